@@ -64,7 +64,7 @@ EVENTS = Table(
             "role_arn",
             "string",
             "userIdentity.sessionContext.sessionIssuer.arn",
-            "role behind the event: the session issuer's ARN, else the user's ARN, else invokedBy, else `anonymous`",
+            "role behind the event: the session issuer's ARN, else the user's ARN, else invokedBy; null for anonymous callers",
         ),
         Column("session_name", "string", "userIdentity.arn", "session name of an assumed role"),
         Column("access_key_id", "string", "userIdentity.accessKeyId", "access key that signed the call"),

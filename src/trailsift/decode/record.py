@@ -1,0 +1,445 @@
+"""One CloudTrail record (a dict) -> the columns of one event, and back without loss.
+
+``row`` and ``restore`` are inverse: for every record that ``row`` accepts, ``restore(row(record))`` equals the record
+under Python's ``json``, int told from float and null from absent. What the typed columns imply is left out of the
+JSON columns; whatever they imply wrongly for a record is corrected in ``rest``:
+
+- a member of ``rest`` is a member of the record as it was,
+- ``rest["(absent)"]`` lists what the columns imply but the record does not have,
+- ``rest["(float)"]`` lists byte counts that were written as floats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from trailsift.decode.envelope import dump
+from trailsift.resource import Touched, canonical_resources, touched
+
+ABSENT = "(absent)"
+FLOAT = "(float)"
+
+#: Members that a string column holds as they are.
+PLAIN: dict[str, str] = {
+    "eventVersion": "event_version",
+    "eventID": "event_id",
+    "eventSource": "event_source",
+    "eventName": "event_name",
+    "awsRegion": "aws_region",
+    "sourceIPAddress": "source_ip",
+    "userAgent": "user_agent",
+    "errorCode": "error_code",
+    "errorMessage": "error_message",
+    "requestID": "request_id",
+    "eventType": "event_type",
+    "recipientAccountId": "account_id",
+    "sharedEventID": "shared_event_id",
+    "vpcEndpointId": "vpc_endpoint_id",
+    "eventCategory": "event_category",
+}
+#: Members that are byte counts inside additionalEventData.
+BYTES: dict[str, str] = {"bytesTransferredIn": "bytes_in", "bytesTransferredOut": "bytes_out"}
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INT64 = 1 << 63
+
+
+class NotARecord(ValueError):
+    """A record that cannot be stored; the message is the reason."""
+
+
+class Identity(NamedTuple):
+    """The columns that ``userIdentity`` gives."""
+
+    principal_type: str | None
+    principal_arn: str | None
+    principal_account: str | None
+    role_arn: str | None
+    session_name: str | None
+    access_key_id: str | None
+    invoked_by: str | None
+
+
+NOBODY = Identity(None, None, None, None, None, None, None)
+
+
+def identity(user: object) -> Identity:
+    """Who is behind a ``userIdentity`` of any shape."""
+    if not isinstance(user, dict):
+        return NOBODY
+    arn = _text(user.get("arn"))
+    invoked_by = _text(user.get("invokedBy"))
+    context = user.get("sessionContext")
+    issuer = context.get("sessionIssuer") if isinstance(context, dict) else None
+    issuer_arn = _text(issuer.get("arn")) if isinstance(issuer, dict) else None
+    session = None
+    if arn and (":assumed-role/" in arn or ":federated-user/" in arn):
+        session = arn.rpartition("/")[2]
+    return Identity(
+        _text(user.get("type")),
+        arn,
+        _text(user.get("accountId")),
+        issuer_arn or arn or invoked_by,
+        session,
+        _text(user.get("accessKeyId")),
+        invoked_by,
+    )
+
+
+def _text(value: object) -> str | None:
+    """A non-empty string that UTF-8 can write, else None."""
+    if not isinstance(value, str) or not value:
+        return None
+    return value if _writable(value) else None
+
+
+def _writable(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# -- time ------------------------------------------------------------------------------------------------------------
+
+_TIME = re.compile(
+    r"\s*(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?\s*(Z|UTC|[+-]\d\d:?\d\d)?\s*", re.IGNORECASE
+)
+
+
+def parse_time(value: object) -> int | None:
+    """Microseconds since 1970 of a time as CloudTrail and its exports write it, or None.
+
+    ISO 8601 with Z, an offset or nothing (UTC); ``T`` or a blank; up to nine digits of a second; or seconds or
+    milliseconds since 1970 as a number.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return _from_number(value)
+    if not isinstance(value, str):
+        return None
+    match = _TIME.fullmatch(value)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+    fraction = int((match[7] or "0").ljust(9, "0")[:6])
+    try:
+        moment = datetime(year, month, day, hour, minute, min(second, 59), fraction, tzinfo=UTC)
+        moment += timedelta(seconds=max(second - 59, 0))
+    except (ValueError, OverflowError):
+        return None
+    offset = match[8]
+    micros = (moment - _EPOCH) // timedelta(microseconds=1)
+    if offset and offset[0] in "+-":
+        digits = offset.replace(":", "")
+        shift = (int(digits[1:3]) * 60 + int(digits[3:5])) * 60_000_000
+        micros += shift if offset[0] == "-" else -shift
+    return micros if _usable(micros) else None
+
+
+def _from_number(value: float) -> int | None:
+    try:
+        micros = int(value * (1_000 if abs(value) > 1e11 else 1_000_000))
+    except (OverflowError, ValueError):
+        return None
+    return micros if _usable(micros) else None
+
+
+def _usable(micros: int) -> bool:
+    """Whether a year that CloudTrail can have written: AWS did not exist earlier, and partitions have four digits."""
+    return 1_000_000_000_000_000 <= micros < 253_402_300_800_000_000
+
+
+def format_time(micros: int) -> str:
+    """The form in which CloudTrail writes a time; a fraction of a second is not written."""
+    return (_EPOCH + timedelta(microseconds=micros)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# -- category --------------------------------------------------------------------------------------------------------
+
+_DATA_NAMES: dict[str, frozenset[str]] = {
+    "s3.amazonaws.com": frozenset(
+        "GetObject PutObject DeleteObject DeleteObjects HeadObject CopyObject ListObjects ListObjectVersions "
+        "ListObjectsV2 ListParts ListMultipartUploads CreateMultipartUpload UploadPart UploadPartCopy "
+        "CompleteMultipartUpload AbortMultipartUpload GetObjectAcl PutObjectAcl GetObjectTagging PutObjectTagging "
+        "DeleteObjectTagging GetObjectTorrent GetObjectRetention PutObjectRetention GetObjectLegalHold "
+        "PutObjectLegalHold GetObjectAttributes RestoreObject SelectObjectContent WriteGetObjectResponse "
+        "HeadBucket PostObject RenameObject UpdateObjectEncryption".split()
+    ),
+    "lambda.amazonaws.com": frozenset(("Invoke", "InvokeAsync", "InvokeWithResponseStream", "LambdaESMDisabled")),
+    "dynamodb.amazonaws.com": frozenset(
+        "GetItem PutItem UpdateItem DeleteItem Query Scan BatchGetItem BatchWriteItem TransactGetItems "
+        "TransactWriteItems ExecuteStatement BatchExecuteStatement ExecuteTransaction GetRecords GetShardIterator".split()
+    ),
+}
+_MANAGEMENT_FLAG = {"Data": False, "Management": True}
+
+
+def category(record: Mapping[str, Any]) -> str:
+    """eventCategory, derived where the record has none (eventVersion up to 1.06, and exports)."""
+    given = _text(record.get("eventCategory"))
+    if given:
+        return given
+    kind = record.get("eventType")
+    if kind == "AwsCloudTrailInsight":
+        return "Insight"
+    if kind == "AwsVpceEvent":
+        return "NetworkActivity"
+    flag = record.get("managementEvent")
+    if flag is False:
+        return "Data"
+    if flag is True:
+        return "Management"
+    names = _DATA_NAMES.get(str(record.get("eventSource")), frozenset())
+    return "Data" if record.get("eventName") in names else "Management"
+
+
+# -- row -------------------------------------------------------------------------------------------------------------
+
+
+def row(record: dict[str, Any], log_object: str) -> dict[str, Any]:
+    """The columns of ``events`` for one record; ``event_time`` in microseconds, partition columns left out.
+
+    Raises NotARecord where there is no usable time.
+    """
+    micros = parse_time(record.get("eventTime"))
+    if micros is None and "eventTime" not in record:
+        micros = parse_time(record.get("@timestamp"))  # Logstash moves eventTime there
+    if micros is None:
+        raise NotARecord(_no_time(record))
+    columns: dict[str, Any] = {"event_time": micros, "weight": 1.0, "log_object": log_object}
+    for member, column in PLAIN.items():
+        value = record.get(member)
+        columns[column] = value if isinstance(value, str) and _writable(value) else None
+    who = identity(record.get("userIdentity"))
+    columns.update(who._asdict())
+    if columns["event_id"] is None:
+        columns["event_id"] = "content-" + hashlib.md5(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    if not columns["account_id"]:
+        columns["account_id"] = who.principal_account
+    columns["event_category"] = category(record)
+    columns["service"] = service_of(columns["event_source"])
+    read_only = record.get("readOnly")
+    columns["read_only"] = read_only if isinstance(read_only, bool) else None
+    columns.update(_resource_columns(record, columns))
+    columns.update(_byte_columns(record))
+    response = record.get("responseElements")
+    columns["response_elements"] = None if response is None else dump(response)
+    columns["rest"] = None
+    columns["rest"] = _rest(record, restore(columns), columns["bytes_in"], columns["bytes_out"])
+    return columns
+
+
+def _no_time(record: Mapping[str, Any]) -> str:
+    if record.get("eventTime") is None:
+        return "no eventTime"
+    return f"eventTime {str(record['eventTime'])[:64]!r} is no time"
+
+
+def service_of(event_source: str | None) -> str:
+    """First label of an event source, fit for a folder name; ``unknown`` where there is none."""
+    label = re.sub(r"[^a-z0-9-]", "", (event_source or "").partition(".")[0].lower())[:64]
+    return label or "unknown"
+
+
+def _resource_columns(record: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = record.get("requestParameters")
+    resources = record.get("resources")
+    hit = touched(
+        columns["event_source"],
+        columns["event_name"],
+        parameters,
+        resources,
+        columns["aws_region"],
+        columns["account_id"],
+        columns["event_category"] == "Data",
+    )
+    hit = _clean(hit)
+    if isinstance(parameters, dict) and "key" in parameters and hit.object_key is not None:
+        implied = implied_key(hit.resource_type, hit.object_key)
+        if same(implied, parameters["key"]):
+            parameters = {name: value for name, value in parameters.items() if name != "key"}
+    return {
+        "resource_type": hit.resource_type,
+        "resource_arn": hit.resource_arn,
+        "resource_arns": list(hit.resource_arns),
+        "resource_account": hit.resource_account,
+        "object_key": hit.object_key,
+        "request_parameters": None if parameters is None else dump(parameters),
+        "resources": None if resources is None or same(resources, canonical_resources(hit)) else dump(resources),
+    }
+
+
+def _clean(hit: Touched) -> Touched:
+    """Without strings that UTF-8 cannot write (lone surrogates): the JSON columns keep those."""
+    if all(_writable(text) for text in (*hit[:2], *hit.resource_arns, *hit[3:]) if text is not None):
+        return hit
+    return Touched(
+        _text(hit.resource_type),
+        _text(hit.resource_arn),
+        tuple(filter(_writable, hit.resource_arns)),
+        _text(hit.resource_account),
+        _text(hit.object_key),
+    )
+
+
+def implied_key(resource_type: str | None, object_key: str) -> Any:
+    """What ``requestParameters.key`` is for an object key: a string, but an object for DynamoDB items."""
+    if resource_type is not None and resource_type.startswith("AWS::DynamoDB") and object_key.startswith("{"):
+        try:
+            return json.loads(object_key)
+        except ValueError:
+            return object_key
+    return object_key
+
+
+def _byte_columns(record: Mapping[str, Any]) -> dict[str, Any]:
+    data = record.get("additionalEventData")
+    columns: dict[str, Any] = {"bytes_in": None, "bytes_out": None}
+    if isinstance(data, dict):
+        for member, column in BYTES.items():
+            count = _count(data.get(member))
+            if count is not None:
+                columns[column] = count
+        held = {member for member, column in BYTES.items() if columns[column] is not None}
+        data = {name: value for name, value in data.items() if name not in held}
+    columns["additional_event_data"] = None if data is None else dump(data)
+    return columns
+
+
+def _count(value: object) -> int | None:
+    """A whole number that is not negative and fits; a float of that kind too."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    if not 0 <= value < _INT64 or (isinstance(value, float) and value >= 2**53):
+        return None
+    return int(value)
+
+
+def _rest(record: Mapping[str, Any], implied: dict[str, Any], bytes_in: int | None, bytes_out: int | None) -> str | None:
+    """What ``restore`` has to be told beyond the columns."""
+    rest: dict[str, Any] = {}
+    absent: list[str] = []
+    floats: list[str] = []
+    data = record.get("additionalEventData")
+    for member, count in zip(BYTES, (bytes_in, bytes_out), strict=True):
+        if count is not None and isinstance(data, dict) and isinstance(data.get(member), float):
+            floats.append(member)
+            implied["additionalEventData"][member] = data[member]
+    parameters = record.get("requestParameters")
+    if isinstance(parameters, dict) and "key" not in parameters and "key" in (implied.get("requestParameters") or {}):
+        absent.append("requestParameters.key")
+        del implied["requestParameters"]["key"]
+    for member, value in record.items():
+        if member not in implied or not same(implied[member], value):
+            rest[_escape(member)] = value
+    absent += [member for member in implied if member not in record]
+    if absent:
+        rest[ABSENT] = sorted(absent)
+    if floats:
+        rest[FLOAT] = floats
+    return dump(rest) if rest else None
+
+
+_RESERVED = re.compile(r"(\((?:absent|float)\))+")
+
+
+def _escape(member: str) -> str:
+    """A member called like one of our marks gets the mark once more."""
+    match = _RESERVED.fullmatch(member)
+    return member + match[1] if match else member
+
+
+def _unescape(member: str) -> str:
+    match = _RESERVED.fullmatch(member)
+    return member[: -len(match[1])] if match else member
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equal as JSON, int told from float and bool from number; order of members does not count."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(value, right[name]) for name, value in left.items())
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    return bool(left == right) or (left != left and right != right)
+
+
+# -- restore ---------------------------------------------------------------------------------------------------------
+
+
+def restore(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The record that a row of ``events`` was made from, as Python's ``json`` reads it.
+
+    ``columns`` maps column names to values; ``event_time`` in microseconds since 1970.
+    """
+    rest: dict[str, Any] = json.loads(columns["rest"]) if columns["rest"] else {}
+    absent = rest.pop(ABSENT, ())
+    floats = rest.pop(FLOAT, ())
+    record: dict[str, Any] = {"eventTime": format_time(columns["event_time"])}
+    for member, column in PLAIN.items():
+        if columns[column] is not None:
+            record[member] = columns[column]
+    if columns["read_only"] is not None:
+        record["readOnly"] = columns["read_only"]
+    flag = _MANAGEMENT_FLAG.get(columns["event_category"])
+    if flag is not None:
+        record["managementEvent"] = flag
+    record["requestParameters"] = _parameters(columns, absent)
+    record["responseElements"] = json.loads(columns["response_elements"]) if columns["response_elements"] else None
+    data = _additional(columns, floats)
+    if data is not None:
+        record["additionalEventData"] = data
+    resources = _resources(columns)
+    if resources is not None:
+        record["resources"] = resources
+    for member in absent:
+        record.pop(member, None)
+    for member, value in rest.items():
+        record[_unescape(member)] = value
+    return record
+
+
+def _parameters(columns: Mapping[str, Any], absent: Any) -> Any:
+    text = columns["request_parameters"]
+    parameters = json.loads(text) if text else None
+    key = columns["object_key"]
+    if isinstance(parameters, dict) and "key" not in parameters and key is not None:
+        if "requestParameters.key" not in absent:
+            parameters["key"] = implied_key(columns["resource_type"], key)
+    return parameters
+
+
+def _additional(columns: Mapping[str, Any], floats: Any) -> Any:
+    text = columns["additional_event_data"]
+    data = json.loads(text) if text else None
+    if isinstance(data, dict):
+        for member, column in BYTES.items():
+            count = columns[column]
+            if count is not None and member not in data:
+                data[member] = float(count) if member in floats else count
+    return data
+
+
+def _resources(columns: Mapping[str, Any]) -> Any:
+    if columns["resources"]:
+        return json.loads(columns["resources"])
+    return canonical_resources(
+        Touched(
+            columns["resource_type"],
+            columns["resource_arn"],
+            tuple(columns["resource_arns"] or ()),
+            columns["resource_account"],
+            columns["object_key"],
+        )
+    )

@@ -1,0 +1,108 @@
+"""What to generate, and what was generated: two values, checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from trailsift.errors import UsageError
+
+KINDS = (
+    "bulk_exfiltration",
+    "slow_exfiltration",
+    "first_service",
+    "new_network",
+    "enumeration",
+    "mass_delete",
+    "night_activity",
+    "new_key_pattern",
+)
+"""The kinds of planted incidents, in the order in which they are planted and listed."""
+
+DEFAULT_START = datetime(2026, 3, 2, tzinfo=UTC)  # a Monday: a week of logs holds five working days, then a weekend
+MAX_ROLES = 5_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to generate. The same options give the same files, byte for byte.
+
+    events         distinct events, planted incidents included: exactly this many
+    days           length of the period (event time); may be a fraction
+    seed           changes every id, name and draw; 0 or more
+    start          first moment of the period; a naive time means UTC; default Monday 2026-03-02T00:00Z
+    timezone       IANA name; people work, shop and sleep by it
+    roles          identities at work (roles, a user, services, the anonymous crawler), 1 to 5,000
+    tiny_objects   log objects as small as S3 sees them from a quiet trail: 5 records (median), 18 (95th percentile)
+    two_trails     a second trail delivers nearly every event again, byte for byte, in objects of its own
+    incidents      True for all KINDS, False for none, or the names of some
+    """
+
+    events: int = 200_000
+    days: float = 7
+    seed: int = 1
+    start: datetime | None = None
+    timezone: str = "Asia/Seoul"
+    roles: int = 12
+    tiny_objects: bool = False
+    two_trails: bool = False
+    incidents: bool | Sequence[str] = True
+
+    def kinds(self) -> tuple[str, ...]:
+        """The incident kinds asked for, in the order of KINDS."""
+        if isinstance(self.incidents, bool):
+            return KINDS if self.incidents else ()
+        chosen = (self.incidents,) if isinstance(self.incidents, str) else tuple(self.incidents)
+        return tuple(kind for kind in KINDS if kind in chosen)
+
+    def first_second(self) -> int:
+        """Start of the period in seconds since the epoch."""
+        start = self.start or DEFAULT_START
+        return int((start if start.tzinfo else start.replace(tzinfo=UTC)).timestamp())
+
+    def seconds(self) -> int:
+        """Length of the period in whole seconds, at least 1."""
+        return max(1, round(self.days * 86_400))
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What `generate` wrote. events = distinct events; records counts second copies too; bytes are compressed bytes."""
+
+    events: int
+    records: int
+    log_objects: int
+    bytes: int
+    plain_bytes: int
+    planted: tuple[str, ...]
+    """The kind of each planted incident, one entry an incident."""
+
+
+def check(options: Options) -> ZoneInfo:
+    """Return the time zone of `options`; raise UsageError, saying what to change, if they are impossible."""
+    if options.events < 1:
+        raise UsageError(f"cannot generate {options.events} events: ask for 1 or more")
+    if not 0 < options.days <= 3_660:
+        raise UsageError(f"cannot generate {options.days} days: ask for more than 0 and at most 3660")
+    if options.seed < 0:
+        raise UsageError(f"seed {options.seed} is negative: use 0 or more")
+    if not 1 <= options.roles <= MAX_ROLES:
+        raise UsageError(f"cannot generate {options.roles} roles: ask for 1 to {MAX_ROLES}")
+    if not isinstance(options.incidents, bool):
+        chosen = (options.incidents,) if isinstance(options.incidents, str) else tuple(options.incidents)
+        unknown = sorted(set(chosen) - set(KINDS))
+        if unknown:
+            raise UsageError(f"unknown incident kind {', '.join(unknown)}: choose from {', '.join(KINDS)}")
+    try:
+        # CloudTrail writes four-digit years, and path arithmetic adds a day of late delivery.
+        (options.start or DEFAULT_START) + timedelta(days=options.days + 2)
+    except OverflowError as error:
+        raise UsageError(f"{options.days} days from {options.start} pass the year 9999: start earlier") from error
+    if options.first_second() < 0:
+        raise UsageError(f"start {options.start} is before 1970: start later")
+    try:
+        return ZoneInfo(options.timezone)
+    except (KeyError, ValueError, OSError) as error:
+        raise UsageError(f"unknown time zone {options.timezone!r}: use an IANA name such as Asia/Seoul") from error

@@ -1,0 +1,244 @@
+"""Records as CloudTrail writes them: a whole group of like events at once, a column of text for each hole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from operator import mod
+
+import numpy as np
+
+from trailsift.generate import keys
+from trailsift.generate.cast import Op
+from trailsift.generate.roles import Role, resource_arn
+from trailsift.generate.sessions import Sessions
+from trailsift.generate.shapes import ERRORS, SHAPES, Frame, Shape, denial
+from trailsift.generate.text import BASE64, UPPER, Bytes, Ints, iso_times, strings, uuid_rows
+
+_SPREAD = 0.9  # sigma of the log-normal payload sizes
+_EVENT_ID = np.frombuffer(b'","eventID":"', np.uint8)
+
+
+@dataclass
+class Group:
+    """Events of one op, of any roles: the role's index, the session and the time (seconds) of each."""
+
+    op: Op
+    roles: tuple[Role, ...]
+    role: list[int]
+    session: list[int]
+    seconds: Ints
+    sessions: Sessions
+    rng: np.random.Generator
+    copies: int = 0  # the last `copies` events are the partner account's view of the first `copies`
+
+    def __len__(self) -> int:
+        return len(self.role)
+
+    @property
+    def shape(self) -> Shape:
+        """How these events are written."""
+        return SHAPES[self.op.event]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Records (JSON bytes) with each one's event id."""
+
+    records: list[bytes]
+    event_ids: list[bytes]
+
+
+def render(group: Group) -> Rendered:
+    """Write the group's events."""
+    pattern = group.op.key
+    salts = np.array([r.salt for r in group.roles], np.uint64)[group.role]
+    draw = keys.Draw(group.rng, group.seconds, salts)
+    key = _own_keys(group, draw) if "$" in pattern else keys.make(pattern, draw)
+    _mirror(group, key)
+    failed, errors, error_bytes = _errors(group, key)
+    ids = _ids(group)
+    frames = _frames(group, failed)
+    columns: dict[str, list[bytes] | list[int]] = {"key": key, "err": errors, "ids": ids}
+    columns |= _payload(group, failed, error_bytes)
+    for hole in dict.fromkeys(frames[0].holes):
+        if hole not in columns:
+            columns[hole] = HOLES[hole](group)
+    rows = zip(*(columns[hole] for hole in frames[0].holes), strict=True)
+    records: list[bytes] = list(map(mod, [frame.template for frame in frames], rows))
+    return Rendered(records, [text[-36:] for text in ids])
+
+
+def _own_keys(group: Group, all_of: keys.Draw) -> list[bytes]:
+    """Keys whose pattern names the role's own account or region: role by role."""
+    out: list[bytes] = [b""] * len(group)
+    role = np.array(group.role)
+    for index in np.unique(role).tolist():
+        places = np.flatnonzero(role == index)
+        draw = keys.Draw(group.rng, group.seconds[places], all_of.salts[places])
+        made = keys.make(group.roles[index].fill(group.op.key), draw)
+        for place, text in zip(places.tolist(), made, strict=True):
+            out[place] = text
+    return out
+
+
+def _mirror(group: Group, column: list[bytes]) -> None:
+    """Both accounts' records of a cross-account call agree on this column."""
+    if group.copies:
+        column[-group.copies :] = column[: group.copies]
+
+
+def _frames(group: Group, failed: list[bool]) -> list[Frame]:
+    made: dict[tuple[int, bool, bool], Frame] = {}
+    ours = len(group) - group.copies
+    out = []
+    for place, (role, fail) in enumerate(zip(group.role, failed, strict=True)):
+        code = (role, fail, place >= ours)
+        frame = made.get(code)
+        if frame is None:
+            frame = made[code] = group.roles[role].frame(group.op, fail, place >= ours)
+        out.append(frame)
+    return out
+
+
+def _errors(group: Group, key: list[bytes]) -> tuple[list[bool], list[bytes], list[int]]:
+    """Per event: whether it failed, the error fields, and the bytes of the error document."""
+    n = len(group)
+    failed, errors, sizes = [False] * n, [b""] * n, [0] * n
+    if not group.op.errors:
+        return failed, errors, sizes
+    u = group.rng.random(n)
+    if group.copies:
+        u[-group.copies :] = u[: group.copies]
+    floor = 0.0
+    for chance, code in group.op.errors:
+        for place in np.flatnonzero((u >= floor) & (u < floor + chance)).tolist():
+            failed[place] = True
+            message = ERRORS[code][0] or _denied(group, place, key[place])
+            errors[place] = f',"errorCode":"{code}","errorMessage":{json.dumps(message, ensure_ascii=False)}'.encode()
+            sizes[place] = ERRORS[code][1]
+        floor += chance
+    return failed, errors, sizes
+
+
+def _denied(group: Group, place: int, key: bytes) -> str:
+    role, shape = group.roles[group.role[place]], group.shape
+    if role.arn is None or shape.caller == "service":
+        return "Access Denied"
+    arn = group.sessions.arn[group.session[place]].decode()
+    action = shape.action or f"{shape.service}:{shape.event}"
+    resource = resource_arn(role, group.op) or "*"
+    if "<key>" in shape.params and shape.service == "s3" and action != "s3:ListBucket":
+        resource += "/" + str(json.loads(b'"' + key + b'"'))
+    return denial(arn, action, resource)
+
+
+def _ids(group: Group) -> list[bytes]:
+    """`REQUEST","eventID":"EVENT`: neighbours in every record, so one column."""
+    n = len(group)
+    raw = group.rng.integers(0, 256, (n, 68), np.uint8)
+    width = {"s3": 16, "dynamodb": 52}.get(group.shape.service, 0)
+    request = UPPER[raw[:, 16 : 16 + width]] if width else uuid_rows(raw[:, 16:32])
+    if group.copies:
+        request[-group.copies :] = request[: group.copies]
+    middle = np.broadcast_to(_EVENT_ID, (n, len(_EVENT_ID)))
+    return strings(np.concatenate([request, middle, uuid_rows(raw[:, :16])], axis=1))
+
+
+def _payload(group: Group, failed: list[bool], error_bytes: list[int]) -> dict[str, list[int]]:
+    """Bytes in and out, as S3 counts them: a log-normal payload one way, or an error document back."""
+    shape, n = group.shape, len(group)
+    if shape.service != "s3":
+        return {}
+    nothing = [0] * n
+    out = list(error_bytes) if not shape.event.startswith("Head") else nothing
+    into = nothing
+    if shape.flow:
+        median = group.op.size or 300
+        size = np.maximum(1, np.exp(group.rng.normal(np.log(median), _SPREAD, n))).astype(np.int64)
+        if group.copies:
+            size[-group.copies :] = size[: group.copies]
+        sizes: list[int] = size.tolist()
+        if shape.flow == "in":
+            into = sizes
+        else:
+            out = [b if f else s for s, f, b in zip(sizes, failed, out, strict=True)]
+    return {"in": into, "out": out}
+
+
+def _base64(group: Group, width: int, end: bytes = b"") -> list[bytes]:
+    rows: Bytes = BASE64[group.rng.integers(0, 64, (len(group), width), np.uint8)]
+    if end:
+        rows[:, -len(end) :] = np.frombuffer(end, np.uint8)
+    out = strings(rows)
+    _mirror(group, out)
+    return out
+
+
+def _head(group: Group) -> list[bytes]:
+    if group.shape.caller == "service" and group.roles[group.role[0]].kind.identity != "service":
+        identity = f'{{"type":"AWSService","invokedBy":"{group.op.on}.amazonaws.com"}}'
+        return [f'{{"eventVersion":"1.11","userIdentity":{identity},"eventTime":"'.encode()] * len(group)
+    head, partner = group.sessions.head, group.sessions.partner_head
+    ours = len(group) - group.copies
+    return [head[s] for s in group.session[:ours]] + [partner[s] for s in group.session[ours:]]
+
+
+def _net(group: Group) -> list[bytes]:
+    if group.shape.caller == "service" and group.roles[group.role[0]].kind.identity != "service":
+        return [f'{group.op.on}.amazonaws.com","userAgent":"{group.op.on}.amazonaws.com'.encode()] * len(group)
+    nets = group.sessions.net_s3 if group.shape.service == "s3" else group.sessions.net
+    return [nets[s] for s in group.session]
+
+
+def _number(group: Group) -> list[int]:
+    top = {"UploadPart": 240, "Query": 100, "Scan": 64}.get(group.shape.event, 90_000)
+    out: list[int] = group.rng.integers(1, top, len(group)).tolist()
+    return out
+
+
+def _items(group: Group) -> list[bytes]:
+    """The keys of a batch read: 2 to 12 items, now and then 40."""
+    counts = group.rng.integers(2, 13, len(group))
+    counts[group.rng.random(len(group)) < 0.05] = 40
+    salts = np.array([r.salt for r in group.roles], np.uint64)[group.role]
+    draw = keys.Draw(group.rng, np.repeat(group.seconds, counts), np.repeat(salts, counts))
+    flat = [b'{"pk":"%b","sk":"v0"}' % key for key in keys.make(group.op.key, draw)]
+    ends = np.cumsum(counts).tolist()
+    return [b",".join(flat[end - count : end]) for end, count in zip(ends, counts.tolist(), strict=True)]
+
+
+def _expiry(group: Group) -> list[bytes]:
+    """`Mar 2, 2026, 6:05:07 AM`, as STS writes it."""
+    out = []
+    for session in group.session:
+        moment = datetime.fromtimestamp(group.sessions.expires[session], UTC)
+        clock = f"{moment.hour % 12 or 12}:{moment:%M:%S} {'AM' if moment.hour < 12 else 'PM'}"
+        out.append(f"{moment:%b} {moment.day}, {moment.year}, {clock}".encode())
+    return out
+
+
+def _shared(group: Group) -> list[bytes]:
+    out = strings(uuid_rows(group.rng.integers(0, 256, (len(group), 16), np.uint8)))
+    _mirror(group, out)
+    return out
+
+
+HOLES: dict[str, Callable[[Group], list[bytes] | list[int]]] = {
+    "head": _head,
+    "time": lambda group: iso_times(group.seconds),
+    "net": _net,
+    "xid": lambda group: _base64(group, 76, b"="),
+    "shared": _shared,
+    "num": _number,
+    "items": _items,
+    "token": lambda group: _base64(group, 520),
+    "upload": lambda group: _base64(group, 96, b"--"),
+    "arn": lambda group: [group.sessions.arn[s] for s in group.session],
+    "akid": lambda group: [group.sessions.akid[s] for s in group.session],
+    "name": lambda group: [group.sessions.name[s] for s in group.session],
+    "expiry": _expiry,
+}
+"""Hole of a template -> its column; key, err, ids, in and out are drawn together in `render`."""

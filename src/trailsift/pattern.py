@@ -1,0 +1,271 @@
+"""Object keys with their variable parts replaced, so that a million keys become a few patterns.
+
+``logs/2024/01/15/part-0007.gz`` becomes ``logs/{date}/part-{n}.gz``.
+
+The placeholders (``PLACEHOLDERS``) are ``{date} {time} {uuid} {hex} {n} {id} {email} {ip}``. A key that itself
+holds such a text, e.g. ``report-{n}.csv``, keeps it: it then shares its pattern with ``report-7.csv``. That is
+what makes ``key_pattern(key_pattern(k)) == key_pattern(k)`` hold; all other braces are ordinary characters.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from itertools import pairwise
+
+#: Longest pattern, in characters. S3 keys have up to 1,024 bytes; a pattern is a grouping key and a label.
+LIMIT = 512
+
+# A longer pattern is cut at a boundary found between these two lengths. What ends in the mark and lies between them has
+# been cut before, and is returned as it is (a cut may fall inside a word that would read differently alone).
+_CUT_FLOOR = 384
+_CUT_MARK = "…"
+
+# DynamoDB item keys reach 3 KB; what is longer is no key that a service accepted, and is not worth the time.
+_INPUT_LIMIT = 4096
+
+#: What a variable part is replaced by, without the braces.
+PLACEHOLDERS = ("date", "time", "uuid", "hex", "n", "id", "email", "ip")
+
+#: Words whose digits are part of the name (lower case). Digits in any other word are a number: ``page7`` is
+#: ``page{n}``. Kept as a list, not as "short digits stay", because ``page1`` .. ``page9`` would be nine patterns.
+WORDS_WITH_DIGITS = frozenset(
+    word
+    for line in (
+        "s3 s3a s3n ec2 r53 route53 k8s db2 log4j log4j2 slf4j neo4j oauth2 saml2 http2 http3 ipv4 ipv6 p2p b2b",
+        "b2c e2e i18n l10n a11y a2a web2 web3 auth0 n8n d3js es5 es6 es2015 py2 py3 python2 python3 lua5 vue2",
+        "vue3 angular2 utf8 utf16 utf32 latin1 cp949 cp1252 euckr ksc5601 iso8859 base16 base32 base58 base64",
+        "base85 ascii85 md4 md5 sha1 sha2 sha3 sha224 sha256 sha384 sha512 crc32 crc32c crc64 crc64nvme xxh3",
+        "xxh64 xxhash64 murmur3 blake2 blake2b blake2s blake3 aes128 aes192 aes256 rsa2048 rsa4096 ed25519",
+        "x25519 secp256k1 p256 p384 rs256 hs256 es256 x509 pkcs7 pkcs8 pkcs12 p7b p7s p12 x86 x64 x32 i386 i686",
+        "amd64 arm64 aarch64 armv7 armv8 win32 win64 linux32 linux64 mips64 ppc64 ppc64le s390x riscv64 int8",
+        "int16 int32 int64 uint8 uint16 uint32 uint64 fp8 fp16 fp32 bf16 float16 float32 float64 int4 mp2 mp3",
+        "mp4 m2ts m3u m3u8 m4a m4b m4v h264 h265 x264 x265 vp8 vp9 av1 ac3 f4v 3gp 3g2 3gpp 3gpp2 h261 h263 jp2",
+        "j2k bz2 bzip2 lz4 7z b64 h5 hdf5 hdf4 nc4 netcdf4 sqlite3 db3 grib1 grib2 las2 e57 x3d 3ds 3mf 3d 2d 4k",
+        "8k id3 c3p0 gpt2 gpt3 gpt4 bert2 llama2 llama3 word2vec seq2seq doc2vec yolov5 yolov8 postgres9 mysql5",
+        "mysql8 el6 el7 el8 el9 amzn1 amzn2 amzn2023 al2 al2023 rhel7 rhel8 rhel9 httplib2 psycopg2 cloud9",
+        "office365 o365 m365",
+    )
+    for word in line.split()
+)
+
+# Number formats. A date must be a possible one: ``99999999`` is a number.
+_YEAR = r"(?:19|20)[0-9]{2}"
+_MONTH = r"(?:0[1-9]|1[0-2])"
+_DAY = r"(?:0[1-9]|[12][0-9]|3[01])"
+_HOUR = r"(?:[01][0-9]|2[0-3])"
+_SIXTY = r"(?:[0-5][0-9]|60)"
+_ZONE = r"(?:[Zz]|[+-][0-9]{2}:?[0-9]{2})?"
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])"
+_IP = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
+
+# Every alternative starts and ends at the edge of a run of ASCII letters and digits, so what one of them leaves alone
+# no other sees differently later: this is what idempotence rests on. From the most to the least specific; the
+# lookaheads say no more than the alternatives after them, they only let most positions fail at once.
+_TOKEN = re.compile(
+    rf"""(?<![0-9A-Za-z])(?:
+    (?=(?:19|20)[0-9]|[0-9]{{1,3}}[.:]) (?:
+        # Log deliveries of AWS (CloudTrail, load balancers, flow logs): the last part is random but may read as a word
+        (?P<delivery>{_YEAR}{_MONTH}{_DAY}T{_HOUR}{_SIXTY}Z_(?:(?P<node>{_IP})_)?[0-9A-Za-z]{{8,16}}(?=\.))
+      | (?P<time>
+          {_YEAR}(?P<t1>[-_.]){_MONTH}(?P=t1){_DAY}
+            (?:[Tt\ ]{_HOUR}(?:[:._-]?{_SIXTY}(?:[:._-]?{_SIXTY}(?:[.,][0-9]{{1,9}})?)?)?
+             | [-_]{_HOUR}[:._-]?{_SIXTY}[:._-]?{_SIXTY}(?:[.,][0-9]{{1,9}})?){_ZONE}
+        | {_YEAR}{_MONTH}{_DAY}[Tt]{_HOUR}{_SIXTY}(?:{_SIXTY}(?:\.?[0-9]{{1,9}})?)?{_ZONE}
+        | {_YEAR}{_MONTH}{_DAY}[-_]{_HOUR}{_SIXTY}{_SIXTY}
+        | {_HOUR}:{_SIXTY}(?::{_SIXTY}(?:[.,][0-9]{{1,9}})?)?{_ZONE}
+        )
+      | (?P<date>{_YEAR}(?P<d1>[-_./]){_MONTH}(?:(?P=d1){_DAY})?)
+      | (?<![0-9]\.)(?P<ip>{_IP})(?!\.[0-9])
+      ) (?![0-9A-Za-z])
+  | (?=[0-9A-Fa-f]{{8}}-)
+      (?P<uuid>[0-9A-Fa-f]{{8}}-[0-9A-Fa-f]{{4}}-[0-9A-Fa-f]{{4}}-[0-9A-Fa-f]{{4}}-[0-9A-Fa-f]{{12}}) (?![0-9A-Za-z])
+  | (?=[aceimsu][a-z]{{1,3}}-) (?:
+        ip-(?P<host>{_OCTET}(?:-{_OCTET}){{3}})
+      | (?P<region>(?:af|ap|ca|cn|eu|eusc|il|me|mx|sa|us)-(?:gov-|iso[a-z]?-|de-)?
+          (?:central|(?:north|south)(?:east|west)?|east|west)-[0-9][a-f]?)
+      ) (?![0-9A-Za-z])
+  | (?P<mixed>[A-Za-z]*+[0-9][0-9A-Za-z]*+)
+  | (?P<letters>[A-Za-z]{{16,}}+)
+    )""",
+    re.VERBOSE,
+)
+
+# Parts that are not looked into: placeholders already there, and percent-encoded bytes.
+_FIXED = re.compile(r"(\{(?:" + "|".join(PLACEHOLDERS) + r")\}|(?:%[0-9A-Fa-f]{2})+)")
+
+_EMAIL = re.compile(r"(?<![0-9A-Za-z._+-])[0-9A-Za-z._+-]++@(?:[0-9A-Za-z-]+\.)+[A-Za-z]{2,}")
+_EXTENSION = re.compile(r"avro|csv|db|eml|gz|html?|jpe?g|jsonl?|log|mbox|orc|parquet|pdf|png|txt|xml|zip", re.I)
+
+# Strings of a JSON text (one that a colon follows is an attribute's name and stays) and its bare numbers.
+_JSON_PART = re.compile(
+    r'("(?:[^"\\]|\\.)*+(?:"|\\?\Z))(\s*:)?'
+    r"|(?<![0-9A-Za-z.{])-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![0-9A-Za-z.])",
+    re.DOTALL,
+)
+# Escapes stand for characters and are no numbers.
+_JSON_ESCAPE = re.compile(r"(\\u[0-9A-Fa-f]{4}|\\.)", re.DOTALL)
+
+_DIGITS = re.compile(r"[0-9]+")
+_RUNS = re.compile(r"[0-9]+|[A-Za-z]{16,}")
+_VERSION = re.compile(r"[vV][0-9]{1,3}")
+_HEX = re.compile(r"[0-9a-f]{8,}|[0-9A-F]{8,}|[0-9][0-9a-f]{3,6}")
+_SHORT_HEX = re.compile(r"[0-9a-f]{4,7}")
+_CHUNK = re.compile(r"[A-Z]+[a-z]*|[a-z]+|[0-9]+")
+_COMPACT_DATE = re.compile(rf"{_YEAR}{_MONTH}{_DAY}")
+_COMPACT_TIME = re.compile(rf"{_YEAR}{_MONTH}{_DAY}{_HOUR}{_SIXTY}{_SIXTY}(?:[0-9]{{3}})?")
+
+# A folder that ends like the start of a date, and the file name that would continue it.
+_DATE_OPEN = re.compile(rf"(?<![0-9A-Za-z]){_YEAR}(?:/{_MONTH})?\Z")
+_DATE_REST = re.compile(rf"(?:{_MONTH}|{_DAY})(?![0-9A-Za-z])")
+
+
+def key_pattern(key: str) -> str:
+    """The pattern of an object key: at most ``LIMIT`` characters, the same for every key of a kind.
+
+    Pure, total and idempotent. A pattern that would be longer is cut at a folder or placeholder and ends in ``…``.
+    Item keys of DynamoDB (JSON text that starts with ``{"``) keep their attribute names.
+    """
+    if len(key) > _CUT_FLOOR:
+        return _long(key)
+    if key.startswith('{"'):
+        return _bounded(_json(key))
+    folder, slash, name = key.rpartition("/")
+    if not slash:
+        return _text(name)
+    pattern, date_open = _folder(folder)
+    # The folder is cached without its file name, so a date that spans both must be seen whole.
+    if date_open and _DATE_REST.match(name):
+        return _bounded(_text(key))
+    pattern = f"{pattern}/{_text(name)}"
+    return pattern if len(pattern) <= LIMIT else _bounded(pattern)
+
+
+def _long(key: str) -> str:
+    """The same for long keys, uncached: they would fill the cache with text."""
+    if len(key) <= LIMIT and key.endswith(_CUT_MARK):
+        return key
+    cut = key[:_INPUT_LIMIT]
+    pattern = _json(cut) if cut.startswith('{"') else _text(cut)
+    return _bounded(pattern if len(cut) == len(key) else pattern + _CUT_MARK)
+
+
+@lru_cache(maxsize=8192)
+def _folder(folder: str) -> tuple[str, bool]:
+    """Pattern of all but the last segment, and whether a date may go on in the last one."""
+    return _text(folder), _DATE_OPEN.search(folder) is not None
+
+
+def _text(text: str) -> str:
+    """Pattern of a text of any number of segments."""
+    if not text:
+        return text
+    if "@" in text:
+        text = _EMAIL.sub(_email, text)
+    if "{" in text or "%" in text:
+        # re.split with one group: the fixed parts are at the odd places.
+        parts = _FIXED.split(text)
+        parts[::2] = [_TOKEN.sub(_replace, part) for part in parts[::2]]
+        return "".join(parts)
+    return _TOKEN.sub(_replace, text)
+
+
+def _replace(match: re.Match[str]) -> str:
+    """Replacement of one token, by the alternative that matched."""
+    kind = match.lastgroup
+    text = match[0]
+    if kind == "mixed":
+        return _number(text) if text.isdigit() else _mixed(text)
+    if kind == "region":
+        return text
+    if kind == "letters":
+        return _letters(text)
+    if kind == "delivery":
+        return "{time}_{ip}_{id}" if match["node"] else "{time}_{id}"
+    if kind == "host":
+        return "ip-{ip}"
+    return f"{{{kind}}}"
+
+
+def _number(digits: str) -> str:
+    """A run of digits: a date (8 digits), a time (14 or 17), else a number; 12 digits are an AWS account."""
+    length = len(digits)
+    if length == 8 and _COMPACT_DATE.fullmatch(digits):
+        return "{date}"
+    if length in (14, 17) and _COMPACT_TIME.fullmatch(digits):
+        return "{time}"
+    return "{n}"
+
+
+@lru_cache(maxsize=8192)
+def _mixed(word: str) -> str:
+    """A run of letters and digits: a known word, a hash, a random identity, else a word with numbers in it."""
+    if word.lower() in WORDS_WITH_DIGITS or _VERSION.fullmatch(word):
+        return word
+    if _HEX.fullmatch(word):
+        return "{hex}"
+    if _random(word):
+        return "{hex}" if _SHORT_HEX.fullmatch(word) else "{id}"
+    return _RUNS.sub(lambda run: _number(run[0]) if run[0].isdigit() else _letters(run[0]), word)
+
+
+def _random(word: str) -> bool:
+    """Whether letters and digits alternate too often for a name that a person chose.
+
+    Of random characters (0-9, a-z, A-Z) a chunk (capitals with the small letters after them, small letters, digits)
+    holds 2.2 on average; of names as in ``AmazonLinux2023`` more than four.
+    """
+    length = len(word)
+    if length < 4:
+        return False
+    chunks = len(_CHUNK.findall(word))
+    if length >= 12 and length <= 3 * chunks:
+        return True
+    if length >= 16 and 2 * length <= 9 * chunks and _few_vowels(word):
+        return True
+    return length <= 2 * chunks and len(_DIGITS.findall(word)) >= 2
+
+
+def _letters(word: str) -> str:
+    """``{id}`` for 16 and more letters whose case changes at random; names (``CustomerOrderHistory``) stay."""
+    changes = sum(a.isupper() != b.isupper() for a, b in pairwise(word))
+    return "{id}" if changes * 10 > len(word) * 3 and _few_vowels(word) else word
+
+
+def _few_vowels(word: str) -> bool:
+    """Less than 30 % vowels: English has 38 %, random letters 19 %."""
+    lower = word.lower()
+    return sum(lower.count(vowel) for vowel in "aeiou") * 10 < len(word) * 3
+
+
+def _email(match: re.Match[str]) -> str:
+    """``{email}``, without the file extension that cannot be told from a domain by form."""
+    head, _, last = match[0].rpartition(".")
+    return "{email}." + last if _EXTENSION.fullmatch(last) and "." in head.partition("@")[2] else "{email}"
+
+
+def _json(text: str) -> str:
+    """Pattern of a JSON text, also of one that holds placeholders already: so it is read by its strings, not parsed."""
+    return _JSON_PART.sub(_json_part, text)
+
+
+def _json_part(match: re.Match[str]) -> str:
+    text = match[1]
+    if text is None:
+        return "{n}"
+    if match[2]:
+        return match[0]
+    if "\\" not in text:
+        return _text(text)
+    parts = _JSON_ESCAPE.split(text)
+    parts[::2] = [_text(part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _bounded(pattern: str) -> str:
+    """The pattern, cut where it is longer than ``LIMIT``: after a folder or placeholder if there is one."""
+    if len(pattern) <= LIMIT:
+        return pattern
+    head = pattern[: LIMIT - len(_CUT_MARK)]
+    edge = max(head.rfind("/"), head.rfind("}"), head.rfind(",")) + 1
+    return head[: edge if edge >= _CUT_FLOOR else len(head)] + _CUT_MARK

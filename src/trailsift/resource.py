@@ -1,0 +1,627 @@
+"""What an event touched: the bucket, function, table ... behind the forms in which services name it.
+
+``touched`` takes JSON values as CloudTrail wrote them, trusts none of them and never raises.
+``canonical_resources`` is its inverse: the ``resources`` array that CloudTrail typically writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+from urllib.parse import unquote
+
+#: Values of ``resources.type`` in advanced event selectors for data events.
+#: https://docs.aws.amazon.com/awscloudtrail/latest/userguide/logging-data-events-with-cloudtrail.html (2026-11)
+DATA_EVENT_TYPES = frozenset(
+    (
+        "AWS::AIDevOps::AgentSpace",
+        "AWS::AIDevOps::Association",
+        "AWS::AIDevOps::OperatorAppTeam",
+        "AWS::AIDevOps::PipelineMetadata",
+        "AWS::AIDevOps::Service",
+        "AWS::AIOps::InvestigationGroup",
+        "AWS::AppConfig::Configuration",
+        "AWS::AppSync::GraphQLApi",
+        "AWS::B2BI::Transformer",
+        "AWS::Backup::SearchJob",
+        "AWS::Bedrock::AdvancedOptimizePromptJob",
+        "AWS::Bedrock::AgentAlias",
+        "AWS::Bedrock::AsyncInvoke",
+        "AWS::Bedrock::AutomatedReasoningPolicy",
+        "AWS::Bedrock::AutomatedReasoningPolicyVersion",
+        "AWS::Bedrock::Blueprint",
+        "AWS::Bedrock::DataAutomationInvocation",
+        "AWS::Bedrock::DataAutomationProfile",
+        "AWS::Bedrock::DataAutomationProject",
+        "AWS::Bedrock::FlowAlias",
+        "AWS::Bedrock::FlowExecution",
+        "AWS::Bedrock::Guardrail",
+        "AWS::Bedrock::InlineAgent",
+        "AWS::Bedrock::KnowledgeBase",
+        "AWS::Bedrock::Model",
+        "AWS::Bedrock::PromptVersion",
+        "AWS::Bedrock::Session",
+        "AWS::Bedrock::Tool",
+        "AWS::BedrockAgentCore::APIKeyCredentialProvider",
+        "AWS::BedrockAgentCore::Browser",
+        "AWS::BedrockAgentCore::BrowserCustom",
+        "AWS::BedrockAgentCore::CodeInterpreter",
+        "AWS::BedrockAgentCore::CodeInterpreterCustom",
+        "AWS::BedrockAgentCore::Evaluator",
+        "AWS::BedrockAgentCore::Gateway",
+        "AWS::BedrockAgentCore::Memory",
+        "AWS::BedrockAgentCore::OAuth2CredentialProvider",
+        "AWS::BedrockAgentCore::Runtime",
+        "AWS::BedrockAgentCore::RuntimeEndpoint",
+        "AWS::BedrockAgentCore::TokenVault",
+        "AWS::BedrockAgentCore::WorkloadIdentity",
+        "AWS::BedrockAgentCore::WorkloadIdentityDirectory",
+        "AWS::Cassandra::Stream",
+        "AWS::Cassandra::Table",
+        "AWS::CloudFront::KeyValueStore",
+        "AWS::CloudOptimization::Profile",
+        "AWS::CloudOptimization::Recommendation",
+        "AWS::CloudTrail::Channel",
+        "AWS::CloudWatch::Metric",
+        "AWS::CodeGuruProfiler::ProfilingGroup",
+        "AWS::CodeWhisperer::Customization",
+        "AWS::CodeWhisperer::Profile",
+        "AWS::Cognito::IdentityPool",
+        "AWS::DSQL::Cluster",
+        "AWS::DataExchange::Asset",
+        "AWS::Deadline::Fleet",
+        "AWS::Deadline::Job",
+        "AWS::Deadline::Queue",
+        "AWS::Deadline::Worker",
+        "AWS::DynamoDB::Stream",
+        "AWS::DynamoDB::Table",
+        "AWS::EC2::InstanceConnectEndpoint",
+        "AWS::EC2::Snapshot",
+        "AWS::ECS::ContainerInstance",
+        "AWS::EKS::Dashboard",
+        "AWS::EMRWAL::Workspace",
+        "AWS::FSx::Volume",
+        "AWS::FinSpace::Environment",
+        "AWS::GameLiftStreams::Application",
+        "AWS::GameLiftStreams::StreamGroup",
+        "AWS::GeoMaps::Provider",
+        "AWS::GeoPlaces::Provider",
+        "AWS::GeoRoutes::Provider",
+        "AWS::Glue::Table",
+        "AWS::GreengrassV2::ComponentVersion",
+        "AWS::GreengrassV2::Deployment",
+        "AWS::GuardDuty::Detector",
+        "AWS::GuardDuty::MalwareScan",
+        "AWS::IoT::Certificate",
+        "AWS::IoT::Thing",
+        "AWS::IoTSiteWise::Asset",
+        "AWS::IoTSiteWise::TimeSeries",
+        "AWS::IoTTwinMaker::Entity",
+        "AWS::IoTTwinMaker::Workspace",
+        "AWS::KendraRanking::ExecutionPlan",
+        "AWS::Kinesis::Stream",
+        "AWS::Kinesis::StreamConsumer",
+        "AWS::KinesisFirehose::DeliveryStream",
+        "AWS::KinesisVideo::SignalingChannel",
+        "AWS::KinesisVideo::Stream",
+        "AWS::Lambda::Function",
+        "AWS::MWAA::Environment",
+        "AWS::MachineLearning::MlModel",
+        "AWS::ManagedBlockchain::Network",
+        "AWS::ManagedBlockchain::Node",
+        "AWS::ManagedBlockchainQuery::QueryAPI",
+        "AWS::MedicalImaging::Datastore",
+        "AWS::MedicalImaging::Imageset",
+        "AWS::NeptuneGraph::Graph",
+        "AWS::NetworkFlowMonitor::Monitor",
+        "AWS::NetworkFlowMonitor::Scope",
+        "AWS::NovaAct::WorkflowDefinition",
+        "AWS::NovaAct::WorkflowRun",
+        "AWS::One::UKey",
+        "AWS::One::User",
+        "AWS::PCAConnectorAD::Connector",
+        "AWS::PCAConnectorSCEP::Connector",
+        "AWS::PaymentCryptography::Alias",
+        "AWS::PaymentCryptography::Key",
+        "AWS::Pinpoint::App",
+        "AWS::QApps::QApp",
+        "AWS::QApps::QAppSession",
+        "AWS::QBusiness::Application",
+        "AWS::QBusiness::DataSource",
+        "AWS::QBusiness::Index",
+        "AWS::QBusiness::Integration",
+        "AWS::QBusiness::WebExperience",
+        "AWS::QDeveloper::Integration",
+        "AWS::QuickSight::Flow",
+        "AWS::QuickSight::FlowSession",
+        "AWS::Quicksight::ActionConnector",
+        "AWS::RDS::DBCluster",
+        "AWS::RUM::AppMonitor",
+        "AWS::Redshift::Cluster",
+        "AWS::S3::AccessPoint",
+        "AWS::S3::Object",
+        "AWS::S3Express::Object",
+        "AWS::S3ObjectLambda::AccessPoint",
+        "AWS::S3Outposts::Object",
+        "AWS::S3Tables::Table",
+        "AWS::S3Tables::TableBucket",
+        "AWS::S3Vectors::Index",
+        "AWS::S3Vectors::VectorBucket",
+        "AWS::SCN::Instance",
+        "AWS::SDB::Domain",
+        "AWS::SES::ConfigurationSet",
+        "AWS::SES::EmailIdentity",
+        "AWS::SES::Template",
+        "AWS::SMSVoice::Message",
+        "AWS::SMSVoice::OriginationIdentity",
+        "AWS::SNS::PlatformEndpoint",
+        "AWS::SNS::Topic",
+        "AWS::SQS::Queue",
+        "AWS::SSM::ExecutionPreview",
+        "AWS::SSM::ManagedNode",
+        "AWS::SSMMessages::ControlChannel",
+        "AWS::SWF::Domain",
+        "AWS::SageMaker::Endpoint",
+        "AWS::SageMaker::ExperimentTrialComponent",
+        "AWS::SageMaker::FeatureGroup",
+        "AWS::SageMaker::MlflowTrackingServer",
+        "AWS::ServiceDiscovery::Namespace",
+        "AWS::ServiceDiscovery::Service",
+        "AWS::Signer::SigningJob",
+        "AWS::Signer::SigningProfile",
+        "AWS::SitewiseAssistant::Conversation",
+        "AWS::SocialMessaging::PhoneNumberId",
+        "AWS::SocialMessaging::WabaId",
+        "AWS::StepFunctions::Activity",
+        "AWS::StepFunctions::StateMachine",
+        "AWS::SupportAccess::Tenant",
+        "AWS::SupportAccess::TrustingAccount",
+        "AWS::SupportAccess::TrustingRole",
+        "AWS::ThinClient::Device",
+        "AWS::ThinClient::Environment",
+        "AWS::Timestream::Database",
+        "AWS::Timestream::RegionalEndpoint",
+        "AWS::Timestream::Table",
+        "AWS::Transform::AgentInstance",
+        "AWS::TransformCustom::Campaign",
+        "AWS::TransformCustom::Conversation",
+        "AWS::TransformCustom::KnowledgeItem",
+        "AWS::TransformCustom::Package",
+        "AWS::VerifiedPermissions::PolicyStore",
+        "AWS::XRay::Trace",
+    )
+)
+
+
+class Touched(NamedTuple):
+    """What an event touched; ``resource_arns`` starts with ``resource_arn`` and never holds an object's ARN."""
+
+    resource_type: str | None
+    resource_arn: str | None
+    resource_arns: tuple[str, ...]
+    resource_account: str | None
+    object_key: str | None
+
+
+class Entry(NamedTuple):
+    """One entry of ``resources[]``, whatever the case of its keys; ``arn`` is the ARN or the ARNPrefix."""
+
+    type: str | None
+    arn: str | None
+    account: str | None
+
+
+class Call(NamedTuple):
+    """An event's parts that name resources, as far as they are usable."""
+
+    service: str
+    name: str
+    params: dict[str, object]
+    entries: list[Entry]
+    region: str | None
+    account: str | None
+    is_data: bool
+
+
+_NOTHING = Touched(None, None, (), None, None)
+
+
+def touched(
+    event_source: str | None,
+    event_name: str | None,
+    request_parameters: object,
+    resources: object,
+    region: str | None,
+    account: str | None,
+    is_data: bool,
+) -> Touched:
+    """What the event touched. ``account`` is used only where an ARN must be built from a bare name.
+
+    ``resource_arn`` is the container (bucket, access point, function, table), ``object_key`` what is inside it: the S3
+    key, or a DynamoDB item key as compact JSON text.
+    """
+    service = (event_source or "").partition(".")[0]
+    params = request_parameters if isinstance(request_parameters, dict) else {}
+    entries = _entries(resources)
+    if not entries and not params:
+        return _NOTHING
+    call = Call(service, event_name or "", params, entries, region, account, is_data)
+    return _SERVICES.get(service, _generic)(call)
+
+
+def canonical_resources(touched: Touched) -> list[dict[str, str]] | None:
+    """The ``resources`` array that CloudTrail typically writes for this; None when a part of it is missing.
+
+    Key order inside an entry does not matter, order of the entries does. S3 names the object and the bucket,
+    everything else what ``resource_arns`` holds.
+    """
+    kind, arn, arns, account, key = touched
+    if arn is None or account is None:
+        return None
+    if kind is None:  # SSM, ECR and the older KMS events give no type
+        return [{"accountId": account, "ARN": each} for each in arns]
+    container = _CONTAINER_TYPES.get(kind)
+    if container is None:
+        return [{"accountId": account, "type": kind, "ARN": each} for each in arns]
+    inner = {"type": kind, "ARNPrefix": f"{arn}/"} if key is None else {"type": kind, "ARN": f"{arn}/{key}"}
+    return [inner, {"accountId": account, "type": container, "ARN": arn}]
+
+
+# Types of objects, with the type of the bucket that CloudTrail lists after the object.
+_CONTAINER_TYPES = {
+    "AWS::S3::Object": "AWS::S3::Bucket",
+    "AWS::S3Express::Object": "AWS::S3Express::DirectoryBucket",
+}
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _text(value: object) -> str | None:
+    """A string with something in it, else None."""
+    return value if isinstance(value, str) and value else None
+
+
+def _entries(resources: object) -> list[Entry]:
+    if isinstance(resources, dict):  # seen in exports that flatten arrays of one
+        resources = [resources]
+    if not isinstance(resources, list):
+        return []
+    out = []
+    for item in resources:
+        if not isinstance(item, dict):
+            continue
+        arn = item.get("ARN") or item.get("ARNPrefix")
+        account = item.get("accountId")
+        if not arn or (account is None and len(item) > 2):
+            # Some exports write `arn` and `accountid`. An S3 object, `type` and `ARN`, has no account in any form.
+            lower = {name.lower(): value for name, value in item.items() if isinstance(name, str)}
+            arn = arn or lower.get("arn") or lower.get("arnprefix")
+            account = account or lower.get("accountid")
+        entry = Entry(_text(item.get("type")), _text(arn), _text(account))
+        if entry.arn or entry.type:
+            out.append(entry)
+    return out
+
+
+def _partition(call: Call) -> str:
+    """Partition of ARNs that are built from names: of the region, else of a listed ARN."""
+    region = call.region or ""
+    for prefix, partition in _PARTITIONS:
+        if region.startswith(prefix):
+            return partition
+    if not region:
+        for entry in call.entries:
+            if entry.arn and entry.arn.startswith("arn:") and entry.arn.count(":") >= 5:
+                return entry.arn.split(":", 2)[1]
+    return "aws"
+
+
+# Longer prefixes first. https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
+_PARTITIONS = (
+    ("us-isob-", "aws-iso-b"),
+    ("us-isof-", "aws-iso-f"),
+    ("eu-isoe-", "aws-iso-e"),
+    ("us-iso-", "aws-iso"),
+    ("us-gov-", "aws-us-gov"),
+    ("eusc-", "aws-eusc"),
+    ("cn-", "aws-cn"),
+)
+
+
+def _distinct(first: str, others: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((first, *others)))
+
+
+# -- S3 --------------------------------------------------------------------------------------------------------------
+
+
+def _s3_parts(arn: str) -> tuple[str, str | None] | None:
+    """(ARN of the bucket or access point, key inside it or None) of any ARN of S3; None for others."""
+    if arn.startswith("arn:aws:s3:::"):  # nearly all of them
+        bucket, _, key = arn[13:].partition("/")
+        return (arn[: 13 + len(bucket)], key or None) if bucket else None
+    parts = arn.split(":", 5)
+    if len(parts) < 6 or parts[0] != "arn" or not parts[5]:
+        return None
+    service, rest = parts[2], parts[5]
+    if service not in _S3_TYPES:
+        return None
+    head = ":".join(parts[:5])
+    if service == "s3" and not parts[3] and not parts[4]:
+        bucket, _, key = rest.partition("/")
+        return (f"{head}:{bucket}", key or None) if bucket else None
+    steps = rest.split("/")
+    if not steps[-1] and len(steps) <= 4:  # a prefix: `bucket/NAME/`
+        steps.pop()
+    if service == "s3-outposts":
+        depth = 4  # outpost/op-ID/bucket/NAME or outpost/op-ID/accesspoint/NAME
+    elif service == "s3express" and steps[0] not in ("bucket", "accesspoint"):
+        # AWS's own examples leave out `bucket/`; policies need it.
+        steps, depth = ["bucket", *steps], 2
+    elif steps[0] in ("accesspoint", "bucket"):
+        depth = 2
+    else:
+        return arn, None  # storage-lens/..., job/...: no container of objects
+    inside = steps[depth:]
+    if inside[:1] == ["object"] and (steps[0] == "accesspoint" or service == "s3-outposts"):
+        inside = inside[1:]
+    return f"{head}:{'/'.join(steps[:depth])}", "/".join(inside) or None
+
+
+# Service in the ARN: (type of data events, type of its bucket).
+_S3_TYPES = {
+    "s3": ("AWS::S3::Object", "AWS::S3::Bucket"),
+    "s3express": ("AWS::S3Express::Object", "AWS::S3Express::DirectoryBucket"),
+    "s3-object-lambda": ("AWS::S3ObjectLambda::AccessPoint", "AWS::S3ObjectLambda::AccessPoint"),
+    "s3-outposts": ("AWS::S3Outposts::Object", "AWS::S3Outposts::Bucket"),
+}
+
+
+def _s3_named(call: Call, name: str | None) -> str | None:
+    """ARN for what a parameter calls a bucket: a name, an ARN (of an access point), or nothing."""
+    if not name:
+        return None
+    if name.startswith("arn:"):
+        parts = _s3_parts(name)
+        return parts[0] if parts else None
+    if name.endswith("--x-s3") and call.region:
+        return f"arn:{_partition(call)}:s3express:{call.region}:{call.account or ''}:bucket/{name}"
+    return f"arn:{_partition(call)}:s3:::{name}"
+
+
+def _s3_source(call: Call) -> str | None:
+    """Bucket that CopyObject and UploadPartCopy read: ``bucket/key``, ``/bucket/key`` or an access point's ARN."""
+    text = _text(call.params.get("x-amz-copy-source")) or _text(call.params.get("copySource"))
+    if not text:
+        return None
+    source = unquote(text).lstrip("/")
+    return _s3_named(call, source if source.startswith("arn:") else source.partition("/")[0])
+
+
+def _s3(call: Call) -> Touched:
+    named = _s3_named(call, _text(call.params.get("bucketName")) or _text(call.params.get("bucket")))
+    arns: list[str] = []
+    keys: dict[str, str] = {}
+    accounts: dict[str, str] = {}
+    types: dict[str, str] = {}
+    point = None
+    for entry in call.entries:
+        parts = _s3_parts(entry.arn) if entry.arn else None
+        if parts is None:
+            continue
+        arn, key = parts
+        arns.append(arn)
+        if key is not None:
+            keys.setdefault(arn, key)
+        elif entry.type:
+            types.setdefault(arn, entry.type)
+        if entry.account:
+            accounts.setdefault(arn, entry.account)
+        if point is None and ":accesspoint/" in arn:
+            point = arn
+    # An access point stands before its bucket: it is what the caller named, and what policies and selectors name.
+    first = point or (named if named in arns or not arns else arns[0])
+    if first is None:
+        return _generic(call)
+    others = arns
+    source = _s3_source(call)
+    if source:
+        others = [*arns, source]
+    named_key = _text(call.params.get("key")) or _text(call.params.get("Key"))
+    key = named_key or keys.get(first) or (next(iter(keys.values()), None) if point else None)
+    return Touched(_s3_type(call, first, types), first, _distinct(first, others), accounts.get(first), key)
+
+
+def _s3_type(call: Call, arn: str, types: dict[str, str]) -> str | None:
+    """Type of the event: of the objects where it is a data event, else of the bucket or what was listed."""
+    objects, bucket = _S3_TYPES[arn.split(":", 3)[2]]
+    is_point = ":accesspoint/" in arn
+    # Records of versions below 1.07 do not always say that they are data events; that an object is listed does.
+    if call.is_data or any(entry.type == objects for entry in call.entries):
+        return "AWS::S3::AccessPoint" if is_point and objects == "AWS::S3::Object" else objects
+    return types.get(arn) or ("AWS::S3::AccessPoint" if is_point else bucket)
+
+
+# -- Lambda ----------------------------------------------------------------------------------------------------------
+
+
+def _function_arn(call: Call, name: str) -> str | None:
+    """Unqualified ARN of a function given as name, ``account:function:name`` or ARN, each maybe with a qualifier."""
+    parts = name.split(":")
+    if parts[0] == "arn":
+        if len(parts) >= 7 and parts[2] == "lambda" and parts[5] == "function":
+            return ":".join(parts[:7])
+        return name if len(parts) >= 6 else None
+    account, region = call.account, call.region
+    if len(parts) >= 3 and parts[1] == "function":
+        account, parts = parts[0], parts[2:]
+    elif len(parts) >= 2 and parts[0] == "function":
+        parts = parts[1:]
+    if not parts[0] or not region or not account:
+        return None
+    return f"arn:{_partition(call)}:lambda:{region}:{account}:function:{parts[0]}"
+
+
+def _lambda(call: Call) -> Touched:
+    arns: list[str] = []
+    first_entry = None
+    for entry in call.entries:
+        arn = _function_arn(call, entry.arn) if entry.arn and entry.arn.startswith("arn:") else None
+        if arn:
+            arns.append(arn)
+            first_entry = first_entry or entry
+    name = _text(call.params.get("functionName")) or _text(call.params.get("functionArn"))
+    if not arns and name:
+        arn = _function_arn(call, name)
+        if arn:
+            arns.append(arn)
+    if not arns:
+        return _generic(call)
+    first = arns[0]
+    kind = "AWS::Lambda::Function" if ":function:" in first else first_entry.type if first_entry else None
+    return Touched(kind, first, _distinct(first, arns), first_entry.account if first_entry else None, None)
+
+
+# -- DynamoDB --------------------------------------------------------------------------------------------------------
+
+_TABLE_ARN = re.compile(r"(arn:[\w-]+:dynamodb:[\w-]*:\w*:(?:table|global-table)/[^/:|\s]+)")
+
+# PartiQL: the name after FROM, INTO, UPDATE or EXISTS( is a table, bare or quoted; what follows a dot is an index.
+_STATEMENT = re.compile(r"""(?i)\b(?:from|into|update)\s+(?:"([^"]+)"|([\w.-]+?))(?=[\s."]|$)""")
+_QUOTED = re.compile(r"'(?:[^']|'')*'")
+
+# Parameters that name one table, by name or ARN (also an ARN of something below a table).
+_TABLE_PARAMETERS = (
+    "tableName",
+    "TableName",
+    "tableArn",
+    "streamArn",
+    "shardIterator",
+    "exportArn",
+    "importArn",
+    "backupArn",
+    "resourceArn",
+    "sourceTableName",
+    "sourceTableArn",
+    "targetTableName",
+    "globalTableName",
+)
+
+_json_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def _statement_tables(statement: object) -> Iterator[str]:
+    if isinstance(statement, str):
+        for quoted, bare in _STATEMENT.findall(_QUOTED.sub("''", statement[:8192])):
+            yield quoted or bare
+
+
+def _item_tables(items: object) -> Iterator[str]:
+    """Tables in the items of a batch or transaction: a dict by table, or a list of dicts in several forms."""
+    if isinstance(items, dict):
+        yield from (name for name in items if isinstance(name, str))
+        return
+    if not isinstance(items, list):
+        return
+    for item in items:
+        if not isinstance(item, dict):
+            continue
+        # {"tableName": ...} or {"put": {"tableName": ...}}; CloudTrail mixes both letter cases in one event.
+        for part in (item, *(value for value in item.values() if isinstance(value, dict))):
+            name = _text(part.get("tableName")) or _text(part.get("TableName"))
+            if name:
+                yield name
+                break
+        yield from _statement_tables(item.get("statement") or item.get("Statement"))
+
+
+def _named_tables(params: dict[str, object]) -> Iterator[str]:
+    for parameter in _TABLE_PARAMETERS:
+        name = _text(params.get(parameter))
+        if name and (not name.startswith("arn:") or _TABLE_ARN.match(name)):
+            yield name
+    for parameter in ("requestItems", "transactItems", "statements", "transactStatements"):
+        items = params.get(parameter)
+        if items:
+            yield from _item_tables(items)
+    statement = params.get("statement")
+    if statement:
+        yield from _statement_tables(statement)
+
+
+def _dynamodb(call: Call) -> Touched:
+    arns: list[str] = []
+    primary = None
+    for entry in call.entries:
+        match = _TABLE_ARN.match(entry.arn) if entry.arn else None
+        if match:
+            arns.append(match[1])
+            primary = primary or entry
+    listed = {arn.rpartition("/")[2] for arn in arns}
+    for name in _named_tables(call.params):
+        match = _TABLE_ARN.match(name)
+        bare = match[1].rpartition("/")[2] if match else name
+        if bare in listed:
+            continue
+        arn = match[1] if match else _table_arn(call, arns, name)
+        if arn:
+            arns.append(arn)
+            listed.add(bare)
+    if not arns:
+        return _generic(call)
+    first, kind = arns[0], "AWS::DynamoDB::Table"
+    if primary and primary.type == "AWS::DynamoDB::Stream" and primary.arn:
+        # Selected and permitted by the stream's own ARN; its table stays in resource_arns.
+        first, kind = primary.arn, primary.type
+    elif primary and primary.type and not call.is_data:
+        kind = primary.type
+    key = _item_key(call.params.get("key"))
+    return Touched(kind, first, _distinct(first, arns), primary.account if primary else None, key)
+
+
+def _table_arn(call: Call, arns: list[str], name: str) -> str | None:
+    if "/" in name or ":" in name:
+        return None
+    if arns:  # the tables of one call are in one account and region
+        return f"{arns[0].rpartition('/')[0]}/{name}"
+    if not call.region or not call.account:
+        return None
+    return f"arn:{_partition(call)}:dynamodb:{call.region}:{call.account}:table/{name}"
+
+
+def _item_key(key: object) -> str | None:
+    if not isinstance(key, dict) or not key:
+        return None
+    try:
+        return _json_text(key)
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+# -- everything else -------------------------------------------------------------------------------------------------
+
+
+def _generic(call: Call) -> Touched:
+    """By ``resources[]`` alone: the first entry of a data-event type, else the first with an ARN."""
+    with_arn = [entry for entry in call.entries if entry.arn]
+    if not with_arn:
+        return Touched(call.entries[0].type, None, (), call.entries[0].account, None) if call.entries else _NOTHING
+    first = next((entry for entry in with_arn if entry.type in DATA_EVENT_TYPES), with_arn[0])
+    arns = [entry.arn.rstrip("/") for entry in with_arn if entry.arn]
+    arn = (first.arn or "").rstrip("/")
+    return Touched(first.type, arn, _distinct(arn, arns), first.account, None)
+
+
+#: How each service names what it touches, by the first label of eventSource.
+_SERVICES: dict[str, Callable[[Call], Touched]] = {
+    "s3": _s3,
+    "s3express": _s3,
+    "s3-object-lambda": _s3,
+    "s3-outposts": _s3,
+    "lambda": _lambda,
+    "dynamodb": _dynamodb,
+    "streams": _dynamodb,
+}

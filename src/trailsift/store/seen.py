@@ -1,0 +1,156 @@
+"""The ids of all events ever seen: what makes "exactly once" hold across runs.
+
+One immutable file a commit: 128-bit ids in order, and a CRC of each record, so that a second copy with other content
+is noticed. Files are read by memory map; a lookup is a binary search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Words = np.ndarray[Any, np.dtype[np.uint64]]
+Checks = np.ndarray[Any, np.dtype[np.uint32]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+_ENTRY = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Ids as two 64-bit words each, and the CRC of each record; sorted by (high, low)."""
+
+    high: Words
+    low: Words
+    check: Checks
+
+    def __len__(self) -> int:
+        return len(self.high)
+
+    def find(self, other: Ids) -> Ints:
+        """For each of ``other``'s ids its place here, or -1."""
+        if not len(self) or not len(other):
+            return np.full(len(other), -1, np.int64)
+        place = np.searchsorted(self.high, other.high)
+        last = len(self) - 1
+        while True:
+            at = np.minimum(place, last)
+            behind = (place <= last) & (self.high[at] == other.high) & (self.low[at] < other.low)
+            if not behind.any():
+                break
+            place = place + behind
+        hit = (place <= last) & (self.high[at] == other.high) & (self.low[at] == other.low)
+        return np.where(hit, at, -1)
+
+    def take(self, rows: Any) -> Ids:
+        """The entries at some rows."""
+        return Ids(self.high[rows], self.low[rows], self.check[rows])
+
+
+def ids_of(raw: np.ndarray[Any, np.dtype[np.void]], checks: Checks) -> Ids:
+    """Ids in the order given, not sorted, from 16-byte identities."""
+    words = np.frombuffer(raw.tobytes(), ">u8").astype(np.uint64)
+    return Ids(words[0::2], words[1::2], checks)
+
+
+def sort(ids: Ids) -> tuple[Ids, Ints]:
+    """Sorted by id, the first of equal ones first; and where each came from."""
+    order = np.lexsort((ids.low, ids.high))
+    return ids.take(order), order
+
+
+def repeated(ordered: Ids) -> Mask:
+    """Which entries of a sorted list equal the one before."""
+    mask = np.zeros(len(ordered), bool)
+    mask[1:] = (ordered.high[1:] == ordered.high[:-1]) & (ordered.low[1:] == ordered.low[:-1])
+    return mask
+
+
+def merge(parts: Sequence[Ids]) -> Ids:
+    """All entries of several lists, sorted."""
+    whole = Ids(
+        np.concatenate([part.high for part in parts]),
+        np.concatenate([part.low for part in parts]),
+        np.concatenate([part.check for part in parts]),
+    )
+    return sort(whole)[0]
+
+
+def write(ids: Ids, path: Path) -> None:
+    """Writes sorted ids: all high words, all low words, all CRCs, little-endian."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(ids.high.astype("<u8").tobytes())
+        file.write(ids.low.astype("<u8").tobytes())
+        file.write(ids.check.astype("<u4").tobytes())
+        file.flush()
+        import os
+
+        os.fsync(file.fileno())
+
+
+def read(path: Path) -> Ids:
+    """Sorted ids by memory map."""
+    size = path.stat().st_size
+    count = size // _ENTRY
+    if not count:
+        empty = np.empty(0, np.uint64)
+        return Ids(empty, empty, np.empty(0, np.uint32))
+    return Ids(
+        np.memmap(path, "<u8", "r", 0, (count,)),
+        np.memmap(path, "<u8", "r", 8 * count, (count,)),
+        np.memmap(path, "<u4", "r", 16 * count, (count,)),
+    )
+
+
+class Seen:
+    """The ids seen so far: those of the lake and those of the batch that is being made."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, Ids] = {}
+        self._batch: list[Ids] = []
+
+    def load(self, root: Path, paths: Sequence[str]) -> None:
+        """Makes the lake's part that of these files, relative to ``root``."""
+        wanted = set(paths)
+        self._files = {path: ids for path, ids in self._files.items() if path in wanted}
+        for path in paths:
+            if path not in self._files:
+                self._files[path] = read(root / path)
+
+    def offer(self, ids: Ids) -> tuple[Mask, Ints]:
+        """Takes the new ones of a chunk into the batch.
+
+        Returns, a row of the chunk each: whether it is new; and the rows that repeat a known id with other content.
+        """
+        ordered, origin = sort(ids)
+        double = repeated(ordered)
+        known = double.copy()
+        differs = np.zeros(len(ordered), bool)
+        if double.any():
+            # The first of a run of equal ids is the original of all of them.
+            head = np.maximum.accumulate(np.where(double, 0, np.arange(len(ordered))))
+            differs |= double & (ordered.check != ordered.check[head])
+        for part in (*self._files.values(), *self._batch):
+            place = part.find(ordered)
+            hit = (place >= 0) & ~known
+            differs |= (place >= 0) & (part.check[np.maximum(place, 0)] != ordered.check) if len(part) else False
+            known |= hit
+        fresh = np.empty(len(ids), bool)
+        fresh[origin] = ~known
+        if (~known).any():
+            self._batch.append(ordered.take(~known))
+        return fresh, np.sort(origin[differs & known])
+
+    def batch(self) -> Ids | None:
+        """The ids taken since the last commit, sorted; None where there are none."""
+        return merge(self._batch) if self._batch else None
+
+    def committed(self) -> None:
+        """The batch is in the lake now."""
+        self._batch.clear()
