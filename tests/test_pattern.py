@@ -6,7 +6,10 @@ import gzip
 import json
 import os
 import random
+import re
+from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import example, given, settings
@@ -23,10 +26,11 @@ REAL = Path(os.environ.get("TRAILSIFT_REAL_LOGS", "../shared/data/real")) / "eve
 
 # Text that is rich in what the function looks for: random Unicode alone would hardly ever hold a date.
 _PIECES = [
-    "2024", "01", "15", "/", "-", "_", ".", "T", "Z", ":", "20240115", "030405", "a", "v2", "s3", "sha256", "us-east-1",
-    "{n}", "{date}", "{", "}", '"', '{"', '":', ",", "\\", "%3D", "%", "@", "example.com", "deadbeef", "0a1b2c3d", "…",
-    "6f1c2a9e-4b7d-4e83-9a51-0c2d3e4f5a6b", "Qz7RkTw2MbXc9LfP", "qWzRtXpLkMnBvCsD", "10.0.0.1", "ip-10-0-0-1", "é", "보",
-    "=", "#", " ", "\n", "word", "1", "23", "x" * 70,
+    "2024", "01", "15", "/", "-", "_", ".", "T", "Z", ":", "20240115", "030405", "a", "v2", "s3",
+    "sha256", "us-east-1", "{n}", "{date}", "{", "}", "\"", "{\"", "\":", ",", "\\", "%3D", "%",
+    "@", "example.com", "deadbeef", "0a1b2c3d", "…", "6f1c2a9e-4b7d-4e83-9a51-0c2d3e4f5a6b",
+    "Qz7RkTw2MbXc9LfP", "qWzRtXpLkMnBvCsD", "10.0.0.1", "ip-10-0-0-1", "é", "보", "=", "#", " ",
+    "\n", "word", "1", "23", "x" * 70,
 ]  # fmt: skip
 keys = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(_PIECES), max_size=12).map("".join))
 long_keys = st.lists(st.sampled_from(_PIECES), min_size=60, max_size=260).map("".join)
@@ -73,7 +77,6 @@ def test_no_memory(many: list[str]) -> None:
 def test_same_number_of_digits_same_pattern(one: int, other: int, width: int) -> None:
     for form in ("raw/part-{}.gz", "page{}", "a/{}/b", "보고서{}", '{{"pk":"user#{}"}}', "x_{}_y.csv"):
         digits = [str(n).zfill(7)[-width:] for n in (one, other)]
-        # Four digits of one segment may be a year, which stands alone here and is a number all the same.
         assert key_pattern(form.format(digits[0])) == key_pattern(form.format(digits[1]))
 
 
@@ -82,8 +85,8 @@ def test_same_number_of_digits_same_pattern(one: int, other: int, width: int) ->
     st.datetimes(),
     st.sampled_from(["%Y/%m/%d", "%Y-%m-%d", "%Y%m%d", "dt=%Y-%m-%d", "%Y/%m/%d.gz", "a/%Y-%m-%dT%H:%M:%SZ"]),
 )
-def test_any_date_is_the_same(when: object, form: str) -> None:
-    day = when.replace(year=1900 + when.year % 200)  # type: ignore[attr-defined]
+def test_any_date_is_the_same(when: datetime, form: str) -> None:
+    day = when.replace(year=1900 + when.year % 200, day=min(when.day, 28))
     expected = key_pattern(day.replace(year=2024, month=1, day=15).strftime(form))
     assert key_pattern(day.strftime(form)) == expected
     assert "{date}" in expected or "{time}" in expected
@@ -91,7 +94,7 @@ def test_any_date_is_the_same(when: object, form: str) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.uuids())
-def test_any_uuid(value: object) -> None:
+def test_any_uuid(value: UUID) -> None:
     assert key_pattern(f"a/{value}.json") == "a/{uuid}.json"
 
 
@@ -101,7 +104,7 @@ def test_random_names_rarely_stay() -> None:
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
     names = ["".join(rng.choices(alphabet, k=16)) for _ in range(2000)]
     missed = [name for name in names if key_pattern(f"x/{name}.json") != "x/{id}.json"]
-    assert len(missed) < 60
+    assert len(missed) < 30
 
 
 @pytest.mark.parametrize(
@@ -123,8 +126,6 @@ def test_no_slow_input(key: str) -> None:
 
 
 def test_placeholders_are_the_documented_ones() -> None:
-    import re
-
     used = {name for _, expected in CASES for name in re.findall(r"\{(\w+)\}", expected)} - {"foo"}
     assert used == set(PLACEHOLDERS)
 
@@ -142,5 +143,5 @@ def test_real_keys_fold() -> None:
                 seen.add(key)
                 found.add(key_pattern(key))
                 assert key_pattern(key_pattern(key)) == key_pattern(key)
-    assert len(seen) > 10_000
+    assert len(seen) > 5_000
     assert len(found) < 50

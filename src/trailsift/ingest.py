@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from trailsift import event, source, summarize, work
+from trailsift.columnar import Tally, arrow_schema
+from trailsift.decode.envelope import Malformed
+from trailsift.errors import SourceError, TrailsiftError
+from trailsift.source import LogFile
+from trailsift.store import seen
+from trailsift.store.files import write_lines
+from trailsift.store.lake import Batch, Lake, LogObject
+from trailsift.work import Cut, Written
 
 
 @dataclass(slots=True)
@@ -48,6 +70,17 @@ class Progress:
     seconds: float
 
 
+#: A chunk is cut at this many rows: large enough for good files, small enough for the memory.
+CHUNK_ROWS = 100_000
+#: A batch is committed at this many rows.
+BATCH_ROWS = 1_000_000
+#: Work is handed out in pieces of about this many bytes, or this many log objects.
+TASK_BYTES = 2 << 20
+TASK_OBJECTS = 500
+#: Below this many bytes starting worker processes costs more than they give.
+INLINE_BYTES = 6 << 20
+
+
 def ingest(
     inputs: Sequence[str],
     lake: Path,
@@ -60,4 +93,308 @@ def ingest(
     Raises SourceError where an input does not exist or holds no CloudTrail at all, LakeError where the lake cannot be
     written. KeyboardInterrupt leaves what was committed and nothing else.
     """
-    raise NotImplementedError
+    files = source.find(inputs, exclude=lake)
+    try:
+        run = _Run(Lake.create(lake), files, progress)
+        counts = run.all(workers)
+    finally:
+        source.release(files)
+    if not counts.records and not counts.log_objects_known:
+        raise SourceError(f"no CloudTrail records in {', '.join(inputs)}: {len(files)} files were looked into")
+    return counts
+
+
+class _Pool:
+    """Worker processes and the calls they are busy with; or one worker in this process."""
+
+    def __init__(self, root: Path, size: int) -> None:
+        self.size = size
+        self._inline = work.Worker(root) if size == 0 else None
+        self._answers: deque[tuple[int, Any]] = deque()
+        self._processes: list[multiprocessing.process.BaseProcess] = []
+        self.connections: list[Connection] = []
+        context = multiprocessing.get_context("spawn")
+        for _ in range(size):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=work.serve, args=(theirs, root), daemon=True)
+            process.start()
+            theirs.close()
+            self._processes.append(process)
+            self.connections.append(ours)
+
+    def call(self, worker: int, method: str, *arguments: Any) -> None:
+        """Asks a worker to do something; ``answers`` has the result later."""
+        if self._inline is not None:
+            self._answers.append((worker, getattr(self._inline, method)(*arguments)))
+            return
+        try:
+            self.connections[worker].send((method, arguments))
+        except OSError as error:
+            raise _died() from error
+
+    def answers(self) -> Iterator[tuple[int, Any]]:
+        """Waits for at least one result."""
+        if self._inline is not None:
+            yield self._answers.popleft()
+            return
+        for ready in multiprocessing.connection.wait(self.connections):
+            assert isinstance(ready, Connection)
+            try:
+                answer = ready.recv()
+            except (EOFError, OSError) as error:
+                raise _died() from error
+            if isinstance(answer, Exception):
+                raise answer
+            yield self.connections.index(ready), answer
+
+    def close(self, *, at_once: bool) -> None:
+        """Ends the processes."""
+        for connection, process in zip(self.connections, self._processes, strict=True):
+            if at_once:
+                process.kill()
+            else:
+                with contextlib.suppress(OSError):
+                    connection.send(None)
+        for process in self._processes:
+            process.join()
+
+
+def _died() -> TrailsiftError:
+    return TrailsiftError(
+        "a worker process died, most likely for lack of memory; what was committed before is safe. "
+        "Run the same command again, with --workers 1 if it happens again"
+    )
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What a worker's chunk holds so far."""
+
+    files: list[tuple[LogFile, Tally]] = field(default_factory=list)
+    span: tuple[int, int] = (0, 0)
+
+
+class _Run:
+    """One ingest: hands out log objects, answers which events are new, commits batches."""
+
+    def __init__(self, lake: Lake, files: list[LogFile], progress: Callable[[Progress], None] | None) -> None:
+        self.lake = lake
+        self.counts = Counts()
+        self.progress = progress
+        self.started = time.monotonic()
+        self.bytes_total = sum(file.size for file in files)
+        self.objects_total = len(files)
+        self.bytes_done = self.objects_done = 0
+        known = lake.known_objects([LogObject(f.name, f.version, f.delivered_on) for f in files])
+        self.files = [file for file in files if (file.name, file.version) not in known]
+        self.counts.log_objects_known = self.counts.log_objects_skipped = len(files) - len(self.files)
+        self._lock: contextlib.AbstractContextManager[None] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.batch = Batch()
+        self.lines: dict[str, list[Any]] = {}
+        self.rejects: list[tuple[str, Malformed]] = []
+        self.rows = 0
+        self.in_batch: Counter[str] = Counter()
+
+    def all(self, workers: int | None) -> Counts:
+        """Ingests everything; the counts."""
+        size = min(workers or os.cpu_count() or 1, len(self.files))
+        if sum(file.size for file in self.files) < INLINE_BYTES and workers is None:
+            size = 0
+        if not self.files:
+            return self._finished()
+        # PyIceberg takes a second to import: let it, while the first chunks are decoded.
+        threading.Thread(target=lambda: self.lake.catalog, daemon=True).start()
+        pool = _Pool(self.lake.root, size)
+        try:
+            self._drive(pool)
+            self._commit()
+        except BaseException:
+            pool.close(at_once=True)
+            self._give_up()
+            raise
+        pool.close(at_once=False)
+        return self._finished()
+
+    def _finished(self) -> Counts:
+        self.counts.seconds = round(time.monotonic() - self.started, 3)
+        return self.counts
+
+    def _drive(self, pool: _Pool) -> None:
+        """Runs the workers' state machine until everything is written: objects, cut, keep, written."""
+        tasks = deque(_tasks(self.files))
+        chunks = [_Pending() for _ in range(max(pool.size, 1))]
+        held: deque[tuple[int, Cut]] = deque()
+        writing = 0
+        busy = 0
+        sent: dict[int, list[LogFile]] = {}
+
+        def next_step(worker: int, rows: int) -> int:
+            if tasks and rows < CHUNK_ROWS:
+                sent[worker] = tasks.popleft()
+                pool.call(worker, "decode", sent[worker])
+            elif chunks[worker].files:
+                pool.call(worker, "cut")
+            else:
+                return 0
+            return 1
+
+        for worker in range(len(chunks)):
+            busy += next_step(worker, 0)
+        while busy or held:
+            if self.rows >= BATCH_ROWS and not writing:
+                self._commit()
+            while held and not (self.rows >= BATCH_ROWS):
+                worker, cut = held.popleft()
+                self._offer(pool, worker, cut, chunks[worker])
+                writing += 1
+                busy += 1
+            if not busy:
+                continue
+            for worker, answer in pool.answers():
+                busy -= 1
+                if isinstance(answer, tuple):
+                    tallies, rows = answer
+                    self._tally(sent.pop(worker), tallies, chunks[worker])
+                    busy += next_step(worker, rows)
+                elif isinstance(answer, Cut):
+                    held.append((worker, answer))
+                else:
+                    if isinstance(answer, Written):
+                        writing -= 1
+                        self._take(answer)
+                    self._close(chunks[worker])
+                    chunks[worker] = _Pending()
+                    busy += next_step(worker, 0)
+
+    def _offer(self, pool: _Pool, worker: int, cut: Cut, chunk: _Pending) -> None:
+        """Tells a worker which of its events are new. From here to the commit no other writer may come between."""
+        if self._lock is None:
+            self._lock = self.lake.lock()
+            self._lock.__enter__()
+            self.lake.refresh()
+        checks = np.frombuffer(cut.checks, np.uint32)
+        fresh, differs = self.lake.seen.offer(seen.ids_of(np.frombuffer(cut.ids, "V16"), checks))
+        chunk.span = cut.min_time, cut.max_time
+        stored = int(fresh.sum())
+        for name, number in (("stored", stored), ("duplicates", len(fresh) - stored)):
+            setattr(self.counts, name, getattr(self.counts, name) + number)
+            self.in_batch[name] += number
+        self.rows += len(fresh)
+        low, high = self.batch.min_time or cut.min_time, self.batch.max_time or cut.max_time
+        self.batch.min_time, self.batch.max_time = min(low, cut.min_time), max(high, cut.max_time)
+        pool.call(worker, "write", fresh.tobytes(), differs.astype(np.int64).tobytes())
+
+    def _tally(self, files: list[LogFile], tallies: list[Tally], chunk: _Pending) -> None:
+        for file, tally in zip(files, tallies, strict=True):
+            self.objects_done += 1
+            self.bytes_done += file.size
+            if tally.foreign is not None:
+                self.counts.log_objects_skipped += 1
+            self.counts.records += tally.records
+            self.counts.malformed += len(tally.malformed)
+            chunk.files.append((file, tally))
+        self._report()
+
+    def _close(self, chunk: _Pending) -> None:
+        """A chunk is written: its log objects belong to the batch."""
+        for file, tally in chunk.files:
+            self.rejects += [(file.name, malformed) for malformed in tally.malformed]
+            self.in_batch["records"] += tally.records
+            self.in_batch["malformed"] += len(tally.malformed)
+            self.in_batch["log_objects"] += tally.foreign is None
+            if tally.foreign is not None:
+                continue
+            self.counts.log_objects += 1
+            if not _unreadable(tally):
+                self.batch.log_objects.append(LogObject(file.name, file.version, file.delivered_on))
+
+    def _take(self, written: Written) -> None:
+        self.batch.files += written.files
+        self.rejects += written.other_content
+        for name, data in written.lines.items():
+            self.lines.setdefault(name, []).append(work.from_stream(data))
+        self._report()
+
+    def _commit(self) -> None:
+        """Makes the batch visible, all of it together."""
+        if self._lock is None:
+            if not self.batch.log_objects and not self.rejects:
+                return
+            self._lock = self.lake.lock()
+            self._lock.__enter__()
+        for name, parts in self.lines.items():
+            table = event.TABLES[name]
+            self.batch.files += write_lines(table, summarize.merge(table, parts), self.lake.root)
+        if self.rejects:
+            self.batch.files += write_lines(event.REJECTS, _reject_table(self.rejects), self.lake.root)
+        self.batch.ids = self.lake.seen.batch()
+        self.batch.counts = {**self.in_batch, "dropped": {}}
+        self.lake.commit(self.batch)
+        self._unlock()
+        self._reset()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.__exit__(None, None, None)
+            self._lock = None
+
+    def _give_up(self) -> None:
+        """Nothing of the open batch was committed: takes its files away and lets other writers in."""
+        for file in self.batch.files:
+            (self.lake.root / file.path).unlink(missing_ok=True)
+        self._unlock()
+
+    def _report(self) -> None:
+        if self.progress is None:
+            return
+        counts = self.counts
+        self.progress(
+            Progress(
+                self.objects_total,
+                self.objects_done + counts.log_objects_known,
+                self.bytes_total,
+                self.bytes_done,
+                counts.records,
+                counts.stored,
+                counts.duplicates,
+                counts.malformed,
+                time.monotonic() - self.started,
+            )
+        )
+
+
+def _unreadable(tally: Tally) -> bool:
+    """An object that could not be opened at all is tried again next time."""
+    return len(tally.malformed) == 1 and tally.malformed[0].reason.startswith("cannot be read")
+
+
+def _tasks(files: list[LogFile]) -> Iterator[list[LogFile]]:
+    """Pieces of work, in the order of delivery."""
+    task: list[LogFile] = []
+    size = 0
+    for file in files:
+        if task and (size + file.size > TASK_BYTES or len(task) >= TASK_OBJECTS):
+            yield task
+            task, size = [], 0
+        task.append(file)
+        size += file.size
+    if task:
+        yield task
+
+
+def _reject_table(rejects: list[tuple[str, Malformed]]) -> pa.Table:
+    now = datetime.now(UTC)
+    rows = [
+        {
+            "ingested_at": now,
+            "log_object": name,
+            "position": malformed.position,
+            "reason": malformed.reason,
+            "raw": malformed.raw,
+        }
+        for name, malformed in sorted(rejects, key=lambda reject: (reject[0], reject[1].position))
+    ]
+    return pa.Table.from_pylist(rows, schema=arrow_schema(event.REJECTS))

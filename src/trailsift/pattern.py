@@ -49,6 +49,20 @@ WORDS_WITH_DIGITS = frozenset(
     for word in line.split()
 )
 
+# Pairs of letters that are common in English, and a few that are in names of technical things.
+_COMMON_PAIRS = frozenset(
+    pair
+    for line in (
+        "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de",
+        "hi ri ro ic ne ea ra ce li ch ll be ma si om ur ca el ta la ns di fo ho pe ec pr no ct us ac ot il tr",
+        "ly nc et ut ss so rs un lo wa ge ie wh ee wi em ad ol rt po we na ul ni ts mo ow pa im mi ai sh ir su",
+        "id os iv ia am fi ci vi pl ig tu ev ld ry mp fe bl ab gh ty op wo sa ay ex ke fr oo av ag if ap gr od",
+        "bo sp rd do uc bu ei ov by rm ep tt oc fa ef cu rn sc gi da cr cl du ga qu ue ba ls va um pp up lu go",
+        "ru ck br bi pt bs ku ub ip ob ks db",
+    )
+    for pair in line.split()
+)
+
 # Number formats. A date must be a possible one: ``99999999`` is a number.
 _YEAR = r"(?:19|20)[0-9]{2}"
 _MONTH = r"(?:0[1-9]|1[0-2])"
@@ -108,7 +122,8 @@ _JSON_ESCAPE = re.compile(r"(\\u[0-9A-Fa-f]{4}|\\.)", re.DOTALL)
 
 _DIGITS = re.compile(r"[0-9]+")
 _RUNS = re.compile(r"[0-9]+|[A-Za-z]{16,}")
-_VERSION = re.compile(r"[vV][0-9]{1,3}")
+_VERSION = re.compile(r"[vV][0-9]{1,3}(?:p[0-9]{1,2})?(?:(?:alpha|beta|rc)[0-9]{1,2})?")
+_SIZE = re.compile(r"[0-9]+x[0-9]+")
 _HEX = re.compile(r"[0-9a-f]{8,}|[0-9A-F]{8,}|[0-9][0-9a-f]{3,6}")
 _SHORT_HEX = re.compile(r"[0-9a-f]{4,7}")
 _CHUNK = re.compile(r"[A-Z]+[a-z]*|[a-z]+|[0-9]+")
@@ -202,6 +217,8 @@ def _mixed(word: str) -> str:
     """A run of letters and digits: a known word, a hash, a random identity, else a word with numbers in it."""
     if word.lower() in WORDS_WITH_DIGITS or _VERSION.fullmatch(word):
         return word
+    if _SIZE.fullmatch(word):  # of an image
+        return "{n}x{n}"
     if _HEX.fullmatch(word):
         return "{hex}"
     if _random(word):
@@ -210,32 +227,33 @@ def _mixed(word: str) -> str:
 
 
 def _random(word: str) -> bool:
-    """Whether letters and digits alternate too often for a name that a person chose.
+    """Whether a run of letters and digits is one that no person chose.
 
     Of random characters (0-9, a-z, A-Z) a chunk (capitals with the small letters after them, small letters, digits)
-    holds 2.2 on average; of names as in ``AmazonLinux2023`` more than four.
+    holds 2.2 on average; of names as in ``AmazonLinux2023`` more than four. Where that leaves a doubt, letters decide.
     """
     length = len(word)
     if length < 4:
         return False
     chunks = len(_CHUNK.findall(word))
-    if length >= 12 and length <= 3 * chunks:
+    if length <= 2 * chunks and len(_DIGITS.findall(word)) >= 2:
         return True
-    if length >= 16 and 2 * length <= 9 * chunks and _few_vowels(word):
-        return True
-    return length <= 2 * chunks and len(_DIGITS.findall(word)) >= 2
+    return (length >= 12 and length <= 3 * chunks) or (length >= 8 and _unpronounceable(word))
 
 
 def _letters(word: str) -> str:
     """``{id}`` for 16 and more letters whose case changes at random; names (``CustomerOrderHistory``) stay."""
     changes = sum(a.isupper() != b.isupper() for a, b in pairwise(word))
-    return "{id}" if changes * 10 > len(word) * 3 and _few_vowels(word) else word
+    return "{id}" if changes * 10 > len(word) * 2 and _unpronounceable(word) else word
 
 
-def _few_vowels(word: str) -> bool:
-    """Less than 30 % vowels: English has 38 %, random letters 19 %."""
-    lower = word.lower()
-    return sum(lower.count(vowel) for vowel in "aeiou") * 10 < len(word) * 3
+def _unpronounceable(word: str) -> bool:
+    """Whether at most half of the pairs of neighbouring letters are common ones; false for fewer than four pairs.
+
+    Of random pairs 27 % are; of those in 6,138 words of file names on a Debian system 79 % (measured).
+    """
+    pairs = [a + b for a, b in pairwise(word.lower()) if a.isalpha() and b.isalpha()]
+    return len(pairs) >= 4 and 2 * sum(pair in _COMMON_PAIRS for pair in pairs) <= len(pairs)
 
 
 def _email(match: re.Match[str]) -> str:

@@ -422,14 +422,14 @@ def _s3(call: Call) -> Touched:
             accounts.setdefault(arn, entry.account)
         if point is None and ":accesspoint/" in arn:
             point = arn
+    source = _s3_source(call)
+    if point == source:  # a copy that reads through an access point writes to the bucket
+        point = None
     # An access point stands before its bucket: it is what the caller named, and what policies and selectors name.
     first = point or (named if named in arns or not arns else arns[0])
     if first is None:
         return _generic(call)
-    others = arns
-    source = _s3_source(call)
-    if source:
-        others = [*arns, source]
+    others = [*arns, source] if source else arns
     named_key = _text(call.params.get("key")) or _text(call.params.get("Key"))
     key = named_key or keys.get(first) or (next(iter(keys.values()), None) if point else None)
     return Touched(_s3_type(call, first, types), first, _distinct(first, others), accounts.get(first), key)
@@ -442,7 +442,8 @@ def _s3_type(call: Call, arn: str, types: dict[str, str]) -> str | None:
     # Records of versions below 1.07 do not always say that they are data events; that an object is listed does.
     if call.is_data or any(entry.type == objects for entry in call.entries):
         return "AWS::S3::AccessPoint" if is_point and objects == "AWS::S3::Object" else objects
-    return types.get(arn) or ("AWS::S3::AccessPoint" if is_point else bucket)
+    is_bucket = ":::" in arn or "bucket/" in arn
+    return types.get(arn) or ("AWS::S3::AccessPoint" if is_point else bucket if is_bucket else None)
 
 
 # -- Lambda ----------------------------------------------------------------------------------------------------------
@@ -540,7 +541,7 @@ def _item_tables(items: object) -> Iterator[str]:
 
 def _named_tables(params: dict[str, object]) -> Iterator[str]:
     for parameter in _TABLE_PARAMETERS:
-        name = _text(params.get(parameter))
+        name = _text(params[parameter]) if parameter in params else None
         if name and (not name.startswith("arn:") or _TABLE_ARN.match(name)):
             yield name
     for parameter in ("requestItems", "transactItems", "statements", "transactStatements"):

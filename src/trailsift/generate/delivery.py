@@ -61,6 +61,7 @@ class Trail:
     _held: list[bytes] = field(default_factory=list)
     _stream: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     _due: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    _folders: set[Path] = field(default_factory=set)
     _open: dict[int, tuple[int, list[bytes], int]] = field(default_factory=dict)
 
     def add(self, records: list[bytes], stream: Ints, due: Ints) -> None:
@@ -123,9 +124,11 @@ class Trail:
         account, region = self.streams[stream].account, self.streams[stream].region
         _, folder, compact = (part.decode() for part in day_text(when // 86_400))
         minute = f"{when // 3600 % 24:02d}{when // 60 % 60:02d}"
-        tag = ALNUM[self.rng.integers(0, 248, 16)].tobytes().decode()
+        tag = self.rng.integers(0, 248, 16, np.uint8).tobytes().translate(ALNUM).decode()
         path = self.target / "AWSLogs" / account / "CloudTrail" / region / folder
-        path.mkdir(parents=True, exist_ok=True)
+        if path not in self._folders:
+            path.mkdir(parents=True, exist_ok=True)
+            self._folders.add(path)
         body = b'{"Records":[' + b",".join(records) + b"]}"
         packed = isal_zlib.compress(body, _LEVEL, _GZIP)
         (path / f"{account}_CloudTrail_{region}_{compact}T{minute}Z_{tag}.json.gz").write_bytes(packed)

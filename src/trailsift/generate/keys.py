@@ -124,7 +124,7 @@ def _word(draw: Draw, arg: str) -> list[bytes]:
 
 
 PARTS: dict[str, Callable[[Draw, str], list[bytes] | list[int]]] = {
-    "date": _dashed,  # 2026-03-02; argument: up to this many days back, mostly few
+    "date": _dashed,  # 2026-03-02; argument: how many days are in reach, the latest most often
     "ymd": _slashed,  # 2026/03/02
     "stamp": _stamp,  # 20260302T0505Z
     "hour": _hour,

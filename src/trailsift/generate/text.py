@@ -19,9 +19,9 @@ BASE64 = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 _HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), np.uint8).reshape(256, 2)
 # 256 letters from an alphabet of 36 or 62: a byte picks one, slightly uneven, which no reader can see.
 UPPER = np.frombuffer((b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" * 8)[:256], np.uint8)
-ALNUM = np.frombuffer((b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789" * 5)[:256], np.uint8)
+ALNUM = (b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789" * 5)[:256]
 # Access keys and principal ids use the base 32 alphabet.
-BASE32 = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" * 8, np.uint8)
+BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" * 8
 _WORD = 0xFFFFFFFFFFFFFFFF
 _DASHES = (8, 13, 18, 23)
 _UUID_PLACES = np.array([i for i in range(36) if i not in _DASHES])
@@ -77,11 +77,13 @@ def hash_bytes(hashes: Hashes, width: int) -> Bytes:
     return block.astype("<u8").view(np.uint8)[:, :width]
 
 
-def coded(number: int, alphabet: Bytes, width: int) -> str:
+def coded(number: int, alphabet: bytes, width: int) -> str:
     """`width` letters of a 256-entry alphabet, determined by `number`."""
-    words = -(-width // 8)
-    raw = b"".join(mix_int(number, i).to_bytes(8, "little") for i in range(words))
-    return raw[:width].translate(alphabet.tobytes()).decode()
+    raw = b""
+    while len(raw) < width:
+        number = mix_int(number)
+        raw += number.to_bytes(8, "little")
+    return raw[:width].translate(alphabet).decode()
 
 
 @cache
@@ -106,4 +108,5 @@ def iso_times(seconds: Ints) -> list[bytes]:
 
 def iso_time(second: int) -> str:
     """Seconds since the epoch -> 2026-03-02T05:06:07Z."""
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    day, rest = divmod(second, 86_400)
+    return (day_text(day)[0] + b"T" + _clock()[rest]).decode()

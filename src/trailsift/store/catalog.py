@@ -98,6 +98,11 @@ def _sort_order(table: event.Table, schema: Schema) -> SortOrder:
     return SortOrder(*fields)
 
 
+def location(path: Path) -> str:
+    """A local path as Iceberg writes it: a scheme and the path as it is, with nothing percent-encoded."""
+    return f"file://{path}"
+
+
 class LakeCatalog(SqlCatalog):
     """A SQL catalog that stages commits until ``apply``."""
 
@@ -105,13 +110,13 @@ class LakeCatalog(SqlCatalog):
         super().__init__(
             "trailsift",
             uri=f"sqlite:///{root / CATALOG_FILE}",
-            warehouse=root.as_uri(),
+            warehouse=location(root),
             init_catalog_tables="true",
         )
         self.root = root
         self._staged: dict[str, tuple[str, str]] = {}
 
-    def create_tables(self, tables: Sequence[event.Table]) -> dict[str, str]:
+    def make_tables(self, tables: Sequence[event.Table]) -> dict[str, str]:
         """Makes the namespace and the tables that are missing; the metadata location of each."""
         self.create_namespace_if_not_exists(NAMESPACE)
         locations = {}
@@ -123,7 +128,7 @@ class LakeCatalog(SqlCatalog):
                 made = self.create_table(
                     (NAMESPACE, table.name),
                     schema=schema,
-                    location=(self.root / table.name).as_uri(),
+                    location=location(self.root / table.name),
                     partition_spec=_partition_spec(table, schema),
                     sort_order=_sort_order(table, schema),
                     properties={**_PROPERTIES, "comment": table.meaning},
@@ -150,13 +155,13 @@ class LakeCatalog(SqlCatalog):
         update = transaction.update_snapshot(snapshot_properties=properties)
         producer = update.overwrite() if removed else update.merge_append()
         with producer:
-            gone = {path.as_uri() for path in removed}
+            gone = {location(path) for path in removed}
             if gone:
                 for task in table.scan().plan_files():
                     if task.file.file_path in gone:
                         producer.delete_data_file(task.file)
             for path in added:
-                producer.append_data_file(parquet_file_to_data_file(table.io, table.metadata, path.as_uri()))
+                producer.append_data_file(parquet_file_to_data_file(table.io, table.metadata, location(path)))
         snapshots = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.timestamp_ms)
         if len(snapshots) > EXPIRE_ABOVE:
             # Staged into the same transaction: the expiry costs no commit of its own.

@@ -92,6 +92,8 @@ class Lake:
             return lake
         if root.is_dir() and any(path.name != LOCK_FILE for path in root.iterdir()) and not (root / CATALOG_FILE).exists():
             raise LakeError(f"{root} is not empty and holds no lake: name an empty or a new folder")
+        if set("%?#") & set(str(root)):
+            raise LakeError(f"{root}: the characters %, ? and # cannot stand in the path of a lake; choose another")
         try:
             root.mkdir(parents=True, exist_ok=True)
             settings = {
@@ -117,7 +119,7 @@ class Lake:
                     db.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
                     if db.execute("SELECT 1 FROM commit_log LIMIT 1").fetchone():
                         return
-                    locations = self.catalog.create_tables(list(event.TABLES.values()))
+                    locations = self.catalog.make_tables(list(event.TABLES.values()))
                     db.execute(
                         "INSERT INTO commit_log VALUES (0, ?, 'create', '{}', ?)", (_now(), json.dumps(locations))
                     )

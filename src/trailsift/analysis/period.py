@@ -1,0 +1,126 @@
+"""Times as people type them: ISO 8601 or relative, in a stated time zone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from trailsift.errors import UsageError
+
+_UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_RELATIVE = re.compile(r"-?((?:\d+[wdhms])+)", re.IGNORECASE)
+_PART = re.compile(r"(\d+)([wdhms])", re.IGNORECASE)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_EXAMPLES = "2026-03-02, 2026-03-02T10:30, 2026-03-02T10:30+09:00, -7d, -36h, -90m, now"
+
+HOUR = 3_600_000_000
+DAY = 24 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A range of event time in microseconds since 1970 (UTC): ``since`` is in it, ``until`` is not, None is no limit.
+
+    ``zone`` is the time zone in which times are read and shown; it changes no range.
+    """
+
+    since: int | None = None
+    until: int | None = None
+    zone: ZoneInfo = ZoneInfo("UTC")
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole lake is meant."""
+        return self.since is None and self.until is None
+
+    def where(self, column: str) -> str:
+        """An SQL condition on a timestamp column; ``true`` where there is no limit."""
+        limits = []
+        if self.since is not None:
+            limits.append(f"{column} >= {literal(self.since)}")
+        if self.until is not None:
+            limits.append(f"{column} < {literal(self.until)}")
+        return " AND ".join(limits) or "true"
+
+    def where_day(self, column: str) -> str:
+        """An SQL condition on a date column (UTC): all days that the period touches."""
+        limits = []
+        if self.since is not None:
+            limits.append(f"{column} >= DATE '{moment(self.since):%Y-%m-%d}'")
+        if self.until is not None:
+            limits.append(f"{column} <= DATE '{moment(self.until - 1):%Y-%m-%d}'")
+        return " AND ".join(limits) or "true"
+
+    @property
+    def on_days(self) -> bool:
+        """Whether both ends are midnights in UTC, so that tables kept by day answer for exactly this period."""
+        return all(limit is None or limit % DAY == 0 for limit in (self.since, self.until))
+
+    def show(self, micros: int | None) -> str:
+        """A time to the second in the period's zone; a dash for None."""
+        return "-" if micros is None else f"{moment(micros).astimezone(self.zone):%Y-%m-%d %H:%M:%S}"
+
+    def as_dict(self) -> dict[str, str | None]:
+        """For ``--json``: ISO 8601 in UTC."""
+        return {"since": iso(self.since), "until": iso(self.until), "timezone": self.zone.key}
+
+
+def period(since: str | None, until: str | None, timezone: str = "UTC", now: datetime | None = None) -> Period:
+    """The period between two times as typed; UsageError where they cannot be understood or hold no time at all."""
+    zone = zone_of(timezone)
+    now = now or datetime.now(UTC)
+    start = None if since is None else parse(since, zone, now, "--since")
+    end = None if until is None else parse(until, zone, now, "--until")
+    if start is not None and end is not None and start >= end:
+        raise UsageError(f"--since {since} ({iso(start)}) is not before --until {until} ({iso(end)})")
+    return Period(start, end, zone)
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """The time zone of an IANA name, or UsageError."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise UsageError(f"there is no time zone {name!r}: use an IANA name such as UTC or Asia/Seoul") from error
+
+
+def parse(text: str, zone: ZoneInfo, now: datetime, what: str = "time") -> int:
+    """Microseconds since 1970 (UTC) of a time as typed; UsageError where it is none.
+
+    A time without an offset is in ``zone``; a date is its first moment; a relative time counts back from ``now``.
+    """
+    given = text.strip()
+    if given.lower() == "now":
+        return _micros(now)
+    match = _RELATIVE.fullmatch(given)
+    try:
+        if match:
+            seconds = sum(int(count) * _UNITS[unit.lower()] for count, unit in _PART.findall(match[1]))
+            return _micros(now - timedelta(seconds=seconds))
+        value = datetime.fromisoformat(given)
+        value = value if value.tzinfo else value.replace(tzinfo=zone)
+        return _micros(value.astimezone(UTC))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{what} {text!r} is no time: use one of these forms: {_EXAMPLES}") from error
+
+
+def moment(micros: int) -> datetime:
+    """The time of microseconds since 1970, in UTC."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def iso(micros: int | None) -> str | None:
+    """ISO 8601 in UTC, a fraction only where there is one."""
+    return None if micros is None else moment(micros).isoformat().replace("+00:00", "Z")
+
+
+def literal(micros: int) -> str:
+    """A constant that both the engine's pruning and DuckDB understand."""
+    return f"TIMESTAMPTZ '{moment(micros).isoformat(sep=' ')}'"
+
+
+def _micros(value: datetime) -> int:
+    return (value - _EPOCH) // _MICROSECOND

@@ -1,0 +1,7 @@
+"""``python -m trailsift.cli``."""
+
+import sys
+
+from trailsift.cli import main
+
+sys.exit(main())

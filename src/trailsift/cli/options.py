@@ -1,0 +1,39 @@
+"""Options that several commands share, described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+LakeOption = Annotated[
+    Path,
+    Parameter(name=["--lake", "-l"], env_var="TRAILSIFT_LAKE", help="Folder of the lake.", negative=()),
+]
+JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document.")]
+QuietOption = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="Show no progress.")]
+SinceOption = Annotated[
+    str | None,
+    Parameter(
+        name="--since",
+        allow_leading_hyphen=True,
+        help="From this time on: 2026-03-02, 2026-03-02T10:30, -7d, -36h, -90m. Default: the whole lake.",
+    ),
+]
+UntilOption = Annotated[
+    str | None,
+    Parameter(name="--until", allow_leading_hyphen=True, help="Up to this time, which is not included; same forms."),
+]
+ZoneOption = Annotated[
+    str,
+    Parameter(
+        name=["--timezone", "--tz"],
+        env_var="TRAILSIFT_TIMEZONE",
+        help="IANA time zone in which times are read and shown.",
+    ),
+]
+LimitOption = Annotated[int, Parameter(name=["--limit", "-n"], help="Lines shown at most; 0 shows all.")]
+OutputOption = Annotated[
+    Path | None, Parameter(name=["--output", "-o"], help="Write to this file instead of standard output.")
+]

@@ -1,0 +1,362 @@
+"""The first of two walls around user SQL: one read-only statement over our tables, judged by its syntax tree.
+
+DuckDB's own parser makes the tree (``json_serialize_sql`` knows SELECT statements only, so anything that writes
+fails there); whatever the tree names must be on a list. The second wall is the connection itself (``duck.py``):
+no external access outside the lake's data folders, no extensions, settings locked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+
+import duckdb
+
+from trailsift.engine.mistakes import from_duckdb, nearest_table, query_error
+from trailsift.engine.names import VIEWS, base_table, relations
+from trailsift.errors import QueryError
+
+ALLOWED = "`query` runs one read-only statement: SELECT, WITH, FROM, VALUES, TABLE, DESCRIBE, SUMMARIZE or SHOW TABLES"
+
+#: Table functions that only compute.
+TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree", "repeat", "repeat_row"})
+#: Functions that look outside the query: settings, environment, catalog, sessions, other SQL.
+_DENIED_FUNCTIONS = frozenset(
+    {
+        "getenv",
+        "getvariable",
+        "current_setting",
+        "set_config",
+        "setseed",
+        "sleep_ms",
+        "write_log",
+        "nextval",
+        "currval",
+        "query",
+        "query_table",
+        "which_secret",
+        "json_serialize_plan",
+        "json_execute_serialized_sql",
+        "json_deserialize_sql",
+        "current_query",
+        "stats",
+        "glob",
+        "sniff_csv",
+        "in_search_path",
+        "checkpoint",
+        "force_checkpoint",
+        "col_description",
+        "obj_description",
+        "shobj_description",
+        "format_pg_type",
+    }
+)
+_DENIED_PREFIXES = ("read_", "duckdb_", "pragma_", "pg_", "has_", "parquet_", "enable_", "disable_", "sqlite_", "sql_")
+_DENIED_SUFFIXES = ("_scan", "_attach", "_query", "_secret", "_secrets")
+
+#: Names whose value is the clock's, as functions and as bare words.
+CLOCK_NAMES = frozenset(
+    {
+        "now",
+        "ago",
+        "today",
+        "current_date",
+        "current_time",
+        "current_timestamp",
+        "localtime",
+        "localtimestamp",
+        "get_current_time",
+        "get_current_timestamp",
+        "transaction_timestamp",
+        "age",
+    }
+)
+#: Bare words that DuckDB reads as functions of the session.
+SESSION_NAMES = frozenset({"current_user", "current_role", "session_user", "user", "current_catalog", "current_schema"})
+#: Strings that a cast to a date or time reads as the clock.
+_CLOCK_WORDS = re.compile(r"\s*(now|today|tomorrow|yesterday)\b.*", re.IGNORECASE | re.DOTALL)
+
+_NODE_TYPES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+_PLAIN_TYPES = frozenset(
+    {
+        "JOIN",
+        "SUBQUERY",
+        "EXPRESSION_LIST",
+        "EMPTY",
+        "LIMIT_MODIFIER",
+        "LIMIT_PERCENT_MODIFIER",
+        "ORDER_MODIFIER",
+        "DISTINCT_MODIFIER",
+        "ORDER_DEFAULT",
+        "ASCENDING",
+        "DESCENDING",
+    }
+)
+_EXPRESSIONS = frozenset(
+    {
+        "BETWEEN",
+        "CASE",
+        "CAST",
+        "COLLATE",
+        "COLUMN_REF",
+        "COMPARISON",
+        "CONJUNCTION",
+        "CONSTANT",
+        "FUNCTION",
+        "LAMBDA",
+        "LAMBDA_REF",
+        "OPERATOR",
+        "PARAMETER",
+        "POSITIONAL_REFERENCE",
+        "STAR",
+        "SUBQUERY",
+        "TYPE",
+        "WINDOW",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One checked statement: ``text`` without a closing semicolon, and what it names."""
+
+    text: str
+    tables: frozenset[str]
+    functions: frozenset[str]
+    clock: bool
+    volatile: bool
+
+    @property
+    def stored(self) -> frozenset[str]:
+        """The stored tables behind the names."""
+        return frozenset(base_table(name) for name in self.tables)
+
+
+@dataclass(slots=True)
+class _Found:
+    sql: str
+    trusted: bool
+    tables: set[str] = field(default_factory=set)
+    functions: set[str] = field(default_factory=set)
+    clock: bool = False
+    volatile: bool = False
+
+
+def check(sql: str, cursor: duckdb.DuckDBPyConnection, *, trusted: bool = False) -> Statement:
+    """Reads and judges ``sql``. QueryError where it is not one read-only statement over our tables.
+
+    ``trusted`` (SQL of our own) may use parameters; everything else is judged alike.
+    """
+    tree = _parse(sql, cursor)
+    statements = tree.get("statements", [])
+    if not statements:
+        raise QueryError(f"there is no statement in the SQL. {ALLOWED}")
+    if len(statements) > 1:
+        raise QueryError(f"there are {len(statements)} statements. {ALLOWED}")
+    node = statements[0]["node"]
+    text = _without_semicolon(sql, cursor, statements[0])
+    if _is_show_tables(node):
+        return Statement(_SHOW_TABLES, frozenset(), frozenset(), clock=False, volatile=False)
+    found = _Found(sql, trusted)
+    try:
+        _visit(node, frozenset(), found)
+    except RecursionError:
+        raise QueryError("the statement is nested too deeply to be checked") from None
+    return Statement(text, frozenset(found.tables), frozenset(found.functions), found.clock, found.volatile)
+
+
+def _parse(sql: str, cursor: duckdb.DuckDBPyConnection) -> dict[str, object] | dict[str, list[dict[str, object]]]:
+    if "\0" in sql:
+        raise QueryError("the SQL holds a NUL character")
+    try:
+        row = cursor.execute(
+            "SELECT json_serialize_sql(?, skip_null := true, skip_empty := true, skip_default := true)", [sql]
+        ).fetchone()
+        tree = json.loads(row[0]) if row else {}
+    except duckdb.Error as error:
+        raise from_duckdb(sql, error) from None
+    except RecursionError:
+        raise QueryError("the statement is nested too deeply to be checked") from None
+    except UnicodeError:
+        raise QueryError("the SQL is not valid Unicode text") from None
+    if not tree.get("error"):
+        return tree  # type: ignore[no-any-return]
+    message = str(tree.get("error_message", "cannot be parsed"))
+    if tree.get("error_type") == "parser":
+        position = str(tree.get("position", ""))
+        raise query_error(sql, message, int(position) if position.isdigit() else None)
+    raise QueryError(_not_a_select(sql, message))
+
+
+def _not_a_select(sql: str, message: str) -> str:
+    word = re.sub(r"(--[^\n]*(\n|$)|/\*.*?\*/|[\s;(])+", " ", sql, flags=re.DOTALL).strip().split(" ")[0].upper()
+    if "SELECT statements" not in message:
+        return f"{message}. {ALLOWED}"
+    if word in ("EXPLAIN", "ANALYZE"):
+        return f"{word} is not part of the SQL here: use `--explain` (Engine.explain). {ALLOWED}"
+    if word in ("SELECT", "WITH", "FROM", "PIVOT", "UNPIVOT"):
+        return "PIVOT cannot be checked: write count(*) FILTER (WHERE ...) for each column instead"
+    return f"{word or 'this'} is not allowed. {ALLOWED}"
+
+
+def _is_show_tables(node: dict[str, object]) -> bool:
+    table = node.get("from_table")
+    if not isinstance(table, dict) or table.get("type") != "SHOW_REF" or "query" in table:
+        return False
+    return str(table.get("table_name", "")).strip('"') == "tables"
+
+
+def _visit(node: object, scope: frozenset[str], found: _Found) -> None:
+    if isinstance(node, list):
+        for part in node:
+            _visit(part, scope, found)
+        return
+    if not isinstance(node, dict):
+        return
+    kind = node.get("type")
+    if "class" in node:
+        _visit_expression(node, found)
+        if node["class"] == "CONSTANT":
+            return
+    elif isinstance(kind, str):
+        _visit_relation(kind, node, scope, found)
+    inner = scope
+    for entry in (node.get("cte_map") or {}).get("map", []):
+        name, body = entry["key"].lower(), entry["value"]
+        recursive = body.get("query", {}).get("node", {}).get("type") == "RECURSIVE_CTE_NODE"
+        _visit(body, inner | {name} if recursive else inner, found)
+        inner = inner | {name}
+    if node.get("sample"):
+        found.volatile = True
+    for key, value in node.items():
+        # Types and samples hold no names of tables or functions.
+        if key not in ("cte_map", "cast_type", "sample"):
+            _visit(value, inner, found)
+
+
+def _visit_expression(node: dict[str, object], found: _Found) -> None:
+    kind = str(node["class"])
+    place = _place(node)
+    if kind not in _EXPRESSIONS:
+        raise query_error(found.sql, f"{kind.lower()} expressions are not allowed here", place)
+    if kind == "PARAMETER" and not found.trusted:
+        raise query_error(found.sql, "parameters ($1, ?) have no value here: write the value itself", place)
+    if kind in ("FUNCTION", "WINDOW"):
+        _judge_function(node, found, place)
+    names = node.get("column_names")
+    if kind == "COLUMN_REF" and isinstance(names, list) and len(names) == 1:
+        word = str(names[0]).lower()
+        found.clock = found.clock or word in CLOCK_NAMES
+        found.volatile = found.volatile or word in SESSION_NAMES
+    if kind == "CONSTANT":
+        value = node.get("value")
+        text = value.get("value") if isinstance(value, dict) else None
+        found.clock = found.clock or (isinstance(text, str) and bool(_CLOCK_WORDS.fullmatch(text)))
+
+
+def _judge_function(node: dict[str, object], found: _Found, place: int | None) -> None:
+    name = str(node.get("function_name", "")).lower()
+    schema, catalog = str(node.get("schema", "") or ""), str(node.get("catalog", "") or "")
+    denied = (
+        name in _DENIED_FUNCTIONS
+        or name.startswith(_DENIED_PREFIXES)
+        or name.endswith(_DENIED_SUFFIXES)
+        or catalog not in ("", "system")
+        or schema not in ("", "main")
+    )
+    if denied:
+        raise query_error(
+            found.sql,
+            f"the function {name} is not allowed",
+            place,
+            "files, the network, extensions and settings cannot be reached from a query",
+        )
+    found.functions.add(name)
+    found.clock = found.clock or name in CLOCK_NAMES
+
+
+def _visit_relation(kind: str, node: dict[str, object], scope: frozenset[str], found: _Found) -> None:
+    place = _place(node)
+    if node.get("at_clause"):
+        raise query_error(found.sql, "AT (VERSION ...) is not supported: a query reads the newest snapshot", place)
+    if kind == "BASE_TABLE":
+        _judge_table(node, scope, found, place)
+    elif kind == "TABLE_FUNCTION":
+        function = node.get("function")
+        name = str(function.get("function_name", "")).lower() if isinstance(function, dict) else ""
+        if name not in TABLE_FUNCTIONS:
+            allowed = "allowed after FROM: our tables and " + ", ".join(sorted(TABLE_FUNCTIONS))
+            raise query_error(found.sql, f"the table function {name} is not allowed", place, allowed)
+    elif kind == "SHOW_REF":
+        if "query" not in node or node.get("show_type") not in ("DESCRIBE", "SUMMARY"):
+            raise query_error(found.sql, "only SHOW TABLES by itself is allowed, or DESCRIBE TABLE", place)
+    elif kind not in _NODE_TYPES and kind not in _PLAIN_TYPES:
+        raise query_error(found.sql, f"{kind.lower().replace('_', ' ')} is not allowed here", place)
+
+
+def _judge_table(node: dict[str, object], scope: frozenset[str], found: _Found, place: int | None) -> None:
+    name = str(node.get("table_name", ""))
+    schema, catalog = str(node.get("schema_name", "") or ""), str(node.get("catalog_name", "") or "")
+    if not schema and not catalog and name.lower() in scope:
+        return
+    if catalog or schema.lower() not in ("", "main") or name.lower() not in relations():
+        whole = ".".join(part for part in (catalog, schema, name) if part)
+        raise query_error(found.sql, f"there is no table {whole}", place, nearest_table(name, sorted(scope)))
+    found.tables.add(name.lower())
+
+
+def _place(node: dict[str, object]) -> int | None:
+    place = node.get("query_location")
+    return place if isinstance(place, int) else None
+
+
+#: A string, a quoted name, a comment, a dollar-quoted string, or one other character.
+_TOKEN = re.compile(
+    r"""(?P<string>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|(?P<tag>\$\w*\$).*?(?P=tag))"""
+    r"""|(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<other>.)""",
+    re.DOTALL,
+)
+
+
+def _without_semicolon(sql: str, cursor: duckdb.DuckDBPyConnection, tree: dict[str, object]) -> str:
+    """The statement's text up to a closing semicolon, so that it can stand in parentheses."""
+    for token in _TOKEN.finditer(sql):
+        if token["other"] == ";":
+            text = sql[: token.start()]
+            # A quoting that the expression above misreads must not change the statement.
+            if text.strip() and _parse(text, cursor).get("statements") == [tree]:
+                return text
+            raise QueryError("the closing semicolon cannot be found for certain: leave it out")
+    return sql
+
+
+def normalised(text: str) -> str:
+    """``text`` with comments dropped and white space outside quotes collapsed: equal means the same statement."""
+    if "\\" in text or "$" in text or "/*" in text:
+        return text.strip()
+    parts = [" " if m["comment"] is not None else m[0] for m in _TOKEN.finditer(text)]
+    joined: list[str] = []
+    for part in parts:
+        space = len(part) == 1 and part.isspace()
+        if space or part == " ":
+            if joined and joined[-1] != " ":
+                joined.append(" ")
+        else:
+            joined.append(part)
+    return "".join(joined).strip()
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _show_tables() -> str:
+    from trailsift.event import TABLES
+
+    rows = [(name, table.meaning) for name, table in TABLES.items()] + [(name, view[0]) for name, view in VIEWS.items()]
+    values = ", ".join(f"({_literal(name)}, {_literal(meaning)})" for name, meaning in rows)
+    return f"SELECT * FROM (VALUES {values}) AS tables(name, meaning)"
+
+
+_SHOW_TABLES = _show_tables()

@@ -1,0 +1,235 @@
+"""Which files a statement needs, found without opening one.
+
+DuckDB's optimizer knows best which condition reaches which table (through aliases, subqueries, joins, unions and
+views) and folds what is constant (``now() - INTERVAL 7 DAYS``). So the statement is explained over empty tables
+of our schema, and the filters that DuckDB pushed into each scan are read back. Optimizer passes that look at the
+tables' contents, or rewrite scans for speed alone, are off: here, only the pushed filters matter.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from trailsift.engine.confine import Statement
+from trailsift.engine.mistakes import from_duckdb
+from trailsift.engine.names import DUCK_TYPES, MACROS, VIEWS, table_columns
+from trailsift.engine.predicate import Predicate, Reader, all_of, columns, file_ranges, may_pass, wanted
+from trailsift.event import TABLES
+from trailsift.store.index import File, Snapshot
+
+Parameters = Sequence[object] | Mapping[str, object] | None
+
+#: Passes that move filters towards the scans, or that those rest on.
+_KEPT_PASSES = frozenset(
+    {
+        "expression_rewriter",
+        "filter_pullup",
+        "filter_pushdown",
+        "empty_result_pullup",
+        "cte_filter_pusher",
+        "cte_inlining",
+        "regex_range",
+        "deliminator",
+        "unnest_rewriter",
+        "unused_columns",
+        "materialized_cte",
+        "extension",
+    }
+)
+#: The clock moves on between planning and running by less than this (microseconds).
+_CLOCK_SLACK = 60_000_000
+_EXPLAIN = "EXPLAIN (FORMAT JSON) "
+_DESCRIBE = "DESCRIBE "
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One place where a statement reads a stored table: the columns it takes and the filters pushed down to it."""
+
+    table: str
+    columns: frozenset[str]
+    filters: tuple[str, ...]
+    predicate: Predicate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a statement reads: its scans, and by table the files that may hold a row it needs."""
+
+    snapshot: Snapshot
+    scans: tuple[Scan, ...]
+    files: dict[str, list[File]]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the planned files."""
+        return sum(file.bytes for files in self.files.values() for file in files)
+
+    def scans_of(self, table: str) -> list[Scan]:
+        """The scans of one table."""
+        return [scan for scan in self.scans if scan.table == table]
+
+
+class Planner:
+    """Plans statements over empty tables, in a database of its own. Safe to share between threads."""
+
+    def __init__(self, timezone: str, *, hourly_partitions: bool = False) -> None:
+        self._utc = timezone in ("UTC", "Etc/UTC", "GMT", "Z")
+        self._db = connect(timezone, threads=1)
+        passes = [name for (name,) in self._db.execute("SELECT name FROM duckdb_optimizers()").fetchall()]
+        unused = ",".join(name for name in passes if name not in _KEPT_PASSES)
+        self._db.execute(f"SET GLOBAL disabled_optimizers = '{unused}'")
+        for table in TABLES.values():
+            stored = table_columns(table, hourly_partitions=hourly_partitions)
+            described = ", ".join(f"{column.name} {DUCK_TYPES[column.type]}" for column in stored)
+            self._db.execute(f"CREATE TABLE {table.name} ({described})")
+        for _, _, sql, name in ((*view[:3], name) for name, view in VIEWS.items()):
+            self._db.execute(f"CREATE VIEW {name} AS {sql}")
+        lock(self._db)
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection to the empty tables, for parsing and binding."""
+        return self._db.cursor()
+
+    def close(self) -> None:
+        """Frees the database."""
+        self._db.close()
+
+    def result_columns(self, statement: Statement, parameters: Parameters) -> list[tuple[str, str]]:
+        """(name, DuckDB type) of the statement's result. QueryError where it does not bind."""
+        if re.match(r"\s*(DESCRIBE|DESC|SHOW|SUMMARIZE)\b", statement.text, re.IGNORECASE):
+            prefix, suffix = "DESCRIBE SELECT * FROM (", "\n)"
+        else:
+            prefix, suffix = _DESCRIBE, ""
+        rows = self._run(prefix, statement, parameters, suffix)
+        return [(str(row[0]), str(row[1])) for row in rows]
+
+    def scans(self, statement: Statement, parameters: Parameters) -> tuple[Scan, ...]:
+        """The statement's scans of stored tables."""
+        if not statement.stored:
+            return ()
+        rows = self._run(_EXPLAIN, statement, parameters)
+        nodes = list(_nodes(json.loads(rows[0][1])))
+        reads = [node for node in nodes if _table_of(node) is not None]
+        seen = {_table_of(node) for node in reads}
+        slack = _CLOCK_SLACK if statement.clock else 0
+        scans = [self._scan(node, slack) for node in reads]
+        if not any(str(node.get("name", "")).strip() == "EMPTY_RESULT" for node in nodes):
+            # A table that vanished from a plan without reason is read whole.
+            missing = [name for name in statement.stored if name not in seen]
+            scans += [Scan(name, frozenset(c.name for c in TABLES[name].columns), (), None) for name in missing]
+        return tuple(scans)
+
+    def _run(
+        self, prefix: str, statement: Statement, parameters: Parameters, suffix: str = ""
+    ) -> list[tuple[Any, ...]]:
+        with self._db.cursor() as cursor:
+            try:
+                sql = prefix + statement.text + suffix
+                result = cursor.execute(sql, parameters) if parameters else cursor.execute(sql)
+                return result.fetchall()
+            except duckdb.Error as error:
+                raise from_duckdb(statement.text, error, len(prefix), statement.tables) from None
+
+    def _scan(self, node: Mapping[str, Any], slack: int) -> Scan:
+        table = TABLES[_table_of(node) or ""]
+        info = node["extra_info"]
+        filters = tuple(_texts(info.get("Filters")))
+        reader = Reader(table, utc=self._utc, slack=slack)
+        predicate = all_of([reader.read(tree) for tree in self._trees(filters)])
+        names = {column.name for column in TABLES[table.name].columns}
+        used = (set(_texts(info.get("Projections"))) & names) | columns(predicate)
+        used |= {name for name in names if any(re.search(rf"\b{name}\b", text) for text in filters)}
+        return Scan(table.name, frozenset(used), filters, predicate)
+
+    def _trees(self, filters: Sequence[str]) -> list[Mapping[str, Any]]:
+        """Syntax trees of the filters that are whole expressions."""
+        # DuckDB prints a scan's filters one a line. A text with a line break in it comes as several, and a
+        # piece of one always holds an odd number of quotes: then nothing here can be trusted.
+        if any(text.count("'") % 2 for text in filters):
+            return []
+        trees = []
+        with self._db.cursor() as cursor:
+            for text in filters:
+                row = cursor.execute("SELECT json_serialize_sql(?)", ["SELECT " + _plain(text)]).fetchone()
+                tree = json.loads(row[0]) if row else {"error": True}
+                if not tree["error"] and len(tree["statements"]) == 1:
+                    selected = tree["statements"][0]["node"].get("select_list", [])
+                    trees += selected if len(selected) == 1 else []
+        return trees
+
+
+def choose_files(snapshot: Snapshot, scans: Iterable[Scan], stored: Iterable[str]) -> Plan:
+    """The files that any of ``scans`` may need; tables of ``stored`` that no scan reads need none."""
+    scans = tuple(scans)
+    files: dict[str, list[File]] = {name: [] for name in stored}
+    for name in files:
+        table = TABLES[name]
+        chosen: dict[str, File] = {}
+        for predicate in dict.fromkeys(scan.predicate for scan in scans if scan.table == name):
+            for file in snapshot.files(name, wanted(table, predicate)):
+                if file.path not in chosen and may_pass(predicate, file_ranges(table, file)):
+                    chosen[file.path] = file
+        files[name] = sorted(chosen.values(), key=lambda file: (file.min_time, file.path))
+    return Plan(snapshot, scans, files)
+
+
+def connect(timezone: str, *, threads: int) -> duckdb.DuckDBPyConnection:
+    """A database in memory with our macros, which loads no extension and sees no Python variable."""
+    db = duckdb.connect(
+        ":memory:",
+        config={
+            "threads": threads,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "allow_community_extensions": False,
+            "python_enable_replacements": False,
+            "errors_as_json": True,
+        },
+    )
+    db.execute("SET GLOBAL TimeZone = $1", [timezone])
+    for _, sql in MACROS.values():
+        db.execute(sql)
+    return db
+
+
+def lock(db: duckdb.DuckDBPyConnection) -> None:
+    """Closes the world outside and then the settings; there is no way back."""
+    db.execute("SET enable_external_access = false")
+    db.execute("SET lock_configuration = true")
+
+
+def _nodes(tree: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    for node in tree:
+        yield node
+        yield from _nodes(node.get("children", ()))
+
+
+def _table_of(node: Mapping[str, Any]) -> str | None:
+    name = str((node.get("extra_info") or {}).get("Table", "")).rsplit(".", 1)[-1].strip('"')
+    return name if name in TABLES else None
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value] if value else []
+    return [str(text) for text in value] if isinstance(value, list) else []
+
+
+_QUOTED = re.compile(r"('(?:[^']|'')*')")
+
+
+def _plain(text: str) -> str:
+    """A filter without DuckDB's mark ``optional: `` (implied by another filter, kept for skipping row groups)."""
+    parts = _QUOTED.split(text)
+    outside = [part.replace("optional: ", "") for part in parts[::2]]
+    if any("Dynamic Filter" in part for part in outside):
+        return "NULL"
+    parts[::2] = outside
+    return "".join(parts)

@@ -1,0 +1,339 @@
+"""What a scan's filters say about files: a tree of tests that a file's ranges may or may not pass.
+
+The tree holds only what was understood. A part that was not understood is None, which means "anything may pass":
+a mistake on that side costs reading a file, never a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from trailsift.event import Table
+from trailsift.store.index import File, Wanted
+
+DAY = 86_400_000_000
+HOUR = 3_600_000_000
+#: No zone is farther from UTC than this.
+ZONE = 15 * HOUR
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Value = int | str
+Range = tuple[Value, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """``column op value`` with op one of ``=``, ``<``, ``<=``, ``>``, ``>=``; times are microseconds (UTC)."""
+
+    column: str
+    op: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Every part holds."""
+
+    parts: tuple[Test | AllOf | AnyOf, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """At least one part holds."""
+
+    parts: tuple[Test | AllOf | AnyOf, ...]
+
+
+Predicate = Test | AllOf | AnyOf
+Node = Mapping[str, Any]
+
+_OPS = {
+    "COMPARE_EQUAL": "=",
+    "COMPARE_LESSTHAN": "<",
+    "COMPARE_LESSTHANOREQUALTO": "<=",
+    "COMPARE_GREATERTHAN": ">",
+    "COMPARE_GREATERTHANOREQUALTO": ">=",
+}
+_FLIPPED = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_PARTS = ("year", "month", "day")
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads the syntax tree of a filter on ``table``.
+
+    ``utc``: whether the session's zone is UTC (casts of a time to a date or a plain timestamp mean that zone).
+    ``slack``: microseconds by which times are widened, because the clock moves on between planning and running.
+    """
+
+    table: Table
+    utc: bool = True
+    slack: int = 0
+
+    def read(self, node: Node) -> Predicate | None:
+        """The predicate of ``node``; None where it says nothing about files."""
+        kind = node.get("class")
+        if kind == "CONJUNCTION":
+            parts = [self.read(child) for child in node.get("children", ())]
+            return all_of(parts) if node.get("type") == "CONJUNCTION_AND" else any_of(parts)
+        if kind == "COMPARISON":
+            op = _OPS.get(str(node.get("type")))
+            if op is None:
+                return None
+            return self._compare(node["left"], op, node["right"]) or self._compare(
+                node["right"], _FLIPPED[op], node["left"]
+            )
+        if kind == "BETWEEN" and node.get("type") == "COMPARE_BETWEEN":
+            low = self._compare(node["input"], ">=", node["lower"])
+            return all_of([low, self._compare(node["input"], "<=", node["upper"])])
+        if kind == "OPERATOR" and node.get("type") == "COMPARE_IN":
+            column, *values = node.get("children", ())
+            return any_of([self._compare(column, "=", value) for value in values])
+        return None
+
+    def _compare(self, left: Node, op: str, right: Node) -> Predicate | None:
+        constant = _constant(right)
+        if constant is None:
+            return None
+        kind, value = constant
+        name, cast = _column(left)
+        if name == self.table.time:
+            return self._compare_time(cast, op, kind, value)
+        if cast == "" and isinstance(value, str) and kind == "VARCHAR":
+            known = name in ("service", "role_arn") or (self.table.name == "events" and name in _PARTS)
+            return Test(name, op, value) if known else None
+        whole = cast in ("INTEGER", "BIGINT") and isinstance(value, int)
+        if whole and self.table.name == "events" and name in _PARTS:
+            return Test(f"{name}::int", op, value)
+        return None
+
+    def _compare_time(self, cast: str, op: str, kind: str, value: Value) -> Predicate | None:
+        if cast == "year" and isinstance(value, int) and 1 <= value < 9999:
+            start, end = _micros(datetime(value, 1, 1)), _micros(datetime(value + 1, 1, 1))
+            return self._span(op, start, end, exact=self.utc)
+        if not isinstance(value, str):
+            return None
+        moment = _moment(value)
+        if moment is None:
+            return None
+        is_date = self.table.column(self.table.time).type == "date"
+        if is_date:
+            # A plain comparison of dates; what is cast to a timestamp is compared as midnight.
+            if cast not in ("", "TIMESTAMP") or kind not in ("DATE", "TIMESTAMP"):
+                return None
+            return self._span(op, moment, moment + 1 if cast or kind == "TIMESTAMP" else moment + DAY, exact=True)
+        if cast == "" and kind == "TIMESTAMP WITH TIME ZONE":
+            return self._span(op, moment, moment + 1, exact=True)
+        if cast == "DATE" and kind == "DATE":
+            return self._span(op, moment, moment + DAY, exact=self.utc)
+        if cast == "TIMESTAMP" and kind in ("TIMESTAMP", "DATE"):
+            return self._span(op, moment, moment + 1, exact=self.utc)
+        return None
+
+    def _span(self, op: str, start: int, end: int, *, exact: bool) -> Predicate:
+        """Tests for a time whose rounded value compares with the span [start, end) by ``op``."""
+        slack = self.slack if exact else self.slack + ZONE
+        column = self.table.time
+        if op == "<":
+            return Test(column, "<", start + slack)
+        if op == ">":
+            return Test(column, ">=", end - slack)
+        lower, upper = Test(column, ">=", start - slack), Test(column, "<", end + slack)
+        if op == "=":
+            return AllOf((lower, upper))
+        return lower if op == ">=" else upper
+
+
+def all_of(parts: list[Predicate | None]) -> Predicate | None:
+    """Conjunction; parts that say nothing are left out."""
+    known = tuple(part for part in parts if part is not None)
+    if not known:
+        return None
+    return known[0] if len(known) == 1 else AllOf(known)
+
+
+def any_of(parts: list[Predicate | None]) -> Predicate | None:
+    """Disjunction; one part that says nothing makes the whole say nothing."""
+    known = tuple(part for part in parts if part is not None)
+    if len(known) != len(parts) or not known:
+        return None
+    return known[0] if len(known) == 1 else AnyOf(known)
+
+
+def may_pass(predicate: Predicate | None, ranges: Mapping[str, Range]) -> bool:
+    """Whether a row within ``ranges`` (column -> least and greatest value) can pass."""
+    if predicate is None:
+        return True
+    if isinstance(predicate, AllOf):
+        return all(may_pass(part, ranges) for part in predicate.parts)
+    if isinstance(predicate, AnyOf):
+        return any(may_pass(part, ranges) for part in predicate.parts)
+    span = ranges.get(predicate.column)
+    return span is None or _HOLDS[predicate.op](span, predicate.value)
+
+
+_HOLDS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": lambda span, value: span[0] <= value <= span[1],
+    "<": lambda span, value: span[0] < value,
+    "<=": lambda span, value: span[0] <= value,
+    ">": lambda span, value: span[1] > value,
+    ">=": lambda span, value: span[1] >= value,
+}
+
+
+def file_ranges(table: Table, file: File) -> dict[str, Range]:
+    """What the index knows of a file's values."""
+    least, greatest = file.min_time, file.max_time
+    unit = _unit(table)
+    ranges: dict[str, Range] = {table.time: (least // unit * unit, greatest)}
+    if file.service is not None:
+        ranges["service"] = (file.service, file.service)
+    if file.min_role is not None and file.max_role is not None:
+        ranges["role_arn"] = (file.min_role, file.max_role)
+    if table.name == "events" and least // DAY == greatest // DAY:
+        day = _EPOCH + timedelta(days=least // DAY)
+        for name, number in zip(_PARTS, (day.year, day.month, day.day), strict=True):
+            text = f"{number:04d}" if name == "year" else f"{number:02d}"
+            ranges[name] = (text, text)
+            ranges[f"{name}::int"] = (number, number)
+    return ranges
+
+
+def wanted(table: Table, predicate: Predicate | None) -> Wanted:
+    """The hull of ``predicate`` that the index can look up; ``may_pass`` then looks at each file."""
+    if predicate is None:
+        return Wanted()
+    low, high = _limits(predicate, table.time)
+    if table.name == "events":
+        days = _partition_days(predicate)
+        if days is not None:
+            low = days[0] if low is None else max(low, days[0])
+            high = days[1] if high is None else min(high, days[1])
+    unit = _unit(table)
+    if high is not None:
+        # Summaries are dated by the start of their hour or day; what the index holds may be finer.
+        high = high // unit * unit + unit - 1
+    return Wanted(low, high, _values(predicate, "service"), _values(predicate, "role_arn"))
+
+
+def columns(predicate: Predicate | None) -> frozenset[str]:
+    """The columns that a predicate reads."""
+    if predicate is None:
+        return frozenset()
+    if isinstance(predicate, Test):
+        return frozenset({predicate.column.removesuffix("::int")})
+    return frozenset().union(*(columns(part) for part in predicate.parts))
+
+
+def _unit(table: Table) -> int:
+    if table.column(table.time).type == "date":
+        return DAY
+    return HOUR if table.time == "hour" else 1
+
+
+def _limits(predicate: Predicate, column: str) -> tuple[int | None, int | None]:
+    if isinstance(predicate, Test):
+        if predicate.column != column or not isinstance(predicate.value, int):
+            return None, None
+        value = predicate.value
+        low = value if predicate.op in ("=", ">", ">=") else None
+        return low, value if predicate.op in ("=", "<", "<=") else None
+    parts = [_limits(part, column) for part in predicate.parts]
+    lows, highs = [low for low, _ in parts], [high for _, high in parts]
+    if isinstance(predicate, AllOf):
+        return (
+            max((low for low in lows if low is not None), default=None),
+            min((high for high in highs if high is not None), default=None),
+        )
+    known_lows, known_highs = [x for x in lows if x is not None], [x for x in highs if x is not None]
+    return (
+        min(known_lows) if len(known_lows) == len(parts) else None,
+        max(known_highs) if len(known_highs) == len(parts) else None,
+    )
+
+
+def _values(predicate: Predicate, column: str) -> frozenset[str] | None:
+    """The only values that ``column`` can have; None where that is not known."""
+    if isinstance(predicate, Test):
+        exact = predicate.column == column and predicate.op == "="
+        return frozenset({str(predicate.value)}) if exact else None
+    parts = [_values(part, column) for part in predicate.parts]
+    known = [part for part in parts if part is not None]
+    if isinstance(predicate, AllOf):
+        return frozenset.intersection(*known) if known else None
+    return frozenset.union(*known) if len(known) == len(parts) else None
+
+
+def _partition_days(predicate: Predicate) -> tuple[int, int] | None:
+    """First and last microsecond of the days that tests of year, month and day leave."""
+    found: list[list[int] | None] = []
+    for name in _PARTS:
+        values = _values(predicate, f"{name}::int")
+        if values is None:
+            values = _values(predicate, name)
+        try:
+            found.append(None if values is None else sorted(int(value) for value in values))
+        except ValueError:
+            found.append(None)
+    years, months, days = found
+    if not years or not all(1 <= year < 9999 for year in years):
+        return None
+    first, last = date(years[0], 1, 1), date(years[-1] + 1, 1, 1)
+    if len(years) == 1 and months and all(1 <= month <= 12 for month in months):
+        first = date(years[0], months[0], 1)
+        last = (date(years[0], months[-1], 28) + timedelta(days=4)).replace(day=1)
+        if len(months) == 1 and days and all(1 <= day <= (last - first).days for day in days):
+            first, last = first.replace(day=days[0]), first.replace(day=days[-1]) + timedelta(days=1)
+    return _micros(datetime(first.year, first.month, first.day)), _micros(datetime(last.year, last.month, last.day)) - 1
+
+
+def _column(node: Node) -> tuple[str, str]:
+    """(column, what is done to it): nothing, a cast to a type, or ``year``; ("", "") for anything else."""
+    kind = node.get("class")
+    if kind == "COLUMN_REF":
+        names = node.get("column_names", ())
+        return (str(names[0]), "") if len(names) == 1 else ("", "")
+    inner: Node | None = None
+    done = ""
+    if kind == "CAST" and node.get("type") == "OPERATOR_CAST" and not node.get("try_cast"):
+        inner, done = node["child"], _type_name(node["cast_type"])
+    elif kind == "FUNCTION" and node.get("function_name") == "year" and len(node.get("children", ())) == 1:
+        inner, done = node["children"][0], "year"
+    if inner is None or inner.get("class") != "COLUMN_REF" or len(inner.get("column_names", ())) != 1:
+        return "", ""
+    return str(inner["column_names"][0]), done
+
+
+def _constant(node: Node) -> tuple[str, Value] | None:
+    """(type, value) of a constant or of a text cast to a type."""
+    kind = node.get("class")
+    if kind == "CAST" and node.get("type") == "OPERATOR_CAST":
+        inner = _constant(node["child"])
+        return None if inner is None or not isinstance(inner[1], str) else (_type_name(node["cast_type"]), inner[1])
+    if kind != "CONSTANT":
+        return None
+    value = node["value"].get("value")
+    if node["value"].get("is_null") or isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    return _type_name(node["value"]["type"]), value
+
+
+def _type_name(node: Node) -> str:
+    return str(node.get("id", ""))
+
+
+def _moment(text: str) -> int | None:
+    """Microseconds since 1970 of DuckDB's text of a date or time (UTC where it names no zone)."""
+    try:
+        return _micros(datetime.fromisoformat(text))
+    except ValueError:
+        return None
+
+
+def _micros(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,126 @@
+"""Where log objects come from: files, folders, globs, archives and standard input."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trailsift.errors import SourceError
+
+#: In CloudTrail's file names: the minute of delivery.
+_DELIVERY = re.compile(r"_(\d{4})(\d\d)(\d\d)T(\d{4})Z_")
+_STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """One file to read. ``version`` tells this content from a later one of the same name; ``size`` is in bytes."""
+
+    name: str
+    path: str
+    version: str
+    size: int
+    delivered_on: str
+
+
+def find(inputs: Sequence[str], exclude: Path | None = None) -> list[LogFile]:
+    """The files behind paths, folders, globs and ``-``, in order of delivery, each once.
+
+    ``exclude`` is a folder (the lake) that is not looked into. Raises SourceError where an input does not exist,
+    cannot be read, or is empty.
+    """
+    files: dict[str, LogFile] = {}
+    for given in inputs:
+        count = 0
+        for file in _expand(given, exclude):
+            files.setdefault(file.path, file)
+            count += 1
+        if not count:
+            raise SourceError(f"{given} holds no files")
+    return sorted(files.values(), key=lambda file: (_delivery_minute(file), file.name))
+
+
+def _expand(given: str, exclude: Path | None) -> Iterator[LogFile]:
+    if given == _STDIN:
+        yield _spool()
+        return
+    if "://" in given and not given.startswith("file://"):
+        raise SourceError(f"{given}: only local paths can be read so far; copy the objects to a folder first")
+    path = Path(given.removeprefix("file://")).expanduser()
+    if path.exists():
+        yield from _walk(path, exclude)
+        return
+    matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(str(path)) else []
+    if not matches:
+        what = "no file matches" if glob.has_magic(given) else "there is no such file or folder:"
+        raise SourceError(f"{what} {given}")
+    for match in matches:
+        yield from _walk(Path(match), exclude)
+
+
+def _walk(path: Path, exclude: Path | None) -> Iterator[LogFile]:
+    if not path.is_dir():
+        yield _file(path)
+        return
+    skipped = str(exclude.resolve()) if exclude else None
+    unreadable: list[OSError] = []
+    for folder, folders, names in os.walk(path, onerror=unreadable.append):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) != skipped  # noqa: PTH118
+        )
+        for name in names:
+            if not name.startswith("."):
+                file = Path(folder) / name
+                if file.is_file():
+                    yield _file(file)
+    if unreadable:
+        error = unreadable[0]
+        raise SourceError(f"the folder {error.filename} cannot be read: {error.strerror}")
+
+
+def _file(path: Path) -> LogFile:
+    name = str(path.absolute())
+    stat = path.stat()
+    match = _DELIVERY.search(path.name)
+    if match:
+        day = f"{match[1]}-{match[2]}-{match[3]}"
+    else:
+        day = datetime.fromtimestamp(stat.st_mtime, UTC).strftime("%Y-%m-%d")
+    return LogFile(name, name, f"{stat.st_size}-{stat.st_mtime_ns}", stat.st_size, day)
+
+
+def _delivery_minute(file: LogFile) -> str:
+    match = _DELIVERY.search(file.name.rpartition("/")[2])
+    return "".join(match.groups()) if match else file.delivered_on.replace("-", "") + "0000"
+
+
+def _spool() -> LogFile:
+    """Standard input as a file: its content is its version, so the same again is known."""
+    import tempfile
+
+    if sys.stdin is None or sys.stdin.isatty():
+        raise SourceError("standard input is a terminal: pipe logs into it, or name a path")
+    digest = hashlib.sha256()
+    handle, path = tempfile.mkstemp(prefix="trailsift-stdin-")
+    size = 0
+    with os.fdopen(handle, "wb") as spool:
+        while part := sys.stdin.buffer.read(1 << 20):
+            digest.update(part)
+            spool.write(part)
+            size += len(part)
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    return LogFile("stdin", path, digest.hexdigest(), size, today)
+
+
+def release(files: Sequence[LogFile]) -> None:
+    """Removes what was spooled from standard input."""
+    for file in files:
+        if file.name == "stdin":
+            Path(file.path).unlink(missing_ok=True)

@@ -1,0 +1,121 @@
+"""Consoles, and the small pieces that every view is made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+#: Width where nobody said otherwise: wide enough for an ARN, and nothing is cut in a file or a pipe.
+PIPE_WIDTH = 120
+
+
+def console(stream: IO[str] | None = None) -> Console:
+    """A console on a stream, standard output by default. Colour only on a terminal without NO_COLOR."""
+    stream = stream or sys.stdout
+    width = None
+    if not stream.isatty() and not os.environ.get("COLUMNS", "").isdigit():
+        width = PIPE_WIDTH
+    return Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def unicode_fits(target: Console) -> bool:
+    """Whether block characters can be written to the console."""
+    return (target.encoding or "").lower().replace("-", "").startswith("utf")
+
+
+def grid(title: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], note: str = "") -> Table:
+    """A table; ``columns`` are (heading, kind), kind one of ``text``, ``id`` (shortened in the middle), ``number``,
+    ``faint`` and ``bad`` (a number that is red when it is not 0)."""
+    table = Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        caption=Text(note, style="dim") if note else None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+    )
+    for heading, kind in columns:
+        if kind in ("number", "bad"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        elif kind == "faint":
+            table.add_column(heading, style="dim", no_wrap=True, overflow="ellipsis")
+        else:
+            table.add_column(heading, no_wrap=kind == "id", overflow="ellipsis" if kind == "id" else "fold")
+    kinds = [kind for _, kind in columns]
+    for row in rows:
+        table.add_row(*(cell(value, kind) for value, kind in zip(row, kinds, strict=True)))
+    return table
+
+
+def cell(value: Any, kind: str) -> Text:
+    """One value as it is shown."""
+    if value is None:
+        return Text("-", style="dim")
+    if isinstance(value, bool) or not isinstance(value, int):
+        return Text(str(value))
+    return Text(f"{value:,}", style="red" if kind == "bad" and value else "dim" if not value else "")
+
+
+def short_role(role_arn: str | None) -> str:
+    """A role as people call it: ``role/name`` without the account; anonymous callers have none."""
+    if role_arn is None:
+        return "(anonymous)"
+    parts = role_arn.split(":", 5)
+    if len(parts) < 6:
+        return role_arn
+    kind, _, path = parts[5].partition("/")
+    return f"{kind}/{path.rpartition('/')[2]}" if path else parts[5]
+
+
+def account_of(arn: str | None) -> str | None:
+    """The account in an ARN, None where it has none."""
+    parts = (arn or "").split(":", 5)
+    return parts[4] or None if len(parts) == 6 else None
+
+
+def short_resource(resource_arn: str | None) -> str | None:
+    """A resource with its service and without region and account."""
+    if resource_arn is None:
+        return None
+    parts = resource_arn.split(":", 5)
+    return f"{parts[2]}:{parts[5]}" if len(parts) == 6 else resource_arn
+
+
+def size(count: int | None) -> str:
+    """Bytes with a unit."""
+    if not count:
+        return "0 B" if count == 0 else "-"
+    value = float(count)
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def duration(seconds: float) -> str:
+    """A duration with the digits that matter."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min"
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """A count with its noun."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

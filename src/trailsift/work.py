@@ -1,0 +1,139 @@
+"""The part of an ingest that runs on every core: log objects to Parquet files and summary lines.
+
+A chunk takes two steps, because which of its events are new only the one who sees all chunks can say: ``cut`` gives
+the ids, ``write`` takes the answer.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trailsift import event
+from trailsift.columnar import Builder, Chunk, Tally
+from trailsift.decode import record
+from trailsift.decode.envelope import RAW_LIMIT, Malformed, dump
+from trailsift.source import LogFile
+from trailsift.store.files import write_events
+from trailsift.store.index import File
+from trailsift.summarize import Summaries
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The ids of a chunk, a row each, and its span of event time in microseconds."""
+
+    ids: bytes
+    checks: bytes
+    min_time: int
+    max_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a chunk became: files not yet committed, and the summary lines as Arrow streams by table."""
+
+    files: list[File]
+    lines: dict[str, bytes]
+    other_content: list[tuple[str, Malformed]]
+    rows: int
+
+
+class Worker:
+    """Decodes log objects into one chunk at a time."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.builder = Builder()
+        self._chunk: Chunk | None = None
+
+    def decode(self, files: Sequence[LogFile]) -> tuple[list[Tally], int]:
+        """Takes log objects into the chunk: what became of each, and how many rows the chunk has now."""
+        tallies = []
+        for file in files:
+            try:
+                data = Path(file.path).read_bytes()
+            except OSError as error:
+                reason = f"cannot be read: {error.strerror or error}"
+                tallies.append(Tally(1, [Malformed(-1, reason, "")]))
+                continue
+            tallies.append(self.builder.add(file.name, data))
+        return tallies, self.builder.rows
+
+    def cut(self) -> Cut | None:
+        """Ends the chunk; None where it is empty."""
+        self._chunk = self.builder.finish()
+        if not self._chunk.table.num_rows:
+            return None
+        span = pc.min_max(self._chunk.table.column("event_time").cast(pa.int64()))
+        return Cut(
+            self._chunk.ids.tobytes(), self._chunk.checks.tobytes(), span["min"].as_py(), span["max"].as_py()
+        )
+
+    def write(self, fresh: bytes, differs: bytes) -> Written:
+        """Stores the rows that are new; ``differs`` are the rows that repeat an id with other content."""
+        assert self._chunk is not None
+        table = self._chunk.table
+        self._chunk = None
+        other = _other_content(table, np.frombuffer(differs, np.int64))
+        mask = np.frombuffer(fresh, bool)
+        if not mask.all():
+            table = table.filter(pa.array(mask))
+        if not table.num_rows:
+            return Written([], {}, other, 0)
+        summaries = Summaries(table)
+        lines = {
+            event.HOURLY.name: to_stream(summaries.hourly()),
+            event.USAGE.name: to_stream(summaries.usage()),
+            event.PROFILE.name: to_stream(summaries.profile()),
+        }
+        return Written(write_events(table, self.root), lines, other, table.num_rows)
+
+
+def _other_content(table: pa.Table, rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[tuple[str, Malformed]]:
+    """Second copies of an event that say something else, whole, for ``rejects``."""
+    copies = []
+    for row in table.take(pa.array(rows)).to_pylist() if len(rows) else []:
+        row["event_time"] = round(row["event_time"].timestamp() * 1_000_000)
+        text = dump(record.restore(row))[:RAW_LIMIT]
+        reason = f"event {row['event_id']} again, with other content: the first one is kept"
+        copies.append((row["log_object"], Malformed(-1, reason, text)))
+    return copies
+
+
+def to_stream(table: pa.Table) -> bytes:
+    """A table as an Arrow stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def from_stream(data: bytes) -> pa.Table:
+    """The table of an Arrow stream."""
+    return pa.ipc.open_stream(data).read_all()
+
+
+def serve(connection: Connection, root: Path) -> None:
+    """The loop of a worker process: a method name and its arguments in, the result out; None ends it."""
+    # Ctrl-C is for the parent, which decides what is committed.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Decoding makes millions of objects and no cycles: collecting would only walk over them.
+    gc.disable()
+    pa.set_cpu_count(1)
+    worker = Worker(root)
+    while (call := connection.recv()) is not None:
+        method, arguments = call
+        try:
+            connection.send(getattr(worker, method)(*arguments))
+        except Exception as error:  # handed to the parent, which raises it
+            connection.send(error)
