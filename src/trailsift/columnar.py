@@ -15,12 +15,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from isal import isal_zlib
 
 from trailsift import event
@@ -73,6 +73,12 @@ def _chunk_type(column: event.Column) -> pa.DataType:
 CHUNK_SCHEMA = pa.schema([pa.field(c.name, _chunk_type(c)) for c in event.EVENTS.columns if c.name not in _DERIVED])
 
 
+#: The default of a member that may be absent. Its type is not optional: msgspec would take a null for it then, and
+#: null told from absent is part of "nothing lost".
+_NONE: Any = None
+_NO_RAW = msgspec.Raw(b"")
+
+
 class _Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """The members of a regular record. A null, another type or another member sends it down the careful path."""
 
@@ -81,28 +87,28 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     eventSource: str
     eventName: str
     eventID: str
-    userIdentity: msgspec.Raw = msgspec.Raw(b"")
-    awsRegion: str | None = None
-    sourceIPAddress: str | None = None
-    userAgent: str | None = None
-    errorCode: str | None = None
-    errorMessage: str | None = None
-    requestParameters: msgspec.Raw = msgspec.Raw(b"")
-    responseElements: msgspec.Raw = msgspec.Raw(b"")
-    additionalEventData: msgspec.Raw = msgspec.Raw(b"")
-    requestID: str | None = None
-    readOnly: bool | None = None
-    resources: msgspec.Raw = msgspec.Raw(b"")
-    eventType: str | None = None
-    apiVersion: msgspec.Raw = msgspec.Raw(b"")
-    managementEvent: bool | None = None
-    recipientAccountId: str | None = None
-    sharedEventID: str | None = None
-    vpcEndpointId: str | None = None
-    vpcEndpointAccountId: msgspec.Raw = msgspec.Raw(b"")
-    eventCategory: str | None = None
-    tlsDetails: msgspec.Raw = msgspec.Raw(b"")
-    sessionCredentialFromConsole: msgspec.Raw = msgspec.Raw(b"")
+    userIdentity: msgspec.Raw = _NO_RAW
+    awsRegion: str = _NONE
+    sourceIPAddress: str = _NONE
+    userAgent: str = _NONE
+    errorCode: str = _NONE
+    errorMessage: str = _NONE
+    requestParameters: msgspec.Raw = _NO_RAW
+    responseElements: msgspec.Raw = _NO_RAW
+    additionalEventData: msgspec.Raw = _NO_RAW
+    requestID: str = _NONE
+    readOnly: bool = _NONE
+    resources: msgspec.Raw = _NO_RAW
+    eventType: str = _NONE
+    apiVersion: str = _NONE
+    managementEvent: bool = _NONE
+    recipientAccountId: str = _NONE
+    sharedEventID: str = _NONE
+    vpcEndpointId: str = _NONE
+    vpcEndpointAccountId: str = _NONE
+    eventCategory: str = _NONE
+    tlsDetails: msgspec.Raw = _NO_RAW
+    sessionCredentialFromConsole: str = _NONE
 
 
 _decode = msgspec.json.Decoder(_Record).decode
@@ -124,9 +130,6 @@ _VARYING: dict[str, re.Pattern[bytes]] = {
     **dict.fromkeys(("ListObjects", "ListObjectVersions", "ListMultipartUploads"), _LIST),
     **dict.fromkeys(("BatchGetItem", "BatchWriteItem", "TransactGetItems", "TransactWriteItems"), _ITEMS),
 }
-_COUNT = re.compile(rb',?"bytesTransferred(In|Out)":(\d{1,15})(\.0)?(?=[,}])')
-
-_UNKNOWN = object()
 
 #: A cache that has grown beyond this many shapes is dropped and starts anew.
 _CACHE_LIMIT = 50_000
@@ -147,29 +150,36 @@ class _Shape(NamedTuple):
     resources: tuple[str, ...] | None
     #: What the shape makes ``rest`` say.
     rest: str | None
+
+
+class _Line(NamedTuple):
+    """What many records have in common: all but the time, the ids, the key and the counts."""
+
     number: int
-
-
-class _Who(NamedTuple):
-    columns: careful.Identity
-    number: int
-
-
-class _Derived(NamedTuple):
-    """What a regular record gives beyond its plain members."""
-
-    micros: int
-    who: _Who
+    record: _Record
+    who: careful.Identity
     shape: _Shape
-    object_key: bytes | None
-    parameters: str | None
-    additional: bytes | None
-    bytes_in: int | None
-    bytes_out: int | None
-    response: bytes | None
-    rest: str | None
     category: str
     account: str | None
+    rest: str | None
+
+
+class _Row(NamedTuple):
+    """What a regular record has for itself."""
+
+    line: int
+    event_time: int
+    event_id: str
+    request_id: str | None
+    error_message: str | None
+    shared_event_id: str | None
+    object_key: bytes | None
+    #: Only where the line's own do not say it.
+    request_parameters: str | None
+    additional_event_data: bytes | None
+    response_elements: bytes | None
+    bytes_in: int | None
+    bytes_out: int | None
 
 
 @dataclass(slots=True)
@@ -198,135 +208,78 @@ class Builder:
     def __init__(self, step: int = 8_192) -> None:
         self.step = step
         self.rows = 0
-        self._who: dict[bytes, _Who] = {}
+        self._lines: dict[tuple[Any, ...], _Line | None] = {}
+        self._all_lines: list[_Line] = []
+        self._who: dict[bytes, careful.Identity] = {}
         self._shapes: dict[tuple[Any, ...], _Shape | None] = {}
-        self._rests: dict[tuple[Any, ...], Any] = {}
+        self._rests: dict[tuple[Any, ...], str | None] = {}
         self._times: dict[str, int | None] = {}
-        self._numbered = 0
-        self._tables: list[pa.Table] = []
-        self._ids: list[np.ndarray[Any, np.dtype[np.void]]] = []
-        self._checks: list[int] = []
-        self._derived: list[_Derived] = []
+        self._start()
+
+    def _start(self) -> None:
+        self._rows: list[_Row] = []
         self._objects: list[str] = []
-        self._records: list[_Record] = []
+        self._checks: list[int] = []
+        self._parts: list[pa.Table] = []
+        self._ids: list[np.ndarray[Any, np.dtype[np.void]]] = []
         self._slow: list[dict[str, Any]] = []
         self._slow_checks: list[int] = []
+        self._slow_parts: list[pa.Table] = []
+        self._slow_ids: list[np.ndarray[Any, np.dtype[np.void]]] = []
+        self.rows = 0
+        if len(self._lines) > _CACHE_LIMIT:
+            self._lines.clear()
+            self._all_lines.clear()
+        for cache in (self._who, self._shapes, self._rests):
+            if len(cache) > _CACHE_LIMIT:
+                cache.clear()
 
     def add(self, log_object: str, data: bytes) -> Tally:
         """Decodes one log object. Nothing raises; what cannot be used is in the tally."""
         found = find_records(data)
         irregular = self._add_fast(log_object, found.records)
-        if found.cut and any(parse(found.records[at]) is INVALID for at in irregular):
+        if found.cut and any(parse(bytes(found.records[at])) is INVALID for at in irregular):
             # The text was cut in the wrong place somewhere: forget what was taken and read it whole.
             self._forget(len(found.records) - len(irregular))
             found = find_records(data, cut=False)
             irregular = self._add_fast(log_object, found.records)
         tally = Tally(len(found.records) + len(found.malformed), found.malformed, found.foreign)
         self._add_slow(log_object, found.records, irregular, tally)
-        if len(self._records) + len(self._slow) >= self.step:
+        if len(self._rows) + len(self._slow) >= self.step:
             self.flush()
         return tally
 
     def _forget(self, count: int) -> None:
         if count:
-            del self._records[-count:], self._derived[-count:], self._objects[-count:], self._checks[-count:]
+            del self._rows[-count:], self._objects[-count:], self._checks[-count:]
             self.rows -= count
 
     # -- fast --------------------------------------------------------------------------------------------------------
 
-    def _add_fast(self, log_object: str, raws: list[bytes]) -> list[int]:
+    def _add_fast(self, log_object: str, raws: Sequence[bytes | memoryview]) -> list[int]:
         """Takes every regular record; the positions of the others."""
         irregular: list[int] = []
-        records, all_derived, checks = self._records, self._derived, self._checks
-        crc = isal_zlib.crc32
+        rows, checks = self._rows, self._checks
+        crc, take = isal_zlib.crc32, self._take
         for at, raw in enumerate(raws):
             try:
-                record = _decode(raw)
-                derived = self._derive(record, raw)
+                row = take(_decode(raw), raw)
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                row = None
+            if row is None:
                 irregular.append(at)
-                continue
-            if derived is None:
-                irregular.append(at)
-                continue
-            records.append(record)
-            all_derived.append(derived)
-            checks.append(crc(raw))
+            else:
+                rows.append(row)
+                checks.append(crc(raw))
         regular = len(raws) - len(irregular)
         self._objects += [log_object] * regular
         self.rows += regular
         return irregular
 
-    def _derive(self, record: _Record, raw: bytes) -> _Derived | None:
-        """Everything that is no plain member; None sends the record down the careful path."""
-        micros = self._time(record.eventTime)
-        if micros is None or not record.eventID:
-            return None
-        user = bytes(record.userIdentity)
-        who = self._who.get(user) or self._new_who(user)
-        category = record.eventCategory or careful.category(
-            {
-                "eventType": record.eventType,
-                "managementEvent": record.managementEvent,
-                "eventSource": record.eventSource,
-                "eventName": record.eventName,
-            }
-        )
-        account = record.recipientAccountId or who.columns.principal_account
-        found = self._shape(record, account, category)
-        counted = _split_counts(bytes(record.additionalEventData))
-        if found is None or counted is None:
-            return None
-        shape, key, parameters = found
-        additional, bytes_in, bytes_out, floats = counted
-        response = bytes(record.responseElements)
-        name = (
-            user,
-            shape.rest,
-            record.eventCategory,
-            record.managementEvent,
-            record.recipientAccountId or record.recipientAccountId is None,
-            category,
-            floats,
-            not additional,
-            not response,
-            bytes(record.tlsDetails),
-            bytes(record.apiVersion),
-            bytes(record.vpcEndpointAccountId),
-            bytes(record.sessionCredentialFromConsole),
-        )
-        rest = self._rests.get(name, _UNKNOWN)
-        if rest is _UNKNOWN:
-            rest = self._new_rest(name, raw)
-        if rest is _UNKNOWN:
-            return None
-        return _Derived(
-            micros,
-            who,
-            shape,
-            key if shape.has_key else None,
-            parameters,
-            additional or None,
-            bytes_in,
-            bytes_out,
-            None if response == b"null" or not response else response,
-            rest,
-            category,
-            account,
-        )
-
-    def _time(self, text: str) -> int | None:
-        """Microseconds of a time in CloudTrail's own form; None for any other."""
-        try:
-            return self._times[text]
-        except KeyError:
-            if len(self._times) > _CACHE_LIMIT:
-                self._times.clear()
-            micros = self._times[text] = _canonical_time(text)
-            return micros
-
-    def _shape(self, record: _Record, account: str | None, category: str) -> tuple[_Shape, bytes, str | None] | None:
-        """The shape of the request, the key that fills it, and the column ``request_parameters``."""
+    def _take(self, record: _Record, raw: bytes | memoryview) -> _Row | None:
+        """One regular record; None sends it down the careful path."""
+        when = record.eventTime
+        micros = self._times.get(when) or self._time(when)
         parameters, resources = bytes(record.requestParameters), bytes(record.resources)
         varying = _VARYING.get(record.eventName)
         match = None if varying is _ITEMS else _TEXT_KEY.search(parameters) or _ITEM_KEY.search(parameters)
@@ -342,62 +295,122 @@ class Builder:
             if fixed != (before, after):
                 kept = _join(before, after)
                 before, after = fixed
+        additional, response = bytes(record.additionalEventData), bytes(record.responseElements)
+        bytes_in = bytes_out = None
+        floats = 0
+        if additional:
+            counted = _split_counts(additional)
+            if counted is None:
+                return None
+            additional, bytes_in, bytes_out, floats = counted
         name = (
-            record.eventSource,
-            record.eventName,
-            record.awsRegion,
-            account,
-            category,
-            kept is None,
-            match and key[:1] == b"{",
+            bytes(record.userIdentity),
             before,
             after,
             resources,
+            bytes(record.tlsDetails),
+            record.eventSource,
+            record.eventName,
+            record.userAgent,
+            record.sourceIPAddress,
+            record.awsRegion,
+            record.errorCode,
+            record.readOnly,
+            record.eventCategory,
+            record.managementEvent,
+            record.recipientAccountId,
+            record.eventVersion,
+            record.eventType,
+            record.apiVersion,
+            record.vpcEndpointId,
+            record.vpcEndpointAccountId,
+            record.sessionCredentialFromConsole,
+            kept is None,
+            match is not None and key[:1] == b"{",
+            floats,
+            not additional,
+            not response,
         )
         try:
-            shape = self._shapes[name]
+            line = self._lines[name]
         except KeyError:
-            if len(self._shapes) > _CACHE_LIMIT:
-                self._shapes.clear()
-            self._numbered += 1
-            shape = self._shapes[name] = _parse_shape(record, account, category, match, self._numbered)
+            line = self._lines[name] = self._new_line(record, name, match, raw)
+        if line is None or micros is None or not record.eventID:
+            return None
+        return _Row(
+            line.number,
+            micros,
+            record.eventID,
+            record.requestID,
+            record.errorMessage,
+            record.sharedEventID,
+            key if line.shape.has_key else None,
+            kept,
+            additional or None,
+            None if response == b"null" else response or None,
+            bytes_in,
+            bytes_out,
+        )
+
+    def _time(self, text: str) -> int | None:
+        """Microseconds of a time in CloudTrail's own form; None for any other."""
+        if len(self._times) > _CACHE_LIMIT:
+            self._times.clear()
+        micros = self._times[text] = _canonical_time(text)
+        return micros
+
+    def _new_line(
+        self, record: _Record, name: tuple[Any, ...], match: re.Match[bytes] | None, raw: bytes | memoryview
+    ) -> _Line | None:
+        """Works out, by the careful path, what all records of this name have in common."""
+        user = name[0]
+        if user not in self._who:
+            self._who[user] = careful.identity(json.loads(user) if user else None)
+        who = self._who[user]
+        category = careful.category(
+            {
+                "eventCategory": record.eventCategory,
+                "eventType": record.eventType,
+                "managementEvent": record.managementEvent,
+                "eventSource": record.eventSource,
+                "eventName": record.eventName,
+            }
+        )
+        account = record.recipientAccountId or who.principal_account
+        shape_name = *name[1:4], record.eventSource, record.eventName, record.awsRegion, account, category, *name[21:23]
+        if shape_name not in self._shapes:
+            self._shapes[shape_name] = _parse_shape(record, account, category, match)
+        shape = self._shapes[shape_name]
         if shape is None:
             return None
-        return shape, key, shape.request_parameters if kept is None else kept
-
-    def _new_rest(self, name: tuple[Any, ...], raw: bytes) -> Any:
-        value = parse(raw)
-        if not isinstance(value, dict):
-            return _UNKNOWN
-        if len(self._rests) > _CACHE_LIMIT:
-            self._rests.clear()
-        try:
-            rest = self._rests[name] = careful.row(value, "")["rest"]
-        except careful.NotARecord:
-            return _UNKNOWN
-        return rest
-
-    def _new_who(self, user: bytes) -> _Who:
-        if len(self._who) > _CACHE_LIMIT:
-            self._who.clear()
-        self._numbered += 1
-        who = self._who[user] = _Who(careful.identity(json.loads(user) if user else None), self._numbered)
-        return who
+        rest_name = user, name[4], shape.rest, category, *name[12:15], *name[17:18], *name[19:21], *name[23:]
+        if rest_name not in self._rests:
+            value = parse(bytes(raw))
+            try:
+                self._rests[rest_name] = careful.row(value, "")["rest"] if isinstance(value, dict) else None
+            except careful.NotARecord:
+                return None
+        line = _Line(len(self._all_lines), record, who, shape, category, account, self._rests[rest_name])
+        self._all_lines.append(line)
+        return line
 
     # -- careful -----------------------------------------------------------------------------------------------------
 
-    def _add_slow(self, log_object: str, raws: list[bytes], positions: list[int], tally: Tally) -> None:
+    def _add_slow(
+        self, log_object: str, raws: Sequence[bytes | memoryview], positions: list[int], tally: Tally
+    ) -> None:
         regular = len(raws) - len(positions)
         strange: list[tuple[int, bytes]] = []
         for at in positions:
-            value = parse(raws[at])
+            raw = bytes(raws[at])
+            value = parse(raw)
             if not isinstance(value, dict):
                 reason = "not JSON" if value is INVALID else "not a JSON object"
-                tally.malformed.append(Malformed(at, reason, text_of(raws[at])))
+                tally.malformed.append(Malformed(at, reason, text_of(raw)))
             elif not looks_like_record(value):
-                strange.append((at, raws[at]))
+                strange.append((at, raw))
             else:
-                self._take_slow(log_object, at, value, raws[at], tally)
+                self._take_slow(log_object, at, value, raw, tally)
                 regular += 1
         if strange and not regular and not tally.malformed:
             tally.foreign = "JSON, but no CloudTrail record"
@@ -419,23 +432,25 @@ class Builder:
 
     def flush(self) -> None:
         """Turns what was collected into Arrow columns and lets the Python objects go."""
-        if self._records:
-            self._tables.append(_fast_table(self._records, self._derived, self._objects))
-            self._ids.append(identities([record.eventID for record in self._records]))
-            self._records, self._derived, self._objects = [], [], []
+        if self._rows:
+            self._parts.append(_row_table(self._rows, self._objects))
+            self._ids.append(identities([row.event_id for row in self._rows]))
+            self._rows, self._objects = [], []
         if self._slow:
-            self._tables.append(_slow_table(self._slow))
-            self._ids.append(identities([row["event_id"] for row in self._slow]))
-            self._checks += self._slow_checks
-            self._slow, self._slow_checks = [], []
+            self._slow_parts.append(_slow_table(self._slow))
+            self._slow_ids.append(identities([row["event_id"] for row in self._slow]))
+            self._slow = []
 
     def finish(self) -> Chunk:
         """The rows so far; the builder is empty afterwards and keeps its caches."""
         self.flush()
-        table = pa.concat_tables(self._tables).combine_chunks() if self._tables else CHUNK_SCHEMA.empty_table()
-        ids = np.concatenate(self._ids) if self._ids else np.empty(0, "V16")
-        chunk = Chunk(table, ids, np.array(self._checks, np.uint32))
-        self._tables, self._ids, self._checks, self.rows = [], [], [], 0
+        tables = [CHUNK_SCHEMA.empty_table(), *self._slow_parts]
+        if self._parts:
+            tables.insert(0, _fast_table(pa.concat_tables(self._parts).combine_chunks(), self._all_lines))
+        ids = [np.empty(0, "V16"), *self._ids, *self._slow_ids]
+        checks = np.array(self._checks + self._slow_checks, np.uint32)
+        chunk = Chunk(pa.concat_tables(tables).combine_chunks(), np.concatenate(ids), checks)
+        self._start()
         return chunk
 
 
@@ -458,36 +473,42 @@ def _join(before: bytes, after: bytes) -> str:
     return (before + after).decode()
 
 
+_IN, _OUT = b'"bytesTransferredIn":', b'"bytesTransferredOut":'
+
+
 def _split_counts(text: bytes) -> tuple[bytes, int | None, int | None, int] | None:
-    """Cuts the byte counts out of ``additionalEventData``: the rest, bytes in, bytes out, which were floats (1, 2)."""
-    if not text:
-        return b"", None, None, 0
+    """Cuts the byte counts out of ``additionalEventData``: the rest, bytes in, bytes out, which were floats (1, 2).
+
+    None where they cannot be told for sure by looking at the text.
+    """
+    if b"bytesTransferred" not in text:
+        return text, None, None, 0
     if text.count(b"{") != 1 or text[:1] != b"{":
         return None
-    bytes_in = bytes_out = None
+    counts: list[int | None] = [None, None]
     floats = 0
-    counts = _COUNT.findall(text)
-    for which, digits, point in counts:
-        if which == b"In" and bytes_in is None:
-            bytes_in = int(digits)
-            floats |= 1 if point else 0
-        elif which == b"Out" and bytes_out is None:
-            bytes_out = int(digits)
-            floats |= 2 if point else 0
-        else:
+    for at, name in enumerate((_IN, _OUT)):
+        start = text.find(name)
+        if start < 0:
+            continue
+        digits = start + len(name)
+        end = text.find(b",", digits)
+        if end < 0:
+            end = len(text) - 1
+        number = text[digits:end]
+        if number[-2:] == b".0":
+            number = number[:-2]
+            floats |= 1 << at
+        if not number.isdigit() or len(number) > 15:
             return None
-    if counts:
-        text = _COUNT.sub(b"", text)
-        if text[1:2] == b",":
-            text = b"{" + text[2:]
+        counts[at] = int(number)
+        text = text[: start - 1] + text[end:] if text[start - 1] == 44 else text[:start] + text[end:].lstrip(b",")
     if b"bytesTransferred" in text:
         return None
-    return text, bytes_in, bytes_out, floats
+    return text, counts[0], counts[1], floats
 
 
-def _parse_shape(
-    record: _Record, account: str | None, category: str, match: re.Match[bytes] | None, number: int
-) -> _Shape | None:
+def _parse_shape(record: _Record, account: str | None, category: str, match: re.Match[bytes] | None) -> _Shape | None:
     """Parses one shape with a stand-in for the key. None where the key cannot be told from the rest."""
     parameters, resources = bytes(record.requestParameters), bytes(record.resources)
     hole = None
@@ -514,10 +535,10 @@ def _parse_shape(
             value["resources"] = json.loads(resources)
     except ValueError:
         return None
-    return _shape_from(careful.row(value, ""), hole, number)
+    return _shape_from(careful.row(value, ""), hole)
 
 
-def _shape_from(row: dict[str, Any], hole: str | None, number: int) -> _Shape | None:
+def _shape_from(row: dict[str, Any], hole: str | None) -> _Shape | None:
     has_key = hole is not None and row["object_key"] == hole
     fixed = [row["resource_type"], row["resource_arn"], *row["resource_arns"], row["resource_account"]]
     fixed.append(row["request_parameters"])
@@ -541,7 +562,6 @@ def _shape_from(row: dict[str, Any], hole: str | None, number: int) -> _Shape | 
         row["request_parameters"],
         parts,
         row["rest"],
-        number,
     )
 
 
@@ -558,50 +578,81 @@ def _spread(values: Sequence[str | None], codes: pa.Array) -> pa.DictionaryArray
     return pa.DictionaryArray.from_arrays(encoded.indices.take(codes), encoded.dictionary)
 
 
-def _codes(numbers: list[int]) -> tuple[list[int], pa.Array]:
-    """The position of the first row of each distinct number, and each row's place among them."""
-    _, first, inverse = np.unique(np.array(numbers, np.int64), return_index=True, return_inverse=True)
-    return first.tolist(), pa.array(inverse.astype(np.int32))
+_ROW_TYPES: dict[str, pa.DataType] = {
+    "line": pa.int32(),
+    "event_time": pa.int64(),
+    "bytes_in": pa.int64(),
+    "bytes_out": pa.int64(),
+}
 
 
-def _fast_table(records: list[_Record], derived: list[_Derived], objects: list[str]) -> pa.Table:
+def _row_table(rows: list[_Row], objects: list[str]) -> pa.Table:
+    """What the rows have for themselves, a column each field of _Row, and the log object."""
+    columns = {
+        name: pa.array(values, _ROW_TYPES.get(name, pa.string()))
+        for name, values in zip(_Row._fields, zip(*rows, strict=True), strict=True)
+    }
+    columns["log_object"] = _encoded(objects)
+    return pa.table(columns)
+
+
+#: Columns that a line's record gives, by member.
+_LINE_MEMBERS = {
+    member: column
+    for member, column in careful.PLAIN.items()
+    if column not in (*_Row._fields, "event_category", "account_id")
+}
+
+
+def _fast_table(rows: pa.Table, lines: list[_Line]) -> pa.Table:
     """Columns of regular records, in CHUNK_SCHEMA."""
-    columns: dict[str, Any] = {}
-    for member, column in careful.PLAIN.items():
-        if member not in ("eventCategory", "recipientAccountId"):
-            columns[column] = list(map(attrgetter(member), records))
-    columns["read_only"] = [record.readOnly for record in records]
-    first, whose = _codes([d.who.number for d in derived])
+    numbers, inverse = np.unique(np.asarray(_whole(rows, "line")), return_inverse=True)
+    which = pa.array(inverse.astype(np.int32))
+    used = [lines[number] for number in numbers.tolist()]
+    shapes = [line.shape for line in used]
+    columns: dict[str, Any] = {
+        column: _spread([getattr(line.record, member) for line in used], which)
+        for member, column in _LINE_MEMBERS.items()
+    }
     for name in careful.Identity._fields:
-        columns[name] = _spread([getattr(derived[at].who.columns, name) for at in first], whose)
-    first, which = _codes([d.shape.number for d in derived])
-    shapes = [derived[at].shape for at in first]
+        columns[name] = _spread([getattr(line.who, name) for line in used], which)
     for name in ("resource_type", "resource_arn", "resource_account"):
         columns[name] = _spread([getattr(shape, name) for shape in shapes], which)
+    columns["event_category"] = _spread([line.category for line in used], which)
+    columns["account_id"] = _spread([line.account for line in used], which)
+    columns["rest"] = _spread([line.rest for line in used], which)
+    columns["service"] = _spread([careful.service_of(line.record.eventSource) for line in used], which)
+    columns["read_only"] = pa.array([line.record.readOnly for line in used], pa.bool_()).take(which)
     columns["resource_arns"] = pa.array([shape.resource_arns for shape in shapes], _ARROW["list<string>"]).take(which)
-    columns["request_parameters"] = [d.parameters for d in derived]
-    columns["resources"] = [None if d.shape.resources is None else _resources(d) for d in derived]
-    columns["object_key"] = [d.object_key if d.shape.has_key else d.shape.fixed_key for d in derived]
-    columns["event_time"] = pa.array(np.array([d.micros for d in derived], "datetime64[us]"), _ARROW["timestamp"])
-    columns["event_category"] = [d.category for d in derived]
-    columns["account_id"] = [d.account for d in derived]
-    columns["bytes_in"] = [d.bytes_in for d in derived]
-    columns["bytes_out"] = [d.bytes_out for d in derived]
-    columns["additional_event_data"] = [d.additional for d in derived]
-    columns["response_elements"] = [d.response for d in derived]
-    columns["rest"] = [d.rest for d in derived]
-    columns["weight"] = pa.array(np.ones(len(records)))
-    columns["log_object"] = objects
-    sources = _encoded(columns["event_source"])
-    services = [careful.service_of(source) for source in sources.dictionary.to_pylist()]
-    columns["service"] = _spread(services, sources.indices)
+    of_line = pa.array([shape.request_parameters for shape in shapes], pa.string()).take(which)
+    columns["request_parameters"] = pc.coalesce(_whole(rows, "request_parameters"), of_line)
+    of_line = pa.array([shape.fixed_key for shape in shapes], pa.string()).take(which)
+    columns["object_key"] = pc.coalesce(_whole(rows, "object_key"), of_line)
+    columns["resources"] = _resources(shapes, inverse, columns["object_key"])
+    columns["event_time"] = _whole(rows, "event_time").cast(_ARROW["timestamp"])
+    columns["weight"] = pa.array(np.ones(len(rows)))
+    for column in CHUNK_SCHEMA:
+        if column.name not in columns:
+            columns[column.name] = _whole(rows, column.name)
     return _table(columns)
 
 
-def _resources(derived: _Derived) -> str:
-    parts = derived.shape.resources
-    assert parts is not None
-    return parts[0] if len(parts) == 1 else (derived.object_key or b"").decode().join(parts)
+def _whole(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def _resources(shapes: list[_Shape], which: np.ndarray[Any, Any], keys: pa.Array) -> pa.Array:
+    """The column ``resources``: null where the typed columns say it, else the shape's text with the key put in."""
+    texts = [None if shape.resources is None else shape.resources[0] for shape in shapes]
+    open_shapes = [at for at, shape in enumerate(shapes) if shape.resources is not None and len(shape.resources) > 1]
+    column = pa.array(texts, pa.string()).take(pa.array(which.astype(np.int32)))
+    if not open_shapes:
+        return column
+    values = column.to_pylist()
+    for row in np.flatnonzero(np.isin(which, open_shapes)).tolist():
+        values[row] = keys[row].as_py().join(shapes[which[row]].resources or ())
+    return pa.array(values, pa.string())
 
 
 def _slow_table(rows: list[dict[str, Any]]) -> pa.Table:
@@ -621,15 +672,22 @@ def _table(columns: dict[str, Any]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=CHUNK_SCHEMA)
 
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_NIBBLE = np.full(256, 255, np.uint8)
+_NIBBLE[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+_DASHES = (8, 13, 18, 23)
+_DIGITS = [at for at in range(36) if at not in _DASHES]
 
 
 def identities(event_ids: list[str]) -> np.ndarray[Any, np.dtype[np.void]]:
     """16 bytes for each event id: those of a UUID in its usual form, else the MD5 of the text."""
-    is_uuid = _UUID.fullmatch
-    digest = hashlib.md5
-    parts = [
-        bytes.fromhex(text.replace("-", "")) if is_uuid(text) else digest(text.encode(), usedforsecurity=False).digest()
-        for text in event_ids
-    ]
-    return np.frombuffer(b"".join(parts), "V16")
+    texts = np.array(event_ids, "S37")  # one more than a UUID has: longer ids are seen to be longer
+    if any(not text.isascii() for text in event_ids):
+        texts = np.array([text.encode() for text in event_ids], "S37")
+    letters = texts.view(np.uint8).reshape(len(texts), 37)
+    nibbles = _NIBBLE[letters[:, _DIGITS]]
+    good = (nibbles < 16).all(axis=1) & (letters[:, _DASHES] == 45).all(axis=1) & (letters[:, 36] == 0)
+    packed = ((nibbles[:, 0::2] << 4) | (nibbles[:, 1::2] & 15)).astype(np.uint8)
+    for row in np.flatnonzero(~good).tolist():
+        digest = hashlib.md5(event_ids[row].encode(), usedforsecurity=False).digest()
+        packed[row] = np.frombuffer(digest, np.uint8)
+    return np.ascontiguousarray(packed).view("V16").reshape(len(texts))

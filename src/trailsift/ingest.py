@@ -26,7 +26,7 @@ from trailsift.errors import SourceError, TrailsiftError
 from trailsift.source import LogFile
 from trailsift.store import seen
 from trailsift.store.files import write_lines
-from trailsift.store.lake import Batch, Lake, LogObject
+from trailsift.store.lake import Batch, Lake, LogObject, WriteLock
 from trailsift.work import Cut, Written
 
 
@@ -188,7 +188,7 @@ class _Run:
         known = lake.known_objects([LogObject(f.name, f.version, f.delivered_on) for f in files])
         self.files = [file for file in files if (file.name, file.version) not in known]
         self.counts.log_objects_known = self.counts.log_objects_skipped = len(files) - len(self.files)
-        self._lock: contextlib.AbstractContextManager[None] | None = None
+        self._lock: WriteLock | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -273,7 +273,7 @@ class _Run:
         """Tells a worker which of its events are new. From here to the commit no other writer may come between."""
         if self._lock is None:
             self._lock = self.lake.lock()
-            self._lock.__enter__()
+            self._lock.acquire()
             self.lake.refresh()
         checks = np.frombuffer(cut.checks, np.uint32)
         fresh, differs = self.lake.seen.offer(seen.ids_of(np.frombuffer(cut.ids, "V16"), checks))
@@ -324,7 +324,7 @@ class _Run:
             if not self.batch.log_objects and not self.rejects:
                 return
             self._lock = self.lake.lock()
-            self._lock.__enter__()
+            self._lock.acquire()
         for name, parts in self.lines.items():
             table = event.TABLES[name]
             self.batch.files += write_lines(table, summarize.merge(table, parts), self.lake.root)
@@ -336,16 +336,16 @@ class _Run:
         self._unlock()
         self._reset()
 
-    def _unlock(self) -> None:
+    def _unlock(self, *, clean: bool = True) -> None:
         if self._lock is not None:
-            self._lock.__exit__(None, None, None)
+            self._lock.release(clean=clean)
             self._lock = None
 
     def _give_up(self) -> None:
         """Nothing of the open batch was committed: takes its files away and lets other writers in."""
         for file in self.batch.files:
             (self.lake.root / file.path).unlink(missing_ok=True)
-        self._unlock()
+        self._unlock(clean=False)
 
     def _report(self) -> None:
         if self.progress is None:

@@ -57,7 +57,8 @@ def _expand(given: str, exclude: Path | None) -> Iterator[LogFile]:
     if path.exists():
         yield from _walk(path, exclude)
         return
-    matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(str(path)) else []
+    # pathlib's own glob cannot take an absolute pattern.
+    matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(str(path)) else []  # noqa: PTH207
     if not matches:
         what = "no file matches" if glob.has_magic(given) else "there is no such file or folder:"
         raise SourceError(f"{what} {given}")
@@ -72,8 +73,9 @@ def _walk(path: Path, exclude: Path | None) -> Iterator[LogFile]:
     skipped = str(exclude.resolve()) if exclude else None
     unreadable: list[OSError] = []
     for folder, folders, names in os.walk(path, onerror=unreadable.append):
+        here = Path(folder)
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) != skipped  # noqa: PTH118
+            name for name in folders if not name.startswith(".") and str((here / name).resolve()) != skipped
         )
         for name in names:
             if not name.startswith("."):

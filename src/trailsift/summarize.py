@@ -302,7 +302,8 @@ def merge(table: event.Table, parts: Iterable[pa.Table]) -> pa.Table:
         else:
             columns[column.name] = _smallest_text(groups, _Codes(values))
     merged = pa.table(columns, schema=arrow_schema(table))
-    return merged.sort_by([(name, "ascending") for name in (*table.order, *(k for k in table.keys if k not in table.order))])
+    order = dict.fromkeys((*table.order, *table.keys))
+    return merged.sort_by([(name, "ascending") for name in order])
 
 
 def _key_array(column: pa.ChunkedArray) -> pa.Array:

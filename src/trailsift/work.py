@@ -75,9 +75,7 @@ class Worker:
         if not self._chunk.table.num_rows:
             return None
         span = pc.min_max(self._chunk.table.column("event_time").cast(pa.int64()))
-        return Cut(
-            self._chunk.ids.tobytes(), self._chunk.checks.tobytes(), span["min"].as_py(), span["max"].as_py()
-        )
+        return Cut(self._chunk.ids.tobytes(), self._chunk.checks.tobytes(), span["min"].as_py(), span["max"].as_py())
 
     def write(self, fresh: bytes, differs: bytes) -> Written:
         """Stores the rows that are new; ``differs`` are the rows that repeat an id with other content."""

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
-from cyclopts import App, Group
+from cyclopts import App, Group, Parameter
 
 from trailsift import __version__
+from trailsift.cli import ask, keep, load
+
+START = Group("Start", sort_key=1)
+ASK = Group("Ask", sort_key=2)
+KEEP = Group("Look after the lake", sort_key=3)
+REST = Group("Options", sort_key=4)
+
+#: The commands in the order in which the help shows them.
+COMMANDS = (
+    (START, load.demo),
+    (START, load.generate),
+    (START, load.ingest),
+    (ASK, ask.summary),
+    (ASK, ask.roles),
+    (ASK, ask.role),
+    (ASK, ask.query),
+    (ASK, ask.export),
+    (ASK, keep.columns),
+    (KEEP, keep.status),
+    (KEEP, keep.rejects),
+    (KEEP, keep.connect),
+)
 
 app = App(
     name="trailsift",
@@ -14,24 +36,9 @@ app = App(
     version=f"trailsift {__version__}",
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(negative=()),
 )
-
-START = Group("Start", sort_key=1)
-ASK = Group("Ask", sort_key=2)
-KEEP = Group("Look after the lake", sort_key=3)
-
-# Resolved on first use, so that one command does not import what another needs.
-app.command("trailsift.cli.load:demo", group=START, sort_key=1)
-app.command("trailsift.cli.load:generate", group=START, sort_key=2)
-app.command("trailsift.cli.load:ingest", group=START, sort_key=3)
-app.command("trailsift.cli.ask:summary", group=ASK, sort_key=1)
-app.command("trailsift.cli.ask:roles", group=ASK, sort_key=2)
-app.command("trailsift.cli.ask:role", group=ASK, sort_key=3)
-app.command("trailsift.cli.ask:query", group=ASK, sort_key=4)
-app.command("trailsift.cli.ask:export", group=ASK, sort_key=5)
-app.command("trailsift.cli.keep:columns", group=ASK, sort_key=6)
-app.command("trailsift.cli.keep:status", group=KEEP, sort_key=1)
-app.command("trailsift.cli.keep:rejects", group=KEEP, sort_key=2)
-app.command("trailsift.cli.keep:connect", group=KEEP, sort_key=3)
-app["--help"].group = KEEP
-app["--version"].group = KEEP
+for number, (group, command) in enumerate(COMMANDS):
+    app.command(command, group=group, sort_key=number, help_epilogue="")
+app["--help"].group = REST
+app["--version"].group = REST

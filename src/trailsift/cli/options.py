@@ -9,10 +9,10 @@ from cyclopts import Parameter
 
 LakeOption = Annotated[
     Path,
-    Parameter(name=["--lake", "-l"], env_var="TRAILSIFT_LAKE", help="Folder of the lake.", negative=()),
+    Parameter(name=["--lake", "-l"], env_var="TRAILSIFT_LAKE", help="Folder of the lake."),
 ]
-JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document.")]
-QuietOption = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="Show no progress.")]
+JsonOption = Annotated[bool, Parameter(name="--json", show_default=False, help="Print one JSON document.")]
+QuietOption = Annotated[bool, Parameter(name=["--quiet", "-q"], show_default=False, help="Show no progress.")]
 SinceOption = Annotated[
     str | None,
     Parameter(
@@ -33,7 +33,7 @@ ZoneOption = Annotated[
         help="IANA time zone in which times are read and shown.",
     ),
 ]
-LimitOption = Annotated[int, Parameter(name=["--limit", "-n"], help="Lines shown at most; 0 shows all.")]
+LimitOption = Annotated[int | None, Parameter(name=["--limit", "-n"], help="Lines shown at most; 0 shows all.")]
 OutputOption = Annotated[
     Path | None, Parameter(name=["--output", "-o"], help="Write to this file instead of standard output.")
 ]

@@ -40,7 +40,7 @@ class Malformed:
 class Found:
     """What one log object holds. ``records`` are JSON texts of objects, not yet looked into."""
 
-    records: list[bytes] = field(default_factory=list)
+    records: list[bytes | memoryview] = field(default_factory=list)
     malformed: list[Malformed] = field(default_factory=list)
     #: What the object is, where it is JSON but holds no CloudTrail record.
     foreign: str | None = None
@@ -97,7 +97,7 @@ def gunzip(data: bytes, found: Found) -> bytes:
         try:
             # One call in the common case; the limit keeps a bomb from filling the memory.
             part = inflate.decompress(rest, MEMBER_LIMIT - total)
-        except (isal_zlib.error, zlib.error):
+        except (isal_zlib.IsalError, zlib.error):
             part = _inflate_until_damage(rest)
             parts.append(part)
             found.reject("damaged gzip: the data after the damage is lost", b"", -1)
@@ -105,7 +105,9 @@ def gunzip(data: bytes, found: Found) -> bytes:
         parts.append(part)
         total += len(part)
         if not inflate.eof:
-            reason = f"larger than {MEMBER_LIMIT} bytes" if total >= MEMBER_LIMIT else "truncated gzip: the end is missing"
+            reason = (
+                f"larger than {MEMBER_LIMIT} bytes" if total >= MEMBER_LIMIT else "truncated gzip: the end is missing"
+            )
             found.reject(reason, b"", -1)
             break
         rest = inflate.unused_data
@@ -196,15 +198,14 @@ def _split_records(text: bytes, found: Found) -> bool:
         return True
     if not body.endswith(b"}]}") or not body.startswith(_HEAD + b'{"eventVersion":'):
         return False
-    pieces = body[len(_HEAD) + 1 : -3].split(_SPLIT)
-    if len(pieces) > 1:
-        first, last = pieces[0], pieces[-1]
-        records = [b"{" + first + b"}"]
-        records += [b'{"eventVersion":' + piece + b"}" for piece in pieces[1:-1]]
-        records.append(b'{"eventVersion":' + last + b"}")
-    else:
-        records = [b"{" + pieces[0] + b"}"]
-    found.records += records
+    view = memoryview(body)
+    start = len(_HEAD)
+    end = body.find(_SPLIT, start)
+    while end >= 0:
+        found.records.append(view[start : end + 1])
+        start = end + 2
+        end = body.find(_SPLIT, start)
+    found.records.append(view[start:-2])
     found.cut = True
     return True
 
@@ -282,7 +283,9 @@ _READERS: tuple[Callable[[bytes, Found], bool], ...] = (_read_records, _read_arr
 #: Where envelopes other than files are opened: from a parsed object to the values inside it, or None.
 _UNWRAP: tuple[Callable[[dict[str, Any]], list[Any] | None], ...] = ()
 
-_RECORD_KEYS = frozenset({"eventSource", "eventName", "eventTime", "eventVersion", "userIdentity", "eventID", "eventType"})
+_RECORD_KEYS = frozenset(
+    {"eventSource", "eventName", "eventTime", "eventVersion", "userIdentity", "eventID", "eventType"}
+)
 
 
 def looks_like_record(value: dict[str, Any]) -> bool:

@@ -166,17 +166,68 @@ def format_time(micros: int) -> str:
 
 _DATA_NAMES: dict[str, frozenset[str]] = {
     "s3.amazonaws.com": frozenset(
-        "GetObject PutObject DeleteObject DeleteObjects HeadObject CopyObject ListObjects ListObjectVersions "
-        "ListObjectsV2 ListParts ListMultipartUploads CreateMultipartUpload UploadPart UploadPartCopy "
-        "CompleteMultipartUpload AbortMultipartUpload GetObjectAcl PutObjectAcl GetObjectTagging PutObjectTagging "
-        "DeleteObjectTagging GetObjectTorrent GetObjectRetention PutObjectRetention GetObjectLegalHold "
-        "PutObjectLegalHold GetObjectAttributes RestoreObject SelectObjectContent WriteGetObjectResponse "
-        "HeadBucket PostObject RenameObject UpdateObjectEncryption".split()
+        (
+            "GetObject",
+            "PutObject",
+            "DeleteObject",
+            "DeleteObjects",
+            "HeadObject",
+            "CopyObject",
+            "ListObjects",
+            "ListObjectVersions",
+            "ListObjectsV2",
+            "ListParts",
+            "ListMultipartUploads",
+            "CreateMultipartUpload",
+            "UploadPart",
+            "UploadPartCopy",
+            "CompleteMultipartUpload",
+            "AbortMultipartUpload",
+            "GetObjectAcl",
+            "PutObjectAcl",
+            "GetObjectTagging",
+            "PutObjectTagging",
+            "DeleteObjectTagging",
+            "GetObjectTorrent",
+            "GetObjectRetention",
+            "PutObjectRetention",
+            "GetObjectLegalHold",
+            "PutObjectLegalHold",
+            "GetObjectAttributes",
+            "RestoreObject",
+            "SelectObjectContent",
+            "WriteGetObjectResponse",
+            "HeadBucket",
+            "PostObject",
+            "RenameObject",
+        )
     ),
-    "lambda.amazonaws.com": frozenset(("Invoke", "InvokeAsync", "InvokeWithResponseStream", "LambdaESMDisabled")),
+    "lambda.amazonaws.com": frozenset(
+        (
+            "Invoke",
+            "InvokeAsync",
+            "InvokeWithResponseStream",
+            "LambdaESMDisabled",
+        )
+    ),
     "dynamodb.amazonaws.com": frozenset(
-        "GetItem PutItem UpdateItem DeleteItem Query Scan BatchGetItem BatchWriteItem TransactGetItems "
-        "TransactWriteItems ExecuteStatement BatchExecuteStatement ExecuteTransaction GetRecords GetShardIterator".split()
+        (
+            "GetItem",
+            "PutItem",
+            "UpdateItem",
+            "DeleteItem",
+            "Query",
+            "Scan",
+            "BatchGetItem",
+            "BatchWriteItem",
+            "TransactGetItems",
+            "TransactWriteItems",
+            "ExecuteStatement",
+            "BatchExecuteStatement",
+            "ExecuteTransaction",
+            "GetRecords",
+            "GetShardIterator",
+        )
     ),
 }
 _MANAGEMENT_FLAG = {"Data": False, "Management": True}
@@ -325,7 +376,9 @@ def _count(value: object) -> int | None:
     return int(value)
 
 
-def _rest(record: Mapping[str, Any], implied: dict[str, Any], bytes_in: int | None, bytes_out: int | None) -> str | None:
+def _rest(
+    record: Mapping[str, Any], implied: dict[str, Any], bytes_in: int | None, bytes_out: int | None
+) -> str | None:
     """What ``restore`` has to be told beyond the columns."""
     rest: dict[str, Any] = {}
     absent: list[str] = []
@@ -414,9 +467,9 @@ def _parameters(columns: Mapping[str, Any], absent: Any) -> Any:
     text = columns["request_parameters"]
     parameters = json.loads(text) if text else None
     key = columns["object_key"]
-    if isinstance(parameters, dict) and "key" not in parameters and key is not None:
-        if "requestParameters.key" not in absent:
-            parameters["key"] = implied_key(columns["resource_type"], key)
+    implied = key is not None and "requestParameters.key" not in absent
+    if implied and isinstance(parameters, dict) and "key" not in parameters:
+        parameters["key"] = implied_key(columns["resource_type"], key)
     return parameters
 
 

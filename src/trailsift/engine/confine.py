@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import duckdb
 
@@ -119,13 +120,19 @@ _EXPRESSIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One checked statement: ``text`` without a closing semicolon, and what it names."""
+    """One checked statement: ``text`` without a closing semicolon, and what it names.
+
+    ``clock``: it may read the clock. ``volatile``: it may give other rows each time for another reason.
+    ``wheres``: for each place that reads a table, the table's name and the WHERE of its SELECT as a syntax tree,
+    or None where other relations are joined to it.
+    """
 
     text: str
     tables: frozenset[str]
     functions: frozenset[str]
     clock: bool
     volatile: bool
+    wheres: tuple[tuple[str, dict[str, Any] | None], ...] = ()
 
     @property
     def stored(self) -> frozenset[str]:
@@ -141,6 +148,8 @@ class _Found:
     functions: set[str] = field(default_factory=set)
     clock: bool = False
     volatile: bool = False
+    wheres: list[tuple[str, dict[str, Any] | None]] = field(default_factory=list)
+    where_of: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 def check(sql: str, cursor: duckdb.DuckDBPyConnection, *, trusted: bool = False) -> Statement:
@@ -148,8 +157,7 @@ def check(sql: str, cursor: duckdb.DuckDBPyConnection, *, trusted: bool = False)
 
     ``trusted`` (SQL of our own) may use parameters; everything else is judged alike.
     """
-    tree = _parse(sql, cursor)
-    statements = tree.get("statements", [])
+    statements = _parse(sql, cursor)
     if not statements:
         raise QueryError(f"there is no statement in the SQL. {ALLOWED}")
     if len(statements) > 1:
@@ -163,17 +171,19 @@ def check(sql: str, cursor: duckdb.DuckDBPyConnection, *, trusted: bool = False)
         _visit(node, frozenset(), found)
     except RecursionError:
         raise QueryError("the statement is nested too deeply to be checked") from None
-    return Statement(text, frozenset(found.tables), frozenset(found.functions), found.clock, found.volatile)
+    return Statement(
+        text, frozenset(found.tables), frozenset(found.functions), found.clock, found.volatile, tuple(found.wheres)
+    )
 
 
-def _parse(sql: str, cursor: duckdb.DuckDBPyConnection) -> dict[str, object] | dict[str, list[dict[str, object]]]:
+def _parse(sql: str, cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     if "\0" in sql:
         raise QueryError("the SQL holds a NUL character")
     try:
         row = cursor.execute(
             "SELECT json_serialize_sql(?, skip_null := true, skip_empty := true, skip_default := true)", [sql]
         ).fetchone()
-        tree = json.loads(row[0]) if row else {}
+        tree: dict[str, Any] = json.loads(row[0]) if row else {}
     except duckdb.Error as error:
         raise from_duckdb(sql, error) from None
     except RecursionError:
@@ -181,7 +191,7 @@ def _parse(sql: str, cursor: duckdb.DuckDBPyConnection) -> dict[str, object] | d
     except UnicodeError:
         raise QueryError("the SQL is not valid Unicode text") from None
     if not tree.get("error"):
-        return tree  # type: ignore[no-any-return]
+        return list(tree.get("statements", ()))
     message = str(tree.get("error_message", "cannot be parsed"))
     if tree.get("error_type") == "parser":
         position = str(tree.get("position", ""))
@@ -200,7 +210,7 @@ def _not_a_select(sql: str, message: str) -> str:
     return f"{word or 'this'} is not allowed. {ALLOWED}"
 
 
-def _is_show_tables(node: dict[str, object]) -> bool:
+def _is_show_tables(node: dict[str, Any]) -> bool:
     table = node.get("from_table")
     if not isinstance(table, dict) or table.get("type") != "SHOW_REF" or "query" in table:
         return False
@@ -235,7 +245,7 @@ def _visit(node: object, scope: frozenset[str], found: _Found) -> None:
             _visit(value, inner, found)
 
 
-def _visit_expression(node: dict[str, object], found: _Found) -> None:
+def _visit_expression(node: dict[str, Any], found: _Found) -> None:
     kind = str(node["class"])
     place = _place(node)
     if kind not in _EXPRESSIONS:
@@ -255,7 +265,7 @@ def _visit_expression(node: dict[str, object], found: _Found) -> None:
         found.clock = found.clock or (isinstance(text, str) and bool(_CLOCK_WORDS.fullmatch(text)))
 
 
-def _judge_function(node: dict[str, object], found: _Found, place: int | None) -> None:
+def _judge_function(node: dict[str, Any], found: _Found, place: int | None) -> None:
     name = str(node.get("function_name", "")).lower()
     schema, catalog = str(node.get("schema", "") or ""), str(node.get("catalog", "") or "")
     denied = (
@@ -276,10 +286,15 @@ def _judge_function(node: dict[str, object], found: _Found, place: int | None) -
     found.clock = found.clock or name in CLOCK_NAMES
 
 
-def _visit_relation(kind: str, node: dict[str, object], scope: frozenset[str], found: _Found) -> None:
+def _visit_relation(kind: str, node: dict[str, Any], scope: frozenset[str], found: _Found) -> None:
     place = _place(node)
     if node.get("at_clause"):
         raise query_error(found.sql, "AT (VERSION ...) is not supported: a query reads the newest snapshot", place)
+    if kind == "SELECT_NODE":
+        source, where = node.get("from_table"), node.get("where_clause")
+        alone = isinstance(source, dict) and not source.get("sample") and not source.get("column_name_alias")
+        if alone and isinstance(where, dict):
+            found.where_of[id(source)] = where
     if kind == "BASE_TABLE":
         _judge_table(node, scope, found, place)
     elif kind == "TABLE_FUNCTION":
@@ -295,7 +310,7 @@ def _visit_relation(kind: str, node: dict[str, object], scope: frozenset[str], f
         raise query_error(found.sql, f"{kind.lower().replace('_', ' ')} is not allowed here", place)
 
 
-def _judge_table(node: dict[str, object], scope: frozenset[str], found: _Found, place: int | None) -> None:
+def _judge_table(node: dict[str, Any], scope: frozenset[str], found: _Found, place: int | None) -> None:
     name = str(node.get("table_name", ""))
     schema, catalog = str(node.get("schema_name", "") or ""), str(node.get("catalog_name", "") or "")
     if not schema and not catalog and name.lower() in scope:
@@ -304,11 +319,13 @@ def _judge_table(node: dict[str, object], scope: frozenset[str], found: _Found, 
         whole = ".".join(part for part in (catalog, schema, name) if part)
         raise query_error(found.sql, f"there is no table {whole}", place, nearest_table(name, sorted(scope)))
     found.tables.add(name.lower())
+    found.wheres.append((name.lower(), found.where_of.get(id(node))))
 
 
-def _place(node: dict[str, object]) -> int | None:
+def _place(node: dict[str, Any]) -> int | None:
     place = node.get("query_location")
-    return place if isinstance(place, int) else None
+    # DuckDB writes "no place" as the largest unsigned integer.
+    return place if isinstance(place, int) and place < 2**62 else None
 
 
 #: A string, a quoted name, a comment, a dollar-quoted string, or one other character.
@@ -319,13 +336,13 @@ _TOKEN = re.compile(
 )
 
 
-def _without_semicolon(sql: str, cursor: duckdb.DuckDBPyConnection, tree: dict[str, object]) -> str:
+def _without_semicolon(sql: str, cursor: duckdb.DuckDBPyConnection, tree: dict[str, Any]) -> str:
     """The statement's text up to a closing semicolon, so that it can stand in parentheses."""
     for token in _TOKEN.finditer(sql):
         if token["other"] == ";":
             text = sql[: token.start()]
             # A quoting that the expression above misreads must not change the statement.
-            if text.strip() and _parse(text, cursor).get("statements") == [tree]:
+            if text.strip() and _parse(text, cursor) == [tree]:
                 return text
             raise QueryError("the closing semicolon cannot be found for certain: leave it out")
     return sql

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -119,7 +119,7 @@ class Planner:
         reads = [node for node in nodes if _table_of(node) is not None]
         seen = {_table_of(node) for node in reads}
         slack = _CLOCK_SLACK if statement.clock else 0
-        scans = [self._scan(node, slack) for node in reads]
+        scans = [self._with_written(self._scan(node, slack), statement, len(reads)) for node in reads]
         if not any(str(node.get("name", "")).strip() == "EMPTY_RESULT" for node in nodes):
             # A table that vanished from a plan without reason is read whole.
             missing = [name for name in statement.stored if name not in seen]
@@ -136,6 +136,14 @@ class Planner:
                 return result.fetchall()
             except duckdb.Error as error:
                 raise from_duckdb(statement.text, error, len(prefix), statement.tables) from None
+
+    def _with_written(self, scan: Scan, statement: Statement, reads: int) -> Scan:
+        """``scan`` with what only the statement's own text says, where it can be about no other scan."""
+        if reads != 1 or len(statement.wheres) != 1 or statement.wheres[0][0] != scan.table:
+            return scan
+        where = statement.wheres[0][1]
+        written = Reader(TABLES[scan.table], written=True).read(where) if where else None
+        return replace(scan, predicate=all_of([scan.predicate, written]))
 
     def _scan(self, node: Mapping[str, Any], slack: int) -> Scan:
         table = TABLES[_table_of(node) or ""]
@@ -154,11 +162,11 @@ class Planner:
         # piece of one always holds an odd number of quotes: then nothing here can be trusted.
         if any(text.count("'") % 2 for text in filters):
             return []
-        trees = []
+        trees: list[Mapping[str, Any]] = []
         with self._db.cursor() as cursor:
             for text in filters:
                 row = cursor.execute("SELECT json_serialize_sql(?)", ["SELECT " + _plain(text)]).fetchone()
-                tree = json.loads(row[0]) if row else {"error": True}
+                tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
                 if not tree["error"] and len(tree["statements"]) == 1:
                     selected = tree["statements"][0]["node"].get("select_list", [])
                     trees += selected if len(selected) == 1 else []

@@ -67,11 +67,14 @@ class Reader:
 
     ``utc``: whether the session's zone is UTC (casts of a time to a date or a plain timestamp mean that zone).
     ``slack``: microseconds by which times are widened, because the clock moves on between planning and running.
+    ``written``: the tree is as the user wrote it, nothing is bound or folded. Then only whole numbers compared
+    with year, month and day are read (``year = 2024``: DuckDB casts the column and keeps that from the scan).
     """
 
     table: Table
     utc: bool = True
     slack: int = 0
+    written: bool = False
 
     def read(self, node: Node) -> Predicate | None:
         """The predicate of ``node``; None where it says nothing about files."""
@@ -90,8 +93,8 @@ class Reader:
             low = self._compare(node["input"], ">=", node["lower"])
             return all_of([low, self._compare(node["input"], "<=", node["upper"])])
         if kind == "OPERATOR" and node.get("type") == "COMPARE_IN":
-            column, *values = node.get("children", ())
-            return any_of([self._compare(column, "=", value) for value in values])
+            children: list[Node] = list(node.get("children", ()))
+            return any_of([self._compare(children[0], "=", value) for value in children[1:]])
         return None
 
     def _compare(self, left: Node, op: str, right: Node) -> Predicate | None:
@@ -99,6 +102,8 @@ class Reader:
         if constant is None:
             return None
         kind, value = constant
+        if self.written:
+            return self._compare_written(left, op, value)
         name, cast = _column(left)
         if name == self.table.time:
             return self._compare_time(cast, op, kind, value)
@@ -110,13 +115,20 @@ class Reader:
             return Test(f"{name}::int", op, value)
         return None
 
+    def _compare_written(self, left: Node, op: str, value: Value) -> Predicate | None:
+        # A qualified name could mean a relation outside of the SELECT.
+        names = left.get("column_names", ()) if left.get("class") == "COLUMN_REF" else ()
+        if isinstance(value, int) and self.table.name == "events" and len(names) == 1 and names[0] in _PARTS:
+            return Test(f"{names[0]}::int", op, value)
+        return None
+
     def _compare_time(self, cast: str, op: str, kind: str, value: Value) -> Predicate | None:
         if cast == "year" and isinstance(value, int) and 1 <= value < 9999:
             start, end = _micros(datetime(value, 1, 1)), _micros(datetime(value + 1, 1, 1))
             return self._span(op, start, end, exact=self.utc)
         if not isinstance(value, str):
             return None
-        moment = _moment(value)
+        moment = micros_of(value)
         if moment is None:
             return None
         is_date = self.table.column(self.table.time).type == "date"
@@ -325,10 +337,10 @@ def _type_name(node: Node) -> str:
     return str(node.get("id", ""))
 
 
-def _moment(text: str) -> int | None:
+def micros_of(text: str | None) -> int | None:
     """Microseconds since 1970 of DuckDB's text of a date or time (UTC where it names no zone)."""
     try:
-        return _micros(datetime.fromisoformat(text))
+        return None if text is None else _micros(datetime.fromisoformat(text))
     except ValueError:
         return None
 

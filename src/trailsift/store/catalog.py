@@ -146,7 +146,8 @@ class LakeCatalog(SqlCatalog):
         staged = self._update_and_stage_table(table, table.name(), requirements, updates)
         self._write_metadata(staged.metadata, staged.io, staged.metadata_location)
         self._staged[name] = (table.metadata_location, staged.metadata_location)
-        return CommitTableResponse(metadata=staged.metadata, metadata_location=staged.metadata_location)
+        answer = {"metadata": staged.metadata, "metadata-location": staged.metadata_location}
+        return CommitTableResponse.model_validate(answer)
 
     def change(self, name: str, added: Sequence[Path], removed: Sequence[Path] = (), **properties: str) -> None:
         """Stages one snapshot of a table: files added and files taken out."""
@@ -189,4 +190,4 @@ class LakeCatalog(SqlCatalog):
 def _expire(transaction: Any, snapshot_ids: list[int]) -> None:
     from pyiceberg.table.update import RemoveSnapshotsUpdate
 
-    transaction._stage((RemoveSnapshotsUpdate(snapshot_ids=snapshot_ids),))
+    transaction._stage((RemoveSnapshotsUpdate.model_validate({"snapshot-ids": snapshot_ids}),))

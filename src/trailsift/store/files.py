@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ ROW_GROUP = 65_536
 
 _DAY = 86_400_000_000
 #: Values that do not repeat: a dictionary would only cost.
-_NO_DICTIONARY = frozenset({"event_id", "request_id", "additional_event_data", "event_time", "source_ips", "object_keys"})
+_NO_DICTIONARY = frozenset(
+    {"event_id", "request_id", "additional_event_data", "event_time", "source_ips", "object_keys"}
+)
 #: Columns whose statistics let a reader skip row groups.
 _STATISTICS = (
     "event_time",
@@ -63,7 +66,7 @@ def write_events(chunk: pa.Table, root: Path) -> list[File]:
     cuts = np.flatnonzero((day[1:] != day[:-1]) | (service[1:] != service[:-1])) + 1
     bounds = [0, *cuts.tolist(), len(day)]
     files = []
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in itertools.pairwise(bounds):
         date = np.datetime64(int(day[start]), "D").astype(object)
         name = service_names[service[start]] or "unknown"
         parts = {"year": f"{date.year:04d}", "month": f"{date.month:02d}", "day": f"{date.day:02d}"}
@@ -109,9 +112,7 @@ def write_parquet(rows: pa.Table, table: event.Table, path: Path) -> int:
     """Writes one file in the table's column order; its size in bytes."""
     target = field_ids(arrow_schema(table), table)
     fields = [pa.field(f.name, rows.schema.field(f.name).type, metadata=f.metadata) for f in target]
-    fields = [
-        target.field(f.name) if pa.types.is_list(f.type) else f for f in fields
-    ]
+    fields = [target.field(f.name) if pa.types.is_list(f.type) else f for f in fields]
     schema = pa.schema(fields)
     columns = [_cast_list(rows.column(f.name), f.type) for f in schema]
     rows = pa.Table.from_arrays(columns, schema=schema)

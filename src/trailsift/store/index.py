@@ -134,7 +134,9 @@ def read_settings(root: Path) -> dict[str, object]:
     try:
         settings = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise LakeError(f"there is no lake at {root}: {LAKE_FILE} is missing. `trailsift ingest PATH --lake {root}` makes one") from None
+        raise LakeError(
+            f"there is no lake at {root}: {LAKE_FILE} is missing. `trailsift ingest PATH --lake {root}` makes one"
+        ) from None
     except NotADirectoryError:
         raise LakeError(f"{root} is a file, not a lake") from None
     except (OSError, ValueError) as error:
@@ -143,7 +145,9 @@ def read_settings(root: Path) -> dict[str, object]:
         raise LakeError(f"{path} is not the settings file of a trailsift lake")
     version = settings.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise LakeError(f"the lake at {root} has format version {version}; this trailsift reads up to {FORMAT_VERSION}: upgrade it")
+        raise LakeError(
+            f"the lake at {root} has format version {version}; this trailsift reads up to {FORMAT_VERSION}: upgrade it"
+        )
     return settings
 
 
@@ -158,14 +162,16 @@ def open_snapshot(root: Path) -> Snapshot:
         )
     with closing(connect(root)) as db:
         try:
+            # One transaction: the newest commit and the catalog's pointers of the same moment.
+            db.execute("BEGIN")
             row = db.execute("SELECT seq, committed_at, locations FROM commit_log ORDER BY seq DESC LIMIT 1").fetchone()
-            live = dict(db.execute("SELECT table_name, metadata_location FROM iceberg_tables WHERE table_namespace = ?", (NAMESPACE,)))
+            live = live_locations(db)
         except sqlite3.DatabaseError as error:
             raise LakeError(f"the catalog {root / CATALOG_FILE} cannot be read: {error}") from error
     if row is None:
         raise LakeError(f"the lake at {root} was never finished being made: run `trailsift ingest` into it once more")
     locations: dict[str, str] = json.loads(row[2])
-    if live != locations:
+    if any(live.get(name) != location for name, location in locations.items()):
         # Another engine wrote through the catalog: the index no longer describes the tables.
         from trailsift.store.rebuild import rebuild_index
 
@@ -174,10 +180,22 @@ def open_snapshot(root: Path) -> Snapshot:
     return Snapshot(root.resolve(), row[0], row[1], locations, settings)
 
 
-def record_files(db: sqlite3.Connection, seq: int, added: Sequence[File], removed: Sequence[tuple[str, str]] = ()) -> None:
+def live_locations(db: sqlite3.Connection) -> dict[str, str]:
+    """Where the catalog's tables have their current metadata."""
+    sql = "SELECT table_name, metadata_location FROM iceberg_tables WHERE table_namespace = ?"
+    return dict(db.execute(sql, (NAMESPACE,)))
+
+
+def record_files(
+    db: sqlite3.Connection, seq: int, added: Sequence[File], removed: Sequence[tuple[str, str]] = ()
+) -> None:
     """Writes a commit's file changes; called inside the commit's transaction."""
-    db.executemany("UPDATE file SET removed = ? WHERE table_name = ? AND path = ?", [(seq, table, path) for table, path in removed])
+    gone = [(seq, table, path) for table, path in removed]
+    db.executemany("UPDATE file SET removed = ? WHERE table_name = ? AND path = ?", gone)
     db.executemany(
         "INSERT INTO file VALUES (?,?,?,?,?,?,?,?,?,?,NULL)",
-        [(f.table, f.path, f.rows, f.bytes, f.min_time, f.max_time, f.service, f.min_role, f.max_role, seq) for f in added],
+        [
+            (f.table, f.path, f.rows, f.bytes, f.min_time, f.max_time, f.service, f.min_role, f.max_role, seq)
+            for f in added
+        ],
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from trailsift.store.catalog import LakeCatalog
 
 LOCK_FILE = ".lock"
+MARKER_FILE = ".writing"
 
 _SCHEMA = (
     index.SCHEMA
@@ -70,6 +70,44 @@ class Batch:
     counts: Mapping[str, Any] = field(default_factory=dict)
 
 
+class WriteLock:
+    """The one writer's lock of a lake: the operating system's, so it goes with the process.
+
+    Data files are written under it only. So whoever gets it and finds the marker of a writer that did not end well
+    may remove what no commit names.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._marker = lake.root / MARKER_FILE
+        self._handle: int | None = None
+
+    def acquire(self) -> None:
+        """Waits for the lock."""
+        try:
+            self._handle = os.open(self._lake.root / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._handle, fcntl.LOCK_EX)
+            if self._marker.exists():
+                self._lake.sweep()
+            self._marker.touch()
+        except OSError as error:
+            raise LakeError(f"the lake at {self._lake.root} cannot be written: {error.strerror or error}") from error
+
+    def release(self, *, clean: bool) -> None:
+        """Lets others in; ``clean`` says that no file was left behind."""
+        if self._handle is not None:
+            if clean:
+                self._marker.unlink(missing_ok=True)
+            os.close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.release(clean=kind is None)
+
+
 class Lake:
     """A lake opened for writing. Use as a context manager; ``lock`` before dedupe, until the commit."""
 
@@ -90,7 +128,8 @@ class Lake:
             lake = cls(root)
             lake._make_tables()
             return lake
-        if root.is_dir() and any(path.name != LOCK_FILE for path in root.iterdir()) and not (root / CATALOG_FILE).exists():
+        mine = (LOCK_FILE, MARKER_FILE, CATALOG_FILE)
+        if root.is_dir() and not {path.name for path in root.iterdir()}.issubset(mine):
             raise LakeError(f"{root} is not empty and holds no lake: name an empty or a new folder")
         if set("%?#") & set(str(root)):
             raise LakeError(f"{root}: the characters %, ? and # cannot stand in the path of a lake; choose another")
@@ -135,18 +174,22 @@ class Lake:
             self._catalog = LakeCatalog(self.root)
         return self._catalog
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keeps other writers out. The lock is the operating system's: it goes with the process."""
-        try:
-            handle = os.open(self.root / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise LakeError(f"the lake at {self.root} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+    def lock(self) -> WriteLock:
+        """Keeps other writers out, as a context manager or by ``acquire`` and ``release``."""
+        return WriteLock(self)
+
+    def sweep(self) -> int:
+        """Removes data files that no commit names: what a writer left that died. Only under the lock. Their number."""
+        with closing(index.connect(self.root)) as db:
+            named = {path for (path,) in db.execute("SELECT path FROM file UNION SELECT path FROM seen_file")}
+        folders = [self.root / name / "data" for name in event.TABLES] + [self.root / "seen"]
+        removed = 0
+        for folder in folders:
+            for path in folder.rglob("*.*"):
+                if path.is_file() and path.relative_to(self.root).as_posix() not in named:
+                    path.unlink(missing_ok=True)
+                    removed += 1
+        return removed
 
     def refresh(self) -> None:
         """Loads what other writers have committed; to be called under the lock."""
@@ -166,9 +209,8 @@ class Lake:
                 part = objects[start : start + 500]
                 marks = ",".join(["(?,?)"] * len(part))
                 values = [value for o in part for value in (o.name, o.version)]
-                known.update(
-                    db.execute(f"SELECT name, version FROM log_object WHERE (name, version) IN (VALUES {marks})", values)
-                )
+                sql = f"SELECT name, version FROM log_object WHERE (name, version) IN (VALUES {marks})"
+                known.update(db.execute(sql, values))
         return known
 
     def commit(self, batch: Batch, kind: str = "ingest") -> int:
@@ -207,12 +249,7 @@ class Lake:
             (last,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
             seq = int(last) + 1
             self.catalog.apply(db)
-            locations = dict(
-                db.execute(
-                    "SELECT table_name, metadata_location FROM iceberg_tables WHERE table_namespace = ?",
-                    (index.NAMESPACE,),
-                )
-            )
+            locations = index.live_locations(db)
             index.record_files(db, seq, batch.files)
             if seen_row is not None:
                 db.execute("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", (*seen_row, seq))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +24,13 @@ def console(stream: IO[str] | None = None) -> Console:
     if not stream.isatty() and not os.environ.get("COLUMNS", "").isdigit():
         width = PIPE_WIDTH
     return Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+
+
+def show(target: Console, *parts: RenderableType) -> None:
+    """Prints parts with a blank line after each."""
+    for part in parts:
+        target.print(part)
+        target.print()
 
 
 def print_json(value: Any) -> None:
@@ -46,6 +53,7 @@ def grid(title: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        show_edge=False,
         padding=(0, 1),
     )
     for heading, kind in columns:
@@ -54,7 +62,8 @@ def grid(title: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence
         elif kind == "faint":
             table.add_column(heading, style="dim", no_wrap=True, overflow="ellipsis")
         else:
-            table.add_column(heading, no_wrap=kind == "id", overflow="ellipsis" if kind == "id" else "fold")
+            # Where the width is short, rich takes it from the columns that may wrap; an id without blanks is cut then.
+            table.add_column(heading, overflow="ellipsis" if kind == "id" else "fold")
     kinds = [kind for _, kind in columns]
     for row in rows:
         table.add_row(*(cell(value, kind) for value, kind in zip(row, kinds, strict=True)))
@@ -66,8 +75,20 @@ def cell(value: Any, kind: str) -> Text:
     if value is None:
         return Text("-", style="dim")
     if isinstance(value, bool) or not isinstance(value, int):
-        return Text(str(value))
+        return Text(safe(str(value)))
     return Text(f"{value:,}", style="red" if kind == "bad" and value else "dim" if not value else "")
+
+
+#: What a log says was written by whoever made the call: no control or direction sign of it may reach a terminal.
+_UNSAFE = {
+    code: f"\\u{code:04x}"
+    for code in (*range(32), *range(127, 160), *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
+}
+
+
+def safe(text: str) -> str:
+    """Text of a log, harmless on a terminal."""
+    return text.translate(_UNSAFE)
 
 
 def short_role(role_arn: str | None) -> str:

@@ -7,10 +7,10 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from trailsift.ingest import Progress
-
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+
+    from trailsift.ingest import Progress
 
 #: Seconds between two plain lines.
 EVERY = 5.0

@@ -1,0 +1,82 @@
+# Everything that is done in a checkout. `make` alone lists it.
+#
+# The environment is made once, in .venv, and again when pyproject.toml or constraints.txt change. Nothing but the
+# set-up needs the network.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# Scripts in an environment hold the path of the checkout, so the stamps do too: a moved checkout is set up anew.
+PLACE := $(shell pwd | cksum | cut -d ' ' -f 1)
+MADE := $(VENV)/.made-$(PLACE)
+CORE := $(VENV)/.core-$(PLACE)
+DEV := $(VENV)/.dev-$(PLACE)
+
+# An environment whose interpreter is gone is worth nothing.
+ifeq ($(wildcard $(BIN)/python),)
+$(shell rm -f $(VENV)/.made-* $(VENV)/.core-* $(VENV)/.dev-*)
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo setup test lint docs bench bench-smoke clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(CORE) ## set up, then generate logs, store them and show what can be asked
+	@$(BIN)/trailsift demo
+
+setup: $(CORE) ## only set up: afterwards .venv/bin/trailsift runs
+	@echo "ready: $(BIN)/trailsift --help"
+
+test: lint ## lint, types, import contracts, then all tests
+	@$(BIN)/python -m pytest
+
+lint: $(DEV) ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+docs: $(DEV) ## write the pages that are made from the code
+	@$(BIN)/python scripts/schema_docs.py docs/schema.md
+
+bench: $(DEV) ## measure on 2,000,000 generated events and write bench/RESULTS.md; BENCH='--events 500000' for others
+	@$(BIN)/python bench/bench.py --out bench/RESULTS.md $(BENCH)
+
+bench-smoke: $(DEV) ## run the measurements once on few events; writes nothing
+	@$(BIN)/python bench/bench.py --events 50000 --days 2 --rounds 1 --repeat 3
+
+clean: ## remove the environment and all caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(MADE):
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "make: there is no $(PYTHON): install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: trailsift needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
+			"Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) -V)" >&2
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "make: $(PYTHON) cannot make environments: on Debian and Ubuntu install python3-venv" >&2; exit 1; }
+	@touch $@
+
+# While pip works there is no stamp at all, so what an interrupted set-up leaves is thrown away by the next.
+# The build tool comes first, from the constraints like the rest, instead of a new one for every set-up.
+define install
+	@echo "installing trailsift$(1): a minute or so, once" >&2
+	@rm -f $(VENV)/.made-* $(VENV)/.core-* $(VENV)/.dev-*
+	@$(PIP) install -c constraints.txt hatchling
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.$(1)'
+	@touch $(MADE) $(2)
+endef
+
+$(CORE): pyproject.toml constraints.txt | $(MADE)
+	$(call install,,$(CORE))
+
+$(DEV): pyproject.toml constraints.txt | $(MADE)
+	$(call install,[dev],$(CORE) $(DEV))

@@ -1,0 +1,114 @@
+"""How a question is put: SQL in, typed lines out, and why an answer may be empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from trailsift.analysis.period import HOUR, Period, iso
+from trailsift.event import DENIED_CODES
+
+if TYPE_CHECKING:
+    from trailsift.store.index import Snapshot
+
+T = TypeVar("T")
+
+
+class Engine(Protocol):
+    """What a question needs of an engine: trusted SQL over the lake's tables."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The state of the lake that is asked."""
+
+    def sql(self, sql: str) -> Any:
+        """Runs one statement."""
+
+
+def ask(engine: Engine, kind: Callable[..., T], sql: str) -> list[T]:
+    """The rows of ``sql``, each as ``kind`` (a NamedTuple) of its columns in order."""
+    return [kind(*row) for row in engine.sql(sql).rows()]
+
+
+def text(value: str) -> str:
+    """A string constant in SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+#: Condition on an error code: the call was refused for lack of permission.
+DENIED = "error_code IN (" + ", ".join(text(code) for code in sorted(DENIED_CODES)) + ")"
+
+_SKETCH = "list_slice(list_sort(list(DISTINCT {hash}) FILTER (WHERE {column} IS NOT NULL)), 1, 2048)"
+# The first 8 bytes of the MD5 as a signed integer, as summarize.hash64 has it.
+_HASH = "(('0x' || left(md5({column}), 16))::UBIGINT::HUGEINT - CASE WHEN left(md5({column}), 1) >= '8' THEN 18446744073709551616 ELSE 0 END)::BIGINT"
+
+
+def lines(period: Period) -> str:
+    """A subquery with the columns of ``hourly`` for exactly this period.
+
+    Whole hours come from ``hourly``. An hour that the period cuts in two is counted from ``events``, by weight: exact
+    where nothing of that hour was sampled away.
+    """
+    since = period.since if period.since is None else -(-period.since // HOUR) * HOUR
+    until = period.until if period.until is None else period.until // HOUR * HOUR
+    edges = []
+    if since is not None and until is not None and since > until:
+        # Both ends in one hour: no whole hour is left.
+        return f"({_from_events(period)})"
+    if since != period.since:
+        edges.append(Period(period.since, since))
+    if until != period.until:
+        edges.append(Period(until, period.until))
+    whole = f"SELECT * FROM hourly WHERE {Period(since, until).where('hour')}"
+    return "(" + " UNION ALL BY NAME ".join([whole, *map(_from_events, edges)]) + ")"
+
+
+def _from_events(period: Period) -> str:
+    keys = "account_id, aws_region, service, event_name, role_arn, resource_arn, error_code, read_only"
+    sketches = ", ".join(
+        _SKETCH.format(hash=_HASH.format(column=column), column=column) + f" AS {name}"
+        for column, name in (("source_ip", "source_ips"), ("object_key", "object_keys"))
+    )
+    return (
+        f"SELECT date_trunc('hour', event_time) AS hour, {keys}, round(sum(weight))::BIGINT AS events, "
+        "round(coalesce(sum(bytes_in * weight), 0))::BIGINT AS bytes_in, "
+        "round(coalesce(sum(bytes_out * weight), 0))::BIGINT AS bytes_out, "
+        f"{sketches}, min(event_time) AS first_time, max(event_time) AS last_time "
+        f"FROM events WHERE {period.where('event_time')} GROUP BY date_trunc('hour', event_time), {keys}"
+    )
+
+
+def why_nothing(snapshot: Snapshot, period: Period) -> str:
+    """Why a question about a period found nothing: the lake is empty, or its events lie elsewhere."""
+    files = snapshot.files("hourly")
+    if not files:
+        return f"the lake at {snapshot.root} holds no events yet: `trailsift ingest PATH --lake {snapshot.root}`"
+    held = snapshot.files("events")
+    first = min(file.min_time for file in held or files)
+    last = max(file.max_time for file in held or files)
+    span = f"the lake holds events from {period.show(first)} to {period.show(last)} ({period.zone.key})"
+    if period.whole:
+        return f"nothing matched; {span}"
+    asked = " ".join(
+        f"{word} {period.show(limit)}"
+        for word, limit in (("from", period.since), ("up to", period.until))
+        if limit is not None
+    )
+    return f"nothing {asked}: {span}"
+
+
+def plain(value: Any) -> Any:
+    """An answer as JSON values: NamedTuples become objects, times ISO 8601 in UTC."""
+    if hasattr(value, "_asdict"):
+        return {name: _named(name, part) for name, part in value._asdict().items()}
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value
+
+
+def _named(name: str, value: Any) -> Any:
+    if isinstance(value, int) and (name.endswith("_time") or name in ("hour", "ingested_at")):
+        return iso(value)
+    return plain(value)

@@ -1,0 +1,55 @@
+"""A script that gives any DuckDB client the lake's tables: views over the files of one commit, and our functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trailsift.analysis.asking import text
+from trailsift.engine.names import DUCK_TYPES, MACROS, VIEWS, table_columns
+from trailsift.engine.views import merged, whole_and_parts
+from trailsift.event import TABLES, Column, Table
+from trailsift.store.index import File, Snapshot
+
+
+def script(snapshot: Snapshot) -> str:
+    """SQL to be run by ``duckdb -init FILE``, or by any client that speaks DuckDB's SQL.
+
+    It names every file of the snapshot by its absolute path: what is ingested later is not in it.
+    """
+    hourly = bool(snapshot.settings.get("hourly_partitions"))
+    parts = [
+        f"-- The trailsift lake {snapshot.root} as of commit {snapshot.seq} ({snapshot.committed_at}).".replace("\n", " "),
+        "-- Made by `trailsift connect`; make it again after an ingest: the views name the files of this commit.",
+    ]
+    for name, (meaning, sql) in MACROS.items():
+        parts.append(f"-- {name}: {meaning}\n{sql.replace('CREATE MACRO', 'CREATE OR REPLACE MACRO', 1)};")
+    for table in TABLES.values():
+        columns = table_columns(table, hourly_partitions=hourly)
+        parts.append(_view(table.name, table.meaning, _relation(snapshot, table, columns)))
+    for name, view in VIEWS.items():
+        parts.append(_view(name, view[0], view[2]))
+    return "\n".join(parts) + "\n"
+
+
+def _view(name: str, meaning: str, sql: str) -> str:
+    return f"-- {meaning}\nCREATE OR REPLACE VIEW {name} AS\n{sql};"
+
+
+def _relation(snapshot: Snapshot, table: Table, columns: Sequence[Column]) -> str:
+    files = snapshot.files(table.name)
+    names = ", ".join(column.name for column in columns)
+    if not files:
+        return "SELECT " + ", ".join(f"CAST(NULL AS {DUCK_TYPES[c.type]}) AS {c.name}" for c in columns) + " WHERE false"
+    if not table.keys:
+        return f"SELECT {names} FROM {_source(snapshot, files)}"
+    whole, parts = whole_and_parts(files)
+    pieces = [f"SELECT {names} FROM {_source(snapshot, whole)}"] if whole else []
+    if parts:
+        # A day that several commits added to holds parts of lines: they are put together here.
+        pieces.append(merged(table, columns, _source(snapshot, parts)))
+    return "\nUNION ALL\n".join(pieces)
+
+
+def _source(snapshot: Snapshot, files: Sequence[File]) -> str:
+    paths = ",\n  ".join(text(str(snapshot.root / file.path)) for file in files)
+    return f"read_parquet([\n  {paths}\n], hive_partitioning = false)"

@@ -1,0 +1,65 @@
+"""Stored events as the records that CloudTrail wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TextIO
+
+from trailsift.decode.envelope import dump
+from trailsift.decode.record import BYTES, PLAIN, restore
+from trailsift.errors import UsageError
+
+if TYPE_CHECKING:
+    from trailsift.engine import Engine
+
+#: What ``restore`` reads.
+COLUMNS = (
+    *PLAIN.values(),
+    *BYTES.values(),
+    "read_only",
+    "request_parameters",
+    "response_elements",
+    "additional_event_data",
+    "resources",
+    "rest",
+    "resource_type",
+    "resource_arn",
+    "resource_arns",
+    "resource_account",
+    "object_key",
+)
+
+
+def records(engine: Engine, where: str | None = None) -> Iterator[dict[str, Any]]:
+    """The records of all events, or of those that meet the SQL condition ``where``; a few thousand in memory at a time.
+
+    QueryError where the condition cannot be understood.
+    """
+    if where is not None and not where.strip():
+        raise UsageError("--where is empty: leave it out to export everything")
+    # The line break keeps a comment at the end of the condition from swallowing the parenthesis.
+    condition = "" if where is None else f" WHERE ({where}\n)"
+    sql = f"SELECT {', '.join(COLUMNS)}, epoch_us(event_time) FROM events{condition}"
+    names = (*COLUMNS, "event_time")
+    for rows in engine.query(sql, cache=False).fetched():
+        for row in rows:
+            yield restore(dict(zip(names, row, strict=True)))
+
+
+def export(engine: Engine, out: TextIO, where: str | None = None, form: str = "ndjson") -> int:
+    """Writes the records to ``out``: one a line (``ndjson``), or one document as in a log file (``records``).
+
+    Returns their number.
+    """
+    count = 0
+    whole = form == "records"
+    if whole:
+        out.write('{"Records":[')
+    for record in records(engine, where):
+        if whole and count:
+            out.write(",")
+        out.write("\n" + dump(record) if whole else dump(record) + "\n")
+        count += 1
+    if whole:
+        out.write("\n]}\n")
+    return count

@@ -1,0 +1,261 @@
+"""Who is behind the events: all roles, and one role from every side."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from trailsift.analysis.asking import DENIED, Engine, ask, lines, plain, text
+from trailsift.analysis.period import Period, moment
+from trailsift.analysis.summary import Hour, Refusal, hours, refusals
+from trailsift.errors import UsageError
+
+#: What callers without any identity are called.
+ANONYMOUS = "(anonymous)"
+
+
+class RoleLine(NamedTuple):
+    """One role in the list of all."""
+
+    role_arn: str | None
+    events: int
+    share: float
+    denied: int
+    services: list[str]
+    resources: int
+    bytes_out: int
+    first_time: int
+    last_time: int
+
+
+class Action(NamedTuple):
+    """One API action of a role."""
+
+    service: str
+    event_name: str | None
+    events: int
+    errors: int
+    denied: int
+    bytes_in: int
+    bytes_out: int
+    first_time: int
+    last_time: int
+
+
+class Touched(NamedTuple):
+    """One resource that a role touched; ``writes`` counts calls that are not read-only."""
+
+    resource_arn: str | None
+    events: int
+    writes: int
+    denied: int
+    object_keys: int
+    bytes_in: int
+    bytes_out: int
+    last_time: int
+
+
+class Pattern(NamedTuple):
+    """One kind of object keys that a role touched."""
+
+    resource_arn: str | None
+    key_pattern: str
+    event_names: list[str]
+    events: int
+    example_key: str | None
+    first_time: int
+    last_time: int
+
+
+class Origin(NamedTuple):
+    """From where, or as whom; ``dimension`` is one of ``event.PROFILE_DIMENSIONS``."""
+
+    dimension: str
+    value: str
+    events: int
+    denied: int
+    first_time: int
+    last_time: int
+
+
+class Place(NamedTuple):
+    """Account and region."""
+
+    account_id: str | None
+    aws_region: str | None
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a role did, where, when, from where, and what it was denied.
+
+    ``patterns`` and ``origins`` are kept by day (UTC): they cover all days that the period touches.
+    ``more`` counts the lines beyond the limit by list.
+    """
+
+    role_arn: str | None
+    period: Period
+    actions: tuple[Action, ...]
+    resources: tuple[Touched, ...]
+    patterns: tuple[Pattern, ...]
+    origins: tuple[Origin, ...]
+    places: tuple[Place, ...]
+    hours: tuple[Hour, ...]
+    refusals: tuple[Refusal, ...]
+    share: float
+
+    @property
+    def events(self) -> int:
+        """All events of the role in the period."""
+        return sum(action.events for action in self.actions)
+
+    @property
+    def denied(self) -> int:
+        """How many of them were refused."""
+        return sum(action.denied for action in self.actions)
+
+    def heat(self) -> list[list[int]]:
+        """Events by weekday (Monday first) and hour of the day, in the period's zone."""
+        grid = [[0] * 24 for _ in range(7)]
+        for hour in self.hours:
+            local = moment(hour.hour).astimezone(self.period.zone)
+            grid[local.weekday()][local.hour] += hour.events
+        return grid
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "role_arn": self.role_arn,
+            "period": self.period.as_dict(),
+            "events": self.events,
+            "denied": self.denied,
+            "share": self.share,
+            "actions": plain(self.actions),
+            "resources": plain(self.resources),
+            "key_patterns": plain(self.patterns),
+            "origins": plain(self.origins),
+            "places": plain(self.places),
+            "refused": plain(self.refusals),
+            "weekday_hours": {"timezone": self.period.zone.key, "monday_first": self.heat()},
+        }
+
+
+def roles(engine: Engine, period: Period) -> list[RoleLine]:
+    """All roles of the period, the busiest first."""
+    return ask(
+        engine,
+        RoleLine,
+        f"""SELECT role_arn, sum(events)::BIGINT AS events, sum(events) / sum(sum(events)) OVER () AS share,
+            coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::BIGINT, list_sort(list(DISTINCT service)),
+            count(DISTINCT resource_arn), coalesce(sum(bytes_out), 0)::BIGINT,
+            epoch_us(min(first_time)), epoch_us(max(last_time))
+        FROM {lines(period)} AS lines GROUP BY role_arn ORDER BY 2 DESC, role_arn""",
+    )
+
+
+def find(engine: Engine, name: str) -> str | None:
+    """The role ARN that a name means: an ARN, the last part of one, or a part that only one has.
+
+    None stands for anonymous callers. UsageError, with the nearest names, where the name means none or several.
+    """
+    known = [row[0] for row in ask(engine, tuple_of, "SELECT role_arn FROM hourly GROUP BY role_arn ORDER BY sum(events) DESC")]
+    return choose(name, known)
+
+
+def tuple_of(*values: Any) -> tuple[Any, ...]:
+    """A row as it is."""
+    return values
+
+
+def choose(name: str, known: list[str | None]) -> str | None:
+    """``find`` without the lake; ``known`` are all roles, the busiest first."""
+    arns = [arn for arn in known if arn is not None]
+    if name.strip("()").lower() in ("anonymous", "null", "none") and None in known:
+        return None
+    if name in arns:
+        return name
+    wanted = name.lower()
+    tests = (
+        lambda arn: arn.lower() == wanted,
+        lambda arn: arn.rpartition("/")[2].lower() == wanted,
+        lambda arn: arn.rpartition(":")[2].lower() == wanted,
+        lambda arn: wanted in arn.lower(),
+    )
+    for test in tests:
+        hits = [arn for arn in arns if test(arn)]
+        if len(hits) == 1:
+            return hits[0]
+        if hits:
+            more = f" and {len(hits) - 5} more" if len(hits) > 5 else ""
+            raise UsageError(f"{name!r} means {len(hits)} roles: {', '.join(hits[:5])}{more}. Name one of them")
+    short = {arn.rpartition("/")[2].lower(): arn for arn in reversed(arns)}
+    near = [short[hit] for hit in difflib.get_close_matches(wanted.rpartition("/")[2], short, 3, 0.5)]
+    if near:
+        hint = f"nearest: {', '.join(near)}"
+    elif arns:
+        hint = f"the busiest are {', '.join(arns[:3])}; `trailsift roles` lists all"
+    else:
+        hint = "the lake holds no roles yet"
+    raise UsageError(f"there is no role {name!r} in the lake: {hint}")
+
+
+def role(engine: Engine, name: str, period: Period) -> Role:
+    """One role from every side. UsageError where the name means none or several."""
+    arn = find(engine, name)
+    own = "role_arn IS NULL" if arn is None else f"role_arn = {text(arn)}"
+    hourly = f"FROM {lines(period)} AS lines WHERE {own}"
+    daily = f"{period.where_day('day')} AND {own}"
+    denied = f"coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::BIGINT"
+    span = "epoch_us(min(first_time)), epoch_us(max(last_time))"
+    total = ask(engine, tuple_of, f"SELECT coalesce(sum(events), 0)::BIGINT FROM {lines(period)} AS lines")[0][0]
+    actions = ask(
+        engine,
+        Action,
+        f"""SELECT service, event_name, sum(events)::BIGINT,
+            coalesce(sum(events) FILTER (WHERE error_code IS NOT NULL), 0)::BIGINT, {denied},
+            coalesce(sum(bytes_in), 0)::BIGINT, coalesce(sum(bytes_out), 0)::BIGINT, {span}
+        {hourly} GROUP BY service, event_name ORDER BY 3 DESC, service, event_name""",
+    )
+    resources = ask(
+        engine,
+        Touched,
+        f"""SELECT resource_arn, sum(events)::BIGINT,
+            coalesce(sum(events) FILTER (WHERE read_only IS false), 0)::BIGINT, {denied},
+            distinct_count(merge_sketches(list(object_keys))),
+            coalesce(sum(bytes_in), 0)::BIGINT, coalesce(sum(bytes_out), 0)::BIGINT, epoch_us(max(last_time))
+        {hourly} GROUP BY resource_arn ORDER BY 2 DESC, resource_arn""",
+    )
+    patterns = ask(
+        engine,
+        Pattern,
+        f"""SELECT resource_arn, key_pattern, list_sort(list(DISTINCT event_name)), sum(events)::BIGINT,
+            min(example_key), {span}
+        FROM usage WHERE {daily} AND key_pattern IS NOT NULL
+        GROUP BY resource_arn, key_pattern ORDER BY 4 DESC, resource_arn, key_pattern""",
+    )
+    origins = ask(
+        engine,
+        Origin,
+        f"""SELECT dimension, value, sum(events)::BIGINT, sum(denied)::BIGINT, {span}
+        FROM profile WHERE {daily} GROUP BY dimension, value ORDER BY dimension, 3 DESC, value""",
+    )
+    places = ask(
+        engine,
+        Place,
+        f"SELECT account_id, aws_region, sum(events)::BIGINT {hourly} GROUP BY ALL ORDER BY 3 DESC, 1, 2",
+    )
+    seen = sum(action.events for action in actions)
+    return Role(
+        arn,
+        period,
+        tuple(actions),
+        tuple(resources),
+        tuple(patterns),
+        tuple(origins),
+        tuple(places),
+        tuple(hours(engine, period, own)),
+        tuple(refusals(engine, period, condition=own)),
+        seen / total if total else 0.0,
+    )

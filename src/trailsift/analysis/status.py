@@ -1,0 +1,121 @@
+"""What is in a lake, and whether its books balance. Read from the catalog's SQLite file only: no engine, no Parquet."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trailsift import event
+from trailsift.analysis.period import iso
+from trailsift.store import index
+
+#: Commits shown.
+LATEST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """One table as its live files say; times in microseconds since 1970 (UTC), None for an empty table."""
+
+    name: str
+    rows: int
+    files: int
+    bytes: int
+    first_time: int | None
+    last_time: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A lake at one commit. ``totals`` sums the counts of all commits; ``dropped`` is by rule."""
+
+    lake: str
+    seq: int
+    committed_at: str
+    commits: int
+    tables: tuple[TableState, ...]
+    totals: dict[str, int]
+    dropped: dict[str, int]
+    latest: tuple[dict[str, Any], ...]
+
+    @property
+    def reconciled(self) -> bool:
+        """Whether records = stored + duplicates + dropped + malformed over all commits."""
+        parts = self.totals["stored"] + self.totals["duplicates"] + self.totals["malformed"]
+        return self.totals["records"] == parts + sum(self.dropped.values())
+
+    @property
+    def events(self) -> TableState:
+        """The state of the events table."""
+        return next(table for table in self.tables if table.name == event.EVENTS.name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "lake": self.lake,
+            "commit": self.seq,
+            "committed_at": self.committed_at,
+            "commits": self.commits,
+            "events": self.events.rows,
+            "first_time": iso(self.events.first_time),
+            "last_time": iso(self.events.last_time),
+            "bytes": sum(table.bytes for table in self.tables),
+            "totals": {**self.totals, "dropped": self.dropped},
+            "reconciled": self.reconciled,
+            "tables": [
+                {
+                    "name": table.name,
+                    "rows": table.rows,
+                    "files": table.files,
+                    "bytes": table.bytes,
+                    "first_time": iso(table.first_time),
+                    "last_time": iso(table.last_time),
+                }
+                for table in self.tables
+            ],
+            "latest_commits": list(self.latest),
+        }
+
+
+def status(lake: Path) -> Status:
+    """The newest committed state of ``lake``. LakeError where there is no lake."""
+    snapshot = index.open_snapshot(lake)
+    with closing(index.connect(snapshot.root)) as db:
+        log = db.execute(
+            "SELECT seq, committed_at, kind, counts FROM commit_log WHERE seq <= ? ORDER BY seq", (snapshot.seq,)
+        ).fetchall()
+    totals: Counter[str] = Counter(dict.fromkeys(("log_objects", "records", "stored", "duplicates", "malformed"), 0))
+    dropped: Counter[str] = Counter()
+    commits = []
+    for seq, committed_at, kind, text in log:
+        counts = json.loads(text)
+        by_rule = counts.pop("dropped", None) or {}
+        dropped.update(by_rule)
+        totals.update({name: counts.get(name, 0) for name in totals})
+        commits.append({"commit": seq, "committed_at": committed_at, "kind": kind, **counts, "dropped": by_rule})
+    return Status(
+        lake=str(snapshot.root),
+        seq=snapshot.seq,
+        committed_at=snapshot.committed_at,
+        commits=sum(commit["kind"] != "create" for commit in commits),
+        tables=tuple(_state(snapshot, name) for name in event.TABLES),
+        totals=dict(totals),
+        dropped=dict(dropped),
+        latest=tuple(commit for commit in reversed(commits[-LATEST:]) if commit["kind"] != "create"),
+    )
+
+
+def _state(snapshot: index.Snapshot, name: str) -> TableState:
+    files = snapshot.files(name)
+    return TableState(
+        name,
+        sum(file.rows for file in files),
+        len(files),
+        sum(file.bytes for file in files),
+        min((file.min_time for file in files), default=None),
+        max((file.max_time for file in files), default=None),
+    )

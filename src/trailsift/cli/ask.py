@@ -1,0 +1,186 @@
+"""Commands that ask: summary, roles, role, query, export."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from trailsift.analysis.period import period as period_of
+from trailsift.cli.options import (
+    JsonOption,
+    LakeOption,
+    LimitOption,
+    OutputOption,
+    SinceOption,
+    UntilOption,
+    ZoneOption,
+)
+from trailsift.errors import UsageError
+
+
+def summary(
+    *,
+    lake: LakeOption,
+    by: Annotated[
+        Literal["event", "role", "resource", "hour", "service", "account", "region", "error"] | None,
+        Parameter(help="One table of this kind. Default: an overview."),
+    ] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    timezone: ZoneOption = "UTC",
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Exact numbers, whatever was dropped or sampled: an overview, or one table.
+
+    Examples: `trailsift summary --lake lake`, `trailsift summary --lake lake --by role --since -7d`
+    """
+    from trailsift.analysis import summary as ask
+    from trailsift.cli.lake import engine_of
+    from trailsift.views import report
+    from trailsift.views.console import print_json
+
+    period = period_of(since, until, timezone)
+    engine = engine_of(lake)
+    if by is None:
+        seen = ask.overview(engine, period, 8 if limit is None else limit)
+        if as_json:
+            print_json(seen.as_dict())
+        elif seen.total:
+            report.show_overview(seen)
+        return _said_if_empty(engine, seen.total is None, period)
+    # A terminal gets a screenful; JSON and hours are whole unless a limit is given.
+    shown = limit if limit is not None else 0 if as_json or by == "hour" else 20
+    found = ask.summary(engine, by, period, shown)
+    if as_json:
+        print_json(found.as_dict())
+    elif found.lines:
+        report.show_summary(found)
+    return _said_if_empty(engine, not found.lines, period)
+
+
+def roles(
+    *,
+    lake: LakeOption,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    timezone: ZoneOption = "UTC",
+    as_json: JsonOption = False,
+) -> int:
+    """All roles: how busy, what they touched, what they were denied.
+
+    Example: `trailsift roles --lake lake --since 2026-03-02 --until 2026-03-09`
+    """
+    from trailsift.analysis.asking import plain
+    from trailsift.analysis.roles import roles as ask
+    from trailsift.cli.lake import engine_of
+    from trailsift.views import role as view
+    from trailsift.views.console import print_json
+
+    period = period_of(since, until, timezone)
+    engine = engine_of(lake)
+    found = ask(engine, period)
+    if as_json:
+        print_json({"period": period.as_dict(), "roles": plain(found)})
+    elif found:
+        view.show_roles(found, period)
+    return _said_if_empty(engine, not found, period)
+
+
+def role(
+    name: Annotated[str, Parameter(name="ROLE", help="An ARN, a name, or a part of one that only one role has.")],
+    /,
+    *,
+    lake: LakeOption,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    timezone: ZoneOption = "UTC",
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """One role: what it did, where, when, from where, and what it was denied.
+
+    Example: `trailsift role orders-etl-batch --lake lake --timezone Asia/Seoul`
+    """
+    from trailsift.analysis.roles import role as ask
+    from trailsift.cli.lake import engine_of
+    from trailsift.views import role as view
+    from trailsift.views.console import print_json
+
+    period = period_of(since, until, timezone)
+    engine = engine_of(lake)
+    found = ask(engine, name, period)
+    if as_json:
+        print_json(found.as_dict())
+    elif found.events:
+        view.show_role(found, 10 if limit is None else limit)
+    return _said_if_empty(engine, not found.events, period)
+
+
+def query(
+    sql: Annotated[str, Parameter(name="SQL", help="One read-only statement; `-` reads it from standard input.")],
+    /,
+    *,
+    lake: LakeOption,
+    form: Annotated[
+        Literal["table", "json", "csv", "parquet", "arrow"], Parameter(name=["--format", "-f"])
+    ] = "table",
+    output: OutputOption = None,
+    explain: Annotated[bool, Parameter(help="Tell what would be read, and read nothing.")] = False,
+    engine: Annotated[Literal["duckdb", "athena", "spark"], Parameter(help="Where the SQL runs.")] = "duckdb",
+    timezone: ZoneOption = "UTC",
+    ttl: Annotated[float | None, Parameter(help="Seconds for which an answer that reads the clock is kept.")] = None,
+    no_cache: Annotated[bool, Parameter(help="Ask again, even where the answer is known.")] = False,
+) -> int:
+    """Ask in SQL: tables events, hourly, usage, profile, rejects (`trailsift columns` lists them).
+
+    Example: `trailsift query "SELECT event_name, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC" --lake lake`
+    """
+    if engine != "duckdb":
+        raise UsageError(f"--engine {engine} comes in a later version: this one runs SQL on duckdb")
+    from trailsift.cli.query import run
+
+    return run(_from_stdin(sql), lake, form, output, explain=explain, timezone=timezone, ttl=ttl, cache=not no_cache)
+
+
+def export(
+    *,
+    lake: LakeOption,
+    where: Annotated[str | None, Parameter(help="An SQL condition on the columns of events.")] = None,
+    form: Annotated[
+        Literal["ndjson", "records"],
+        Parameter(name=["--format", "-f"], help='A record a line, or one {"Records":[...]} document.'),
+    ] = "ndjson",
+    output: OutputOption = None,
+) -> int:
+    """The stored records as CloudTrail wrote them.
+
+    Example: `trailsift export --lake lake --where "event_name = 'DeleteObject'" > deleted.ndjson`
+    """
+    from trailsift.analysis.export import export as run
+    from trailsift.cli.lake import engine_of
+    from trailsift.cli.output import text_output
+
+    source = engine_of(lake)
+    with text_output(output) as out:
+        count = run(source, out, where, form)
+    if not count:
+        return _said_if_empty(source, True, period_of(None, None))
+    if output is not None:
+        print(f"trailsift: {count:,} records written to {output}", file=sys.stderr)
+    return 0
+
+
+def _from_stdin(sql: str) -> str:
+    return sys.stdin.read() if sql == "-" else sql
+
+
+def _said_if_empty(engine: object, empty: bool, period: object) -> int:
+    """Says on standard error why there is no answer; that is no failure."""
+    if empty:
+        from trailsift.analysis.asking import why_nothing
+
+        print(f"trailsift: {why_nothing(engine.snapshot, period)}", file=sys.stderr)
+    return 0

@@ -1,0 +1,102 @@
+"""Commands that look after a lake, and what a lake is made of: status, rejects, connect, columns."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from trailsift.analysis.period import Period, zone_of
+from trailsift.cli.options import JsonOption, LakeOption, LimitOption, OutputOption, ZoneOption
+from trailsift.errors import UsageError
+
+
+def status(*, lake: LakeOption, timezone: ZoneOption = "UTC", as_json: JsonOption = False) -> int:
+    """What is in the lake: time range, tables, commits, and whether the books balance.
+
+    Example: `trailsift status --lake lake`
+    """
+    from trailsift.analysis.status import status as ask
+    from trailsift.views import keep
+    from trailsift.views.console import print_json
+
+    zone = Period(zone=zone_of(timezone))
+    found = ask(lake)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        keep.show_status(found, zone)
+    return 0
+
+
+def rejects(
+    *, lake: LakeOption, limit: LimitOption = None, timezone: ZoneOption = "UTC", as_json: JsonOption = False
+) -> int:
+    """What could not be stored, where it is, and why.
+
+    Example: `trailsift rejects --lake lake`
+    """
+    from trailsift.analysis.rejects import rejects as ask
+    from trailsift.cli.lake import engine_of
+    from trailsift.views import keep
+    from trailsift.views.console import print_json
+
+    zone = Period(zone=zone_of(timezone))
+    found = ask(engine_of(lake), limit if limit is not None else 0 if as_json else 10)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        keep.show_rejects(found, zone)
+    return 0
+
+
+def connect(*, lake: LakeOption, output: OutputOption = None) -> int:
+    """Write a script that gives any DuckDB client the lake's tables as views.
+
+    The views name the files of the newest commit; make the script again after an ingest.
+
+    Example: `trailsift connect --lake lake -o lake.sql`, then `duckdb -init lake.sql`
+    """
+    from trailsift.analysis.connect import script
+    from trailsift.store.index import open_snapshot
+
+    text = script(open_snapshot(lake))
+    if output is None:
+        sys.stdout.write(text)
+        return 0
+    output.write_text(text, "utf-8")
+    print(f"trailsift: wrote {output}: `duckdb -init {output}` opens the lake", file=sys.stderr)
+    return 0
+
+
+def columns(
+    table: Annotated[str | None, Parameter(name="TABLE", help="One table only.")] = None,
+    /,
+    *,
+    form: Annotated[Literal["table", "json", "markdown"], Parameter(name=["--format", "-f"])] = "table",
+    as_json: JsonOption = False,
+) -> int:
+    """The columns of the lake's tables, with what they mean.
+
+    Example: `trailsift columns hourly`
+    """
+    from trailsift.event import TABLES
+    from trailsift.views import keep
+    from trailsift.views.console import print_json
+
+    if table is not None and table not in TABLES:
+        raise UsageError(f"there is no table {table}: the tables are {', '.join(TABLES)}")
+    chosen = [TABLES[table]] if table else list(TABLES.values())
+    if as_json or form == "json":
+        print_json(
+            [
+                {"table": one.name, "meaning": one.meaning, "columns": [column._asdict() for column in one.columns]}
+                for one in chosen
+            ]
+        )
+    elif form == "markdown":
+        sys.stdout.write(keep.columns_markdown(chosen))
+    else:
+        keep.show_columns(chosen)
+    return 0

@@ -1,0 +1,137 @@
+"""Commands that bring logs in: generate, ingest, demo."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from trailsift.cli.options import JsonOption, LakeOption, QuietOption
+from trailsift.errors import UsageError
+
+
+def generate(
+    target: Annotated[Path, Parameter(name="DIR", help="A new or an empty folder.")],
+    /,
+    *,
+    events: Annotated[int, Parameter(help="Distinct events, planted incidents included: exactly this many.")] = 200_000,
+    days: Annotated[float, Parameter(help="Length of the period; may be a fraction.")] = 7,
+    seed: Annotated[int, Parameter(help="Changes every id, name and draw; the same seed gives the same bytes.")] = 1,
+    start: Annotated[str | None, Parameter(help="First moment, ISO 8601. Default: Monday 2026-03-02.")] = None,
+    timezone: Annotated[str, Parameter(name=["--timezone", "--tz"], help="Where people work and sleep.")] = "Asia/Seoul",
+    roles: Annotated[int, Parameter(help="Identities at work, 1 to 5,000.")] = 12,
+    tiny_objects: Annotated[bool, Parameter(show_default=False, help="About 5 records a log object, as quiet trails do.")] = False,
+    two_trails: Annotated[bool, Parameter(show_default=False, help="A second trail delivers nearly everything again.")] = False,
+    no_incidents: Annotated[bool, Parameter(show_default=False, help="Plant nothing.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> int:
+    """Make realistic CloudTrail logs with planted incidents, and truth.json which tells of them.
+
+    Example: `trailsift generate logs --events 200000 --days 7 --seed 1`
+    """
+    from trailsift.generate import Options
+    from trailsift.generate import generate as run
+    from trailsift.views.progress import CountProgress
+
+    options = Options(
+        events=events,
+        days=days,
+        seed=seed,
+        start=None if start is None else _start(start),
+        timezone=timezone,
+        roles=roles,
+        tiny_objects=tiny_objects,
+        two_trails=two_trails,
+        incidents=not no_incidents,
+    )
+    with CountProgress("events", events, quiet) as bar:
+        made = run(target, options, bar.update)
+    from trailsift.views import load
+
+    load.show_generated(made, target, as_json)
+    return 0
+
+
+def _start(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"--start {text!r} is no time: write it like 2026-03-02 or 2026-03-02T09:00+09:00") from error
+
+
+def ingest(
+    *paths: Annotated[str, Parameter(name="PATH", help="Files, folders or archives; `-` reads standard input.")],
+    lake: LakeOption,
+    workers: Annotated[int | None, Parameter(help="Processes at work. Default: one a core.")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> int:
+    """Store logs in a lake, each event once; the lake is made if it is missing.
+
+    Ends with counts that add up: records = stored + duplicates + dropped + malformed. Exit code 3 says that
+    something was malformed or was no CloudTrail log.
+
+    Example: `trailsift ingest logs/AWSLogs --lake lake`
+    """
+    _check_inputs(paths, workers)
+    from trailsift.ingest import ingest as run
+    from trailsift.views import load
+    from trailsift.views.progress import IngestProgress
+
+    with IngestProgress(quiet) as live:
+        counts = run(list(paths), lake, workers=workers, progress=live.update)
+    load.show_counts(counts, lake, as_json)
+    if counts.complete:
+        return 0
+    print(f"trailsift: {load.incomplete(counts, lake)}", file=sys.stderr)
+    return 3
+
+
+def _check_inputs(paths: tuple[str, ...], workers: int | None) -> None:
+    if not paths:
+        raise UsageError("nothing to ingest: name files or folders, or `-` for standard input")
+    remote = next((path for path in paths if path.startswith("s3://")), None)
+    if remote:
+        raise UsageError(
+            f"cannot read {remote}: reading from S3 comes with the aws extra in a later version. "
+            "Until then: `aws s3 sync` to a folder, then ingest the folder"
+        )
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers {workers}: ask for 1 or more")
+
+
+def demo(
+    *,
+    events: Annotated[int, Parameter(help="Events to generate.")] = 200_000,
+    days: Annotated[float, Parameter(help="Days that they cover.")] = 7,
+    seed: Annotated[int, Parameter(help="Another seed, other logs.")] = 1,
+    folder: Annotated[
+        Path | None, Parameter(name="--dir", help="A new or an empty folder to work in. Default: a temporary one.")
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> int:
+    """Generate logs, ingest them, show what is in them, and say what to try next.
+
+    Example: `trailsift demo`
+    """
+    from trailsift.demo import run
+    from trailsift.views.progress import CountProgress, IngestProgress
+
+    # Two bars, one after the other: the second starts when the first has ended.
+    with CountProgress("events generated", events, quiet) as making:
+        prepared = run.prepare(events, days, seed, folder, making.update)
+    with IngestProgress(quiet) as live:
+        result = run.finish(prepared, live.update)
+    from trailsift.views import demo as view
+    from trailsift.views.console import print_json
+
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        view.show(result)
+    return 0

@@ -1,0 +1,151 @@
+"""Answers kept on disk, by statement and snapshot.
+
+A committed snapshot never changes, so an answer stays right for as long as the key (statement, snapshot, zone,
+versions) is the same; statements that read the clock or roll dice are kept only where the caller accepts an age
+(``ttl``). The files are the user's own: mode 0600, under the user's cache folder, never in the lake.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trailsift.engine.values import ColumnType
+
+Row = tuple[Any, ...]
+
+#: Raised when what a file holds changes; files of another version are not found.
+_VERSION = 1
+#: An answer whose JSON is larger is not kept.
+MAX_ANSWER = 16 * 2**20
+#: All answers together; the least recently used go first.
+MAX_TOTAL = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A kept answer: columns, fetched rows (see ``values``) and when it was computed (seconds since 1970)."""
+
+    columns: list[ColumnType]
+    rows: list[Row]
+    made: float
+
+
+def default_folder() -> Path:
+    """``$XDG_CACHE_HOME/trailsift/answers``, by default under ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    home = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
+    return home / "trailsift" / "answers"
+
+
+def key_of(*parts: object) -> str:
+    """The name under which an answer to all of ``parts`` is kept."""
+    text = json.dumps([_VERSION, *parts], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Cache:
+    """A folder of answers. Whatever goes wrong with it (full disk, broken files) costs a query its speed only."""
+
+    def __init__(self, folder: Path | None = None, *, max_total: int = MAX_TOTAL, max_answer: int = MAX_ANSWER) -> None:
+        self.folder = folder or default_folder()
+        self.max_total = max_total
+        self.max_answer = max_answer
+
+    def get(self, key: str, ttl: float | None = None) -> Answer | None:
+        """The answer kept under ``key``; one that can age only where it is at most ``ttl`` seconds old."""
+        path = self._path(key)
+        try:
+            kept = json.loads(zlib.decompress(path.read_bytes()))
+            if kept["key"] != key:
+                return None
+            age = time.time() - kept["made"]
+            if kept["ages"] and (ttl is None or not 0 <= age <= ttl):
+                return None
+            columns = [(str(name), str(kind)) for name, kind in kept["columns"]]
+            rows = [tuple(row) for row in kept["rows"]]
+            if any(len(row) != len(columns) for row in rows):
+                raise ValueError("rows and columns differ")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, zlib.error, RecursionError):
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return Answer(columns, rows, kept["made"])
+
+    def put(self, key: str, columns: list[ColumnType], chunks: list[str], *, ages: bool) -> None:
+        """Keeps an answer given as JSON texts of lists of rows (see ``Recorder``)."""
+        rows = ",".join(chunk[1:-1] for chunk in chunks if chunk != "[]")
+        head = json.dumps({"key": key, "made": time.time(), "ages": ages, "columns": columns})
+        packed = zlib.compress(f'{head[:-1]}, "rows": [{rows}]}}'.encode("utf-8", "surrogatepass"), 1)
+        if len(packed) > self.max_total:
+            return
+        path = self._path(key)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+                out.write(packed)
+            partial.replace(path)
+            self._trim()
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        for path, _ in self._files():
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.answer"
+
+    def _files(self) -> list[tuple[Path, os.stat_result]]:
+        files = []
+        with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(".answer") or ".answer." in entry.name:
+                    with contextlib.suppress(OSError):
+                        files.append((Path(entry.path), entry.stat()))
+        return files
+
+    def _trim(self) -> None:
+        files = self._files()
+        total = sum(stat.st_size for _, stat in files)
+        for path, stat in sorted(files, key=lambda item: item[1].st_mtime):
+            if total <= self.max_total:
+                return
+            with contextlib.suppress(OSError):
+                path.unlink()
+            total -= stat.st_size
+
+
+class Recorder:
+    """Collects an answer while it streams by; gives up, and frees its memory, once it is too large."""
+
+    def __init__(self, limit: int = MAX_ANSWER) -> None:
+        self.chunks: list[str] | None = []
+        self._left = limit
+
+    def add(self, rows: list[Row]) -> None:
+        """Takes note of some more rows."""
+        if self.chunks is None:
+            return
+        # A value of a row takes two characters at least: do not encode what cannot fit.
+        text = json.dumps(rows) if 2 * len(rows) <= self._left else None
+        self._left -= len(text) if text is not None else self._left + 1
+        if text is None or self._left < 0:
+            self.chunks = None
+        else:
+            self.chunks.append(text)

@@ -1,0 +1,367 @@
+"""The engine: SQL over one snapshot of a lake, by DuckDB, planned, confined and remembered."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import duckdb
+
+from trailsift import __version__
+from trailsift.engine.cache import Cache, Recorder, key_of
+from trailsift.engine.confine import Statement, check, normalised
+from trailsift.engine.functions import are_consistent
+from trailsift.engine.mistakes import from_duckdb, is_missing_file
+from trailsift.engine.plan import Parameters, Plan, Planner, choose_files, connect, lock
+from trailsift.engine.result import Result, Row
+from trailsift.engine.values import ColumnType, projection, unique_names
+from trailsift.engine.views import create_views
+from trailsift.errors import EngineError, TrailsiftError, UsageError
+from trailsift.event import TABLES
+from trailsift.store.index import Snapshot, open_snapshot
+
+if TYPE_CHECKING:
+    import pyarrow
+
+#: Rows fetched at a time; an answer of no more rows is held as a whole.
+CHUNK = 10_000
+
+
+class Engine:
+    """Answers SQL on one snapshot of a lake. Safe to share between threads; close it, or use it with ``with``.
+
+    ``timezone``: the zone of literals without one, of ``date_trunc`` and casts, and of times in answers.
+    ``threads``: all cores by default. ``memory_limit``: as DuckDB writes it (``2GB``), 60 % of the memory by
+    default; larger sorts and groups go to a private temporary folder. ``cache``: where answers are kept.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        threads: int | None = None,
+        memory_limit: str | None = None,
+        timezone: str = "UTC",
+        cache: Cache | None = None,
+    ) -> None:
+        try:
+            self.zone = ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise UsageError(f"there is no time zone {timezone!r}: give a name such as UTC or Asia/Seoul") from None
+        self.snapshot = snapshot
+        self.timezone = timezone
+        self.cache = cache or Cache()
+        self._planner = Planner(timezone, hourly_partitions=bool(snapshot.settings.get("hourly_partitions")))
+        self._db = connect(timezone, threads=threads or _cores())
+        self._close = weakref.finalize(self, _close, self._db, self._planner, self._prepare(memory_limit))
+
+    def _prepare(self, memory_limit: str | None) -> Path:
+        # Only the data folders: catalog.db and lake.json lie beside them and are none of a query's business.
+        folders = [str(self.snapshot.root / name / "data") for name in TABLES]
+        spill = _private_folder()
+        try:
+            self._db.execute("SET allowed_directories = $1", [folders])
+            self._db.execute("SET GLOBAL memory_limit = $1", [memory_limit or f"{int(_memory() * 0.6)}B"])
+            self._db.execute("SET GLOBAL temp_directory = $1", [str(spill)])
+            self._db.execute("SET GLOBAL parquet_metadata_cache = true")
+            lock(self._db)
+        except duckdb.Error as error:
+            raise UsageError(f"the memory limit {memory_limit!r} is not understood: write 500MB or 2GB") from error
+        return spill
+
+    def query(
+        self,
+        sql: str,
+        *,
+        cache: bool = True,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        arrow: bool = False,
+    ) -> Result:
+        """The answer to a user's SQL: one read-only statement over the tables and views of the lake.
+
+        ``cache``: an answer to the same statement on the same snapshot may come from disk. ``ttl``: also an
+        answer of at most so many seconds to a statement that reads the clock. ``timeout``: seconds after which
+        it is stopped. ``arrow``: the answer will be read as Arrow (saves running it twice).
+
+        QueryError says what is wrong with the SQL, where, and what was probably meant; EngineError where it ran
+        out of memory or time.
+        """
+        begun = perf_counter()
+        with self._planner.cursor() as cursor:
+            statement = check(sql, cursor)
+        keep = (self._key(statement), ttl) if cache and not arrow else None
+        return self._answer(Call(statement, None, timeout, keep), begun, arrow=arrow)
+
+    def sql(self, sql: str, parameters: Parameters = None, *, timeout: float | None = None) -> Result:
+        """The answer to SQL of our own, with values for its ``$name`` or ``$1`` parameters. Never from the cache."""
+        begun = perf_counter()
+        with self._planner.cursor() as cursor:
+            statement = check(sql, cursor, trusted=True)
+        return self._answer(Call(statement, parameters, timeout, None), begun)
+
+    def plan(self, sql: str, parameters: Parameters = None) -> Plan:
+        """What ``sql`` would read; nothing is read."""
+        with self._planner.cursor() as cursor:
+            statement = check(sql, cursor, trusted=parameters is not None)
+        self._planner.result_columns(statement, parameters)
+        return self._plan(statement, parameters)
+
+    def footers(self, paths: list[str], columns: list[str], time: str) -> list[tuple[Any, ...]]:
+        """Of each row group of the files ``paths``: (path, bytes of ``columns``, least and greatest ``time``,
+        least and greatest role), from the Parquet footers; bounds are texts or None."""
+        bounds = ", ".join(
+            f"any_value({stat}) FILTER (column_name = '{name}')"
+            for name in (time, "role_arn")
+            for stat in ("stats_min_value", "stats_max_value")
+        )
+        with self._db.cursor() as cursor:
+            try:
+                return cursor.execute(
+                    "SELECT file_name, sum(total_compressed_size) FILTER (list_contains($2, column_name)),"
+                    f" {bounds} FROM (SELECT *, string_split(path_in_schema, ', ')[1] AS column_name"
+                    " FROM parquet_metadata($1)) GROUP BY file_name, row_group_id",
+                    [paths, columns],
+                ).fetchall()
+            except duckdb.Error as error:
+                raise EngineError(f"the footers of the lake's data files cannot be read: {error}") from None
+
+    def refresh(self) -> bool:
+        """Moves to the newest snapshot; whether there was a newer one."""
+        newest = open_snapshot(self.snapshot.root)
+        moved = newest.seq != self.snapshot.seq or newest.locations != self.snapshot.locations
+        self.snapshot = newest
+        return moved
+
+    def close(self) -> None:
+        """Frees the databases; answers that are still streaming end."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _plan(self, statement: Statement, parameters: Parameters) -> Plan:
+        return choose_files(self.snapshot, self._planner.scans(statement, parameters), statement.stored)
+
+    def planned(self, call: Call) -> Plan:
+        """The plan of a call on the present snapshot."""
+        return self._plan(call.statement, call.parameters)
+
+    def _answer(self, call: Call, begun: float, *, arrow: bool = False) -> Result:
+        kept = self.cache.get(*call.keep) if call.keep else None
+        if kept is not None:
+            columns = kept.columns
+            call = replace(call, keep=None)
+        else:
+            columns = self._planner.result_columns(call.statement, call.parameters)
+        source = Statements(self, call, columns)
+        result = Result(columns, self.zone, self.timezone, self.snapshot.seq, begun, source)
+        if kept is not None:
+            result.hold(kept.rows, from_cache=True)
+        elif arrow:
+            result.open_arrow()
+        else:
+            result.open()
+        result.snapshot_seq = result.plan.snapshot.seq if kept is None else self.snapshot.seq
+        return result
+
+    def _key(self, statement: Statement) -> str:
+        at = self.snapshot
+        lake = (str(at.root), at.seq, at.committed_at, at.locations)
+        return key_of(__version__, duckdb.__version__, self.timezone, lake, normalised(statement.text))
+
+    def keep(
+        self, key: str, ttl: float | None, statement: Statement, columns: list[ColumnType], done: Recorder
+    ) -> None:
+        """Keeps a whole answer for the next time, unless it could be another one then."""
+        if done.chunks is None:
+            return
+        ages = statement.clock or statement.volatile
+        if not ages:
+            with self._planner.cursor() as cursor:
+                ages = not are_consistent(statement.functions, cursor)
+        if not ages or ttl is not None:
+            self.cache.put(key, columns, done.chunks, ages=ages)
+
+    def run(self, call: Call, sql: str, prefix: int) -> Run:
+        """Plans and starts ``sql`` (the call's statement with ``prefix`` bytes before it) on its own connection.
+
+        A file of a superseded snapshot may be deleted meanwhile: then once more, on the newest snapshot.
+        """
+        for last in (False, True):
+            plan = self._plan(call.statement, call.parameters)
+            run = Run(self._db.cursor(), plan, call.timeout)
+            try:
+                create_views(run.cursor, plan, sorted(call.statement.tables))
+                if call.parameters:
+                    run.cursor.execute(sql, call.parameters)
+                else:
+                    run.cursor.execute(sql)
+                return run
+            except duckdb.Error as error:
+                run.close()
+                if is_missing_file(error) and not last and self.refresh():
+                    continue
+                raise call.error(error, prefix, run) from None
+            except BaseException:
+                run.close()
+                raise
+        raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A statement and how it was asked; ``keep``: the cache key and age under which to keep the answer."""
+
+    statement: Statement
+    parameters: Parameters
+    timeout: float | None
+    keep: tuple[str, float | None] | None
+
+    def error(self, error: duckdb.Error, prefix: int, run: Run) -> TrailsiftError:
+        """Our error for DuckDB's."""
+        if isinstance(error, duckdb.InterruptException) and run.expired:
+            return EngineError(f"the query was stopped after {self.timeout:g} s: ask for less time or fewer columns")
+        if is_missing_file(error):
+            return EngineError(f"a data file of the lake is missing: {error}. `trailsift verify` says what is there")
+        return from_duckdb(self.statement.text, error, prefix, self.statement.tables)
+
+
+class Run:
+    """A running statement: its connection, its plan, and the timer that stops it."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, plan: Plan, timeout: float | None) -> None:
+        self.cursor = cursor
+        self.plan = plan
+        self.expired = False
+        self._timer: threading.Timer | None = None
+        if timeout is not None:
+            self._timer = threading.Timer(timeout, self._expire)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _expire(self) -> None:
+        self.expired = True
+        self.cursor.interrupt()
+
+    def close(self) -> None:
+        """Ends it, done or not."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.cursor.close()
+
+
+class Statements:
+    """Where a result's rows come from: runs its statement, as often as it is read anew."""
+
+    def __init__(self, engine: Engine, call: Call, columns: list[ColumnType]) -> None:
+        self._engine = engine
+        self._call = call
+        self._columns = columns
+
+    def plan(self) -> Plan:
+        """What the statement reads."""
+        return self._engine.planned(self._call)
+
+    def rows(self) -> tuple[Plan, Iterator[list[Row]]]:
+        """Starts the statement; the plan and the fetched rows, some at a time."""
+        text, selected, prefix = self._call.statement.text, projection(self._columns), 0
+        if selected is not None:
+            head = f"SELECT {selected} FROM (\n"
+            names = ", ".join(f"c{i}" for i in range(len(self._columns)))
+            text, prefix = f"{head}{text}\n) AS answer({names})", len(head)
+        run = self._engine.run(self._call, text, prefix)
+        return run.plan, self._chunks(run, prefix)
+
+    def arrow(self) -> tuple[Plan, pyarrow.RecordBatchReader]:
+        """Starts the statement; the plan and Arrow batches straight from DuckDB."""
+        from pyarrow import RecordBatchReader
+
+        names = ", ".join('"' + name.replace('"', '""') + '"' for name in unique_names(self._columns))
+        head = "SELECT * FROM (\n"
+        prefix = len(head)
+        run = self._engine.run(self._call, f"{head}{self._call.statement.text}\n) AS answer({names})", prefix)
+        try:
+            reader = run.cursor.to_arrow_reader(CHUNK * 10)
+        except duckdb.Error as error:
+            run.close()
+            raise self._call.error(error, prefix, run) from None
+        return run.plan, RecordBatchReader.from_batches(reader.schema, self._batches(run, reader, prefix))
+
+    def _batches(self, run: Run, reader: pyarrow.RecordBatchReader, prefix: int) -> Iterator[pyarrow.RecordBatch]:
+        try:
+            yield from reader
+        except duckdb.Error as error:
+            raise self._call.error(error, prefix, run) from None
+        except OSError as error:
+            # pyarrow's stream interface reports DuckDB's errors as its own.
+            raise EngineError(f"the query broke off: {error}") from None
+        finally:
+            run.close()
+
+    def _chunks(self, run: Run, prefix: int) -> Iterator[list[Row]]:
+        recorder = Recorder(self._engine.cache.max_answer) if self._call.keep else None
+        try:
+            while rows := run.cursor.fetchmany(CHUNK):
+                if recorder is not None:
+                    recorder.add(rows)
+                yield rows
+                if len(rows) < CHUNK:
+                    break
+        except duckdb.Error as error:
+            raise self._call.error(error, prefix, run) from None
+        finally:
+            run.close()
+        if recorder is not None and self._call.keep is not None:
+            key, ttl = self._call.keep
+            self._engine.keep(key, ttl, self._call.statement, self._columns, recorder)
+
+
+def _memory() -> int:
+    """Bytes of memory that this process may use."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text("ascii").strip()
+    except (OSError, ValueError):
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def _private_folder() -> Path:
+    """A new empty folder that only this user can enter; ``tempfile`` would cost a cold start 10 ms."""
+    base = Path(os.environ.get("TMPDIR") or "/tmp")
+    folder = base / f"trailsift-{os.getpid()}-{os.urandom(6).hex()}"
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise EngineError(
+            f"no temporary folder can be made in {base}: {error}. Set TMPDIR to a writable folder"
+        ) from error
+    return folder
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _close(db: duckdb.DuckDBPyConnection, planner: Planner, spill: Path) -> None:
+    db.close()
+    planner.close()
+    if spill.exists():
+        import shutil
+
+        shutil.rmtree(spill, ignore_errors=True)

@@ -1,0 +1,172 @@
+"""What a statement would read, and what Athena would charge for reading the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trailsift.engine.plan import Plan, Scan
+from trailsift.engine.predicate import Range, file_ranges, may_pass, micros_of
+from trailsift.engine.views import whole_and_parts
+from trailsift.event import TABLES, Table
+from trailsift.store.index import File
+
+if TYPE_CHECKING:
+    from trailsift.engine.duck import Engine
+
+#: https://aws.amazon.com/athena/pricing/ (us-east-1): dollars per terabyte scanned, and the least charged per query.
+ATHENA_DOLLARS_PER_TB = 5.0
+ATHENA_LEAST_BYTES = 10_000_000
+_TERABYTE = 1_000_000_000_000
+#: Footers opened at most; of more files, as many evenly spread ones stand for all.
+_FOOTERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TableRead:
+    """One table of an explanation.
+
+    ``files``, ``bytes``: of the planned files, ``of_files``, ``of_bytes``: of all live ones. ``row_groups`` and
+    ``read_bytes``: what is left of them after skipping row groups by their statistics and columns that are not
+    used; summed over the places where the statement reads the table. ``filters``: what reaches the files.
+    """
+
+    table: str
+    files: int
+    of_files: int
+    bytes: int
+    of_bytes: int
+    row_groups: int
+    of_row_groups: int
+    read_bytes: int
+    columns: tuple[str, ...]
+    filters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a statement would read. ``estimated``: the bytes come from a sample of the files' footers."""
+
+    snapshot_seq: int
+    tables: tuple[TableRead, ...]
+    estimated: bool
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of all column chunks that would be read."""
+        return sum(table.read_bytes for table in self.tables)
+
+    @property
+    def athena_bytes(self) -> int:
+        """Bytes that Athena would charge for on the same files: at least 10 MB."""
+        return max(self.read_bytes, ATHENA_LEAST_BYTES) if self.tables else 0
+
+    @property
+    def athena_dollars(self) -> float:
+        """What Athena would charge, in US dollars."""
+        return self.athena_bytes / _TERABYTE * ATHENA_DOLLARS_PER_TB
+
+    def as_dict(self) -> dict[str, Any]:
+        """The explanation as one JSON object."""
+        return {
+            "snapshot": self.snapshot_seq,
+            "tables": [{name: getattr(table, name) for name in TableRead.__slots__} for table in self.tables],
+            "read_bytes": self.read_bytes,
+            "estimated": self.estimated,
+            "athena_bytes": self.athena_bytes,
+            "athena_dollars": self.athena_dollars,
+        }
+
+    def __str__(self) -> str:
+        if not self.tables:
+            return "no table is read"
+        lines = []
+        for table in self.tables:
+            lines.append(
+                f"{table.table}: {table.files:,} of {table.of_files:,} files, "
+                f"{size(table.bytes)} of {size(table.of_bytes)}"
+            )
+            if table.files:
+                about = "about " if self.estimated else ""
+                lines.append(
+                    f"  reads {about}{size(table.read_bytes)} in {table.row_groups:,} of "
+                    f"{table.of_row_groups:,} row groups; columns {', '.join(table.columns) or 'none'}"
+                )
+            lines += [f"  where {text}" for text in table.filters]
+        lines.append(
+            f"Athena would scan about {size(self.athena_bytes)} and charge ${self.athena_dollars:.5f} "
+            f"(${ATHENA_DOLLARS_PER_TB:g} per TB, at least {size(ATHENA_LEAST_BYTES)} a query)"
+        )
+        return "\n".join(lines)
+
+
+def explain(engine: Engine, sql: str) -> Explanation:
+    """What ``sql`` would read of the engine's snapshot. QueryError as for ``Engine.query``."""
+    plan = engine.plan(sql)
+    estimated = False
+    tables = []
+    for name in plan.files:
+        read, sampled = _read(engine, plan, TABLES[name])
+        tables.append(read)
+        estimated = estimated or sampled
+    return Explanation(plan.snapshot.seq, tuple(tables), estimated)
+
+
+def size(count: float) -> str:
+    """Bytes for people: 10 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _read(engine: Engine, plan: Plan, table: Table) -> tuple[TableRead, bool]:
+    files, every = plan.files[table.name], plan.snapshot.files(table.name)
+    scans = plan.scans_of(table.name)
+    step = max(1, -(-len(files) // _FOOTERS))
+    opened = files[::step]
+    factor = len(files) / len(opened) if opened else 1.0
+    groups = read_groups = read_bytes = 0
+    for scan in scans:
+        for span, passing in _row_groups(engine, plan, table, scan, opened):
+            groups += 1
+            if passing:
+                read_groups += 1
+                read_bytes += span
+    used = sorted(frozenset().union(*(scan.columns for scan in scans)))
+    everything = len(used) == len(table.columns)
+    read = TableRead(
+        table.name,
+        len(files),
+        len(every),
+        sum(file.bytes for file in files),
+        sum(file.bytes for file in every),
+        round(read_groups * factor),
+        round(groups * factor),
+        round(read_bytes * factor),
+        ("all",) if everything else tuple(used),
+        tuple(dict.fromkeys(text for scan in scans for text in scan.filters)),
+    )
+    return read, step > 1
+
+
+def _row_groups(engine: Engine, plan: Plan, table: Table, scan: Scan, files: Sequence[File]) -> list[tuple[int, bool]]:
+    """For each row group: bytes of the columns that ``scan`` uses, and whether its statistics let it pass."""
+    if not files:
+        return []
+    columns = set(scan.columns)
+    if table.keys and whole_and_parts(files)[1]:
+        columns |= set(table.keys)
+    by_path = {str(plan.snapshot.root / file.path): file for file in files}
+    found = []
+    for path, span, low, high, least_role, greatest_role in engine.footers(list(by_path), sorted(columns), table.time):
+        ranges: dict[str, Range] = file_ranges(table, by_path[path])
+        times = micros_of(low), micros_of(high)
+        if times[0] is not None and times[1] is not None:
+            ranges[table.time] = (times[0], times[1])
+        if least_role is not None and greatest_role is not None:
+            ranges["role_arn"] = (least_role, greatest_role)
+        found.append((int(span or 0), may_pass(scan.predicate, ranges)))
+    return found

@@ -1,0 +1,181 @@
+"""Answers written out: a table for people; JSON, CSV, Parquet and Arrow for machines, whole and exact."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+from trailsift.engine.result import Result, Row
+from trailsift.engine.values import Decoder, is_number, writer
+from trailsift.errors import UsageError
+
+#: Rows that a table shows at most; machine formats have no limit.
+TABLE_ROWS = 1000
+
+
+def write(
+    result: Result, format: str, out: IO[Any], *, max_rows: int | None = TABLE_ROWS, width: int | None = None
+) -> int:
+    """Writes all rows of ``result`` to ``out``, a text or binary stream; returns their number.
+
+    ``table``: for people; at most ``max_rows`` rows (None: all), long values folded to ``width`` columns (the
+    terminal's by default), number of rows and time below. ``json``: a list of objects, a row each; integers as
+    numbers however large, times in ISO 8601 with their zone, NaN and infinity as null, a second column of the
+    same name numbered. ``csv``: with a header, null as nothing, lists as JSON. ``parquet`` and ``arrow`` (an IPC
+    stream): with their types; these need a binary stream.
+
+    UsageError for an unknown format, or a text stream for a binary format.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"there is no format {format!r}: use one of {', '.join(FORMATS)}")
+    if format in ("parquet", "arrow"):
+        binary = out if not isinstance(out, io.TextIOBase) else getattr(out, "buffer", None)
+        if binary is None:
+            raise UsageError(f"the format {format} needs a binary stream")
+        return _BINARY[format](result, binary)
+    put = _put(out)
+    return _write_table(result, put, max_rows, width) if format == "table" else _TEXT[format](result, put)
+
+
+def _put(out: IO[Any]) -> Callable[[str], object]:
+    """Writes text to either kind of stream, always as UTF-8."""
+    if isinstance(out, io.TextIOBase):
+        buffer = getattr(out, "buffer", None)
+        if buffer is None:
+            return out.write
+        out.flush()
+        return lambda text: buffer.write(text.encode("utf-8", "replace"))
+    return lambda text: out.write(text.encode("utf-8", "replace"))
+
+
+def _shown(result: Result) -> Iterator[list[list[Any]]]:
+    """The rows with every value as JSON shows it."""
+    writers = [writer(kind, result.zone) for _, kind in result.columns]
+    for rows in result.fetched():
+        yield [_row(row, writers) for row in rows]
+
+
+def _row(row: Row, writers: list[Decoder | None]) -> list[Any]:
+    return [v if v is None or w is None else w(v) for v, w in zip(row, writers, strict=True)]
+
+
+def _write_json(result: Result, put: Callable[[str], object]) -> int:
+    names = result.names
+    count = 0
+    for rows in _shown(result):
+        lines = [json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in rows]
+        if lines:
+            put(("[\n" if count == 0 else ",\n") + ",\n".join(lines))
+        count += len(rows)
+    put("[]\n" if count == 0 else "\n]\n")
+    return count
+
+
+def _write_csv(result: Result, put: Callable[[str], object]) -> int:
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(result.names)
+    count = 0
+    for rows in _shown(result):
+        lines.writerows([_cell(value) for value in row] for row in rows)
+        put(text.getvalue())
+        text.seek(0)
+        text.truncate()
+        count += len(rows)
+    put(text.getvalue())
+    return count
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def _write_table(result: Result, put: Callable[[str], object], max_rows: int | None, width: int | None) -> int:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name, kind in result.columns:
+        table.add_column(Text(_safe(name)), justify="right" if is_number(kind) else "left", overflow="fold")
+    count = 0
+    for rows in _shown(result):
+        left = len(rows) if max_rows is None else max(0, max_rows - count)
+        for row in rows[:left]:
+            table.add_row(*(Text(_safe(_text(value)), style="" if value is not None else "dim") for value in row))
+        count += len(rows)
+    text = io.StringIO()
+    columns = width or shutil.get_terminal_size((120, 25)).columns
+    if count:
+        Console(file=text, width=columns, highlight=False, soft_wrap=False).print(table)
+    shown = count if max_rows is None else min(count, max_rows)
+    rows_text = f"{count:,} row{'' if count == 1 else 's'}"
+    if shown < count:
+        rows_text = f"the first {shown:,} of {rows_text} (a machine format or LIMIT shows others)"
+    origin = "from the cache, " if result.from_cache else ""
+    put(text.getvalue() + f"{rows_text} in {_seconds(result.seconds)} ({origin}times in {result.timezone})\n")
+    return count
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    cell = _cell(value)
+    return f"{cell:.6g}" if isinstance(cell, float) and cell != int(cell) else str(cell)
+
+
+#: Log text is written by whoever made the call: no control or direction character of it may reach a terminal.
+_UNSAFE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    code: f"\\u{code:04x}" for code in (*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
+}
+_UNSAFE |= {9: " ", 10: "\\n", 13: "\\r"}
+
+
+def _safe(text: str) -> str:
+    return text.translate(_UNSAFE)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _write_parquet(result: Result, out: IO[bytes]) -> int:
+    from pyarrow import parquet
+
+    reader = result.batches()
+    count = 0
+    with parquet.ParquetWriter(out, reader.schema, compression="zstd") as sink:
+        for batch in reader:
+            sink.write_batch(batch)
+            count += batch.num_rows
+    return _counted(result, count)
+
+
+def _write_arrow(result: Result, out: IO[bytes]) -> int:
+    from pyarrow import ipc
+
+    reader = result.batches()
+    count = 0
+    with ipc.new_stream(out, reader.schema) as sink:
+        for batch in reader:
+            sink.write_batch(batch)
+            count += batch.num_rows
+    return _counted(result, count)
+
+
+def _counted(result: Result, count: int) -> int:
+    result.count = count
+    return count
+
+
+_TEXT = {"json": _write_json, "csv": _write_csv}
+_BINARY = {"parquet": _write_parquet, "arrow": _write_arrow}
+#: What ``write`` can write.
+FORMATS = ("table", *_TEXT, *_BINARY)

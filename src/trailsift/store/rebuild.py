@@ -1,0 +1,74 @@
+"""Makes the read index anew from the Iceberg tables, after another engine has committed to them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from trailsift import event
+from trailsift.errors import LakeError
+from trailsift.store import index
+from trailsift.store.index import File
+
+_DAY = 86_400_000_000
+
+
+def rebuild_index(root: Path) -> None:
+    """Reads every table's live files from its manifests and writes them as one more entry of the commit log."""
+    from trailsift.store.lake import Lake, _now
+
+    lake = Lake(root)
+    with lake.lock():
+        catalog = lake.catalog
+        files: list[File] = []
+        locations: dict[str, str] = {}
+        for name, table in event.TABLES.items():
+            loaded = catalog.load_table((index.NAMESPACE, name))
+            locations[name] = loaded.metadata_location
+            files += [_file(root.resolve(), table, task.file, loaded.schema()) for task in loaded.scan().plan_files()]
+        with closing(index.connect(root)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                seq = int(db.execute("SELECT max(seq) FROM commit_log").fetchone()[0]) + 1
+                known = {
+                    (table, path)
+                    for table, path in db.execute("SELECT table_name, path FROM file WHERE removed IS NULL")
+                }
+                now = {(file.table, file.path) for file in files}
+                added = [file for file in files if (file.table, file.path) not in known]
+                index.record_files(db, seq, added, sorted(known - now))
+                db.execute(
+                    "INSERT INTO commit_log VALUES (?, ?, 'rebuild', '{}', ?)", (seq, _now(), json.dumps(locations))
+                )
+                db.execute("COMMIT")
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+
+
+def _file(root: Path, table: event.Table, file: Any, schema: Any) -> File:
+    path = file.file_path.removeprefix("file://")
+    try:
+        relative = str(Path(path).relative_to(root))
+    except ValueError:
+        raise LakeError(f"{path} belongs to the table {table.name} but lies outside the lake {root}") from None
+    low, high = _bounds(file, schema, table.time)
+    scale = _DAY if table.column(table.time).type == "date" else 1
+    low_time = 0 if low is None else int(low) * scale
+    high_time = (1 << 62) if high is None else int(high) * scale + (scale - 1)
+    return File(table.name, relative, file.record_count, file.file_size_in_bytes, low_time, high_time)
+
+
+def _bounds(file: Any, schema: Any, name: str) -> tuple[Any, Any]:
+    """Lower and upper bound of a column as the manifest has them, None where it has none."""
+    from pyiceberg.conversions import from_bytes
+
+    field = schema.find_field(name)
+    low = (file.lower_bounds or {}).get(field.field_id)
+    high = (file.upper_bounds or {}).get(field.field_id)
+    return (
+        None if low is None else from_bytes(field.field_type, low),
+        None if high is None else from_bytes(field.field_type, high),
+    )

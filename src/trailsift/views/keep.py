@@ -1,0 +1,117 @@
+"""What `status`, `rejects` and `columns` show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from trailsift.analysis.period import Period
+from trailsift.event import TABLES, Table
+from trailsift.views.console import console, grid, plural, show, size
+from trailsift.views.shell import quoted
+
+if TYPE_CHECKING:
+    from trailsift.analysis.rejects import Rejects
+    from trailsift.analysis.status import Status
+
+
+def show_status(status: Status, zone: Period) -> None:
+    """The state of a lake as a person reads it."""
+    out = console()
+    events = status.events
+    out.print(status.lake, style="bold", soft_wrap=True)
+    if not events.rows:
+        out.print("This lake holds no events yet. Next: trailsift ingest PATH --lake " + quoted(status.lake))
+    else:
+        out.print(
+            f"{plural(events.rows, 'event')} from {zone.show(events.first_time)} to {zone.show(events.last_time)} "
+            f"({zone.zone.key}), {size(sum(table.bytes for table in status.tables))} on disk, "
+            f"{plural(status.commits, 'commit')}."
+        )
+    show(
+        out,
+        grid(
+            "Tables",
+            [("table", "text"), ("rows", "number"), ("files", "number"), ("size", "text"), ("first", "faint"), ("last", "faint")],
+            (
+                (t.name, t.rows, t.files, size(t.bytes), zone.show(t.first_time), zone.show(t.last_time))
+                for t in status.tables
+            ),
+        )
+    )
+    totals = status.totals
+    dropped = [(f"  dropped by {name}", number) for name, number in status.dropped.items()]
+    sums = [("records read", totals["records"]), ("  stored", totals["stored"]), ("  duplicates", totals["duplicates"])]
+    show(
+        out,
+        grid(
+            "Everything ever read",
+            [("", "text"), ("", "number")],
+            [*sums, *dropped, ("  malformed", totals["malformed"])],
+            "" if status.reconciled else "These do not add up: please report this as a defect.",
+        )
+    )
+    if status.latest:
+        columns = [("commit", "number"), ("at", "faint"), ("kind", "text"), ("log objects", "number")]
+        columns += [("records", "number"), ("stored", "number"), ("duplicates", "number"), ("malformed", "bad")]
+        names = ("log_objects", "records", "stored", "duplicates", "malformed")
+        show(
+            out,
+            grid(
+                "Latest commits",
+                columns,
+                (
+                    (c["commit"], c["committed_at"][:19].replace("T", " "), c["kind"], *(c.get(name, 0) for name in names))
+                    for c in status.latest
+                ),
+            )
+        )
+
+
+def show_rejects(rejects: Rejects, zone: Period) -> None:
+    """What could not be stored: by reason, then the newest of them with the beginning of their text."""
+    out = console()
+    if not rejects.total:
+        out.print("Nothing was rejected: every record that was read is stored or counted as a duplicate.")
+        return
+    show(out, grid("Why", [("records", "number"), ("reason", "text"), ("an example's log object", "text")], rejects.reasons))
+    rows = (
+        (zone.show(r.ingested_at), r.log_object, "whole" if r.position < 0 else r.position, r.reason, shortened(r.raw))
+        for r in rejects.rows
+    )
+    columns = [("at", "faint"), ("log object", "text"), ("position", "number"), ("reason", "text"), ("text", "faint")]
+    left = rejects.total - len(rejects.rows)
+    note = f"{left:,} more: --limit 0 shows all, --json gives their whole text" if left > 0 else ""
+    show(out, grid("Newest", columns, rows, note))
+
+
+def shortened(text: str | None, width: int = 60) -> str:
+    """The beginning of a text on one line."""
+    line = " ".join((text or "").split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def show_columns(tables: Sequence[Table]) -> None:
+    """Every column with its type and meaning."""
+    out = console()
+    for table in tables:
+        columns = [("column", "text"), ("type", "faint"), ("meaning", "text")]
+        rows = ((column.name, column.type, column.meaning) for column in table.columns)
+        show(out, grid(f"{table.name}: {table.meaning}", columns, rows))
+
+
+def columns_markdown(tables: Sequence[Table]) -> str:
+    """The same as a Markdown page; `docs/schema.md` is made of it."""
+    lines = ["# Tables", "", "Made by `trailsift columns --format markdown`; change `trailsift/event.py` instead of this page.", ""]
+    if len(tables) == len(TABLES):
+        lines += [f"- [`{table.name}`](#{table.name}): {table.meaning}" for table in tables] + [""]
+    for table in tables:
+        lines += [f"## {table.name}", "", table.meaning, ""]
+        if table.keys:
+            lines += ["One line for each combination of " + ", ".join(f"`{key}`" for key in table.keys) + ".", ""]
+        lines += ["| column | type | from | meaning |", "|---|---|---|---|"]
+        for column in table.columns:
+            source = f"`{column.source}`" if column.source else ""
+            lines.append(f"| `{column.name}` | {column.type} | {source} | {column.meaning.replace('|', '&#124;')} |")
+        lines.append("")
+    return "\n".join(lines)

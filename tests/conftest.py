@@ -1,0 +1,59 @@
+"""What many tests need: small logs, a lake of them, and real logs where they are at hand.
+
+Everything is made once for a session and must not be changed; a test that writes takes a copy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trailsift.generate import Options, generate
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_LOGS = "TRAILSIFT_REAL_LOGS"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Answers kept by the person who runs the tests are neither read nor written."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    for name in ("TRAILSIFT_LAKE", "TRAILSIFT_TIMEZONE", "TRAILSIFT_DEBUG"):
+        patch.delenv(name, raising=False)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def real_logs() -> Path:
+    """The folder of real CloudTrail logs: ``files/``, ``events.jsonl.gz``, ``stubs.jsonl.gz``.
+
+    They belong to other people and are in no repository; a test that wants them is skipped without them.
+    """
+    folder = Path(os.environ.get(REAL_LOGS) or ROOT.parent / "shared" / "data" / "real")
+    if not folder.is_dir():
+        pytest.skip(f"no real logs at {folder}: set {REAL_LOGS} to a folder that has them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20,000 events of three days, 2026-03-02 to 2026-03-04, with every kind of incident: AWSLogs/ and truth.json."""
+    folder = tmp_path_factory.mktemp("small") / "logs"
+    generate(folder, Options(events=20_000, days=3, seed=7))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_lake(small_logs: Path) -> Path:
+    """A lake of ``small_logs``."""
+    from trailsift.ingest import ingest
+
+    lake = small_logs.parent / "lake"
+    counts = ingest([str(small_logs / "AWSLogs")], lake, workers=1)
+    assert counts.complete and counts.stored == 20_000
+    return lake
