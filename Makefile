@@ -42,7 +42,7 @@ lint: $(DEV) ## ruff, mypy --strict, import contracts
 	@$(BIN)/lint-imports --no-logo
 
 docs: $(DEV) ## write the pages that are made from the code
-	@$(BIN)/python scripts/schema_docs.py docs/schema.md
+	@$(BIN)/trailsift columns --format markdown > docs/schema.md.partial && mv docs/schema.md.partial docs/schema.md
 
 bench: $(DEV) ## measure on 2,000,000 generated events and write bench/RESULTS.md; BENCH='--events 500000' for others
 	@$(BIN)/python bench/bench.py --out bench/RESULTS.md $(BENCH)
@@ -66,11 +66,11 @@ $(MADE):
 	@touch $@
 
 # While pip works there is no stamp at all, so what an interrupted set-up leaves is thrown away by the next.
-# The build tool comes first, from the constraints like the rest, instead of a new one for every set-up.
+# The build tools come first, from the constraints like the rest, so that a later set-up needs no network for them.
 define install
 	@echo "installing trailsift$(1): a minute or so, once" >&2
 	@rm -f $(VENV)/.made-* $(VENV)/.core-* $(VENV)/.dev-*
-	@$(PIP) install -c constraints.txt hatchling
+	@$(PIP) install -c constraints.txt hatchling editables
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.$(1)'
 	@touch $(MADE) $(2)
 endef

@@ -25,7 +25,16 @@ from isal import isal_zlib
 
 from trailsift import event
 from trailsift.decode import record as careful
-from trailsift.decode.envelope import INVALID, Malformed, dump_bytes, find_records, looks_like_record, parse, text_of
+from trailsift.decode.envelope import (
+    INVALID,
+    Malformed,
+    dump,
+    dump_bytes,
+    find_records,
+    looks_like_record,
+    parse,
+    text_of,
+)
 
 _ARROW: dict[str, pa.DataType] = {
     "timestamp": pa.timestamp("us", tz="UTC"),
@@ -337,6 +346,9 @@ class Builder:
             line = self._lines[name] = self._new_line(record, name, match, raw)
         if line is None or micros is None or not record.eventID:
             return None
+        if kept is not None and match is None and line.shape.fixed_key is not None:
+            # A key that could not be cut out (escapes in it) stands in `kept`.
+            return None
         return _Row(
             line.number,
             micros,
@@ -383,14 +395,23 @@ class Builder:
         shape = self._shapes[shape_name]
         if shape is None:
             return None
-        rest_name = user, name[4], shape.rest, category, *name[12:15], *name[17:18], *name[19:21], *name[23:]
+        # Nothing here depends on who it is, only on whether there is somebody.
+        somebody = bool(user), who.principal_account is None
+        rest_name = somebody, name[4], shape.rest, category, *name[12:15], *name[17:18], *name[19:21], *name[23:]
         if rest_name not in self._rests:
             value = parse(bytes(raw))
+            if not isinstance(value, dict):
+                return None
+            if user:
+                value["userIdentity"] = {"accountId": account} if account and not somebody[1] else {}
             try:
-                self._rests[rest_name] = careful.row(value, "")["rest"] if isinstance(value, dict) else None
+                rest = careful.row(value, "")["rest"]
             except careful.NotARecord:
                 return None
-        line = _Line(len(self._all_lines), record, who, shape, category, account, self._rests[rest_name])
+            self._rests[rest_name] = _without_user(rest)
+        others = self._rests[rest_name]
+        rest = careful.compose_rest(user.decode() if user else None, others)
+        line = _Line(len(self._all_lines), record, who, shape, category, account, rest)
         self._all_lines.append(line)
         return line
 
@@ -424,6 +445,10 @@ class Builder:
         except careful.NotARecord as error:
             tally.malformed.append(Malformed(at, str(error), text_of(raw)))
             return
+        except Exception as error:
+            # One record that we did not foresee must not end the ingest of all others; it is kept whole in `rejects`.
+            tally.malformed.append(Malformed(at, f"unforeseen: {type(error).__name__}: {error}", text_of(raw)))
+            return
         self._slow.append(row)
         self._slow_checks.append(isal_zlib.crc32(dump_bytes(value)))
         self.rows += 1
@@ -452,6 +477,13 @@ class Builder:
         chunk = Chunk(pa.concat_tables(tables).combine_chunks(), np.concatenate(ids), checks)
         self._start()
         return chunk
+
+
+def _without_user(rest: str | None) -> str | None:
+    """``rest`` without the userIdentity it starts with."""
+    members = json.loads(rest) if rest else {}
+    members.pop("userIdentity", None)
+    return dump(members) if members else None
 
 
 def _canonical_time(text: str) -> int | None:
@@ -680,9 +712,8 @@ _DIGITS = [at for at in range(36) if at not in _DASHES]
 
 def identities(event_ids: list[str]) -> np.ndarray[Any, np.dtype[np.void]]:
     """16 bytes for each event id: those of a UUID in its usual form, else the MD5 of the text."""
-    texts = np.array(event_ids, "S37")  # one more than a UUID has: longer ids are seen to be longer
-    if any(not text.isascii() for text in event_ids):
-        texts = np.array([text.encode() for text in event_ids], "S37")
+    # One byte more than a UUID has: longer ids are seen to be longer.
+    texts = np.array([text.encode() for text in event_ids], "S37")
     letters = texts.view(np.uint8).reshape(len(texts), 37)
     nibbles = _NIBBLE[letters[:, _DIGITS]]
     good = (nibbles < 16).all(axis=1) & (letters[:, _DASHES] == 45).all(axis=1) & (letters[:, 36] == 0)

@@ -21,8 +21,8 @@ class Engine(Protocol):
     def snapshot(self) -> Snapshot:
         """The state of the lake that is asked."""
 
-    def sql(self, sql: str) -> Any:
-        """Runs one statement."""
+    def sql(self, sql: str, parameters: Any = None) -> Any:
+        """Runs one statement; its result has ``rows()``."""
 
 
 def ask(engine: Engine, kind: Callable[..., T], sql: str) -> list[T]:
@@ -40,7 +40,10 @@ DENIED = "error_code IN (" + ", ".join(text(code) for code in sorted(DENIED_CODE
 
 _SKETCH = "list_slice(list_sort(list(DISTINCT {hash}) FILTER (WHERE {column} IS NOT NULL)), 1, 2048)"
 # The first 8 bytes of the MD5 as a signed integer, as summarize.hash64 has it.
-_HASH = "(('0x' || left(md5({column}), 16))::UBIGINT::HUGEINT - CASE WHEN left(md5({column}), 1) >= '8' THEN 18446744073709551616 ELSE 0 END)::BIGINT"
+_HASH = (
+    "(('0x' || left(md5({column}), 16))::UBIGINT::HUGEINT"
+    " - CASE WHEN left(md5({column}), 1) >= '8' THEN 18446744073709551616 ELSE 0 END)::BIGINT"
+)
 
 
 def lines(period: Period) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from trailsift.analysis.asking import text
 from trailsift.engine.names import DUCK_TYPES, MACROS, VIEWS, table_columns
@@ -18,7 +19,7 @@ def script(snapshot: Snapshot) -> str:
     """
     hourly = bool(snapshot.settings.get("hourly_partitions"))
     parts = [
-        f"-- The trailsift lake {snapshot.root} as of commit {snapshot.seq} ({snapshot.committed_at}).".replace("\n", " "),
+        f"-- The trailsift lake {_one_line(snapshot.root)} as of commit {snapshot.seq} ({snapshot.committed_at}).",
         "-- Made by `trailsift connect`; make it again after an ingest: the views name the files of this commit.",
     ]
     for name, (meaning, sql) in MACROS.items():
@@ -31,6 +32,10 @@ def script(snapshot: Snapshot) -> str:
     return "\n".join(parts) + "\n"
 
 
+def _one_line(path: Path) -> str:
+    return str(path).replace("\n", " ")
+
+
 def _view(name: str, meaning: str, sql: str) -> str:
     return f"-- {meaning}\nCREATE OR REPLACE VIEW {name} AS\n{sql};"
 
@@ -39,7 +44,8 @@ def _relation(snapshot: Snapshot, table: Table, columns: Sequence[Column]) -> st
     files = snapshot.files(table.name)
     names = ", ".join(column.name for column in columns)
     if not files:
-        return "SELECT " + ", ".join(f"CAST(NULL AS {DUCK_TYPES[c.type]}) AS {c.name}" for c in columns) + " WHERE false"
+        empty = ", ".join(f"CAST(NULL AS {DUCK_TYPES[column.type]}) AS {column.name}" for column in columns)
+        return f"SELECT {empty} WHERE false"
     if not table.keys:
         return f"SELECT {names} FROM {_source(snapshot, files)}"
     whole, parts = whole_and_parts(files)

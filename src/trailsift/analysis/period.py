@@ -16,6 +16,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _EXAMPLES = "2026-03-02, 2026-03-02T10:30, 2026-03-02T10:30+09:00, -7d, -36h, -90m, now"
 
+#: What "no zone given" means.
+UTC_ZONE = ZoneInfo("UTC")
+
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
 
@@ -29,7 +32,7 @@ class Period:
 
     since: int | None = None
     until: int | None = None
-    zone: ZoneInfo = ZoneInfo("UTC")
+    zone: ZoneInfo = UTC_ZONE
 
     @property
     def whole(self) -> bool:

@@ -44,7 +44,8 @@ def rejects(engine: Engine, limit: int = 0) -> Rejects:
     reasons = ask(
         engine,
         Reason,
-        "SELECT count(*) AS records, reason, min(log_object) FROM rejects GROUP BY reason ORDER BY records DESC, reason",
+        "SELECT count(*) AS records, reason, min(log_object) FROM rejects "
+        "GROUP BY reason ORDER BY records DESC, reason",
     )
     rows = ask(
         engine,

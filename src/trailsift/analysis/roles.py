@@ -138,6 +138,7 @@ class Role:
             "origins": plain(self.origins),
             "places": plain(self.places),
             "refused": plain(self.refusals),
+            "hours": plain(self.hours),
             "weekday_hours": {"timezone": self.period.zone.key, "monday_first": self.heat()},
         }
 
@@ -160,8 +161,8 @@ def find(engine: Engine, name: str) -> str | None:
 
     None stands for anonymous callers. UsageError, with the nearest names, where the name means none or several.
     """
-    known = [row[0] for row in ask(engine, tuple_of, "SELECT role_arn FROM hourly GROUP BY role_arn ORDER BY sum(events) DESC")]
-    return choose(name, known)
+    sql = "SELECT role_arn FROM hourly GROUP BY role_arn ORDER BY sum(events) DESC"
+    return choose(name, [row[0] for row in ask(engine, tuple_of, sql)])
 
 
 def tuple_of(*values: Any) -> tuple[Any, ...]:

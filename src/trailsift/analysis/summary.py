@@ -91,10 +91,7 @@ class Summary:
             "by": self.by,
             "period": self.period.as_dict(),
             "total": plain(self.total),
-            "lines": [
-                {**plain_names(columns, line.names), **plain(line.measures)}
-                for line in self.lines
-            ],
+            "lines": [{**plain_names(columns, line.names), **plain(line.measures)} for line in self.lines],
         }
 
 

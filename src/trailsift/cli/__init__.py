@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from trailsift.cli.app import app
+from trailsift.cli.options import STDIN
 from trailsift.errors import TrailsiftError
 
 __all__ = ["app", "main"]
@@ -42,8 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    words = sys.argv[1:] if argv is None else argv
     result = app(
-        None if argv is None else list(argv), exit_on_error=False, print_error=False, result_action="return_value"
+        [STDIN if word == "-" else word for word in words],
+        exit_on_error=False,
+        print_error=False,
+        result_action="return_value",
     )
     sys.stdout.flush()
     return result if isinstance(result, int) else 0

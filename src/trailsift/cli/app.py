@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cyclopts import App, Group, Parameter
 
 from trailsift import __version__
@@ -13,7 +15,7 @@ KEEP = Group("Look after the lake", sort_key=3)
 REST = Group("Options", sort_key=4)
 
 #: The commands in the order in which the help shows them.
-COMMANDS = (
+COMMANDS: tuple[tuple[Group, Callable[..., int]], ...] = (
     (START, load.demo),
     (START, load.generate),
     (START, load.ingest),

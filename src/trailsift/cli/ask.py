@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from trailsift.analysis.period import period as period_of
 from trailsift.cli.options import (
+    STDIN,
     JsonOption,
     LakeOption,
     LimitOption,
@@ -18,6 +19,10 @@ from trailsift.cli.options import (
     ZoneOption,
 )
 from trailsift.errors import UsageError
+
+if TYPE_CHECKING:
+    from trailsift.analysis.period import Period
+    from trailsift.engine import Engine
 
 
 def summary(
@@ -124,15 +129,13 @@ def query(
     /,
     *,
     lake: LakeOption,
-    form: Annotated[
-        Literal["table", "json", "csv", "parquet", "arrow"], Parameter(name=["--format", "-f"])
-    ] = "table",
+    form: Annotated[Literal["table", "json", "csv", "parquet", "arrow"], Parameter(name=["--format", "-f"])] = "table",
     output: OutputOption = None,
-    explain: Annotated[bool, Parameter(help="Tell what would be read, and read nothing.")] = False,
+    explain: Annotated[bool, Parameter(show_default=False, help="Tell what would be read, and read nothing.")] = False,
     engine: Annotated[Literal["duckdb", "athena", "spark"], Parameter(help="Where the SQL runs.")] = "duckdb",
     timezone: ZoneOption = "UTC",
     ttl: Annotated[float | None, Parameter(help="Seconds for which an answer that reads the clock is kept.")] = None,
-    no_cache: Annotated[bool, Parameter(help="Ask again, even where the answer is known.")] = False,
+    no_cache: Annotated[bool, Parameter(show_default=False, help="Ask again, even where the answer is known.")] = False,
 ) -> int:
     """Ask in SQL: tables events, hourly, usage, profile, rejects (`trailsift columns` lists them).
 
@@ -174,10 +177,10 @@ def export(
 
 
 def _from_stdin(sql: str) -> str:
-    return sys.stdin.read() if sql == "-" else sql
+    return sys.stdin.read() if sql == STDIN else sql
 
 
-def _said_if_empty(engine: object, empty: bool, period: object) -> int:
+def _said_if_empty(engine: Engine, empty: bool, period: Period) -> int:
     """Says on standard error why there is no answer; that is no failure."""
     if empty:
         from trailsift.analysis.asking import why_nothing

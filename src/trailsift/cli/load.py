@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from trailsift.cli.options import JsonOption, LakeOption, QuietOption
+from trailsift.cli.options import STDIN, JsonOption, LakeOption, QuietOption
 from trailsift.errors import UsageError
 
 
@@ -21,10 +22,16 @@ def generate(
     days: Annotated[float, Parameter(help="Length of the period; may be a fraction.")] = 7,
     seed: Annotated[int, Parameter(help="Changes every id, name and draw; the same seed gives the same bytes.")] = 1,
     start: Annotated[str | None, Parameter(help="First moment, ISO 8601. Default: Monday 2026-03-02.")] = None,
-    timezone: Annotated[str, Parameter(name=["--timezone", "--tz"], help="Where people work and sleep.")] = "Asia/Seoul",
+    timezone: Annotated[
+        str, Parameter(name=["--timezone", "--tz"], help="Where people work and sleep.")
+    ] = "Asia/Seoul",
     roles: Annotated[int, Parameter(help="Identities at work, 1 to 5,000.")] = 12,
-    tiny_objects: Annotated[bool, Parameter(show_default=False, help="About 5 records a log object, as quiet trails do.")] = False,
-    two_trails: Annotated[bool, Parameter(show_default=False, help="A second trail delivers nearly everything again.")] = False,
+    tiny_objects: Annotated[
+        bool, Parameter(show_default=False, help="About 5 records a log object, as quiet trails do.")
+    ] = False,
+    two_trails: Annotated[
+        bool, Parameter(show_default=False, help="A second trail delivers nearly everything again.")
+    ] = False,
     no_incidents: Annotated[bool, Parameter(show_default=False, help="Plant nothing.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -77,13 +84,14 @@ def ingest(
 
     Example: `trailsift ingest logs/AWSLogs --lake lake`
     """
-    _check_inputs(paths, workers)
+    inputs = ["-" if path == STDIN else path for path in paths]
+    _check_inputs(inputs, workers)
     from trailsift.ingest import ingest as run
     from trailsift.views import load
     from trailsift.views.progress import IngestProgress
 
     with IngestProgress(quiet) as live:
-        counts = run(list(paths), lake, workers=workers, progress=live.update)
+        counts = run(inputs, lake, workers=workers, progress=live.update)
     load.show_counts(counts, lake, as_json)
     if counts.complete:
         return 0
@@ -91,7 +99,7 @@ def ingest(
     return 3
 
 
-def _check_inputs(paths: tuple[str, ...], workers: int | None) -> None:
+def _check_inputs(paths: Sequence[str], workers: int | None) -> None:
     if not paths:
         raise UsageError("nothing to ingest: name files or folders, or `-` for standard input")
     remote = next((path for path in paths if path.startswith("s3://")), None)
@@ -119,19 +127,19 @@ def demo(
 
     Example: `trailsift demo`
     """
-    from trailsift.demo import run
+    from trailsift import demo as steps
     from trailsift.views.progress import CountProgress, IngestProgress
 
-    # Two bars, one after the other: the second starts when the first has ended.
     with CountProgress("events generated", events, quiet) as making:
-        prepared = run.prepare(events, days, seed, folder, making.update)
+        made = steps.make(events, days, seed, folder, making.update)
     with IngestProgress(quiet) as live:
-        result = run.finish(prepared, live.update)
-    from trailsift.views import demo as view
+        counts = steps.load(made, live.update)
+    result = steps.ask(made, counts)
     from trailsift.views.console import print_json
+    from trailsift.views.demo import show_demo
 
     if as_json:
         print_json(result.as_dict())
     else:
-        view.show(result)
+        show_demo(result)
     return 0

@@ -7,6 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+#: What stands for ``-`` (standard input) behind the parser, which would take it for an option.
+STDIN = "\0-"
+
 LakeOption = Annotated[
     Path,
     Parameter(name=["--lake", "-l"], env_var="TRAILSIFT_LAKE", help="Folder of the lake."),

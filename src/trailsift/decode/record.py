@@ -249,7 +249,7 @@ def category(record: Mapping[str, Any]) -> str:
     if flag is True:
         return "Management"
     names = _DATA_NAMES.get(str(record.get("eventSource")), frozenset())
-    return "Data" if record.get("eventName") in names else "Management"
+    return "Data" if str(record.get("eventName")) in names else "Management"
 
 
 # -- row -------------------------------------------------------------------------------------------------------------
@@ -400,7 +400,17 @@ def _rest(
         rest[ABSENT] = sorted(absent)
     if floats:
         rest[FLOAT] = floats
+    if "userIdentity" in rest:
+        user = dump(rest.pop("userIdentity"))
+        return compose_rest(user, dump(rest) if rest else None)
     return dump(rest) if rest else None
+
+
+def compose_rest(user: str | None, others: str | None) -> str | None:
+    """``rest`` from the JSON of ``userIdentity`` and that of everything else."""
+    if user is None:
+        return others
+    return '{"userIdentity":' + user + ("}" if others is None else "," + others[1:])
 
 
 _RESERVED = re.compile(r"(\((?:absent|float)\))+")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import duckdb
@@ -19,20 +17,13 @@ from trailsift import __version__
 from trailsift.engine.cache import Cache, Recorder, key_of
 from trailsift.engine.confine import Statement, check, normalised
 from trailsift.engine.functions import are_consistent
-from trailsift.engine.mistakes import from_duckdb, is_missing_file
 from trailsift.engine.plan import Parameters, Plan, Planner, choose_files, connect, lock
-from trailsift.engine.result import Result, Row
-from trailsift.engine.values import ColumnType, projection, unique_names
-from trailsift.engine.views import create_views
-from trailsift.errors import EngineError, TrailsiftError, UsageError
+from trailsift.engine.result import Result
+from trailsift.engine.running import Call, Statements
+from trailsift.engine.values import ColumnType
+from trailsift.errors import EngineError, UsageError
 from trailsift.event import TABLES
 from trailsift.store.index import Snapshot, open_snapshot
-
-if TYPE_CHECKING:
-    import pyarrow
-
-#: Rows fetched at a time; an answer of no more rows is held as a whole.
-CHUNK = 10_000
 
 
 class Engine:
@@ -187,7 +178,8 @@ class Engine:
         self, key: str, ttl: float | None, statement: Statement, columns: list[ColumnType], done: Recorder
     ) -> None:
         """Keeps a whole answer for the next time, unless it could be another one then."""
-        if done.chunks is None:
+        if done.chunks is None or key != self._key(statement):
+            # Too large, or read from a newer snapshot than was asked for.
             return
         ages = statement.clock or statement.volatile
         if not ages:
@@ -196,138 +188,9 @@ class Engine:
         if not ages or ttl is not None:
             self.cache.put(key, columns, done.chunks, ages=ages)
 
-    def run(self, call: Call, sql: str, prefix: int) -> Run:
-        """Plans and starts ``sql`` (the call's statement with ``prefix`` bytes before it) on its own connection.
-
-        A file of a superseded snapshot may be deleted meanwhile: then once more, on the newest snapshot.
-        """
-        for last in (False, True):
-            plan = self._plan(call.statement, call.parameters)
-            run = Run(self._db.cursor(), plan, call.timeout)
-            try:
-                create_views(run.cursor, plan, sorted(call.statement.tables))
-                if call.parameters:
-                    run.cursor.execute(sql, call.parameters)
-                else:
-                    run.cursor.execute(sql)
-                return run
-            except duckdb.Error as error:
-                run.close()
-                if is_missing_file(error) and not last and self.refresh():
-                    continue
-                raise call.error(error, prefix, run) from None
-            except BaseException:
-                run.close()
-                raise
-        raise AssertionError("unreachable")
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A statement and how it was asked; ``keep``: the cache key and age under which to keep the answer."""
-
-    statement: Statement
-    parameters: Parameters
-    timeout: float | None
-    keep: tuple[str, float | None] | None
-
-    def error(self, error: duckdb.Error, prefix: int, run: Run) -> TrailsiftError:
-        """Our error for DuckDB's."""
-        if isinstance(error, duckdb.InterruptException) and run.expired:
-            return EngineError(f"the query was stopped after {self.timeout:g} s: ask for less time or fewer columns")
-        if is_missing_file(error):
-            return EngineError(f"a data file of the lake is missing: {error}. `trailsift verify` says what is there")
-        return from_duckdb(self.statement.text, error, prefix, self.statement.tables)
-
-
-class Run:
-    """A running statement: its connection, its plan, and the timer that stops it."""
-
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, plan: Plan, timeout: float | None) -> None:
-        self.cursor = cursor
-        self.plan = plan
-        self.expired = False
-        self._timer: threading.Timer | None = None
-        if timeout is not None:
-            self._timer = threading.Timer(timeout, self._expire)
-            self._timer.daemon = True
-            self._timer.start()
-
-    def _expire(self) -> None:
-        self.expired = True
-        self.cursor.interrupt()
-
-    def close(self) -> None:
-        """Ends it, done or not."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self.cursor.close()
-
-
-class Statements:
-    """Where a result's rows come from: runs its statement, as often as it is read anew."""
-
-    def __init__(self, engine: Engine, call: Call, columns: list[ColumnType]) -> None:
-        self._engine = engine
-        self._call = call
-        self._columns = columns
-
-    def plan(self) -> Plan:
-        """What the statement reads."""
-        return self._engine.planned(self._call)
-
-    def rows(self) -> tuple[Plan, Iterator[list[Row]]]:
-        """Starts the statement; the plan and the fetched rows, some at a time."""
-        text, selected, prefix = self._call.statement.text, projection(self._columns), 0
-        if selected is not None:
-            head = f"SELECT {selected} FROM (\n"
-            names = ", ".join(f"c{i}" for i in range(len(self._columns)))
-            text, prefix = f"{head}{text}\n) AS answer({names})", len(head)
-        run = self._engine.run(self._call, text, prefix)
-        return run.plan, self._chunks(run, prefix)
-
-    def arrow(self) -> tuple[Plan, pyarrow.RecordBatchReader]:
-        """Starts the statement; the plan and Arrow batches straight from DuckDB."""
-        from pyarrow import RecordBatchReader
-
-        names = ", ".join('"' + name.replace('"', '""') + '"' for name in unique_names(self._columns))
-        head = "SELECT * FROM (\n"
-        prefix = len(head)
-        run = self._engine.run(self._call, f"{head}{self._call.statement.text}\n) AS answer({names})", prefix)
-        try:
-            reader = run.cursor.to_arrow_reader(CHUNK * 10)
-        except duckdb.Error as error:
-            run.close()
-            raise self._call.error(error, prefix, run) from None
-        return run.plan, RecordBatchReader.from_batches(reader.schema, self._batches(run, reader, prefix))
-
-    def _batches(self, run: Run, reader: pyarrow.RecordBatchReader, prefix: int) -> Iterator[pyarrow.RecordBatch]:
-        try:
-            yield from reader
-        except duckdb.Error as error:
-            raise self._call.error(error, prefix, run) from None
-        except OSError as error:
-            # pyarrow's stream interface reports DuckDB's errors as its own.
-            raise EngineError(f"the query broke off: {error}") from None
-        finally:
-            run.close()
-
-    def _chunks(self, run: Run, prefix: int) -> Iterator[list[Row]]:
-        recorder = Recorder(self._engine.cache.max_answer) if self._call.keep else None
-        try:
-            while rows := run.cursor.fetchmany(CHUNK):
-                if recorder is not None:
-                    recorder.add(rows)
-                yield rows
-                if len(rows) < CHUNK:
-                    break
-        except duckdb.Error as error:
-            raise self._call.error(error, prefix, run) from None
-        finally:
-            run.close()
-        if recorder is not None and self._call.keep is not None:
-            key, ttl = self._call.keep
-            self._engine.keep(key, ttl, self._call.statement, self._columns, recorder)
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own to the confined database, without views."""
+        return self._db.cursor()
 
 
 def _memory() -> int:

@@ -113,6 +113,13 @@ def from_duckdb(sql: str, error: duckdb.Error, prefix: int = 0, tables: Iterable
     if subtype == "COLUMN_NOT_FOUND":
         candidates = [c.strip() for c in told.get("candidates", "").split(",") if c.strip()]
         return query_error(sql, f"there is no column {name}", place, nearest_column(name, tables, candidates))
+    unknown = re.match(r'Referenced table "(.*)" not found', text)
+    if unknown and place is not None:
+        # `userIdentity.arn` is how CloudTrail nests what is a column here.
+        path = re.match(rb"[\w.\[\]]+", sql.encode()[place:])
+        whole = path[0].decode(errors="replace") if path else unknown[1]
+        hint = nearest_column(whole, tables) if "." in whole else ""
+        return query_error(sql, f"there is no table {unknown[1]} for {whole}", place, hint or text.partition("\n")[2])
     missing = re.match(r'Table "(.*)" does not have a column named "(.*)"', text)
     if missing:
         hint = nearest_column(missing[2], [missing[1]] if missing[1] in relations() else tables)

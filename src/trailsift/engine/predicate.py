@@ -117,7 +117,7 @@ class Reader:
 
     def _compare_written(self, left: Node, op: str, value: Value) -> Predicate | None:
         # A qualified name could mean a relation outside of the SELECT.
-        names = left.get("column_names", ()) if left.get("class") == "COLUMN_REF" else ()
+        names: list[str] = left.get("column_names", []) if left.get("class") == "COLUMN_REF" else []
         if isinstance(value, int) and self.table.name == "events" and len(names) == 1 and names[0] in _PARTS:
             return Test(f"{names[0]}::int", op, value)
         return None

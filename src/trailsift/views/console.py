@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -43,31 +43,56 @@ def unicode_fits(target: Console) -> bool:
     return (target.encoding or "").lower().replace("-", "").startswith("utf")
 
 
-def grid(title: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], note: str = "") -> Table:
-    """A table; ``columns`` are (heading, kind), kind one of ``text``, ``id`` (shortened in the middle), ``number``,
-    ``faint`` and ``bad`` (a number that is red when it is not 0)."""
-    table = Table(
-        title=Text(title, style="bold"),
-        title_justify="left",
-        caption=Text(note, style="dim") if note else None,
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
-        padding=(0, 1),
-    )
-    for heading, kind in columns:
+#: Columns of ids and prose are not made narrower than this, as long as there is another way.
+_LEAST = 28
+_GAP = 2
+
+
+def grid(
+    out: Console, title: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], note: str = ""
+) -> Group:
+    """A table that fits the console, with its title and a note below.
+
+    ``columns`` are (heading, kind): ``text``, ``id`` (one line, cut where it must be), ``prose`` (folded), ``number``,
+    ``bad`` (a number, red unless 0) or ``faint``. With a ``?`` before the kind the column is left out where the width
+    is short, with ``??`` before the others; the last one first.
+    """
+    cells = [[cell(value, kind.lstrip("?")) for value, (_, kind) in zip(row, columns, strict=True)] for row in rows]
+    kept = _fitting(out.width, columns, cells)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+    for place in kept:
+        heading, kind = columns[place][0], columns[place][1].lstrip("?")
         if kind in ("number", "bad"):
             table.add_column(heading, justify="right", no_wrap=True)
-        elif kind == "faint":
-            table.add_column(heading, style="dim", no_wrap=True, overflow="ellipsis")
+        elif kind in ("faint", "text"):
+            table.add_column(heading, style="dim" if kind == "faint" else "", no_wrap=True, overflow="ellipsis")
         else:
             # Where the width is short, rich takes it from the columns that may wrap; an id without blanks is cut then.
             table.add_column(heading, overflow="ellipsis" if kind == "id" else "fold")
-    kinds = [kind for _, kind in columns]
-    for row in rows:
-        table.add_row(*(cell(value, kind) for value, kind in zip(row, kinds, strict=True)))
-    return table
+    for row in cells:
+        table.add_row(*(row[place] for place in kept))
+    parts: list[RenderableType] = [Text(title, style="bold")] if title else []
+    parts.append(table)
+    if note:
+        parts.append(Text(note, style="dim"))
+    return Group(*parts)
+
+
+def _fitting(width: int, columns: Sequence[tuple[str, str]], cells: Sequence[Sequence[Text]]) -> list[int]:
+    """Places of the columns that fit the width together."""
+    needed = []
+    for place, (heading, kind) in enumerate(columns):
+        natural = max([len(heading), *(row[place].cell_len for row in cells)])
+        needed.append(min(natural, _LEAST) if kind.lstrip("?") in ("id", "prose") else natural)
+    kept = list(range(len(columns)))
+    spare = sorted(kept, key=lambda place: (columns[place][1].count("?"), place), reverse=True)
+    for place in spare:
+        # rich puts a blank on both sides of every column but the outer ones.
+        if sum(needed[one] for one in kept) + (len(kept) - 1) * (_GAP + 1) <= width:
+            break
+        if "?" in columns[place][1]:
+            kept.remove(place)
+    return kept
 
 
 def cell(value: Any, kind: str) -> Text:
@@ -80,10 +105,9 @@ def cell(value: Any, kind: str) -> Text:
 
 
 #: What a log says was written by whoever made the call: no control or direction sign of it may reach a terminal.
-_UNSAFE = {
-    code: f"\\u{code:04x}"
-    for code in (*range(32), *range(127, 160), *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
-}
+_CONTROLS = (*range(32), *range(127, 160))
+_DIRECTIONS = (*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
+_UNSAFE = {code: f"\\u{code:04x}" for code in (*_CONTROLS, *_DIRECTIONS)}
 
 
 def safe(text: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import date, timedelta
+from statistics import median
 
 from rich.console import Console
 from rich.text import Text
@@ -19,7 +19,7 @@ _ASCII = (" ", ".", ":", "+", "#")
 _COLOURS = ("grey30", "color(24)", "color(31)", "color(38)", "color(220)")
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 #: More days than this are shown as one week.
-MOST_DAYS = 31
+MOST_DAYS = 21
 
 
 def strip(target: Console, hours: Sequence[Hour], period: Period) -> list[Text]:
@@ -41,34 +41,42 @@ def strip(target: Console, hours: Sequence[Hour], period: Period) -> list[Text]:
     return grid(target, labels, [days.get(day, [0] * 24) for day in listed], period.zone.key)
 
 
-def week(target: Console, counts: Sequence[Sequence[int]], period: Period) -> list[Text]:
-    """Events by weekday and hour."""
-    return grid(target, list(_WEEKDAYS), counts, period.zone.key)
-
-
 def grid(target: Console, labels: Sequence[str], rows: Sequence[Sequence[int]], zone: str) -> list[Text]:
     """Lines of text: an axis of hours, a row for each label with its sum, and a key."""
     signs = _BLOCKS if unicode_fits(target) else _ASCII
-    most = max((count for row in rows for count in row), default=0)
+    bounds = limits([count for row in rows for count in row if count])
     indent = max(map(len, labels), default=0)
-    axis = Text(" " * (indent + 1) + "".join(f"{hour:<6}" for hour in range(0, 24, 3)) + " " * 4 + "events", style="dim")
+    axis = Text(
+        " " * (indent + 1) + "".join(f"{hour:<6}" for hour in range(0, 24, 3)) + " " * 4 + "events", style="dim"
+    )
     shown = [axis]
     for label, row in zip(labels, rows, strict=True):
         line = Text(f"{label:<{indent}} ", style="dim" if not any(row) else "")
         for count in row:
-            step = level(count, most)
+            step = level(count, bounds)
             line.append(signs[step] * 2, style=_COLOURS[step])
         line.append(f" {sum(row):>9,}")
         shown.append(line)
-    key = Text(" " * (indent + 1), style="dim")
-    key.append(f"hours in {zone}; ", style="dim")
-    for step in range(1, 5):
-        key.append(signs[step] * 2, style=_COLOURS[step])
-        key.append(f" up to {math.ceil(most * (step / 4) ** 2):,}  ", style="dim")
+    key = Text(" " * (indent + 1) + f"{zone}: ", style="dim")
+    for step, (before, bound) in enumerate(zip((0, *bounds), bounds, strict=False), 1):
+        if bound > before:
+            key.append(signs[step] * 2, style=_COLOURS[step])
+            key.append(f" up to {bound:,}" + ("  " if bound < bounds[-1] else ""), style="dim")
     shown.append(key)
     return shown
 
 
-def level(count: int, most: int) -> int:
-    """0 for none, else 1 to 4 by the square root, so that quiet hours still tell from empty ones."""
-    return 0 if not count else max(1, math.ceil(4 * math.sqrt(count / most) - 1e-9))
+def limits(counts: Sequence[int]) -> tuple[int, int, int, int]:
+    """The largest count of each shade. Shades follow the median hour, so that one that is out of the ordinary stands
+    out: below 0.6, up to 1.3, up to 2 times the median, and more."""
+    middle = median(counts) if counts else 0
+    most = max(counts, default=0)
+    low, usual, high = (int(middle * part) for part in (0.6, 1.3, 2.0))
+    return low, min(usual, most), min(high, most), most
+
+
+def level(count: int, bounds: Sequence[int]) -> int:
+    """0 for none, else the place of the first bound that is not passed, from 1."""
+    if not count:
+        return 0
+    return next(step for step, bound in enumerate(bounds, 1) if count <= bound)

@@ -31,13 +31,21 @@ def show_status(status: Status, zone: Period) -> None:
     show(
         out,
         grid(
+            out,
             "Tables",
-            [("table", "text"), ("rows", "number"), ("files", "number"), ("size", "text"), ("first", "faint"), ("last", "faint")],
+            [
+                ("table", "text"),
+                ("rows", "number"),
+                ("files", "number"),
+                ("size", "number"),
+                ("first", "??faint"),
+                ("last", "?faint"),
+            ],
             (
                 (t.name, t.rows, t.files, size(t.bytes), zone.show(t.first_time), zone.show(t.last_time))
                 for t in status.tables
             ),
-        )
+        ),
     )
     totals = status.totals
     dropped = [(f"  dropped by {name}", number) for name, number in status.dropped.items()]
@@ -45,26 +53,33 @@ def show_status(status: Status, zone: Period) -> None:
     show(
         out,
         grid(
+            out,
             "Everything ever read",
             [("", "text"), ("", "number")],
             [*sums, *dropped, ("  malformed", totals["malformed"])],
             "" if status.reconciled else "These do not add up: please report this as a defect.",
-        )
+        ),
     )
     if status.latest:
-        columns = [("commit", "number"), ("at", "faint"), ("kind", "text"), ("log objects", "number")]
-        columns += [("records", "number"), ("stored", "number"), ("duplicates", "number"), ("malformed", "bad")]
+        columns = [("commit", "number"), ("at (UTC)", "faint"), ("kind", "text"), ("objects", "number")]
+        columns += [("records", "number"), ("stored", "number"), ("duplicates", "?number"), ("malformed", "?bad")]
         names = ("log_objects", "records", "stored", "duplicates", "malformed")
         show(
             out,
             grid(
+                out,
                 "Latest commits",
                 columns,
                 (
-                    (c["commit"], c["committed_at"][:19].replace("T", " "), c["kind"], *(c.get(name, 0) for name in names))
+                    (
+                        c["commit"],
+                        c["committed_at"][:19].replace("T", " "),
+                        c["kind"],
+                        *(c.get(name, 0) for name in names),
+                    )
                     for c in status.latest
                 ),
-            )
+            ),
         )
 
 
@@ -74,15 +89,35 @@ def show_rejects(rejects: Rejects, zone: Period) -> None:
     if not rejects.total:
         out.print("Nothing was rejected: every record that was read is stored or counted as a duplicate.")
         return
-    show(out, grid("Why", [("records", "number"), ("reason", "text"), ("an example's log object", "text")], rejects.reasons))
+    show(
+        out,
+        grid(
+            out,
+            "Why",
+            [("records", "number"), ("reason", "prose"), ("an example's log object", "prose")],
+            rejects.reasons,
+        ),
+    )
     rows = (
-        (zone.show(r.ingested_at), r.log_object, "whole" if r.position < 0 else r.position, r.reason, shortened(r.raw))
+        (
+            r.reason,
+            "whole" if r.position < 0 else r.position,
+            r.log_object,
+            shortened(r.raw),
+            zone.show(r.ingested_at)[:16],
+        )
         for r in rejects.rows
     )
-    columns = [("at", "faint"), ("log object", "text"), ("position", "number"), ("reason", "text"), ("text", "faint")]
+    columns = [
+        ("reason", "prose"),
+        ("position", "number"),
+        ("log object", "prose"),
+        ("text", "?prose"),
+        ("at", "?faint"),
+    ]
     left = rejects.total - len(rejects.rows)
     note = f"{left:,} more: --limit 0 shows all, --json gives their whole text" if left > 0 else ""
-    show(out, grid("Newest", columns, rows, note))
+    show(out, grid(out, "Newest", columns, rows, note))
 
 
 def shortened(text: str | None, width: int = 60) -> str:
@@ -95,14 +130,15 @@ def show_columns(tables: Sequence[Table]) -> None:
     """Every column with its type and meaning."""
     out = console()
     for table in tables:
-        columns = [("column", "text"), ("type", "faint"), ("meaning", "text")]
+        columns = [("column", "text"), ("type", "faint"), ("meaning", "prose")]
         rows = ((column.name, column.type, column.meaning) for column in table.columns)
-        show(out, grid(f"{table.name}: {table.meaning}", columns, rows))
+        show(out, grid(out, f"{table.name}: {table.meaning}", columns, rows))
 
 
 def columns_markdown(tables: Sequence[Table]) -> str:
     """The same as a Markdown page; `docs/schema.md` is made of it."""
-    lines = ["# Tables", "", "Made by `trailsift columns --format markdown`; change `trailsift/event.py` instead of this page.", ""]
+    made = "Made by `trailsift columns --format markdown`; change `trailsift/event.py` instead of this page."
+    lines = ["# Tables", "", made, ""]
     if len(tables) == len(TABLES):
         lines += [f"- [`{table.name}`](#{table.name}): {table.meaning}" for table in tables] + [""]
     for table in tables:

@@ -58,7 +58,12 @@ def show_counts(counts: Counts, lake: Path, as_json: bool) -> None:
         out.print(f"{plural(counts.log_objects_skipped, 'log object')} skipped: {', '.join(told)}.")
     if counts.records:
         dropped = [(f"dropped by {name}", number) for name, number in counts.dropped.items()]
-        parts = [("stored", counts.stored), ("duplicates", counts.duplicates), *dropped, ("malformed", counts.malformed)]
+        parts = [
+            ("stored", counts.stored),
+            ("duplicates", counts.duplicates),
+            *dropped,
+            ("malformed", counts.malformed),
+        ]
         lines = [("records", counts.records), *((f"  {name}", number) for name, number in parts)]
         width = max(len(name) for name, _ in lines)
         for name, number in lines:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console, Group
-from rich.table import Table
 from rich.text import Text
 
 from trailsift.analysis.period import Period
@@ -24,6 +23,16 @@ _HEADINGS = {
     "aws_region": "region",
     "error_code": "error",
 }
+#: (heading, kind, value) of a line's numbers; ``?`` marks what a narrow terminal can do without.
+_NUMBERS: tuple[tuple[str, str, Callable[[Measures, Measures | None], Any]], ...] = (
+    ("events", "number", lambda m, total: m.events),
+    ("share", "number", lambda m, total: share(m.events, total)),
+    ("denied", "bad", lambda m, total: m.denied),
+    ("in", "??number", lambda m, total: size(m.bytes_in)),
+    ("out", "number", lambda m, total: size(m.bytes_out)),
+    ("keys", "?number", lambda m, total: m.object_keys),
+    ("addresses", "??number", lambda m, total: m.source_ips),
+)
 
 
 def names_shown(column: str, value: Any, period: Period) -> str:
@@ -46,76 +55,60 @@ def show_overview(seen: Overview) -> None:
 def headline(seen: Overview) -> Text:
     """One paragraph of totals."""
     total = seen.total or Measures(0, 0, 0, 0, 0, 0, 0, 0, 0)
-    line = Text(plural(total.events, "event"), style="bold")
+    line = Text()
+    line.append(plural(total.events, "event"), style="bold")
     line.append(
         f" from {seen.period.show(total.first_time)} to {seen.period.show(total.last_time)} ({seen.period.zone.key}): "
         f"{plural(seen.roles.groups, 'role')}, {plural(seen.resources.groups, 'resource')}, "
-        f"{plural(total.source_ips, 'address', 'addresses')}, {plural(total.object_keys, 'object key')}; ",
-        style="not bold",
+        f"{plural(total.source_ips, 'source address', 'source addresses')}, {plural(total.object_keys, 'object key')}; "
     )
-    line.append(f"{total.denied:,} denied", style="red" if total.denied else "not bold")
-    line.append(f", {size(total.bytes_in)} in, {size(total.bytes_out)} out", style="not bold")
+    line.append(f"{total.denied:,} denied", style="red" if total.denied else "")
+    line.append(f"; {size(total.bytes_in)} in, {size(total.bytes_out)} out")
     return line
 
 
-def parts(out: Console, seen: Overview) -> list[Table | Group]:
+def parts(out: Console, seen: Overview) -> list[Group]:
     """What follows the headline."""
-    picture = [Text("Events by hour", style="bold"), *heat.strip(out, seen.hours, seen.period)]
-    shown: list[Table | Group] = [
-        Group(*picture),
-        table(seen.roles, "Busiest roles", narrow=True),
-        table(seen.resources, "Most used resources", narrow=True),
-        table(seen.events, "Most frequent calls", narrow=True),
+    shown = [
+        Group(Text("Events by hour", style="bold"), *heat.strip(out, seen.hours, seen.period)),
+        table(out, seen.roles, "Busiest roles"),
+        table(out, seen.resources, "Most used resources"),
+        table(out, seen.events, "Most frequent calls"),
     ]
     if seen.refusals:
-        shown.append(refusal_table(seen.refusals, "Denied"))
+        shown.append(refusal_table(out, seen.refusals))
     return shown
 
 
 def show_summary(found: Summary) -> None:
     """One table, and what of it is not shown."""
     out = console()
-    show(out, table(found, f"By {found.by}"))
+    left = found.groups - len(found.lines)
+    zone = f" ({found.period.zone.key})" if found.by == "hour" else ""
+    show(out, table(out, found, f"By {found.by}{zone}", f"{left:,} more: --limit 0 shows all" if left else ""))
 
 
-def table(found: Summary, title: str, *, narrow: bool = False) -> Table:
-    """The lines of a summary; ``narrow`` leaves out what does not fit beside others."""
+def table(out: Console, found: Summary, title: str, note: str = "") -> Group:
+    """The lines of a summary."""
     columns = GROUPS[found.by]
     heads = [(_HEADINGS[column], "id" if column.endswith("arn") else "text") for column in columns]
-    pick: list[tuple[str, str, Callable[[Measures], Any]]] = [
-        ("events", "number", lambda m: m.events),
-        ("share", "text", lambda m: share(m.events, found.total)),
-        ("denied", "bad", lambda m: m.denied),
-        ("in", "text", lambda m: size(m.bytes_in)),
-        ("out", "text", lambda m: size(m.bytes_out)),
-        ("addresses", "number", lambda m: m.source_ips),
-        ("keys", "number", lambda m: m.object_keys),
-    ]
-    if narrow:
-        pick = [one for one in pick if one[0] not in ("in", "addresses")]
     rows = [
-        (*(names_shown(c, v, found.period) for c, v in zip(columns, line.names, strict=True)),
-         *(value(line.measures) for _, _, value in pick))
+        (
+            *(names_shown(column, value, found.period) for column, value in zip(columns, line.names, strict=True)),
+            *(value(line.measures, found.total) for _, _, value in _NUMBERS),
+        )
         for line in found.lines
     ]
-    note = ""
-    if found.groups > len(found.lines) and not narrow:
-        note = f"{found.groups - len(found.lines):,} more: --limit 0 shows all"
-    made = grid(title, [*heads, *((head, kind) for head, kind, _ in pick)], rows, note)
-    for column in made.columns[len(heads) :]:
-        column.justify = "right"
-        column.no_wrap = True
-    return made
+    return grid(out, title, [*heads, *((head, kind) for head, kind, _ in _NUMBERS)], rows, note)
 
 
-def refusal_table(found: Sequence[Refusal], title: str) -> Table:
+def refusal_table(out: Console, found: Sequence[Refusal]) -> Group:
     """What was refused."""
     rows = (
-        (refusal.events, short_role(refusal.role_arn), refusal.event_name, short_resource(refusal.resource_arn), refusal.error_code)
-        for refusal in found
+        (r.events, short_role(r.role_arn), r.event_name, short_resource(r.resource_arn), r.error_code) for r in found
     )
-    columns = [("calls", "bad"), ("role", "id"), ("event", "text"), ("resource", "id"), ("error", "faint")]
-    return grid(title, columns, rows)
+    columns = [("calls", "bad"), ("role", "id"), ("event", "text"), ("resource", "id"), ("error", "?faint")]
+    return grid(out, "Denied", columns, rows)
 
 
 def share(events: int, total: Measures | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.text import Text
 
 from trailsift.analysis.period import Period
@@ -24,18 +24,26 @@ _ORIGINS = {
 def show_roles(found: Sequence[RoleLine], period: Period) -> None:
     """The list of all roles."""
     out = console()
-    wide = out.width >= 110
-    columns = [("role", "id"), ("account", "faint"), ("events", "number"), ("share", "number"), ("denied", "bad")]
-    columns += [("resources", "number"), ("out", "number")]
-    columns += [("services", "text"), ("first seen", "faint"), ("last seen", "faint")] if wide else [("last seen", "faint")]
-    rows = []
-    for line in found:
-        row = [short_role(line.role_arn), account_of(line.role_arn), line.events, f"{100 * line.share:.1f} %", line.denied]
-        row += [line.resources, size(line.bytes_out)]
-        last = period.show(line.last_time)[:16]
-        row += [", ".join(line.services), period.show(line.first_time)[:16], last] if wide else [last]
-        rows.append(row)
-    show(out, grid(f"{plural(len(found), 'role')}, times in {period.zone.key}", columns, rows))
+    columns = [("role", "id"), ("events", "number"), ("share", "number"), ("denied", "bad"), ("resources", "number")]
+    columns += [("out", "number"), ("account", "??faint"), ("first seen", "??faint"), ("last seen", "?faint")]
+    columns += [("services", "??prose")]
+    at = period.show
+    rows = (
+        (
+            short_role(line.role_arn),
+            line.events,
+            f"{100 * line.share:.1f} %",
+            line.denied,
+            line.resources,
+            size(line.bytes_out),
+            account_of(line.role_arn),
+            at(line.first_time)[:16],
+            at(line.last_time)[:16],
+            ", ".join(line.services),
+        )
+        for line in found
+    )
+    show(out, grid(out, f"{plural(len(found), 'role')}, times in {period.zone.key}", columns, rows))
 
 
 def show_role(role: Role, limit: int = 10) -> None:
@@ -43,21 +51,19 @@ def show_role(role: Role, limit: int = 10) -> None:
     out = console()
     _headline(out, role)
     _what(out, role, limit)
-    out.print(Text(f"When (weekday and hour, {role.period.zone.key})", style="bold"))
-    for line in heat.week(out, role.heat(), role.period):
-        out.print(line)
-    out.print()
+    picture = heat.strip(out, role.hours, role.period)
+    show(out, Group(Text(f"When (hours in {role.period.zone.key})", style="bold"), *picture))
     _where_from(out, role, limit)
-    if role.refusals:
-        shown = role.refusals[: limit or None]
-        columns = [("calls", "bad"), ("event", "text"), ("resource", "id"), ("error", "text"), ("last", "faint")]
-        rows = (
-            (r.events, r.event_name, short_resource(r.resource_arn), r.error_code, role.period.show(r.last_time)[:16])
-            for r in shown
-        )
-        show(out, grid("Denied", columns, rows, more(len(role.refusals), len(shown))))
-    else:
+    if not role.refusals:
         out.print("Nothing was denied.")
+        return
+    shown = role.refusals[: limit or None]
+    columns = [("calls", "bad"), ("event", "text"), ("resource", "id"), ("error", "text"), ("last", "?faint")]
+    rows = (
+        (r.events, r.event_name, short_resource(r.resource_arn), r.error_code, role.period.show(r.last_time)[:16])
+        for r in shown
+    )
+    show(out, grid(out, "Denied", columns, rows, more(len(role.refusals), len(shown))))
 
 
 def _headline(out: Console, role: Role) -> None:
@@ -75,26 +81,45 @@ def _headline(out: Console, role: Role) -> None:
 def _what(out: Console, role: Role, limit: int) -> None:
     shown = role.actions[: limit or None]
     columns = [("service", "text"), ("event", "text"), ("events", "number"), ("errors", "number"), ("denied", "bad")]
-    columns += [("in", "number"), ("out", "number"), ("last", "faint")]
+    columns += [("in", "number"), ("out", "number"), ("last", "?faint")]
     at = role.period.show
     rows: list[Sequence[object]] = [
-        (a.service, a.event_name, a.events, a.errors, a.denied, size(a.bytes_in), size(a.bytes_out), at(a.last_time)[:16])
+        (
+            a.service,
+            a.event_name,
+            a.events,
+            a.errors,
+            a.denied,
+            size(a.bytes_in),
+            size(a.bytes_out),
+            at(a.last_time)[:16],
+        )
         for a in shown
     ]
-    show(out, grid("What it did", columns, rows, more(len(role.actions), len(shown))))
+    show(out, grid(out, "What it did", columns, rows, more(len(role.actions), len(shown))))
     touched = role.resources[: limit or None]
     columns = [("resource", "id"), ("events", "number"), ("writes", "number"), ("denied", "bad"), ("keys", "number")]
-    columns += [("in", "number"), ("out", "number")]
+    columns += [("in", "?number"), ("out", "?number")]
     rows = [
-        (short_resource(r.resource_arn) or "(none)", r.events, r.writes, r.denied, r.object_keys, size(r.bytes_in), size(r.bytes_out))
+        (
+            short_resource(r.resource_arn) or "(none)",
+            r.events,
+            r.writes,
+            r.denied,
+            r.object_keys,
+            size(r.bytes_in),
+            size(r.bytes_out),
+        )
         for r in touched
     ]
-    show(out, grid("Where", columns, rows, more(len(role.resources), len(touched))))
+    show(out, grid(out, "Where", columns, rows, more(len(role.resources), len(touched))))
     if role.patterns:
         patterns = role.patterns[: limit or None]
-        columns = [("resource", "id"), ("key pattern", "text"), ("calls", "text"), ("events", "number")]
-        rows = [(short_resource(p.resource_arn), p.key_pattern, ", ".join(p.event_names), p.events) for p in patterns]
-        show(out, grid("Key patterns" + by_day(role.period), columns, rows, more(len(role.patterns), len(patterns))))
+        columns = [("key pattern", "prose"), ("events", "number"), ("calls", "prose"), ("resource", "?id")]
+        rows = [(p.key_pattern, p.events, ", ".join(p.event_names), short_resource(p.resource_arn)) for p in patterns]
+        show(
+            out, grid(out, "Key patterns" + by_day(role.period), columns, rows, more(len(role.patterns), len(patterns)))
+        )
 
 
 def _where_from(out: Console, role: Role, limit: int) -> None:
@@ -103,10 +128,10 @@ def _where_from(out: Console, role: Role, limit: int) -> None:
         if not all_of:
             continue
         shown = all_of[: min(limit or len(all_of), 5) if dimension == "session_name" else limit or None]
-        columns = [("value", "text"), ("events", "number"), ("denied", "bad"), ("first", "faint"), ("last", "faint")]
+        columns = [("value", "id"), ("events", "number"), ("denied", "bad"), ("first", "??faint"), ("last", "faint")]
         at = role.period.show
         rows = ((o.value, o.events, o.denied, at(o.first_time)[:16], at(o.last_time)[:16]) for o in shown)
-        show(out, grid(title + by_day(role.period), columns, rows, more(len(all_of), len(shown))))
+        show(out, grid(out, title + by_day(role.period), columns, rows, more(len(all_of), len(shown))))
 
 
 def by_day(period: Period) -> str:
@@ -117,5 +142,3 @@ def by_day(period: Period) -> str:
 def more(total: int, shown: int) -> str:
     """A remark on what is left out."""
     return f"{total - shown:,} more: --limit 0 shows all" if total > shown else ""
-
-

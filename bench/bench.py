@@ -1,0 +1,316 @@
+"""What trailsift costs and gives, against asking DuckDB the log files themselves; writes a Markdown page.
+
+    python bench/bench.py --events 2000000 --data /somewhere/logs --out bench/RESULTS.md
+
+What is compared is measured in turns in one run (raw question, ingest, cold query; again), and ratios are medians
+over the rounds. Both sides must give the same answer, else nothing is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+
+from process import ChildError, Run, python, run
+
+TASKS = str(Path(__file__).with_name("tasks.py"))
+VERSIONS = ("duckdb", "pyarrow", "pyiceberg", "msgspec", "isal")
+#: The role whose day is asked for: the busiest of the cast.
+JOB = "batch ETL"
+#: Part of the files that DuckDB's own guess of the schema is tried on.
+AUTO_PART = 0.1
+
+
+@dataclass(frozen=True)
+class Data:
+    """The logs: where they are, how much they are, and the question asked of them."""
+
+    folder: Path
+    files: list[str]
+    gz_bytes: int
+    events: int
+    days: float
+    role: str
+    day: str
+    next_day: str
+
+    @property
+    def day_files(self) -> list[str]:
+        """The log objects in the folders of the day that is asked for."""
+        return [file for file in self.files if f"/{self.day.replace('-', '/')}/" in file]
+
+
+@dataclass
+class Measured:
+    """Everything that was measured, a value a round."""
+
+    raw: list[Run] = field(default_factory=list)
+    raw_day: list[Run] = field(default_factory=list)
+    ingest: list[Run] = field(default_factory=list)
+    cold: list[float] = field(default_factory=list)
+    kept: list[float] = field(default_factory=list)
+    cold_peak: int = 0
+    auto: tuple[Run, int] | str = ""
+    open_engine: dict[str, Any] = field(default_factory=dict)
+    lake_bytes: dict[str, int] = field(default_factory=dict)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and reports; exit code 1 where the two sides disagree or a step fails."""
+    options = _options(argv)
+    with tempfile.TemporaryDirectory(prefix="trailsift-bench-") as scratch:
+        work = Path(scratch)
+        data = prepare(options.data or work / "logs", options)
+        _say(f"{data.events:,} events, {len(data.files):,} log objects, {_mb(data.gz_bytes)} of gzip")
+        try:
+            page = report(data, measure(data, work, options), options)
+        except (ChildError, AssertionError) as error:
+            _say(str(error))
+            return 1
+    if options.out:
+        options.out.write_text(page, "utf-8")
+        _say(f"wrote {options.out}")
+    else:
+        sys.stdout.write(page)
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=2_000_000)
+    parser.add_argument("--days", type=float, default=7)
+    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--data", type=Path, help="generated logs to use, or an empty folder to keep them in")
+    parser.add_argument("--rounds", type=int, default=3, help="times that the two sides take turns")
+    parser.add_argument("--repeat", type=int, default=21, help="times that a question is put to an open engine")
+    parser.add_argument("--cold", type=int, default=7, help="cold queries a round")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of both sides")
+    parser.add_argument("--out", type=Path, help="the page to write; standard output by default")
+    return parser.parse_args(argv)
+
+
+def prepare(folder: Path, options: argparse.Namespace) -> Data:
+    """The logs in ``folder``, generated where there are none."""
+    from trailsift.generate import Options, generate
+
+    if not (folder / "truth.json").exists():
+        _say(f"generating {options.events:,} events")
+        generate(folder, Options(events=options.events, days=options.days, seed=options.seed))
+    truth = json.loads((folder / "truth.json").read_text("utf-8"))
+    files = sorted(str(file) for file in (folder / "AWSLogs").rglob("*.json.gz"))
+    # The middle of the period: a working day that is whole.
+    day = datetime.fromisoformat(truth["start"]) + timedelta(days=int(truth["options"]["days"] / 2))
+    return Data(
+        folder=folder,
+        files=files,
+        gz_bytes=sum(Path(file).stat().st_size for file in files),
+        events=truth["events"],
+        days=truth["options"]["days"],
+        role=next(role["role_arn"] for role in truth["roles"] if role["job"] == JOB),
+        day=f"{day:%Y-%m-%d}",
+        next_day=f"{day + timedelta(days=1):%Y-%m-%d}",
+    )
+
+
+def measure(data: Data, work: Path, options: argparse.Namespace) -> Measured:
+    """All measurements, the two sides in turns."""
+    out = Measured()
+    env = os.environ | {"XDG_CACHE_HOME": str(work / "cache")}
+    _warm(data)
+    for number in range(options.rounds):
+        lake = work / f"lake-{number}"
+        _step(f"round {number + 1}: the question on the files")
+        out.raw.append(_ask_files(data, data.files, options.threads))
+        _step("ingest")
+        out.ingest.append(_ingest(data, lake, options.threads, env))
+        _step("the question on the files of its day")
+        out.raw_day.append(_ask_files(data, data.day_files, options.threads))
+        _step("cold queries")
+        for _ in range(options.cold):
+            asked = _cold(data, lake, env, "--no-cache")
+            out.cold.append(asked.seconds)
+            out.cold_peak = max(out.cold_peak, asked.peak_bytes)
+            _same(data, out.raw[-1].answer["answer"], asked.answer)
+        _cold(data, lake, env)
+        out.kept += [_cold(data, lake, env).seconds for _ in range(options.cold)]
+        if number < options.rounds - 1:
+            shutil.rmtree(lake)
+    out.lake_bytes = _sizes(lake)
+    _step("questions to an open engine")
+    out.open_engine = run(
+        python(TASKS, "questions"),
+        text=json.dumps({"lake": str(lake), "repeat": options.repeat, "questions": questions(data)}),
+        env=env,
+    ).answer
+    _step("DuckDB's own guess of the schema")
+    part = data.files[: max(1, int(len(data.files) * AUTO_PART))]
+    try:
+        out.auto = _ask_files(data, part, options.threads, auto=True), sum(Path(file).stat().st_size for file in part)
+    except ChildError as error:
+        out.auto = str(error).splitlines()[-1][:160]
+    return out
+
+
+def questions(data: Data) -> dict[str, str]:
+    """Questions to an open engine, by what they are called in the report."""
+    return {
+        "one role's day, from `events`": _role_day(data),
+        "one role's day, from `usage`": (
+            "SELECT event_name, sum(events) AS events FROM usage"
+            f" WHERE role_arn = '{data.role}' AND day = DATE '{data.day}' GROUP BY event_name ORDER BY event_name"
+        ),
+        "calls by hour, the whole lake, from `hourly`": (
+            "SELECT hour, sum(events) AS events FROM hourly GROUP BY hour ORDER BY hour"
+        ),
+        "roles by bytes out, the whole lake, from `usage`": (
+            "SELECT role_arn, sum(bytes_out) AS bytes_out FROM usage GROUP BY role_arn ORDER BY bytes_out DESC"
+        ),
+        "who touched one object, the whole lake, from `events`": (
+            "SELECT event_time, event_name, role_arn FROM events WHERE resource_arn LIKE 'arn:aws:s3:::%-shared'"
+            " AND object_key LIKE '%/forecast v3.xlsx' ORDER BY event_time"
+        ),
+        "calls by action, the whole lake, from `events`": (
+            "SELECT event_name, count(*) AS events FROM events GROUP BY event_name ORDER BY event_name"
+        ),
+    }
+
+
+def _role_day(data: Data) -> str:
+    return (
+        f"SELECT event_name, count(*) AS events FROM events WHERE role_arn = '{data.role}'"
+        f" AND event_time >= '{data.day}' AND event_time < '{data.next_day}' GROUP BY event_name ORDER BY event_name"
+    )
+
+
+def _warm(data: Data) -> None:
+    """Reads every file once, so that the first side does not pay for the disk."""
+    for file in data.files:
+        Path(file).read_bytes()
+
+
+def _ask_files(data: Data, files: list[str], threads: int, *, auto: bool = False) -> Run:
+    question = {"files": files, "role": data.role, "since": data.day, "until": data.next_day}
+    return run(python(TASKS, "raw_question"), text=json.dumps({**question, "threads": threads, "auto": auto}))
+
+
+def _ingest(data: Data, lake: Path, workers: int, env: dict[str, str]) -> Run:
+    command = python("-m", "trailsift.cli", "ingest", str(data.folder / "AWSLogs"), "--lake", str(lake))
+    done = run([*command, "--workers", str(workers), "--json", "--quiet"], env=env)
+    assert done.answer["stored"] == data.events, f"stored {done.answer['stored']} of {data.events} events"
+    return done
+
+
+def _cold(data: Data, lake: Path, env: dict[str, str], *more: str) -> Run:
+    command = python("-m", "trailsift.cli", "query", _role_day(data), "--lake", str(lake), "--format", "json")
+    return run([*command, *more], env=env)
+
+
+def _same(data: Data, raw: dict[str, int], ours: list[dict[str, Any]]) -> None:
+    stored = {row["event_name"]: row["events"] for row in ours}
+    assert raw == stored, f"the files say {raw}, the lake says {stored} for {data.role} on {data.day}"
+
+
+def _sizes(lake: Path) -> dict[str, int]:
+    """Bytes of the lake by folder; files at its top are `catalog`."""
+    sizes: dict[str, int] = {}
+    for file in lake.rglob("*"):
+        if file.is_file():
+            parts = file.relative_to(lake).parts
+            name = parts[0] if len(parts) > 1 else "catalog"
+            sizes[name] = sizes.get(name, 0) + file.stat().st_size
+    return sizes
+
+
+def report(data: Data, seen: Measured, options: argparse.Namespace) -> str:
+    """The page."""
+    ingest, raw = [r.seconds for r in seen.ingest], [r.seconds for r in seen.raw]
+    cold = median(seen.cold)
+    lake = sum(seen.lake_bytes.values())
+    paid = median([i / r for i, r in zip(ingest, raw, strict=True)])
+    faster = median(raw) / cold
+    lines = [
+        "# Measurements",
+        "",
+        f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores,"
+        f" {psutil.virtual_memory().total / 2**30:.0f} GiB of memory, {platform.system()} {platform.machine()},"
+        f" Python {platform.python_version()}, trailsift {version('trailsift')},"
+        f" {', '.join(f'{name} {version(name)}' for name in VERSIONS)}.",
+        "",
+        f"Logs: {data.events:,} generated events of {data.days:g} days in {len(data.files):,} log objects,"
+        f" {_mb(data.gz_bytes)} as gzip (`trailsift generate`, seed {options.seed}). Both sides use {options.threads}"
+        f" threads, and the files are in the page cache. {options.rounds} rounds in turns; medians, with the range"
+        " in brackets. Differences under 15 % are noise on shared cores.",
+        "",
+        "| what | measured |",
+        "|---|---|",
+        f"| ingest | {_spread(ingest, _seconds)} |",
+        f"| ingest, events a second | {_spread([data.events / s for s in ingest], lambda n: f'{n:,.0f}')} |",
+        f"| ingest, peak memory of all its processes | {_spread([r.peak_bytes for r in seen.ingest], _mb)} |",
+        f"| lake on disk | {_mb(lake)}, {lake / data.gz_bytes:.2f} of the gzip"
+        f" ({', '.join(f'{name} {_mb(size)}' for name, size in sorted(seen.lake_bytes.items()))}) |",
+        f"| one role's day, straight from the files by DuckDB, explicit 3-field schema | {_spread(raw, _seconds)} |",
+        f"| the same, only the {len(data.day_files):,} files in that day's folders"
+        f" | {_spread([r.seconds for r in seen.raw_day], _seconds)} |",
+        f"| {_auto(seen.auto)} |",
+        f"| one role's day, cold `trailsift query`, process start included | {_spread(seen.cold, _seconds)} |",
+        f"| the same once more (kept answer) | {_spread(seen.kept, _seconds)} |",
+        f"| peak memory of that query | {_mb(seen.cold_peak)} |",
+        f"| **ingest costs as much as** | **{paid:.2f} such questions on the files** |",
+        f"| **a cold query is faster than the files by** | **{faster:,.0f} times** |",
+        "",
+        f"Questions to an open engine ({seen.open_engine.pop('open') * 1000:.0f} ms to open), each {options.repeat}"
+        " times after a first one; no kept answers:",
+        "",
+        "| question | first | median | worst | rows |",
+        "|---|---|---|---|---|",
+    ]
+    for name, one in seen.open_engine.items():
+        times = " | ".join(f"{one[kind] * 1000:.1f} ms" for kind in ("first", "median", "worst"))
+        lines.append(f"| {name} | {times} | {len(one['rows']):,} |")
+    return "\n".join(lines) + "\n"
+
+
+def _auto(seen: tuple[Run, int] | str) -> str:
+    if isinstance(seen, str):
+        return f"`read_json_auto` on {AUTO_PART:.0%} of the files | failed: {seen.replace('|', '/')}"
+    ran, size = seen
+    return f"`read_json_auto` on {AUTO_PART:.0%} of the files ({_mb(size)} of gzip) | {_seconds(ran.seconds)}"
+
+
+def _spread(values: Sequence[float], shown: Callable[[float], str]) -> str:
+    text = shown(median(values))
+    return text if len(values) == 1 else f"{text} [{shown(min(values))} to {shown(max(values))}]"
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
+
+
+def _step(text: str) -> None:
+    _say(f"  {text}")
+
+
+def _say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

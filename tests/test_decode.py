@@ -1,0 +1,261 @@
+"""Envelope and record: every form is read, nothing raises, nothing is lost."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zipfile
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trailsift.decode import record
+from trailsift.decode.envelope import find_records
+
+
+def sample(**changes: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "eventVersion": "1.11",
+        "userIdentity": {
+            "type": "AssumedRole",
+            "principalId": "AROAEXAMPLE:job",
+            "arn": "arn:aws:sts::111122223333:assumed-role/etl/job",
+            "accountId": "111122223333",
+            "accessKeyId": "ASIAEXAMPLE",
+            "sessionContext": {"sessionIssuer": {"type": "Role", "arn": "arn:aws:iam::111122223333:role/etl"}},
+        },
+        "eventTime": "2026-03-02T01:02:03Z",
+        "eventSource": "s3.amazonaws.com",
+        "eventName": "GetObject",
+        "awsRegion": "ap-northeast-2",
+        "sourceIPAddress": "10.0.0.7",
+        "userAgent": "[Boto3/1.34]",
+        "requestParameters": {"bucketName": "data", "Host": "data.s3.amazonaws.com", "key": "in/2026/03/02/part-1.gz"},
+        "responseElements": None,
+        "additionalEventData": {"SignatureVersion": "SigV4", "bytesTransferredIn": 0.0, "bytesTransferredOut": 2048},
+        "requestID": "REQ",
+        "eventID": "11111111-2222-4333-8444-555555555555",
+        "readOnly": True,
+        "resources": [
+            {"type": "AWS::S3::Object", "ARN": "arn:aws:s3:::data/in/2026/03/02/part-1.gz"},
+            {"accountId": "111122223333", "type": "AWS::S3::Bucket", "ARN": "arn:aws:s3:::data"},
+        ],
+        "eventType": "AwsApiCall",
+        "managementEvent": False,
+        "recipientAccountId": "111122223333",
+        "eventCategory": "Data",
+        "tlsDetails": {"tlsVersion": "TLSv1.3"},
+    }
+    made.update(changes)
+    return made
+
+
+def text(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def zipped(**members: bytes) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return sink.getvalue()
+
+
+ONE, TWO = sample(), sample(eventID="11111111-2222-4333-8444-666666666666")
+BOTH = text({"Records": [ONE, TWO]})
+
+FORMS = {
+    "records object": (BOTH, 2, 0),
+    "records object, spaced": (json.dumps({"Records": [ONE, TWO]}, indent=1).encode(), 2, 0),
+    "records object, other members first": (text({"x": 1, "Records": [ONE, TWO]}), 2, 0),
+    "array": (text([ONE, TWO]), 2, 0),
+    "array, spaced": (json.dumps([ONE, TWO], indent=2).encode(), 2, 0),
+    "one a line": (text(ONE) + b"\n" + text(TWO) + b"\n", 2, 0),
+    "one a line, a blank line and CRLF": (text(ONE) + b"\r\n\r\n" + text(TWO), 2, 0),
+    "one a line, one of them broken": (text(ONE) + b"\n{broken\n" + text(TWO), 2, 1),
+    "single": (text(ONE), 1, 0),
+    "single, spaced": (json.dumps(ONE, indent=3).encode(), 1, 0),
+    "byte order mark": (b"\xef\xbb\xbf" + BOTH, 2, 0),
+    "gzip": (gzip.compress(BOTH), 2, 0),
+    "gzip of several members": (gzip.compress(BOTH[:100]) + gzip.compress(BOTH[100:]), 2, 0),
+    "gzip in gzip": (gzip.compress(gzip.compress(BOTH)), 2, 0),
+    "zip": (zipped(a=BOTH, b=text(ONE)), 3, 0),
+    "zip of gzip": (zipped(a=gzip.compress(BOTH)), 2, 0),
+    "no records": (b'{"Records":[]}', 0, 0),
+    "empty": (b"", 0, 1),
+    "blank": (b" \n ", 0, 1),
+    "truncated gzip": (gzip.compress(BOTH, mtime=0)[:-40], None, 1),
+    "truncated text": (BOTH[:-300], 1, 1),
+    "a number among the records": (text({"Records": [ONE, 7]}), 1, 1),
+    "not JSON": (b"hello", 0, 1),
+    "truncated zip": (zipped(a=BOTH)[:-30], 0, 1),
+    "not UTF-8": (BOTH.replace(b"part-1", b"part-\xe9"), 2, 0),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms(form: str) -> None:
+    data, records, malformed = FORMS[form]
+    found = find_records(data)
+    assert len(found.malformed) == malformed, found.malformed
+    if records is not None:
+        assert len(found.records) == records
+        assert all(isinstance(json.loads(bytes(raw)), dict) for raw in found.records)
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_raise(data: bytes) -> None:
+    found = find_records(data)
+    assert found.records or found.malformed or found.foreign is not None or data.strip() == b'{"Records":[]}'
+
+
+@given(st.integers(0, len(BOTH)), st.binary(max_size=3))
+def test_no_damage_raises(at: int, put: bytes) -> None:
+    for data in (BOTH[:at] + put + BOTH[at + 1 :], gzip.compress(BOTH)[:at] + put):
+        for raw in find_records(data).records:
+            bytes(raw)
+
+
+def test_wrong_cut_is_seen() -> None:
+    """The text at which records are cut may also stand inside one."""
+    from trailsift.columnar import Builder
+
+    inner = sample(requestParameters={"list": [{"a": 1}, {"eventVersion": "1"}]})
+    data = text({"Records": [ONE, inner, TWO | {"eventID": "x"}]})
+    builder = Builder()
+    tally = builder.add("o", data)
+    assert (tally.records, tally.malformed) == (3, [])
+    assert builder.finish().table.num_rows == 3
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "null members": {"userIdentity": None, "requestParameters": None, "resources": None, "additionalEventData": None},
+    "null plain members": {"errorCode": None, "userAgent": None, "vpcEndpointId": None},
+    "odd types": {"readOnly": "true", "errorCode": 200, "resources": "", "responseElements": "", "eventName": None},
+    "floats": {"additionalEventData": {"bytesTransferredIn": 1.5, "bytesTransferredOut": 7.0}},
+    "negative and huge counts": {"additionalEventData": {"bytesTransferredIn": -1, "bytesTransferredOut": 2**70}},
+    "unknown members": {"newMember": {"a": [1, 2.0, None]}, "(absent)": ["x"], "(float)(float)": 1},
+    "key in other case": {"requestParameters": {"bucketName": "data", "Key": "k"}},
+    "key is an object": {"requestParameters": {"tableName": "t", "key": {"pk": "1"}}},
+    "no key": {"requestParameters": {"bucketName": "data"}},
+    "empty key": {"requestParameters": {"bucketName": "data", "key": ""}},
+    "other resources": {"resources": [{"ARN": "arn:aws:s3:::elsewhere"}]},
+    "lone surrogate": {"requestParameters": {"bucketName": "data", "key": "\ud800"}, "userAgent": "\udfff"},
+    "escapes": {"requestParameters": {"bucketName": "data", "key": 'a"b\\c\n\u0000é'}},
+    "milliseconds": {"eventTime": "2026-03-02T01:02:03.520Z"},
+    "offset": {"eventTime": "2026-03-02T10:02:03+0900"},
+    "blank in time": {"eventTime": "2026-03-02 01:02:03.123456789"},
+    "old": {"eventVersion": "1.05", "eventCategory": "Management", "managementEvent": False},
+    "category and flag disagree": {"managementEvent": True},
+    "odd event id": {"eventID": "09a634f2-da7d-4c9e-a259-54aceexample"},
+    "empty strings": {"recipientAccountId": "", "eventID": "", "sourceIPAddress": ""},
+}
+DROPPED = ("eventCategory", "managementEvent", "eventID", "resources", "recipientAccountId", "responseElements", "tlsDetails")
+
+
+def _cases() -> dict[str, dict[str, Any]]:
+    cases = {name: sample(**changes) for name, changes in CHANGES.items()}
+    for member in DROPPED:
+        cases[f"without {member}"] = {name: value for name, value in sample().items() if name != member}
+    return cases
+
+
+@pytest.mark.parametrize(("name", "case"), _cases().items())
+def test_record_is_given_back(name: str, case: dict[str, Any]) -> None:
+    row = record.row(case, "object")
+    assert record.same(record.restore(row), case)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+MEMBERS = st.sampled_from([*sample(), "newMember", "(absent)", "apiVersion", "sharedEventID", "errorMessage"])
+
+
+def mutated() -> st.SearchStrategy[dict[str, Any]]:
+    """Records with some members replaced, dropped or put inside others."""
+
+    def build(changes: dict[str, Any], drops: list[str], inner: dict[str, Any]) -> dict[str, Any]:
+        made = sample(**changes)
+        for member in drops:
+            made.pop(member, None)
+        for member in ("requestParameters", "additionalEventData"):
+            if isinstance(made.get(member), dict):
+                made[member] = {**made[member], **inner}
+        made["eventTime"] = "2026-03-02T01:02:03Z"
+        return made
+
+    inner = st.dictionaries(
+        st.sampled_from(["key", "bucketName", "tableName", "bytesTransferredIn", "bytesTransferredOut", "uploadId"]),
+        VALUES | st.just({"pk": "1"}) | st.just("a/b") | st.just(5.0) | st.just(12),
+        max_size=3,
+    )
+    return st.builds(build, st.dictionaries(MEMBERS, VALUES, max_size=3), st.lists(MEMBERS, max_size=2), inner)
+
+
+@given(mutated())
+def test_any_record_is_given_back(made: dict[str, Any]) -> None:
+    assert record.same(record.restore(record.row(made, "object")), made)
+
+
+@given(st.lists(mutated(), min_size=1, max_size=5))
+def test_fast_and_careful_path_agree(records: list[dict[str, Any]]) -> None:
+    from trailsift.columnar import Builder
+
+    builder = Builder()
+    tally = builder.add("object", text({"Records": records}))
+    if tally.foreign is not None:
+        return
+    assert not any(malformed.reason.startswith("unforeseen") for malformed in tally.malformed)
+    rows = builder.finish().table.to_pylist()
+    good = [made for made in records if looks(made)]
+    assert len(rows) == len(good)
+    key = lambda row: json.dumps(row, sort_keys=True, default=str)  # noqa: E731
+    careful = [comparable(record.row(made, "object")) for made in good]
+    for row in rows:
+        row["event_time"] = round(row["event_time"].timestamp() * 1_000_000)
+    assert sorted(map(key, map(comparable, rows))) == sorted(map(key, careful))
+
+
+def looks(made: dict[str, Any]) -> bool:
+    from trailsift.decode.envelope import looks_like_record
+
+    return looks_like_record(made)
+
+
+JSON_COLUMNS = ("request_parameters", "response_elements", "additional_event_data", "resources", "rest")
+
+
+def comparable(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its JSON columns parsed: both paths must say the same, not write it the same."""
+    return {name: json.loads(value) if name in JSON_COLUMNS and value else value for name, value in row.items()}
+
+
+TIMES = {
+    "2026-03-02T01:02:03Z": 1772413323000000,
+    "2026-03-02T01:02:03.5Z": 1772413323500000,
+    "2026-03-02T10:02:03+0900": 1772413323000000,
+    "2026-03-02T10:02:03+09:00": 1772413323000000,
+    "2026-03-02 01:02:03": 1772413323000000,
+    "2026-03-02 01:02:03.123456789": 1772413323123456,
+    1772413323: 1772413323000000,
+    1772413323000: 1772413323000000,
+    "2026-02-30T01:02:03Z": None,
+    "yesterday": None,
+    "": None,
+    True: None,
+    0: None,
+    float("inf"): None,
+}
+
+
+@pytest.mark.parametrize(("given_time", "micros"), list(TIMES.items()))
+def test_times(given_time: object, micros: int | None) -> None:
+    assert record.parse_time(given_time) == micros

@@ -1,0 +1,177 @@
+"""What the pages say is true: their commands run, their queries find something, their links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from trailsift.cli.app import COMMANDS
+from trailsift.engine import Engine
+from trailsift.event import TABLES
+from trailsift.store.index import open_snapshot
+from trailsift.views.keep import columns_markdown
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+SHELL = ("sh", "console")
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
+
+
+class Block(NamedTuple):
+    """One fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The fenced blocks of a page, in order."""
+    text = page.read_text("utf-8")
+    for match in _FENCE.finditer(text):
+        yield Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2])
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return _FENCE.sub("", page.read_text("utf-8"))
+
+
+def commands(page: Path) -> list[str]:
+    """The shell commands of a page. In ``console`` blocks they follow a ``$``, and the rest is output."""
+    found = []
+    for block in blocks(page):
+        if block.language in SHELL:
+            lines = block.text.replace("\\\n", " ").splitlines()
+            if block.language == "console":
+                lines = [line[2:] for line in lines if line.startswith("$ ")]
+            found += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return found
+
+
+QUERIES = [block for page in PAGES for block in blocks(page) if block.language == "sql"]
+ASKING = [page for page in PAGES if commands(page) and page.name != "README.ko.md"]
+
+
+def test_there_is_something_to_check() -> None:
+    """A changed page format must not empty the tests below."""
+    assert len(QUERIES) >= 12
+    assert ROOT / "README.md" in ASKING
+
+
+@pytest.fixture(scope="module")
+def engine(small_lake: Path) -> Iterator[Engine]:
+    """An engine over the small lake."""
+    with Engine(open_snapshot(small_lake)) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize("block", QUERIES, ids=lambda block: f"{block.page.name}:{block.line}")
+def test_query_finds_something(block: Block, engine: Engine) -> None:
+    """Every query of the pages runs as it stands and has an answer on the demo's kind of lake."""
+    rows = list(engine.query(block.text, cache=False).rows())
+    if "FROM rejects" in block.text:
+        assert not rows, "nothing of the small logs is malformed"
+    else:
+        assert rows, f"{block.page.name}:{block.line} finds nothing: does it name what the generated logs hold?"
+
+
+@pytest.fixture(scope="module")
+def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose ``trailsift`` is the one under test."""
+    folder = tmp_path_factory.mktemp("bin")
+    installed = Path(sys.executable).with_name("trailsift")
+    target = folder / "trailsift"
+    if installed.exists():
+        target.symlink_to(installed)
+    else:
+        target.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m trailsift.cli "$@"\n')
+        target.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("page", ASKING, ids=lambda page: page.name)
+def test_commands_run(page: Path, small_logs: Path, bin_folder: Path, tmp_path: Path) -> None:
+    """The commands of a page, one after the other, end with exit code 0 where a folder AWSLogs is at hand."""
+    (tmp_path / "AWSLogs").symlink_to(small_logs / "AWSLogs")
+    env = os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    given = commands(page)
+    if not any(re.match(r"trailsift ingest .*--lake my\.lake", command) for command in given):
+        given = ["trailsift ingest AWSLogs --lake my.lake --quiet", *given]
+    for command in given:
+        if re.search(r"(^|[|;&] *)trailsift ", command):
+            done = subprocess.run(
+                ["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+            assert done.stdout or "--output" in command or " -o " in command, f"{command} printed nothing"
+        else:
+            _check_set_up(command)
+
+
+def _check_set_up(command: str) -> None:
+    words = shlex.split(command)
+    if words[0] == "make":
+        targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+        named = {word for word in words[1:] if "=" not in word}
+        assert named <= targets, f"{command}: the Makefile has no {named - targets}"
+    else:
+        assert words in ([".", ".venv/bin/activate"], ["source", ".venv/bin/activate"]), f"nobody checks {command!r}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Links between pages name files and headings that exist."""
+    for link in _LINK.findall(prose(page)):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page.name} links to {link}"
+        if anchor:
+            headings = {_anchor(heading) for _, heading in _HEADING.findall(prose(target))}
+            assert anchor in headings, f"{page.name} links to {link}"
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_readmes_say_the_same() -> None:
+    """Both languages have the same blocks, the same outline, and tables of the same size."""
+    english, korean = ROOT / "README.md", ROOT / "README.ko.md"
+    assert [block[2:] for block in blocks(english)] == [block[2:] for block in blocks(korean)]
+    outlines = [[len(marks) for marks, _ in _HEADING.findall(prose(page))] for page in (english, korean)]
+    assert outlines[0] == outlines[1]
+    assert _table_shapes(english) == _table_shapes(korean)
+    linked = [set(_LINK.findall(prose(page))) - {"README.md", "README.ko.md"} for page in (english, korean)]
+    assert linked[0] == linked[1]
+
+
+def _table_shapes(page: Path) -> list[int]:
+    return [line.count("|") for line in prose(page).splitlines() if line.startswith("|")]
+
+
+def test_every_command_is_in_the_readme() -> None:
+    """A command that nobody tells of does not exist for a reader."""
+    told = "\n".join(commands(ROOT / "README.md")) + prose(ROOT / "docs" / "how-it-works.md")
+    names = [command.__name__ for _, command in COMMANDS]
+    assert not [name for name in names if f"trailsift {name}" not in told and f"make {name}" not in told]
+
+
+def test_schema_page_is_current() -> None:
+    """docs/schema.md is what the schema says now."""
+    page = (ROOT / "docs" / "schema.md").read_text("utf-8")
+    assert page.strip() == columns_markdown(list(TABLES.values())).strip(), "run `make docs`"
