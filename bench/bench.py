@@ -25,6 +25,7 @@ from typing import Any
 
 import psutil
 
+import trailsift
 from process import ChildError, Run, python, run
 
 TASKS = str(Path(__file__).with_name("tasks.py"))
@@ -67,6 +68,8 @@ class Measured:
     auto: tuple[Run, int] | str = ""
     open_engine: dict[str, Any] = field(default_factory=dict)
     lake_bytes: dict[str, int] = field(default_factory=dict)
+    #: Processes that wanted a core before the first measurement: more than a few tenths spoil the numbers.
+    load: float = field(default_factory=lambda: os.getloadavg()[0])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -247,13 +250,13 @@ def report(data: Data, seen: Measured, options: argparse.Namespace) -> str:
         "",
         f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores,"
         f" {psutil.virtual_memory().total / 2**30:.0f} GiB of memory, {platform.system()} {platform.machine()},"
-        f" Python {platform.python_version()}, trailsift {version('trailsift')},"
+        f" Python {platform.python_version()}, trailsift {trailsift.__version__},"
         f" {', '.join(f'{name} {version(name)}' for name in VERSIONS)}.",
         "",
         f"Logs: {data.events:,} generated events of {data.days:g} days in {len(data.files):,} log objects,"
         f" {_mb(data.gz_bytes)} as gzip (`trailsift generate`, seed {options.seed}). Both sides use {options.threads}"
-        f" threads, and the files are in the page cache. {options.rounds} rounds in turns; medians, with the range"
-        " in brackets. Differences under 15 % are noise on shared cores.",
+        f" threads, and the files are in the page cache. Rounds in turns: {options.rounds}; medians, with the range in"
+        f" brackets. The machine's load before was {seen.load:.1f}; differences under 15 % are noise on shared cores.",
         "",
         "| what | measured |",
         "|---|---|",

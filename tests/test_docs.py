@@ -21,7 +21,6 @@ from trailsift.views.keep import columns_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-SHELL = ("sh", "console")
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -49,16 +48,36 @@ def prose(page: Path) -> str:
     return _FENCE.sub("", page.read_text("utf-8"))
 
 
-def commands(page: Path) -> list[str]:
-    """The shell commands of a page. In ``console`` blocks they follow a ``$``, and the rest is output."""
-    found = []
+class Command(NamedTuple):
+    """A shell command of a page, and what the page says it prints; None where it says nothing."""
+
+    text: str
+    printed: str | None
+
+
+def commands(page: Path) -> list[Command]:
+    """The shell commands of a page. In ``console`` blocks they follow a ``$``, and the rest is what they print."""
+    found: list[Command] = []
     for block in blocks(page):
-        if block.language in SHELL:
-            lines = block.text.replace("\\\n", " ").splitlines()
-            if block.language == "console":
-                lines = [line[2:] for line in lines if line.startswith("$ ")]
-            found += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        lines = block.text.replace("\\\n", " ").splitlines()
+        if block.language == "sh":
+            found += [Command(line.strip(), None) for line in lines if line.strip() and not line.startswith("#")]
+        elif block.language == "console":
+            for line in lines:
+                if line.startswith("$ "):
+                    found.append(Command(line[2:], ""))
+                else:
+                    found[-1] = Command(found[-1].text, f"{found[-1].printed}{line.rstrip()}\n")
     return found
+
+
+def pattern_of(printed: str) -> str:
+    """A regular expression of printed lines: ``...`` stands for any text, on a line of its own for any lines."""
+    lines = [
+        r"(?:.*\n)*?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + r"\n"
+        for line in printed.splitlines()
+    ]
+    return "".join(lines)
 
 
 QUERIES = [block for page in PAGES for block in blocks(page) if block.language == "sql"]
@@ -108,17 +127,20 @@ def test_commands_run(page: Path, small_logs: Path, bin_folder: Path, tmp_path: 
     (tmp_path / "AWSLogs").symlink_to(small_logs / "AWSLogs")
     env = os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
     given = commands(page)
-    if not any(re.match(r"trailsift ingest .*--lake my\.lake", command) for command in given):
-        given = ["trailsift ingest AWSLogs --lake my.lake --quiet", *given]
-    for command in given:
-        if re.search(r"(^|[|;&] *)trailsift ", command):
-            done = subprocess.run(
-                ["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
-            )
-            assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-            assert done.stdout or "--output" in command or " -o " in command, f"{command} printed nothing"
-        else:
+    if not any(re.match(r"trailsift ingest .*--lake my\.lake", command.text) for command in given):
+        given = [Command("trailsift ingest AWSLogs --lake my.lake --quiet", None), *given]
+    for command, printed in given:
+        if not re.search(r"(^|[|;&] *)trailsift ", command):
             _check_set_up(command)
+            continue
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        assert done.stdout or "--output" in command, f"{command} printed nothing"
+        if printed is not None:
+            out = "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+            assert re.fullmatch(pattern_of(printed), out), f"{command} printed\n{out}and not\n{printed}"
 
 
 def _check_set_up(command: str) -> None:
@@ -166,7 +188,7 @@ def _table_shapes(page: Path) -> list[int]:
 
 def test_every_command_is_in_the_readme() -> None:
     """A command that nobody tells of does not exist for a reader."""
-    told = "\n".join(commands(ROOT / "README.md")) + prose(ROOT / "docs" / "how-it-works.md")
+    told = "\n".join([*(text for text, _ in commands(ROOT / "README.md")), prose(ROOT / "docs" / "how-it-works.md")])
     names = [command.__name__ for _, command in COMMANDS]
     assert not [name for name in names if f"trailsift {name}" not in told and f"make {name}" not in told]
 

@@ -175,8 +175,8 @@ def ask(made: Made, counts: Counts) -> Demo:
 
 
 def _planted(incident: dict[str, Any]) -> Planted:
-    names = Planted._fields[:-1]
-    return Planted(*(incident[name] for name in names), SHOWS.get(incident["kind"], "the role's report"))
+    told = {name: incident[name] for name in Planted._fields if name != "shows"}
+    return Planted(**told, shows=SHOWS.get(incident["kind"], "the role's report"))
 
 
 def questions(engine: Engine, planted: tuple[Planted, ...]) -> list[Timed]:

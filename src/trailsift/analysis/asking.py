@@ -30,6 +30,11 @@ def ask(engine: Engine, kind: Callable[..., T], sql: str) -> list[T]:
     return [kind(*row) for row in engine.sql(sql).rows()]
 
 
+def tuple_of(*values: Any) -> tuple[Any, ...]:
+    """A row as it is, as a ``kind`` of ``ask``."""
+    return values
+
+
 def text(value: str) -> str:
     """A string constant in SQL."""
     return "'" + value.replace("'", "''") + "'"
@@ -38,7 +43,10 @@ def text(value: str) -> str:
 #: Condition on an error code: the call was refused for lack of permission.
 DENIED = "error_code IN (" + ", ".join(text(code) for code in sorted(DENIED_CODES)) + ")"
 
-_SKETCH = "list_slice(list_sort(list(DISTINCT {hash}) FILTER (WHERE {column} IS NOT NULL)), 1, 2048)"
+#: Hashes in a full sketch (summarize.SKETCH_SIZE, which cannot be imported here: it brings pyarrow).
+SKETCH_SIZE = 2048
+
+_SKETCH = f"list_slice(list_sort(list(DISTINCT {{hash}}) FILTER (WHERE {{column}} IS NOT NULL)), 1, {SKETCH_SIZE})"
 # The first 8 bytes of the MD5 as a signed integer, as summarize.hash64 has it.
 _HASH = (
     "(('0x' || left(md5({column}), 16))::UBIGINT::HUGEINT"

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from trailsift.analysis.asking import DENIED, Engine, ask, lines, plain, text
+from trailsift.analysis.asking import DENIED, SKETCH_SIZE, Engine, ask, lines, plain, text, tuple_of
 from trailsift.analysis.period import Period, moment
 from trailsift.analysis.summary import Hour, Refusal, hours, refusals
 from trailsift.errors import UsageError
@@ -165,11 +165,6 @@ def find(engine: Engine, name: str) -> str | None:
     return choose(name, [row[0] for row in ask(engine, tuple_of, sql)])
 
 
-def tuple_of(*values: Any) -> tuple[Any, ...]:
-    """A row as it is."""
-    return values
-
-
 def choose(name: str, known: list[str | None]) -> str | None:
     """``find`` without the lake; ``known`` are all roles, the busiest first."""
     arns = [arn for arn in known if arn is not None]
@@ -222,11 +217,16 @@ def role(engine: Engine, name: str, period: Period) -> Role:
     resources = ask(
         engine,
         Touched,
-        f"""SELECT resource_arn, sum(events)::BIGINT,
-            coalesce(sum(events) FILTER (WHERE read_only IS false), 0)::BIGINT, {denied},
-            distinct_count(merge_sketches(list(object_keys))),
-            coalesce(sum(bytes_in), 0)::BIGINT, coalesce(sum(bytes_out), 0)::BIGINT, epoch_us(max(last_time))
-        {hourly} GROUP BY resource_arn ORDER BY 2 DESC, resource_arn""",
+        f"""WITH own AS (SELECT * {hourly}),
+            keys AS (SELECT resource_arn, distinct_count(min(hash, {SKETCH_SIZE})) AS number
+                FROM (SELECT DISTINCT resource_arn, unnest(object_keys) AS hash FROM own) GROUP BY resource_arn),
+            sums AS (SELECT resource_arn, sum(events)::BIGINT AS events,
+                coalesce(sum(events) FILTER (WHERE read_only IS false), 0)::BIGINT AS writes, {denied} AS denied,
+                coalesce(sum(bytes_in), 0)::BIGINT AS bytes_in, coalesce(sum(bytes_out), 0)::BIGINT AS bytes_out,
+                epoch_us(max(last_time)) AS last_time FROM own GROUP BY resource_arn)
+        SELECT sums.resource_arn, events, writes, denied, coalesce(number, 0), bytes_in, bytes_out, last_time
+        FROM sums LEFT JOIN keys ON sums.resource_arn IS NOT DISTINCT FROM keys.resource_arn
+        ORDER BY events DESC, sums.resource_arn""",
     )
     patterns = ask(
         engine,

@@ -15,11 +15,8 @@ import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from trailsift.engine.values import ColumnType
-
-Row = tuple[Any, ...]
+from trailsift.engine.values import ColumnType, Row
 
 #: Raised when what a file holds changes; files of another version are not found.
 _VERSION = 1

@@ -20,6 +20,7 @@ from trailsift.engine.confine import Statement
 from trailsift.engine.mistakes import from_duckdb
 from trailsift.engine.names import DUCK_TYPES, MACROS, VIEWS, table_columns
 from trailsift.engine.predicate import Predicate, Reader, all_of, columns, file_ranges, may_pass, wanted
+from trailsift.engine.values import UTC_NAMES
 from trailsift.event import TABLES
 from trailsift.store.index import File, Snapshot
 
@@ -80,7 +81,7 @@ class Planner:
     """Plans statements over empty tables, in a database of its own. Safe to share between threads."""
 
     def __init__(self, timezone: str, *, hourly_partitions: bool = False) -> None:
-        self._utc = timezone in ("UTC", "Etc/UTC", "GMT", "Z")
+        self._utc = timezone in UTC_NAMES
         self._db = connect(timezone, threads=1)
         passes = [name for (name,) in self._db.execute("SELECT name FROM duckdb_optimizers()").fetchall()]
         unused = ",".join(name for name in passes if name not in _KEPT_PASSES)

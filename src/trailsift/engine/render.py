@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from trailsift.engine.result import Result, Row
-from trailsift.engine.values import Decoder, is_number, writer
+from trailsift.engine.result import Result
+from trailsift.engine.values import Decoder, Row, converted, is_nested, is_number, writer
 from trailsift.errors import UsageError
 
 #: Rows that a table shows at most; machine formats have no limit.
@@ -52,15 +52,9 @@ def _put(out: IO[Any]) -> Callable[[str], object]:
     return lambda text: out.write(text.encode("utf-8", "replace"))
 
 
-def _shown(result: Result) -> Iterator[list[list[Any]]]:
+def _shown(result: Result) -> Iterator[list[Row]]:
     """The rows with every value as JSON shows it."""
-    writers = [writer(kind, result.zone) for _, kind in result.columns]
-    for rows in result.fetched():
-        yield [_row(row, writers) for row in rows]
-
-
-def _row(row: Row, writers: list[Decoder | None]) -> list[Any]:
-    return [v if v is None or w is None else w(v) for v, w in zip(row, writers, strict=True)]
+    return converted(result.fetched(), [writer(kind, result.zone) for _, kind in result.columns])
 
 
 def _write_json(result: Result, put: Callable[[str], object]) -> int:
@@ -80,14 +74,22 @@ def _write_csv(result: Result, put: Callable[[str], object]) -> int:
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(result.names)
     count = 0
-    for rows in _shown(result):
-        lines.writerows([_cell(value) for value in row] for row in rows)
+    cells = [_cell_writer(writer(kind, result.zone), kind) for _, kind in result.columns]
+    for rows in converted(result.fetched(), cells):
+        lines.writerows(rows)
         put(text.getvalue())
         text.seek(0)
         text.truncate()
         count += len(rows)
     put(text.getvalue())
     return count
+
+
+def _cell_writer(shown: Decoder | None, kind: str) -> Decoder | None:
+    """Fetched value -> what CSV shows; None where they are the same."""
+    if kind != "BOOLEAN" and (shown is None or not is_nested(kind)) and not kind.endswith("]"):
+        return shown
+    return _cell if shown is None else lambda value: _cell(shown(value))
 
 
 def _cell(value: Any) -> Any:

@@ -8,12 +8,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trailsift.engine.plan import Plan
-from trailsift.engine.values import ColumnType, decoder, unique_names
+from trailsift.engine.values import ColumnType, Row, converted, decoder, unique_names
 
 if TYPE_CHECKING:
     import pyarrow
-
-Row = tuple[Any, ...]
 
 
 class Source(Protocol):
@@ -88,13 +86,7 @@ class Result:
         """All rows, as Python values: times as aware datetimes in the engine's zone, dates, Decimals, bytes;
         intervals, UUIDs and times of day as text, structs and maps as dicts."""
         decoders = [decoder(kind, self.zone) for _, kind in self.columns]
-        if not any(decoders):
-            return [row for rows in self.fetched() for row in rows]
-        return [
-            tuple(v if v is None or d is None else d(v) for v, d in zip(row, decoders, strict=True))
-            for rows in self.fetched()
-            for row in rows
-        ]
+        return [row for rows in converted(self.fetched(), decoders) for row in rows]
 
     def dicts(self) -> list[dict[str, Any]]:
         """All rows as dicts by column name."""

@@ -13,8 +13,7 @@ from trailsift.engine.cache import Recorder
 from trailsift.engine.confine import Statement
 from trailsift.engine.mistakes import from_duckdb, is_missing_file
 from trailsift.engine.plan import Parameters, Plan
-from trailsift.engine.result import Row
-from trailsift.engine.values import ColumnType, projection, unique_names
+from trailsift.engine.values import ColumnType, Row, projection, unique_names
 from trailsift.engine.views import create_views
 from trailsift.errors import EngineError
 
@@ -28,7 +27,7 @@ T = TypeVar("T")
 #: Rows fetched at a time; an answer of no more rows is held as a whole.
 CHUNK = 10_000
 #: Rows of an Arrow batch.
-BATCH = 100_000
+BATCH = 50_000
 
 
 @dataclass(frozen=True, slots=True)

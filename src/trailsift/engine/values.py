@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
 #: (name, DuckDB type)
 ColumnType = tuple[str, str]
+Row = tuple[Any, ...]
 Decoder = Callable[[Any], Any]
 
 _NUMBERS = frozenset(
@@ -22,6 +23,8 @@ _NUMBERS = frozenset(
 ) | {"FLOAT", "DOUBLE"}
 _AS_IS = _NUMBERS | {"BOOLEAN", "VARCHAR", "JSON", '"NULL"', "NULL"}
 _TIMES = frozenset({"TIMESTAMP WITH TIME ZONE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS"})
+#: Names of zones that are UTC.
+UTC_NAMES = frozenset({"UTC", "Etc/UTC", "GMT", "Etc/GMT", "Z", "Zulu", "Etc/UCT", "UCT"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = datetime(1970, 1, 1)
 
@@ -39,7 +42,7 @@ def _fetch(kind: str, name: str) -> str:
         return name
     if base in _TIMES:
         return f"list_transform({name}, lambda x: epoch_us(x))" if is_list else f"epoch_us({name})"
-    if is_list or _is_nested(kind):
+    if is_list or is_nested(kind):
         return f"CAST(to_json({name}) AS VARCHAR)"
     return f"hex({name})" if kind == "BLOB" else f"CAST({name} AS VARCHAR)"
 
@@ -49,8 +52,23 @@ def _list_of(kind: str) -> tuple[str, bool]:
     return (kind[:-2], True) if kind.endswith("[]") and not kind.endswith("[][]") else (kind, False)
 
 
-def _is_nested(kind: str) -> bool:
+def is_nested(kind: str) -> bool:
+    """Whether values of the type hold others."""
     return kind.endswith("]") or kind.startswith(("STRUCT(", "MAP(", "UNION(")) or kind == "VARIANT"
+
+
+def converted(chunks: Iterable[list[Row]], converters: Sequence[Decoder | None]) -> Iterator[list[Row]]:
+    """The rows with each value through its column's converter; nulls stay, as do columns without one."""
+    changed = [(i, convert) for i, convert in enumerate(converters) if convert is not None]
+    for rows in chunks:
+        if not changed or not rows:
+            yield rows
+            continue
+        # By column: most columns need nothing, and zip moves them without a look at each value.
+        columns: list[Any] = list(zip(*rows, strict=True))
+        for i, convert in changed:
+            columns[i] = [None if value is None else convert(value) for value in columns[i]]
+        yield list(zip(*columns, strict=True))
 
 
 def decoder(kind: str, zone: tzinfo) -> Decoder | None:
@@ -61,7 +79,7 @@ def decoder(kind: str, zone: tzinfo) -> Decoder | None:
     if base in _TIMES:
         one = _moment_in(zone) if base == "TIMESTAMP WITH TIME ZONE" else _naive
         return _each(one) if is_list else one
-    if is_list or _is_nested(kind):
+    if is_list or is_nested(kind):
         return _json
     return {"DATE": _date, "BLOB": bytes.fromhex}.get(kind) or (_decimal if kind.startswith("DECIMAL") else None)
 
@@ -76,7 +94,7 @@ def writer(kind: str, zone: tzinfo) -> Decoder | None:
     if base in _TIMES:
         one = _iso_in(zone) if base == "TIMESTAMP WITH TIME ZONE" else _iso_naive
         return _each(one) if is_list else one
-    if is_list or _is_nested(kind):
+    if is_list or is_nested(kind):
         return _json
     return _number if kind.startswith("DECIMAL") else None
 
@@ -122,6 +140,9 @@ def _naive(micros: int) -> Any:
 
 def _iso_in(zone: tzinfo) -> Decoder:
     moment = _moment_in(zone)
+    if str(zone) in UTC_NAMES:
+        # Three times as fast as by way of a zone, and what most answers are made of.
+        return lambda micros: value + "Z" if isinstance(value := _iso_naive(micros), str) else value
 
     def iso(micros: int) -> Any:
         value = moment(micros)

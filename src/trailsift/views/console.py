@@ -100,7 +100,7 @@ def cell(value: Any, kind: str) -> Text:
     if value is None:
         return Text("-", style="dim")
     if isinstance(value, bool) or not isinstance(value, int):
-        return Text(safe(str(value)))
+        return Text(safe(str(value)), style="dim" if value == "0 B" else "")
     return Text(f"{value:,}", style="red" if kind == "bad" and value else "dim" if not value else "")
 
 

@@ -74,5 +74,5 @@ def _next(out: Console, demo: Demo) -> None:
     for one in demo.next:
         out.print(Text(f"# {one.says}", style="dim"))
         # Never folded: a command has to survive being copied.
-        out.print(Text(one.command), soft_wrap=True)
+        out.print(Text(one.command, style="cyan"), soft_wrap=True)
     out.print(Text(f"# Done? rm -r {quoted(demo.folder)}", style="dim"), soft_wrap=True)

@@ -13,10 +13,11 @@ from trailsift.analysis.period import Period, moment
 from trailsift.analysis.summary import Hour
 from trailsift.views.console import unicode_fits
 
-_BLOCKS = (" ", "░", "▒", "▓", "█")
+_BLOCKS = (" ", "█", "█", "█", "█")
+_SHADES = (" ", "░", "▒", "▓", "█")
 _ASCII = (" ", ".", ":", "+", "#")
-# Dark to light on a dark ground; 256-colour numbers, so that terminals without true colour agree.
-_COLOURS = ("grey30", "color(24)", "color(31)", "color(38)", "color(220)")
+# The terminal's own sixteen colours: they follow its theme, and every terminal has them.
+_COLOURS = ("bright_black", "bright_black", "blue", "cyan", "yellow")
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 #: More days than this are shown as one week.
 MOST_DAYS = 21
@@ -43,7 +44,10 @@ def strip(target: Console, hours: Sequence[Hour], period: Period) -> list[Text]:
 
 def grid(target: Console, labels: Sequence[str], rows: Sequence[Sequence[int]], zone: str) -> list[Text]:
     """Lines of text: an axis of hours, a row for each label with its sum, and a key."""
-    signs = _BLOCKS if unicode_fits(target) else _ASCII
+    signs = _ASCII
+    if unicode_fits(target):
+        # Where there is colour, it tells the shades; without, the signs have to.
+        signs = _SHADES if target.color_system is None or target.no_color else _BLOCKS
     bounds = limits([count for row in rows for count in row if count])
     indent = max(map(len, labels), default=0)
     axis = Text(
@@ -57,7 +61,8 @@ def grid(target: Console, labels: Sequence[str], rows: Sequence[Sequence[int]], 
             line.append(signs[step] * 2, style=_COLOURS[step])
         line.append(f" {sum(row):>9,}")
         shown.append(line)
-    key = Text(" " * (indent + 1) + f"{zone}: ", style="dim")
+    key = Text(" " * (indent + 1))
+    key.append(f"{zone}: ", style="dim")
     for step, (before, bound) in enumerate(zip((0, *bounds), bounds, strict=False), 1):
         if bound > before:
             key.append(signs[step] * 2, style=_COLOURS[step])

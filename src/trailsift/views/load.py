@@ -75,9 +75,8 @@ def incomplete(counts: Counts, lake: Path) -> str:
     """Why an ingest ends with exit code 3, and what to do about it."""
     told = []
     if counts.malformed:
-        told.append(
-            f"{plural(counts.malformed, 'record')} could not be stored: `trailsift rejects --lake {quoted(lake)}` shows them"
-        )
+        command = f"trailsift rejects --lake {quoted(lake)}"
+        told.append(f"{plural(counts.malformed, 'record')} could not be stored: `{command}` shows them")
     other = counts.log_objects_skipped - counts.log_objects_known
     if other:
         told.append(f"{plural(other, 'file')} held no CloudTrail log and {'was' if other == 1 else 'were'} skipped")

@@ -40,12 +40,16 @@ class IngestProgress:
         if self._quiet:
             return
         if self._live is not None:
-            by_bytes = now.bytes_total > 0
+            total, done = now.objects_total, now.objects_done
+            if now.bytes_total and now.bytes_done < now.bytes_total:
+                total, done = now.bytes_total, now.bytes_done
+            # All is read, but not yet written and committed: how long that takes is not known.
+            reading = done < total
             self._live.update(
                 self._task,
-                total=(now.bytes_total if by_bytes else now.objects_total) or None,
-                completed=now.bytes_done if by_bytes else now.objects_done,
-                said=said(now),
+                total=total if reading else None,
+                completed=done,
+                said=said(now) + ("" if reading else ", storing"),
             )
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY

@@ -60,7 +60,7 @@ def headline(seen: Overview) -> Text:
     line.append(
         f" from {seen.period.show(total.first_time)} to {seen.period.show(total.last_time)} ({seen.period.zone.key}): "
         f"{plural(seen.roles.groups, 'role')}, {plural(seen.resources.groups, 'resource')}, "
-        f"{plural(total.source_ips, 'source address', 'source addresses')}, {plural(total.object_keys, 'object key')}; "
+        f"{plural(total.source_ips or 0, 'source address', 'source addresses')}, {plural(total.object_keys or 0, 'object key')}; "
     )
     line.append(f"{total.denied:,} denied", style="red" if total.denied else "")
     line.append(f"; {size(total.bytes_in)} in, {size(total.bytes_out)} out")
@@ -91,15 +91,16 @@ def show_summary(found: Summary) -> None:
 def table(out: Console, found: Summary, title: str, note: str = "") -> Group:
     """The lines of a summary."""
     columns = GROUPS[found.by]
+    numbers = [one for one in _NUMBERS if any(one[2](line.measures, found.total) is not None for line in found.lines)]
     heads = [(_HEADINGS[column], "id" if column.endswith("arn") else "text") for column in columns]
     rows = [
         (
             *(names_shown(column, value, found.period) for column, value in zip(columns, line.names, strict=True)),
-            *(value(line.measures, found.total) for _, _, value in _NUMBERS),
+            *(value(line.measures, found.total) for _, _, value in numbers),
         )
         for line in found.lines
     ]
-    return grid(out, title, [*heads, *((head, kind) for head, kind, _ in _NUMBERS)], rows, note)
+    return grid(out, title, [*heads, *((head, kind) for head, kind, _ in numbers)], rows, note)
 
 
 def refusal_table(out: Console, found: Sequence[Refusal]) -> Group:

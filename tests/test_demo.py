@@ -1,0 +1,74 @@
+"""The demo: what it reports is true, and the commands that it suggests run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trailsift.cli import main
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    home = tmp_path_factory.mktemp("demo") / "here and now"
+    target = home.with_name("demo.json")
+    import contextlib
+
+    with target.open("w") as out, contextlib.redirect_stdout(out):
+        assert main(["demo", "--events", "5000", "--days", "3", "--dir", str(home), "--json", "--quiet"]) == 0
+    made: dict[str, Any] = json.loads(target.read_text())
+    return made
+
+
+def test_numbers(document: dict[str, Any]) -> None:
+    assert document["ingest"]["stored"] == document["generate"]["events"] == 5000
+    assert document["overview"]["total"]["events"] == 5000
+    assert document["raw_scan"]["same_answer"] is True
+    assert len(document["planted"]) == 8
+    assert all(question["seconds"] > 0 for question in document["questions"])
+
+
+def test_suggestions_run_and_answer(document: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+    assert len(document["next"]) == 3
+    for one in document["next"]:
+        capfd.readouterr()
+        words = shlex.split(one["command"])
+        assert words[0] == "trailsift"
+        assert main(words[1:]) == 0
+        out, err = capfd.readouterr()
+        assert out.count("\n") > 3, one
+        assert err == ""
+
+
+def test_suggestions_lead_to_what_was_planted(document: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+    bulk = next(one for one in document["planted"] if one["kind"] == "bulk_exfiltration")
+    capfd.readouterr()
+    assert main([*shlex.split(document["next"][0]["command"])[1:], "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["role_arn"] == bulk["role_arn"]
+    assert found["events"] >= bulk["events"]
+
+
+@pytest.mark.parametrize("width", ["80", "120"])
+def test_report_fits_the_width(
+    tmp_path: Path, width: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    assert main(["demo", "--events", "3000", "--days", "2", "--dir", str(tmp_path / "d"), "--quiet"]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    told = [line for line in out.splitlines() if not line.startswith(("trailsift ", "# "))]
+    assert max(map(len, told)) <= int(width)
+    for word in ("Busiest roles", "Denied", "planted", "Try next", "same answer"):
+        assert word in out
+
+
+def test_a_full_folder_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "kept").write_text("x")
+    assert main(["demo", "--events", "100", "--dir", str(tmp_path)]) == 2
+    assert "not empty" in capfd.readouterr().err

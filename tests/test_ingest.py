@@ -1,0 +1,340 @@
+"""Exactly once, all or nothing, counts that add up."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from test_decode import sample, text
+from trailsift import event
+from trailsift.decode import record
+from trailsift.errors import LakeError, SourceError
+from trailsift.ingest import Counts, Progress, ingest
+from trailsift.store import index
+from trailsift.store.index import open_snapshot
+from trailsift.store.lake import Lake
+
+
+def rows(lake: Path, table: str = "events", columns: str = "*") -> list[dict[str, Any]]:
+    """The committed rows of a table, read without our engine."""
+    files = [str(lake / file.path) for file in open_snapshot(lake).files(table)]
+    if not files:
+        return []
+    with duckdb.connect() as db:
+        sql = f"SELECT {columns} FROM read_parquet(?, hive_partitioning = false)"
+        made: list[dict[str, Any]] = db.execute(sql, [files]).to_arrow_table().to_pylist()
+        return made
+
+
+def exported(lake: Path) -> Counter[str]:
+    out: Counter[str] = Counter()
+    for row in rows(lake, columns="* REPLACE (epoch_us(event_time) AS event_time)"):
+        out[json.dumps(record.restore(row), sort_keys=True)] += 1
+    return out
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    """An independent reading of log files in CloudTrail's own form."""
+    out = []
+    for path in sorted(folder.rglob("*.json.gz")):
+        out += json.loads(gzip.decompress(path.read_bytes()))["Records"]
+    return out
+
+
+def adds_up(counts: Counts) -> bool:
+    return counts.records == counts.stored + counts.duplicates + sum(counts.dropped.values()) + counts.malformed
+
+
+def event_number(number: int, **changes: Any) -> dict[str, Any]:
+    return sample(eventID=f"{number:08x}-2222-4333-8444-555555555555", **changes)
+
+
+def write(folder: Path, name: str, records: list[Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_bytes(gzip.compress(text({"Records": records})))
+    return path
+
+
+def test_everything_is_stored_once(small_logs: Path, tmp_path: Path) -> None:
+    first = ingest([str(small_logs)], tmp_path / "lake", workers=2)
+    assert adds_up(first) and first.stored == 20_000 and first.malformed == 0
+    assert first.log_objects_skipped == 1, "truth.json holds no CloudTrail"
+    assert not first.complete
+    want = Counter(json.dumps(each, sort_keys=True) for each in records_of(small_logs))
+    assert exported(tmp_path / "lake") == want
+    again = ingest([str(small_logs / "AWSLogs")], tmp_path / "lake")
+    assert (again.records, again.stored, again.log_objects) == (0, 0, 0)
+    assert again.log_objects_known == first.log_objects and again.complete
+    # The same logs under other names: known by their events.
+    shutil.copytree(small_logs / "AWSLogs", tmp_path / "copy")
+    copy = ingest([str(tmp_path / "copy")], tmp_path / "lake")
+    assert adds_up(copy) and (copy.stored, copy.duplicates) == (0, 20_000)
+    assert exported(tmp_path / "lake") == want
+    assert rows(tmp_path / "lake", "rejects") == []
+
+
+def test_summaries_add_up(small_lake: Path) -> None:
+    for table in ("hourly", "usage"):
+        assert sum(row["events"] for row in rows(small_lake, table, "events")) == 20_000
+    denied = [row for row in rows(small_lake, columns="error_code") if row["error_code"] in event.DENIED_CODES]
+    counted = rows(small_lake, "profile", "sum(denied) FILTER (dimension = 'principal_account') AS n")
+    assert denied and int(counted[0]["n"]) <= len(denied)
+
+
+def test_two_trails(tmp_path: Path) -> None:
+    """Two trails deliver the same events in different objects."""
+    mine = [event_number(number) for number in range(50)]
+    write(tmp_path / "a", "one.json.gz", mine)
+    write(tmp_path / "b", "two.json.gz", mine[:30] + [mine[3]])
+    counts = ingest([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "lake")
+    assert (counts.records, counts.stored, counts.duplicates) == (81, 50, 31)
+    assert rows(tmp_path / "lake", "rejects") == []
+
+
+def test_same_id_other_content(tmp_path: Path) -> None:
+    """The first one committed stays; the other counts as duplicate and is kept whole."""
+    write(tmp_path / "in", "1.json.gz", [event_number(1), event_number(2, userAgent="other"), event_number(2)])
+    first = ingest([str(tmp_path / "in")], tmp_path / "lake")
+    assert (first.stored, first.duplicates) == (2, 1)
+    write(tmp_path / "in", "2.json.gz", [event_number(1, eventTime="2026-03-09T00:00:00Z")])
+    second = ingest([str(tmp_path / "in")], tmp_path / "lake")
+    assert (second.stored, second.duplicates, second.malformed) == (0, 1, 0)
+    kept = rows(tmp_path / "lake", "rejects")
+    assert len(kept) == 2
+    assert all("other content" in row["reason"] for row in kept)
+    assert json.loads(kept[-1]["raw"]) in (event_number(1, eventTime="2026-03-09T00:00:00Z"), event_number(2))
+    assert {row["user_agent"] for row in rows(tmp_path / "lake")} == {"[Boto3/1.34]", "other"}
+
+
+def test_bad_files_among_good_ones(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write(folder, "good.json.gz", [event_number(1), event_number(2)])
+    (folder / "cut.json.gz").write_bytes(gzip.compress(text({"Records": [event_number(3), event_number(4)]}))[:-60])
+    (folder / "noise.json.gz").write_bytes(b"\x00\x01\x02" * 100)
+    (folder / "empty.json.gz").write_bytes(b"")
+    write(folder, "timeless.json.gz", [event_number(5, eventTime="soon"), event_number(6)])
+    (folder / "notes.json").write_text('{"hello": 1}')
+    counts = ingest([str(folder)], tmp_path / "lake")
+    assert adds_up(counts) and not counts.complete
+    assert counts.malformed == 4 and counts.log_objects_skipped == 1
+    reasons = {Path(row["log_object"]).name: row["reason"] for row in rows(tmp_path / "lake", "rejects")}
+    assert set(reasons) == {"cut.json.gz", "noise.json.gz", "empty.json.gz", "timeless.json.gz"}
+    assert "soon" in reasons["timeless.json.gz"]
+    ids = {row["event_id"][:8] for row in rows(tmp_path / "lake")}
+    assert {"00000001", "00000002", "00000006"} <= ids
+    again = ingest([str(folder)], tmp_path / "lake")
+    assert again.stored == again.malformed == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads and writes everything")
+def test_unreadable_file_and_lake(tmp_path: Path) -> None:
+    path = write(tmp_path / "in", "a.json.gz", [event_number(1)])
+    path.chmod(0)
+    counts = ingest([str(tmp_path / "in")], tmp_path / "lake")
+    assert (counts.records, counts.malformed) == (1, 1)
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(LakeError, match="closed"):
+        ingest([str(tmp_path / "in")], tmp_path / "closed" / "lake")
+
+
+def test_nothing_to_ingest(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="holds no files"):
+        ingest([str(tmp_path / "empty")], tmp_path / "lake")
+    with pytest.raises(SourceError, match="no such file"):
+        ingest([str(tmp_path / "missing")], tmp_path / "lake")
+    with pytest.raises(SourceError, match="no file matches"):
+        ingest([str(tmp_path / "*.gz")], tmp_path / "lake")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.json").write_text('{"a": 1}')
+    with pytest.raises(SourceError, match="no CloudTrail"):
+        ingest([str(tmp_path / "other")], tmp_path / "lake")
+
+
+def test_a_folder_that_is_no_lake(tmp_path: Path) -> None:
+    path = write(tmp_path / "in", "a.json.gz", [event_number(1)])
+    with pytest.raises(LakeError, match="not empty"):
+        ingest([str(path)], tmp_path / "in")
+    assert sorted(each.name for each in (tmp_path / "in").iterdir()) == ["a.json.gz"]
+    with pytest.raises(LakeError):
+        ingest([str(path)], path / "lake")
+
+
+def test_inputs_are_told_apart(tmp_path: Path) -> None:
+    """Globs, single files and a lake inside the folder."""
+    write(tmp_path / "in", "a.json.gz", [event_number(1)])
+    write(tmp_path / "in", "b.json.gz", [event_number(2)])
+    write(tmp_path / "in" / ".hidden", "c.json.gz", [event_number(3)])
+    lake = tmp_path / "in" / "lake"
+    assert ingest([str(tmp_path / "in" / "a*")], lake).stored == 1
+    counts = ingest([str(tmp_path / "in"), str(tmp_path / "in" / "b.json.gz")], lake)
+    assert (counts.stored, counts.log_objects_skipped) == (1, 1)
+
+
+def test_stdin(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from trailsift.ingest import ingest; print(ingest(['-'], Path(sys.argv[1])).stored)"
+    data = b"\n".join(text(event_number(number)) for number in range(3))
+    for expected in (b"3", b"0"):
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "lake")], input=data, capture_output=True, check=True)
+        assert done.stdout.strip() == expected
+
+
+def test_progress_ends_at_the_counts(small_logs: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    counts = ingest([str(small_logs / "AWSLogs")], tmp_path / "lake", workers=1, progress=seen.append)
+    last = seen[-1]
+    assert (last.records, last.stored) == (counts.records, counts.stored)
+    assert last.objects_done == last.objects_total and last.bytes_done == last.bytes_total
+    assert [each.records for each in seen] == sorted(each.records for each in seen)
+
+
+def _ingest_in_process(source: str, lake: str) -> None:
+    ingest([source], Path(lake), workers=1)
+
+
+def test_two_writers_at_once(small_logs: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    run = lambda: context.Process(target=_ingest_in_process, args=(str(small_logs / "AWSLogs"), str(tmp_path / "lake")))  # noqa: E731
+    both = [run(), run()]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+        assert process.exitcode == 0
+    assert len(rows(tmp_path / "lake", columns="DISTINCT event_id")) == len(rows(tmp_path / "lake", columns="event_id")) == 20_000
+    assert sum(row["events"] for row in rows(tmp_path / "lake", "hourly", "events")) == 20_000
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_run_again(small_logs: Path, small_lake: Path, tmp_path: Path, how: signal.Signals) -> None:
+    """At a handful of moments; the rerun gives what one clean run gives."""
+    code = "import sys; from pathlib import Path; from trailsift.ingest import ingest; ingest([sys.argv[1]], Path(sys.argv[2]), workers=1)"
+    lake = tmp_path / "lake"
+    for seconds in (0.7, 1.6, 2.4, 3.2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(small_logs / "AWSLogs"), str(lake)], stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(seconds)
+        if how is signal.SIGKILL:
+            os.killpg(process.pid, how)
+        else:
+            process.send_signal(how)
+        process.wait()
+    ingest([str(small_logs / "AWSLogs")], lake)
+    assert exported(lake) == exported(small_lake)
+    columns = "* EXCLUDE (source_ips, object_keys)"
+    for table in ("hourly", "usage", "profile"):
+        selected = columns if table == "hourly" else "*"
+        assert merged(lake, table, selected) == merged(small_lake, table, selected)
+    named = {file.path for table in event.TABLES for file in open_snapshot(lake).files(table)}
+    with Lake(lake).lock():
+        pass
+    found = {str(path.relative_to(lake)) for table in event.TABLES for path in (lake / table / "data").rglob("*.parquet")}
+    assert found == named, "no orphans are left once a writer has had the lock"
+
+
+def merged(lake: Path, table: str, columns: str) -> Counter[str]:
+    keys = event.TABLES[table].keys
+    out: dict[tuple[Any, ...], int] = {}
+    for row in rows(lake, table, columns):
+        key = tuple(row[name] for name in keys)
+        out[key] = out.get(key, 0) + row["events"]
+    return Counter({str(key): number for key, number in out.items()})
+
+
+def test_failed_commit_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the very last step: nothing of the batch is there, and the next run stores all of it."""
+    write(tmp_path / "in", "a.json.gz", [event_number(1)])
+    ingest([str(tmp_path / "in")], tmp_path / "lake")
+    write(tmp_path / "in", "b.json.gz", [event_number(2), event_number(3)])
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "record_files", fail)
+        with pytest.raises(LakeError, match="No space left"):
+            ingest([str(tmp_path / "in")], tmp_path / "lake")
+    assert len(rows(tmp_path / "lake")) == 1
+    assert ingest([str(tmp_path / "in")], tmp_path / "lake").stored == 2
+    assert len(rows(tmp_path / "lake")) == 3
+
+
+def test_other_engines_see_the_same(small_lake: Path) -> None:
+    """The tables as Iceberg has them, by PyIceberg's own scan."""
+    catalog = Lake(small_lake).catalog
+    for name in event.TABLES:
+        table = catalog.load_table((index.NAMESPACE, name))
+        assert table.scan().count() == len(rows(small_lake, name, "1"))
+    scan = catalog.load_table((index.NAMESPACE, "events")).scan(row_filter="event_time >= '2026-03-03T00:00:00+00:00' and service = 's3'")
+    paths = {task.file.file_path for task in scan.plan_files()}
+    assert paths and all("service=s3" in path and "day=02" not in path for path in paths)
+    assert scan.count() == len([r for r in rows(small_lake, columns="service, day") if r["service"] == "s3" and r["day"] != "02"])
+
+
+def test_index_is_rebuilt_after_another_engine(small_logs: Path, tmp_path: Path) -> None:
+    """A commit made with plain PyIceberg: the index notices and follows."""
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    write(tmp_path / "in", "a.json.gz", [event_number(1), event_number(2)])
+    lake = tmp_path / "lake"
+    ingest([str(tmp_path / "in")], lake)
+    write(tmp_path / "in", "b.json.gz", [event_number(3, eventTime="2026-03-05T00:00:00Z")])
+    ingest([str(tmp_path / "in" / "b.json.gz")], lake)
+    other = SqlCatalog("trailsift", uri=f"sqlite:///{lake / index.CATALOG_FILE}", warehouse=f"file://{lake}")
+    other.load_table((index.NAMESPACE, "events")).delete("event_time < '2026-03-05T00:00:00+00:00'")
+    assert [row["event_id"][:8] for row in rows(lake)] == ["00000003"]
+    # And a writer of ours goes on from there.
+    write(tmp_path / "in", "c.json.gz", [event_number(4)])
+    assert ingest([str(tmp_path / "in" / "c.json.gz")], lake).stored == 1
+    assert sorted(row["event_id"][:8] for row in rows(lake)) == ["00000003", "00000004"]
+
+
+def test_snapshots_and_metadata_stay_few(tmp_path: Path) -> None:
+    """Sixty commits: expiry and merging are part of every commit."""
+    lake = tmp_path / "lake"
+    Lake.create(lake)
+    for number in range(60):
+        write(tmp_path / "in", f"{number}.json.gz", [event_number(number)])
+        ingest([str(tmp_path / "in" / f"{number}.json.gz")], lake)
+    metadata = Lake(lake).catalog.load_table((index.NAMESPACE, "events")).metadata
+    assert len(metadata.snapshots) <= 31
+    assert len(list((lake / "events" / "metadata").glob("*.metadata.json"))) <= 12
+    with closing(index.connect(lake)) as db:
+        assert db.execute("SELECT count(*) FROM commit_log").fetchone() == (61,)
+    assert len(rows(lake)) == 60
+
+
+def test_real_logs(real_logs: Path, tmp_path: Path) -> None:
+    """The real files: everything read, nothing lost, the same again stored nowhere."""
+    lake = tmp_path / "lake"
+    counts = ingest([str(real_logs / "files")], lake)
+    assert adds_up(counts) and counts.stored > 20_000
+    kept = exported(lake)
+    assert sum(kept.values()) == counts.stored
+    again = ingest([str(real_logs / "files")], lake)
+    assert again.stored == 0 and again.log_objects == 0
+    with gzip.open(real_logs / "events.jsonl.gz", "rt") as lines:
+        genuine = [json.loads(line) for line in lines]
+    wanted = set()
+    for each in genuine:
+        added = {name: each.pop(name) for name in ("_source", "_tier", "_file", "_envelope") if name in each}
+        if added.get("_source") == "suzaku/sans504" and added.get("_tier") == "raw":
+            wanted.add(json.dumps(each, sort_keys=True))
+    missing = [one for one in wanted if one not in kept]
+    assert len(wanted) > 1_000 and not missing, missing[:1]
