@@ -10,11 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from trailsift.generate import Options, generate
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_LOGS = "TRAILSIFT_REAL_LOGS"
+
+# A shared core may stand still for a second: how long an example takes says nothing here. Where nobody watches, the
+# examples are the same every time, so that a failure comes from the change and not from the draw.
+settings.register_profile(
+    "house", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -283,7 +283,7 @@ def test_query_formats(world: World, run: Any, tmp_path: Path) -> None:
     assert {row["event_name"]: row["calls"] for row in rows} == expected
     lines = run("query", sql, "-f", "csv")[1].splitlines()
     assert lines[0] == "event_name,calls"
-    assert dict((name, int(calls)) for name, calls in (line.split(",") for line in lines[1:])) == expected
+    assert {name: int(calls) for name, calls in (line.split(",") for line in lines[1:])} == expected
     for form, read in (("parquet", read_parquet), ("arrow", read_arrow)):
         target = tmp_path / f"answer.{form}"
         assert run("query", sql, "-f", form, "-o", str(target))[0] == 0

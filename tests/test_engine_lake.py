@@ -37,7 +37,7 @@ Rows = Sequence[Mapping[str, Any]]
 DAY = datetime(2024, 1, 15, tzinfo=UTC)
 
 
-def make_lake(root: Path, tables: Mapping[str, Sequence[Rows]] = {}, **settings: object) -> Path:  # noqa: B006
+def make_lake(root: Path, tables: Mapping[str, Sequence[Rows]] = {}, **settings: object) -> Path:
     """A lake at ``root`` with one commit: for each table, the rows of each file."""
     root.mkdir(parents=True)
     with closing(sqlite3.connect(root / CATALOG_FILE)) as db:
@@ -86,10 +86,10 @@ def commit(root: Path, added: Sequence[File], removed: Sequence[File] = ()) -> i
         seq = int(db.execute("SELECT coalesce(max(seq), 0) + 1 FROM commit_log").fetchone()[0])
         locations = {name: f"file://{root}/{name}/{seq}.json" for name in TABLES}
         db.execute("DELETE FROM iceberg_tables")
-        db.executemany("INSERT INTO iceberg_tables VALUES (?, ?, ?)", [(NAMESPACE, *item) for item in locations.items()])
-        db.execute(
-            "INSERT INTO commit_log VALUES (?, ?, 'ingest', '{}', ?)", (seq, f"{seq}", json.dumps(locations))
+        db.executemany(
+            "INSERT INTO iceberg_tables VALUES (?, ?, ?)", [(NAMESPACE, *item) for item in locations.items()]
         )
+        db.execute("INSERT INTO commit_log VALUES (?, ?, 'ingest', '{}', ?)", (seq, f"{seq}", json.dumps(locations)))
         record_files(db, seq, added, [(file.table, file.path) for file in removed])
         db.commit()
     return seq
@@ -155,7 +155,15 @@ def test_a_reader_sees_one_row_per_line(engine: Engine) -> None:
 
 def test_merging_adds_and_keeps_extremes(tmp_path: Path) -> None:
     base = {"day": DAY.date(), "role_arn": "r", "event_name": "GetObject", "key_pattern": "a/{n}"}
-    one = {**base, "events": 1, "bytes_in": None, "bytes_out": 5, "example_key": "a/2", "first_time": DAY, "last_time": DAY}
+    one = {
+        **base,
+        "events": 1,
+        "bytes_in": None,
+        "bytes_out": 5,
+        "example_key": "a/2",
+        "first_time": DAY,
+        "last_time": DAY,
+    }
     two = {**one, "events": 2, "bytes_out": None, "example_key": "a/1", "last_time": DAY + timedelta(hours=1)}
     root = make_lake(tmp_path / "lake", {"usage": [[one], [two], [{**one, "error_code": "AccessDenied"}]]})
     with open_engine(root) as engine:
@@ -233,7 +241,12 @@ def test_files_that_share_a_day_are_grouped() -> None:
     def file(name: str, first: int, last: int) -> File:
         return File("hourly", name, 1, 1, first, last)
 
-    files = [file("a", 0, 5), file("b", day, day + 5), file("c", day + 9, 2 * day + 1), file("d", 2 * day + 9, 2 * day + 9)]
+    files = [
+        file("a", 0, 5),
+        file("b", day, day + 5),
+        file("c", day + 9, 2 * day + 1),
+        file("d", 2 * day + 9, 2 * day + 9),
+    ]
     whole, parts = whole_and_parts([*files, file("e", 3 * day, 3 * day)])
     assert [f.path for f in whole] == ["a", "e"]
     assert [f.path for f in parts] == ["b", "c", "d"]

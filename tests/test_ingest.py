@@ -257,6 +257,21 @@ def merged(lake: Path, table: str, columns: str) -> Counter[str]:
     return Counter({str(key): number for key, number in out.items()})
 
 
+def test_killed_while_the_lake_was_made(tmp_path: Path) -> None:
+    """At each of the steps that make a lake."""
+    path = write(tmp_path / "in", "a.json.gz", [event_number(1)])
+    whole = tmp_path / "whole"
+    ingest([str(path)], whole)
+    for kept in ([], ["lake.json"], ["lake.json", ".lock", ".writing"]):
+        lake = tmp_path / f"lake{len(kept)}"
+        lake.mkdir()
+        for name in kept:
+            text_of = (whole / name).read_text() if (whole / name).exists() else ""
+            (lake / name).write_text(text_of.replace(str(whole), str(lake)))
+        assert ingest([str(path)], lake).stored == 1
+        assert not (lake / ".writing").exists()
+
+
 def test_failed_commit_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the very last step: nothing of the batch is there, and the next run stores all of it."""
     write(tmp_path / "in", "a.json.gz", [event_number(1)])

@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,7 +27,6 @@ from isal import isal_zlib
 from trailsift import event
 from trailsift.decode import record as careful
 from trailsift.decode.envelope import (
-    INVALID,
     Malformed,
     dump,
     dump_bytes,
@@ -165,7 +165,10 @@ class _Line(NamedTuple):
     """What many records have in common: all but the time, the ids, the key and the counts."""
 
     number: int
-    record: _Record
+    #: Values of _LINE_MEMBERS, in that order. Not the record: its raw members would keep the whole object in memory.
+    members: tuple[str | None, ...]
+    service: str
+    read_only: bool | None
     who: careful.Identity
     shape: _Shape
     category: str
@@ -247,8 +250,9 @@ class Builder:
         """Decodes one log object. Nothing raises; what cannot be used is in the tally."""
         found = find_records(data)
         irregular = self._add_fast(log_object, found.records)
-        if found.cut and any(parse(bytes(found.records[at])) is INVALID for at in irregular):
-            # The text was cut in the wrong place somewhere: forget what was taken and read it whole.
+        if found.cut and not all(_is_record(found.records[at]) for at in irregular):
+            # The text was cut in the wrong place somewhere, or holds what begins like records but is none (S3's
+            # notifications): forget what was taken and read it whole.
             self._forget(len(found.records) - len(irregular))
             found = find_records(data, cut=False)
             irregular = self._add_fast(log_object, found.records)
@@ -273,7 +277,7 @@ class Builder:
         for at, raw in enumerate(raws):
             try:
                 row = take(_decode(raw), raw)
-            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            except (msgspec.DecodeError, RecursionError, ValueError):
                 row = None
             if row is None:
                 irregular.append(at)
@@ -411,7 +415,17 @@ class Builder:
             self._rests[rest_name] = _without_user(rest)
         others = self._rests[rest_name]
         rest = careful.compose_rest(user.decode() if user else None, others)
-        line = _Line(len(self._all_lines), record, who, shape, category, account, rest)
+        line = _Line(
+            len(self._all_lines),
+            _line_members(record),
+            careful.service_of(record.eventSource),
+            record.readOnly,
+            who,
+            shape,
+            category,
+            account,
+            rest,
+        )
         self._all_lines.append(line)
         return line
 
@@ -420,28 +434,18 @@ class Builder:
     def _add_slow(
         self, log_object: str, raws: Sequence[bytes | memoryview], positions: list[int], tally: Tally
     ) -> None:
-        regular = len(raws) - len(positions)
-        strange: list[tuple[int, bytes]] = []
         for at in positions:
             raw = bytes(raws[at])
             value = parse(raw)
-            if not isinstance(value, dict):
-                reason = "not JSON" if value is INVALID else "not a JSON object"
-                tally.malformed.append(Malformed(at, reason, text_of(raw)))
-            elif not looks_like_record(value):
-                strange.append((at, raw))
-            else:
+            if isinstance(value, dict):
                 self._take_slow(log_object, at, value, raw, tally)
-                regular += 1
-        if strange and not regular and not tally.malformed:
-            tally.foreign = "JSON, but no CloudTrail record"
-            tally.records -= len(strange)
-            return
-        tally.malformed += [Malformed(at, "not a CloudTrail record", text_of(raw)) for at, raw in strange]
+            else:
+                tally.malformed.append(Malformed(at, "not JSON", text_of(raw)))
 
     def _take_slow(self, log_object: str, at: int, value: dict[str, Any], raw: bytes, tally: Tally) -> None:
         try:
             row = careful.row(value, log_object)
+            check = isal_zlib.crc32(dump_bytes(value))
         except careful.NotARecord as error:
             tally.malformed.append(Malformed(at, str(error), text_of(raw)))
             return
@@ -450,7 +454,7 @@ class Builder:
             tally.malformed.append(Malformed(at, f"unforeseen: {type(error).__name__}: {error}", text_of(raw)))
             return
         self._slow.append(row)
-        self._slow_checks.append(isal_zlib.crc32(dump_bytes(value)))
+        self._slow_checks.append(check)
         self.rows += 1
 
     # -- Arrow -------------------------------------------------------------------------------------------------------
@@ -469,12 +473,15 @@ class Builder:
     def finish(self) -> Chunk:
         """The rows so far; the builder is empty afterwards and keeps its caches."""
         self.flush()
-        tables = [CHUNK_SCHEMA.empty_table(), *self._slow_parts]
+        tables = list(self._slow_parts)
         if self._parts:
             tables.insert(0, _fast_table(pa.concat_tables(self._parts).combine_chunks(), self._all_lines))
+        whole = pa.concat_tables(tables).combine_chunks() if len(tables) > 1 else None
         ids = [np.empty(0, "V16"), *self._ids, *self._slow_ids]
         checks = np.array(self._checks + self._slow_checks, np.uint32)
-        chunk = Chunk(pa.concat_tables(tables).combine_chunks(), np.concatenate(ids), checks)
+        # One table alone is not copied again.
+        table = whole if whole is not None else tables[0] if tables else CHUNK_SCHEMA.empty_table()
+        chunk = Chunk(table, np.concatenate(ids), checks)
         self._start()
         return chunk
 
@@ -494,6 +501,11 @@ def _canonical_time(text: str) -> int | None:
         return int(datetime.fromisoformat(text).timestamp()) * 1_000_000
     except ValueError:
         return None
+
+
+def _is_record(raw: bytes | memoryview) -> bool:
+    value = parse(bytes(raw))
+    return isinstance(value, dict) and looks_like_record(value)
 
 
 def _join(before: bytes, after: bytes) -> str:
@@ -634,6 +646,7 @@ _LINE_MEMBERS = {
     for member, column in careful.PLAIN.items()
     if column not in (*_Row._fields, "event_category", "account_id")
 }
+_line_members = attrgetter(*_LINE_MEMBERS)
 
 
 def _fast_table(rows: pa.Table, lines: list[_Line]) -> pa.Table:
@@ -643,8 +656,8 @@ def _fast_table(rows: pa.Table, lines: list[_Line]) -> pa.Table:
     used = [lines[number] for number in numbers.tolist()]
     shapes = [line.shape for line in used]
     columns: dict[str, Any] = {
-        column: _spread([getattr(line.record, member) for line in used], which)
-        for member, column in _LINE_MEMBERS.items()
+        column: _spread([line.members[at] for line in used], which)
+        for at, column in enumerate(_LINE_MEMBERS.values())
     }
     for name in careful.Identity._fields:
         columns[name] = _spread([getattr(line.who, name) for line in used], which)
@@ -653,8 +666,8 @@ def _fast_table(rows: pa.Table, lines: list[_Line]) -> pa.Table:
     columns["event_category"] = _spread([line.category for line in used], which)
     columns["account_id"] = _spread([line.account for line in used], which)
     columns["rest"] = _spread([line.rest for line in used], which)
-    columns["service"] = _spread([careful.service_of(line.record.eventSource) for line in used], which)
-    columns["read_only"] = pa.array([line.record.readOnly for line in used], pa.bool_()).take(which)
+    columns["service"] = _spread([line.service for line in used], which)
+    columns["read_only"] = pa.array([line.read_only for line in used], pa.bool_()).take(which)
     columns["resource_arns"] = pa.array([shape.resource_arns for shape in shapes], _ARROW["list<string>"]).take(which)
     of_line = pa.array([shape.request_parameters for shape in shapes], pa.string()).take(which)
     columns["request_parameters"] = pc.coalesce(_whole(rows, "request_parameters"), of_line)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from trailsift.analysis.asking import plain
 from trailsift.analysis.period import Period
 from trailsift.analysis.roles import roles
+from trailsift.analysis.shell import double_quoted, quoted
 from trailsift.analysis.summary import Overview, hours, overview, refusals
 from trailsift.event import DENIED_CODES
-from trailsift.views.shell import double_quoted, quoted
 
 if TYPE_CHECKING:
     from trailsift.analysis.asking import Engine

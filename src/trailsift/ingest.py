@@ -86,16 +86,24 @@ def ingest(
     lake: Path,
     *,
     workers: int | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    again: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Counts:
     """Ingests files, folders, globs and archives (``-``: standard input) into the lake, which is made if missing.
 
+    ``since`` (included) and ``until`` (not included) select log objects by the minute of their delivery, as their names
+    tell it (else by the time of the file); ``again`` also reads log objects that were ingested before.
     Raises SourceError where an input does not exist or holds no CloudTrail at all, LakeError where the lake cannot be
     written. KeyboardInterrupt leaves what was committed and nothing else.
     """
     files = source.find(inputs, exclude=lake)
+    chosen = [file for file in files if source.delivered_within(file, since, until)]
     try:
-        run = _Run(Lake.create(lake), files, progress)
+        if files and not chosen:
+            raise SourceError(f"none of the {len(files)} files was delivered in the time asked for")
+        run = _Run(Lake.create(lake), chosen, progress, again=again)
         counts = run.all(workers)
     finally:
         source.release(files)
@@ -177,7 +185,9 @@ class _Pending:
 class _Run:
     """One ingest: hands out log objects, answers which events are new, commits batches."""
 
-    def __init__(self, lake: Lake, files: list[LogFile], progress: Callable[[Progress], None] | None) -> None:
+    def __init__(
+        self, lake: Lake, files: list[LogFile], progress: Callable[[Progress], None] | None, *, again: bool = False
+    ) -> None:
         self.lake = lake
         self.counts = Counts()
         self.progress = progress
@@ -185,7 +195,8 @@ class _Run:
         self.bytes_total = sum(file.size for file in files)
         self.objects_total = len(files)
         self.bytes_done = self.objects_done = 0
-        known = lake.known_objects([LogObject(f.name, f.version, f.delivered_on) for f in files])
+        objects = [LogObject(file.name, file.version, file.delivered_on) for file in files]
+        known = set() if again else lake.known_objects(objects)
         self.files = [file for file in files if (file.name, file.version) not in known]
         self.counts.log_objects_known = self.counts.log_objects_skipped = len(files) - len(self.files)
         self._lock: WriteLock | None = None

@@ -27,7 +27,13 @@ class LogFile:
     path: str
     version: str
     size: int
-    delivered_on: str
+    #: Minute of delivery (UTC), of the file's time where the name does not tell it.
+    delivered_at: datetime
+
+    @property
+    def delivered_on(self) -> str:
+        """Day of delivery (UTC), ISO 8601."""
+        return self.delivered_at.strftime("%Y-%m-%d")
 
 
 def find(inputs: Sequence[str], exclude: Path | None = None) -> list[LogFile]:
@@ -44,7 +50,13 @@ def find(inputs: Sequence[str], exclude: Path | None = None) -> list[LogFile]:
             count += 1
         if not count:
             raise SourceError(f"{given} holds no files")
-    return sorted(files.values(), key=lambda file: (_delivery_minute(file), file.name))
+    return sorted(files.values(), key=lambda file: (file.delivered_at, file.name))
+
+
+def delivered_within(file: LogFile, since: datetime | None, until: datetime | None) -> bool:
+    """Whether a log object was delivered in a span of time; None is no limit."""
+    minute = file.delivered_at
+    return (since is None or minute >= since.replace(second=0, microsecond=0)) and (until is None or minute < until)
 
 
 def _expand(given: str, exclude: Path | None) -> Iterator[LogFile]:
@@ -90,17 +102,17 @@ def _walk(path: Path, exclude: Path | None) -> Iterator[LogFile]:
 def _file(path: Path) -> LogFile:
     name = str(path.absolute())
     stat = path.stat()
-    match = _DELIVERY.search(path.name)
+    return LogFile(name, name, f"{stat.st_size}-{stat.st_mtime_ns}", stat.st_size, _delivery(path.name, stat.st_mtime))
+
+
+def _delivery(name: str, changed: float) -> datetime:
+    match = _DELIVERY.search(name)
     if match:
-        day = f"{match[1]}-{match[2]}-{match[3]}"
-    else:
-        day = datetime.fromtimestamp(stat.st_mtime, UTC).strftime("%Y-%m-%d")
-    return LogFile(name, name, f"{stat.st_size}-{stat.st_mtime_ns}", stat.st_size, day)
-
-
-def _delivery_minute(file: LogFile) -> str:
-    match = _DELIVERY.search(file.name.rpartition("/")[2])
-    return "".join(match.groups()) if match else file.delivered_on.replace("-", "") + "0000"
+        try:
+            return datetime.strptime("".join(match.groups()), "%Y%m%d%H%M").replace(tzinfo=UTC)
+        except ValueError:
+            pass
+    return datetime.fromtimestamp(changed, UTC).replace(second=0, microsecond=0)
 
 
 def _spool() -> LogFile:
@@ -117,8 +129,7 @@ def _spool() -> LogFile:
             digest.update(part)
             spool.write(part)
             size += len(part)
-    today = datetime.now(UTC).strftime("%Y-%m-%d")
-    return LogFile("stdin", path, digest.hexdigest(), size, today)
+    return LogFile("stdin", path, digest.hexdigest(), size, datetime.now(UTC))
 
 
 def release(files: Sequence[LogFile]) -> None:

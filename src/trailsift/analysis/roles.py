@@ -203,60 +203,71 @@ def role(engine: Engine, name: str, period: Period) -> Role:
     own = "role_arn IS NULL" if arn is None else f"role_arn = {text(arn)}"
     hourly = f"FROM {lines(period)} AS lines WHERE {own}"
     daily = f"{period.where_day('day')} AND {own}"
-    denied = f"coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::BIGINT"
-    span = "epoch_us(min(first_time)), epoch_us(max(last_time))"
-    total = ask(engine, tuple_of, f"SELECT coalesce(sum(events), 0)::BIGINT FROM {lines(period)} AS lines")[0][0]
-    actions = ask(
+    everything = f"SELECT coalesce(sum(events), 0)::BIGINT FROM {lines(period)} AS lines"
+    total = ask(engine, tuple_of, everything)[0][0]
+    actions = _actions(engine, hourly)
+    places = f"SELECT account_id, aws_region, sum(events)::BIGINT {hourly} GROUP BY ALL ORDER BY 3 DESC, 1, 2"
+    return Role(
+        arn,
+        period,
+        tuple(actions),
+        tuple(_resources(engine, hourly)),
+        tuple(_patterns(engine, daily)),
+        tuple(_origins(engine, daily)),
+        tuple(ask(engine, Place, places)),
+        tuple(hours(engine, period, own)),
+        tuple(refusals(engine, period, condition=own)),
+        sum(action.events for action in actions) / total if total else 0.0,
+    )
+
+
+_REFUSED = f"coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::BIGINT"
+_SPAN = "epoch_us(min(first_time)), epoch_us(max(last_time))"
+
+
+def _actions(engine: Engine, hourly: str) -> list[Action]:
+    return ask(
         engine,
         Action,
         f"""SELECT service, event_name, sum(events)::BIGINT,
-            coalesce(sum(events) FILTER (WHERE error_code IS NOT NULL), 0)::BIGINT, {denied},
-            coalesce(sum(bytes_in), 0)::BIGINT, coalesce(sum(bytes_out), 0)::BIGINT, {span}
+            coalesce(sum(events) FILTER (WHERE error_code IS NOT NULL), 0)::BIGINT, {_REFUSED},
+            coalesce(sum(bytes_in), 0)::BIGINT, coalesce(sum(bytes_out), 0)::BIGINT, {_SPAN}
         {hourly} GROUP BY service, event_name ORDER BY 3 DESC, service, event_name""",
     )
-    resources = ask(
+
+
+def _resources(engine: Engine, hourly: str) -> list[Touched]:
+    return ask(
         engine,
         Touched,
         f"""WITH own AS (SELECT * {hourly}),
             keys AS (SELECT resource_arn, distinct_count(min(hash, {SKETCH_SIZE})) AS number
                 FROM (SELECT DISTINCT resource_arn, unnest(object_keys) AS hash FROM own) GROUP BY resource_arn),
             sums AS (SELECT resource_arn, sum(events)::BIGINT AS events,
-                coalesce(sum(events) FILTER (WHERE read_only IS false), 0)::BIGINT AS writes, {denied} AS denied,
+                coalesce(sum(events) FILTER (WHERE read_only IS false), 0)::BIGINT AS writes, {_REFUSED} AS denied,
                 coalesce(sum(bytes_in), 0)::BIGINT AS bytes_in, coalesce(sum(bytes_out), 0)::BIGINT AS bytes_out,
                 epoch_us(max(last_time)) AS last_time FROM own GROUP BY resource_arn)
         SELECT sums.resource_arn, events, writes, denied, coalesce(number, 0), bytes_in, bytes_out, last_time
         FROM sums LEFT JOIN keys ON sums.resource_arn IS NOT DISTINCT FROM keys.resource_arn
         ORDER BY events DESC, sums.resource_arn""",
     )
-    patterns = ask(
+
+
+def _patterns(engine: Engine, daily: str) -> list[Pattern]:
+    return ask(
         engine,
         Pattern,
         f"""SELECT resource_arn, key_pattern, list_sort(list(DISTINCT event_name)), sum(events)::BIGINT,
-            min(example_key), {span}
+            min(example_key), {_SPAN}
         FROM usage WHERE {daily} AND key_pattern IS NOT NULL
         GROUP BY resource_arn, key_pattern ORDER BY 4 DESC, resource_arn, key_pattern""",
     )
-    origins = ask(
+
+
+def _origins(engine: Engine, daily: str) -> list[Origin]:
+    return ask(
         engine,
         Origin,
-        f"""SELECT dimension, value, sum(events)::BIGINT, sum(denied)::BIGINT, {span}
+        f"""SELECT dimension, value, sum(events)::BIGINT, sum(denied)::BIGINT, {_SPAN}
         FROM profile WHERE {daily} GROUP BY dimension, value ORDER BY dimension, 3 DESC, value""",
-    )
-    places = ask(
-        engine,
-        Place,
-        f"SELECT account_id, aws_region, sum(events)::BIGINT {hourly} GROUP BY ALL ORDER BY 3 DESC, 1, 2",
-    )
-    seen = sum(action.events for action in actions)
-    return Role(
-        arn,
-        period,
-        tuple(actions),
-        tuple(resources),
-        tuple(patterns),
-        tuple(origins),
-        tuple(places),
-        tuple(hours(engine, period, own)),
-        tuple(refusals(engine, period, condition=own)),
-        seen / total if total else 0.0,
     )

@@ -122,8 +122,12 @@ class Summary:
             "by": self.by,
             "period": self.period.as_dict(),
             "total": plain(self.total),
-            "lines": [{**plain_names(columns, line.names), **plain(line.measures)} for line in self.lines],
+            "lines": [{**plain_names(columns, line.names), **_counted(line.measures)} for line in self.lines],
         }
+
+
+def _counted(measures: Measures) -> dict[str, Any]:
+    return {name: value for name, value in plain(measures).items() if value is not None}
 
 
 def plain_names(columns: tuple[str, ...], values: tuple[Any, ...]) -> dict[str, Any]:

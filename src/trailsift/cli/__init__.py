@@ -10,23 +10,15 @@ import os
 import sys
 from collections.abc import Sequence
 
-from trailsift.cli.app import app
-from trailsift.cli.options import STDIN
 from trailsift.errors import TrailsiftError
-
-__all__ = ["app", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; no traceback reaches the user."""
-    from cyclopts import CycloptsError
-
     if os.environ.get("TRAILSIFT_DEBUG"):
         return _run(argv)
     try:
         return _run(argv)
-    except CycloptsError as error:
-        return _fail(" ".join(str(error).split()) + " See `trailsift --help`.", 2)
     except TrailsiftError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -38,11 +30,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
     except Exception as error:
+        usage = _usage(error)
+        if usage:
+            return _fail(usage, 2)
         text = " ".join(str(error).split())
         return _fail(f"unexpected {type(error).__name__}: {text}. Run again with TRAILSIFT_DEBUG=1 for a traceback", 1)
 
 
+def _usage(error: Exception) -> str:
+    """What is wrong with the words of the command; empty for any other error."""
+    from cyclopts import CycloptsError
+
+    if not isinstance(error, CycloptsError):
+        return ""
+    text = " ".join(str(error).split())
+    if "--lake" in text and "requires an argument" in text:
+        return "which lake? Name its folder with --lake, or set TRAILSIFT_LAKE"
+    return f"{text} See `trailsift --help`."
+
+
 def _run(argv: Sequence[str] | None) -> int:
+    # Imported here, so that an interrupt or a broken installation ends like any other error.
+    from trailsift.cli.app import app
+    from trailsift.cli.options import STDIN
+
     words = sys.argv[1:] if argv is None else argv
     result = app(
         [STDIN if word == "-" else word for word in words],

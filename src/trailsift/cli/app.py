@@ -7,7 +7,7 @@ from collections.abc import Callable
 from cyclopts import App, Group, Parameter
 
 from trailsift import __version__
-from trailsift.cli import ask, keep, load
+from trailsift.cli import ask, keep, load, maintain
 
 START = Group("Start", sort_key=1)
 ASK = Group("Ask", sort_key=2)
@@ -28,6 +28,8 @@ COMMANDS: tuple[tuple[Group, Callable[..., int]], ...] = (
     (KEEP, keep.status),
     (KEEP, keep.rejects),
     (KEEP, keep.connect),
+    (KEEP, maintain.compact),
+    (KEEP, maintain.relocate),
 )
 
 app = App(

@@ -81,22 +81,23 @@ def columns(
 
     Example: `trailsift columns hourly`
     """
-    from trailsift.event import TABLES
+    from trailsift.analysis.schema import functions, relations
     from trailsift.views import keep
     from trailsift.views.console import print_json
 
-    if table is not None and table not in TABLES:
-        raise UsageError(f"there is no table {table}: the tables are {', '.join(TABLES)}")
-    chosen = [TABLES[table]] if table else list(TABLES.values())
+    known = relations()
+    if table is not None and table not in {one.name for one in known}:
+        raise UsageError(f"there is no table {table}: there are {', '.join(one.name for one in known)}")
+    chosen = [one for one in known if table in (None, one.name)]
+    also = functions() if table is None else {}
     if as_json or form == "json":
-        print_json(
-            [
-                {"table": one.name, "meaning": one.meaning, "columns": [column._asdict() for column in one.columns]}
-                for one in chosen
-            ]
-        )
+        tables = [
+            {"name": one.name, "meaning": one.meaning, "columns": [column._asdict() for column in one.columns]}
+            for one in chosen
+        ]
+        print_json({"tables": tables, "functions": also})
     elif form == "markdown":
-        sys.stdout.write(keep.columns_markdown(chosen))
+        sys.stdout.write(keep.columns_markdown(chosen, also))
     else:
-        keep.show_columns(chosen)
+        keep.show_columns(chosen, also)
     return 0

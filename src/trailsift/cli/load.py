@@ -90,8 +90,12 @@ def ingest(
     from trailsift.views import load
     from trailsift.views.progress import IngestProgress
 
-    with IngestProgress(quiet) as live:
-        counts = run(inputs, lake, workers=workers, progress=live.update)
+    try:
+        with IngestProgress(quiet) as live:
+            counts = run(inputs, lake, workers=workers, progress=live.update)
+    except KeyboardInterrupt:
+        print("trailsift: what was committed is in the lake; the same command goes on from there", file=sys.stderr)
+        raise
     load.show_counts(counts, lake, as_json)
     if counts.complete:
         return 0

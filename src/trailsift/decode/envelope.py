@@ -1,189 +1,85 @@
-"""Bytes of a log object -> the JSON text of each record in it.
+"""Bytes of a log object -> the JSON text of each CloudTrail record in it.
 
-Forms are told by content, never by name: gzip (several members, cut short), zip (of anything), plain; a byte order
-mark; then a ``Records`` object, an array of records, records one a line, or one record. Nothing raises: what cannot
-be read is named in ``malformed``, and JSON that is no CloudTrail record in ``foreign``.
+Forms are told by content, never by name: archives are opened (``archive``), then a text is a ``Records`` object, an
+array, records one a line, records joined without anything between, one object over several lines, or a table
+(``tables``). Whatever is inside may be wrapped again (``unwrap``): down to a bounded depth, each layer is opened.
+Nothing raises: what cannot be read is named in ``malformed``, and what holds no CloudTrail record in ``foreign``.
 """
 
 from __future__ import annotations
 
-import io
+import codecs
 import json
 import re
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from isal import isal_zlib
 
-#: One member of an archive may not grow beyond this many bytes (CloudTrail writes at most 50 MB before gzip).
-MEMBER_LIMIT = 1 << 30
-#: Raw text kept of something malformed, in bytes.
-RAW_LIMIT = 256 * 1024
-#: Archives inside archives, at most.
-DEPTH_LIMIT = 4
+from trailsift.decode import tables
+from trailsift.decode.archive import unpack
+from trailsift.decode.found import (
+    INVALID,
+    RAW_LIMIT,
+    Found,
+    Malformed,
+    bytes_of,
+    dump,
+    dump_bytes,
+    parse,
+    text_of,
+)
+from trailsift.decode.unwrap import foreign_kind, looks_like_record, unwrap
+
+__all__ = [
+    "INVALID",
+    "RAW_LIMIT",
+    "Found",
+    "Malformed",
+    "dump",
+    "dump_bytes",
+    "find_records",
+    "looks_like_record",
+    "parse",
+    "text_of",
+]
+
+#: Layers of archives and envelopes around a record, at most. The deepest form known is gzip in Kinesis in Firehose ...
+#: with six.
+DEPTH_LIMIT = 12
+#: After damage in a list, places at which reading is tried again.
+_RESUME_LIMIT = 1_000
+#: Parts of one log object that are malformed or strange, at most: each is kept, and a part may be two bytes.
+_USELESS_LIMIT = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """What could not be used: its position among the object's records (-1: the object itself), why, and its text."""
-
-    position: int
-    reason: str
-    raw: str
-
-
-@dataclass(slots=True)
-class Found:
-    """What one log object holds. ``records`` are JSON texts of objects, not yet looked into."""
-
-    records: list[bytes | memoryview] = field(default_factory=list)
-    malformed: list[Malformed] = field(default_factory=list)
-    #: What the object is, where it is JSON but holds no CloudTrail record.
-    foreign: str | None = None
-    #: The records were cut out without parsing: if one of them is no JSON object, read again with ``cut=False``.
-    cut: bool = False
-
-    def reject(self, reason: str, raw: bytes, position: int | None = None) -> None:
-        """Names something malformed at the current position."""
-        where = len(self.records) + len(self.malformed) if position is None else position
-        self.malformed.append(Malformed(where, reason, text_of(raw[:RAW_LIMIT])))
-
-
-def text_of(raw: bytes) -> str:
-    """UTF-8 text; what is not UTF-8 becomes U+FFFD."""
-    return raw.decode("utf-8", "replace")
+class _Enough(Exception):
+    """There is too much in a log object that is of no use."""
 
 
 def find_records(data: bytes, *, cut: bool = True) -> Found:
     """All records of one log object. Never raises. ``cut=False`` reads every text with a full parser."""
     found = Found()
-    seen_text = False
-    for text in _unpack(data, found, DEPTH_LIMIT):
-        seen_text = True
-        _find_in_text(text, found, cut)
-    if not seen_text and not found.malformed:
-        found.foreign = "an empty archive"
-    if found.records:
-        found.foreign = None
+    reading = _Reading(found, cut)
+    try:
+        reading.unpacked(data, DEPTH_LIMIT, whole=True)
+    except _Enough:
+        found.reject(f"more than {_USELESS_LIMIT} parts are of no use: the rest is not read", b"", -1)
+    if found.strange and not found.records and not found.malformed:
+        found.others.append("JSON, but no CloudTrail record")
+    else:
+        found.malformed += found.strange
+    if not found.records and not found.malformed:
+        if not reading.texts:
+            found.others.append("an empty archive")
+        found.foreign = "; ".join(dict.fromkeys(found.others)) or None
     return found
 
 
-# -- archives --------------------------------------------------------------------------------------------------------
-
-
-def _unpack(data: bytes, found: Found, depth: int) -> Iterator[bytes]:
-    """The plain texts inside ``data``, archives opened by their first bytes."""
-    if depth == 0:
-        found.reject(f"archives nested deeper than {DEPTH_LIMIT}", data, -1)
-    elif data[:2] == b"\x1f\x8b":
-        yield from _unpack(gunzip(data, found), found, depth - 1)
-    elif data[:4] == b"PK\x03\x04":
-        yield from _unzip(data, found, depth - 1)
-    else:
-        yield data
-
-
-def gunzip(data: bytes, found: Found) -> bytes:
-    """Every member of a gzip file; of a damaged one, what comes before the damage, and a malformed count."""
-    parts: list[bytes] = []
-    total = 0
-    rest = data
-    while rest[:2] == b"\x1f\x8b":
-        inflate = isal_zlib.decompressobj(wbits=31)
-        try:
-            # One call in the common case; the limit keeps a bomb from filling the memory.
-            part = inflate.decompress(rest, MEMBER_LIMIT - total)
-        except (isal_zlib.IsalError, zlib.error):
-            part = _inflate_until_damage(rest)
-            parts.append(part)
-            found.reject("damaged gzip: the data after the damage is lost", b"", -1)
-            break
-        parts.append(part)
-        total += len(part)
-        if not inflate.eof:
-            reason = (
-                f"larger than {MEMBER_LIMIT} bytes" if total >= MEMBER_LIMIT else "truncated gzip: the end is missing"
-            )
-            found.reject(reason, b"", -1)
-            break
-        rest = inflate.unused_data
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _inflate_until_damage(data: bytes) -> bytes:
-    inflate = zlib.decompressobj(wbits=31)
-    parts: list[bytes] = []
-    for start in range(0, len(data), 1024):
-        try:
-            parts.append(inflate.decompress(data[start : start + 1024], MEMBER_LIMIT))
-        except zlib.error:
-            break
-    return b"".join(parts)
-
-
-def _unzip(data: bytes, found: Found, depth: int) -> Iterator[bytes]:
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-        for info in archive.infolist():
-            if info.is_dir():
-                continue
-            if info.file_size > MEMBER_LIMIT:
-                found.reject(f"{info.filename} in the archive is larger than {MEMBER_LIMIT} bytes", b"", -1)
-                continue
-            try:
-                with archive.open(info) as member:
-                    content = member.read(MEMBER_LIMIT)
-            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
-                found.reject(f"{info.filename} in the archive cannot be read: {error}", b"", -1)
-                continue
-            yield from _unpack(content, found, depth)
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
-        found.reject(f"damaged zip: {error}", b"", -1)
-
-
-# -- texts -----------------------------------------------------------------------------------------------------------
+# -- CloudTrail's own form, uncut by parsers ---------------------------------------------------------------------------
 
 _HEAD = b'{"Records":['
 _SPLIT = b'},{"eventVersion":'
-
-
-class _Records(msgspec.Struct):
-    Records: list[msgspec.Raw]
-
-
-_decode_records = msgspec.json.Decoder(_Records).decode
-_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
-
-
-def _find_in_text(text: bytes, found: Found, cut: bool) -> None:
-    """The records of one plain text. The form is told by its first bytes and confirmed by reading it whole."""
-    if text[:3] == b"\xef\xbb\xbf":
-        text = text[3:]
-    if not text.isascii():
-        text = _utf8(text)
-    if cut and text.startswith(_HEAD) and _split_records(text, found):
-        return
-    stripped = text.strip()
-    if not stripped:
-        if not found.malformed:
-            found.reject("empty file", b"", -1)
-        return
-    for read in _READERS:
-        if read(stripped, found):
-            return
-    _salvage(stripped, found)
-
-
-def _utf8(text: bytes) -> bytes:
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError:
-        return text.decode("utf-8", "replace").encode("utf-8")
-    return text
 
 
 def _split_records(text: bytes, found: Found) -> bool:
@@ -191,7 +87,7 @@ def _split_records(text: bytes, found: Found) -> bool:
 
     A cut in the wrong place (the same bytes deeper inside a record) cannot pass unnoticed: the piece before it has an
     open bracket or string, so it is no complete JSON object, and whoever parses the pieces sees that and asks for
-    ``find_records(data, cut=False)``.
+    ``find_records(data, cut=False)``. So it is with pieces that are no records: S3's notifications begin alike.
     """
     body = text.rstrip()
     if body == b'{"Records":[]}':
@@ -210,172 +106,344 @@ def _split_records(text: bytes, found: Found) -> bool:
     return True
 
 
-def _read_records(text: bytes, found: Found) -> bool:
-    """``{"Records": [...]}`` in any spacing and order of keys."""
+# -- everything else ---------------------------------------------------------------------------------------------------
+
+
+class _Records(msgspec.Struct):
+    Records: list[msgspec.Raw]
+
+
+class _Record(msgspec.Struct):
+    """What an object must have to be taken for a record without a closer look."""
+
+    eventSource: str
+    eventName: str
+    eventTime: str
+    eventCategory: str = ""
+
+
+_decode_records = msgspec.json.Decoder(_Records).decode
+_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_record = msgspec.json.Decoder(_Record).decode
+_decoder = json.JSONDecoder()
+
+#: What JSON begins with: what does not is not copied to be parsed, however large.
+_BEGINS = frozenset(bytes([sign]) for sign in b'{["-0123456789tfnNI')
+_BLANK = re.compile(r"[\s,]*")
+#: CloudWatch Logs puts the time before each message where it exports to S3.
+_EXPORTED = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+Z (\{.*)", re.DOTALL)
+#: The list in an envelope that is cut short or damaged.
+_LIST = re.compile(r'"(?:Records|records|Events|Messages|logEvents|events)"\s*:\s*\[')
+_LIST_WITHIN = 4096
+_RESUME = re.compile(r'\}\s*,\s*(?=\{\s*")')
+
+
+def _certain(raw: bytes | msgspec.Raw) -> bool:
+    """Whether a text is a record for certain, told in a microsecond."""
     try:
-        records = _decode_records(text).Records
+        record = _decode_record(raw)
     except (msgspec.DecodeError, RecursionError):
         return False
-    _take(records, found)
-    return True
+    return record.eventSource.endswith(".amazonaws.com") and record.eventCategory != "Aggregated"
 
 
-def _read_array(text: bytes, found: Found) -> bool:
-    """A bare array of records."""
-    if text[:1] != b"[":
-        return False
-    try:
-        records = _decode_array(text)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    _take(records, found)
-    return True
+class _Reading:
+    """One log object being read: everything ends in ``found``."""
 
+    def __init__(self, found: Found, cut: bool) -> None:
+        self.found = found
+        self.cut = cut
+        self.texts = 0
+        #: The text at hand ends in the middle of a line, for all that is known.
+        self.unsure = False
 
-def _take(records: list[msgspec.Raw], found: Found) -> None:
-    for raw in records:
-        text = bytes(raw).strip()
-        if text[:1] == b"{":
-            found.records.append(text)
+    def unpacked(self, data: bytes, depth: int, whole: bool = False) -> None:
+        """Bytes that may be packed. ``whole``: they are the log object itself, not something in it."""
+        for text, damage in unpack(data, self.found, depth):
+            self.texts += 1
+            before = len(self.found.malformed)
+            self._text(text, depth, -1 if whole else None, damage)
+            if damage is not None:
+                self._damaged(damage, text, before)
+
+    def _damaged(self, damage: str, text: bytes, before: int) -> None:
+        """Counts the damage once: with the piece at the end of the text that it left, if there is one."""
+        found = self.found
+        last = found.malformed[-1] if len(found.malformed) > before else None
+        tail = last is not None and (
+            len(last.raw) >= RAW_LIMIT or text_of(text[-4096:]).rstrip().endswith(last.raw[-64:].rstrip())
+        )
+        if last is not None and tail:
+            found.malformed[-1] = Malformed(last.position, damage, last.raw)
         else:
-            found.reject("not a JSON object", text)
+            found.reject(damage, b"", -1)
 
-
-def _read_lines(text: bytes, found: Found) -> bool:
-    """One JSON value a line; a line that is none is named, the others are used."""
-    lines = [line for line in text.split(b"\n") if line.strip()]
-    if not (_is_json(lines[0]) or (len(lines) > 1 and _is_json(lines[1]))):
-        return False
-    for line in lines:
-        stripped = line.strip()
-        value = parse(stripped)
-        if isinstance(value, dict):
-            _take_value(value, stripped, found)
-        elif value is INVALID:
-            found.reject("not JSON", stripped)
-        else:
-            found.reject("not a JSON object", stripped)
-    return True
-
-
-def _read_value(text: bytes, found: Found) -> bool:
-    """One JSON value, over several lines perhaps."""
-    value = parse(text)
-    if value is INVALID:
-        return False
-    if isinstance(value, dict):
-        _take_value(value, text, found)
-    elif isinstance(value, list):
-        for item in value:
-            raw = dump(item).encode("utf-8", "surrogatepass") if not isinstance(item, dict) else dump_bytes(item)
-            if isinstance(item, dict):
-                _take_value(item, raw, found)
-            else:
-                found.reject("not a JSON object", raw)
-    else:
-        found.foreign = "JSON that is no object"
-    return True
-
-
-#: Tried in this order: the cheap and exact ones first.
-_READERS: tuple[Callable[[bytes, Found], bool], ...] = (_read_records, _read_array, _read_lines, _read_value)
-
-#: Where envelopes other than files are opened: from a parsed object to the values inside it, or None.
-_UNWRAP: tuple[Callable[[dict[str, Any]], list[Any] | None], ...] = ()
-
-_RECORD_KEYS = frozenset(
-    {"eventSource", "eventName", "eventTime", "eventVersion", "userIdentity", "eventID", "eventType"}
-)
-
-
-def looks_like_record(value: dict[str, Any]) -> bool:
-    """Whether an object is a CloudTrail record: two of the keys that only they have together, and no notification's."""
-    if "s3" in value or "kinesis" in value or "Sns" in value or "awslogs" in value:
-        return False
-    return len(_RECORD_KEYS & value.keys()) >= 2
-
-
-def _take_value(value: dict[str, Any], raw: bytes, found: Found) -> None:
-    """One parsed object: a record, an envelope, or something foreign."""
-    inner = value.get("Records")
-    if isinstance(inner, list):
-        for item in inner:
-            if isinstance(item, dict):
-                _take_value(item, dump_bytes(item), found)
-            else:
-                found.reject("not a JSON object", dump_bytes(item))
-        return
-    for unwrap in _UNWRAP:
-        values = unwrap(value)
-        if values is not None:
-            for item in values:
-                _take_value(item, dump_bytes(item), found)
+    def _text(self, text: bytes, depth: int, position: int | None, damage: str | None = None) -> None:
+        """The records of one plain text. The form is told by its first bytes and confirmed by reading it whole."""
+        text = _decoded(text)
+        self.unsure = damage is not None and not text.endswith(b"\n")
+        if self.cut and text.startswith(_HEAD) and _split_records(text, self.found):
             return
-    found.records.append(raw)
+        stripped = text.strip(b" \t\r\n\0") if damage else text.strip()
+        if not stripped:
+            self.found.reject("empty", b"", position)
+            return
+        if depth <= 0:
+            self.found.reject("wrapped too deeply", stripped, position)
+            return
+        for read in self._READERS:
+            if read(self, stripped, depth):
+                return
+        self._salvage(text_of(stripped), depth, position)
+
+    # -- one value -----------------------------------------------------------------------------------------------------
+
+    def _raw(self, raw: msgspec.Raw, depth: int) -> None:
+        """An element of a list."""
+        text = bytes(raw).strip()
+        if _certain(text):
+            self.found.records.append(text)
+        else:
+            self._value(parse(text), depth, text)
+
+    def _value(self, value: Any, depth: int, raw: bytes | None = None) -> None:
+        """A parsed value: a record, an envelope, something known that is neither, or nothing of use."""
+        if len(self.found.malformed) + len(self.found.strange) > _USELESS_LIMIT:
+            raise _Enough
+        if isinstance(value, dict):
+            try:
+                self._object(value, depth, raw)
+            except RecursionError:
+                # What could just be read may be too deep to be written again.
+                self.found.reject("nested too deeply", raw or b"")
+        elif depth <= 0:
+            self.found.reject("wrapped too deeply", raw or b"")
+        elif isinstance(value, bytes):
+            self.unpacked(value, depth - 1)
+        elif isinstance(value, str):
+            self._text(bytes_of(value), depth - 1, None)
+        elif value is INVALID:
+            self.found.reject("not JSON", raw or b"")
+        else:
+            self.found.reject("not a JSON object", dump_bytes(value) if raw is None else raw)
+
+    def _object(self, value: dict[str, Any], depth: int, raw: bytes | None) -> None:
+        found = self.found
+        kind = foreign_kind(value)
+        if kind is not None:
+            found.others.append(kind)
+            return
+        if looks_like_record(value):
+            found.records.append(dump_bytes(value) if raw is None else raw)
+            return
+        inner = unwrap(value)
+        if inner is None:
+            found.strange.append(found.named("not a CloudTrail record", dump_bytes(value) if raw is None else raw))
+        elif depth <= 0:
+            found.reject("wrapped too deeply", dump_bytes(value) if raw is None else raw)
+        else:
+            if not inner and value.keys() != {"Records"}:
+                found.others.append("an envelope with nothing in it")
+            for item in inner:
+                self._value(item, depth - 1)
+
+    # -- forms of text -------------------------------------------------------------------------------------------------
+
+    def _read_records(self, text: bytes, depth: int) -> bool:
+        """``{"Records": [...]}`` in any spacing and order of keys."""
+        try:
+            records = _decode_records(text).Records
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        for raw in records:
+            self._raw(raw, depth)
+        return True
+
+    def _read_array(self, text: bytes, depth: int) -> bool:
+        """A bare array of records or envelopes."""
+        if text[:1] != b"[":
+            return False
+        try:
+            records = _decode_array(text)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        if not records:
+            self.found.others.append("an empty list")
+        for raw in records:
+            self._raw(raw, depth)
+        return True
+
+    def _read_table(self, text: bytes, depth: int) -> bool:
+        """A table with a header. Only where no JSON begins: the header's cells may be quoted."""
+        if text[:1] in (b"{", b"[") or not tables.has_header(text_of(text[: tables.HEADER_LIMIT])):
+            return False
+        rows = tables.read_csv(text_of(text))
+        if rows is None:
+            return False
+        unsure, empty = self.unsure, True
+        for row in rows:
+            empty = False
+            if row.record is None or (unsure and row.last):
+                self.found.reject(row.reason or "a row cut short", bytes_of(row.text))
+            else:
+                self._value(row.record, depth)
+        if empty:
+            self.found.others.append("a table without rows")
+        return True
+
+    def _read_lines(self, text: bytes, depth: int) -> bool:
+        """One JSON value a line, several joined at most; a line that is none is named, the others are used."""
+        lines = [line for line in text.split(b"\n") if line.strip()]
+        if not any(_is_json(line) for line in lines[:2]):
+            return False
+        self._lines(lines, depth)
+        return True
+
+    def _lines(self, lines: list[bytes], depth: int) -> None:
+        for line in lines:
+            stripped = line.strip()
+            if _certain(stripped):
+                self.found.records.append(stripped)
+                continue
+            match = _EXPORTED.fullmatch(stripped)
+            stripped = match[1] if match else stripped
+            value = parse(stripped)
+            if value is not INVALID or not self._read_joined(stripped, depth):
+                self._value(value, depth, stripped)
+
+    def _read_value(self, text: bytes, depth: int) -> bool:
+        """One JSON value, over several lines perhaps."""
+        value = parse(text) if text[:1] in _BEGINS else INVALID
+        if value is INVALID:
+            return False
+        if isinstance(value, list):
+            for item in value:
+                self._value(item, depth - 1)
+        else:
+            self._value(value, depth, text)
+        return True
+
+    def _read_joined(self, text: bytes, depth: int) -> bool:
+        """Objects one after the other with nothing, blanks or line ends between, as Firehose joins them."""
+        if text[:1] != b"{":
+            return False
+        string = text_of(text)
+        value, end = _next_object(string, 0)
+        if value is INVALID:
+            return False
+        start = 0
+        while value is not INVALID:
+            self._value(value, depth, bytes_of(string[start:end]))
+            start = _skip(string, end)
+            value, end = _next_object(string, start)
+        if start < len(string):
+            self._salvage(string[start:], depth, None)
+        return True
+
+    def _read_some_lines(self, text: bytes, depth: int) -> bool:
+        """Lines of which some are records, whatever the first ones are."""
+        if _list_start(text_of(text[:_LIST_WITHIN])) is not None:
+            return False
+        lines = [line for line in text.split(b"\n") if line.strip()]
+        if not any(_certain(line) or _EXPORTED.match(line) for line in lines):
+            return False
+        self._lines(lines, depth)
+        return True
+
+    #: Tried in this order: the cheap and exact ones first; those that put up with damage last.
+    _READERS: tuple[Callable[[_Reading, bytes, int], bool], ...] = (
+        _read_records,
+        _read_array,
+        # Before lines: a table's header may be a line of one quoted word, which is JSON too.
+        _read_table,
+        # Before one value: what is one line is both, and lines name the broken ones.
+        _read_lines,
+        _read_value,
+        _read_joined,
+        _read_some_lines,
+    )
+
+    # -- damage --------------------------------------------------------------------------------------------------------
+
+    def _salvage(self, string: str, depth: int, position: int | None) -> None:
+        """A text that is cut or damaged: every complete record around the damage, and a malformed count for each."""
+        start = _list_start(string)
+        if start is not None:
+            self._list(string, start, depth)
+        else:
+            self.found.reject("not valid JSON" if string[:1] in ("{", "[") else "not JSON", bytes_of(string), position)
+
+    def _list(self, string: str, at: int, depth: int) -> None:
+        """The elements of a list from ``at`` on; of each damaged stretch a malformed count."""
+        damaged, trials = False, 0
+        at = _skip(string, at)
+        while at < len(string) and string[at] != "]":
+            value, end = _next_object(string, at)
+            if value is INVALID:
+                end, trials = _resume(string, at, trials)
+                self.found.reject("JSON cut short or damaged", bytes_of(string[at:end]))
+                damaged = True
+            else:
+                self._value(value, depth)
+            at = _skip(string, end)
+        if not damaged:
+            # Every element is whole: the damage is behind them.
+            self.found.reject("JSON cut short or damaged", bytes_of(string[at:]))
 
 
-# -- JSON ------------------------------------------------------------------------------------------------------------
-
-INVALID = object()
-
-
-def parse(text: bytes | str) -> Any:
-    """The value of a JSON text as Python's ``json`` reads it, or INVALID."""
+def _decoded(text: bytes) -> bytes:
+    """UTF-8 without a byte order mark; what is not UTF-8 becomes U+FFFD. UTF-16 is read where its mark says so."""
+    if text.isascii():
+        return text
+    if text[:3] == codecs.BOM_UTF8:
+        text = text[3:]
+    elif text[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return text.decode("utf-16", "replace").encode("utf-8", "replace")
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return INVALID
-
-
-def _is_json(text: bytes) -> bool:
-    return parse(text) is not INVALID
-
-
-def dump(value: Any) -> str:
-    """Compact JSON text that reads back as the same value; lone surrogates stay escaped."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":"))
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return text.decode("utf-8", "replace").encode("utf-8")
     return text
 
 
-def dump_bytes(value: Any) -> bytes:
-    """``dump`` as UTF-8."""
-    return dump(value).encode("utf-8")
+def _is_json(text: bytes) -> bool:
+    return _certain(text) or (text.lstrip()[:1] in _BEGINS and parse(text) is not INVALID)
 
 
-_OBJECT_START = re.compile(r"\{")
-_decoder = json.JSONDecoder()
+def _list_start(string: str) -> int | None:
+    """Where the elements of the outermost list begin, in a text that cannot be parsed."""
+    if string.startswith("["):
+        return 1
+    match = _LIST.search(string, 0, _LIST_WITHIN) if string.startswith("{") else None
+    # A list of that name inside an inner object says nothing.
+    return match.end() if match and "{" not in string[1 : match.start()] else None
 
 
-def _salvage(text: bytes, found: Found) -> None:
-    """A text that is cut or damaged: every complete record before the damage, and one malformed count."""
-    string = text_of(text)
-    start = string.find("[", 0, 4096) if string.lstrip().startswith(("{", "[")) else -1
-    position = start + 1
-    if start >= 0 and (string.startswith("[") or '"Records"' in string[:start]):
-        while True:
-            match = _OBJECT_START.search(string, position)
-            if match is None or string[position : match.start()].strip(" \t\r\n,"):
-                break
-            try:
-                value, position = _decoder.raw_decode(string, match.start())
-            except (ValueError, RecursionError):
-                position = match.start()
-                break
-            found.records.append(dump_bytes(value))
-        remainder = string[position:].strip(" \t\r\n,]}")
-        if remainder or not found.malformed:
-            if found.malformed and found.malformed[-1].position == -1:
-                # The archive's damage is already counted once; keep the text with it.
-                last = found.malformed.pop()
-                found.malformed.append(Malformed(last.position, last.reason, remainder[:RAW_LIMIT]))
-            else:
-                found.reject("JSON cut short or damaged", remainder.encode())
-        return
-    if string[:1] in "{[":
-        found.reject("not valid JSON", text, -1)
-    else:
-        found.reject("not JSON", text, -1)
+def _skip(string: str, at: int) -> int:
+    """After the blanks and commas at ``at``."""
+    match = _BLANK.match(string, at)
+    return match.end() if match else at
+
+
+def _next_object(string: str, at: int) -> tuple[Any, int]:
+    """The object at ``at`` and its end, or INVALID."""
+    at = _skip(string, at)
+    if not string.startswith("{", at):
+        return INVALID, at
+    try:
+        return _decoder.raw_decode(string, at)
+    except (ValueError, RecursionError):
+        return INVALID, at
+
+
+def _resume(string: str, at: int, trials: int) -> tuple[int, int]:
+    """Where the next record after damage at ``at`` begins, and how many places were tried so far."""
+    for match in _RESUME.finditer(string, at):
+        trials += 1
+        if trials > _RESUME_LIMIT:
+            break
+        value, _ = _next_object(string, match.end())
+        # Objects inside the damaged record are passed over.
+        if isinstance(value, dict) and looks_like_record(value):
+            return match.end(), trials
+    return len(string), trials

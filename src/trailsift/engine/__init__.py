@@ -21,7 +21,7 @@ from __future__ import annotations
 from trailsift.engine.cache import Cache
 from trailsift.engine.duck import Engine
 from trailsift.engine.empty import why_empty
-from trailsift.engine.explain import Explanation, explain
+from trailsift.engine.explanation import Explanation, explain
 from trailsift.engine.plan import Plan, Scan
 from trailsift.engine.render import FORMATS, write
 from trailsift.engine.result import Result

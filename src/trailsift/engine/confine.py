@@ -20,6 +20,8 @@ from trailsift.errors import QueryError
 
 ALLOWED = "`query` runs one read-only statement: SELECT, WITH, FROM, VALUES, TABLE, DESCRIBE, SUMMARIZE or SHOW TABLES"
 
+#: Characters of a statement at most.
+MAX_LENGTH = 1_000_000
 #: Table functions that only compute.
 TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree", "repeat", "repeat_row"})
 #: Functions that look outside the query: settings, environment, catalog, sessions, other SQL.
@@ -75,8 +77,6 @@ CLOCK_NAMES = frozenset(
 )
 #: Bare words that DuckDB reads as functions of the session.
 SESSION_NAMES = frozenset({"current_user", "current_role", "session_user", "user", "current_catalog", "current_schema"})
-#: Strings that a cast to a date or time reads as the clock.
-_CLOCK_WORDS = re.compile(r"\s*(now|today|tomorrow|yesterday)\b.*", re.IGNORECASE | re.DOTALL)
 
 _NODE_TYPES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _PLAIN_TYPES = frozenset(
@@ -177,8 +177,14 @@ def check(sql: str, cursor: duckdb.DuckDBPyConnection, *, trusted: bool = False)
 
 
 def _parse(sql: str, cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    try:
+        sql.encode()
+    except UnicodeError:
+        raise QueryError("the SQL is not valid Unicode text") from None
     if "\0" in sql:
         raise QueryError("the SQL holds a NUL character")
+    if len(sql) > MAX_LENGTH:
+        raise QueryError(f"the SQL has {len(sql):,} characters; at most {MAX_LENGTH:,} are read")
     try:
         row = cursor.execute(
             "SELECT json_serialize_sql(?, skip_null := true, skip_empty := true, skip_default := true)", [sql]
@@ -188,8 +194,6 @@ def _parse(sql: str, cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
         raise from_duckdb(sql, error) from None
     except RecursionError:
         raise QueryError("the statement is nested too deeply to be checked") from None
-    except UnicodeError:
-        raise QueryError("the SQL is not valid Unicode text") from None
     if not tree.get("error"):
         return list(tree.get("statements", ()))
     message = str(tree.get("error_message", "cannot be parsed"))
@@ -259,10 +263,6 @@ def _visit_expression(node: dict[str, Any], found: _Found) -> None:
         word = str(names[0]).lower()
         found.clock = found.clock or word in CLOCK_NAMES
         found.volatile = found.volatile or word in SESSION_NAMES
-    if kind == "CONSTANT":
-        value = node.get("value")
-        text = value.get("value") if isinstance(value, dict) else None
-        found.clock = found.clock or (isinstance(text, str) and bool(_CLOCK_WORDS.fullmatch(text)))
 
 
 def _judge_function(node: dict[str, Any], found: _Found, place: int | None) -> None:

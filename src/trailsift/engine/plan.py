@@ -19,7 +19,7 @@ import duckdb
 from trailsift.engine.confine import Statement
 from trailsift.engine.mistakes import from_duckdb
 from trailsift.engine.names import DUCK_TYPES, MACROS, VIEWS, table_columns
-from trailsift.engine.predicate import Predicate, Reader, all_of, columns, file_ranges, may_pass, wanted
+from trailsift.engine.predicate import Predicate, Reader, all_of, columns, may_pass, range_reader, wanted
 from trailsift.engine.values import UTC_NAMES
 from trailsift.event import TABLES
 from trailsift.store.index import File, Snapshot
@@ -182,9 +182,11 @@ def choose_files(snapshot: Snapshot, scans: Iterable[Scan], stored: Iterable[str
         table = TABLES[name]
         chosen: dict[str, File] = {}
         for predicate in dict.fromkeys(scan.predicate for scan in scans if scan.table == name):
-            for file in snapshot.files(name, wanted(table, predicate)):
-                if file.path not in chosen and may_pass(predicate, file_ranges(table, file)):
-                    chosen[file.path] = file
+            found = snapshot.files(name, wanted(table, predicate))
+            if predicate is not None:
+                ranges_of = range_reader(table, columns(predicate))
+                found = [file for file in found if may_pass(predicate, ranges_of(file))]
+            chosen.update((file.path, file) for file in found)
         files[name] = sorted(chosen.values(), key=lambda file: (file.min_time, file.path))
     return Plan(snapshot, scans, files)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from trailsift.event import Table
@@ -196,21 +197,34 @@ _HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def file_ranges(table: Table, file: File) -> dict[str, Range]:
-    """What the index knows of a file's values."""
-    least, greatest = file.min_time, file.max_time
-    unit = _unit(table)
-    ranges: dict[str, Range] = {table.time: (least // unit * unit, greatest)}
-    if file.service is not None:
-        ranges["service"] = (file.service, file.service)
-    if file.min_role is not None and file.max_role is not None:
-        ranges["role_arn"] = (file.min_role, file.max_role)
-    if table.name == "events" and least // DAY == greatest // DAY:
-        day = _EPOCH + timedelta(days=least // DAY)
-        for name, number in zip(_PARTS, (day.year, day.month, day.day), strict=True):
-            text = f"{number:04d}" if name == "year" else f"{number:02d}"
-            ranges[name] = (text, text)
-            ranges[f"{name}::int"] = (number, number)
+def range_reader(table: Table, used: frozenset[str]) -> Callable[[File], dict[str, Range]]:
+    """What the index knows of a file's values, in the columns ``used``, as a function of the file."""
+    unit, time = _unit(table), table.time
+    days = table.name == "events" and not used.isdisjoint(_PARTS)
+
+    def ranges_of(file: File) -> dict[str, Range]:
+        least, greatest = file.min_time, file.max_time
+        ranges: dict[str, Range] = {time: (least // unit * unit, greatest)}
+        if file.service is not None:
+            ranges["service"] = (file.service, file.service)
+        if file.min_role is not None and file.max_role is not None:
+            ranges["role_arn"] = (file.min_role, file.max_role)
+        if days and least // DAY == greatest // DAY:
+            ranges.update(_day_ranges(least // DAY))
+        return ranges
+
+    return ranges_of
+
+
+@cache
+def _day_ranges(number: int) -> dict[str, Range]:
+    """Values of year, month and day, as text and as number, on the day of that number since 1970."""
+    day = _EPOCH + timedelta(days=number)
+    ranges: dict[str, Range] = {}
+    for name, part in zip(_PARTS, (day.year, day.month, day.day), strict=True):
+        text = f"{part:04d}" if name == "year" else f"{part:02d}"
+        ranges[name] = (text, text)
+        ranges[f"{name}::int"] = (part, part)
     return ranges
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import shutil
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from trailsift.engine.result import Result
-from trailsift.engine.values import Decoder, Row, converted, is_nested, is_number, writer
+from trailsift.engine.values import Decoder, Row, converted, is_number, writer
 from trailsift.errors import UsageError
 
 #: Rows that a table shows at most; machine formats have no limit.
@@ -25,8 +24,8 @@ def write(
     ``table``: for people; at most ``max_rows`` rows (None: all), long values folded to ``width`` columns (the
     terminal's by default), number of rows and time below. ``json``: a list of objects, a row each; integers as
     numbers however large, times in ISO 8601 with their zone, NaN and infinity as null, a second column of the
-    same name numbered. ``csv``: with a header, null as nothing, lists as JSON. ``parquet`` and ``arrow`` (an IPC
-    stream): with their types; these need a binary stream.
+    same name numbered. ``csv``: with a header; null as nothing, an empty text as ``""``, lists as JSON.
+    ``parquet`` and ``arrow`` (an IPC stream): with their types; these need a binary stream.
 
     UsageError for an unknown format, or a text stream for a binary format.
     """
@@ -70,32 +69,38 @@ def _write_json(result: Result, put: Callable[[str], object]) -> int:
 
 
 def _write_csv(result: Result, put: Callable[[str], object]) -> int:
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(result.names)
-    count = 0
     cells = [_cell_writer(writer(kind, result.zone), kind) for _, kind in result.columns]
+    put(",".join(map(_quoted, result.names)) + "\n")
+    count = 0
     for rows in converted(result.fetched(), cells):
-        lines.writerows(rows)
-        put(text.getvalue())
-        text.seek(0)
-        text.truncate()
+        put("".join(",".join(["" if cell is None else cell for cell in row]) + "\n" for row in rows))
         count += len(rows)
-    put(text.getvalue())
     return count
 
 
-def _cell_writer(shown: Decoder | None, kind: str) -> Decoder | None:
-    """Fetched value -> what CSV shows; None where they are the same."""
-    if kind != "BOOLEAN" and (shown is None or not is_nested(kind)) and not kind.endswith("]"):
-        return shown
-    return _cell if shown is None else lambda value: _cell(shown(value))
+def _cell_writer(shown: Decoder | None, kind: str) -> Callable[[Any], str]:
+    """Fetched value -> its CSV field."""
+    if is_number(kind):
+        return str if shown is None else lambda value: "" if (number := shown(value)) is None else str(number)
+    if shown is not None:
+        return lambda value: _quoted(_cell(shown(value)))
+    return (lambda value: _quoted(_cell(value))) if kind == "BOOLEAN" or kind.endswith("]") else _quoted
 
 
-def _cell(value: Any) -> Any:
+def _quoted(text: str) -> str:
+    """``text`` as a field of CSV (RFC 4180). An empty text is quoted: null is written as nothing at all.
+
+    The csv module looks at each character by itself, which takes longer than the query.
+    """
+    if text and "," not in text and '"' not in text and "\n" not in text and "\r" not in text:
+        return text
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
 
 
 def _write_table(result: Result, put: Callable[[str], object], max_rows: int | None, width: int | None) -> int:
@@ -129,8 +134,9 @@ def _write_table(result: Result, put: Callable[[str], object], max_rows: int | N
 def _text(value: Any) -> str:
     if value is None:
         return "-"
-    cell = _cell(value)
-    return f"{cell:.6g}" if isinstance(cell, float) and cell != int(cell) else str(cell)
+    if isinstance(value, float) and value != int(value):
+        return f"{value:.6g}" if abs(value) < 1e6 else f"{value:.1f}"
+    return _cell(value)
 
 
 #: Log text is written by whoever made the call: no control or direction character of it may reach a terminal.

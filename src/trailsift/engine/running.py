@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ class Run:
             self._timer.cancel()
         stopped = not isinstance(error, duckdb.Error) or isinstance(error, duckdb.InterruptException)
         if stopped:
-            self.cursor.interrupt()
+            with contextlib.suppress(duckdb.Error):
+                self.cursor.interrupt()
             # Some joins notice that they are stopped only after a while, and closing waits for them.
             threading.Thread(target=self.cursor.close, daemon=True).start()
         else:
@@ -95,7 +97,8 @@ class Run:
 
     def _expire(self) -> None:
         self._expired = True
-        self.cursor.interrupt()
+        with contextlib.suppress(duckdb.Error):
+            self.cursor.interrupt()
 
 
 class Statements:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,17 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.io.pyarrow import parquet_file_to_data_file
+from pyiceberg.manifest import ManifestContent, ManifestEntry, ManifestEntryStatus, ManifestFile, read_manifest_list
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import CommitTableResponse, Table
+from pyiceberg.serializers import FromInputFile
+from pyiceberg.table import CommitTableResponse, Table, Transaction
+from pyiceberg.table.snapshots import Operation, Summary
 from pyiceberg.table.sorting import SortField, SortOrder
-from pyiceberg.table.update import TableRequirement, TableUpdate
+from pyiceberg.table.update import RemoveSnapshotsUpdate, TableRequirement, TableUpdate
+from pyiceberg.table.update.snapshot import _SnapshotProducer
 from pyiceberg.transforms import DayTransform, IdentityTransform
+from pyiceberg.typedef import EMPTY_DICT
 from pyiceberg.types import (
     BooleanType,
     DateType,
@@ -39,6 +45,7 @@ from pyiceberg.types import (
 )
 
 from trailsift import event
+from trailsift.errors import LakeError
 from trailsift.store.fields import element_id, field_id
 from trailsift.store.index import CATALOG_FILE, NAMESPACE
 
@@ -48,6 +55,10 @@ logging.getLogger("pyiceberg").setLevel(logging.ERROR)
 #: Snapshots kept of each table, and how many may gather before the older ones are expired.
 KEPT_SNAPSHOTS = 10
 EXPIRE_ABOVE = 30
+#: Files in a manifest that a replacement writes: large enough to be few, small enough for a partition to skip most.
+MANIFEST_ENTRIES = 1000
+
+SCHEME = "file://"
 
 _PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
@@ -100,7 +111,7 @@ def _sort_order(table: event.Table, schema: Schema) -> SortOrder:
 
 def location(path: Path) -> str:
     """A local path as Iceberg writes it: a scheme and the path as it is, with nothing percent-encoded."""
-    return f"file://{path}"
+    return f"{SCHEME}{path}"
 
 
 class LakeCatalog(SqlCatalog):
@@ -153,22 +164,81 @@ class LakeCatalog(SqlCatalog):
         """Stages one snapshot of a table: files added and files taken out."""
         table = self.load_table((NAMESPACE, name))
         transaction = table.transaction()
-        update = transaction.update_snapshot(snapshot_properties=properties)
-        producer = update.overwrite() if removed else update.merge_append()
+        if removed:
+            producer: Any = Replacement(transaction, {location(path) for path in removed}, properties)
+        else:
+            producer = transaction.update_snapshot(snapshot_properties=properties).merge_append()
         with producer:
-            gone = {location(path) for path in removed}
-            if gone:
-                for task in table.scan().plan_files():
-                    if task.file.file_path in gone:
-                        producer.delete_data_file(task.file)
             for path in added:
                 producer.append_data_file(parquet_file_to_data_file(table.io, table.metadata, location(path)))
         snapshots = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.timestamp_ms)
         if len(snapshots) > EXPIRE_ABOVE:
             # Staged into the same transaction: the expiry costs no commit of its own.
-            old = [snapshot.snapshot_id for snapshot in snapshots[:-KEPT_SNAPSHOTS]]
-            _expire(transaction, old)
+            _expire(transaction, [snapshot.snapshot_id for snapshot in snapshots[:-KEPT_SNAPSHOTS]])
         transaction.commit_transaction()
+
+    def snapshots(self, name: str) -> list[tuple[int, int]]:
+        """(id, time in milliseconds) of a table's snapshots, oldest first; the last one is current."""
+        snapshots = self.load_table((NAMESPACE, name)).metadata.snapshots
+        return sorted(((one.snapshot_id, one.timestamp_ms) for one in snapshots), key=lambda one: one[1])
+
+    def expire(self, name: str, snapshot_ids: Sequence[int]) -> None:
+        """Stages the removal of snapshots from a table's history."""
+        transaction = self.load_table((NAMESPACE, name)).transaction()
+        _expire(transaction, list(snapshot_ids))
+        transaction.commit_transaction()
+
+    def metadata_files(self, name: str) -> set[str]:
+        """Local paths of Iceberg's own files that a table needs: of its snapshots, and the last few metadata files."""
+        table = self.load_table((NAMESPACE, name))
+        needed = {table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log)}
+        for snapshot in table.metadata.snapshots:
+            needed.add(snapshot.manifest_list)
+            needed.update(manifest.manifest_path for manifest in snapshot.manifests(table.io))
+        return {path.removeprefix(SCHEME) for path in needed}
+
+    def data_files(self, name: str) -> set[str]:
+        """Local paths of the data files that any of a table's snapshots holds."""
+        table = self.load_table((NAMESPACE, name))
+        manifests = {
+            one.manifest_path: one for snapshot in table.metadata.snapshots for one in snapshot.manifests(table.io)
+        }
+        entries = (entry for manifest in manifests.values() for entry in manifest.fetch_manifest_entry(table.io))
+        return {entry.data_file.file_path.removeprefix(SCHEME) for entry in entries}
+
+    def relocate(self, name: str, pointer: str, old: str, new: str) -> list[str]:
+        """Stages a table that was moved from the folder ``old`` to ``new``: one snapshot of its live files.
+
+        ``pointer`` is the metadata location that the catalog has. The older snapshots are dropped: their manifests
+        hold paths of the old place. Returns the paths of the live files.
+        """
+        io = self._load_file_io(location=new)
+
+        def here(path: str) -> str:
+            return new + path[len(old) :] if path.startswith(f"{old}/") else path
+
+        before = FromInputFile.table_metadata(io.new_input(here(pointer)))
+        head = before.current_snapshot()
+        fields: dict[str, Any] = {"location": f"{new}/{name}", "snapshots": [], "refs": {}, "current_snapshot_id": None}
+        fields |= {"metadata_log": [], "snapshot_log": [], "statistics": [], "partition_statistics": []}
+        blank = before.model_copy(update=fields)
+        # Nothing may point to the old place: where this is a copy, another engine would tidy up there.
+        table = Table((NAMESPACE, name), blank, here(pointer), io, self)
+        transaction = table.transaction()
+        live: list[str] = []
+        # An empty table still gets its new location written.
+        transaction.set_properties({"trailsift.relocated-from": old})
+        if head is not None:
+            with transaction.update_snapshot().fast_append() as producer:
+                for manifest in read_manifest_list(io.new_input(here(head.manifest_list))):
+                    manifest[0] = here(manifest.manifest_path)
+                    for entry in manifest.fetch_manifest_entry(io):
+                        entry.data_file[1] = here(entry.data_file.file_path)
+                        live.append(entry.data_file.file_path)
+                        producer.append_data_file(entry.data_file)
+        transaction.commit_transaction()
+        self._staged[name] = pointer, self._staged[name][1]
+        return live
 
     def apply(self, db: sqlite3.Connection) -> None:
         """Makes everything staged current, inside the transaction that is open on ``db``."""
@@ -187,7 +257,79 @@ class LakeCatalog(SqlCatalog):
         self._staged.clear()
 
 
-def _expire(transaction: Any, snapshot_ids: list[int]) -> None:
-    from pyiceberg.table.update import RemoveSnapshotsUpdate
-
+def _expire(transaction: Transaction, snapshot_ids: list[int]) -> None:
     transaction._stage((RemoveSnapshotsUpdate.model_validate({"snapshot-ids": snapshot_ids}),))
+
+
+class Replacement(_SnapshotProducer["Replacement"]):
+    """A snapshot in which files take the place of others that held the same rows.
+
+    PyIceberg's own overwrite reads every manifest twice and weighs a predicate of all partitions against it; this
+    reads each manifest once, compares paths, and packs what stays by partition, so that a reader opens few manifests.
+    """
+
+    def __init__(self, transaction: Transaction, removed: set[str], properties: dict[str, str]) -> None:
+        super().__init__(
+            Operation.OVERWRITE, transaction, transaction._table.io, snapshot_properties=properties or EMPTY_DICT
+        )
+        self._removed = removed
+
+    def _build_delete_files_partition_predicate(self) -> None:
+        """Nothing to build: files are named by their paths."""
+
+    @cached_property
+    def _plan(self) -> tuple[list[ManifestFile], list[ManifestEntry]]:
+        """The manifests that stay, and the entries of the files that go."""
+        whole: list[ManifestFile] = []
+        gone: list[ManifestEntry] = []
+        stay: dict[int, list[ManifestEntry]] = {}
+        head = self._transaction.table_metadata.current_snapshot()
+        for manifest in head.manifests(self._io) if head else []:
+            entries = manifest.fetch_manifest_entry(self._io)
+            touched = [entry for entry in entries if entry.data_file.file_path in self._removed]
+            if manifest.content != ManifestContent.DATA or (not touched and len(entries) >= MANIFEST_ENTRIES // 2):
+                whole.append(manifest)
+                continue
+            gone += [self._copy(entry, ManifestEntryStatus.DELETED) for entry in touched]
+            kept = [
+                self._copy(e, ManifestEntryStatus.EXISTING)
+                for e in entries
+                if e.data_file.file_path not in self._removed
+            ]
+            stay.setdefault(manifest.partition_spec_id, []).extend(kept)
+        for spec_id, kept in stay.items():
+            kept.sort(key=lambda entry: [str(value) for value in entry.data_file.partition._data])
+            for start in range(0, len(kept), MANIFEST_ENTRIES):
+                whole.append(self._write(spec_id, kept[start : start + MANIFEST_ENTRIES]))
+        missing = self._removed - {entry.data_file.file_path for entry in gone}
+        if missing:
+            raise LakeError(f"{len(missing)} files to be replaced are no longer in the table, such as {min(missing)}")
+        return whole, gone
+
+    def _copy(self, entry: ManifestEntry, status: ManifestEntryStatus) -> ManifestEntry:
+        deleted = status == ManifestEntryStatus.DELETED
+        return ManifestEntry.from_args(
+            status=status,
+            snapshot_id=self.snapshot_id if deleted else entry.snapshot_id,
+            sequence_number=entry.sequence_number,
+            file_sequence_number=entry.file_sequence_number,
+            data_file=entry.data_file,
+        )
+
+    def _write(self, spec_id: int, entries: list[ManifestEntry]) -> ManifestFile:
+        with self.new_manifest_writer(self.spec(spec_id)) as writer:
+            for entry in entries:
+                writer.add_entry(entry)
+        return writer.to_manifest_file()
+
+    def _existing_manifests(self) -> list[ManifestFile]:
+        return self._plan[0]
+
+    def _deleted_entries(self) -> list[ManifestEntry]:
+        self._deleted_data_files = {entry.data_file for entry in self._plan[1]}
+        return self._plan[1]
+
+    def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
+        # PyIceberg cannot sum up a replacement, which is what incremental readers must take it for.
+        summary = super()._summary(snapshot_properties)
+        return Summary(Operation.REPLACE, **summary.additional_properties)

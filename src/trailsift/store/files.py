@@ -57,8 +57,8 @@ def write_events(chunk: pa.Table, root: Path) -> list[File]:
     if not chunk.num_rows:
         return []
     time = np.asarray(_single(chunk.column("event_time")).cast(pa.int64()))
-    service, service_names = _ranks(_single(chunk.column("service")))
-    role, role_names = _ranks(_single(chunk.column("role_arn")))
+    service, service_names = ranks(_single(chunk.column("service")))
+    role, role_names = ranks(_single(chunk.column("role_arn")))
     day = time // _DAY
     order = np.lexsort((time, role, service, day))
     chunk = chunk.take(pa.array(order))
@@ -94,7 +94,7 @@ def write_lines(table: event.Table, lines: pa.Table, root: Path) -> list[File]:
     """Writes summary lines or rejects, a file for each day of the table's time column."""
     if not lines.num_rows:
         return []
-    time = _micros(_single(lines.column(table.time)))
+    time = micros(_single(lines.column(table.time)))
     day = time // _DAY
     files = []
     for number in np.unique(day):
@@ -110,26 +110,51 @@ def write_lines(table: event.Table, lines: pa.Table, root: Path) -> list[File]:
 
 def write_parquet(rows: pa.Table, table: event.Table, path: Path) -> int:
     """Writes one file in the table's column order; its size in bytes."""
+    writer = Writer(table, path)
+    writer.write(rows)
+    return writer.close()
+
+
+class Writer:
+    """One Parquet file of a table, written in pieces that follow each other in the table's order."""
+
+    def __init__(self, table: event.Table, path: Path) -> None:
+        self.table = table
+        self.path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, rows: pa.Table) -> None:
+        """Adds rows; all pieces must have the types of the first."""
+        rows = _conformed(rows, self.table)
+        if self._writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            names = rows.schema.names
+            self._writer = pq.ParquetWriter(
+                self.path,
+                rows.schema,
+                compression="zstd",
+                compression_level=ZSTD_LEVEL,
+                use_dictionary=[name for name in names if name not in _NO_DICTIONARY],
+                write_statistics=[name for name in names if name in _STATISTICS or self.table is not event.EVENTS],
+                # Readers need plain Parquet types, not Arrow's own schema (dictionaries would come back as such).
+                store_schema=False,
+            )
+        self._writer.write_table(rows, row_group_size=ROW_GROUP)
+
+    def close(self) -> int:
+        """Ends the file; its size in bytes."""
+        if self._writer is not None:
+            self._writer.close()
+        return self.path.stat().st_size
+
+
+def _conformed(rows: pa.Table, table: event.Table) -> pa.Table:
+    """The table's columns in their order, with Iceberg's field ids; dictionaries stay."""
     target = field_ids(arrow_schema(table), table)
     fields = [pa.field(f.name, rows.schema.field(f.name).type, metadata=f.metadata) for f in target]
     fields = [target.field(f.name) if pa.types.is_list(f.type) else f for f in fields]
     schema = pa.schema(fields)
-    columns = [_cast_list(rows.column(f.name), f.type) for f in schema]
-    rows = pa.Table.from_arrays(columns, schema=schema)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = rows.schema.names
-    pq.write_table(
-        rows,
-        path,
-        row_group_size=ROW_GROUP,
-        compression="zstd",
-        compression_level=ZSTD_LEVEL,
-        use_dictionary=[name for name in names if name not in _NO_DICTIONARY],
-        write_statistics=[name for name in names if name in _STATISTICS or table is not event.EVENTS],
-        # Readers need plain Parquet types, not Arrow's own schema (dictionaries would come back as such).
-        store_schema=False,
-    )
-    return path.stat().st_size
+    return pa.Table.from_arrays([_cast_list(rows.column(f.name), f.type) for f in schema], schema=schema)
 
 
 def _cast_list(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
@@ -143,13 +168,13 @@ def _single(column: pa.ChunkedArray) -> pa.Array:
     return combined
 
 
-def _micros(column: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
+def micros(column: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
     if pa.types.is_date(column.type):
         return np.asarray(column.cast(pa.int32())).astype(np.int64) * _DAY
     return np.asarray(column.cast(pa.int64()))
 
 
-def _ranks(column: pa.Array) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[str | None]]:
+def ranks(column: pa.Array) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[str | None]]:
     """Each row's rank in the order of the values (null first), and the value of each rank."""
     encoded = column if isinstance(column, pa.DictionaryArray) else column.dictionary_encode()
     values = encoded.dictionary

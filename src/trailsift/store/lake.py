@@ -63,11 +63,15 @@ class Batch:
     """Everything that becomes visible together."""
 
     files: list[File] = field(default_factory=list)
+    #: Files that the new ones replace (compaction).
+    removed: list[File] = field(default_factory=list)
     log_objects: list[LogObject] = field(default_factory=list)
     ids: seen.Ids | None = None
     min_time: int = 0
     max_time: int = 0
     counts: Mapping[str, Any] = field(default_factory=dict)
+    #: What else changes in the catalog's database in the same transaction; given the commit's sequence number.
+    also: Callable[[sqlite3.Connection, int], None] | None = None
 
 
 class WriteLock:
@@ -111,10 +115,11 @@ class WriteLock:
 class Lake:
     """A lake opened for writing. Use as a context manager; ``lock`` before dedupe, until the commit."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, moved: bool = False) -> None:
+        """``moved``: opens also a lake that is not where it was made (for ``relocate``)."""
         self.root = root.resolve()
         self.settings = index.read_settings(self.root)
-        if self.settings.get("location") != str(self.root):
+        if not moved and self.settings.get("location") != str(self.root):
             index.open_snapshot(self.root)  # raises, and says what to do about a moved lake
         self.seen = seen.Seen()
         self._catalog: LakeCatalog | None = None
@@ -181,6 +186,7 @@ class Lake:
     def sweep(self) -> int:
         """Removes data files that no commit names: what a writer left that died. Only under the lock. Their number."""
         with closing(index.connect(self.root)) as db:
+            db.executescript(_SCHEMA)  # the writer may have died before it made them
             named = {path for (path,) in db.execute("SELECT path FROM file UNION SELECT path FROM seen_file")}
         folders = [self.root / name / "data" for name in event.TABLES] + [self.root / "seen"]
         removed = 0
@@ -220,8 +226,9 @@ class Lake:
         try:
             for name in event.TABLES:
                 added = [self.root / file.path for file in batch.files if file.table == name]
-                if added:
-                    catalog.change(name, added)
+                removed = [self.root / file.path for file in batch.removed if file.table == name]
+                if added or removed:
+                    catalog.change(name, added, removed)
             seen_row = self._write_seen(batch)
             with closing(index.connect(self.root)) as db:
                 seq = self._apply(db, batch, kind, seen_row)
@@ -250,13 +257,15 @@ class Lake:
             seq = int(last) + 1
             self.catalog.apply(db)
             locations = index.live_locations(db)
-            index.record_files(db, seq, batch.files)
+            index.record_files(db, seq, batch.files, [(file.table, file.path) for file in batch.removed])
             if seen_row is not None:
                 db.execute("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", (*seen_row, seq))
             db.executemany(
                 "INSERT OR IGNORE INTO log_object VALUES (?, ?, ?, ?)",
                 [(o.name, o.version, o.delivered_on, seq) for o in batch.log_objects],
             )
+            if batch.also is not None:
+                batch.also(db, seq)
             db.execute(
                 "INSERT INTO commit_log VALUES (?, ?, ?, ?, ?)",
                 (seq, _now(), kind, json.dumps(batch.counts), json.dumps(locations)),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from trailsift.analysis.shell import quoted
 from trailsift.demo import Demo
 from trailsift.views import report
 from trailsift.views.console import console, duration, grid, plural, short_role, show, size
-from trailsift.views.shell import quoted
 
 
 def show_demo(demo: Demo) -> None:

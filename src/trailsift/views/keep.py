@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import Console, Group
+
 from trailsift.analysis.period import Period
-from trailsift.event import TABLES, Table
+from trailsift.analysis.shell import quoted
+from trailsift.event import Table
 from trailsift.views.console import console, grid, plural, show, size
-from trailsift.views.shell import quoted
 
 if TYPE_CHECKING:
     from trailsift.analysis.rejects import Rejects
@@ -20,67 +22,46 @@ def show_status(status: Status, zone: Period) -> None:
     out = console()
     events = status.events
     out.print(status.lake, style="bold", soft_wrap=True)
-    if not events.rows:
-        out.print("This lake holds no events yet. Next: trailsift ingest PATH --lake " + quoted(status.lake))
-    else:
-        out.print(
+    if events.rows:
+        told = (
             f"{plural(events.rows, 'event')} from {zone.show(events.first_time)} to {zone.show(events.last_time)} "
             f"({zone.zone.key}), {size(sum(table.bytes for table in status.tables))} on disk, "
             f"{plural(status.commits, 'commit')}."
         )
-    show(
-        out,
-        grid(
-            out,
-            "Tables",
-            [
-                ("table", "text"),
-                ("rows", "number"),
-                ("files", "number"),
-                ("size", "number"),
-                ("first", "??faint"),
-                ("last", "?faint"),
-            ],
-            (
-                (t.name, t.rows, t.files, size(t.bytes), zone.show(t.first_time), zone.show(t.last_time))
-                for t in status.tables
-            ),
-        ),
-    )
-    totals = status.totals
-    dropped = [(f"  dropped by {name}", number) for name, number in status.dropped.items()]
-    sums = [("records read", totals["records"]), ("  stored", totals["stored"]), ("  duplicates", totals["duplicates"])]
-    show(
-        out,
-        grid(
-            out,
-            "Everything ever read",
-            [("", "text"), ("", "number")],
-            [*sums, *dropped, ("  malformed", totals["malformed"])],
-            "" if status.reconciled else "These do not add up: please report this as a defect.",
-        ),
-    )
+    else:
+        told = f"No events yet. Next: trailsift ingest PATH --lake {quoted(status.lake)}"
+    show(out, told, _tables(out, status, zone), _books(out, status))
     if status.latest:
-        columns = [("commit", "number"), ("at (UTC)", "faint"), ("kind", "text"), ("objects", "number")]
-        columns += [("records", "number"), ("stored", "number"), ("duplicates", "?number"), ("malformed", "?bad")]
-        names = ("log_objects", "records", "stored", "duplicates", "malformed")
-        show(
-            out,
-            grid(
-                out,
-                "Latest commits",
-                columns,
-                (
-                    (
-                        c["commit"],
-                        c["committed_at"][:19].replace("T", " "),
-                        c["kind"],
-                        *(c.get(name, 0) for name in names),
-                    )
-                    for c in status.latest
-                ),
-            ),
-        )
+        show(out, _commits(out, status))
+
+
+def _tables(out: Console, status: Status, zone: Period) -> Group:
+    columns = [("table", "text"), ("rows", "number"), ("files", "number"), ("size", "number")]
+    columns += [("first", "??faint"), ("last", "?faint")]
+    rows = (
+        (t.name, t.rows, t.files, size(t.bytes), zone.show(t.first_time), zone.show(t.last_time)) for t in status.tables
+    )
+    return grid(out, "Tables", columns, rows)
+
+
+def _books(out: Console, status: Status) -> Group:
+    totals = status.totals
+    rows = [("records read", totals["records"]), ("  stored", totals["stored"]), ("  duplicates", totals["duplicates"])]
+    rows += [(f"  dropped by {name}", number) for name, number in status.dropped.items()]
+    rows += [("  malformed", totals["malformed"])]
+    note = "" if status.reconciled else "These do not add up: please report this as a defect."
+    return grid(out, "Everything ever read", [("what became of it", "text"), ("records", "number")], rows, note)
+
+
+def _commits(out: Console, status: Status) -> Group:
+    columns = [("commit", "number"), ("at (UTC)", "faint"), ("kind", "text"), ("objects", "number")]
+    columns += [("records", "number"), ("stored", "number"), ("duplicates", "?number"), ("malformed", "?bad")]
+    names = ("log_objects", "records", "stored", "duplicates", "malformed")
+    rows = (
+        (c["commit"], c["committed_at"][:19].replace("T", " "), c["kind"], *(c.get(name, 0) for name in names))
+        for c in status.latest
+    )
+    return grid(out, "Latest commits", columns, rows)
 
 
 def show_rejects(rejects: Rejects, zone: Period) -> None:
@@ -126,21 +107,23 @@ def shortened(text: str | None, width: int = 60) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
-def show_columns(tables: Sequence[Table]) -> None:
+def show_columns(tables: Sequence[Table], functions: Mapping[str, str]) -> None:
     """Every column with its type and meaning."""
     out = console()
     for table in tables:
         columns = [("column", "text"), ("type", "faint"), ("meaning", "prose")]
         rows = ((column.name, column.type, column.meaning) for column in table.columns)
         show(out, grid(out, f"{table.name}: {table.meaning}", columns, rows))
+    if functions:
+        show(out, grid(out, "Functions", [("function", "text"), ("returns", "prose")], functions.items()))
 
 
-def columns_markdown(tables: Sequence[Table]) -> str:
+def columns_markdown(tables: Sequence[Table], functions: Mapping[str, str]) -> str:
     """The same as a Markdown page; `docs/schema.md` is made of it."""
     made = "Made by `trailsift columns --format markdown`; change `trailsift/event.py` instead of this page."
     lines = ["# Tables", "", made, ""]
-    if len(tables) == len(TABLES):
-        lines += [f"- [`{table.name}`](#{table.name}): {table.meaning}" for table in tables] + [""]
+    if len(tables) > 1:
+        lines += [*(f"- [`{table.name}`](#{table.name}): {table.meaning}" for table in tables), ""]
     for table in tables:
         lines += [f"## {table.name}", "", table.meaning, ""]
         if table.keys:
@@ -150,4 +133,6 @@ def columns_markdown(tables: Sequence[Table]) -> str:
             source = f"`{column.source}`" if column.source else ""
             lines.append(f"| `{column.name}` | {column.type} | {source} | {column.meaning.replace('|', '&#124;')} |")
         lines.append("")
+    if functions:
+        lines += ["## Functions", "", *(f"- `{name}`: {meaning}" for name, meaning in functions.items()), ""]
     return "\n".join(lines)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trailsift.analysis.shell import quoted
 from trailsift.views.console import console, duration, plural, print_json, size
-from trailsift.views.shell import quoted
 
 if TYPE_CHECKING:
     from trailsift.generate import Generated

@@ -40,16 +40,14 @@ class IngestProgress:
         if self._quiet:
             return
         if self._live is not None:
-            total, done = now.objects_total, now.objects_done
-            if now.bytes_total and now.bytes_done < now.bytes_total:
-                total, done = now.bytes_total, now.bytes_done
-            # All is read, but not yet written and committed: how long that takes is not known.
-            reading = done < total
+            by_bytes = now.bytes_total > 0
+            total = now.bytes_total if by_bytes else now.objects_total
+            done = now.bytes_done if by_bytes else now.objects_done
+            read = now.objects_total and now.objects_done >= now.objects_total
+            # All is read, but the last batch is not yet committed.
+            after = ", storing" if read else ""
             self._live.update(
-                self._task,
-                total=total if reading else None,
-                completed=done,
-                said=said(now) + ("" if reading else ", storing"),
+                self._task, total=total or None, completed=total if read else done, said=said(now) + after
             )
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY

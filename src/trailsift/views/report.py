@@ -60,7 +60,8 @@ def headline(seen: Overview) -> Text:
     line.append(
         f" from {seen.period.show(total.first_time)} to {seen.period.show(total.last_time)} ({seen.period.zone.key}): "
         f"{plural(seen.roles.groups, 'role')}, {plural(seen.resources.groups, 'resource')}, "
-        f"{plural(total.source_ips or 0, 'source address', 'source addresses')}, {plural(total.object_keys or 0, 'object key')}; "
+        f"{plural(total.source_ips or 0, 'source address', 'source addresses')}, "
+        f"{plural(total.object_keys or 0, 'object key')}; "
     )
     line.append(f"{total.denied:,} denied", style="red" if total.denied else "")
     line.append(f"; {size(total.bytes_in)} in, {size(total.bytes_out)} out")

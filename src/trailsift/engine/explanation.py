@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trailsift.engine.plan import Plan, Scan
-from trailsift.engine.predicate import Range, file_ranges, may_pass, micros_of
+from trailsift.engine.predicate import Range, may_pass, micros_of, range_reader
+from trailsift.engine.predicate import columns as columns_of
 from trailsift.engine.views import whole_and_parts
 from trailsift.event import TABLES, Table
 from trailsift.store.index import File
@@ -160,9 +161,10 @@ def _row_groups(engine: Engine, plan: Plan, table: Table, scan: Scan, files: Seq
     if table.keys and whole_and_parts(files)[1]:
         columns |= set(table.keys)
     by_path = {str(plan.snapshot.root / file.path): file for file in files}
+    ranges_of = range_reader(table, columns_of(scan.predicate))
     found = []
     for path, span, low, high, least_role, greatest_role in engine.footers(list(by_path), sorted(columns), table.time):
-        ranges: dict[str, Range] = file_ranges(table, by_path[path])
+        ranges: dict[str, Range] = ranges_of(by_path[path])
         times = micros_of(low), micros_of(high)
         if times[0] is not None and times[1] is not None:
             ranges[table.time] = (times[0], times[1])

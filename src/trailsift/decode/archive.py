@@ -1,0 +1,218 @@
+"""Bytes of a log object -> the plain texts in it: gzip, bzip2, xz, zip and tar, inside each other too.
+
+Kinds are told by their first bytes, never by a name. What is damaged gives what comes before the damage, and carries
+the reason along, so that the reader of the text counts it once. What one object may unpack to is bounded.
+"""
+
+from __future__ import annotations
+
+import bz2
+import io
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, cast
+
+from isal import isal_zlib
+
+from trailsift.decode.found import Found
+
+#: Logs shrink 5 to 50 times. What grows more than this, beyond ``FREE`` bytes, is a bomb.
+GROWTH = 100
+FREE = 128 << 20
+#: Left behind by macOS in archives of anything; never a log.
+_MAC_NOISE = ("__MACOSX/", ".DS_Store", "._")
+
+
+class Piece(NamedTuple):
+    """Bytes out of an archive, and what is wrong with their end."""
+
+    data: bytes
+    damage: str | None = None
+
+
+#: isal's stubs take its error for an instance of one.
+_DAMAGE = (cast("type[Exception]", isal_zlib.error), zlib.error)
+_Opener = Callable[[bytes, Found], Iterator[Piece]]
+
+
+def unpack(data: bytes, found: Found, depth: int, damage: str | None = None) -> Iterator[Piece]:
+    """The plain texts inside ``data``."""
+    for magic, at, opener in _OPENERS:
+        if data[at : at + len(magic)] == magic:
+            if depth <= 0:
+                found.reject("archives nested too deeply", data, -1)
+                return
+            for piece in opener(data, found):
+                yield from unpack(piece.data, found, depth - 1, piece.damage or damage)
+            return
+    yield Piece(data, damage)
+
+
+def _limit(found: Found, packed: int) -> int:
+    """How many bytes something of ``packed`` bytes may become now."""
+    return max(0, min(found.room, max(FREE, GROWTH * packed)))
+
+
+def _too_large(limit: int) -> str:
+    return f"more than {limit} bytes unpacked: the rest is not read"
+
+
+# -- streams ---------------------------------------------------------------------------------------------------------
+
+
+def _gunzip(data: bytes, found: Found) -> Iterator[Piece]:
+    """Every member of a gzip file as one text."""
+    parts: list[bytes] = []
+    damage = None
+    limit, total = _limit(found, len(data)), 0
+    rest = data
+    while rest[:2] == b"\x1f\x8b" and damage is None:
+        if total >= limit:
+            damage = _too_large(limit)
+            break
+        inflate = isal_zlib.decompressobj(wbits=31)
+        try:
+            # One call in the common case; the limit keeps a bomb from filling the memory.
+            part = inflate.decompress(rest, limit - total)
+        except _DAMAGE:
+            part = _inflate_until_damage(rest, limit - total)
+            damage = "damaged gzip: the data after the damage is lost"
+        else:
+            if not inflate.eof:
+                full = total + len(part) >= limit
+                damage = _too_large(limit) if full else "truncated gzip: the end is missing"
+            rest = inflate.unused_data
+        parts.append(part)
+        total += len(part)
+    if damage is None and rest.strip(b"\0"):
+        damage = "damaged gzip: other data follows its end"
+    found.room -= total
+    yield Piece(parts[0] if len(parts) == 1 else b"".join(parts), damage)
+
+
+def _inflate_until_damage(data: bytes, limit: int) -> bytes:
+    """What inflates before the damage, to the byte."""
+    inflate, parts, total, step = zlib.decompressobj(wbits=31), [], 0, 16_384
+    for start in range(0, len(data), step):
+        before = inflate.copy()
+        try:
+            parts.append(inflate.decompress(data[start : start + step]))
+        except zlib.error:
+            parts.append(_inflate_bytes(before, data[start : start + step]))
+            break
+        total += len(parts[-1])
+        if total > limit:
+            break
+    return b"".join(parts)[:limit]
+
+
+def _inflate_bytes(inflate: zlib._Decompress, data: bytes) -> bytes:
+    parts = []
+    for at in range(len(data)):
+        try:
+            parts.append(inflate.decompress(data[at : at + 1]))
+        except zlib.error:
+            break
+    return b"".join(parts)
+
+
+def _bunzip(data: bytes, found: Found) -> Iterator[Piece]:
+    yield _unstream(data, found, b"BZh", bz2.BZ2Decompressor)
+
+
+def _unxz(data: bytes, found: Found) -> Iterator[Piece]:
+    # The dictionary that a stream may ask for is bounded too.
+    yield _unstream(data, found, b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(memlimit=256 << 20))
+
+
+def _unstream(
+    data: bytes, found: Found, magic: bytes, make: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]
+) -> Piece:
+    parts: list[bytes] = []
+    damage = None
+    limit, total = _limit(found, len(data)), 0
+    rest = data
+    while rest.startswith(magic) and damage is None:
+        stream, pending = make(), rest
+        while not stream.eof and damage is None:
+            try:
+                parts.append(stream.decompress(pending, 1 << 20))
+            except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+                damage = f"damaged archive: {error}"
+                break
+            pending = b""
+            total += len(parts[-1])
+            if total >= limit:
+                damage = _too_large(limit)
+            elif stream.needs_input and not stream.eof:
+                damage = "truncated archive: the end is missing"
+        rest = stream.unused_data if damage is None else b""
+    found.room -= total
+    return Piece(b"".join(parts), damage)
+
+
+# -- archives of many ------------------------------------------------------------------------------------------------
+
+
+def _noise(name: str) -> bool:
+    return name.startswith(_MAC_NOISE[0]) or name.rpartition("/")[2].startswith(_MAC_NOISE[1:])
+
+
+def _unzip(data: bytes, found: Found) -> Iterator[Piece]:
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        members = archive.infolist()
+    except Exception as error:  # A header can lie in more ways than zipfile foresees; nothing may raise.
+        found.reject(f"damaged zip: {error}", b"", -1)
+        return
+    for info in members:
+        if info.is_dir() or _noise(info.filename):
+            continue
+        limit = _limit(found, info.compress_size)
+        parts: list[bytes] = []
+        damage, total = None, 0
+        try:
+            with archive.open(info) as member:
+                while total < limit and (part := member.read(min(1 << 20, limit - total))):
+                    parts.append(part)
+                    total += len(part)
+            if total >= limit and info.file_size > total:
+                damage = f"{info.filename} in the archive: {_too_large(limit)}"
+        except Exception as error:  # As above; encrypted members raise RuntimeError.
+            damage = f"{info.filename} in the archive is damaged or locked: {error}"
+        found.room -= total
+        yield Piece(b"".join(parts), damage)
+
+
+def _untar(data: bytes, found: Found) -> Iterator[Piece]:
+    """The files of a tar archive, cut out where their headers say."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+            for member in archive:
+                if not member.isreg() or member.issparse() or _noise(member.name):
+                    continue
+                content = data[member.offset_data : member.offset_data + member.size]
+                # Members may overlap only in an archive that was made to grow.
+                if len(content) > found.room:
+                    found.reject(f"{member.name} in the archive: {_too_large(found.room)}", b"", -1)
+                    return
+                found.room -= len(content)
+                if len(content) < member.size:
+                    yield Piece(content, f"{member.name} in the archive: truncated tar, the end is missing")
+                    return
+                yield Piece(content)
+    except Exception as error:  # A header can lie in more ways than tarfile foresees; nothing may raise.
+        found.reject(f"damaged tar: {error}", b"", -1)
+
+
+#: First bytes, where they stand, and who opens it. The most frequent first.
+_OPENERS: tuple[tuple[bytes, int, _Opener], ...] = (
+    (b"\x1f\x8b", 0, _gunzip),
+    (b"PK\x03\x04", 0, _unzip),
+    (b"ustar", 257, _untar),
+    (b"BZh", 0, _bunzip),
+    (b"\xfd7zXZ\0", 0, _unxz),
+)

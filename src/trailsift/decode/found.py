@@ -1,0 +1,83 @@
+"""What decoding finds in one log object, and JSON read and written as Python's ``json`` does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Raw text kept of something malformed, in bytes.
+RAW_LIMIT = 256 * 1024
+#: Bytes that one log object may unpack to, all its layers together (CloudTrail writes at most 50 MB before gzip).
+ROOM = 1 << 30
+#: Not JSON.
+INVALID = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """What could not be used: its position among the object's records (-1: the object itself), why, and its text."""
+
+    position: int
+    reason: str
+    raw: str
+
+
+@dataclass(slots=True)
+class Found:
+    """What one log object holds. ``records`` are JSON texts of objects, not yet looked into."""
+
+    records: list[bytes | memoryview] = field(default_factory=list)
+    malformed: list[Malformed] = field(default_factory=list)
+    #: What the object is, where it is readable but holds no CloudTrail record.
+    foreign: str | None = None
+    #: Records were cut out without parsing: if one of them is no record, read again with ``cut=False``.
+    cut: bool = False
+    #: Known things that are no records (digests, pointers, control messages); beside records they do not count.
+    others: list[str] = field(default_factory=list)
+    #: JSON objects of no known kind: beside records each counts as malformed.
+    strange: list[Malformed] = field(default_factory=list)
+    #: Bytes that may still be unpacked.
+    room: int = ROOM
+
+    def reject(self, reason: str, raw: bytes, position: int | None = None) -> None:
+        """Names something malformed at the current position."""
+        self.malformed.append(self.named(reason, raw, position))
+
+    def named(self, reason: str, raw: bytes, position: int | None = None) -> Malformed:
+        """Something malformed at the current position, not yet counted."""
+        here = len(self.records) + len(self.malformed) + len(self.strange)
+        return Malformed(here if position is None else position, reason, text_of(raw[:RAW_LIMIT]))
+
+
+def text_of(raw: bytes) -> str:
+    """UTF-8 text; what is not UTF-8 becomes U+FFFD."""
+    return raw.decode("utf-8", "replace")
+
+
+def bytes_of(text: str) -> bytes:
+    """UTF-8 of a text that was inside JSON: a lone surrogate goes back into the escape that it came from."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def parse(text: bytes | str) -> Any:
+    """The value of a JSON text as Python's ``json`` reads it, or INVALID."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return INVALID
+
+
+def dump(value: Any) -> str:
+    """Compact JSON text that reads back as the same value; lone surrogates stay escaped."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"))
+    return text
+
+
+def dump_bytes(value: Any) -> bytes:
+    """``dump`` as UTF-8."""
+    return dump(value).encode("utf-8")

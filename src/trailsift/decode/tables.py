@@ -1,0 +1,417 @@
+"""Records that went through a table: CSV exports (Athena, Lake, alerts), and query results of Lake and Athena as JSON.
+
+A table stringifies what it holds and lowers the case of names. The record is what can be had back: columns and the
+members of structs get CloudTrail's names, structs as Athena prints them (``{type=Role, arn=...}``), JSON and Python's
+``repr`` in a cell are read, ``readOnly`` and ``managementEvent`` become booleans. An empty cell is an absent member, as
+tables do not tell the two apart. A column that CloudTrail does not know keeps its name and text.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from trailsift.decode.found import INVALID, dump, parse
+
+#: A cell may hold a whole event and more; Python's own limit is 128 KiB.
+csv.field_size_limit(max(csv.field_size_limit(), 1 << 28))
+#: Structs inside structs, at most.
+_DEPTH = 64
+
+
+def words(text: str) -> list[str]:
+    """A list of names, written as a sentence."""
+    return text.split()
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+_MEMBERS = words(
+    "eventVersion userIdentity eventTime eventSource eventName awsRegion sourceIPAddress userAgent errorCode "
+    "errorMessage requestParameters responseElements additionalEventData requestID eventID readOnly resources "
+    "eventType apiVersion managementEvent recipientAccountId serviceEventDetails sharedEventID vpcEndpointId "
+    "vpcEndpointAccountId eventCategory addendum sessionCredentialFromConsole edgeDeviceDetails tlsDetails "
+    "insightDetails eventContext"
+)
+#: Column names, in lower case and without blanks and signs, to members of a record.
+_COLUMNS = {name.lower(): name for name in _MEMBERS} | {
+    "vpcendpointid": "vpcEndpointId",
+    # Titles that people and consoles give.
+    "region": "awsRegion",
+    "userid": "userIdentity",
+    "eventdatetime": "eventTime",
+    "sourceip": "sourceIPAddress",
+    "requestuseragent": "userAgent",
+}
+#: Titles in _COLUMNS that mean the member only beside others, and never where the member itself is a column.
+_ALIASES = frozenset(("region", "userid", "eventdatetime", "sourceip", "requestuseragent"))
+#: Columns that hold the record whole, as JSON.
+_WHOLE = frozenset(("cloudtrailevent", "eventjson", "raw", "message", "rawevent"))
+
+_STRUCTS = frozenset(
+    words(
+        "userIdentity resources tlsDetails addendum edgeDeviceDetails insightDetails eventContext requestParameters "
+        "responseElements additionalEventData serviceEventDetails"
+    )
+)
+_BOOLEANS = frozenset(("readOnly", "managementEvent"))
+
+#: Members of the structs, by their names in lower case.
+_INNER = {
+    name.lower(): name
+    for name in words(
+        "type principalId arn accountId accessKeyId userName invokedBy sessionContext sessionIssuer attributes "
+        "mfaAuthenticated creationDate webIdFederationData federatedProvider ec2RoleDelivery sourceIdentity "
+        "assumedRoot identityProvider credentialId onBehalfOf userId identityStoreArn inScopeOf sourceArn "
+        "sourceAccount issuerType credentialsIssuedTo credentialsIssuedToVersion tlsVersion cipherSuite "
+        "clientProvidedHostHeader keyExchange deviceID reason updatedFields originalRequestID originalEventID"
+    )
+}
+_RESOURCE = _INNER | {"arn": "ARN", "arnprefix": "ARNPrefix"}
+#: Free-form members: their names are the caller's and stay as they are.
+_AS_THEY_ARE: dict[str, str] = {}
+_NAMES = {
+    "userIdentity": _INNER,
+    "resources": _RESOURCE,
+    "tlsDetails": _INNER,
+    "addendum": _INNER,
+    "edgeDeviceDetails": _INNER,
+}
+
+
+def _plain(title: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", title.lower())
+
+
+def members(titles: Sequence[str], least: int = 3) -> list[str] | None:
+    """The member of a record for each column, or None where fewer than ``least`` columns are those of records."""
+    plain = [_plain(title) for title in titles]
+    if not set(plain) & _WHOLE and len({_COLUMNS[name] for name in plain if name in _COLUMNS}) < least:
+        return None
+    exact = {_COLUMNS[name] for name in plain if name in _COLUMNS and name not in _ALIASES}
+    names: list[str] = []
+    for title, name in zip(titles, plain, strict=True):
+        member = _COLUMNS.get(name)
+        if member is None or (name in _ALIASES and member in exact) or member in names:
+            member = title
+        names.append(member)
+    return names
+
+
+# -- cells -----------------------------------------------------------------------------------------------------------
+
+
+def record(names: Sequence[str], cells: Sequence[Any]) -> dict[str, Any]:
+    """The record of one row. ``None`` and an empty text are absent members."""
+    made: dict[str, Any] = {}
+    for name, cell in zip(names, cells, strict=True):
+        if cell is None or cell == "":
+            continue
+        if isinstance(cell, str) and _plain(name) in _WHOLE:
+            whole = parse(cell)
+            if isinstance(whole, dict):
+                return whole
+        made[name] = _cell(name, cell)
+    return made
+
+
+def _cell(name: str, cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    if name in _BOOLEANS:
+        return {"true": True, "false": False}.get(cell.lower(), cell)
+    if name in _STRUCTS:
+        try:
+            return _struct(cell, _NAMES.get(name, _AS_THEY_ARE))
+        except RecursionError:
+            return cell
+    return cell
+
+
+def _struct(cell: str, names: dict[str, str]) -> Any:
+    """The value that a cell shows; the text itself where no form fits."""
+    text = cell.strip()
+    value = parse(text)
+    if value is INVALID and text[:1] in ("{", "["):
+        # Struct text before repr: `{}` and `[]` are JSON, and no other text is both.
+        value = _literal(text)
+        if value is INVALID:
+            value = _Printed(text, names).value()
+    if isinstance(value, dict | list) or value is None:
+        return _renamed(value, names)
+    return cell
+
+
+def _renamed(value: Any, names: dict[str, str]) -> Any:
+    if not names:
+        return value
+    if isinstance(value, dict):
+        return {names.get(name.lower(), name): _renamed(inner, names) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_renamed(inner, names) for inner in value]
+    return value
+
+
+#: Nothing but literals of Python: what this matches cannot make the parser do more than read.
+_STRING = r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\""""
+_STRINGS = re.compile(_STRING, re.DOTALL)
+_LITERALS = re.compile(rf"(?:{_STRING}|[\s{{}}\[\]:,]|-?\d[\d.]*(?:e[+-]?\d+)?|True|False|None)*+", re.DOTALL)
+
+
+def _literal(text: str) -> Any:
+    """What Python's ``repr`` of a dict or list shows, or INVALID."""
+    if not _LITERALS.fullmatch(text) or _nesting(_STRINGS.sub("", text)) > _DEPTH:
+        return INVALID
+    try:
+        value = ast.literal_eval(text)
+        return value if isinstance(value, dict | list) and parse(dump(value)) == value else INVALID
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return INVALID
+
+
+def _nesting(text: str) -> int:
+    deepest = depth = 0
+    for sign in text:
+        if sign in "{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif sign in "}]":
+            depth -= 1
+    return deepest
+
+
+_NEXT = re.compile(r", (?=[A-Za-z_][\w.:/-]*=)")
+_NAME = re.compile(r"([A-Za-z_][\w.:/-]*)=")
+#: Where JSON begins inside a printed struct.
+_JSON = re.compile(r'\{"|\["|\[\{"')
+_decoder = json.JSONDecoder()
+
+
+class _Unprintable(ValueError):
+    """The text is no printed struct."""
+
+
+class _Printed:
+    """Athena's and Lake's way to print structs, arrays and maps: ``{a=1, b={c=x}, d=[y, z]}``, without quotes.
+
+    A value ends before ``, name=`` or the bracket that closes its struct. What does not come out even is no struct.
+    """
+
+    def __init__(self, text: str, names: dict[str, str]) -> None:
+        self.text = text
+        self.at = 0
+        self.known = names
+
+    def value(self) -> Any:
+        try:
+            value = self._any("", _DEPTH)
+        except _Unprintable:
+            return INVALID
+        return value if self.at == len(self.text) else INVALID
+
+    def _any(self, inside: str, depth: int) -> Any:
+        sign = self.text[self.at : self.at + 1]
+        if depth == 0:
+            raise _Unprintable
+        if inside and _JSON.match(self.text, self.at):
+            return self._json()
+        if sign == "{":
+            return self._object(depth - 1)
+        if sign == "[":
+            return self._array(depth - 1)
+        return self._scalar(inside)
+
+    def _json(self) -> str:
+        """Lake's maps hold texts: what was an object in the record is JSON there, and stays the text that it is."""
+        start = self.at
+        try:
+            _, self.at = _decoder.raw_decode(self.text, start)
+        except (ValueError, RecursionError) as error:
+            raise _Unprintable from error
+        return self.text[start : self.at]
+
+    def _object(self, depth: int) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        self.at += 1
+        if self._closes("}"):
+            return made
+        while True:
+            match = _NAME.match(self.text, self.at)
+            if match is None:
+                raise _Unprintable
+            self.at = match.end()
+            value = self._any("{", depth)
+            # A table fills absent members with null.
+            if value is not None:
+                made[match[1]] = value
+            if self._closes("}"):
+                return made
+            if not self.text.startswith(", ", self.at):
+                raise _Unprintable
+            self.at += 2
+
+    def _array(self, depth: int) -> list[Any]:
+        made: list[Any] = []
+        self.at += 1
+        if self._closes("]"):
+            return made
+        while True:
+            made.append(self._any("[", depth))
+            if self._closes("]"):
+                return made
+            if not self.text.startswith(", ", self.at):
+                raise _Unprintable
+            self.at += 2
+
+    def _closes(self, sign: str) -> bool:
+        if self.at >= len(self.text):
+            raise _Unprintable
+        if self.text[self.at] != sign:
+            return False
+        self.at += 1
+        return True
+
+    def _scalar(self, inside: str) -> str | None:
+        close = self.text.find("}" if inside == "{" else "]", self.at)
+        if close < 0 or not inside:
+            raise _Unprintable
+        if inside == "{":
+            follows = _NEXT.search(self.text, self.at, close + 1)
+            end = follows.start() if follows else close
+        else:
+            comma = self.text.find(", ", self.at, close)
+            end = comma if comma >= 0 else close
+        text = self.text[self.at : end]
+        self.at = end
+        return None if text == "null" else text
+
+
+# -- CSV -------------------------------------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """One row of a table: the record, or why there is none; the text, and whether nothing follows."""
+
+    record: dict[str, Any] | None
+    reason: str
+    text: str
+    last: bool
+
+
+#: A table whose header is longer than this is none of ours.
+HEADER_LIMIT = 64 * 1024
+
+
+def has_header(text: str) -> bool:
+    """Whether a text begins with the header of a table of records."""
+    return _header(text) is not None
+
+
+def _header(text: str) -> tuple[str, list[str], list[str]] | None:
+    """The delimiter, the titles, and the member of a record for each."""
+    head = text[: text.find("\n", 0, HEADER_LIMIT) + 1 or HEADER_LIMIT].rstrip("\r\n")
+    for delimiter in ",\t;|":
+        try:
+            titles = next(csv.reader([head], delimiter=delimiter), [])
+        except csv.Error:
+            continue
+        names = members(titles)
+        if names is not None:
+            return delimiter, titles, names
+    return None
+
+
+def read_csv(text: str) -> Iterator[Row] | None:
+    """The rows of a table of records with a header, or None where the text is no such table."""
+    header = _header(text)
+    return None if header is None else _rows(text, *header)
+
+
+def _rows(text: str, delimiter: str, titles: list[str], names: list[str]) -> Iterator[Row]:
+    source = io.StringIO(text, newline="")
+    taken: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for line in source:
+            taken.append(line)
+            yield line
+
+    reader = csv.reader(lines(), delimiter=delimiter)
+    while True:
+        taken.clear()
+        reason = ""
+        cells: list[str] = []
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            reason = f"not CSV: {error}"
+        # Blank lines, and the header again where files were joined.
+        if not reason and (not cells or cells == titles):
+            continue
+        if not reason and len(cells) != len(titles):
+            reason = f"a row of {len(cells)} cells under {len(titles)} columns"
+        made = None if reason else record(names, cells)
+        yield Row(made, reason, "".join(taken), source.tell() >= len(text))
+
+
+# -- query results as JSON -------------------------------------------------------------------------------------------
+
+
+def lake_rows(value: dict[str, Any]) -> list[Any] | None:
+    """CloudTrail Lake's GetQueryResults: a row is a list of objects with one member each."""
+    rows = value.get("QueryResultRows")
+    if not isinstance(rows, list):
+        return None
+    return [_lake_row(row) for row in rows]
+
+
+def _lake_row(row: Any) -> Any:
+    if not isinstance(row, list) or not all(isinstance(cell, dict) for cell in row):
+        return row
+    pairs = [pair for cell in row for pair in cell.items()]
+    titles = [title for title, _ in pairs]
+    return record(members(titles, 1) or titles, [cell for _, cell in pairs])
+
+
+def athena_rows(value: dict[str, Any]) -> list[Any] | None:
+    """Athena's GetQueryResults: the first row is the header."""
+    result = value.get("ResultSet")
+    rows = result.get("Rows") if isinstance(result, dict) else None
+    if not isinstance(rows, list) or not rows:
+        return None
+    cells = [_athena_cells(row) for row in rows]
+    titles = [str(title) for title in cells[0] or []]
+    names = members(titles, 1)
+    if names is None:
+        return None
+    return [
+        record(names, row) if row is not None and len(row) == len(names) else raw
+        for row, raw in zip(cells[1:], rows[1:], strict=True)
+    ]
+
+
+def _athena_cells(row: Any) -> list[Any] | None:
+    data = row.get("Data") if isinstance(row, dict) else None
+    if not isinstance(data, list):
+        return None
+    return [cell.get("VarCharValue") if isinstance(cell, dict) else None for cell in data]
+
+
+def insights_rows(value: dict[str, Any]) -> list[Any] | None:
+    """CloudWatch Logs Insights: the message of each row."""
+    rows = value.get("results")
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
+        return None
+    return [_insights_message(row) for row in rows]
+
+
+def _insights_message(row: list[Any]) -> Any:
+    fields = {str(cell.get("field")): cell.get("value") for cell in row if isinstance(cell, dict)}
+    return fields.get("@message", fields)

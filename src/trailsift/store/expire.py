@@ -1,0 +1,243 @@
+"""What grows old in a lake: seen ids, log objects, snapshots, and the files that nothing needs any more."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from trailsift import event
+from trailsift.errors import LakeError
+from trailsift.store import index, seen
+from trailsift.store.lake import Batch, Lake
+
+#: A reader that planned before a file was replaced finds it for this long; afterwards it plans anew.
+GRACE = timedelta(minutes=10)
+#: What the newest commits replaced stays longer: a clock that jumps ahead takes the grace away, not this.
+KEPT_COMMITS = 3
+LONG_GRACE = timedelta(days=1)
+#: The index remembers a deleted file for this long, so that a reader of an old snapshot meets a missing file, and plans
+#: anew, instead of an answer without its rows.
+REMEMBERED = timedelta(days=7)
+
+#: Ids, and the list of log objects, are kept for so long (setting ``seen_days``).
+SEEN_DAYS = 35
+#: Files of ids are merged above this number.
+SEEN_FILES = 8
+#: Ids merged at a time: 20 bytes each, about five times over in memory.
+SEEN_SLICE = 4 << 20
+
+_DAY = 86_400_000_000
+_WEEK = 7 * _DAY
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFile:
+    """A file of ids; times of events in microseconds since 1970, ``added``: the commit of its newest ids."""
+
+    path: str
+    ids: int
+    min_time: int
+    max_time: int
+    added: int
+
+
+def seen_days(settings: dict[str, object]) -> int:
+    """How long ids are kept. LakeError where the setting is no number of days."""
+    days = settings.get("seen_days", SEEN_DAYS)
+    if isinstance(days, bool) or not isinstance(days, int) or days < 1:
+        raise LakeError(f"seen_days in lake.json is {days!r}: it must be a number of days from 1 on")
+    return days
+
+
+def merge_seen(lake: Lake, now: datetime) -> Counter[str]:
+    """Drops ids and log objects that are too old to come again, and merges the files of the rest."""
+    days = seen_days(lake.settings)
+    with lake.lock():
+        with closing(index.connect(lake.root)) as db:
+            sql = "SELECT path, ids, min_time, max_time, added FROM seen_file WHERE removed IS NULL"
+            files = [SeenFile(*row) for row in db.execute(sql)]
+            cutoff = _text(now - timedelta(days=days))
+            (old,) = db.execute("SELECT max(seq) FROM commit_log WHERE committed_at < ?", (cutoff,)).fetchone()
+            day = f"{now - timedelta(days=days):%Y-%m-%d}"
+            objects = "FROM log_object WHERE delivered_on < ? AND seq <= ?"
+            (gone,) = db.execute(f"SELECT count(*) {objects}", (day, old or 0)).fetchone()
+        expired = expired_seen(files, days, old or 0)
+        groups = mergeable([file for file in files if file not in expired])
+        if not expired and not groups and not gone:
+            return Counter()
+        merged = [_merge(lake.root, group) for group in groups]
+        removed = [file.path for file in (*expired, *(file for group in groups for file in group))]
+
+        def also(db: sqlite3.Connection, seq: int) -> None:
+            db.executemany("UPDATE seen_file SET removed = ? WHERE path = ?", [(seq, path) for path in removed])
+            # The commit of the newest ids stays with them: their age counts from there.
+            rows = [(file.path, file.ids, file.min_time, file.max_time, file.added) for file in merged]
+            db.executemany("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", rows)
+            db.execute(f"DELETE {objects}", (day, old or 0))
+
+        counts = Counter(
+            seen_files_merged=sum(map(len, groups)), seen_files_expired=len(expired), log_objects_expired=int(gone)
+        )
+        lake.commit(Batch(counts=dict(counts), also=also), "seen")
+        return counts
+
+
+def expired_seen(files: Sequence[SeenFile], days: int, old: int) -> list[SeenFile]:
+    """The files whose events are all ``days`` older than the newest, and that came with commit ``old`` or before."""
+    newest = max((file.max_time for file in files), default=0)
+    return [file for file in files if file.max_time < newest - days * _DAY and file.added <= old]
+
+
+def mergeable(files: Sequence[SeenFile]) -> list[list[SeenFile]]:
+    """Groups of files to be merged, where there are too many.
+
+    Only files of one week (of their newest event) go together, so that old weeks can expire; and only files of like
+    size, so that a large one is not written again for each small one.
+    """
+    if len(files) <= SEEN_FILES:
+        return []
+    weeks: dict[int, list[SeenFile]] = {}
+    for file in files:
+        weeks.setdefault(file.max_time // _WEEK, []).append(file)
+    groups = []
+    for week in weeks.values():
+        group: list[SeenFile] = []
+        total = 0
+        for file in sorted(week, key=lambda file: (file.ids, file.path)):
+            if len(group) >= 2 and file.ids > 2 * total:
+                break
+            group.append(file)
+            total += file.ids
+        if len(group) > 1:
+            groups.append(group)
+    return groups
+
+
+def _merge(root: Path, group: Sequence[SeenFile]) -> SeenFile:
+    """Writes one sorted file of several, a range of ids at a time."""
+    parts = [seen.read(root / file.path) for file in group]
+    total = sum(map(len, parts))
+    path = f"seen/{uuid.uuid4().hex}.ids"
+    number_of_slices = total // SEEN_SLICE + 1
+    # Ids are random, so equal ranges of their first word hold about equally many.
+    edges = np.array([number * (1 << 64) // number_of_slices for number in range(number_of_slices)], np.uint64)
+    bounds = [[*np.searchsorted(part.high, edges).tolist(), len(part)] for part in parts]
+    done = 0
+    with (root / path).open("wb") as file:
+        for number in range(number_of_slices):
+            some = [part.take(slice(at[number], at[number + 1])) for part, at in zip(parts, bounds, strict=True)]
+            ids = seen.merge(some)
+            places = ((8 * done, ids.high, "<u8"), (8 * (total + done), ids.low, "<u8"))
+            for offset, words, kind in (*places, (16 * total + 4 * done, ids.check, "<u4")):
+                file.seek(offset)
+                file.write(words.astype(kind).tobytes())
+            done += len(ids)
+        file.flush()
+        os.fsync(file.fileno())
+    spans = [(file.min_time, file.max_time) for file in group]
+    low, high = min(low for low, _ in spans), max(high for _, high in spans)
+    return SeenFile(path, total, low, high, max(one.added for one in group))
+
+
+def clean(lake: Lake, now: datetime, grace: timedelta = GRACE) -> Counter[str]:
+    """Expires old snapshots and deletes the files that no kept snapshot holds and no reader can still be at."""
+    with lake.lock():
+        for scratch in lake.root.glob(".compact-*"):
+            # A compaction that died; a living one would hold the lock.
+            shutil.rmtree(scratch, ignore_errors=True)
+        counts = Counter(snapshots_expired=_expire_snapshots(lake, now, grace))
+        needed: dict[str, set[str]] = {}
+        for name, path in _replaced(lake, now, grace):
+            if name not in needed:
+                needed[name] = lake.catalog.data_files(name) if name in event.TABLES else set()
+            file = lake.root / path
+            if str(file) not in needed[name]:
+                counts["files_deleted"] += 1
+                counts["bytes_deleted"] += file.stat().st_size
+                file.unlink()
+        for name in event.TABLES:
+            delete_metadata(lake.root / name / "metadata", lake.catalog.metadata_files(name), now, grace)
+        _forget(lake.root, now)
+    return counts
+
+
+def _is_past(age: timedelta, commits: int, grace: timedelta) -> bool:
+    """Whether what was replaced ``age`` ago, ``commits`` commits before the newest, may go."""
+    return age > max(grace, LONG_GRACE) or (age > grace and commits >= KEPT_COMMITS)
+
+
+def _expire_snapshots(lake: Lake, now: datetime, grace: timedelta) -> int:
+    expired = 0
+    try:
+        for name in event.TABLES:
+            snapshots = lake.catalog.snapshots(name)
+            old = []
+            for number, (snapshot_id, _) in enumerate(snapshots[:-1]):
+                replaced = datetime.fromtimestamp(snapshots[number + 1][1] / 1000, UTC)
+                if _is_past(now - replaced, len(snapshots) - number - 2, grace):
+                    old.append(snapshot_id)
+            if old:
+                lake.catalog.expire(name, old)
+                expired += len(old)
+    except BaseException:
+        lake.catalog.discard()
+        raise
+    if expired:
+        lake.commit(Batch(counts={"snapshots_expired": expired}), "expire")
+    return expired
+
+
+def _replaced(lake: Lake, now: datetime, grace: timedelta) -> list[tuple[str, str]]:
+    """(table or ``seen``, path) of the files on disk that were taken out long enough ago."""
+    with closing(index.connect(lake.root)) as db:
+        (last,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
+        rows = db.execute(
+            "SELECT f.table_name, f.path, f.removed, c.committed_at FROM commit_log c JOIN"
+            " (SELECT table_name, path, removed FROM file WHERE removed IS NOT NULL"
+            " UNION ALL SELECT 'seen', path, removed FROM seen_file WHERE removed IS NOT NULL) f ON f.removed = c.seq"
+        ).fetchall()
+    past = [
+        (name, path)
+        for name, path, removed, at in rows
+        if _is_past(now - datetime.fromisoformat(at), last - removed, grace)
+    ]
+    return [(name, path) for name, path in past if (lake.root / path).exists()]
+
+
+def delete_metadata(folder: Path, needed: set[str], now: datetime, grace: timedelta) -> None:
+    """Deletes Iceberg's own files that no kept snapshot names: of expired ones, and of commits that failed."""
+    for file in folder.iterdir() if folder.is_dir() else []:
+        age = now - datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        if str(file) not in needed and age > grace:
+            file.unlink(missing_ok=True)
+
+
+def _forget(root: Path, now: datetime) -> None:
+    """Takes files that were deleted long ago out of the index."""
+    with closing(index.connect(root)) as db:
+        cutoff = _text(now - REMEMBERED)
+        for table in ("file", "seen_file"):
+            rows = db.execute(
+                f"SELECT path FROM {table} WHERE removed IN (SELECT seq FROM commit_log WHERE committed_at < ?)",
+                (cutoff,),
+            ).fetchall()
+            gone = [(path,) for (path,) in rows if not (root / path).exists()]
+            if gone:
+                db.execute("BEGIN IMMEDIATE")
+                db.executemany(f"DELETE FROM {table} WHERE path = ? AND removed IS NOT NULL", gone)
+                db.execute("COMMIT")
+
+
+def _text(moment: datetime) -> str:
+    """A time as the commit log writes it."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,100 @@
+"""What a terminal shows: tables that fit, harmless text, shades that follow the median, plain progress."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from trailsift.analysis.period import HOUR, Period
+from trailsift.analysis.summary import Hour
+from trailsift.ingest import Progress
+from trailsift.views import heat
+from trailsift.views.console import cell, duration, grid, safe, short_resource, short_role, size
+from trailsift.views.progress import CountProgress, IngestProgress, said
+
+
+def printed(width: int, make: Callable[[Console], object], encoding: str = "utf-8") -> str:
+    raw = io.BytesIO()
+    out = Console(file=io.TextIOWrapper(raw, encoding), width=width, highlight=False, markup=False, color_system=None)
+    out.print(make(out))
+    out.file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+COLUMNS = [("role", "id"), ("events", "number"), ("seen", "?faint"), ("first", "??faint")]
+ROWS = [("role/" + "x" * 60, 1_234_567, "2026-03-02 10:00", "2026-03-01 10:00"), ("role/y", 0, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [(120, "role events seen first"), (70, "role events seen"), (45, "role events"), (20, "role events")],
+)
+def test_a_table_leaves_out_what_does_not_fit(width: int, headings: str) -> None:
+    text = printed(width, lambda out: grid(out, "", COLUMNS, ROWS))
+    assert text.splitlines()[0].split() == headings.split()
+    assert max(map(len, text.splitlines())) <= width
+    assert "1,234,567" in text, "a number is never cut while an id can be"
+
+
+def test_text_of_a_log_cannot_steer_the_terminal() -> None:
+    evil = "\x1b[2J\u202egnp.exe\x07\x9b"
+    shown = safe(evil)
+    assert shown.isprintable()
+    assert "gnp.exe" in shown
+    assert "\x1b" not in str(cell(evil, "text"))
+
+
+def test_short_names() -> None:
+    assert short_role("arn:aws:iam::111111111111:role/team/etl") == "role/etl"
+    assert short_role("arn:aws:iam::111111111111:root") == "root"
+    assert short_role("lambda.amazonaws.com") == "lambda.amazonaws.com"
+    assert short_role(None) == "(anonymous)"
+    assert short_resource("arn:aws:s3:::bucket") == "s3:bucket"
+    assert short_resource("arn:aws:dynamodb:eu-west-1:111111111111:table/t") == "dynamodb:table/t"
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 KB"), (10**15, "1000.0 TB")])
+def test_sizes(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0012, "1.2 ms"), (0.25, "250 ms"), (12.34, "12.3 s"), (600, "10.0 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_an_hour_out_of_the_ordinary_stands_out() -> None:
+    bounds = heat.limits([100] * 20 + [30, 900])
+    assert [heat.level(count, bounds) for count in (0, 30, 100, 150, 900)] == [0, 1, 2, 3, 4]
+    assert [heat.level(1, heat.limits([1]))] == [2]
+
+
+def test_heat_by_day_in_the_zone_and_without_unicode() -> None:
+    hours = [Hour(23 * HOUR, 5, 0), Hour(26 * HOUR, 7, 0)]
+    text = printed(80, lambda out: "\n".join(map(str, heat.strip(out, hours, Period()))), "ascii")
+    assert "Thu 01-01" in text and "Fri 01-02" in text
+    assert text.isascii()
+    many = [Hour(day * 24 * HOUR, 1, 0) for day in range(40)]
+    text = printed(80, lambda out: "\n".join(map(str, heat.strip(out, many, Period()))))
+    assert text.splitlines()[1].startswith("Mon ")
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trailsift.views.progress.EVERY", 0.0)
+    now = Progress(10, 5, 100, 50, 1000, 900, 90, 10, 0.5)
+    assert said(now) == "5 of 10 log objects, 1,000 records, 900 stored, 90 duplicates, 10 malformed, 2,000/s"
+    with IngestProgress() as live:
+        live.update(now)
+    with CountProgress("events", 10) as bar:
+        bar.update(4)
+    with IngestProgress(quiet=True) as silent:
+        silent.update(now)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [f"trailsift: {said(now)}", "trailsift: 4 of 10 events"]
