@@ -155,7 +155,15 @@ CHANGES: dict[str, dict[str, Any]] = {
     "odd event id": {"eventID": "09a634f2-da7d-4c9e-a259-54aceexample"},
     "empty strings": {"recipientAccountId": "", "eventID": "", "sourceIPAddress": ""},
 }
-DROPPED = ("eventCategory", "managementEvent", "eventID", "resources", "recipientAccountId", "responseElements", "tlsDetails")
+DROPPED = (
+    "eventCategory",
+    "managementEvent",
+    "eventID",
+    "resources",
+    "recipientAccountId",
+    "responseElements",
+    "tlsDetails",
+)
 
 
 def _cases() -> dict[str, dict[str, Any]]:

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REAL_LOGS, ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import REAL_LOGS, ROOT
 from trailsift.columnar import Builder, Tally
 from trailsift.decode import archive, envelope, record
 from trailsift.decode.envelope import find_records
+from trailsift.decode.tables import words
 
 EXPECTED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "cases" / "envelopes.json").read_text())
 
@@ -196,7 +197,7 @@ FORMS: dict[str, tuple[bytes, list[dict[str, Any]], int]] = {
     "Firehose delivery, the last one cut": (text(A) + text(B)[:-9], [A], 1),
     "Firehose delivery, gzip members": (gzip.compress(text(A)) + gzip.compress(text(B)), [A, B], 0),
     "Kinesis event": (text(kinesis(text(A), gzip.compress(text(batch(json.dumps(B)))), b"Hello")), [A, B], 1),
-    "Kinesis, by its API": (text({"Records": [{"Data": b64(text(A)), "SequenceNumber": "1", "PartitionKey": "p"}]}), [A], 0),
+    "Kinesis, by its API": (text({"Records": [{"Data": b64(text(A)), "SequenceNumber": "1"}]}), [A], 0),
     "EventBridge": (text(eventbridge(A)), [A], 0),
     "EventBridge, one a line": (text(eventbridge(A)) + b"\n" + text(eventbridge(B)), [A, B], 0),
     "EventBridge in SQS": (text(sqs(eventbridge(A), eventbridge(B))), [A, B], 0),
@@ -224,6 +225,7 @@ FORMS: dict[str, tuple[bytes, list[dict[str, Any]], int]] = {
     "zip of tar": (zipped(t=tarred(a=RECORDS)), [A, B], 0),
     "zip with a member that is no log": (zipped(a=RECORDS, b=b"read me"), [A, B], 1),
     "tar, cut short": (tarred(a=RECORDS, b=text({"Records": [C, A]}))[: 512 * 3 + len(RECORDS) + 600], None, 1),
+    "tar.gz, cut short": (gzip.compress(tarred(a=RECORDS, b=RECORDS, c=text(C)))[:-40], None, 1),
     "bzip2, cut short": (bz2.compress(RECORDS)[:-30], [], 1),
     "gzip with other data behind": (gzip.compress(RECORDS) + b"trailing", [A, B], 1),
     "gzip, wrong checksum": (gzip.compress(RECORDS)[:-8] + b"12345678", [A, B], 1),
@@ -264,7 +266,6 @@ FORMS: dict[str, tuple[bytes, list[dict[str, Any]], int]] = {
 def test_form_is_read_whole(form: str) -> None:
     data, records, malformed = FORMS[form]
     tally, given_back = ingested(data)
-    assert [m.reason for m in tally.malformed] if len(tally.malformed) != malformed else True
     assert len(tally.malformed) == malformed, tally.malformed
     if records is not None:
         assert canon(given_back) == canon(records)
@@ -296,16 +297,16 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "aggregated events": (text({"Records": [AGGREGATED]}), "aggregated"),
     "aggregated events, lines": (text(AGGREGATED) + b"\n" + text(AGGREGATED), "aggregated"),
     "stream of DynamoDB": (
-        text({"Records": [{"eventID": "1", "eventName": "INSERT", "eventVersion": "1.1", "eventSource": "aws:dynamodb"}]}),
+        text({"Records": [{"eventID": "1", "eventName": "INSERT", "eventSource": "aws:dynamodb", "dynamodb": {}}]}),
         "DynamoDB",
     ),
-    "another event of EventBridge": (text(eventbridge({"state": "running"}, "EC2 Instance State-change")), "EventBridge"),
+    "another event of EventBridge": (text(eventbridge({"state": "running"}, "EC2 State-change")), "EventBridge"),
     "truth.json": (text({"seed": 7, "incidents": [{"what": "x"}]}), "no CloudTrail record"),
     "any JSON, lines": (b'{"a":1}\n{"b":2}\n', "no CloudTrail record"),
     "empty array": (b"[]", "empty list"),
     "empty envelope": (text({"Events": []}), "nothing in it"),
     "table without rows": (b"eventTime,eventName,eventSource\n", "without rows"),
-    "empty tar": (tarred(), "empty archive"),
+    "empty zip": (zipped(), "empty archive"),
     "digests in a zip": (zipped(a=text(DIGEST), b=gzip.compress(text(DIGEST))), "digest"),
 }  # fmt: skip
 
@@ -327,7 +328,7 @@ def test_an_object_without_records_is_not_foreign() -> None:
 
 # -- tables ----------------------------------------------------------------------------------------------------------
 
-ATHENA = '''"eventversion","useridentity","eventtime","eventsource","eventname","awsregion","sourceipaddress",\
+ATHENA = """"eventversion","useridentity","eventtime","eventsource","eventname","awsregion","sourceipaddress",\
 "errorcode","requestparameters","responseelements","requestid","eventid","resources","readonly","vpcendpointid","year"
 "1.08","{type=AssumedRole, principalid=AROA:job, arn=arn:aws:sts::1:assumed-role/etl/job, accountid=1, invokedby=null, \
 sessioncontext={attributes={mfaauthenticated=false, creationdate=2026-03-02T00:00:00Z}, sessionissuer={type=Role, \
@@ -337,7 +338,7 @@ username=etl}}}","2026-03-02T01:02:03Z","s3.amazonaws.com","GetObject","eu-west-
 "True","","2026"
 "1.08","","2026-03-02T01:02:04Z","s3.amazonaws.com","PutObject","eu-west-1","192.0.2.1","AccessDenied",\
 "{not a struct","","R2","e2","","false","vpce-1","2026"
-'''
+"""
 ATHENA_RECORDS = [
     {
         "eventVersion": "1.08",
@@ -403,7 +404,8 @@ ALERT_RECORDS = [
 
 
 def lake(*rows: dict[str, Any]) -> dict[str, Any]:
-    return {"QueryStatus": "FINISHED", "QueryResultRows": [[{name: cell} for name, cell in row.items()] for row in rows]}
+    cells = [[{name: cell} for name, cell in row.items()] for row in rows]
+    return {"QueryStatus": "FINISHED", "QueryResultRows": cells}
 
 
 LAKE_ROW = {
@@ -438,21 +440,29 @@ def quoted(**cells: str) -> bytes:
     return sink.getvalue().encode()
 
 
+def tabbed(table: str) -> bytes:
+    sink = io.StringIO()
+    csv.writer(sink, delimiter="\t").writerows(csv.reader(io.StringIO(table)))
+    return sink.getvalue().encode()
+
+
+LARGE = {"eventTime": "2026-03-02T01:02:03Z", "eventName": "n", "eventSource": "s"}
+LARGE_RECORD = LARGE | {"requestParameters": {"x": "y" * 200_000}}
 TABLES: dict[str, tuple[bytes, list[dict[str, Any]], int]] = {
     "Athena CSV": (ATHENA.encode(), ATHENA_RECORDS, 0),
-    "Athena CSV, CRLF, mark, twice": (b"\xef\xbb\xbf" + (ATHENA + ATHENA).replace("\n", "\r\n").encode(), ATHENA_RECORDS * 2, 0),
+    "Athena CSV, CRLF, mark": (b"\xef\xbb\xbf" + ATHENA.replace("\n", "\r\n").encode(), ATHENA_RECORDS, 0),
+    "Athena CSV, twice": (ATHENA.encode() * 2, ATHENA_RECORDS * 2, 0),
     "Athena JSON": (text(athena_json(ATHENA)), ATHENA_RECORDS, 0),
     "CSV with a row too short": (ATHENA.encode() + b'"1.08","x"\n', ATHENA_RECORDS, 1),
     "CSV, gzip without its end": (gzip.compress(ATHENA.encode())[:-8], ATHENA_RECORDS, 1),
     "CSV, gzip, cut in a row": (gzip.compress(ATHENA.encode()[:-12])[:-8], ATHENA_RECORDS[:1], 1),
-    "tabs": (ATHENA.replace('","', '"\t"').encode(), ATHENA_RECORDS, 0),
+    "tabs": (tabbed(ATHENA), ATHENA_RECORDS, 0),
     "CSV with repr": (ALERTS.encode(), ALERT_RECORDS, 0),
     "Lake": (text(lake(LAKE_ROW, LAKE_ROW)), [LAKE_RECORD] * 2, 0),
     "whole event in a column": (quoted(name="x", CloudTrailEvent=json.dumps(A)), [A], 0),
     "Insights CSV": (quoted(**{"@timestamp": "t", "@message": json.dumps(A)}), [A], 0),
-    "a cell of 200 KB": (quoted(eventTime="2026-03-02T01:02:03Z", eventName="n", eventSource="s", requestParameters=json.dumps({"x": "y" * 200_000})),
-                         [{"eventTime": "2026-03-02T01:02:03Z", "eventName": "n", "eventSource": "s", "requestParameters": {"x": "y" * 200_000}}], 0),
-}  # fmt: skip # noqa: E501
+    "a large cell": (quoted(**LARGE | {"requestParameters": json.dumps({"x": "y" * 200_000})}), [LARGE_RECORD], 0),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("form", TABLES)
@@ -473,18 +483,17 @@ def test_query_results_that_are_no_records_are_foreign() -> None:
 
 def test_oddities_inside_records() -> None:
     """Written by hand, because Python's json would not write some of them."""
-    head = b'{"Records":[{"eventVersion":"1.11","eventTime":"2026-03-02T01:02:03Z","eventSource":"s3.amazonaws.com",'
+    head = b'{"eventVersion":"1.11","eventTime":"2026-03-02T01:02:03Z","eventSource":"s3.amazonaws.com",'
     inner = [
         rb'"eventName":"X","eventName":"GetObject","eventID":"1"',
         rb'"eventName":"GetObject","eventID":"2","requestParameters":{"bucketName":"b","key":"x","key":"y"}',
         rb'"eventName":"GetObject","eventID":"3","requestParameters":{"key":"\ud800","bucketName":"\udfff"}',
         b'"eventName":"GetObject","eventID":"4","userAgent":"caf\xe9"',
         b'"eventName":"GetObject","eventID":"5","requestParameters":{"n":1E2,"m":1.0,"o":-0,"p":12345678901234567890}',
-        b'"eventName":"GetObject","eventID":"6","requestParameters":' + b'{"a":' * 150 + b"1" + b"}" * 151,
+        b'"eventName":"GetObject","eventID":"6","requestParameters":' + b'{"a":' * 150 + b"1" + b"}" * 150,
         b'"eventName":"GetObject","eventID":"7","requestParameters":{"key":"' + b"k" * 250_000 + b'"}',
     ]  # fmt: skip
-    data = head + b"},".join([inner[0], *(head[len(b'{"Records":[') :] + one for one in inner[1:])])[:-0 or None] + b"}]}"
-    data = data.replace(b"}" * 151 + b"}", b"}" * 151)
+    data = b'{"Records":[' + b",".join(head + one + b"}" for one in inner) + b"]}"
     tally, given_back = ingested(data)
     expected = json.loads(data.decode("utf-8", "replace"))["Records"]
     assert tally.malformed == []
@@ -561,9 +570,14 @@ def test_a_bomb_of_many_members_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.slow
 def test_fifty_megabytes() -> None:
     count = 100_000
-    body = b",".join(text(event(at)) for at in range(count))
-    assert len(body) > 40 << 20
-    for data in (b'{"Records":[' + body + b"]}", body.replace(b',{"eventVersion"', b'\n{"eventVersion"')):
+    records = [event(at) for at in range(count)]
+    tight = [json.dumps(one, separators=(",", ":")) for one in records]
+    for data in (
+        ('{"Records":[' + ",".join(tight) + "]}").encode(),
+        text({"Records": records}),
+        "\n".join(tight).encode(),
+    ):
+        assert len(data) > 40_000_000
         builder = Builder()
         tally = builder.add("object", gzip.compress(data, 1))
         assert (tally.records, tally.malformed) == (count, [])
@@ -587,12 +601,12 @@ ITEMS = st.recursive(
         ["Records", json.dumps(A), b64(text(A)), b64(gzip.compress(RECORDS)), "{a=b, c=[d, {e=f}]}", "{'a': 1}"]
     ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(
+        st.sampled_from(words(
             "Records records Events Messages logEvents events message messageType awslogs data Data kinesis detail "
             "detail-type source body messageId Sns Message TopicArn Type CloudTrailEvent QueryResultRows ResultSet "
             "Rows results field value VarCharValue _raw _source hits result s3 eventSource eventName eventTime eventID "
-            "eventCategory userIdentity resources requestParameters readOnly".split()
-        ),
+            "eventCategory userIdentity resources requestParameters readOnly"
+        )),
         inner,
         max_size=4,
     ),
@@ -675,11 +689,11 @@ def _flat(cell: str, names: dict[str, str]) -> dict[str, str]:
 
 
 _USER = {"principalid": "principalId", "accountid": "accountId", "invokedby": "invokedBy"}
-_CAMEL = (
+_CAMEL = words(
     "eventVersion userIdentity eventTime eventSource eventName awsRegion sourceIPAddress userAgent errorCode "
     "errorMessage requestParameters responseElements additionalEventData requestID eventID resources eventType "
     "apiVersion readOnly recipientAccountId serviceEventDetails sharedEventID vpcEndpointId"
-).split()
+)
 
 
 def _athena(data: bytes) -> list[Any]:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from trailsift.ingest import Counts, Progress, ingest
 from trailsift.store import index
 from trailsift.store.index import open_snapshot
 from trailsift.store.lake import Lake
+
+IMPORTS = "import sys; from pathlib import Path; from trailsift.ingest import ingest"
 
 
 def rows(lake: Path, table: str = "events", columns: str = "*") -> list[dict[str, Any]]:
@@ -100,7 +103,7 @@ def test_two_trails(tmp_path: Path) -> None:
     """Two trails deliver the same events in different objects."""
     mine = [event_number(number) for number in range(50)]
     write(tmp_path / "a", "one.json.gz", mine)
-    write(tmp_path / "b", "two.json.gz", mine[:30] + [mine[3]])
+    write(tmp_path / "b", "two.json.gz", [*mine[:30], mine[3]])
     counts = ingest([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "lake")
     assert (counts.records, counts.stored, counts.duplicates) == (81, 50, 31)
     assert rows(tmp_path / "lake", "rejects") == []
@@ -186,11 +189,27 @@ def test_inputs_are_told_apart(tmp_path: Path) -> None:
     assert (counts.stored, counts.log_objects_skipped) == (1, 1)
 
 
+def test_objects_by_delivery(tmp_path: Path) -> None:
+    """To the minute, as the names tell it; and once more when asked to."""
+    for number, minute in enumerate(("0955", "1000", "1005")):
+        name = f"111122223333_CloudTrail_ap-northeast-2_20260302T{minute}Z_abcdefghijklmnop.json.gz"
+        write(tmp_path / "in", name, [event_number(number)])
+    ten, lake = datetime(2026, 3, 2, 10, 0, 30, tzinfo=UTC), tmp_path / "lake"
+    assert ingest([str(tmp_path / "in")], lake, since=ten, until=ten + timedelta(minutes=3)).stored == 1
+    assert ingest([str(tmp_path / "in")], lake, since=ten).stored == 1
+    with pytest.raises(SourceError, match="delivered"):
+        ingest([str(tmp_path / "in")], lake, since=ten + timedelta(days=1))
+    counts = ingest([str(tmp_path / "in")], lake, until=ten + timedelta(minutes=1), again=True)
+    assert (counts.log_objects_known, counts.records, counts.stored, counts.duplicates) == (0, 2, 1, 1)
+
+
 def test_stdin(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from trailsift.ingest import ingest; print(ingest(['-'], Path(sys.argv[1])).stored)"
+    code = f"{IMPORTS}; print(ingest(['-'], Path(sys.argv[1])).stored)"
     data = b"\n".join(text(event_number(number)) for number in range(3))
     for expected in (b"3", b"0"):
-        done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "lake")], input=data, capture_output=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "lake")], input=data, capture_output=True, check=True
+        )
         assert done.stdout.strip() == expected
 
 
@@ -216,18 +235,24 @@ def test_two_writers_at_once(small_logs: Path, tmp_path: Path) -> None:
     for process in both:
         process.join()
         assert process.exitcode == 0
-    assert len(rows(tmp_path / "lake", columns="DISTINCT event_id")) == len(rows(tmp_path / "lake", columns="event_id")) == 20_000
+    assert (
+        len(rows(tmp_path / "lake", columns="DISTINCT event_id"))
+        == len(rows(tmp_path / "lake", columns="event_id"))
+        == 20_000
+    )
     assert sum(row["events"] for row in rows(tmp_path / "lake", "hourly", "events")) == 20_000
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_run_again(small_logs: Path, small_lake: Path, tmp_path: Path, how: signal.Signals) -> None:
     """At a handful of moments; the rerun gives what one clean run gives."""
-    code = "import sys; from pathlib import Path; from trailsift.ingest import ingest; ingest([sys.argv[1]], Path(sys.argv[2]), workers=1)"
+    code = f"{IMPORTS}; ingest([sys.argv[1]], Path(sys.argv[2]), workers=1)"
     lake = tmp_path / "lake"
     for seconds in (0.7, 1.6, 2.4, 3.2):
         process = subprocess.Popen(
-            [sys.executable, "-c", code, str(small_logs / "AWSLogs"), str(lake)], stderr=subprocess.DEVNULL, start_new_session=True
+            [sys.executable, "-c", code, str(small_logs / "AWSLogs"), str(lake)],
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         time.sleep(seconds)
         if how is signal.SIGKILL:
@@ -244,7 +269,9 @@ def test_killed_and_run_again(small_logs: Path, small_lake: Path, tmp_path: Path
     named = {file.path for table in event.TABLES for file in open_snapshot(lake).files(table)}
     with Lake(lake).lock():
         pass
-    found = {str(path.relative_to(lake)) for table in event.TABLES for path in (lake / table / "data").rglob("*.parquet")}
+    found = {
+        str(path.relative_to(lake)) for table in event.TABLES for path in (lake / table / "data").rglob("*.parquet")
+    }
     assert found == named, "no orphans are left once a writer has had the lock"
 
 
@@ -296,10 +323,14 @@ def test_other_engines_see_the_same(small_lake: Path) -> None:
     for name in event.TABLES:
         table = catalog.load_table((index.NAMESPACE, name))
         assert table.scan().count() == len(rows(small_lake, name, "1"))
-    scan = catalog.load_table((index.NAMESPACE, "events")).scan(row_filter="event_time >= '2026-03-03T00:00:00+00:00' and service = 's3'")
+    scan = catalog.load_table((index.NAMESPACE, "events")).scan(
+        row_filter="event_time >= '2026-03-03T00:00:00+00:00' and service = 's3'"
+    )
     paths = {task.file.file_path for task in scan.plan_files()}
     assert paths and all("service=s3" in path and "day=02" not in path for path in paths)
-    assert scan.count() == len([r for r in rows(small_lake, columns="service, day") if r["service"] == "s3" and r["day"] != "02"])
+    assert scan.count() == len(
+        [r for r in rows(small_lake, columns="service, day") if r["service"] == "s3" and r["day"] != "02"]
+    )
 
 
 def test_index_is_rebuilt_after_another_engine(small_logs: Path, tmp_path: Path) -> None:

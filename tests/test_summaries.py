@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections import defaultdict
@@ -49,12 +50,23 @@ def add(line: dict[str, Any], row: dict[str, Any]) -> None:
 
 def recount(records: list[dict[str, Any]]) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
     """The three tables by dictionaries and loops, from the rows of the careful path."""
-    tables: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {n: defaultdict(dict) for n in ("hourly", "usage", "profile")}
+    tables: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {
+        n: defaultdict(dict) for n in ("hourly", "usage", "profile")
+    }
     for made in records:
         row = record.row(made, "object")
         key = row["object_key"]
         hour, day = row["event_time"] // HOUR * HOUR, row["event_time"] // DAY
-        names = ("account_id", "aws_region", "service", "event_name", "role_arn", "resource_arn", "error_code", "read_only")
+        names = (
+            "account_id",
+            "aws_region",
+            "service",
+            "event_name",
+            "role_arn",
+            "resource_arn",
+            "error_code",
+            "read_only",
+        )
         line = tables["hourly"][(hour, *(row[name] for name in names))]
         add(line, row)
         for column, value in (("source_ips", row["source_ip"]), ("object_keys", key)):
@@ -84,7 +96,7 @@ def recount(records: list[dict[str, Any]]) -> dict[str, dict[tuple[Any, ...], di
 
 def compare(records: list[dict[str, Any]], cuts: list[int]) -> None:
     bounds = [0, *sorted(cuts), len(records)]
-    batches = [records[low:high] for low, high in zip(bounds, bounds[1:], strict=False) if low < high]
+    batches = [records[low:high] for low, high in itertools.pairwise(bounds) if low < high]
     got = summarize([chunk(batch) for batch in batches])
     for name, want in recount(records).items():
         table = event.TABLES[name]
@@ -119,7 +131,10 @@ def varied(rng: random.Random, number: int) -> dict[str, Any]:
             {"type": "AWS::S3::Object", "ARN": f"arn:aws:s3:::{bucket}/{key}"},
             {"accountId": "111122223333", "type": "AWS::S3::Bucket", "ARN": f"arn:aws:s3:::{bucket}"},
         ],
-        additionalEventData={"bytesTransferredIn": rng.choice([0, 5, 7.0]), "bytesTransferredOut": rng.randint(0, 10**12)},
+        additionalEventData={
+            "bytesTransferredIn": rng.choice([0, 5, 7.0]),
+            "bytesTransferredOut": rng.randint(0, 10**12),
+        },
     )
     if rng.random() < 0.3:
         made["errorCode"] = rng.choice(["AccessDenied", "NoSuchKey"])

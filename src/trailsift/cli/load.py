@@ -10,7 +10,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trailsift.cli.options import STDIN, JsonOption, LakeOption, QuietOption
+from trailsift.cli.options import (
+    STDIN,
+    JsonOption,
+    LakeOption,
+    QuietOption,
+    SinceOption,
+    UntilOption,
+    ZoneOption,
+)
 from trailsift.errors import UsageError
 
 
@@ -73,6 +81,12 @@ def _start(text: str) -> datetime:
 def ingest(
     *paths: Annotated[str, Parameter(name="PATH", help="Files, folders or archives; `-` reads standard input.")],
     lake: LakeOption,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    timezone: ZoneOption = "UTC",
+    again: Annotated[
+        bool, Parameter(show_default=False, help="Also read log objects that were ingested before.")
+    ] = False,
     workers: Annotated[int | None, Parameter(help="Processes at work. Default: one a core.")] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -80,19 +94,23 @@ def ingest(
     """Store logs in a lake, each event once; the lake is made if it is missing.
 
     Ends with counts that add up: records = stored + duplicates + dropped + malformed. Exit code 3 says that
-    something was malformed or was no CloudTrail log.
+    something was malformed or was no CloudTrail log. `--since` and `--until` choose log objects by the time of
+    their delivery.
 
-    Example: `trailsift ingest logs/AWSLogs --lake lake`
+    Examples: `trailsift ingest logs/AWSLogs --lake lake`, `trailsift ingest logs --lake lake --since -7d`
     """
     inputs = ["-" if path == STDIN else path for path in paths]
     _check_inputs(inputs, workers)
+    from trailsift.analysis.period import moment, period
     from trailsift.ingest import ingest as run
     from trailsift.views import load
     from trailsift.views.progress import IngestProgress
 
+    times = period(since, until, timezone)
+    first, end = (None if micros is None else moment(micros) for micros in (times.since, times.until))
     try:
         with IngestProgress(quiet) as live:
-            counts = run(inputs, lake, workers=workers, progress=live.update)
+            counts = run(inputs, lake, workers=workers, since=first, until=end, again=again, progress=live.update)
     except KeyboardInterrupt:
         print("trailsift: what was committed is in the lake; the same command goes on from there", file=sys.stderr)
         raise

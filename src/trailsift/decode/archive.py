@@ -44,11 +44,30 @@ def unpack(data: bytes, found: Found, depth: int, damage: str | None = None) -> 
         if data[at : at + len(magic)] == magic:
             if depth <= 0:
                 found.reject("archives nested too deeply", data, -1)
-                return
-            for piece in opener(data, found):
-                yield from unpack(piece.data, found, depth - 1, piece.damage or damage)
+            else:
+                yield from _open(opener, data, found, depth - 1, damage)
             return
     yield Piece(data, damage)
+
+
+def _open(opener: _Opener, data: bytes, found: Found, depth: int, damage: str | None) -> Iterator[Piece]:
+    """The texts in an archive. Damage to the archive's own end belongs to the last one, and is counted once."""
+    pieces = opener(data, found)
+    last: Piece | None = None
+    while True:
+        count = len(found.malformed)
+        piece = next(pieces, None)
+        if len(found.malformed) > count:
+            damage = None
+        if piece is None:
+            break
+        if last is not None:
+            yield from unpack(last.data, found, depth, last.damage)
+        last = piece
+    if last is not None:
+        yield from unpack(last.data, found, depth, last.damage or damage)
+    elif damage is not None:
+        found.reject(damage, b"", -1)
 
 
 def _limit(found: Found, packed: int) -> int:
@@ -63,7 +82,7 @@ def _too_large(limit: int) -> str:
 # -- streams ---------------------------------------------------------------------------------------------------------
 
 
-def _gunzip(data: bytes, found: Found) -> Iterator[Piece]:
+def gunzip(data: bytes, found: Found) -> Piece:
     """Every member of a gzip file as one text."""
     parts: list[bytes] = []
     damage = None
@@ -90,7 +109,11 @@ def _gunzip(data: bytes, found: Found) -> Iterator[Piece]:
     if damage is None and rest.strip(b"\0"):
         damage = "damaged gzip: other data follows its end"
     found.room -= total
-    yield Piece(parts[0] if len(parts) == 1 else b"".join(parts), damage)
+    return Piece(parts[0] if len(parts) == 1 else b"".join(parts), damage)
+
+
+def _gunzip(data: bytes, found: Found) -> Iterator[Piece]:
+    yield gunzip(data, found)
 
 
 def _inflate_until_damage(data: bytes, limit: int) -> bytes:
@@ -212,6 +235,7 @@ def _untar(data: bytes, found: Found) -> Iterator[Piece]:
 _OPENERS: tuple[tuple[bytes, int, _Opener], ...] = (
     (b"\x1f\x8b", 0, _gunzip),
     (b"PK\x03\x04", 0, _unzip),
+    (b"PK\x05\x06", 0, _unzip),
     (b"ustar", 257, _untar),
     (b"BZh", 0, _bunzip),
     (b"\xfd7zXZ\0", 0, _unxz),

@@ -9,15 +9,17 @@ Nothing raises: what cannot be read is named in ``malformed``, and what holds no
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from trailsift.decode import tables
-from trailsift.decode.archive import unpack
+from trailsift.decode.archive import gunzip, unpack
 from trailsift.decode.found import (
     INVALID,
     RAW_LIMIT,
@@ -50,7 +52,7 @@ DEPTH_LIMIT = 12
 #: After damage in a list, places at which reading is tried again.
 _RESUME_LIMIT = 1_000
 #: Parts of one log object that are malformed or strange, at most: each is kept, and a part may be two bytes.
-_USELESS_LIMIT = 1_000_000
+_USELESS_LIMIT = 100_000
 
 
 class _Enough(Exception):
@@ -60,9 +62,16 @@ class _Enough(Exception):
 def find_records(data: bytes, *, cut: bool = True) -> Found:
     """All records of one log object. Never raises. ``cut=False`` reads every text with a full parser."""
     found = Found()
+    depth, damage = DEPTH_LIMIT, None
+    if data[:2] == b"\x1f\x8b":
+        # What CloudTrail delivers takes the shortest way.
+        data, damage = gunzip(data, found)
+        if cut and damage is None and data.isascii() and _split_records(data, found):
+            return found
+        depth -= 1
     reading = _Reading(found, cut)
     try:
-        reading.unpacked(data, DEPTH_LIMIT, whole=True)
+        reading.unpacked(data, depth, damage, whole=True)
     except _Enough:
         found.reject(f"more than {_USELESS_LIMIT} parts are of no use: the rest is not read", b"", -1)
     if found.strange and not found.records and not found.malformed:
@@ -89,10 +98,12 @@ def _split_records(text: bytes, found: Found) -> bool:
     open bracket or string, so it is no complete JSON object, and whoever parses the pieces sees that and asks for
     ``find_records(data, cut=False)``. So it is with pieces that are no records: S3's notifications begin alike.
     """
+    if not text.startswith(_HEAD):
+        return False
     body = text.rstrip()
     if body == b'{"Records":[]}':
         return True
-    if not body.endswith(b"}]}") or not body.startswith(_HEAD + b'{"eventVersion":'):
+    if not body.endswith(b"}]}") or not body.startswith(_SPLIT[2:], len(_HEAD)):
         return False
     view = memoryview(body)
     start = len(_HEAD)
@@ -129,6 +140,7 @@ _decoder = json.JSONDecoder()
 
 #: What JSON begins with: what does not is not copied to be parsed, however large.
 _BEGINS = frozenset(bytes([sign]) for sign in b'{["-0123456789tfnNI')
+_BLANKS = frozenset((b" ", b"\t", b"\r", b"\n"))
 _BLANK = re.compile(r"[\s,]*")
 #: CloudWatch Logs puts the time before each message where it exports to S3.
 _EXPORTED = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+Z (\{.*)", re.DOTALL)
@@ -147,6 +159,21 @@ def _certain(raw: bytes | msgspec.Raw) -> bool:
     return record.eventSource.endswith(".amazonaws.com") and record.eventCategory != "Aggregated"
 
 
+def _compact(raw: bytes) -> bytes:
+    """A record without blanks between its parts, as CloudTrail writes it.
+
+    Whoever reads many records knows what repeats by its bytes: of two spellings of one record, only one is known.
+    """
+    at = raw.find(b'":') + 2
+    # One writer spaces all members alike: the first tells.
+    if raw[1:2] == b'"' and raw[at : at + 1] not in _BLANKS:
+        return raw
+    try:
+        return msgspec.json.format(raw, indent=-1)
+    except (msgspec.DecodeError, RecursionError):
+        return raw
+
+
 class _Reading:
     """One log object being read: everything ends in ``found``."""
 
@@ -157,14 +184,14 @@ class _Reading:
         #: The text at hand ends in the middle of a line, for all that is known.
         self.unsure = False
 
-    def unpacked(self, data: bytes, depth: int, whole: bool = False) -> None:
+    def unpacked(self, data: bytes, depth: int, damage: str | None = None, whole: bool = False) -> None:
         """Bytes that may be packed. ``whole``: they are the log object itself, not something in it."""
-        for text, damage in unpack(data, self.found, depth):
+        for text, broken in unpack(data, self.found, depth, damage):
             self.texts += 1
             before = len(self.found.malformed)
-            self._text(text, depth, -1 if whole else None, damage)
-            if damage is not None:
-                self._damaged(damage, text, before)
+            self._text(text, depth, -1 if whole else None, broken)
+            if broken is not None:
+                self._damaged(broken, text, before)
 
     def _damaged(self, damage: str, text: bytes, before: int) -> None:
         """Counts the damage once: with the piece at the end of the text that it left, if there is one."""
@@ -182,7 +209,7 @@ class _Reading:
         """The records of one plain text. The form is told by its first bytes and confirmed by reading it whole."""
         text = _decoded(text)
         self.unsure = damage is not None and not text.endswith(b"\n")
-        if self.cut and text.startswith(_HEAD) and _split_records(text, self.found):
+        if self.cut and _split_records(text, self.found):
             return
         stripped = text.strip(b" \t\r\n\0") if damage else text.strip()
         if not stripped:
@@ -202,14 +229,13 @@ class _Reading:
         """An element of a list."""
         text = bytes(raw).strip()
         if _certain(text):
-            self.found.records.append(text)
+            self.found.records.append(_compact(text))
         else:
             self._value(parse(text), depth, text)
 
     def _value(self, value: Any, depth: int, raw: bytes | None = None) -> None:
         """A parsed value: a record, an envelope, something known that is neither, or nothing of use."""
-        if len(self.found.malformed) + len(self.found.strange) > _USELESS_LIMIT:
-            raise _Enough
+        self._bound()
         if isinstance(value, dict):
             try:
                 self._object(value, depth, raw)
@@ -227,6 +253,10 @@ class _Reading:
         else:
             self.found.reject("not a JSON object", dump_bytes(value) if raw is None else raw)
 
+    def _bound(self) -> None:
+        if len(self.found.malformed) + len(self.found.strange) > _USELESS_LIMIT:
+            raise _Enough
+
     def _object(self, value: dict[str, Any], depth: int, raw: bytes | None) -> None:
         found = self.found
         kind = foreign_kind(value)
@@ -234,7 +264,7 @@ class _Reading:
             found.others.append(kind)
             return
         if looks_like_record(value):
-            found.records.append(dump_bytes(value) if raw is None else raw)
+            found.records.append(dump_bytes(value) if raw is None else _compact(raw))
             return
         inner = unwrap(value)
         if inner is None:
@@ -283,6 +313,7 @@ class _Reading:
         unsure, empty = self.unsure, True
         for row in rows:
             empty = False
+            self._bound()
             if row.record is None or (unsure and row.last):
                 self.found.reject(row.reason or "a row cut short", bytes_of(row.text))
             else:
@@ -293,17 +324,15 @@ class _Reading:
 
     def _read_lines(self, text: bytes, depth: int) -> bool:
         """One JSON value a line, several joined at most; a line that is none is named, the others are used."""
-        lines = [line for line in text.split(b"\n") if line.strip()]
-        if not any(_is_json(line) for line in lines[:2]):
+        if not any(_is_json(line) for line in islice(_lines_of(text), 2)):
             return False
-        self._lines(lines, depth)
+        self._lines(text, depth)
         return True
 
-    def _lines(self, lines: list[bytes], depth: int) -> None:
-        for line in lines:
-            stripped = line.strip()
+    def _lines(self, text: bytes, depth: int) -> None:
+        for stripped in _lines_of(text):
             if _certain(stripped):
-                self.found.records.append(stripped)
+                self.found.records.append(_compact(stripped))
                 continue
             match = _EXPORTED.fullmatch(stripped)
             stripped = match[1] if match else stripped
@@ -344,10 +373,9 @@ class _Reading:
         """Lines of which some are records, whatever the first ones are."""
         if _list_start(text_of(text[:_LIST_WITHIN])) is not None:
             return False
-        lines = [line for line in text.split(b"\n") if line.strip()]
-        if not any(_certain(line) or _EXPORTED.match(line) for line in lines):
+        if not any(_certain(line) or _EXPORTED.match(line) for line in _lines_of(text)):
             return False
-        self._lines(lines, depth)
+        self._lines(text, depth)
         return True
 
     #: Tried in this order: the cheap and exact ones first; those that put up with damage last.
@@ -404,6 +432,11 @@ def _decoded(text: bytes) -> bytes:
     except UnicodeDecodeError:
         return text.decode("utf-8", "replace").encode("utf-8")
     return text
+
+
+def _lines_of(text: bytes) -> Iterator[bytes]:
+    """Lines that hold something, one at a time: a text may be nothing but line ends."""
+    return filter(None, map(bytes.strip, io.BytesIO(text)))
 
 
 def _is_json(text: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 ::
 
-    from trailsift.engine import Engine, write, why_empty
+    from trailsift.engine import Engine, explain, why_empty, write
     from trailsift.store.index import open_snapshot
 
     with Engine(open_snapshot(root)) as engine:
@@ -11,7 +11,7 @@
         write(result, "json", sys.stdout.buffer)    # one of FORMATS
         if result.count == 0:
             print(why_empty(engine, result))
-        print(engine_explanation := explain(engine, "SELECT ..."))
+        print(explain(engine, "SELECT ..."))        # files, bytes, what Athena would charge
 
 Importing this package loads DuckDB and nothing heavier; pyarrow and rich load when a format needs them.
 """

@@ -39,7 +39,7 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 TARGET_BYTES = 128 << 20
 #: Decoded bytes of a piece. About four times as much is in memory while it is sorted and written.
-PIECE_BYTES = 96 << 20
+PIECE_BYTES = 64 << 20
 #: A commit takes partitions of about this many bytes: what a crash can cost, and how long other writers wait.
 COMMIT_BYTES = 1 << 30
 #: Late events do not have a large partition rewritten before they are this share of it, or this many files.
@@ -436,7 +436,7 @@ def plan_cuts(
     keyed: Sequence[tuple[int, int]], slots: int, piece_rows: int, file_rows: int
 ) -> tuple[list[int], set[int]]:
     """Cuts rows given as sorted (role number * ``slots`` + slot, rows): the keys at which pieces start, and which of
-    the pieces start a file. A role that fits a file is in one file only; a larger one is split evenly by time."""
+    the pieces start a file. A role that fits a file is in one file only; a larger one has its own, cut by time."""
     of_role: Counter[int] = Counter()
     for key, number in keyed:
         of_role[key // slots] += number
@@ -449,7 +449,7 @@ def plan_cuts(
         total = of_role[role]
         share = total / -(-total // file_rows)
         if role != last:
-            new_file = not starts or (in_file > 0 and in_file + total > file_rows)
+            new_file = not starts or in_file + total > file_rows or of_role[last] > file_rows
         else:
             new_file = total > file_rows and in_file + number / 2 > share
         last = role

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import sqlite3
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -123,6 +124,8 @@ class Lake:
             index.open_snapshot(self.root)  # raises, and says what to do about a moved lake
         self.seen = seen.Seen()
         self._catalog: LakeCatalog | None = None
+        # An ingest opens the catalog ahead, in a thread. Of two catalogs, one would stage and the other apply nothing.
+        self._opening = threading.Lock()
         self._seen_at = -1
 
     @classmethod
@@ -173,11 +176,12 @@ class Lake:
     @property
     def catalog(self) -> LakeCatalog:
         """The Iceberg catalog; imported on first use, for it takes a second."""
-        if self._catalog is None:
-            from trailsift.store.catalog import LakeCatalog
+        with self._opening:
+            if self._catalog is None:
+                from trailsift.store.catalog import LakeCatalog
 
-            self._catalog = LakeCatalog(self.root)
-        return self._catalog
+                self._catalog = LakeCatalog(self.root)
+            return self._catalog
 
     def lock(self) -> WriteLock:
         """Keeps other writers out, as a context manager or by ``acquire`` and ``release``."""
