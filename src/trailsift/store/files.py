@@ -83,7 +83,8 @@ def write_events(chunk: pa.Table, root: Path) -> list[File]:
                 int(time[start:stop].min()),
                 int(time[start:stop].max()),
                 name,
-                role_names[role[start]],
+                # Of the roles that are there: a file that also holds anonymous calls can be skipped by role too.
+                role_names[role[min(start + int(np.searchsorted(role[start:stop], 1)), stop - 1)]],
                 role_names[role[stop - 1]],
             )
         )
