@@ -4,7 +4,7 @@ PyIceberg commits one table at a time. Here each table's new metadata is only st
 pointers of all tables, the read index, the log objects and the seen ids change in one SQLite transaction. So there is
 no half-made commit to repair: a crash leaves files that nothing points to, which ``sweep`` removes.
 
-This is the one place that imports PyIceberg. It leans on ``MetastoreCatalog._update_and_stage_table`` and
+PyIceberg is imported here and in ``rebuild`` only. This module leans on ``MetastoreCatalog._update_and_stage_table`` and
 ``_write_metadata`` of 0.12, hence the pin.
 """
 
