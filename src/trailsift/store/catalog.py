@@ -4,8 +4,8 @@ PyIceberg commits one table at a time. Here each table's new metadata is only st
 pointers of all tables, the read index, the log objects and the seen ids change in one SQLite transaction. So there is
 no half-made commit to repair: a crash leaves files that nothing points to, which ``sweep`` removes.
 
-PyIceberg is imported here and in ``rebuild`` only. This module leans on ``MetastoreCatalog._update_and_stage_table`` and
-``_write_metadata`` of 0.12, hence the pin.
+PyIceberg is imported here and in ``rebuild`` only. This module leans on
+``MetastoreCatalog._update_and_stage_table`` and ``_write_metadata`` of 0.12, hence the pin.
 """
 
 from __future__ import annotations
