@@ -4,7 +4,8 @@
 
     TrailsiftError              exit code 1
     |-- UsageError              exit code 2: the call cannot mean anything (bad option, bad time, bad SQL)
-    |   `-- QueryError          SQL that cannot run: carries the position and the nearest name
+    |   |-- QueryError          SQL that cannot run: carries the position and the nearest name
+    |   `-- RulesError          a rules file that cannot be used: every wrong line of it
     |-- SourceError             an input that cannot be found or read at all
     |-- LakeError               the lake folder is missing, foreign, moved, unwritable, or of a newer format
     |   `-- ConflictError       another writer committed first and the retry gave up
@@ -31,6 +32,10 @@ class UsageError(TrailsiftError):
 
 class QueryError(UsageError):
     """SQL that cannot run: not one read-only statement, a syntax error, an unknown name."""
+
+
+class RulesError(UsageError):
+    """A rules file that cannot be used; the message has a line for each problem, with its place."""
 
 
 class SourceError(TrailsiftError):

@@ -1,0 +1,70 @@
+"""Commands about rules files: rules list, show, check."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from trailsift.cli.options import JsonOption
+
+FileArgument = Annotated[Path, Parameter(name="FILE", help="A rules file (TOML).")]
+
+rules = App(name="rules", help="Rules files: what to keep, sample or drop. Check and rehearse one before it is used.")
+
+
+@rules.command(name="list")
+def ready(*, as_json: JsonOption = False) -> int:
+    """The rules files that come with trailsift.
+
+    Example: `trailsift rules list`
+    """
+    from trailsift.sift.ready import READY
+    from trailsift.views.console import print_json
+    from trailsift.views.rules import show_ready
+
+    if as_json:
+        print_json(READY)
+    else:
+        show_ready(READY)
+    return 0
+
+
+@rules.command(name="show")
+def text(name: Annotated[str, Parameter(name="NAME", help="A name that `trailsift rules list` tells.")], /) -> int:
+    """The text of a rules file that comes with trailsift, to copy and change.
+
+    Example: `trailsift rules show time-of-day > my.toml`
+    """
+    from trailsift.sift.ready import text as text_of
+
+    sys.stdout.write(text_of(name))
+    return 0
+
+
+@rules.command(name="check")
+def check(file: FileArgument, /, *, as_json: JsonOption = False) -> int:
+    """Whether a rules file can be used; every problem is told with its line. Exit code 2 where it cannot.
+
+    Example: `trailsift rules check my.toml`
+    """
+    from trailsift.sift import load
+    from trailsift.views.console import print_json
+    from trailsift.views.rules import show_checked
+
+    found = load(file)
+    if as_json:
+        print_json(
+            {
+                "file": str(file),
+                "digest": found.digest,
+                "timezone": found.timezone,
+                "rules": [{"name": rule.name, "action": rule.action, "line": rule.line} for rule in found.rules],
+                "omit": list(found.omit),
+            }
+        )
+    else:
+        show_checked(found)
+    return 0

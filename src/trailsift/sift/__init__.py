@@ -1,0 +1,10 @@
+"""Rules over events: what to keep, sample or drop, decided on one row without any heavy package.
+
+``load`` reads a rules file, ``Sifter(rules).decide(row)`` decides on a row of ``decode.record``. The columnar form, for
+millions of rows, is ``trailsift.sifting``; both decide the same.
+"""
+
+from trailsift.sift.match import Decision, Sifter
+from trailsift.sift.rules import Rule, Rules, load, parse
+
+__all__ = ["Decision", "Rule", "Rules", "Sifter", "load", "parse"]

@@ -1,0 +1,203 @@
+"""Which rule an event meets first.
+
+Each column's value gives a bit mask of the rules that it does not exclude; the masks of all columns are ANDed and the
+lowest bit left is the rule. So the cost of an event grows with the number of columns that rules name, and hardly with
+the number of rules. Masks are remembered by value, because the values of most columns repeat. The object key and the
+time do not; they are looked at last, and only for the few rules that are left.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from trailsift.sift.clock import SLOT, WEEK, week_hour
+from trailsift.sift.lottery import draw, identity, key_of, threshold
+from trailsift.sift.rules import FIELDS, Action, Rule, Rules
+
+#: Masks and candidates are remembered for so many values; beyond that memory starts anew.
+_REMEMBERED = 100_000
+
+
+class Decision(NamedTuple):
+    """What becomes of an event: the rule's action, its name (None: no rule, kept), and the weight that the event is
+    stored with, 0.0 where it is not stored (dropped, or sampled away)."""
+
+    action: Action
+    rule: str | None
+    weight: float
+
+
+KEPT = Decision("keep", None, 1.0)
+
+
+class _Patterns:
+    """Globs and the rules that name them, found by the text before or behind their ``*``."""
+
+    def __init__(self) -> None:
+        self._by_start: dict[str, list[tuple[re.Pattern[str], int]]] = defaultdict(list)
+        self._by_end: dict[str, list[tuple[re.Pattern[str], int]]] = defaultdict(list)
+        self._starts: tuple[int, ...] = ()
+        self._ends: tuple[int, ...] = ()
+
+    def add(self, pattern: str, bit: int) -> None:
+        """Takes in one glob of one rule."""
+        parts = pattern.split("*")
+        regex = re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
+        if len(parts[0]) >= len(parts[-1]):
+            self._by_start[parts[0]].append((regex, bit))
+        else:
+            self._by_end[parts[-1]].append((regex, bit))
+        self._starts = tuple(sorted({len(text) for text in self._by_start}))
+        self._ends = tuple(sorted({len(text) for text in self._by_end}))
+
+    def mask(self, value: str) -> int:
+        """The rules of which a glob matches."""
+        mask = 0
+        for length in self._starts:
+            for regex, bit in self._by_start.get(value[:length], ()):
+                if not mask & bit and regex.fullmatch(value):
+                    mask |= bit
+        for length in self._ends:
+            for regex, bit in self._by_end.get(value[-length:], ()):
+                if not mask & bit and regex.fullmatch(value):
+                    mask |= bit
+        return mask
+
+
+class Column:
+    """The conditions of all rules on one column."""
+
+    def __init__(self, name: str, rules: Sequence[tuple[int, Rule]]) -> None:
+        """``rules``: (bit, rule); ``name`` as in ``when``."""
+        self._exact: dict[Any, int] = defaultdict(int)
+        self._patterns = _Patterns()
+        self._networks: dict[tuple[int, int], dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        self._free = 0
+        #: Rules that an absent value does not exclude.
+        self.absent = 0
+        self._memory: dict[Any, int] = {}
+        for bit, rule in rules:
+            wanted = rule.when.get(name)
+            if wanted is None:
+                self.absent |= bit
+                if name != "error_code" or rule.touches_failed:
+                    self._free |= bit
+            elif isinstance(wanted, bool):
+                self._exact[wanted] |= bit
+            elif isinstance(wanted, tuple):
+                for text in wanted:
+                    self._add(name, text, bit)
+
+    def _add(self, name: str, text: str, bit: int) -> None:
+        if text == "":
+            self.absent |= bit
+        elif "*" in text:
+            self._patterns.add(text, bit)
+        elif name == "source_ip" and "/" in text:
+            network = ipaddress.ip_network(text)
+            shift = network.max_prefixlen - network.prefixlen
+            self._networks[network.version, shift][int(network.network_address) >> shift] |= bit
+        else:
+            self._exact[text] |= bit
+
+    def mask(self, value: Any) -> int:
+        """The rules that this value does not exclude. An empty text counts as absent."""
+        if value is None or value == "":
+            return self.absent
+        mask = self._memory.get(value)
+        if mask is None:
+            if len(self._memory) >= _REMEMBERED:
+                self._memory.clear()
+            mask = self._memory[value] = self.work_out(value)
+        return mask
+
+    def work_out(self, value: Any) -> int:
+        """The same without remembering it, for values that do not repeat."""
+        if value is None or value == "":
+            return self.absent
+        mask = self._free | self._exact.get(value, 0)
+        if isinstance(value, str):
+            mask |= self._patterns.mask(value)
+            if self._networks:
+                mask |= self._in_networks(value)
+        return mask
+
+    def _in_networks(self, value: str) -> int:
+        # Behind proxies a list is written: the first entry is the client.
+        try:
+            address = ipaddress.ip_address(value.partition(",")[0].strip().partition("%")[0])
+        except ValueError:
+            return 0
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        mask = 0
+        number = int(address)
+        for (version, shift), networks in self._networks.items():
+            if version == address.version:
+                mask |= networks.get(number >> shift, 0)
+        return mask
+
+
+#: Conditions that are looked at last: their values do not repeat.
+_LAST = ("object_key", "hour", "weekday")
+
+
+class Sifter:
+    """A rules file made ready to decide. Not for several threads at once: it remembers what it has worked out."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.zone = rules.zone
+        numbered = [(1 << number, rule) for number, rule in enumerate(rules.rules)]
+        named = {name for rule in rules.rules for name in rule.when if name not in _LAST} | {"error_code"}
+        #: The columns of ``events`` whose values repeat, and the conditions on each.
+        self.columns: dict[str, Column] = {
+            column: Column(name, numbered) for name, column in FIELDS.items() if name in named
+        }
+        self.keys = Column("object_key", numbered)
+        #: The rules that have a condition on the object key.
+        self.keyed = sum(bit for bit, rule in numbered if "object_key" in rule.when)
+        #: For each hour of the week the rules that apply then.
+        self.weeks = tuple(sum(bit for bit, rule in numbered if _applies(rule, hour)) for hour in range(WEEK))
+        self.lottery = key_of(rules.seed, "lottery")
+        #: For the event that a new line of ``hourly`` keeps: independent of the lottery.
+        self.first = key_of(rules.seed, "first")
+
+    def match(self, row: Mapping[str, Any]) -> tuple[int, int]:
+        """The number of the rule that a row meets first, -1 for none; and the row's hour of the week."""
+        hour = week_hour(self.zone, row["event_time"] // SLOT)
+        mask = self.weeks[hour]
+        for name, column in self.columns.items():
+            mask &= column.mask(row[name])
+        if mask & -mask & self.keyed:
+            mask &= self.keys.work_out(row["object_key"])
+        return (mask & -mask).bit_length() - 1, hour
+
+    def decide(self, row: Mapping[str, Any]) -> Decision:
+        """What becomes of an event: ``row`` as ``decode.record.row`` makes it (event_time in microseconds).
+
+        Of the columns it needs those that the rules name, event_id, event_time, object_key and error_code.
+        """
+        number, hour = self.match(row)
+        if number < 0:
+            return KEPT
+        rule = self.rules.rules[number]
+        if rule.action == "keep":
+            return Decision("keep", rule.name, 1.0)
+        if rule.action == "drop":
+            return Decision("drop", rule.name, 0.0)
+        rate = rule.rates[hour % 24]
+        if rate >= 1:
+            return Decision("sample", rule.name, 1.0)
+        wins = draw(self.lottery, *identity(row["event_id"])) < threshold(rate)
+        return Decision("sample", rule.name, 1 / rate if wins else 0.0)
+
+
+def _applies(rule: Rule, hour: int) -> bool:
+    hours, days = rule.when.get("hour"), rule.when.get("weekday")
+    in_hours = not isinstance(hours, frozenset) or hour % 24 in hours
+    return in_hours and (not isinstance(days, frozenset) or hour // 24 in days)

@@ -1,0 +1,127 @@
+"""The rules file: what to keep, sample or drop. Ordered, the first match wins, and what nothing matches is kept.
+
+A denied or failed call is sampled or dropped only by a rule whose ``when`` names ``error_code``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+from zoneinfo import ZoneInfo
+
+from trailsift import event
+from trailsift.errors import RulesError
+
+Action = Literal["keep", "sample", "drop"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
+
+#: What ``when`` can name -> the column of ``events`` that it looks at; hour and weekday look at event_time.
+FIELDS: dict[str, str] = {
+    "service": "service",
+    "event_name": "event_name",
+    "event_source": "event_source",
+    "event_category": "event_category",
+    "role": "role_arn",
+    "principal_type": "principal_type",
+    "resource": "resource_arn",
+    "object_key": "object_key",
+    "source_ip": "source_ip",
+    "user_agent": "user_agent",
+    "error_code": "error_code",
+    "read_only": "read_only",
+    "account": "account_id",
+    "region": "aws_region",
+    "hour": "event_time",
+    "weekday": "event_time",
+}
+
+DEFAULT_SEED = "trailsift"
+DEFAULT_ZONE = "UTC"
+
+#: Columns that every stored event keeps: what identifies it, what the summaries are keyed by or count, and ours.
+_NEEDED = frozenset(
+    {
+        *("event_time", "event_id", "event_name", "event_source", "event_category", "weight", "log_object"),
+        *("account_id", "aws_region", "service", "role_arn", "resource_arn", "error_code", "read_only"),
+        *("object_key", "source_ip", "user_agent", "vpc_endpoint_id", "session_name", "principal_account"),
+        *("bytes_in", "bytes_out", "year", "month", "day", "hour"),
+    }
+)
+#: What ``[fields] omit`` can name.
+OMITTABLE: tuple[str, ...] = tuple(c.name for c in event.EVENTS.columns if c.name not in _NEEDED)
+
+#: A condition: texts with ``*`` for anything and "" for absent, hours 0-23, weekdays 0-6, or a truth value.
+Wanted = tuple[str, ...] | frozenset[int] | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. ``rates`` is the share kept in each local hour, for ``sample`` only; ``line`` where it begins."""
+
+    name: str
+    action: Action
+    when: Mapping[str, Wanted]
+    rates: tuple[float, ...] = ()
+    line: int = 0
+
+    @property
+    def touches_failed(self) -> bool:
+        """Whether a denied or failed call can match."""
+        return self.action == "keep" or "error_code" in self.when
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A whole rules file. ``digest`` tells its text from any other; ``omit`` are columns that stay empty."""
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+    timezone: str = DEFAULT_ZONE
+    seed: str = DEFAULT_SEED
+    omit: tuple[str, ...] = ()
+    text: str = field(default="", repr=False)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone of hours and weekdays."""
+        return ZoneInfo(self.timezone)
+
+
+def load(path: Path) -> Rules:
+    """The rules of a file. RulesError, with every line that is wrong, where they cannot be used."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise RulesError(f"the rules file {path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RulesError(f"the rules file {path} is not UTF-8 text: {error}") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> Rules:
+    """The rules in a text. RulesError as of ``load``; ``name`` is what messages call the file."""
+    # Here, and not above: both know the classes of this module.
+    from trailsift.sift.impossible import never_matching
+    from trailsift.sift.reading import Reader
+
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RulesError(f"{name}: not TOML: {error}") from error
+    reader = Reader(text, name, given)
+    rules = reader.read()
+    if not reader.problems:
+        reader.problems += never_matching(rules)
+    if reader.problems:
+        told = [f"{name}, line {line}: {problem}" for line, problem in sorted(reader.problems)]
+        raise RulesError("\n".join(told))
+    return rules
