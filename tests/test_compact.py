@@ -609,7 +609,7 @@ def test_two_at_once(lake: Path, small_logs: Path) -> None:
 def test_a_file_that_is_gone_from_the_table(lake: Path) -> None:
     catalog = Lake(lake).catalog
     with pytest.raises(LakeError, match="no longer in the table"):
-        catalog.change("events", [], [lake / "events/data/none.parquet"])
+        catalog.change(event.EVENTS, [], [File("events", "events/data/none.parquet", 1, 1, 0, 0, "s3")])
 
 
 def test_settings_are_checked(lake: Path) -> None:

@@ -103,6 +103,11 @@ EVENTS = Table(
 
 HOUR_COLUMN = Column("hour", "string", "eventTime", "partition: hour of event_time in UTC, 2 digits")
 
+#: ``events`` in a lake with the setting ``hourly_partitions``.
+EVENTS_BY_HOUR = EVENTS._replace(
+    columns=(*EVENTS.columns, HOUR_COLUMN), partition=("year", "month", "day", HOUR_COLUMN.name, "service")
+)
+
 HOURLY = Table(
     "hourly",
     "Exact counts by hour, whatever was dropped or sampled.",
@@ -203,6 +208,12 @@ REJECTS = Table(
 
 #: In the order in which a commit writes them.
 TABLES: dict[str, Table] = {table.name: table for table in (EVENTS, HOURLY, USAGE, PROFILE, REJECTS)}
+
+
+def tables_of(*, hourly_partitions: bool) -> dict[str, Table]:
+    """The tables as a lake stores them."""
+    return TABLES | {EVENTS.name: EVENTS_BY_HOUR} if hourly_partitions else TABLES
+
 
 #: Values of ``profile.dimension``, in the order in which they are written.
 PROFILE_DIMENSIONS = ("source_network", "user_agent", "vpc_endpoint", "session_name", "principal_account")

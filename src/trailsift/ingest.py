@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -103,7 +104,7 @@ def ingest(
     try:
         if files and not chosen:
             raise SourceError(f"none of the {len(files)} files was delivered in the time asked for")
-        run = _Run(Lake.create(lake), chosen, progress, again=again)
+        run = _Run(Lake.create(lake, ahead=True), chosen, progress, again=again)
         counts = run.all(workers)
     finally:
         source.release(files)
@@ -215,10 +216,11 @@ class _Run:
         if sum(file.size for file in self.files) < INLINE_BYTES and workers is None:
             size = 0
         if not self.files:
+            self.lake.ready()
             return self._finished()
-        # PyIceberg takes a second to import: let it, while the first chunks are decoded.
-        threading.Thread(target=lambda: self.lake.catalog, daemon=True).start()
         pool = _Pool(self.lake.root, size)
+        # PyIceberg takes a second to import: let it, while the first chunks are decoded.
+        threading.Thread(target=self._ready_ahead, daemon=True).start()
         try:
             self._drive(pool)
             self._commit()
@@ -229,13 +231,25 @@ class _Run:
         pool.close(at_once=False)
         return self._finished()
 
+    def _ready_ahead(self) -> None:
+        # What fails here fails again, and is told, when the first chunk wants the lake.
+        with contextlib.suppress(TrailsiftError):
+            self.lake.ready()
+
+    def _lock_lake(self) -> None:
+        """Keeps other writers out until the commit."""
+        if self._lock is None:
+            self.lake.ready()
+            self._lock = self.lake.lock()
+            self._lock.acquire()
+
     def _finished(self) -> Counts:
         self.counts.seconds = round(time.monotonic() - self.started, 3)
         return self.counts
 
     def _drive(self, pool: _Pool) -> None:
         """Runs the workers' state machine until everything is written: objects, cut, keep, written."""
-        tasks = deque(_tasks(self.files))
+        tasks = _Tasks(self.files, max(pool.size, 1))
         chunks = [_Pending() for _ in range(max(pool.size, 1))]
         held: deque[tuple[int, Cut]] = deque()
         writing = 0
@@ -244,7 +258,7 @@ class _Run:
 
         def next_step(worker: int, rows: int) -> int:
             if tasks and rows < CHUNK_ROWS:
-                sent[worker] = tasks.popleft()
+                sent[worker] = tasks.take(worker)
                 pool.call(worker, "decode", sent[worker])
             elif chunks[worker].files:
                 pool.call(worker, "cut")
@@ -283,8 +297,7 @@ class _Run:
     def _offer(self, pool: _Pool, worker: int, cut: Cut, chunk: _Pending) -> None:
         """Tells a worker which of its events are new. From here to the commit no other writer may come between."""
         if self._lock is None:
-            self._lock = self.lake.lock()
-            self._lock.acquire()
+            self._lock_lake()
             self.lake.refresh()
         checks = np.frombuffer(cut.checks, np.uint32)
         fresh, differs = self.lake.seen.offer(seen.ids_of(np.frombuffer(cut.ids, "V16"), checks))
@@ -334,8 +347,7 @@ class _Run:
         if self._lock is None:
             if not self.batch.log_objects and not self.rejects:
                 return
-            self._lock = self.lake.lock()
-            self._lock.acquire()
+            self._lock_lake()
         for name, parts in self.lines.items():
             table = event.TABLES[name]
             self.batch.files += write_lines(table, summarize.merge(table, parts), self.lake.root)
@@ -382,18 +394,37 @@ def _unreadable(tally: Tally) -> bool:
     return len(tally.malformed) == 1 and tally.malformed[0].reason.startswith("cannot be read")
 
 
-def _tasks(files: list[LogFile]) -> Iterator[list[LogFile]]:
-    """Pieces of work, in the order of delivery."""
-    task: list[LogFile] = []
+class _Tasks:
+    """Pieces of work. Each worker has its own stretch of the time of delivery, so that the workers seldom write files
+    of the same partition; one that is through helps another, from the end of what that one has."""
+
+    def __init__(self, files: list[LogFile], workers: int) -> None:
+        pieces = list(_pieces(files))
+        bounds = [len(pieces) * number // workers for number in range(workers + 1)]
+        self._left = [deque(pieces[low:high]) for low, high in itertools.pairwise(bounds)]
+
+    def __bool__(self) -> bool:
+        return any(self._left)
+
+    def take(self, worker: int) -> list[LogFile]:
+        """The next piece for a worker; there must be one."""
+        if self._left[worker]:
+            return self._left[worker].popleft()
+        return max(self._left, key=len).pop()
+
+
+def _pieces(files: list[LogFile]) -> Iterator[list[LogFile]]:
+    """Files in the order of delivery, some at a time."""
+    piece: list[LogFile] = []
     size = 0
     for file in files:
-        if task and (size + file.size > TASK_BYTES or len(task) >= TASK_OBJECTS):
-            yield task
-            task, size = [], 0
-        task.append(file)
+        if piece and (size + file.size > TASK_BYTES or len(piece) >= TASK_OBJECTS):
+            yield piece
+            piece, size = [], 0
+        piece.append(file)
         size += file.size
-    if task:
-        yield task
+    if piece:
+        yield piece
 
 
 def _reject_table(rejects: list[tuple[str, Malformed]]) -> pa.Table:

@@ -15,7 +15,7 @@ from pathlib import Path
 from trailsift.errors import SourceError
 
 #: In CloudTrail's file names: the minute of delivery.
-_DELIVERY = re.compile(r"_(\d{4})(\d\d)(\d\d)T(\d{4})Z_")
+_DELIVERY = re.compile(r"_(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)Z_")
 _STDIN = "-"
 
 
@@ -79,37 +79,41 @@ def _expand(given: str, exclude: Path | None) -> Iterator[LogFile]:
 
 
 def _walk(path: Path, exclude: Path | None) -> Iterator[LogFile]:
+    # Plain text paths: with ten thousand small objects, path objects cost more than looking at the files.
+    top = str(path.absolute())
     if not path.is_dir():
-        yield _file(path)
+        yield _file(top, path.name, path.stat())
         return
     skipped = str(exclude.resolve()) if exclude else None
     unreadable: list[OSError] = []
-    for folder, folders, names in os.walk(path, onerror=unreadable.append):
-        here = Path(folder)
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and str((here / name).resolve()) != skipped
-        )
-        for name in names:
-            if not name.startswith("."):
-                file = Path(folder) / name
-                if file.is_file():
-                    yield _file(file)
-    if unreadable:
-        error = unreadable[0]
-        raise SourceError(f"the folder {error.filename} cannot be read: {error.strerror}")
+    folders = [top]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        if skipped is None or str(Path(entry.path).resolve()) != skipped:
+                            folders.append(entry.path)
+                    elif entry.is_file():
+                        yield _file(entry.path, entry.name, entry.stat())
+        except OSError as error:
+            unreadable.append(error)
+    for one in unreadable:
+        raise SourceError(f"the folder {one.filename} cannot be read: {one.strerror}")
 
 
-def _file(path: Path) -> LogFile:
-    name = str(path.absolute())
-    stat = path.stat()
-    return LogFile(name, name, f"{stat.st_size}-{stat.st_mtime_ns}", stat.st_size, _delivery(path.name, stat.st_mtime))
+def _file(path: str, name: str, stat: os.stat_result) -> LogFile:
+    return LogFile(path, path, f"{stat.st_size}-{stat.st_mtime_ns}", stat.st_size, _delivery(name, stat.st_mtime))
 
 
 def _delivery(name: str, changed: float) -> datetime:
     match = _DELIVERY.search(name)
     if match:
         try:
-            return datetime.strptime("".join(match.groups()), "%Y%m%d%H%M").replace(tzinfo=UTC)
+            year, month, day, hour, minute = map(int, match.groups())
+            return datetime(year, month, day, hour, minute, tzinfo=UTC)
         except ValueError:
             pass
     return datetime.fromtimestamp(changed, UTC).replace(second=0, microsecond=0)

@@ -10,6 +10,7 @@ import gc
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from trailsift.decode import record
 from trailsift.decode.envelope import RAW_LIMIT, Malformed, dump
 from trailsift.source import LogFile
 from trailsift.store.files import write_events
-from trailsift.store.index import File
+from trailsift.store.index import File, read_settings
 from trailsift.summarize import Summaries
 
 
@@ -94,7 +95,13 @@ class Worker:
             event.USAGE.name: to_stream(summaries.usage()),
             event.PROFILE.name: to_stream(summaries.profile()),
         }
-        return Written(write_events(table, self.root), lines, other, table.num_rows)
+        return Written(write_events(table, self.root, self._events), lines, other, table.num_rows)
+
+    @cached_property
+    def _events(self) -> event.Table:
+        """The table as this lake stores it."""
+        settings = read_settings(self.root)
+        return event.tables_of(hourly_partitions=bool(settings.get("hourly_partitions")))[event.EVENTS.name]
 
 
 def _other_content(table: pa.Table, rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[tuple[str, Malformed]]:

@@ -17,15 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.conversions import to_bytes
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.io.pyarrow import (
-    compute_statistics_plan,
-    data_file_statistics_from_parquet_metadata,
-    parquet_path_to_id_mapping,
-)
 from pyiceberg.manifest import (
     DataFile,
     DataFileContent,
@@ -45,7 +40,7 @@ from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.table.update import RemoveSnapshotsUpdate, TableRequirement, TableUpdate
 from pyiceberg.table.update.snapshot import _SnapshotProducer
 from pyiceberg.transforms import DayTransform, IdentityTransform
-from pyiceberg.typedef import EMPTY_DICT
+from pyiceberg.typedef import EMPTY_DICT, Record
 from pyiceberg.types import (
     BooleanType,
     DateType,
@@ -54,6 +49,7 @@ from pyiceberg.types import (
     ListType,
     LongType,
     NestedField,
+    PrimitiveType,
     StringType,
     TimestamptzType,
 )
@@ -61,7 +57,8 @@ from pyiceberg.types import (
 from trailsift import event
 from trailsift.errors import LakeError
 from trailsift.store.fields import element_id, field_id
-from trailsift.store.index import CATALOG_FILE, NAMESPACE
+from trailsift.store.files import partition_values
+from trailsift.store.index import CATALOG_FILE, NAMESPACE, File
 
 # PyIceberg says on every name mapping it meets what we already know.
 logging.getLogger("pyiceberg").setLevel(logging.ERROR)
@@ -73,6 +70,7 @@ EXPIRE_ABOVE = 30
 MANIFEST_ENTRIES = 1000
 
 SCHEME = "file://"
+_DAY = 86_400_000_000
 
 _PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
@@ -84,7 +82,7 @@ _PROPERTIES = {
     "commit.retry.num-retries": "0",
 }
 
-_TYPES: dict[str, IcebergType] = {
+_TYPES: dict[str, PrimitiveType] = {
     "timestamp": TimestamptzType(),
     "date": DateType(),
     "string": StringType(),
@@ -98,7 +96,7 @@ def iceberg_schema(table: event.Table) -> Schema:
     """The Iceberg schema of one of our tables. Field ids count from 1 in column order, list elements from 1001."""
     fields = []
     for column in table.columns:
-        kind = _TYPES.get(column.type)
+        kind: IcebergType | None = _TYPES.get(column.type)
         if kind is None:
             element = _TYPES[column.type.removeprefix("list<").removesuffix(">")]
             kind = ListType(element_id(table, column.name), element, element_required=False)
@@ -123,28 +121,42 @@ def _sort_order(table: event.Table, schema: Schema) -> SortOrder:
     return SortOrder(*fields)
 
 
-def _data_files(table: Table, paths: Sequence[Path]) -> Iterator[DataFile]:
-    """What Iceberg has to know of our Parquet files, from their footers.
+def _data_files(table: Table, files: Sequence[File], of: event.Table, root: Path) -> Iterator[DataFile]:
+    """What Iceberg has to know of our files, from what the writer knew: no footer is opened.
 
-    PyIceberg's ``add_files`` also compares each file's schema with the table's, 15 ms a file; ours come from the same
-    definition.
+    Bounds are those that skip files of this layout: time, and the role, by which files are sorted. Parquet's own
+    statistics hold the rest. PyIceberg's ``add_files`` reads every column's from the footer, 20 ms a file.
     """
-    schema = table.schema()
-    plan = compute_statistics_plan(schema, table.properties)
-    mapping = parquet_path_to_id_mapping(schema)
-    for path in paths:
-        statistics = data_file_statistics_from_parquet_metadata(pq.read_metadata(path), plan, mapping)
+    schema, spec_id = table.schema(), table.metadata.default_spec_id
+    time, kind = schema.find_field(of.time).field_id, _TYPES[of.column(of.time).type]
+    role = schema.find_field("role_arn").field_id if of.name == event.EVENTS.name else 0
+    scale = _DAY if isinstance(kind, DateType) else 1
+    for file in files:
+        bounds = []
+        for moment, name in ((file.min_time, file.min_role), (file.max_time, file.max_role)):
+            bound = {time: to_bytes(kind, moment // scale)}
+            if role and name is not None:
+                bound[role] = name.encode()
+            bounds.append(bound)
+        values = partition_values(of, file.min_time) | {"service": file.service}
         yield DataFile.from_args(
             content=DataFileContent.DATA,
-            file_path=location(path),
+            file_path=location(root / file.path),
             file_format=FileFormat.PARQUET,
-            partition=statistics.partition(table.spec(), schema),
-            file_size_in_bytes=path.stat().st_size,
-            sort_order_id=None,
-            spec_id=table.metadata.default_spec_id,
-            equality_ids=None,
+            partition=Record(*(values[name] for name in of.partition), file.min_time // _DAY),
+            record_count=file.rows,
+            file_size_in_bytes=file.bytes,
+            column_sizes={},
+            value_counts={},
+            null_value_counts={},
+            nan_value_counts={},
+            lower_bounds=bounds[0],
+            upper_bounds=bounds[1],
             key_metadata=None,
-            **statistics.to_serialized_dict(),
+            split_offsets=None,
+            equality_ids=None,
+            sort_order_id=None,
+            spec_id=spec_id,
         )
 
 
@@ -199,16 +211,17 @@ class LakeCatalog(SqlCatalog):
         answer = {"metadata": staged.metadata, "metadata-location": staged.metadata_location}
         return CommitTableResponse.model_validate(answer)
 
-    def change(self, name: str, added: Sequence[Path], removed: Sequence[Path] = (), **properties: str) -> None:
+    def change(self, of: event.Table, added: Sequence[File], removed: Sequence[File] = (), **properties: str) -> None:
         """Stages one snapshot of a table: files added and files taken out."""
+        name = of.name
         table = self.load_table((NAMESPACE, name))
         transaction = table.transaction()
         if removed:
-            producer: Any = Replacement(transaction, {location(path) for path in removed}, properties)
+            producer: Any = Replacement(transaction, {location(self.root / file.path) for file in removed}, properties)
         else:
             producer = transaction.update_snapshot(snapshot_properties=properties).merge_append()
         with producer:
-            for data_file in _data_files(table, added):
+            for data_file in _data_files(table, added, of, self.root):
                 producer.append_data_file(data_file)
         snapshots = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.timestamp_ms)
         if len(snapshots) > EXPIRE_ABOVE:

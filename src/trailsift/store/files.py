@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,15 @@ from trailsift.store.index import File
 ZSTD_LEVEL = 1
 ROW_GROUP = 65_536
 
-_DAY = 86_400_000_000
+_HOUR = 3_600_000_000
+_DAY = 24 * _HOUR
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Values that do not repeat: a dictionary would only cost.
 _NO_DICTIONARY = frozenset(
     {"event_id", "request_id", "additional_event_data", "event_time", "source_ips", "object_keys"}
 )
+#: A dictionary of no more values is not worth the work of leaving out those that a file does not use.
+_WHOLE_DICTIONARY = 4
 #: Columns whose statistics let a reader skip row groups.
 _STATISTICS = (
     "event_time",
@@ -52,28 +57,30 @@ _STATISTICS = (
 )
 
 
-def write_events(chunk: pa.Table, root: Path) -> list[File]:
-    """Writes a chunk (``columnar.CHUNK_SCHEMA``), a file for each partition, sorted by role and time."""
+def write_events(chunk: pa.Table, root: Path, table: event.Table = event.EVENTS) -> list[File]:
+    """Writes a chunk (``columnar.CHUNK_SCHEMA``), a file for each partition, sorted by role and time.
+
+    ``table`` is ``event.EVENTS`` or ``event.EVENTS_BY_HOUR``, as the lake's setting has it.
+    """
     if not chunk.num_rows:
         return []
     time = np.asarray(_single(chunk.column("event_time")).cast(pa.int64()))
     service, service_names = ranks(_single(chunk.column("service")))
     role, role_names = ranks(_single(chunk.column("role_arn")))
-    day = time // _DAY
-    order = np.lexsort((time, role, service, day))
+    slot = time // (_HOUR if table is event.EVENTS_BY_HOUR else _DAY)
+    order = np.lexsort((time, role, service, slot))
     chunk = chunk.take(pa.array(order))
-    day, service, role, time = day[order], service[order], role[order], time[order]
-    cuts = np.flatnonzero((day[1:] != day[:-1]) | (service[1:] != service[:-1])) + 1
-    bounds = [0, *cuts.tolist(), len(day)]
+    slot, service, role, time = slot[order], service[order], role[order], time[order]
+    cuts = np.flatnonzero((slot[1:] != slot[:-1]) | (service[1:] != service[:-1])) + 1
+    bounds = [0, *cuts.tolist(), len(slot)]
     files = []
     for start, stop in itertools.pairwise(bounds):
-        date = np.datetime64(int(day[start]), "D").astype(object)
         name = service_names[service[start]] or "unknown"
-        parts = {"year": f"{date.year:04d}", "month": f"{date.month:02d}", "day": f"{date.day:02d}"}
+        parts = partition_values(table, int(time[start]))
         folder = "/".join(f"{key}={value}" for key, value in parts.items()) + f"/service={name}"
         path = f"events/data/{folder}/{uuid.uuid4().hex}.parquet"
-        part = _with_constants(chunk.slice(start, stop - start), parts)
-        size = write_parquet(part, event.EVENTS, root / path)
+        part = _with_constants(_trimmed(chunk.slice(start, stop - start)), parts)
+        size = write_parquet(part, table, root / path)
         files.append(
             File(
                 "events",
@@ -89,6 +96,15 @@ def write_events(chunk: pa.Table, root: Path) -> list[File]:
             )
         )
     return files
+
+
+def partition_values(table: event.Table, micros: int) -> dict[str, str]:
+    """The partition columns that a time gives (microseconds since 1970), zero-padded."""
+    moment = _EPOCH + timedelta(microseconds=micros)
+    parts = {"year": f"{moment.year:04d}", "month": f"{moment.month:02d}", "day": f"{moment.day:02d}"}
+    if event.HOUR_COLUMN.name in table.partition:
+        parts["hour"] = f"{moment.hour:02d}"
+    return parts
 
 
 def write_lines(table: event.Table, lines: pa.Table, root: Path) -> list[File]:
@@ -136,7 +152,7 @@ class Writer:
                 compression="zstd",
                 compression_level=ZSTD_LEVEL,
                 use_dictionary=[name for name in names if name not in _NO_DICTIONARY],
-                write_statistics=[name for name in names if name in _STATISTICS or self.table is not event.EVENTS],
+                write_statistics=[name for name in names if name in _STATISTICS or self.table.name != "events"],
                 # Readers need plain Parquet types, not Arrow's own schema (dictionaries would come back as such).
                 store_schema=False,
             )
@@ -184,6 +200,17 @@ def ranks(column: pa.Array) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[s
     rank[order + 1] = np.arange(1, len(values) + 1)
     codes = np.asarray(pc.fill_null(encoded.indices, -1)).astype(np.int64) + 1
     return rank[codes], [None, *values.take(pa.array(order)).to_pylist()]
+
+
+def _trimmed(part: pa.Table) -> pa.Table:
+    """A slice whose dictionaries hold its own values only: Parquet writes a dictionary as a whole, used or not."""
+    columns = []
+    for column in part.columns:
+        values = column.chunk(0)
+        if pa.types.is_dictionary(values.type) and len(values.dictionary) > _WHOLE_DICTIONARY:
+            values = values.dictionary_decode().dictionary_encode()
+        columns.append(values)
+    return pa.table(columns, part.schema.names)
 
 
 def _with_constants(part: pa.Table, values: dict[str, str]) -> pa.Table:

@@ -123,55 +123,62 @@ class Lake:
         if not moved and self.settings.get("location") != str(self.root):
             index.open_snapshot(self.root)  # raises, and says what to do about a moved lake
         self.seen = seen.Seen()
+        self.tables = event.tables_of(hourly_partitions=bool(self.settings.get("hourly_partitions")))
         self._catalog: LakeCatalog | None = None
         # An ingest opens the catalog ahead, in a thread. Of two catalogs, one would stage and the other apply nothing.
-        self._opening = threading.Lock()
+        self._opening = threading.RLock()
+        self._is_ready = False
         self._seen_at = -1
 
     @classmethod
-    def create(cls, root: Path) -> Lake:
-        """Makes an empty lake, or opens the one that is there. LakeError where that cannot be."""
+    def create(cls, root: Path, *, hourly_partitions: bool | None = None, ahead: bool = False) -> Lake:
+        """Makes an empty lake, or opens the one that is there. LakeError where that cannot be.
+
+        ``hourly_partitions`` is for a new lake; one that is there must have it so (None: as it is). ``ahead`` leaves
+        making the tables of a new lake to ``ready``, which takes a second.
+        """
         root = root.absolute()
-        if (root / LAKE_FILE).exists():
-            lake = cls(root)
-            lake._make_tables()
-            return lake
-        mine = (LOCK_FILE, MARKER_FILE, CATALOG_FILE)
-        if root.is_dir() and not {path.name for path in root.iterdir()}.issubset(mine):
-            raise LakeError(f"{root} is not empty and holds no lake: name an empty or a new folder")
-        if set("%?#") & set(str(root)):
-            raise LakeError(f"{root}: the characters %, ? and # cannot stand in the path of a lake; choose another")
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            settings = {
-                "format": "trailsift-lake",
-                "format_version": FORMAT_VERSION,
-                "catalog": {"type": "sql", "file": CATALOG_FILE},
-                "hourly_partitions": False,
-                "location": str(root.resolve()),
-            }
-            partial = root / f".{LAKE_FILE}.{uuid.uuid4().hex}"
-            partial.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
-            partial.replace(root / LAKE_FILE)
-        except OSError as error:
-            raise LakeError(f"a lake cannot be made at {root}: {error.strerror or error}") from error
+        if not (root / LAKE_FILE).exists():
+            _make_folder(root, hourly_partitions=bool(hourly_partitions))
         lake = cls(root)
-        lake._make_tables()
+        found = bool(lake.settings.get("hourly_partitions"))
+        if hourly_partitions is not None and hourly_partitions != found:
+            how = {False: "by day", True: "by hour"}
+            raise LakeError(
+                f"the lake at {root} is partitioned {how[found]}, which cannot be changed: ingest without asking for "
+                f"partitions {how[hourly_partitions]}, or into a new lake"
+            )
+        lake._make_index()
+        if not ahead:
+            lake.ready()
         return lake
 
-    def _make_tables(self) -> None:
-        with self.lock():
+    def _make_index(self) -> None:
+        try:
+            with closing(index.connect(self.root)) as db:
+                db.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise LakeError(f"the lake at {self.root} cannot be written: {error}") from error
+
+    def ready(self) -> None:
+        """Makes the tables of a lake that has none yet, and opens the catalog. Safe to call from several threads."""
+        with self._opening:
+            if self._is_ready:
+                return
             try:
                 with closing(index.connect(self.root)) as db:
-                    db.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
-                    if db.execute("SELECT 1 FROM commit_log LIMIT 1").fetchone():
-                        return
-                    locations = self.catalog.make_tables(list(event.TABLES.values()))
-                    db.execute(
-                        "INSERT INTO commit_log VALUES (0, ?, 'create', '{}', ?)", (_now(), json.dumps(locations))
-                    )
+                    if not _has_tables(db):
+                        with self.lock():
+                            self._make_tables(db)
             except (sqlite3.DatabaseError, OSError) as error:
                 raise LakeError(f"the lake at {self.root} cannot be written: {error}") from error
+            assert self.catalog is not None
+            self._is_ready = True
+
+    def _make_tables(self, db: sqlite3.Connection) -> None:
+        if not _has_tables(db):
+            locations = self.catalog.make_tables(list(self.tables.values()))
+            db.execute("INSERT INTO commit_log VALUES (0, ?, 'create', '{}', ?)", (_now(), json.dumps(locations)))
 
     @property
     def catalog(self) -> LakeCatalog:
@@ -228,11 +235,11 @@ class Lake:
         staged = time.monotonic()
         catalog = self.catalog
         try:
-            for name in event.TABLES:
-                added = [self.root / file.path for file in batch.files if file.table == name]
-                removed = [self.root / file.path for file in batch.removed if file.table == name]
+            for name, table in self.tables.items():
+                added = [file for file in batch.files if file.table == name]
+                removed = [file for file in batch.removed if file.table == name]
                 if added or removed:
-                    catalog.change(name, added, removed)
+                    catalog.change(table, added, removed)
             seen_row = self._write_seen(batch)
             with closing(index.connect(self.root)) as db:
                 seq = self._apply(db, batch, kind, seen_row)
@@ -287,6 +294,33 @@ class Lake:
                 "SELECT seq, committed_at, kind, counts FROM commit_log ORDER BY seq"
             ):
                 each({"seq": seq, "committed_at": committed_at, "kind": kind, **json.loads(counts)})
+
+
+def _make_folder(root: Path, *, hourly_partitions: bool) -> None:
+    """The folder of a new lake, with its settings."""
+    mine = (LOCK_FILE, MARKER_FILE, CATALOG_FILE)
+    if root.is_dir() and not {path.name for path in root.iterdir()}.issubset(mine):
+        raise LakeError(f"{root} is not empty and holds no lake: name an empty or a new folder")
+    if set("%?#") & set(str(root)):
+        raise LakeError(f"{root}: the characters %, ? and # cannot stand in the path of a lake; choose another")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "format": "trailsift-lake",
+            "format_version": FORMAT_VERSION,
+            "catalog": {"type": "sql", "file": CATALOG_FILE},
+            "hourly_partitions": hourly_partitions,
+            "location": str(root.resolve()),
+        }
+        partial = root / f".{LAKE_FILE}.{uuid.uuid4().hex}"
+        partial.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+        partial.replace(root / LAKE_FILE)
+    except OSError as error:
+        raise LakeError(f"a lake cannot be made at {root}: {error.strerror or error}") from error
+
+
+def _has_tables(db: sqlite3.Connection) -> bool:
+    return db.execute("SELECT 1 FROM commit_log LIMIT 1").fetchone() is not None
 
 
 def _now() -> str:
