@@ -22,7 +22,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test lint docs bench bench-smoke clean
+.PHONY: help demo setup test lint docs bench bench-smoke kills clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench: $(DEV) ## measure on 2,000,000 generated events and write bench/RESULTS.m
 
 bench-smoke: $(DEV) ## run the measurements once on few events; writes nothing
 	@$(BIN)/python bench/bench.py --events 50000 --days 2 --rounds 1 --repeat 3
+
+kills: $(DEV) ## kill an ingest at 100 moments, run it again, compare, and write bench/KILLS.md; KILLS='--kills 10' for fewer
+	@$(BIN)/python bench/kills.py --out bench/KILLS.md $(KILLS)
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

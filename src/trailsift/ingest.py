@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
+import sqlite3
 import threading
 import time
 from collections import Counter, deque
@@ -27,7 +28,7 @@ from trailsift.errors import SourceError, TrailsiftError
 from trailsift.source import LogFile
 from trailsift.store import seen
 from trailsift.store.files import write_lines
-from trailsift.store.lake import Batch, Lake, LogObject, WriteLock
+from trailsift.store.lake import Batch, Lake, LogObject, WriteLock, cannot_write
 from trailsift.work import Cut, Written
 
 
@@ -71,13 +72,20 @@ class Progress:
     seconds: float
 
 
-#: A chunk is cut at this many rows: large enough for good files, small enough for the memory.
-CHUNK_ROWS = 100_000
-#: A batch is committed at this many rows.
-BATCH_ROWS = 1_000_000
-#: Work is handed out in pieces of about this many bytes, or this many log objects.
-TASK_BYTES = 2 << 20
-TASK_OBJECTS = 500
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How an ingest is cut into pieces."""
+
+    #: A chunk is cut at this many rows: large enough for good files, small enough for the memory.
+    chunk_rows: int = 100_000
+    #: A batch is committed at this many rows.
+    batch_rows: int = 1_000_000
+    #: Work is handed out in pieces of about this many bytes, or this many log objects.
+    task_bytes: int = 2 << 20
+    task_objects: int = 500
+
+
+SIZES = Sizes()
 #: Below this many bytes starting worker processes costs more than they give.
 INLINE_BYTES = 6 << 20
 
@@ -91,6 +99,7 @@ def ingest(
     until: datetime | None = None,
     again: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    sizes: Sizes = SIZES,
 ) -> Counts:
     """Ingests files, folders, globs and archives (``-``: standard input) into the lake, which is made if missing.
 
@@ -104,8 +113,10 @@ def ingest(
     try:
         if files and not chosen:
             raise SourceError(f"none of the {len(files)} files was delivered in the time asked for")
-        run = _Run(Lake.create(lake, ahead=True), chosen, progress, again=again)
-        counts = run.all(workers)
+        counts = _Run(Lake.create(lake, ahead=True), chosen, progress, sizes, again=again).all(workers)
+    except (OSError, sqlite3.DatabaseError) as error:
+        # Inputs that cannot be read are counted, one by one: what comes here was about the lake.
+        raise cannot_write(lake, error) from error
     finally:
         source.release(files)
     if not counts.records and not counts.log_objects_known:
@@ -187,9 +198,16 @@ class _Run:
     """One ingest: hands out log objects, answers which events are new, commits batches."""
 
     def __init__(
-        self, lake: Lake, files: list[LogFile], progress: Callable[[Progress], None] | None, *, again: bool = False
+        self,
+        lake: Lake,
+        files: list[LogFile],
+        progress: Callable[[Progress], None] | None,
+        sizes: Sizes = SIZES,
+        *,
+        again: bool = False,
     ) -> None:
         self.lake = lake
+        self.sizes = sizes
         self.counts = Counts()
         self.progress = progress
         self.started = time.monotonic()
@@ -249,7 +267,7 @@ class _Run:
 
     def _drive(self, pool: _Pool) -> None:
         """Runs the workers' state machine until everything is written: objects, cut, keep, written."""
-        tasks = _Tasks(self.files, max(pool.size, 1))
+        tasks = _Tasks(self.files, self.sizes, max(pool.size, 1))
         chunks = [_Pending() for _ in range(max(pool.size, 1))]
         held: deque[tuple[int, Cut]] = deque()
         writing = 0
@@ -257,7 +275,7 @@ class _Run:
         sent: dict[int, list[LogFile]] = {}
 
         def next_step(worker: int, rows: int) -> int:
-            if tasks and rows < CHUNK_ROWS:
+            if tasks and rows < self.sizes.chunk_rows:
                 sent[worker] = tasks.take(worker)
                 pool.call(worker, "decode", sent[worker])
             elif chunks[worker].files:
@@ -269,9 +287,9 @@ class _Run:
         for worker in range(len(chunks)):
             busy += next_step(worker, 0)
         while busy or held:
-            if self.rows >= BATCH_ROWS and not writing:
+            if self.rows >= self.sizes.batch_rows and not writing:
                 self._commit()
-            while held and not (self.rows >= BATCH_ROWS):
+            while held and not (self.rows >= self.sizes.batch_rows):
                 worker, cut = held.popleft()
                 self._offer(pool, worker, cut, chunks[worker])
                 writing += 1
@@ -365,10 +383,16 @@ class _Run:
             self._lock = None
 
     def _give_up(self) -> None:
-        """Nothing of the open batch was committed: takes its files away and lets other writers in."""
-        for file in self.batch.files:
-            (self.lake.root / file.path).unlink(missing_ok=True)
-        self._unlock(clean=False)
+        """Nothing of the open batch was committed: takes its files away and lets other writers in.
+
+        Also those that a worker was still writing: where the disk is full, its space is what everybody waits for.
+        """
+        swept = False
+        if self._lock is not None:
+            with contextlib.suppress(OSError, sqlite3.DatabaseError):
+                self.lake.sweep()
+                swept = True
+        self._unlock(clean=swept)
 
     def _report(self) -> None:
         if self.progress is None:
@@ -398,8 +422,8 @@ class _Tasks:
     """Pieces of work. Each worker has its own stretch of the time of delivery, so that the workers seldom write files
     of the same partition; one that is through helps another, from the end of what that one has."""
 
-    def __init__(self, files: list[LogFile], workers: int) -> None:
-        pieces = list(_pieces(files))
+    def __init__(self, files: list[LogFile], sizes: Sizes, workers: int) -> None:
+        pieces = list(_pieces(files, sizes))
         bounds = [len(pieces) * number // workers for number in range(workers + 1)]
         self._left = [deque(pieces[low:high]) for low, high in itertools.pairwise(bounds)]
 
@@ -413,12 +437,12 @@ class _Tasks:
         return max(self._left, key=len).pop()
 
 
-def _pieces(files: list[LogFile]) -> Iterator[list[LogFile]]:
+def _pieces(files: list[LogFile], sizes: Sizes) -> Iterator[list[LogFile]]:
     """Files in the order of delivery, some at a time."""
     piece: list[LogFile] = []
     size = 0
     for file in files:
-        if piece and (size + file.size > TASK_BYTES or len(piece) >= TASK_OBJECTS):
+        if piece and (size + file.size > sizes.task_bytes or len(piece) >= sizes.task_objects):
             yield piece
             piece, size = [], 0
         piece.append(file)

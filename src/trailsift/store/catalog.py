@@ -10,6 +10,7 @@ PyIceberg is imported here and in ``rebuild`` only. This module leans on
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -53,6 +54,7 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
+from sqlalchemy.exc import DBAPIError
 
 from trailsift import event
 from trailsift.errors import LakeError
@@ -165,21 +167,35 @@ def location(path: Path) -> str:
     return f"{SCHEME}{path}"
 
 
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What goes wrong in SQLite is raised as SQLite's own error, as everywhere else in the store."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise (error.orig if isinstance(error.orig, sqlite3.Error) else sqlite3.OperationalError(error)) from error
+
+
 class LakeCatalog(SqlCatalog):
     """A SQL catalog that stages commits until ``apply``."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(
-            "trailsift",
-            uri=f"sqlite:///{root / CATALOG_FILE}",
-            warehouse=location(root),
-            init_catalog_tables="true",
-        )
+        with _plain_errors():
+            super().__init__(
+                "trailsift",
+                uri=f"sqlite:///{root / CATALOG_FILE}",
+                warehouse=location(root),
+                init_catalog_tables="true",
+            )
         self.root = root
         self._staged: dict[str, tuple[str, str]] = {}
 
     def make_tables(self, tables: Sequence[event.Table]) -> dict[str, str]:
         """Makes the namespace and the tables that are missing; the metadata location of each."""
+        with _plain_errors():
+            return self._make_tables(tables)
+
+    def _make_tables(self, tables: Sequence[event.Table]) -> dict[str, str]:
         self.create_namespace_if_not_exists(NAMESPACE)
         locations = {}
         for table in tables:

@@ -160,16 +160,21 @@ def open_snapshot(root: Path) -> Snapshot:
             f"the lake at {root.resolve()} was made at {home}: Iceberg metadata holds absolute paths. "
             f"Move it back, or run `trailsift relocate --lake {root}`"
         )
+    unmade = LakeError(f"the lake at {root} was never finished being made: run `trailsift ingest` into it once more")
+    if not (root / CATALOG_FILE).exists():
+        raise unmade
     with closing(connect(root)) as db:
         try:
             # One transaction: the newest commit and the catalog's pointers of the same moment.
             db.execute("BEGIN")
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'commit_log'").fetchone():
+                raise unmade
             row = db.execute("SELECT seq, committed_at, locations FROM commit_log ORDER BY seq DESC LIMIT 1").fetchone()
-            live = live_locations(db)
+            live = live_locations(db) if row else {}
         except sqlite3.DatabaseError as error:
             raise LakeError(f"the catalog {root / CATALOG_FILE} cannot be read: {error}") from error
     if row is None:
-        raise LakeError(f"the lake at {root} was never finished being made: run `trailsift ingest` into it once more")
+        raise unmade
     locations: dict[str, str] = json.loads(row[2])
     if any(live.get(name) != location for name, location in locations.items()):
         # Another engine wrote through the catalog: the index no longer describes the tables.

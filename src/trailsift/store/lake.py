@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 LOCK_FILE = ".lock"
 MARKER_FILE = ".writing"
+#: What ``lake.json`` is called until it is whole.
+_PARTIAL = f".{LAKE_FILE}."
+#: No space, no quota, a file larger than may be.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _SCHEMA = (
     index.SCHEMA
@@ -95,8 +100,11 @@ class WriteLock:
             if self._marker.exists():
                 self._lake.sweep()
             self._marker.touch()
-        except OSError as error:
-            raise LakeError(f"the lake at {self._lake.root} cannot be written: {error.strerror or error}") from error
+        except (OSError, sqlite3.DatabaseError) as error:
+            if self._handle is not None:
+                os.close(self._handle)
+                self._handle = None
+            raise cannot_write(self._lake.root, error) from error
 
     def release(self, *, clean: bool) -> None:
         """Lets others in; ``clean`` says that no file was left behind."""
@@ -158,7 +166,7 @@ class Lake:
             with closing(index.connect(self.root)) as db:
                 db.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
         except (sqlite3.DatabaseError, OSError) as error:
-            raise LakeError(f"the lake at {self.root} cannot be written: {error}") from error
+            raise cannot_write(self.root, error) from error
 
     def ready(self) -> None:
         """Makes the tables of a lake that has none yet, and opens the catalog. Safe to call from several threads."""
@@ -171,7 +179,7 @@ class Lake:
                         with self.lock():
                             self._make_tables(db)
             except (sqlite3.DatabaseError, OSError) as error:
-                raise LakeError(f"the lake at {self.root} cannot be written: {error}") from error
+                raise cannot_write(self.root, error) from error
             assert self.catalog is not None
             self._is_ready = True
 
@@ -245,7 +253,7 @@ class Lake:
                 seq = self._apply(db, batch, kind, seen_row)
         except (sqlite3.DatabaseError, OSError) as error:
             catalog.discard()
-            raise LakeError(f"the commit to {self.root} failed and nothing of it is visible: {error}") from error
+            raise cannot_write(self.root, error) from error
         except BaseException:
             catalog.discard()
             raise
@@ -283,7 +291,9 @@ class Lake:
             )
             db.execute("COMMIT")
         except BaseException:
-            db.execute("ROLLBACK")
+            # Where the disk is full, SQLite has taken everything back already.
+            if db.in_transaction:
+                db.execute("ROLLBACK")
             raise
         return seq
 
@@ -299,7 +309,7 @@ class Lake:
 def _make_folder(root: Path, *, hourly_partitions: bool) -> None:
     """The folder of a new lake, with its settings."""
     mine = (LOCK_FILE, MARKER_FILE, CATALOG_FILE)
-    if root.is_dir() and not {path.name for path in root.iterdir()}.issubset(mine):
+    if root.is_dir() and any(path.name not in mine and not path.name.startswith(_PARTIAL) for path in root.iterdir()):
         raise LakeError(f"{root} is not empty and holds no lake: name an empty or a new folder")
     if set("%?#") & set(str(root)):
         raise LakeError(f"{root}: the characters %, ? and # cannot stand in the path of a lake; choose another")
@@ -312,15 +322,39 @@ def _make_folder(root: Path, *, hourly_partitions: bool) -> None:
             "hourly_partitions": hourly_partitions,
             "location": str(root.resolve()),
         }
-        partial = root / f".{LAKE_FILE}.{uuid.uuid4().hex}"
+        partial = root / f"{_PARTIAL}{uuid.uuid4().hex}"
         partial.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
         partial.replace(root / LAKE_FILE)
+        for path in root.glob(f"{_PARTIAL}*"):
+            path.unlink(missing_ok=True)
     except OSError as error:
-        raise LakeError(f"a lake cannot be made at {root}: {error.strerror or error}") from error
+        raise cannot_write(root, error) from error
 
 
 def _has_tables(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM commit_log LIMIT 1").fetchone() is not None
+
+
+def cannot_write(root: Path, error: OSError | sqlite3.DatabaseError) -> LakeError:
+    """What to tell whoever wanted to write the lake at ``root``."""
+    safe = "what was committed before is safe, and nothing else is visible"
+    code = getattr(error, "errno", None)
+    if code in _FULL or "disk is full" in str(error) or _is_full(root):
+        return LakeError(
+            f"the disk of the lake at {root} is full ({error}): {safe}. Make room there and run the same command again"
+        )
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return LakeError(f"the lake at {root} cannot be written ({error}): allow it, or name another folder; {safe}")
+    return LakeError(f"the lake at {root} cannot be written ({error}): {safe}")
+
+
+def _is_full(root: Path) -> bool:
+    """Whether there is next to no room: SQLite names some of the ways to meet a full disk an I/O error."""
+    try:
+        disk = os.statvfs(root)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < 1 << 20
 
 
 def _now() -> str:
