@@ -25,6 +25,8 @@ from trailsift import event, source, summarize, work
 from trailsift.columnar import Tally, arrow_schema
 from trailsift.decode.envelope import Malformed
 from trailsift.errors import SourceError, TrailsiftError
+from trailsift.firsts import Firsts
+from trailsift.sift import Rules
 from trailsift.source import LogFile
 from trailsift.store import seen
 from trailsift.store.files import write_lines
@@ -68,6 +70,7 @@ class Progress:
     records: int
     stored: int
     duplicates: int
+    dropped: int
     malformed: int
     seconds: float
 
@@ -80,6 +83,8 @@ class Sizes:
     chunk_rows: int = 100_000
     #: A batch is committed at this many rows.
     batch_rows: int = 1_000_000
+    #: Or earlier, where so many rows wait in memory for the commit (``firsts``).
+    held_rows: int = 200_000
     #: Work is handed out in pieces of about this many bytes, or this many log objects.
     task_bytes: int = 2 << 20
     task_objects: int = 500
@@ -98,13 +103,15 @@ def ingest(
     since: datetime | None = None,
     until: datetime | None = None,
     again: bool = False,
+    rules: Rules | None = None,
     progress: Callable[[Progress], None] | None = None,
     sizes: Sizes = SIZES,
 ) -> Counts:
     """Ingests files, folders, globs and archives (``-``: standard input) into the lake, which is made if missing.
 
     ``since`` (included) and ``until`` (not included) select log objects by the minute of their delivery, as their names
-    tell it (else by the time of the file); ``again`` also reads log objects that were ingested before.
+    tell it (else by the time of the file); ``again`` also reads log objects that were ingested before; ``rules`` say
+    which of the new events are stored, while the summaries count all of them.
     Raises SourceError where an input does not exist or holds no CloudTrail at all, LakeError where the lake cannot be
     written. KeyboardInterrupt leaves what was committed and nothing else.
     """
@@ -113,7 +120,8 @@ def ingest(
     try:
         if files and not chosen:
             raise SourceError(f"none of the {len(files)} files was delivered in the time asked for")
-        counts = _Run(Lake.create(lake, ahead=True), chosen, progress, sizes, again=again).all(workers)
+        run = _Run(Lake.create(lake, ahead=True), chosen, progress, sizes, again=again, rules=rules)
+        counts = run.all(workers)
     except (OSError, sqlite3.DatabaseError) as error:
         # Inputs that cannot be read are counted, one by one: what comes here was about the lake.
         raise cannot_write(lake, error) from error
@@ -127,16 +135,16 @@ def ingest(
 class _Pool:
     """Worker processes and the calls they are busy with; or one worker in this process."""
 
-    def __init__(self, root: Path, size: int) -> None:
+    def __init__(self, root: Path, size: int, rules: Rules | None = None) -> None:
         self.size = size
-        self._inline = work.Worker(root) if size == 0 else None
+        self._inline = work.Worker(root, rules) if size == 0 else None
         self._answers: deque[tuple[int, Any]] = deque()
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self.connections: list[Connection] = []
         context = multiprocessing.get_context("spawn")
         for _ in range(size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=work.serve, args=(theirs, root), daemon=True)
+            process = context.Process(target=work.serve, args=(theirs, root, rules), daemon=True)
             process.start()
             theirs.close()
             self._processes.append(process)
@@ -205,9 +213,12 @@ class _Run:
         sizes: Sizes = SIZES,
         *,
         again: bool = False,
+        rules: Rules | None = None,
     ) -> None:
         self.lake = lake
         self.sizes = sizes
+        self.rules = rules
+        self.firsts = Firsts(lake.root, rules) if rules else None
         self.counts = Counts()
         self.progress = progress
         self.started = time.monotonic()
@@ -227,6 +238,7 @@ class _Run:
         self.rejects: list[tuple[str, Malformed]] = []
         self.rows = 0
         self.in_batch: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
 
     def all(self, workers: int | None) -> Counts:
         """Ingests everything; the counts."""
@@ -236,7 +248,7 @@ class _Run:
         if not self.files:
             self.lake.ready()
             return self._finished()
-        pool = _Pool(self.lake.root, size)
+        pool = _Pool(self.lake.root, size, self.rules)
         # PyIceberg takes a second to import: let it, while the first chunks are decoded.
         threading.Thread(target=self._ready_ahead, daemon=True).start()
         try:
@@ -287,9 +299,9 @@ class _Run:
         for worker in range(len(chunks)):
             busy += next_step(worker, 0)
         while busy or held:
-            if self.rows >= self.sizes.batch_rows and not writing:
+            if self._full() and not writing:
                 self._commit()
-            while held and not (self.rows >= self.sizes.batch_rows):
+            while held and not self._full():
                 worker, cut = held.popleft()
                 self._offer(pool, worker, cut, chunks[worker])
                 writing += 1
@@ -312,6 +324,12 @@ class _Run:
                     chunks[worker] = _Pending()
                     busy += next_step(worker, 0)
 
+    def _full(self) -> bool:
+        """Whether the batch is to be committed before it grows further."""
+        return self.rows >= self.sizes.batch_rows or (
+            self.firsts is not None and self.firsts.rows >= self.sizes.held_rows
+        )
+
     def _offer(self, pool: _Pool, worker: int, cut: Cut, chunk: _Pending) -> None:
         """Tells a worker which of its events are new. From here to the commit no other writer may come between."""
         if self._lock is None:
@@ -320,10 +338,7 @@ class _Run:
         checks = np.frombuffer(cut.checks, np.uint32)
         fresh, differs = self.lake.seen.offer(seen.ids_of(np.frombuffer(cut.ids, "V16"), checks))
         chunk.span = cut.min_time, cut.max_time
-        stored = int(fresh.sum())
-        for name, number in (("stored", stored), ("duplicates", len(fresh) - stored)):
-            setattr(self.counts, name, getattr(self.counts, name) + number)
-            self.in_batch[name] += number
+        self._count("duplicates", len(fresh) - int(fresh.sum()))
         self.rows += len(fresh)
         low, high = self.batch.min_time or cut.min_time, self.batch.max_time or cut.max_time
         self.batch.min_time, self.batch.max_time = min(low, cut.min_time), max(high, cut.max_time)
@@ -353,8 +368,20 @@ class _Run:
             if not _unreadable(tally):
                 self.batch.log_objects.append(LogObject(file.name, file.version, file.delivered_on))
 
+    def _count(self, name: str, number: int) -> None:
+        setattr(self.counts, name, getattr(self.counts, name) + number)
+        self.in_batch[name] += number
+
+    def _dropped(self, by_rule: Counter[str]) -> None:
+        self.dropped.update(by_rule)
+        self.counts.dropped = dict(Counter(self.counts.dropped) + by_rule)
+
     def _take(self, written: Written) -> None:
         self.batch.files += written.files
+        self._count("stored", written.stored)
+        self._dropped(written.dropped)
+        if self.firsts is not None and written.held:
+            self.firsts.hold(work.from_stream(written.held))
         self.rejects += written.other_content
         for name, data in written.lines.items():
             self.lines.setdefault(name, []).append(work.from_stream(data))
@@ -366,16 +393,29 @@ class _Run:
             if not self.batch.log_objects and not self.rejects:
                 return
             self._lock_lake()
+        if self.firsts is not None:
+            settled = self.firsts.settle()
+            self.batch.files += settled.files
+            self._count("stored", settled.stored)
+            self._dropped(settled.dropped)
         for name, parts in self.lines.items():
             table = event.TABLES[name]
             self.batch.files += write_lines(table, summarize.merge(table, parts), self.lake.root)
         if self.rejects:
             self.batch.files += write_lines(event.REJECTS, _reject_table(self.rejects), self.lake.root)
         self.batch.ids = self.lake.seen.batch()
-        self.batch.counts = {**self.in_batch, "dropped": {}}
+        self.batch.counts = {**self.in_batch, "dropped": dict(self.dropped), **self._by_rules()}
         self.lake.commit(self.batch)
         self._unlock()
         self._reset()
+
+    def _by_rules(self) -> dict[str, Any]:
+        """Which rules the batch was sifted by, for the lake to remember."""
+        if self.rules is None:
+            return {}
+        names = [rule.name for rule in self.rules.rules]
+        told = {"file": self.rules.name, "digest": self.rules.digest, "names": names, "omit": list(self.rules.omit)}
+        return {"rules": told}
 
     def _unlock(self, *, clean: bool = True) -> None:
         if self._lock is not None:
@@ -407,6 +447,7 @@ class _Run:
                 counts.records,
                 counts.stored,
                 counts.duplicates,
+                sum(counts.dropped.values()),
                 counts.malformed,
                 time.monotonic() - self.started,
             )

@@ -143,7 +143,7 @@ class Summaries:
     def __init__(self, events: pa.Table) -> None:
         """``events``: a chunk in ``columnar.CHUNK_SCHEMA``, of distinct events."""
         self._rows = events.num_rows
-        self._columns = {name: _combined(events.column(name)) for name in _NEEDED}
+        self._columns = {name: _combined(events.column(name)) for name in NEEDED}
         self._codes = {name: _Codes(self._columns[name]) for name in _CODED}
         self.time: Ints = np.asarray(self._columns["event_time"].cast(pa.int64()))
         self.bytes_in = np.asarray(pc.fill_null(self._columns["bytes_in"], 0)).astype(np.int64)
@@ -238,7 +238,8 @@ _CODED = (
     "principal_account",
     "object_key",
 )
-_NEEDED = (*_CODED, "event_time", "bytes_in", "bytes_out", "read_only")
+#: Columns of ``events`` that the summaries are made of.
+NEEDED = (*_CODED, "event_time", "bytes_in", "bytes_out", "read_only")
 
 
 def _combined(column: pa.ChunkedArray | pa.Array) -> pa.Array:

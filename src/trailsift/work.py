@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import gc
 import signal
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,10 +24,18 @@ from trailsift import event
 from trailsift.columnar import Builder, Chunk, Tally
 from trailsift.decode import record
 from trailsift.decode.envelope import RAW_LIMIT, Malformed, dump
+from trailsift.firsts import candidates
+from trailsift.sift import Rules
+from trailsift.sifting import LOOKED_AT, Sifting, counted, stored
 from trailsift.source import LogFile
-from trailsift.store.files import write_events
-from trailsift.store.index import File, read_settings
-from trailsift.summarize import Summaries
+from trailsift.store.files import events_table, write_events
+from trailsift.store.index import File
+from trailsift.summarize import NEEDED, Summaries
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+#: Columns that summaries and rules look at.
+_NARROW = list(dict.fromkeys((*NEEDED, *LOOKED_AT)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +50,25 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a chunk became: files not yet committed, and the summary lines as Arrow streams by table."""
+    """What a chunk became: files not yet committed, and the summary lines as Arrow streams by table.
+
+    ``stored`` rows are in the files; ``held`` (an Arrow stream) are candidates that ``firsts`` will decide on.
+    """
 
     files: list[File]
     lines: dict[str, bytes]
     other_content: list[tuple[str, Malformed]]
-    rows: int
+    stored: int
+    dropped: Counter[str] = field(default_factory=Counter)
+    held: bytes = b""
 
 
 class Worker:
     """Decodes log objects into one chunk at a time."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, rules: Rules | None = None) -> None:
         self.root = root
+        self.sifting = Sifting(rules) if rules else None
         self.builder = Builder()
         self._chunk: Chunk | None = None
 
@@ -81,27 +96,58 @@ class Worker:
     def write(self, fresh: bytes, differs: bytes) -> Written:
         """Stores the rows that are new; ``differs`` are the rows that repeat an id with other content."""
         assert self._chunk is not None
-        table = self._chunk.table
+        table, ids = self._chunk.table, self._chunk.ids
         self._chunk = None
         other = _other_content(table, np.frombuffer(differs, np.int64))
         mask = np.frombuffer(fresh, bool)
+        if not mask.any():
+            return Written([], {}, other, 0)
+        if self.sifting is not None:
+            return self._sifted(table, ids, mask, other)
         if not mask.all():
             table = table.filter(pa.array(mask))
-        if not table.num_rows:
-            return Written([], {}, other, 0)
-        summaries = Summaries(table)
-        lines = {
-            event.HOURLY.name: to_stream(summaries.hourly()),
-            event.USAGE.name: to_stream(summaries.usage()),
-            event.PROFILE.name: to_stream(summaries.profile()),
-        }
-        return Written(write_events(table, self.root, self._events), lines, other, table.num_rows)
+        return Written(write_events(table, self.root, self._events), _lines(table), other, table.num_rows)
 
     @cached_property
     def _events(self) -> event.Table:
-        """The table as this lake stores it."""
-        settings = read_settings(self.root)
-        return event.tables_of(hourly_partitions=bool(settings.get("hourly_partitions")))[event.EVENTS.name]
+        return events_table(self.root)
+
+    def _sifted(
+        self, table: pa.Table, ids: np.ndarray[Any, np.dtype[np.void]], mask: Mask, other: list[tuple[str, Malformed]]
+    ) -> Written:
+        """The same where rules say what is stored. Summaries are taken of all new rows; wide columns are touched
+        only for the rows that stay."""
+        assert self.sifting is not None
+        narrow = table.select(_NARROW)
+        new = np.flatnonzero(mask)
+        if len(new) < len(mask):
+            narrow, ids = narrow.take(pa.array(new)), ids[new]
+        lines = _lines(narrow)
+        decided = self.sifting.decide(narrow, ids)
+        first, rank = self.sifting.firsts(narrow, ids, decided)
+        here = decided.weight > 0
+        here[first] = False
+        rows = np.flatnonzero(here)
+        omit = self.sifting.rules.omit
+        kept = stored(table, new[rows], decided.weight[rows], omit)
+        away = ~here
+        away[first] = False
+        dropped = counted(self.sifting.names, decided.rule[away], decided.weight[away])
+        held = b""
+        if len(first):
+            rows_held = stored(table, new[first], decided.weight[first], omit)
+            held = to_stream(candidates(rows_held, rank, decided.rule[first]))
+        return Written(write_events(kept, self.root, self._events), lines, other, len(rows), dropped, held)
+
+
+def _lines(table: pa.Table) -> dict[str, bytes]:
+    """The summary lines of distinct events, as Arrow streams by table."""
+    summaries = Summaries(table)
+    return {
+        event.HOURLY.name: to_stream(summaries.hourly()),
+        event.USAGE.name: to_stream(summaries.usage()),
+        event.PROFILE.name: to_stream(summaries.profile()),
+    }
 
 
 def _other_content(table: pa.Table, rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[tuple[str, Malformed]]:
@@ -128,14 +174,14 @@ def from_stream(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
-def serve(connection: Connection, root: Path) -> None:
+def serve(connection: Connection, root: Path, rules: Rules | None) -> None:
     """The loop of a worker process: a method name and its arguments in, the result out; None ends it."""
     # Ctrl-C is for the parent, which decides what is committed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Decoding makes millions of objects and no cycles: collecting would only walk over them.
     gc.disable()
     pa.set_cpu_count(1)
-    worker = Worker(root)
+    worker = Worker(root, rules)
     while (call := connection.recv()) is not None:
         method, arguments = call
         try:

@@ -41,6 +41,8 @@ class Status:
     totals: dict[str, int]
     dropped: dict[str, int]
     latest: tuple[dict[str, Any], ...]
+    #: Rules files that commits were sifted by, as the commits name them: file, digest, names, omit.
+    rules: tuple[dict[str, Any], ...] = ()
 
     @property
     def reconciled(self) -> bool:
@@ -78,6 +80,7 @@ class Status:
                 for table in self.tables
             ],
             "latest_commits": list(self.latest),
+            "rules": list(self.rules),
         }
 
 
@@ -91,10 +94,13 @@ def status(lake: Path) -> Status:
     totals: Counter[str] = Counter(dict.fromkeys(("log_objects", "records", "stored", "duplicates", "malformed"), 0))
     dropped: Counter[str] = Counter()
     commits = []
+    rules: dict[str, dict[str, Any]] = {}
     for seq, committed_at, kind, text in log:
         counts = json.loads(text)
         by_rule = counts.pop("dropped", None) or {}
         dropped.update(by_rule)
+        if counts.get("rules"):
+            rules[counts["rules"]["digest"]] = counts["rules"]
         totals.update({name: counts.get(name, 0) for name in totals})
         commits.append({"commit": seq, "committed_at": committed_at, "kind": kind, **counts, "dropped": by_rule})
     return Status(
@@ -106,7 +112,16 @@ def status(lake: Path) -> Status:
         totals=dict(totals),
         dropped=dict(dropped),
         latest=tuple(commit for commit in reversed(commits[-LATEST:]) if commit["kind"] != "create"),
+        rules=tuple(rules.values()),
     )
+
+
+def omitted(lake: Path) -> tuple[str, ...]:
+    """Columns that rules have left empty in some events of the lake: those cannot be exported as they were."""
+    with closing(index.connect(lake)) as db:
+        log = db.execute("SELECT counts FROM commit_log WHERE counts LIKE '%\"omit\"%' ORDER BY seq").fetchall()
+    found = [name for (counts,) in log for name in json.loads(counts).get("rules", {}).get("omit", ())]
+    return tuple(dict.fromkeys(found))
 
 
 def _state(snapshot: index.Snapshot, name: str) -> TableState:

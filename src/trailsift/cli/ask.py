@@ -163,10 +163,15 @@ def export(
     Example: `trailsift export --lake lake --where "event_name = 'DeleteObject'" > deleted.ndjson`
     """
     from trailsift.analysis.export import export as run
+    from trailsift.analysis.status import omitted
     from trailsift.cli.lake import engine_of
     from trailsift.cli.output import text_output
 
     source = engine_of(lake)
+    left_out = omitted(source.snapshot.root)
+    if left_out:
+        told = f"rules have left out {', '.join(left_out)} of some events"
+        print(f"trailsift: the export is not lossless: {told}", file=sys.stderr)
     with text_output(output) as out:
         count = run(source, out, where, form)
     if not count:

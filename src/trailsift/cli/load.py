@@ -87,6 +87,9 @@ def ingest(
     again: Annotated[
         bool, Parameter(show_default=False, help="Also read log objects that were ingested before.")
     ] = False,
+    rules: Annotated[
+        str | None, Parameter(name="--rules", help="A rules file, or the name of a ready one: what is stored.")
+    ] = None,
     workers: Annotated[int | None, Parameter(help="Processes at work. Default: one a core.")] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -95,12 +98,15 @@ def ingest(
 
     Ends with counts that add up: records = stored + duplicates + dropped + malformed. Exit code 3 says that
     something was malformed or was no CloudTrail log. `--since` and `--until` choose log objects by the time of
-    their delivery.
+    their delivery. With `--rules` events are dropped or sampled; the summaries stay exact all the same.
 
     Examples: `trailsift ingest logs/AWSLogs --lake lake`, `trailsift ingest logs --lake lake --since -7d`
     """
     inputs = ["-" if path == STDIN else path for path in paths]
     _check_inputs(inputs, workers)
+    from trailsift.sift.ready import open_rules
+
+    chosen = None if rules is None else open_rules(rules)
     from trailsift.analysis.period import moment, period
     from trailsift.ingest import ingest as run
     from trailsift.views import load
@@ -110,7 +116,16 @@ def ingest(
     first, end = (None if micros is None else moment(micros) for micros in (times.since, times.until))
     try:
         with IngestProgress(quiet) as live:
-            counts = run(inputs, lake, workers=workers, since=first, until=end, again=again, progress=live.update)
+            counts = run(
+                inputs,
+                lake,
+                workers=workers,
+                since=first,
+                until=end,
+                again=again,
+                rules=chosen,
+                progress=live.update,
+            )
     except KeyboardInterrupt:
         print("trailsift: what was committed is in the lake; the same command goes on from there", file=sys.stderr)
         raise

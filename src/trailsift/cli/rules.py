@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from trailsift.cli.options import JsonOption
 
-FileArgument = Annotated[Path, Parameter(name="FILE", help="A rules file (TOML).")]
+FileArgument = Annotated[str, Parameter(name="FILE", help="A rules file (TOML), or the name of a ready one.")]
 
 rules = App(name="rules", help="Rules files: what to keep, sample or drop. Check and rehearse one before it is used.")
 
@@ -50,15 +49,15 @@ def check(file: FileArgument, /, *, as_json: JsonOption = False) -> int:
 
     Example: `trailsift rules check my.toml`
     """
-    from trailsift.sift import load
+    from trailsift.sift.ready import open_rules
     from trailsift.views.console import print_json
     from trailsift.views.rules import show_checked
 
-    found = load(file)
+    found = open_rules(file)
     if as_json:
         print_json(
             {
-                "file": str(file),
+                "file": file,
                 "digest": found.digest,
                 "timezone": found.timezone,
                 "rules": [{"name": rule.name, "action": rule.action, "line": rule.line} for rule in found.rules],

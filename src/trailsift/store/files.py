@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from trailsift import event
 from trailsift.columnar import arrow_schema
 from trailsift.store.fields import field_ids
-from trailsift.store.index import File
+from trailsift.store.index import File, read_settings
 
 #: Level 1 is the sweet spot: level 9 takes four times as long and saves 8 %.
 ZSTD_LEVEL = 1
@@ -96,6 +96,12 @@ def write_events(chunk: pa.Table, root: Path, table: event.Table = event.EVENTS)
             )
         )
     return files
+
+
+def events_table(root: Path) -> event.Table:
+    """The table ``events`` as the lake at ``root`` stores it."""
+    settings = read_settings(root)
+    return event.tables_of(hourly_partitions=bool(settings.get("hourly_partitions")))[event.EVENTS.name]
 
 
 def partition_values(table: event.Table, micros: int) -> dict[str, str]:

@@ -50,6 +50,9 @@ def _books(out: Console, status: Status) -> Group:
     rows += [(f"  dropped by {name}", number) for name, number in status.dropped.items()]
     rows += [("  malformed", totals["malformed"])]
     note = "" if status.reconciled else "These do not add up: please report this as a defect."
+    for rules in status.rules:
+        omit = f"; left empty: {', '.join(rules['omit'])}" if rules["omit"] else ""
+        note += ("\n" if note else "") + f"Sifted by {rules['file']} ({rules['digest'][:12]}){omit}."
     return grid(out, "Everything ever read", [("what became of it", "text"), ("records", "number")], rows, note)
 
 

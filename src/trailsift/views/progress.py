@@ -90,6 +90,8 @@ def said(now: Progress) -> str:
     parts = [f"{objects} log objects", f"{now.records:,} records", f"{now.stored:,} stored"]
     if now.duplicates:
         parts.append(f"{now.duplicates:,} duplicates")
+    if now.dropped:
+        parts.append(f"{now.dropped:,} dropped")
     if now.malformed:
         parts.append(f"{now.malformed:,} malformed")
     if now.seconds > 0:

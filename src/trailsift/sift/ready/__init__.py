@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from importlib import resources
+from pathlib import Path
 
 from trailsift.errors import UsageError
+from trailsift.sift.rules import Rules, load, parse
 
 #: Name -> what the file does.
 READY = {
@@ -23,3 +25,11 @@ def text(name: str) -> str:
         hint = f": did you mean {near[0]}?" if near else f": there are {', '.join(READY)}"
         raise UsageError(f"there is no ready rules file {name!r}{hint}")
     return resources.files(__package__).joinpath(f"{known}.toml").read_text("utf-8")
+
+
+def open_rules(name: str) -> Rules:
+    """The rules of a file, or of the ready file of that name where there is no such file. RulesError as of ``load``."""
+    path = Path(name)
+    if name in READY and not path.exists():
+        return parse(text(name), name)
+    return load(path)

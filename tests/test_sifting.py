@@ -1,0 +1,289 @@
+"""Rules over columns and in an ingest: the same decisions as row by row, exact summaries, books that balance."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trailsift.analysis.status import omitted, status
+from trailsift.cli import main
+from trailsift.columnar import CHUNK_SCHEMA, identities
+from trailsift.engine import Engine
+from trailsift.ingest import SIZES, Counts, Sizes, ingest
+from trailsift.sift import Rules, Sifter, parse
+from trailsift.sift.lottery import draw, identity
+from trailsift.sift.ready import text
+from trailsift.sifting import Sifting
+from trailsift.store.index import open_snapshot
+
+HOUR = 3_600_000_000
+
+#: Few values of each column, so that rules meet them.
+POOL: dict[str, list[Any]] = {
+    "service": ["s3", "dynamodb", "lambda"],
+    "event_name": ["GetObject", "PutObject", "Invoke", None],
+    "event_source": ["s3.amazonaws.com", "dynamodb.amazonaws.com", None],
+    "event_category": ["Data", "Management"],
+    "role_arn": ["arn:aws:iam::111122223333:role/etl-a", "arn:aws:iam::111122223333:role/web", None],
+    "principal_type": ["AssumedRole", "AWSService", None],
+    "resource_arn": ["arn:aws:s3:::logs", "arn:aws:s3:::data", None],
+    "object_key": ["a/1.gz", "a/2.csv", "b/1.gz", "", None],
+    "source_ip": ["10.1.2.3", "192.0.2.1", "2001:db8::1", "lambda.amazonaws.com", "10.9.9.9, 192.0.2.1", None],
+    "user_agent": ["Boto3/1.2", "aws-cli/2.1", None],
+    "error_code": [None, None, None, "AccessDenied", "NoSuchKey", ""],
+    "read_only": [True, False, None],
+    "account_id": ["111122223333", "444455556666"],
+    "aws_region": ["us-east-1", "ap-northeast-2"],
+}
+CONDITIONS: dict[str, list[Any]] = {
+    "service": ["s3", "d*", ["lambda", "s3"]],
+    "event_name": ["GetObject", "*Object", ["Invoke", ""]],
+    "role": ["*:role/etl-*", "arn:aws:iam::111122223333:role/web", ""],
+    "resource": ["arn:aws:s3:::*", "*data"],
+    "object_key": ["a/*", ["*.gz", "b/*"], "", "*"],
+    "source_ip": ["10.0.0.0/8", ["2001:db8::/32", "192.0.2.1"], "*.amazonaws.com"],
+    "user_agent": ["*oto*", "aws-cli/*"],
+    "error_code": ["*", "AccessDenied", "", ["NoSuch*", ""]],
+    "read_only": [True, False],
+    "region": ["us-*"],
+    "hour": ["09-17", "22-03", 5],
+    "weekday": ["mon-fri", "sun"],
+}
+ACTIONS = ['"keep"', '"drop"', '"sample"\nrate = 0.3', '"sample"\nrate = { "09-17" = 0.5, otherwise = 0.05 }']
+
+whens = st.dictionaries(st.sampled_from(sorted(CONDITIONS)), st.integers(0, 2), max_size=3)
+files = st.lists(st.tuples(whens, st.sampled_from(ACTIONS)), max_size=8)
+
+
+def rules_of(given_rules: list[tuple[dict[str, int], str]], zone: str, seed: str) -> Rules:
+    """Rules made of what was drawn; those that could never match or repeat a sampling hour are left out."""
+    kept: list[str] = []
+    rules = parse(f'timezone = "{zone}"\nseed = "{seed}"', "f")
+    for number, (when, action) in enumerate(given_rules):
+        told = {name: CONDITIONS[name][at % len(CONDITIONS[name])] for name, at in when.items()}
+        lines = [f"{name} = {json.dumps(value)}" for name, value in told.items()]
+        part = f'[[rule]]\nname = "r{number}"\naction = {action}\n[rule.when]\n' + "\n".join(lines) + "\n"
+        try:
+            rules = parse(f'timezone = "{zone}"\nseed = "{seed}"\n' + "".join([*kept, part]), "f")
+        except Exception as error:
+            assert "never" in str(error)
+            continue
+        kept.append(part)
+    return rules
+
+
+def table_of(rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows as a chunk."""
+    arrays = []
+    for field in CHUNK_SCHEMA:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        array = pa.array([row.get(field.name) for row in rows], kind)
+        arrays.append(array.dictionary_encode() if pa.types.is_dictionary(field.type) else array)
+    return pa.Table.from_arrays(arrays, schema=CHUNK_SCHEMA)
+
+
+def some_rows(seed: int, count: int = 80) -> list[dict[str, Any]]:
+    """Rows of the pool, over three weeks, with ids that are UUIDs or not."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        row = {name: values[random.integers(len(values))] for name, values in POOL.items()}
+        row["event_time"] = int(random.integers(1_772_000_000, 1_774_000_000)) * 1_000_000
+        tail = random.bytes(16).hex()
+        uuid = f"{tail[:8]}-{tail[8:12]}-{tail[12:16]}-{tail[16:20]}-{tail[20:]}"
+        row["event_id"] = uuid if number % 5 else f"content-{tail}"
+        rows.append(row | {"bytes_in": 0, "bytes_out": 0, "weight": 1.0})
+    return rows
+
+
+@settings(max_examples=60)
+@given(files, st.integers(0, 1000), st.sampled_from(["UTC", "Asia/Seoul", "Asia/Kathmandu", "America/New_York"]))
+def test_columns_decide_as_rows_do(given_rules: list[tuple[dict[str, int], str]], seed: int, zone: str) -> None:
+    """Whatever the rules and the rows: the same rule, the same weight; and each line's first is its smallest."""
+    rules = rules_of(given_rules, zone, str(seed))
+    rows = some_rows(seed)
+    one, many = Sifter(rules), Sifting(rules)
+    ids = identities([row["event_id"] for row in rows])
+    table = table_of(rows)
+    decided = many.decide(table, ids)
+    by_row = [one.decide(row) for row in rows]
+    names = [None if number < 0 else many.names[number] for number in decided.rule.tolist()]
+    assert names == [decision.rule for decision in by_row]
+    assert decided.weight.tolist() == [decision.weight for decision in by_row]
+    best: dict[Any, tuple[int, int]] = {}
+    for at in np.flatnonzero(decided.lottery).tolist():
+        row = rows[at]
+        line = (row["event_time"] // HOUR, *(row[name] for name in POOL if name in LINE_KEYS))
+        rank = draw(one.first, *identity(row["event_id"]))
+        best[line] = min(best.get(line, (1 << 64, -1)), (rank, at))
+    first, ranks = many.firsts(table, ids, decided)
+    assert sorted(zip(ranks.tolist(), first.tolist(), strict=True)) == sorted(best.values())
+
+
+LINE_KEYS = (
+    *("account_id", "aws_region", "service", "event_name", "role_arn", "resource_arn", "error_code", "read_only"),
+)
+
+#: A bit of everything, on what the generator makes.
+MIXED = """
+timezone = "Asia/Seoul"
+[[rule]]
+name = "listing"
+when = { event_name = ["ListObjects", "HeadObject", "Query"] }
+action = "drop"
+[[rule]]
+name = "missing keys"
+when = { error_code = "NoSuchKey" }
+action = "drop"
+[[rule]]
+name = "deletes"
+when = { event_name = "Delete*" }
+action = "keep"
+[[rule]]
+name = "everything else"
+when = { event_category = "Data" }
+action = "sample"
+rate = { "09-17" = 0.2, otherwise = 0.05 }
+[fields]
+omit = ["request_parameters", "rest"]
+"""
+
+
+class Made:
+    """One sifted lake, its counts, its events by id, and what row by row decides on each event of the whole lake."""
+
+    def __init__(self, lake: Path, counts: Counts, whole: Path) -> None:
+        self.lake, self.counts = lake, counts
+        self.weights = {row[0]: row[1] for row in ask(lake, "SELECT event_id, weight FROM events")}
+        rules = parse(MIXED, "mixed.toml")
+        self.sifter = Sifter(rules)
+        names = [*POOL, "event_id"]
+        rows = ask(whole, f"SELECT {', '.join(names)}, epoch_us(event_time) AS event_time FROM events")
+        self.rows = [dict(zip((*names, "event_time"), row, strict=True)) for row in rows]
+        self.decided = {row["event_id"]: self.sifter.decide(row) for row in self.rows}
+
+
+def ask(lake: Path, sql: str) -> list[tuple[Any, ...]]:
+    """The rows of a query."""
+    with Engine(open_snapshot(lake)) as engine:
+        return list(engine.sql(sql).rows())
+
+
+@pytest.fixture(scope="module", params=["one chunk", "many chunks and commits"])
+def made(request: pytest.FixtureRequest, small_logs: Path, small_lake: Path, tmp_path_factory: Any) -> Made:
+    """The small logs, sifted: at once, and in small chunks by two workers in several commits."""
+    workers, sizes = 1, SIZES
+    if request.param != "one chunk":
+        workers, sizes = 2, Sizes(chunk_rows=1500, batch_rows=6000, task_bytes=1 << 16)
+    lake = tmp_path_factory.mktemp("sifted") / "lake"
+    rules = parse(MIXED, "mixed.toml")
+    counts = ingest([str(small_logs / "AWSLogs")], lake, workers=workers, rules=rules, sizes=sizes)
+    return Made(lake, counts, small_lake)
+
+
+@pytest.mark.parametrize("table", ["hourly", "usage", "profile"])
+def test_summaries_are_those_of_the_whole(made: Made, small_lake: Path, table: str) -> None:
+    """Row for row, whatever was dropped or sampled."""
+    keys = {"hourly": LINE_KEYS, "usage": ("day",), "profile": ("day",)}[table]
+    sql = f"SELECT * EXCLUDE (events, bytes_in, bytes_out), sum(events) e, sum(bytes_out) b FROM {table} GROUP BY ALL"
+    if table == "hourly":
+        sql = f"SELECT hour, {', '.join(keys)}, sum(events), sum(bytes_in), sum(bytes_out), min(first_time), "
+        sql += "distinct_count(merge_sketches(list(source_ips))), distinct_count(merge_sketches(list(object_keys))) "
+        sql += "FROM hourly GROUP BY ALL"
+    elif table == "usage":
+        sql = (
+            "SELECT day, role_arn, event_name, resource_arn, key_pattern, sum(events), sum(bytes_out), min(example_key)"
+        )
+        sql += " FROM usage GROUP BY ALL"
+    else:
+        sql = (
+            "SELECT day, role_arn, dimension, value, sum(events), sum(denied), max(last_time) FROM profile GROUP BY ALL"
+        )
+    assert Counter(map(str, ask(made.lake, sql))) == Counter(map(str, ask(small_lake, sql)))
+
+
+def test_books_balance(made: Made) -> None:
+    """records = stored + duplicates + dropped by rule + malformed, in the counts and in the lake."""
+    counts, found = made.counts, status(made.lake)
+    assert counts.stored == len(made.weights) == found.events.rows
+    assert counts.records == counts.stored + counts.duplicates + sum(counts.dropped.values()) + counts.malformed
+    assert found.reconciled and found.dropped == counts.dropped
+    dropped = Counter(one.rule for name, one in made.decided.items() if name not in made.weights)
+    assert counts.dropped == dropped and set(dropped) >= {"listing", "everything else"}
+    assert found.rules[0]["file"] == "mixed.toml" and len(found.rules[0]["digest"]) == 64
+
+
+def test_events_are_stored_as_decided(made: Made) -> None:
+    """What a rule keeps or draws is stored with its weight; the rest is the first of its line, with weight 1."""
+    lines: dict[Any, list[str]] = {}
+    for row in made.rows:
+        if made.decided[row["event_id"]].action == "sample":
+            lines.setdefault((row["event_time"] // HOUR, *(row[name] for name in LINE_KEYS)), []).append(
+                row["event_id"]
+            )
+    many = status(made.lake).commits > 1
+    firsts = 0
+    for ids in lines.values():
+        drawn = {name: made.decided[name].weight for name in ids}
+        ones = [name for name in ids if made.weights.get(name) == 1]
+        assert len(ones) == 1, "one event of each line, outside the lottery"
+        smallest = min(ids, key=lambda name: draw(made.sifter.first, *identity(name)))
+        firsts += ones == [smallest]
+        for name in ids:
+            if name not in ones:
+                assert made.weights.get(name, 0.0) == drawn[name]
+    # Of several commits the first that has the line says which.
+    assert firsts == len(lines) or (many and firsts > len(lines) * 0.6)
+    for name, decision in made.decided.items():
+        if decision.action != "sample":
+            assert made.weights.get(name, 0.0) == decision.weight
+
+
+def test_failed_calls_stay(made: Made) -> None:
+    """Unless a rule names their error."""
+    for row in made.rows:
+        if row["error_code"] and row["error_code"] != "NoSuchKey":
+            assert made.weights[row["event_id"]] == 1
+
+
+def test_again_gives_nothing_new(made: Made, small_logs: Path) -> None:
+    """Dropped events are known: with other rules, or none, they are duplicates."""
+    if status(made.lake).commits == 1:
+        pytest.skip("the lake of several commits says it")
+    counts = ingest([str(small_logs / "AWSLogs")], made.lake, workers=1, again=True)
+    assert counts.stored == 0 and counts.duplicates == counts.records == 20_000
+    assert status(made.lake).reconciled
+
+
+def test_fields_left_out(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are null, and export says so."""
+    assert omitted(made.lake) == ("request_parameters", "rest")
+    assert ask(made.lake, "SELECT count(request_parameters), count(rest), count(access_key_id) > 0 FROM events") == [
+        (0, 0, True)
+    ]
+    assert main(["export", "--lake", str(made.lake), "--where", "event_name = 'DeleteObject'"]) == 0
+    told = capsys.readouterr()
+    assert "not lossless" in told.err and "request_parameters" in told.err and told.out
+
+
+def test_shipped_schedule_on_the_command_line(
+    small_logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A ready file by its name; a wrong file stores nothing."""
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(text("time-of-day").replace("otherwise = 0.01", "otherwise = 7"))
+    lake = tmp_path / "lake"
+    logs = str(small_logs / "AWSLogs")
+    assert main(["ingest", logs, "--lake", str(lake), "--rules", str(wrong), "-q"]) == 2
+    assert "line" in capsys.readouterr().err and not lake.exists()
+    assert main(["ingest", logs, "--lake", str(lake), "--rules", "time-of-day", "-q", "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert counts["dropped"]["by time of day"] + counts["stored"] == 20_000
