@@ -138,6 +138,8 @@ def test_commit_cut_off(step: str, whole: Path, driver: subprocess.Popen[str], t
     assert exported(lake) == exported(whole / "both")
     assert merged(lake) == merged(whole / "both")
     assert len(rows(lake, "rejects")) == len(rows(whole / "both", "rejects")) == 2
+    with Lake(lake).lock():
+        pass  # An ingest that has nothing to store leaves tidying up to the next writer.
     assert not orphans(lake) and not (lake / MARKER_FILE).exists()
     with closing(index.connect(lake)) as db:
         assert {Path(path).name for (path,) in db.execute("SELECT path FROM seen_file")} == {
