@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,7 @@ COMMITTED = "committed, mark and lock still there"
 _DRIVER = """
 import os, signal, sys
 from pathlib import Path
+from typing import Any
 from trailsift.ingest import ingest
 from trailsift.store import catalog, index, lake
 
@@ -86,7 +88,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """in1/ and in2/: logs of two ingests; one/ and both/: lakes of the first and of both."""
+    """in1/ and in2/: logs of two ingests; both/: a lake of both."""
     root = tmp_path_factory.mktemp("whole")
     write(root / "in1", "a.json.gz", [event_number(number) for number in range(40)])
     again = [event_number(number) for number in range(30, 40)]
@@ -94,7 +96,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     odd = [event_number(1, userAgent="other"), event_number(200, eventTime="soon")]
     write(root / "in2", "b.json.gz", [*again, *more, *odd])
     ingest([str(root / "in1")], root / "both")
-    shutil.copytree(root / "both", root / "one")
     ingest([str(root / "in2")], root / "both")
     return root
 
@@ -289,3 +290,37 @@ def test_lock_is_free_after_a_failure(whole: Path, tmp_path: Path, monkeypatch: 
         with pytest.raises(LakeError, match="full"):
             ingest([str(whole / "in2")], lake)
     assert ingest([str(whole / "in2")], lake).stored == 50
+
+
+# -- a power cut -----------------------------------------------------------------------------------------------------
+
+
+def test_on_disk_before_it_is_named(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the transaction begins, every file that it names was flushed, Iceberg's own and all folders included."""
+    lake = lake_of_one(whole, tmp_path / "lake")
+    old = set(lake.rglob("*"))
+    flushed: set[int] = set()
+    checked: list[Path] = []
+    flush, apply = os.fsync, Lake._apply
+
+    def spy(handle: int) -> None:
+        flush(handle)
+        flushed.add(os.fstat(handle).st_ino)
+
+    def check(*given: Any) -> int:
+        assert not checked
+        for path in sorted(lake.rglob("*")):
+            ours = "data" in path.parts or "metadata" in path.parts or "seen" in path.parts
+            if ours and path not in old:
+                checked.append(path)
+                assert path.stat().st_ino in flushed and path.parent.stat().st_ino in flushed, path
+        return apply(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", spy)
+        patch.setattr(Lake, "_apply", check)
+        assert ingest([str(whole / "in2")], lake).stored == 50
+    assert {path.suffix for path in checked} == {"", ".parquet", ".avro", ".json", ".ids"}
+    with closing(index.connect(lake)) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert db.execute("PRAGMA synchronous").fetchone() == (2,), "each transaction is flushed by SQLite"

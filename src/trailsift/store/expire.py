@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import uuid
@@ -88,7 +87,7 @@ def merge_seen(lake: Lake, now: datetime) -> Counter[str]:
         counts = Counter(
             seen_files_merged=sum(map(len, groups)), seen_files_expired=len(expired), log_objects_expired=int(gone)
         )
-        lake.commit(Batch(counts=dict(counts), also=also), "seen")
+        lake.commit(Batch(counts=dict(counts), seen_paths=[file.path for file in merged], also=also), "seen")
         return counts
 
 
@@ -142,8 +141,6 @@ def _merge(root: Path, group: Sequence[SeenFile]) -> SeenFile:
                 file.seek(offset)
                 file.write(words.astype(kind).tobytes())
             done += len(ids)
-        file.flush()
-        os.fsync(file.fileno())
     spans = [(file.min_time, file.max_time) for file in group]
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
     return SeenFile(path, total, low, high, max(one.added for one in group))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from trailsift import event
 from trailsift.errors import LakeError
-from trailsift.store import index, seen
+from trailsift.store import durable, index, seen
 from trailsift.store.index import CATALOG_FILE, FORMAT_VERSION, LAKE_FILE, File
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class Batch:
     removed: list[File] = field(default_factory=list)
     log_objects: list[LogObject] = field(default_factory=list)
     ids: seen.Ids | None = None
+    #: Files of ids that ``also`` names.
+    seen_paths: list[str] = field(default_factory=list)
     min_time: int = 0
     max_time: int = 0
     counts: Mapping[str, Any] = field(default_factory=dict)
@@ -186,6 +188,8 @@ class Lake:
     def _make_tables(self, db: sqlite3.Connection) -> None:
         if not _has_tables(db):
             locations = self.catalog.make_tables(list(self.tables.values()))
+            # Not the database itself: to open and close it here would take SQLite's locks off it. SQLite flushes it.
+            durable.flush(self._metadata_files(), self.root)
             db.execute("INSERT INTO commit_log VALUES (0, ?, 'create', '{}', ?)", (_now(), json.dumps(locations)))
 
     @property
@@ -242,6 +246,7 @@ class Lake:
         """Makes a batch visible, all of it or nothing; its sequence number. To be called under the lock."""
         staged = time.monotonic()
         catalog = self.catalog
+        before = self._metadata_files()
         try:
             for name, table in self.tables.items():
                 added = [file for file in batch.files if file.table == name]
@@ -249,6 +254,9 @@ class Lake:
                 if added or removed:
                     catalog.change(table, added, removed)
             seen_row = self._write_seen(batch)
+            written = [self.root / file.path for file in batch.files] + [self.root / path for path in batch.seen_paths]
+            written += [self.root / seen_row[0]] if seen_row else []
+            durable.flush([*written, *(self._metadata_files() - before)], self.root)
             with closing(index.connect(self.root)) as db:
                 seq = self._apply(db, batch, kind, seen_row)
         except (sqlite3.DatabaseError, OSError) as error:
@@ -261,6 +269,9 @@ class Lake:
         self._seen_at = -1
         self.commit_seconds = time.monotonic() - staged
         return seq
+
+    def _metadata_files(self) -> set[Path]:
+        return {path for name in self.tables for path in (self.root / name / "metadata").glob("*")}
 
     def _write_seen(self, batch: Batch) -> tuple[Any, ...] | None:
         if batch.ids is None or not len(batch.ids):
@@ -324,6 +335,7 @@ def _make_folder(root: Path, *, hourly_partitions: bool) -> None:
         }
         partial = root / f"{_PARTIAL}{uuid.uuid4().hex}"
         partial.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+        durable.flush([partial], root)
         partial.replace(root / LAKE_FILE)
         for path in root.glob(f"{_PARTIAL}*"):
             path.unlink(missing_ok=True)

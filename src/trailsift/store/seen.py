@@ -88,10 +88,6 @@ def write(ids: Ids, path: Path) -> None:
         file.write(ids.high.astype("<u8").tobytes())
         file.write(ids.low.astype("<u8").tobytes())
         file.write(ids.check.astype("<u4").tobytes())
-        file.flush()
-        import os
-
-        os.fsync(file.fileno())
 
 
 def read(path: Path) -> Ids:
