@@ -276,3 +276,12 @@ def test_a_thousand_rules_cost_little_more_than_ten() -> None:
 
     few, many = (Sifter(parse(many_rules(count), "f")) for count in (10, 1000))
     assert best(many) < 2 * best(few) + 0.005
+
+
+def test_files_on_the_pages_are_right() -> None:
+    """What is shown can be used."""
+    page = (Path(__file__).parent.parent / "docs" / "rules.md").read_text("utf-8")
+    shown = page.split("```toml\n")[1:]
+    assert shown
+    for part in shown:
+        parse(part.partition("```")[0], "rules.md")

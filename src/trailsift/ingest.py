@@ -413,8 +413,13 @@ class _Run:
         """Which rules the batch was sifted by, for the lake to remember."""
         if self.rules is None:
             return {}
-        names = [rule.name for rule in self.rules.rules]
-        told = {"file": self.rules.name, "digest": self.rules.digest, "names": names, "omit": list(self.rules.omit)}
+        told = {
+            "file": self.rules.name,
+            "digest": self.rules.digest,
+            "names": [rule.name for rule in self.rules.rules],
+            "actions": [rule.action for rule in self.rules.rules],
+            "omit": list(self.rules.omit),
+        }
         return {"rules": told}
 
     def _unlock(self, *, clean: bool = True) -> None:

@@ -116,6 +116,19 @@ def status(lake: Path) -> Status:
     )
 
 
+def dropped_whole(lake: Path) -> dict[str, int]:
+    """Events by the rule that dropped them, of rules that drop and do not sample: no weight stands for these."""
+    with closing(index.connect(lake)) as db:
+        log = db.execute("SELECT counts FROM commit_log WHERE counts LIKE '%\"actions\"%'").fetchall()
+    found: Counter[str] = Counter()
+    for (text,) in log:
+        counts = json.loads(text)
+        rules = counts["rules"]
+        actions = dict(zip(rules["names"], rules["actions"], strict=True))
+        found.update({name: number for name, number in counts["dropped"].items() if actions.get(name) == "drop"})
+    return dict(found)
+
+
 def omitted(lake: Path) -> tuple[str, ...]:
     """Columns that rules have left empty in some events of the lake: those cannot be exported as they were."""
     with closing(index.connect(lake)) as db:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from cyclopts import App, Group, Parameter
 
 from trailsift import __version__
-from trailsift.cli import ask, keep, load, maintain
+from trailsift.cli import ask, keep, load, maintain, sift
 from trailsift.cli.rules import rules
 
 START = Group("Start", sort_key=1)
@@ -27,6 +27,7 @@ COMMANDS: tuple[tuple[Group, Callable[..., int]], ...] = (
     (ASK, ask.query),
     (ASK, ask.export),
     (ASK, keep.columns),
+    (SIFT, sift.estimate),
     (KEEP, keep.status),
     (KEEP, keep.rejects),
     (KEEP, keep.connect),
