@@ -8,13 +8,15 @@ from cyclopts import App, Group, Parameter
 
 from trailsift import __version__
 from trailsift.cli import ask, keep, load, maintain, sift
+from trailsift.cli.aws import aws
 from trailsift.cli.rules import rules
 
 START = Group("Start", sort_key=1)
 ASK = Group("Ask", sort_key=2)
 SIFT = Group("Sift", sort_key=3)
 KEEP = Group("Look after the lake", sort_key=4)
-REST = Group("Options", sort_key=5)
+AWS = Group("On AWS", sort_key=5)
+REST = Group("Options", sort_key=6)
 
 #: The commands in the order in which the help shows them.
 COMMANDS: tuple[tuple[Group, Callable[..., int]], ...] = (
@@ -49,5 +51,7 @@ for number, (group, command) in enumerate(COMMANDS):
     app.command(command, group=group, sort_key=number, help_epilogue="")
 rules.group = SIFT
 app.command(rules)
+aws.group = AWS
+app.command(aws)
 app["--help"].group = REST
 app["--version"].group = REST

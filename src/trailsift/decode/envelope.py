@@ -133,6 +133,18 @@ class _Record(msgspec.Struct):
     eventCategory: str = ""
 
 
+class _LogEvent(msgspec.Struct):
+    message: str
+
+
+class _LogBatch(msgspec.Struct):
+    """What a subscription of CloudWatch Logs delivers."""
+
+    logEvents: list[_LogEvent]
+
+
+_LOG_BATCH = b'{"messageType":"DATA_MESSAGE"'
+_decode_log_batch = msgspec.json.Decoder(_LogBatch).decode
 _decode_records = msgspec.json.Decoder(_Records).decode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_record = msgspec.json.Decoder(_Record).decode
@@ -247,7 +259,12 @@ class _Reading:
         elif isinstance(value, bytes):
             self.unpacked(value, depth - 1)
         elif isinstance(value, str):
-            self._text(bytes_of(value), depth - 1, None)
+            text = bytes_of(value)
+            if depth > 1 and text[:1] == b"{" and _certain(text):
+                # A message as services write it: nothing else has to be tried.
+                self.found.records.append(_compact(text))
+            else:
+                self._text(text, depth - 1, None)
         elif value is INVALID:
             self.found.reject("not JSON", raw or b"")
         else:
@@ -278,6 +295,18 @@ class _Reading:
                 self._value(item, depth - 1)
 
     # -- forms of text -------------------------------------------------------------------------------------------------
+
+    def _read_log_batch(self, text: bytes, depth: int) -> bool:
+        """A batch of CloudWatch Logs as it writes it: ``unwrap`` does the same for any other spelling."""
+        if not text.startswith(_LOG_BATCH):
+            return False
+        try:
+            events = _decode_log_batch(text).logEvents
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        for event in events:
+            self._value(event.message, depth - 1)
+        return bool(events)
 
     def _read_records(self, text: bytes, depth: int) -> bool:
         """``{"Records": [...]}`` in any spacing and order of keys."""
@@ -380,6 +409,7 @@ class _Reading:
 
     #: Tried in this order: the cheap and exact ones first; those that put up with damage last.
     _READERS: tuple[Callable[[_Reading, bytes, int], bool], ...] = (
+        _read_log_batch,
         _read_records,
         _read_array,
         # Before lines: a table's header may be a line of one quoted word, which is JSON too.

@@ -14,6 +14,10 @@ ROOM = 1 << 30
 INVALID = object()
 
 
+class NotARecord(ValueError):
+    """A record that cannot be stored; the message is the reason."""
+
+
 @dataclass(frozen=True, slots=True)
 class Malformed:
     """What could not be used: its position among the object's records (-1: the object itself), why, and its text."""

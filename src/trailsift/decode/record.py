@@ -18,7 +18,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from trailsift.decode import landing
 from trailsift.decode.envelope import dump
+from trailsift.decode.found import NotARecord as NotARecord
 from trailsift.resource import Touched, canonical_resources, touched
 
 ABSENT = "(absent)"
@@ -47,10 +49,6 @@ BYTES: dict[str, str] = {"bytesTransferredIn": "bytes_in", "bytesTransferredOut"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT64 = 1 << 63
-
-
-class NotARecord(ValueError):
-    """A record that cannot be stored; the message is the reason."""
 
 
 class Identity(NamedTuple):
@@ -141,7 +139,7 @@ def parse_time(value: object) -> int | None:
         digits = offset.replace(":", "")
         shift = (int(digits[1:3]) * 60 + int(digits[3:5])) * 60_000_000
         micros += shift if offset[0] == "-" else -shift
-    return micros if _usable(micros) else None
+    return micros if usable(micros) else None
 
 
 def _from_number(value: float) -> int | None:
@@ -149,10 +147,10 @@ def _from_number(value: float) -> int | None:
         micros = int(value * (1_000 if abs(value) > 1e11 else 1_000_000))
     except (OverflowError, ValueError):
         return None
-    return micros if _usable(micros) else None
+    return micros if usable(micros) else None
 
 
-def _usable(micros: int) -> bool:
+def usable(micros: int) -> bool:
     """Whether a year that CloudTrail can have written: AWS did not exist earlier, and partitions have four digits."""
     return 1_000_000_000_000_000 <= micros < 253_402_300_800_000_000
 
@@ -258,8 +256,10 @@ def category(record: Mapping[str, Any]) -> str:
 def row(record: dict[str, Any], log_object: str) -> dict[str, Any]:
     """The columns of ``events`` for one record; ``event_time`` in microseconds, partition columns left out.
 
-    Raises NotARecord where there is no usable time.
+    A landing line (``decode.landing``) has its columns already. Raises NotARecord where there is no usable time.
     """
+    if landing.is_event(record):
+        return landing.row(record, log_object)
     micros = parse_time(record.get("eventTime"))
     if micros is None and "eventTime" not in record:
         micros = parse_time(record.get("@timestamp"))  # Logstash moves eventTime there

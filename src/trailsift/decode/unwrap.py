@@ -11,7 +11,7 @@ import binascii
 from collections.abc import Callable
 from typing import Any
 
-from trailsift.decode import tables
+from trailsift.decode import landing, tables
 
 _Object = dict[str, Any]
 
@@ -21,9 +21,12 @@ _RECORD_KEYS = frozenset(
 
 
 def looks_like_record(value: _Object) -> bool:
-    """Whether an object is a CloudTrail record: two of the keys that only they have together, and no notification's."""
+    """Whether an object is a CloudTrail record: two of the keys that only they have together, and no notification's.
+
+    A line of the landing form is one too: it holds the columns of a record.
+    """
     if len(_RECORD_KEYS & value.keys()) < 2:
-        return False
+        return landing.is_event(value)
     # Lambda's events of S3, Kinesis, SQS and DynamoDB streams: `aws:s3`, where CloudTrail has `s3.amazonaws.com`.
     if str(value.get("eventSource")).startswith("aws:") or "s3" in value or "kinesis" in value:
         return False
@@ -216,6 +219,7 @@ def _splunk_result(value: _Object) -> list[Any] | None:
 #: From a parsed object to the values inside it, or None. An object that looks like a record never comes here.
 _UNWRAP: tuple[Callable[[_Object], list[Any] | None], ...] = (
     _records,
+    landing.events_of,
     _awslogs,
     # Before `_data`: the elements of Lambda's Kinesis event have `kinesis.data`, those of Pipes have `data`.
     _kinesis,

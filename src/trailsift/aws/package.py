@@ -1,0 +1,132 @@
+"""The zip of the Lambda function: our modules that the handler reaches, and the wheels that these need.
+
+The wheels are for Lambda's machines, not for this one, and have the versions that are installed here. They come from
+pip's package index, or from a folder of wheels where there is no network. The same inputs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import trailsift
+from trailsift.errors import TrailsiftError
+
+Arch = Literal["x86_64", "arm64"]
+
+HANDLER = "trailsift.aws.handler.firehose"
+#: What our modules need there; tzdata because Lambda's images have no time zones of their own.
+NEEDS = ("isal", "msgspec", "tzdata")
+#: Wheels that run on Amazon Linux 2023, which has glibc 2.34.
+_MACHINES: dict[Arch, str] = {"x86_64": "x86_64", "arm64": "aarch64"}
+_GLIBC = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
+#: Lambda takes 50 MB directly; ours is a fiftieth of that.
+LIMIT = 10_000_000
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class Package(NamedTuple):
+    """A zip that was written."""
+
+    path: Path
+    arch: Arch
+    python: str
+    size: int
+    sha256: str
+
+
+def build(
+    out: Path, *, arch: Arch = "arm64", python: str = "3.13", rules: Path | None = None, wheels: Path | None = None
+) -> Package:
+    """Writes the zip. ``rules`` is checked and packed; ``wheels`` is a folder of wheels to take instead of pip's index.
+
+    Raises RulesError where the rules are wrong, TrailsiftError where the wheels cannot be had.
+    """
+    entries = dict(_our_modules())
+    if rules is not None:
+        from trailsift.sift import load
+
+        load(rules)
+        entries["rules.toml"] = rules.read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        for wheel in _wheels(Path(folder), arch, python, wheels):
+            entries |= _contents(wheel)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _write(out, entries)
+    data = out.read_bytes()
+    if len(data) > LIMIT:
+        raise TrailsiftError(f"{out} has {len(data):,} bytes, and {LIMIT:,} is the most it should have")
+    return Package(out, arch, python, len(data), hashlib.sha256(data).hexdigest())
+
+
+def _our_modules() -> dict[str, bytes]:
+    """The handler and every module of ours that it can import, at the top or inside a function."""
+    root = Path(trailsift.__file__).parent
+    found: dict[str, bytes] = {}
+    wanted = ["trailsift.aws.handler"]
+    while wanted:
+        name = wanted.pop()
+        base = root.joinpath(*name.split(".")[1:])
+        path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+        entry = Path("trailsift", path.relative_to(root)).as_posix()
+        if entry in found or not path.is_file():
+            continue
+        found[entry] = path.read_bytes()
+        # A module brings the packages that it is in.
+        wanted += [name.rpartition(".")[0]] if "." in name else []
+        wanted += _imported(found[entry])
+    return found
+
+
+def _imported(source: bytes) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name.split(".")[0] == "trailsift"]
+
+
+def _wheels(folder: Path, arch: Arch, python: str, given: Path | None) -> list[Path]:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}", f"--dest={folder}"]
+    command += [f"--platform={glibc}_{_MACHINES[arch]}" for glibc in _GLIBC]
+    if given is not None:
+        command += ["--no-index", f"--find-links={given}"]
+    wanted = [f"{name}=={metadata.version(name)}" for name in NEEDS]
+    done = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise TrailsiftError(
+            f"no wheels of {', '.join(wanted)} for Python {python} on {arch}: {reason}. Without a network, get them "
+            f"elsewhere with `{' '.join(command[1:6])} ...` and name their folder with --wheels"
+        )
+    return sorted(folder.glob("*.whl"))
+
+
+def _contents(wheel: Path) -> dict[str, bytes]:
+    """The files of a wheel that run or that its licence asks to go along."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {
+            name: archive.read(name)
+            for name in archive.namelist()
+            if not name.endswith(("/", ".pyi", ".pyx", ".pxd", ".c", ".h", "/RECORD", "/WHEEL"))
+        }
+
+
+def _write(out: Path, entries: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name in sorted(entries):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.external_attr = (0o755 if name.endswith(".so") else 0o644) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3
+            archive.writestr(entry, entries[name])
