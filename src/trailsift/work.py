@@ -7,6 +7,7 @@ the ids, ``write`` takes the answer.
 from __future__ import annotations
 
 import gc
+import json
 import signal
 from collections import Counter
 from collections.abc import Sequence
@@ -24,9 +25,10 @@ from trailsift import event
 from trailsift.columnar import Builder, Chunk, Tally
 from trailsift.decode import record
 from trailsift.decode.envelope import RAW_LIMIT, Malformed, dump
+from trailsift.decode.landing import DROPPED_BY
 from trailsift.firsts import candidates
 from trailsift.sift import Rules
-from trailsift.sifting import LOOKED_AT, Sifting, counted, stored
+from trailsift.sifting import LOOKED_AT, Decided, Sifting, counted, stored
 from trailsift.source import LogFile
 from trailsift.store.files import events_table, write_events
 from trailsift.store.index import File
@@ -102,7 +104,7 @@ class Worker:
         mask = np.frombuffer(fresh, bool)
         if not mask.any():
             return Written([], {}, other, 0)
-        if self.sifting is not None:
+        if self.sifting is not None or pc.any(pc.not_equal(table.column("weight"), 1.0)).as_py():
             return self._sifted(table, ids, mask, other)
         if not mask.all():
             table = table.filter(pa.array(mask))
@@ -115,29 +117,48 @@ class Worker:
     def _sifted(
         self, table: pa.Table, ids: np.ndarray[Any, np.dtype[np.void]], mask: Mask, other: list[tuple[str, Malformed]]
     ) -> Written:
-        """The same where rules say what is stored. Summaries are taken of all new rows; wide columns are touched
-        only for the rows that stay."""
-        assert self.sifting is not None
+        """The same where rules say what is stored, here or in the stream that the rows come from. Summaries are taken
+        of all new rows; wide columns are touched only for the rows that stay."""
         narrow = table.select(_NARROW)
         new = np.flatnonzero(mask)
         if len(new) < len(mask):
             narrow, ids = narrow.take(pa.array(new)), ids[new]
         lines = _lines(narrow)
-        decided = self.sifting.decide(narrow, ids)
-        first, rank = self.sifting.firsts(narrow, ids, decided)
+        # What a stream has decided on stays: its lottery is the same, so a second one would say nothing new.
+        given = np.asarray(table.column("weight"))[new]
+        before = given != 1
+        if self.sifting is None:
+            decided = Decided(np.full(len(new), -1), given, np.zeros(len(new), bool))
+            first, rank = np.empty(0, np.int64), np.empty(0, np.uint64)
+        else:
+            decided = self.sifting.decide(narrow, ids)
+            decided.weight[before], decided.lottery[before] = given[before], False
+            first, rank = self.sifting.firsts(narrow, ids, decided)
         here = decided.weight > 0
         here[first] = False
         rows = np.flatnonzero(here)
-        omit = self.sifting.rules.omit
+        omit = self.sifting.rules.omit if self.sifting else ()
         kept = stored(table, new[rows], decided.weight[rows], omit)
         away = ~here
         away[first] = False
-        dropped = counted(self.sifting.names, decided.rule[away], decided.weight[away])
+        dropped = _dropped_before(table, new[given == 0])
+        if self.sifting is not None:
+            away &= ~before
+            dropped += counted(self.sifting.names, decided.rule[away], decided.weight[away])
         held = b""
         if len(first):
             rows_held = stored(table, new[first], decided.weight[first], omit)
             held = to_stream(candidates(rows_held, rank, decided.rule[first]))
         return Written(write_events(kept, self.root, self._events), lines, other, len(rows), dropped, held)
+
+
+def _dropped_before(table: pa.Table, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Counter[str]:
+    """Rows that a stream's rules have dropped or sampled away, by rule."""
+    told = Counter(table.column("rest").take(pa.array(rows)).to_pylist())
+    by_rule: Counter[str] = Counter()
+    for rest, number in told.items():
+        by_rule[json.loads(rest)[DROPPED_BY]] += number
+    return by_rule
 
 
 def _lines(table: pa.Table) -> dict[str, bytes]:

@@ -172,8 +172,10 @@ def row(value: Mapping[str, Any], log_object: str) -> dict[str, Any]:
     columns["resource_arns"] = columns["resource_arns"] or []
     columns["log_object"] = log_object
     columns["weight"] = float(value["weight"])
-    if "dropped_by" in value:
-        columns["rest"] = json.dumps({DROPPED_BY: str(value["dropped_by"])}, separators=(",", ":"))
+    if not columns["weight"] >= 0:
+        raise NotARecord(f"a landing line with weight {value['weight']}")
+    if columns["weight"] == 0:
+        columns["rest"] = json.dumps({DROPPED_BY: str(value.get("dropped_by", ""))}, separators=(",", ":"))
     for name in _DERIVED:
         columns.pop(name, None)
     columns["service"] = columns["service"] or "unknown"
