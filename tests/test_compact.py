@@ -33,7 +33,7 @@ from trailsift.ingest import ingest
 from trailsift.store import compact as module
 from trailsift.store import expire, index, seen
 from trailsift.store.catalog import LakeCatalog
-from trailsift.store.compact import Compacted, compact, maybe_compact, needs_compaction, plan_cuts
+from trailsift.store.compact import Compacted, compact, needs_compaction, plan_cuts
 from trailsift.store.expire import SeenFile
 from trailsift.store.files import Writer
 from trailsift.store.fold import OTHER, fold
@@ -165,7 +165,6 @@ def test_once_is_enough(compacted: Before) -> None:
     assert needs_compaction(open_snapshot(compacted.lake)) == []
     before = open_snapshot(compacted.lake).seq
     assert compact(compacted.lake).partitions == 0
-    assert maybe_compact(Lake(compacted.lake)) is None
     assert open_snapshot(compacted.lake).seq == before
 
 

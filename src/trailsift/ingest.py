@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -31,6 +32,7 @@ from trailsift.source import LogFile
 from trailsift.store import seen
 from trailsift.store.files import write_lines
 from trailsift.store.lake import Batch, Lake, LogObject, WriteLock, cannot_write
+from trailsift.store.upkeep import upkeep
 from trailsift.work import Cut, Written
 
 
@@ -104,6 +106,8 @@ def ingest(
     until: datetime | None = None,
     again: bool = False,
     rules: Rules | None = None,
+    compact: bool = True,
+    hourly_partitions: bool | None = None,
     progress: Callable[[Progress], None] | None = None,
     sizes: Sizes = SIZES,
 ) -> Counts:
@@ -111,7 +115,9 @@ def ingest(
 
     ``since`` (included) and ``until`` (not included) select log objects by the minute of their delivery, as their names
     tell it (else by the time of the file); ``again`` also reads log objects that were ingested before; ``rules`` say
-    which of the new events are stored, while the summaries count all of them.
+    which of the new events are stored, while the summaries count all of them. ``compact`` allows to tidy the lake up
+    afterwards, for some seconds, where its many small files ask for it. ``hourly_partitions`` says how a new lake is
+    laid out; one that is there must be so (None: as it is).
     Raises SourceError where an input does not exist or holds no CloudTrail at all, LakeError where the lake cannot be
     written. KeyboardInterrupt leaves what was committed and nothing else.
     """
@@ -120,8 +126,11 @@ def ingest(
     try:
         if files and not chosen:
             raise SourceError(f"none of the {len(files)} files was delivered in the time asked for")
-        run = _Run(Lake.create(lake, ahead=True), chosen, progress, sizes, again=again, rules=rules)
+        opened = Lake.create(lake, hourly_partitions=hourly_partitions, ahead=True)
+        run = _Run(opened, chosen, progress, sizes, again=again, rules=rules)
         counts = run.all(workers)
+        if compact and run.committed:
+            _tidy_up(opened, run.committed[0])
     except (OSError, sqlite3.DatabaseError) as error:
         # Inputs that cannot be read are counted, one by one: what comes here was about the lake.
         raise cannot_write(lake, error) from error
@@ -130,6 +139,20 @@ def ingest(
     if not counts.records and not counts.log_objects_known:
         raise SourceError(f"no CloudTrail records in {', '.join(inputs)}: {len(files)} files were looked into")
     return counts
+
+
+def _tidy_up(lake: Lake, first: int) -> None:
+    """What the commits from number ``first`` on made necessary. What was ingested is safe: nothing here is an error."""
+    try:
+        upkeep(lake, first - 1)
+    except Exception as error:  # of any kind: disk, catalog, Parquet, memory
+        logging.getLogger("trailsift").warning(
+            "everything was stored, but the lake could not be tidied up (%s: %s); `trailsift compact --lake %s` tries "
+            "again, `--no-compact` leaves it to you",
+            type(error).__name__,
+            error,
+            lake.root,
+        )
 
 
 class _Pool:
@@ -230,6 +253,8 @@ class _Run:
         self.files = [file for file in files if (file.name, file.version) not in known]
         self.counts.log_objects_known = self.counts.log_objects_skipped = len(files) - len(self.files)
         self._lock: WriteLock | None = None
+        #: Numbers of the commits made.
+        self.committed: list[int] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -405,7 +430,7 @@ class _Run:
             self.batch.files += write_lines(event.REJECTS, _reject_table(self.rejects), self.lake.root)
         self.batch.ids = self.lake.seen.batch()
         self.batch.counts = {**self.in_batch, "dropped": dict(self.dropped), **self._by_rules()}
-        self.lake.commit(self.batch)
+        self.committed.append(self.lake.commit(self.batch))
         self._unlock()
         self._reset()
 

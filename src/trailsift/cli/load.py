@@ -91,6 +91,13 @@ def ingest(
         str | None, Parameter(name="--rules", help="A rules file, or the name of a ready one: what is stored.")
     ] = None,
     workers: Annotated[int | None, Parameter(help="Processes at work. Default: one a core.")] = None,
+    no_compact: Annotated[
+        bool, Parameter(show_default=False, help="Leave many small files to a later `compact`.")
+    ] = False,
+    hourly_partitions: Annotated[
+        bool,
+        Parameter(show_default=False, help="A folder an hour, not a day, in a new lake: for millions of events a day."),
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
@@ -98,7 +105,8 @@ def ingest(
 
     Ends with counts that add up: records = stored + duplicates + dropped + malformed. Exit code 3 says that
     something was malformed or was no CloudTrail log. `--since` and `--until` choose log objects by the time of
-    their delivery. With `--rules` events are dropped or sampled; the summaries stay exact all the same.
+    their delivery. With `--rules` events are dropped or sampled; the summaries stay exact all the same. Where closed
+    days have many small files, some seconds at the end go into making few of them.
 
     Examples: `trailsift ingest logs/AWSLogs --lake lake`, `trailsift ingest logs --lake lake --since -7d`
     """
@@ -124,6 +132,8 @@ def ingest(
                 until=end,
                 again=again,
                 rules=chosen,
+                compact=not no_compact,
+                hourly_partitions=hourly_partitions or None,
                 progress=live.update,
             )
     except KeyboardInterrupt:

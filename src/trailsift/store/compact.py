@@ -15,7 +15,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -91,6 +91,11 @@ class Compacted:
     bytes_deleted: int = 0
     seconds: float = 0.0
 
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Counts, by field."""
+        for name, number in counts.items():
+            setattr(self, name, getattr(self, name) + number)
+
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         return {name: getattr(self, name) for name in self.__slots__}
@@ -137,29 +142,42 @@ def compact_lake(
     todo = needs_compaction(index.open_snapshot(lake.root), everything=everything, now=moment)
     total, size = len(todo), sum(partition.bytes for partition in todo)
     for group in _groups(todo):
-        with lake.lock():
-            present = [partition for partition in group if _is_live(lake.root, partition)]
-            if present:
-                _rewrite(lake, present, moment, target_bytes, done)
+        compact_partitions(lake, group, moment, target_bytes=target_bytes, done=done)
         if progress is not None:
             progress(Progress(total, done.partitions, size, done.bytes_before))
     if progress is not None:
         progress(Progress(total, total, size, size))
-    for part in (expire.merge_seen(lake, moment), expire.clean(lake, moment)):
-        for name, number in part.items():
-            setattr(done, name, getattr(done, name) + number)
+    done.add(expire.merge_seen(lake, moment))
+    done.add(expire.clean(lake, moment))
     done.seconds = round(time.monotonic() - started, 3)
     return done
 
 
-def needs_compaction(snapshot: Snapshot, *, everything: bool = False, now: datetime | None = None) -> list[Partition]:
+def compact_partitions(
+    lake: Lake, group: Sequence[Partition], now: datetime, *, done: Compacted, target_bytes: int = TARGET_BYTES
+) -> None:
+    """Rewrites partitions in one commit, those that nobody else rewrote meanwhile; adds to ``done``."""
+    with lake.lock():
+        present = [partition for partition in group if _is_live(lake.root, partition)]
+        if present:
+            _rewrite(lake, present, now, target_bytes, done)
+
+
+def settled_files(snapshot: Snapshot) -> set[str]:
+    """Paths of the live files that a compaction wrote."""
+    sql = (
+        "SELECT path FROM file JOIN commit_log ON added = seq WHERE removed IS NULL AND kind = 'compact' AND added <= ?"
+    )
+    with closing(index.connect(snapshot.root)) as db:
+        return {path for (path,) in db.execute(sql, (snapshot.seq,))}
+
+
+def needs_compaction(
+    snapshot: Snapshot, *, everything: bool = False, now: datetime | None = None, settled: set[str] | None = None
+) -> list[Partition]:
     """The partitions that are worth a rewrite, those with the most files first. Reads the index only."""
     moment = now or datetime.now(UTC)
-    sql = "SELECT seq FROM commit_log WHERE kind = 'compact' AND seq <= ?"
-    with closing(index.connect(snapshot.root)) as db:
-        compacted = {seq for (seq,) in db.execute(sql, (snapshot.seq,))}
-        added = dict(db.execute("SELECT path, added FROM file WHERE removed IS NULL"))
-    settled = {path for path, seq in added.items() if seq in compacted}
+    settled = settled_files(snapshot) if settled is None else settled
     budgets = snapshot.settings.get("budgets")
     found = []
     for name in event.TABLES:
@@ -168,14 +186,6 @@ def needs_compaction(snapshot: Snapshot, *, everything: bool = False, now: datet
             if (closed or everything) and _is_worth_it(partition, settled, budgets, everything=everything):
                 found.append(partition)
     return sorted(found, key=lambda partition: (-len(partition.files), partition.table, partition.day))
-
-
-def maybe_compact(lake: Lake, *, least_files: int = 32) -> Compacted | None:
-    """Compacts where at least ``least_files`` files would go away; to be called between commits, without the lock."""
-    todo = needs_compaction(index.open_snapshot(lake.root))
-    if sum(len(partition.files) - 1 for partition in todo) < least_files:
-        return None
-    return compact_lake(lake)
 
 
 def is_closed(end: int, now: datetime) -> bool:

@@ -24,7 +24,7 @@ def rebuild_index(root: Path) -> None:
         catalog = lake.catalog
         files: list[File] = []
         locations: dict[str, str] = {}
-        for name, table in event.TABLES.items():
+        for name, table in lake.tables.items():
             loaded = catalog.load_table((index.NAMESPACE, name))
             locations[name] = loaded.metadata_location
             files += [_file(root.resolve(), table, task.file, loaded.schema()) for task in loaded.scan().plan_files()]
