@@ -31,14 +31,15 @@ from trailsift.engine import Engine
 from trailsift.errors import LakeError
 from trailsift.ingest import ingest
 from trailsift.store import compact as module
-from trailsift.store import expire, index, seen
+from trailsift.store import expire, index, pieces, seen
 from trailsift.store.catalog import LakeCatalog
-from trailsift.store.compact import Compacted, compact, needs_compaction, plan_cuts
+from trailsift.store.compact import Compacted, compact, needs_compaction
 from trailsift.store.expire import SeenFile
 from trailsift.store.files import Writer
 from trailsift.store.fold import OTHER, fold
 from trailsift.store.index import File, open_snapshot
 from trailsift.store.lake import Lake
+from trailsift.store.pieces import Partition, plan_cuts
 
 DAY = 86_400_000_000
 #: Everything that must not change, by table; sums of hashes tell any change of any row.
@@ -59,21 +60,32 @@ def make_lake(logs: Path, lake: Path, commits: int, *, days: str = "*") -> Path:
     """A lake of ``logs``, every commit with a share of every hour."""
     files = sorted(str(path) for path in (logs / "AWSLogs").rglob(f"{days}/*.json.gz"))
     for number in range(commits):
-        ingest(files[number::commits], lake)
+        ingest(files[number::commits], lake, compact=False)
     return lake
 
 
+@pytest.fixture(scope="module")
+def kept(small_logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the lake that ``lake`` hands out: made once, and put back in its place for each test."""
+    folder = tmp_path_factory.mktemp("day")
+    make_lake(small_logs, folder / "lake", 5, days="03").rename(folder / "copy")
+    return folder / "copy"
+
+
 @pytest.fixture
-def lake(small_logs: Path, tmp_path: Path) -> Path:
+def lake(kept: Path) -> Path:
     """One day of logs, with the last events of the day before, in five commits."""
-    return make_lake(small_logs, tmp_path / "lake", 5, days="03")
+    path = kept.with_name("lake")
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(kept, path)
+    return path
 
 
 @dataclass
 class Before:
     lake: Path
     answers: dict[str, Any]
-    during: list[dict[str, Any]]
+    during: dict[str, list[dict[str, Any]]]
     errors: list[BaseException]
     files: dict[str, int]
     done: Compacted
@@ -81,22 +93,40 @@ class Before:
 
 @pytest.fixture(scope="module")
 def compacted(small_logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Before:
-    """A lake of 30 commits, compacted while a reader asks."""
-    lake = make_lake(small_logs, tmp_path_factory.mktemp("many") / "lake", 30)
-    made = Before(lake, answers(lake), [], [], live(lake), Compacted())
-    stop = threading.Event()
+    """A lake of ten commits, compacted and cleaned while a reader never stops asking."""
+    lake = make_lake(small_logs, tmp_path_factory.mktemp("many") / "lake", 10)
+    made = Before(
+        lake, answers(lake), {"before": [], "compact": [], "clean": [], "after": []}, [], live(lake), Compacted()
+    )
+    phase = ["before"]
+    stop, asked = threading.Event(), threading.Condition()
 
     def read() -> None:
         try:
             while not stop.is_set():
-                made.during.append(answers(lake))
+                now = phase[0]
+                found = answers(lake)
+                with asked:
+                    made.during.setdefault(now, []).append(found)
+                    asked.notify_all()
         except BaseException as error:
             made.errors.append(error)
+
+    def begin(name: str, least: int) -> None:
+        """Goes on when the reader has so many answers to questions that it began before."""
+        with asked:
+            assert asked.wait_for(lambda: len(made.during[phase[0]]) >= least or made.errors, 120)
+        phase[0] = name
 
     reader = threading.Thread(target=read)
     reader.start()
     try:
+        begin("compact", 1)
         made.done = compact(lake)
+        begin("clean", 1)
+        expire.clean(Lake(lake), datetime.now(UTC) + timedelta(days=2))
+        begin("after", 2)
+        begin("end", 1)
     finally:
         stop.set()
         reader.join()
@@ -145,13 +175,13 @@ def indexed(lake: Path) -> dict[str, int]:
 
 def test_answers_are_the_same_before_during_and_after(compacted: Before) -> None:
     assert not compacted.errors
-    assert compacted.during
-    assert all(found == compacted.answers for found in compacted.during)
+    assert all(compacted.during.values())
+    assert all(found == compacted.answers for answered in compacted.during.values() for found in answered)
     assert answers(compacted.lake) == compacted.answers
 
 
 def test_one_file_for_a_small_partition(compacted: Before) -> None:
-    assert compacted.files["events"] > 300 and compacted.files["hourly"] > 80
+    assert compacted.files["events"] > 100 and compacted.files["hourly"] > 25
     files = live(compacted.lake)
     assert files["events"] == len(partitions(compacted.lake))
     assert files["hourly"] == files["usage"] == files["profile"] == 3
@@ -191,10 +221,10 @@ def test_a_replacement_is_what_incremental_readers_see(compacted: Before) -> Non
     assert summary["total-records"] == "20000"
 
 
-@pytest.mark.parametrize("piece_bytes", [module.PIECE_BYTES, 300_000])
+@pytest.mark.parametrize("piece_bytes", [pieces.PIECE_BYTES, 300_000])
 def test_role_ranges_are_disjoint(lake: Path, piece_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a partition takes many files, and where it is too large for the memory."""
-    monkeypatch.setattr(module, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", piece_bytes)
     before = answers(lake)
     compact(lake, target_bytes=60_000)
     assert max(map(len, partitions(lake).values())) > 5
@@ -223,17 +253,17 @@ def test_cuts(counts: list[tuple[int, int, int]], piece_rows: int, file_rows: in
     keyed = sorted({role * 10 + slot: rows for role, slot, rows in counts}.items())
     starts, new_files = plan_cuts(keyed, 10, piece_rows, file_rows)
     assert starts == sorted(set(starts)) and starts[0] == keyed[0][0] and 0 in new_files
-    pieces: Counter[int] = Counter()
+    sizes: Counter[int] = Counter()
     keys: Counter[int] = Counter()
     files_of_role: dict[int, set[int]] = {}
     roles: Counter[int] = Counter()
     for key, rows in keyed:
         piece = sum(start <= key for start in starts) - 1
-        pieces[piece] += rows
+        sizes[piece] += rows
         keys[piece] += 1
         roles[key // 10] += rows
         files_of_role.setdefault(key // 10, set()).add(sum(first <= piece for first in new_files))
-    assert all(rows <= piece_rows or keys[piece] == 1 for piece, rows in pieces.items())
+    assert all(rows <= piece_rows or keys[piece] == 1 for piece, rows in sizes.items())
     assert all(len(files_of_role[role]) == 1 for role, rows in roles.items() if rows <= file_rows)
 
 
@@ -254,7 +284,7 @@ def test_a_large_day_waits_for_more_than_a_few_late_events() -> None:
     def file(name: str, size: int) -> File:
         return File("events", name, 10, size, 5, 6, "s3", "a", "b")
 
-    large = module.Partition("events", 0, "s3", (file("x", 1 << 30), file("late", 1 << 10)))
+    large = Partition("events", 0, "s3", (file("x", 1 << 30), file("late", 1 << 10)))
     assert not module._is_worth_it(large, {"x"}, None, everything=False)
     assert module._is_worth_it(large, {"x"}, None, everything=True)
     assert module._is_worth_it(large, set(), None, everything=False)
@@ -405,7 +435,7 @@ POINTS: list[tuple[Any, str, int]] = [
 
 def test_a_crash_changes_nothing(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, files = answers(lake), on_disk(lake)
-    monkeypatch.setattr(module, "PIECE_BYTES", 300_000)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 300_000)
     for place, name, after in POINTS:
         with monkeypatch.context() as patch, pytest.raises(Crash):
             patch.setattr(place, name, crashing(getattr(place, name), after))

@@ -60,6 +60,8 @@ _OPS = {
 }
 _FLIPPED = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _PARTS = ("year", "month", "day")
+#: With the column that a lake partitioned by hour has besides.
+_PIECES = (*_PARTS, "hour")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Reader:
     ``utc``: whether the session's zone is UTC (casts of a time to a date or a plain timestamp mean that zone).
     ``slack``: microseconds by which times are widened, because the clock moves on between planning and running.
     ``written``: the tree is as the user wrote it, nothing is bound or folded. Then only whole numbers compared
-    with year, month and day are read (``year = 2024``: DuckDB casts the column and keeps that from the scan).
+    with year, month, day and hour are read (``year = 2024``: DuckDB casts the column and keeps that from the scan).
     """
 
     table: Table
@@ -109,17 +111,17 @@ class Reader:
         if name == self.table.time:
             return self._compare_time(cast, op, kind, value)
         if cast == "" and isinstance(value, str) and kind == "VARCHAR":
-            known = name in ("service", "role_arn") or (self.table.name == "events" and name in _PARTS)
+            known = name in ("service", "role_arn") or (self.table.name == "events" and name in _PIECES)
             return Test(name, op, value) if known else None
         whole = cast in ("INTEGER", "BIGINT") and isinstance(value, int)
-        if whole and self.table.name == "events" and name in _PARTS:
+        if whole and self.table.name == "events" and name in _PIECES:
             return Test(f"{name}::int", op, value)
         return None
 
     def _compare_written(self, left: Node, op: str, value: Value) -> Predicate | None:
         # A qualified name could mean a relation outside of the SELECT.
         names: list[str] = left.get("column_names", []) if left.get("class") == "COLUMN_REF" else []
-        if isinstance(value, int) and self.table.name == "events" and len(names) == 1 and names[0] in _PARTS:
+        if isinstance(value, int) and self.table.name == "events" and len(names) == 1 and names[0] in _PIECES:
             return Test(f"{names[0]}::int", op, value)
         return None
 
@@ -200,7 +202,7 @@ _HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 def range_reader(table: Table, used: frozenset[str]) -> Callable[[File], dict[str, Range]]:
     """What the index knows of a file's values, in the columns ``used``, as a function of the file."""
     unit, time = _unit(table), table.time
-    days = table.name == "events" and not used.isdisjoint(_PARTS)
+    days = table.name == "events" and not used.isdisjoint(_PIECES)
 
     def ranges_of(file: File) -> dict[str, Range]:
         least, greatest = file.min_time, file.max_time
@@ -211,6 +213,8 @@ def range_reader(table: Table, used: frozenset[str]) -> Callable[[File], dict[st
             ranges["role_arn"] = (file.min_role, file.max_role)
         if days and least // DAY == greatest // DAY:
             ranges.update(_day_ranges(least // DAY))
+            if least // HOUR == greatest // HOUR:
+                ranges.update(_hour_ranges(least // HOUR % 24))
         return ranges
 
     return ranges_of
@@ -226,6 +230,11 @@ def _day_ranges(number: int) -> dict[str, Range]:
         ranges[name] = (text, text)
         ranges[f"{name}::int"] = (part, part)
     return ranges
+
+
+@cache
+def _hour_ranges(hour: int) -> dict[str, Range]:
+    return {"hour": (f"{hour:02d}", f"{hour:02d}"), "hour::int": (hour, hour)}
 
 
 def wanted(table: Table, predicate: Predicate | None) -> Wanted:

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trailsift.store import expire, index
-from trailsift.store.compact import Compacted, Partition, compact_partitions, needs_compaction, settled_files
+from trailsift.store.compact import Compacted, compact_partitions, needs_compaction, settled_files
 from trailsift.store.lake import Lake
+from trailsift.store.pieces import Partition
 
 #: Seconds after which an ingest starts no further rewrite.
 SECONDS = 20.0
