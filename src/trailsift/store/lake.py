@@ -189,7 +189,7 @@ class Lake:
         if not _has_tables(db):
             locations = self.catalog.make_tables(list(self.tables.values()))
             # Not the database itself: to open and close it here would take SQLite's locks off it. SQLite flushes it.
-            durable.flush(self._metadata_files(), self.root)
+            durable.flush(map(Path, self._metadata_files()), self.root)
             db.execute("INSERT INTO commit_log VALUES (0, ?, 'create', '{}', ?)", (_now(), json.dumps(locations)))
 
     @property
@@ -256,7 +256,7 @@ class Lake:
             seen_row = self._write_seen(batch)
             written = [self.root / file.path for file in batch.files] + [self.root / path for path in batch.seen_paths]
             written += [self.root / seen_row[0]] if seen_row else []
-            durable.flush([*written, *(self._metadata_files() - before)], self.root)
+            durable.flush([*written, *map(Path, self._metadata_files() - before)], self.root)
             with closing(index.connect(self.root)) as db:
                 seq = self._apply(db, batch, kind, seen_row)
         except (sqlite3.DatabaseError, OSError) as error:
@@ -270,8 +270,10 @@ class Lake:
         self.commit_seconds = time.monotonic() - staged
         return seq
 
-    def _metadata_files(self) -> set[Path]:
-        return {path for name in self.tables for path in (self.root / name / "metadata").glob("*")}
+    def _metadata_files(self) -> set[str]:
+        # As text: many commits in a short time leave thousands of files, until ``clean`` may take them.
+        folders = [self.root / name / "metadata" for name in self.tables]
+        return {f"{folder}/{name}" for folder in folders if folder.is_dir() for name in os.listdir(folder)}  # noqa: PTH208
 
     def _write_seen(self, batch: Batch) -> tuple[Any, ...] | None:
         if batch.ids is None or not len(batch.ids):
