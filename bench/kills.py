@@ -40,7 +40,7 @@ from trailsift.store import index, lake
 from trailsift.store.index import open_snapshot
 
 #: Several commits out of few events, each of several chunks.
-SIZES = Sizes(chunk_rows=2_000, batch_rows=6_000, task_bytes=30_000, task_objects=40)
+SIZES = Sizes(chunk_rows=1_200, batch_rows=3_600, task_bytes=20_000, task_objects=40)
 WORKERS = 2
 SUMMARIES = ("hourly", "usage", "profile")
 COUNTED = ("log_objects", "records", "stored", "duplicates", "malformed")
@@ -259,7 +259,7 @@ def trial(work: Path, kills: int, seed: int, events: int) -> tuple[list[Kill], d
     logs = make_logs(work / "logs", events, seed)
     ids_of = {str(path): _ids(path) for path in sorted(logs.rglob("*.json.gz"))}
     spans = []
-    for turn in range(3):
+    for turn in range(2):
         clean = work / f"clean{turn}"
         spans.append(Child(logs, clean).end())
     want = state(work / "clean0")
@@ -285,13 +285,13 @@ def trial(work: Path, kills: int, seed: int, events: int) -> tuple[list[Kill], d
 
 
 def _chains(draw: random.Random, kills: int, span: float, commits: int) -> Iterator[list[Moment]]:
-    """Moments of kills, evenly spread over the span, one to three of them for each lake."""
+    """Moments of kills, evenly spread over the span, one to six of them for each lake."""
     aimed = kills // AIMED
     moments = [Moment((number + draw.random()) / (kills - aimed) * span) for number in range(kills - aimed)]
     moments += [Moment(draw.random() * AIM_WITHIN, draw.randrange(commits)) for _ in range(aimed)]
     draw.shuffle(moments)
     while moments:
-        size = draw.choice((1, 1, 2, 3))
+        size = draw.choice((1, 2, 3, 4, 6))
         yield moments[:size]
         moments = moments[size:]
 
@@ -371,7 +371,7 @@ def page(kills: Sequence[Kill], facts: dict[str, Any], options: argparse.Namespa
         f"{counts['stored']:,} are stored and {counts['duplicates']:,} are second copies. It runs in {WORKERS} worker "
         f"processes and makes {facts['commits']} commits in {facts['span']:.1f} s. All its processes are killed with "
         f"SIGKILL at {len(kills)} moments spread over that time ({len(kills) // AIMED} of them aimed at a transaction, "
-        "which takes milliseconds), one to three times for a lake. A reader looks at the lake after each kill, before "
+        "which takes milliseconds), one to six times for a lake. A reader looks at the lake after each kill, before "
         "anybody repairs anything. Then the ingest runs again to its end and is compared with one that nobody killed.",
         "",
         f"**{len(kills)} kills, {len(wrong)} wrong.**",
@@ -414,7 +414,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--events", type=int, default=12_000)
     parser.add_argument("--out", type=Path, help="the page to write; standard output by default")
     options = parser.parse_args()
     _say(f"seed {options.seed}")

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from trailsift import event, source, summarize, work
+from trailsift import copies, event, source, summarize, work
 from trailsift.columnar import Tally, arrow_schema
 from trailsift.decode.envelope import Malformed
 from trailsift.errors import SourceError, TrailsiftError
@@ -261,6 +261,8 @@ class _Run:
         self.batch = Batch()
         self.lines: dict[str, list[Any]] = {}
         self.rejects: list[tuple[str, Malformed]] = []
+        #: Second copies with another text, packed: whether they say something else is found out at the commit.
+        self.copies: list[bytes] = []
         self.rows = 0
         self.in_batch: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
@@ -407,7 +409,8 @@ class _Run:
         self._dropped(written.dropped)
         if self.firsts is not None and written.held:
             self.firsts.hold(work.from_stream(written.held))
-        self.rejects += written.other_content
+        if written.copies:
+            self.copies.append(written.copies)
         for name, data in written.lines.items():
             self.lines.setdefault(name, []).append(work.from_stream(data))
         self._report()
@@ -426,6 +429,7 @@ class _Run:
         for name, parts in self.lines.items():
             table = event.TABLES[name]
             self.batch.files += write_lines(table, summarize.merge(table, parts), self.lake.root)
+        self.rejects += self._other_content()
         if self.rejects:
             self.batch.files += write_lines(event.REJECTS, _reject_table(self.rejects), self.lake.root)
         self.batch.ids = self.lake.seen.batch()
@@ -433,6 +437,15 @@ class _Run:
         self.committed.append(self.lake.commit(self.batch))
         self._unlock()
         self._reset()
+
+    def _other_content(self) -> list[tuple[str, Malformed]]:
+        if not self.copies:
+            return []
+        files = [*self.lake.live_files(event.EVENTS.name), *copies.live_events(self.batch.files)]
+        omit = self.lake.left_out()
+        if self.rules is not None or self.dropped:
+            omit = {*(omit or ()), *(self.rules.omit if self.rules else ())}
+        return list(copies.other_content(self.copies, files, self.lake.root, omit))
 
     def _by_rules(self) -> dict[str, Any]:
         """Which rules the batch was sifted by, for the lake to remember."""

@@ -21,10 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trailsift import event
+from trailsift import copies, event
 from trailsift.columnar import Builder, Chunk, Tally
-from trailsift.decode import record
-from trailsift.decode.envelope import RAW_LIMIT, Malformed, dump
+from trailsift.decode.envelope import Malformed
 from trailsift.decode.landing import DROPPED_BY
 from trailsift.firsts import candidates
 from trailsift.sift import Rules
@@ -54,12 +53,13 @@ class Cut:
 class Written:
     """What a chunk became: files not yet committed, and the summary lines as Arrow streams by table.
 
-    ``stored`` rows are in the files; ``held`` (an Arrow stream) are candidates that ``firsts`` will decide on.
+    ``stored`` rows are in the files; ``held`` (an Arrow stream) are candidates that ``firsts`` will decide on,
+    ``copies`` rows that repeat an id and may say something else.
     """
 
     files: list[File]
     lines: dict[str, bytes]
-    other_content: list[tuple[str, Malformed]]
+    copies: bytes
     stored: int
     dropped: Counter[str] = field(default_factory=Counter)
     held: bytes = b""
@@ -96,11 +96,11 @@ class Worker:
         return Cut(self._chunk.ids.tobytes(), self._chunk.checks.tobytes(), span["min"].as_py(), span["max"].as_py())
 
     def write(self, fresh: bytes, differs: bytes) -> Written:
-        """Stores the rows that are new; ``differs`` are the rows that repeat an id with other content."""
+        """Stores the rows that are new; ``differs`` are the rows that repeat an id with another text."""
         assert self._chunk is not None
         table, ids = self._chunk.table, self._chunk.ids
         self._chunk = None
-        other = _other_content(table, np.frombuffer(differs, np.int64))
+        other = copies.pack(table, np.frombuffer(differs, np.int64))
         mask = np.frombuffer(fresh, bool)
         if not mask.any():
             return Written([], {}, other, 0)
@@ -115,7 +115,7 @@ class Worker:
         return events_table(self.root)
 
     def _sifted(
-        self, table: pa.Table, ids: np.ndarray[Any, np.dtype[np.void]], mask: Mask, other: list[tuple[str, Malformed]]
+        self, table: pa.Table, ids: np.ndarray[Any, np.dtype[np.void]], mask: Mask, other: bytes
     ) -> Written:
         """The same where rules say what is stored, here or in the stream that the rows come from. Summaries are taken
         of all new rows; wide columns are touched only for the rows that stay."""
@@ -169,17 +169,6 @@ def _lines(table: pa.Table) -> dict[str, bytes]:
         event.USAGE.name: to_stream(summaries.usage()),
         event.PROFILE.name: to_stream(summaries.profile()),
     }
-
-
-def _other_content(table: pa.Table, rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[tuple[str, Malformed]]:
-    """Second copies of an event that say something else, whole, for ``rejects``."""
-    copies = []
-    for row in table.take(pa.array(rows)).to_pylist() if len(rows) else []:
-        row["event_time"] = round(row["event_time"].timestamp() * 1_000_000)
-        text = dump(record.restore(row))[:RAW_LIMIT]
-        reason = f"event {row['event_id']} again, with other content: the first one is kept"
-        copies.append((row["log_object"], Malformed(-1, reason, text)))
-    return copies
 
 
 def to_stream(table: pa.Table) -> bytes:

@@ -220,6 +220,25 @@ class Lake:
                     removed += 1
         return removed
 
+    def live_files(self, table: str) -> list[File]:
+        """The files of a table as the last commit left them."""
+        with closing(index.connect(self.root)) as db:
+            (seq,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
+        return index.Snapshot(self.root, seq, "", {}, {}).files(table)
+
+    def left_out(self) -> set[str] | None:
+        """The columns that rules have ever left empty in what is stored; None where no rule was ever at work.
+
+        Neither here nor in a stream, whose landing files count what it has dropped.
+        """
+        with closing(index.connect(self.root)) as db:
+            sql = (
+                "SELECT DISTINCT json_extract(counts, '$.rules.omit') FROM commit_log"
+                " WHERE counts LIKE '%\"rules\"%' OR counts LIKE '%\"dropped\": {\"%'"
+            )
+            omitted = [json.loads(columns or "[]") for (columns,) in db.execute(sql)]
+        return {column for columns in omitted for column in columns} if omitted else None
+
     def refresh(self) -> None:
         """Loads what other writers have committed; to be called under the lock."""
         with closing(index.connect(self.root)) as db:
