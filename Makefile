@@ -1,6 +1,6 @@
 # Everything that is done in a checkout. `make` alone lists it.
 #
-# The environment is made once, in .venv, and again when pyproject.toml or constraints.txt change. Nothing but the
+# The environment is made once, in .venv, and again when pyproject.toml, setup.py, the accelerator or constraints.txt change. Nothing but the
 # set-up needs the network.
 
 PYTHON ?= python3
@@ -54,7 +54,7 @@ kills: $(DEV) ## kill an ingest at 100 moments, run it again, compare, and write
 	@$(BIN)/python bench/kills.py --out bench/KILLS.md $(KILLS)
 
 clean: ## remove the environment and all caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) src/trailsift/*.so src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(MADE):
@@ -73,13 +73,13 @@ $(MADE):
 define install
 	@echo "installing trailsift$(1): a minute or so, once" >&2
 	@rm -f $(VENV)/.made-* $(VENV)/.core-* $(VENV)/.dev-*
-	@$(PIP) install -c constraints.txt hatchling editables
+	@$(PIP) install -c constraints.txt setuptools
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.$(1)'
 	@touch $(MADE) $(2)
 endef
 
-$(CORE): pyproject.toml constraints.txt | $(MADE)
+$(CORE): pyproject.toml setup.py src/trailsift/_scan.c constraints.txt | $(MADE)
 	$(call install,,$(CORE))
 
-$(DEV): pyproject.toml constraints.txt | $(MADE)
+$(DEV): pyproject.toml setup.py src/trailsift/_scan.c constraints.txt | $(MADE)
 	$(call install,[dev],$(CORE) $(DEV))

@@ -400,17 +400,18 @@ def _rest(
         rest[ABSENT] = sorted(absent)
     if floats:
         rest[FLOAT] = floats
-    if "userIdentity" in rest:
-        user = dump(rest.pop("userIdentity"))
-        return compose_rest(user, dump(rest) if rest else None)
-    return dump(rest) if rest else None
+    user, tls = (dump(rest.pop(member)) if member in rest else None for member in ("userIdentity", "tlsDetails"))
+    return compose_rest(user, tls, dump(rest) if rest else None)
 
 
-def compose_rest(user: str | None, others: str | None) -> str | None:
-    """``rest`` from the JSON of ``userIdentity`` and that of everything else."""
-    if user is None:
-        return others
-    return '{"userIdentity":' + user + ("}" if others is None else "," + others[1:])
+def compose_rest(user: str | None, tls: str | None, others: str | None) -> str | None:
+    """``rest`` from the JSON of ``userIdentity``, that of ``tlsDetails`` and that of everything else."""
+    parts = [] if user is None else ['"userIdentity":' + user]
+    if tls is not None:
+        parts.append('"tlsDetails":' + tls)
+    if others is not None:
+        parts.append(others[1:-1])
+    return "{" + ",".join(parts) + "}" if parts else None
 
 
 _RESERVED = re.compile(r"(\((?:absent|float)\))+")

@@ -1,0 +1,1129 @@
+/* The records of one log object in CloudTrail's own form, cut into what rows have for themselves and names for what
+ * they share. An accelerator of columnar.py: the same rows come out without it, more slowly.
+ *
+ * A record is regular where its members are known, of the expected type and written without blanks; everything else
+ * is handed back by position, and a text that is not exactly {"Records":[...]} is not touched at all. The names of a
+ * record are its bytes without what varies from call to call: time, ids, object key, byte counts. What a name stands
+ * for is worked out by Python, once (Scanner's callback), so nothing here knows what a member means.
+ *
+ * Every input is a bytes object: its terminating NUL is no legal byte in JSON, so no scan runs past the end.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+/* -- growing memory ------------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    char *at;
+    size_t size, room;
+} Buffer;
+
+static char *reserve(Buffer *buffer, size_t more) {
+    if (buffer->size + more > buffer->room) {
+        size_t room = buffer->room ? buffer->room : 4096;
+        while (room < buffer->size + more) room *= 2;
+        char *at = PyMem_Realloc(buffer->at, room);
+        if (at == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+        buffer->at = at;
+        buffer->room = room;
+    }
+    return buffer->at + buffer->size;
+}
+
+static int append(Buffer *buffer, const void *from, size_t size) {
+    char *to = reserve(buffer, size);
+    if (to == NULL) return -1;
+    memcpy(to, from, size);
+    buffer->size += size;
+    return 0;
+}
+
+static void release(Buffer *buffer) {
+    PyMem_Free(buffer->at);
+    memset(buffer, 0, sizeof *buffer);
+}
+
+typedef struct {
+    const char *at;
+    size_t size;
+} Slice;
+
+static int is(Slice slice, const char *text, size_t size) {
+    return slice.size == size && memcmp(slice.at, text, size) == 0;
+}
+#define IS(slice, text) is(slice, text, sizeof text - 1)
+
+/* -- JSON ---------------------------------------------------------------------------------------------------------- */
+
+enum { PLAIN, QUOTE, ESCAPE, CONTROL, HIGH };
+enum { HAS_ESCAPE = 1, HAS_HIGH = 2 };
+static unsigned char KIND[256];
+
+static void fill_kinds(void) {
+    memset(KIND, CONTROL, 32);
+    memset(KIND + 128, HIGH, 128);
+    KIND['"'] = QUOTE;
+    KIND['\\'] = ESCAPE;
+}
+
+static int is_hex(char sign) {
+    return (sign >= '0' && sign <= '9') || (sign >= 'a' && sign <= 'f') || (sign >= 'A' && sign <= 'F');
+}
+
+/* How many of the bytes at `at`, of sixteen that can be read there, are plain. */
+#ifdef __SSE2__
+#include <emmintrin.h>
+static int plain_bytes(const char *at) {
+    __m128i sixteen = _mm_loadu_si128((const __m128i *)at);
+    /* Signed: bytes above 127 are below 32 too. */
+    __m128i odd = _mm_or_si128(_mm_cmplt_epi8(sixteen, _mm_set1_epi8(32)),
+                               _mm_or_si128(_mm_cmpeq_epi8(sixteen, _mm_set1_epi8('"')),
+                                            _mm_cmpeq_epi8(sixteen, _mm_set1_epi8('\\'))));
+    int mask = _mm_movemask_epi8(odd);
+    return mask ? __builtin_ctz((unsigned)mask) : 16;
+}
+#else
+static int plain_bytes(const char *at) {
+    int plain = 0;
+    while (plain < 16 && KIND[(unsigned char)at[plain]] == PLAIN) plain++;
+    return plain;
+}
+#endif
+
+/* The closing quote of a string whose first byte is at `at`; NULL where it is no valid string. */
+static const char *string_end(const char *at, const char *end, int *flags) {
+    for (;;) {
+        while (end - at >= 16) {
+            int plain = plain_bytes(at);
+            at += plain;
+            if (plain < 16) break;
+        }
+        unsigned char kind = KIND[(unsigned char)*at];
+        while (kind == PLAIN) kind = KIND[(unsigned char)*++at];
+        if (kind == QUOTE) return at;
+        if (kind == HIGH) {
+            *flags |= HAS_HIGH;
+            at++;
+        } else if (kind == ESCAPE) {
+            *flags |= HAS_ESCAPE;
+            switch (at[1]) {
+                case '"': case '\\': case '/': case 'b': case 'f': case 'n': case 'r': case 't':
+                    at += 2;
+                    break;
+                case 'u':
+                    if (!is_hex(at[2]) || !is_hex(at[3]) || !is_hex(at[4]) || !is_hex(at[5])) return NULL;
+                    at += 6;
+                    break;
+                default:
+                    return NULL;
+            }
+        } else {
+            return NULL;
+        }
+    }
+}
+
+static const char *digits(const char *at) {
+    if (*at < '0' || *at > '9') return NULL;
+    while (*at >= '0' && *at <= '9') at++;
+    return at;
+}
+
+static const char *number_end(const char *at) {
+    if (*at == '-') at++;
+    if (*at == '0')
+        at++;
+    else if ((at = digits(at)) == NULL)
+        return NULL;
+    if (*at == '.' && (at = digits(at + 1)) == NULL) return NULL;
+    if (*at == 'e' || *at == 'E') {
+        at++;
+        if (*at == '+' || *at == '-') at++;
+        at = digits(at);
+    }
+    return at;
+}
+
+#define DEPTH_LIMIT 48
+
+/* Behind the value at `at`; NULL where it is not valid, has blanks in it or is nested too deeply. */
+static const char *value_end(const char *at, const char *end, int depth, int *flags) {
+    switch (*at) {
+        case '"':
+            at = string_end(at + 1, end, flags);
+            return at == NULL ? NULL : at + 1;
+        case '{':
+            if (depth == 0) return NULL;
+            if (*++at == '}') return at + 1;
+            for (;;) {
+                if (*at != '"' || (at = string_end(at + 1, end, flags)) == NULL || *++at != ':') return NULL;
+                if ((at = value_end(at + 1, end, depth - 1, flags)) == NULL) return NULL;
+                if (*at == '}') return at + 1;
+                if (*at++ != ',') return NULL;
+            }
+        case '[':
+            if (depth == 0) return NULL;
+            if (*++at == ']') return at + 1;
+            for (;;) {
+                if ((at = value_end(at, end, depth - 1, flags)) == NULL) return NULL;
+                if (*at == ']') return at + 1;
+                if (*at++ != ',') return NULL;
+            }
+        case 't':
+            return end - at >= 4 && memcmp(at, "true", 4) == 0 ? at + 4 : NULL;
+        case 'n':
+            return end - at >= 4 && memcmp(at, "null", 4) == 0 ? at + 4 : NULL;
+        case 'f':
+            return end - at >= 5 && memcmp(at, "false", 5) == 0 ? at + 5 : NULL;
+        default:
+            return number_end(at);
+    }
+}
+
+/* Whether a stretch is UTF-8 as Python reads it: no overlong forms, no surrogates, nothing above U+10FFFF. */
+static int is_utf8(const unsigned char *at, const unsigned char *end) {
+    while (at < end) {
+        unsigned char lead = *at++;
+        if (lead < 0x80) continue;
+        int more = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : 1;
+        if (lead < 0xC2 || lead > 0xF4 || end - at < more) return 0;
+        if ((lead == 0xE0 && *at < 0xA0) || (lead == 0xED && *at > 0x9F)) return 0;
+        if ((lead == 0xF0 && *at < 0x90) || (lead == 0xF4 && *at > 0x8F)) return 0;
+        while (more--)
+            if ((*at++ & 0xC0) != 0x80) return 0;
+    }
+    return 1;
+}
+
+/* One member of an object that is known to be valid. */
+typedef struct {
+    Slice name, value;
+    int flags; /* of the value */
+} Member;
+
+/* The member at `at`; behind it, or NULL at the closing brace. */
+static const char *next_member(const char *at, const char *end, Member *member) {
+    int flags = 0;
+    if (*at == ',' || *at == '{') at++;
+    if (*at != '"') return NULL;
+    const char *quote = string_end(at + 1, end, &flags);
+    member->name = (Slice){at + 1, (size_t)(quote - at - 1)};
+    member->flags = 0;
+    at = quote + 2;
+    const char *behind = value_end(at, end, DEPTH_LIMIT, &member->flags);
+    member->value = (Slice){at, (size_t)(behind - at)};
+    return behind;
+}
+
+/* -- members of a record ------------------------------------------------------------------------------------------- */
+
+enum { TEXT, RAW, FLAG };
+typedef struct {
+    const char *name;
+    unsigned char size, kind;
+} Known;
+
+#define KNOWN(name, kind) {name, sizeof name - 1, kind}
+/* In the order in which CloudTrail writes them; regular._Record has the same. */
+enum {
+    VERSION, IDENTITY, TIME, SOURCE, NAME, REGION, ADDRESS, AGENT, ERROR_CODE, ERROR_MESSAGE, PARAMETERS, RESPONSE,
+    ADDITIONAL, REQUEST, ID, READ_ONLY, RESOURCES, TYPE, API_VERSION, MANAGEMENT, RECIPIENT, SHARED, ENDPOINT,
+    ENDPOINT_ACCOUNT, CATEGORY, TLS, FROM_CONSOLE, MEMBERS
+};
+static const Known KNOWN_MEMBERS[MEMBERS] = {
+    KNOWN("eventVersion", TEXT), KNOWN("userIdentity", RAW), KNOWN("eventTime", TEXT), KNOWN("eventSource", TEXT),
+    KNOWN("eventName", TEXT), KNOWN("awsRegion", TEXT), KNOWN("sourceIPAddress", TEXT), KNOWN("userAgent", TEXT),
+    KNOWN("errorCode", TEXT), KNOWN("errorMessage", TEXT), KNOWN("requestParameters", RAW),
+    KNOWN("responseElements", RAW), KNOWN("additionalEventData", RAW), KNOWN("requestID", TEXT),
+    KNOWN("eventID", TEXT), KNOWN("readOnly", FLAG), KNOWN("resources", RAW), KNOWN("eventType", TEXT),
+    KNOWN("apiVersion", TEXT), KNOWN("managementEvent", FLAG), KNOWN("recipientAccountId", TEXT),
+    KNOWN("sharedEventID", TEXT), KNOWN("vpcEndpointId", TEXT), KNOWN("vpcEndpointAccountId", TEXT),
+    KNOWN("eventCategory", TEXT), KNOWN("tlsDetails", RAW), KNOWN("sessionCredentialFromConsole", TEXT),
+};
+#define BIT(member) (1u << (member))
+#define REQUIRED (BIT(VERSION) | BIT(TIME) | BIT(SOURCE) | BIT(NAME) | BIT(ID))
+/* Not part of a name as they are: they vary, or a part of them does. */
+#define OWN (BIT(TIME) | BIT(ID) | BIT(REQUEST) | BIT(ERROR_MESSAGE) | BIT(SHARED))
+/* What a place is made of; regular.Place has the same. */
+#define PLACE (BIT(ADDRESS) | BIT(AGENT) | BIT(ENDPOINT) | BIT(TLS))
+#define CUT (BIT(PARAMETERS) | BIT(RESPONSE) | BIT(ADDITIONAL) | BIT(RESOURCES))
+
+typedef struct {
+    Slice members[MEMBERS];
+    int flags[MEMBERS];
+    uint32_t present;
+    int64_t time, who;
+    size_t slot; /* of its userIdentity among the recent ones */
+    unsigned char id[16];
+    Slice key;
+    int key_is_item, kept, has_in, has_out, floats;
+    int64_t bytes_in, bytes_out;
+} Record;
+
+/* -- columns ------------------------------------------------------------------------------------------------------- */
+
+enum { C_ID, C_REQUEST, C_ERROR, C_SHARED, C_KEY, C_PARAMETERS, C_ADDITIONAL, C_RESPONSE, TEXTS };
+static const char *TEXT_NAMES[TEXTS] = {
+    "event_id", "request_id", "error_message", "shared_event_id",
+    "object_key", "request_parameters", "additional_event_data", "response_elements",
+};
+enum { N_WHO, N_PLACE, N_WHAT, N_TIME, N_OBJECT, N_ID, N_CHECK, N_IN, N_OUT, NUMBERS };
+static const char *NUMBER_NAMES[NUMBERS] = {"who", "place", "what", "event_time", "object",
+                                             "id", "check", "bytes_in", "bytes_out"};
+
+typedef struct {
+    Buffer bytes, ends; /* ends: int32, one a row */
+    Buffer valid;       /* a byte a row */
+} TextColumn;
+
+typedef struct {
+    uint64_t hash;
+    size_t start;
+    uint32_t size;
+    int64_t code;
+} Entry;
+
+/* What names of one kind stand for. */
+typedef struct {
+    Entry *entries;
+    size_t room, used;
+    Buffer texts;
+} Names;
+enum { WHO, WHERE, WHAT, KINDS };
+#define RECENT 1024
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *shared, *check;
+    TextColumn texts[TEXTS];
+    Buffer numbers[NUMBERS];
+    Buffer has_in, has_out;
+    Py_ssize_t rows;
+    Buffer name, kept, additional, unescaped;
+    Names names[KINDS];
+    int guess[MEMBERS + 1];
+    /* Identities seen lately, by some of their bytes. */
+    Entry recent[RECENT];
+} Scanner;
+
+static int put_text(TextColumn *column, const char *at, size_t size, int present) {
+    char valid = (char)present;
+    if (present && append(&column->bytes, at, size) < 0) return -1;
+    int32_t end = (int32_t)column->bytes.size;
+    return append(&column->ends, &end, sizeof end) < 0 ? -1 : append(&column->valid, &valid, 1);
+}
+
+/* -- time and id --------------------------------------------------------------------------------------------------- */
+
+static int two(const char *at) {
+    if (at[0] < '0' || at[0] > '9' || at[1] < '0' || at[1] > '9') return -1;
+    return (at[0] - '0') * 10 + at[1] - '0';
+}
+
+/* Microseconds of 2024-01-15T08:30:00Z in the years 2002 to 9998; 0 for every other way to write a time. */
+static int64_t time_of(Slice text) {
+    static const int LENGTHS[12] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    const char *at = text.at;
+    if (text.size != 20 || at[4] != '-' || at[7] != '-' || at[10] != 'T' || at[13] != ':' || at[16] != ':' ||
+        at[19] != 'Z')
+        return 0;
+    int century = two(at), year = two(at + 2), month = two(at + 5), day = two(at + 8);
+    int hour = two(at + 11), minute = two(at + 14), second = two(at + 17);
+    if (century < 0 || year < 0 || month < 1 || month > 12 || hour < 0 || hour > 23 || minute < 0 || minute > 59 ||
+        second < 0 || second > 59)
+        return 0;
+    year += century * 100;
+    int leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    if (year < 2002 || year > 9998 || day < 1 || day > LENGTHS[month - 1] + (leap && month == 2)) return 0;
+    /* Days since 1970 by years that begin in March, so that the leap day comes last. */
+    int64_t shifted = year - (month <= 2), era = shifted / 400, of_era = shifted - era * 400;
+    int64_t of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    int64_t days = era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
+    return (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000000;
+}
+
+static int nibble(char sign) {
+    return sign >= '0' && sign <= '9' ? sign - '0' : sign >= 'a' && sign <= 'f' ? sign - 'a' + 10 : -1;
+}
+
+/* The 16 bytes of a UUID in its usual form. */
+static int uuid_of(Slice text, unsigned char *id) {
+    if (text.size != 36) return 0;
+    for (int at = 0, byte = 0; at < 36;) {
+        if (at == 8 || at == 13 || at == 18 || at == 23) {
+            if (text.at[at++] != '-') return 0;
+            continue;
+        }
+        int high = nibble(text.at[at]), low = nibble(text.at[at + 1]);
+        if (high < 0 || low < 0) return 0;
+        id[byte++] = (unsigned char)(high << 4 | low);
+        at += 2;
+    }
+    return 1;
+}
+
+/* -- names --------------------------------------------------------------------------------------------------------- */
+
+enum { NO_VARYING, PART, LIST, ITEMS, ITERATOR };
+
+/* Which request parameters vary from call to call and say nothing about the resource; regular._VARYING has the same. */
+static int varying_of(Slice name) {
+    switch (name.size) {
+        case 9:
+            return IS(name, "GetObject") || IS(name, "ListParts") ? PART : NO_VARYING;
+        case 10:
+            return IS(name, "HeadObject") || IS(name, "UploadPart") ? PART
+                   : IS(name, "GetRecords")                         ? ITERATOR
+                                                                    : NO_VARYING;
+        case 11:
+            return IS(name, "ListObjects") ? LIST : NO_VARYING;
+        case 12:
+            return IS(name, "BatchGetItem") ? ITEMS : NO_VARYING;
+        case 14:
+            return IS(name, "BatchWriteItem") ? ITEMS : NO_VARYING;
+        case 16:
+            return IS(name, "TransactGetItems") ? ITEMS : NO_VARYING;
+        case 18:
+            return IS(name, "ListObjectVersions") ? LIST : IS(name, "TransactWriteItems") ? ITEMS : NO_VARYING;
+        case 20:
+            return IS(name, "ListMultipartUploads") ? LIST : IS(name, "AbortMultipartUpload") ? PART : NO_VARYING;
+        case 23:
+            return IS(name, "CompleteMultipartUpload") ? PART : NO_VARYING;
+        default:
+            return NO_VARYING;
+    }
+}
+
+static int is_base64(char sign) {
+    return (sign >= 'A' && sign <= 'Z') || (sign >= 'a' && sign <= 'z') || (sign >= '0' && sign <= '9') ||
+           sign == '+' || sign == '/' || sign == '=';
+}
+
+/* How much of a varying member's value belongs to the name all the same; -1 where the member does not vary. */
+static Py_ssize_t varies(int varying, Member *member) {
+    if (varying == NO_VARYING || member->value.at[0] != '"' || (member->flags & HAS_ESCAPE)) return -1;
+    Slice name = member->name;
+    if (varying == PART) return IS(name, "uploadId") || IS(name, "partNumber") || IS(name, "versionId") ? 0 : -1;
+    if (varying == LIST)
+        return IS(name, "prefix") || IS(name, "marker") || IS(name, "start-after") ||
+                       IS(name, "continuation-token") || IS(name, "max-keys")
+                   ? 0
+                   : -1;
+    /* The stream's ARN stands before the last bar. */
+    if (!IS(name, "shardIterator")) return -1;
+    const char *start = member->value.at, *last = start + member->value.size - 1, *at = last;
+    while (at > start && is_base64(at[-1])) at--;
+    return at > start && at < last && at[-1] == '|' ? at - start : -1;
+}
+
+/* An item key: an object of strings without escapes, one at least. Behind it, or NULL. */
+static const char *item_end(const char *at, const char *end) {
+    Member member;
+    const char *behind = NULL;
+    if (*at != '{' || at[1] == '}') return NULL;
+    while ((at = next_member(at, end, &member)) != NULL) {
+        behind = at;
+        if (member.value.at[0] != '"' || (member.flags & HAS_ESCAPE) ||
+            memchr(member.name.at, '\\', member.name.size) != NULL)
+            return NULL;
+    }
+    return behind + 1;
+}
+
+static int mark(Buffer *buffer, char sign) { return append(buffer, &sign, 1); }
+
+/* What stands where something was cut out of a name. A stretch of text begins with its own mark and its size, so that
+ * no two records of different lines can have one name, whoever chose the texts in them. */
+enum { STRETCH, KEY_TEXT, KEY_ITEM, VARYING, BATCH_ITEM, KEY_IN_ARN, PREFIX, END };
+
+static int put_slice(Buffer *name, Slice slice) {
+    uint32_t size = (uint32_t)slice.size;
+    if (mark(name, STRETCH) < 0 || append(name, &size, sizeof size) < 0) return -1;
+    return append(name, slice.at, slice.size);
+}
+
+static const char *find(const char *at, const char *end, const char *what, size_t size) {
+    while ((size_t)(end - at) >= size && (at = memchr(at, what[0], (size_t)(end - at) - size + 1)) != NULL) {
+        if (memcmp(at, what, size) == 0) return at;
+        at++;
+    }
+    return NULL;
+}
+
+/* Behind a list's items from `at` on, where all are item keys; NULL where not. */
+static const char *items_end(const char *at, const char *end) {
+    while ((at = item_end(at, end)) != NULL && *at == ',') at++;
+    return at != NULL && *at == ']' ? at : NULL;
+}
+
+/* requestParameters of batches: without the items. */
+static int name_items(Scanner *scanner, Record *record) {
+    Slice text = record->members[PARAMETERS];
+    const char *at = text.at, *end = at + text.size, *from = at, *found;
+    while ((found = find(from, end, "\"key", 4)) != NULL) {
+        const char *items = NULL, *behind = NULL;
+        if (memcmp(found, "\"key\":{", 7) == 0) behind = item_end(items = found + 6, end);
+        else if (memcmp(found, "\"keys\":[{", 9) == 0) behind = items_end(items = found + 8, end);
+        from = found + 4;
+        if (behind == NULL) continue;
+        record->kept = 1;
+        if (put_slice(&scanner->name, (Slice){at, (size_t)(items - at)}) < 0 || mark(&scanner->name, BATCH_ITEM) < 0)
+            return -1;
+        from = at = behind;
+    }
+    if (put_slice(&scanner->name, (Slice){at, (size_t)(end - at)}) < 0) return -1;
+    return record->kept ? append(&scanner->kept, text.at, text.size) : 0;
+}
+
+/* requestParameters: the key and what varies go out. 1: regular, 0: not, -1: error. */
+static int name_parameters(Scanner *scanner, Record *record) {
+    Slice text = record->members[PARAMETERS];
+    Buffer *name = &scanner->name, *kept = &scanner->kept;
+    kept->size = 0;
+    if (text.size == 0 || text.at[0] != '{') return put_slice(name, text) < 0 ? -1 : 1;
+    int varying = varying_of(record->members[NAME]);
+    if (varying == ITEMS) return name_items(scanner, record) < 0 ? -1 : 1;
+    const char *at = text.at, *end = at + text.size;
+    Member member;
+    if (mark(kept, '{') < 0) return -1;
+    while ((at = next_member(at, end, &member)) != NULL) {
+        int prefix = varying == LIST && IS(member.name, "prefix");
+        if (varying != LIST && IS(member.name, "key")) {
+            int item = member.value.at[0] == '{';
+            if (record->key.at != NULL) return 0;
+            if (member.value.at[0] == '"' && member.value.size > 2) {
+                if (member.flags & HAS_ESCAPE) return 0;
+                record->key = (Slice){member.value.at + 1, member.value.size - 2};
+            } else if (item && item_end(member.value.at, end) != NULL) {
+                record->key = member.value;
+                record->key_is_item = 1;
+            }
+            if (record->key.at != NULL) {
+                if (mark(name, item ? KEY_ITEM : KEY_TEXT) < 0) return -1;
+                continue;
+            }
+        }
+        if ((kept->size > 1 && mark(kept, ',') < 0) || mark(kept, '"') < 0 ||
+            append(kept, member.name.at, (size_t)(member.value.at + member.value.size - member.name.at)) < 0)
+            return -1;
+        if (prefix && member.value.at[0] == '"' && member.value.size > 2) {
+            /* A listing's prefix is its key, and stays where it is. */
+            if (record->key.at != NULL || member.flags & HAS_ESCAPE) return 0;
+            record->key = (Slice){member.value.at + 1, member.value.size - 2};
+            record->kept = 1;
+            if (mark(name, PREFIX) < 0) return -1;
+            continue;
+        }
+        Py_ssize_t fixed = varies(varying, &member);
+        if (fixed >= 0) {
+            record->kept = 1;
+            member.value.size = (size_t)fixed;
+            if (mark(name, VARYING) < 0) return -1;
+        }
+        if (put_slice(name, member.name) < 0 || put_slice(name, member.value) < 0) return -1;
+    }
+    return mark(kept, '}') < 0 ? -1 : 1;
+}
+
+/* resources: with the key cut out. */
+static int name_resources(Scanner *scanner, Record *record) {
+    Slice text = record->members[RESOURCES], key = record->key;
+    const char *at = text.at, *end = at + text.size, *found;
+    if (key.at != NULL && !record->key_is_item && text.size) {
+        const char *from = at;
+        while ((found = find(from, end, key.at, key.size)) != NULL) {
+            from = found + 1;
+            if (found == text.at || found[-1] != '/' || found[key.size] != '"') continue;
+            if (put_slice(&scanner->name, (Slice){at, (size_t)(found - at)}) < 0 || mark(&scanner->name, KEY_IN_ARN) < 0)
+                return -1;
+            from = at = found + key.size;
+        }
+    }
+    return put_slice(&scanner->name, (Slice){at, (size_t)(end - at)});
+}
+
+/* A byte count: digits, with ".0" behind them perhaps. */
+static int count_of(Slice text, int64_t *count, int *is_float) {
+    if (text.size > 2 && memcmp(text.at + text.size - 2, ".0", 2) == 0) {
+        *is_float = 1;
+        text.size -= 2;
+    }
+    if (text.size == 0 || text.size > 15) return 0;
+    *count = 0;
+    for (size_t at = 0; at < text.size; at++) {
+        if (text.at[at] < '0' || text.at[at] > '9') return 0;
+        *count = *count * 10 + text.at[at] - '0';
+    }
+    return 1;
+}
+
+/* additionalEventData: the byte counts go out. 1: regular, 0: not, -1: error. */
+static int cut_counts(Scanner *scanner, Record *record) {
+    Slice text = record->members[ADDITIONAL];
+    Buffer *left = &scanner->additional;
+    left->size = 0;
+    if (text.size == 0) return 1;
+    const char *at = text.at, *end = at + text.size;
+    if (*at == 'n') return 0;
+    if (find(at, end, "bytesTransferred", 16) == NULL) return append(left, text.at, text.size) < 0 ? -1 : 1;
+    if (*at != '{') return 0;
+    Member member;
+    if (mark(left, '{') < 0) return -1;
+    while ((at = next_member(at, end, &member)) != NULL) {
+        int is_in = IS(member.name, "bytesTransferredIn"), is_float = 0;
+        if (is_in || IS(member.name, "bytesTransferredOut")) {
+            if (is_in ? record->has_in : record->has_out) return 0;
+            if (!count_of(member.value, is_in ? &record->bytes_in : &record->bytes_out, &is_float)) return 0;
+            *(is_in ? &record->has_in : &record->has_out) = 1;
+            if (is_float) record->floats |= is_in ? 1 : 2;
+            continue;
+        }
+        if ((left->size > 1 && mark(left, ',') < 0) || mark(left, '"') < 0 ||
+            append(left, member.name.at, (size_t)(member.value.at + member.value.size - member.name.at)) < 0)
+            return -1;
+    }
+    if (mark(left, '}') < 0) return -1;
+    return find(left->at, left->at + left->size, "bytesTransferred", 16) == NULL;
+}
+
+/* Writes the name of what is done. `nobody`: userIdentity names no account. 1: regular, 0: not, -1: error. */
+static int name_what(Scanner *scanner, Record *record, int nobody) {
+    scanner->name.size = 0;
+    int regular = cut_counts(scanner, record);
+    if (regular != 1) return regular;
+    uint32_t present = record->present & ~(OWN | PLACE);
+    if (append(&scanner->name, &present, sizeof present) < 0 || mark(&scanner->name, (char)record->floats) < 0 ||
+        mark(&scanner->name, (char)nobody) < 0)
+        return -1;
+    /* Whose account it is matters where the record does not say. */
+    uint32_t whole = present & ~(CUT | BIT(IDENTITY));
+    if (!(present & BIT(RECIPIENT))) whole |= present & BIT(IDENTITY);
+    for (int member = 0; member < MEMBERS; member++)
+        if (whole & BIT(member) && put_slice(&scanner->name, record->members[member]) < 0) return -1;
+    regular = name_parameters(scanner, record);
+    if (regular != 1) return regular;
+    return mark(&scanner->name, END) < 0 || name_resources(scanner, record) < 0 ? -1 : 1;
+}
+
+static int name_place(Scanner *scanner, Record *record) {
+    scanner->name.size = 0;
+    uint32_t present = record->present & PLACE;
+    if (append(&scanner->name, &present, sizeof present) < 0) return -1;
+    for (int member = 0; member < MEMBERS; member++)
+        if (present & BIT(member) && put_slice(&scanner->name, record->members[member]) < 0) return -1;
+    return 0;
+}
+
+static uint64_t hash_of(const char *at, size_t size) {
+    uint64_t hash = 0x9E3779B97F4A7C15ULL ^ size, eight;
+    for (; size >= 8; at += 8, size -= 8) {
+        memcpy(&eight, at, 8);
+        hash = (hash ^ eight) * 0xD6E8FEB86659FD93ULL;
+        hash ^= hash >> 32;
+    }
+    eight = 0;
+    memcpy(&eight, at, size);
+    hash = (hash ^ eight) * 0xD6E8FEB86659FD93ULL;
+    return hash ^ hash >> 29;
+}
+
+static int grow(Names *names) {
+    size_t room = names->room ? names->room * 2 : 1024;
+    Entry *entries = PyMem_Calloc(room, sizeof *entries);
+    if (entries == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t at = 0; at < names->room; at++) {
+        if (names->entries[at].size == 0) continue;
+        size_t slot = names->entries[at].hash & (room - 1);
+        while (entries[slot].size) slot = (slot + 1) & (room - 1);
+        entries[slot] = names->entries[at];
+    }
+    PyMem_Free(names->entries);
+    names->entries = entries;
+    names->room = room;
+    return 0;
+}
+
+enum { IRREGULAR = -1, THIS_TIME = -2, FAILED = -3 };
+enum { HAS_KEY = 1, FIXED_KEY = 2 };
+
+static PyObject *ask(Scanner *scanner, int kind, Record *record, Slice text) {
+    Py_ssize_t size = (Py_ssize_t)text.size;
+    if (kind == WHO) return PyObject_CallMethod(scanner->shared, "scan_who", "y#", text.at, size);
+    if (kind == WHERE) return PyObject_CallMethod(scanner->shared, "scan_place", "y#", text.at, size);
+    return PyObject_CallMethod(scanner->shared, "scan_what", "y#y#ii", text.at, size,
+                               record->key.at ? record->key.at : "", (Py_ssize_t)record->key.size,
+                               record->key_is_item, record->kept);
+}
+
+/* What a name stands for, as regular.Shared says; IRREGULAR, or THIS_TIME (irregular for a reason of its own). */
+static int64_t code_of(Scanner *scanner, int kind, Slice name, Record *record, Slice text, Entry *found) {
+    Names *names = &scanner->names[kind];
+    uint64_t hash = hash_of(name.at, name.size);
+    if (names->used * 2 >= names->room && grow(names) < 0) return FAILED;
+    size_t slot = hash & (names->room - 1);
+    for (Entry *entry; (entry = &names->entries[slot])->size; slot = (slot + 1) & (names->room - 1)) {
+        if (entry->hash != hash || !is(name, names->texts.at + entry->start, entry->size)) continue;
+        if (found != NULL) *found = *entry;
+        return entry->code;
+    }
+    PyObject *answer = ask(scanner, kind, record, text);
+    if (answer == NULL) return FAILED;
+    int64_t code = PyLong_AsLongLong(answer);
+    Py_DECREF(answer);
+    if (PyErr_Occurred()) return FAILED;
+    if (code == THIS_TIME) return code;
+    size_t start = names->texts.size;
+    if (append(&names->texts, name.at, name.size) < 0) return FAILED;
+    names->entries[slot] = (Entry){hash, start, (uint32_t)name.size, code};
+    names->used++;
+    if (found != NULL) *found = names->entries[slot];
+    return code;
+}
+
+/* -- records ------------------------------------------------------------------------------------------------------- */
+
+enum { BROKEN, STRANGE, REGULAR };
+
+/* The member whose name begins at `*from`, -1 for one that is not known; `*from` is moved to its value. FAILED where
+ * there is no name. */
+static int member_of(Scanner *scanner, const char **from, const char *end, int position, int *flags) {
+    const char *at = *from;
+    int *guess = &scanner->guess[position < MEMBERS ? position : MEMBERS];
+    /* Records of one trail have their members in one order. */
+    Known expected = KNOWN_MEMBERS[*guess];
+    if (end - at > expected.size + 3 && memcmp(at + 1, expected.name, expected.size) == 0 && *at == '"' &&
+        at[expected.size + 1] == '"' && at[expected.size + 2] == ':') {
+        *from = at + expected.size + 3;
+        return *guess;
+    }
+    const char *quote = *at == '"' ? string_end(at + 1, end, flags) : NULL;
+    if (quote == NULL || quote[1] != ':') return FAILED;
+    *from = quote + 2;
+    Slice name = {at + 1, (size_t)(quote - at - 1)};
+    for (int member = 0; member < MEMBERS; member++)
+        if (is(name, KNOWN_MEMBERS[member].name, KNOWN_MEMBERS[member].size)) return *guess = member;
+    return -1;
+}
+
+/* Behind a userIdentity that was seen before, told by some of its bytes and confirmed by all; else NULL. */
+static const char *known_identity(Scanner *scanner, const char *at, const char *end, size_t *slot, int64_t *who) {
+    *slot = RECENT;
+    if (end - at < 128) return NULL;
+    /* Role, session and the hour they began stand after the first 22 bytes. */
+    *slot = hash_of(at + 22, 96) % RECENT;
+    Entry known = scanner->recent[*slot];
+    if (known.size == 0 || (size_t)(end - at) < known.size) return NULL;
+    if (memcmp(at, scanner->names[WHO].texts.at + known.start, known.size) != 0) return NULL;
+    *who = known.code;
+    return at + known.size;
+}
+
+/* Reads the members of the record at `*from`, which is moved behind it. */
+static int read_record(Scanner *scanner, const char **from, const char *end, Record *record) {
+    const char *at = *from, *start = at;
+    int regular = 1, any = 0;
+    if (*at++ != '{') return BROKEN;
+    record->present = 0;
+    record->who = -1;
+    record->slot = RECENT;
+    if (*at == '}') {
+        *from = at + 1;
+        return STRANGE;
+    }
+    for (int position = 0;; position++) {
+        int flags = 0;
+        int member = member_of(scanner, &at, end, position, &flags);
+        if (member == FAILED) return BROKEN;
+        any |= flags;
+        flags = 0;
+        const char *behind = NULL;
+        if (member == IDENTITY) behind = known_identity(scanner, at, end, &record->slot, &record->who);
+        if (behind == NULL) {
+            behind = value_end(at, end, DEPTH_LIMIT, &flags);
+            if (behind == NULL) return BROKEN;
+            any |= flags;
+        }
+        if (member < 0 || record->present & BIT(member)) {
+            regular = 0;
+        } else {
+            Slice value = {at, (size_t)(behind - at)};
+            if (KNOWN_MEMBERS[member].kind == TEXT) {
+                if (*at != '"') regular = 0;
+                else value = (Slice){at + 1, value.size - 2};
+            } else if (KNOWN_MEMBERS[member].kind == FLAG && *at != 't' && *at != 'f') {
+                regular = 0;
+            }
+            record->present |= BIT(member);
+            record->members[member] = value;
+            record->flags[member] = flags;
+        }
+        at = behind;
+        if (*at == '}') break;
+        if (*at++ != ',') return BROKEN;
+    }
+    *from = at + 1;
+    if ((any & HAS_HIGH) && !is_utf8((const unsigned char *)start, (const unsigned char *)at)) return BROKEN;
+    return regular && (record->present & REQUIRED) == REQUIRED ? REGULAR : STRANGE;
+}
+
+/* A message with its short escapes undone; 0 where it has others. */
+static int unescape(Buffer *to, Slice text) {
+    to->size = 0;
+    char *out = reserve(to, text.size);
+    if (out == NULL) return -1;
+    for (size_t at = 0; at < text.size; at++) {
+        char sign = text.at[at];
+        if (sign == '\\') {
+            switch (text.at[++at]) {
+                case 'b': sign = '\b'; break;
+                case 'f': sign = '\f'; break;
+                case 'n': sign = '\n'; break;
+                case 'r': sign = '\r'; break;
+                case 't': sign = '\t'; break;
+                case 'u': return 0;
+                default: sign = text.at[at];
+            }
+        }
+        *out++ = sign;
+    }
+    to->size = (size_t)(out - to->at);
+    return 1;
+}
+
+static uint32_t check_of(Scanner *scanner, Slice text) {
+    PyObject *raw = PyMemoryView_FromMemory((char *)text.at, (Py_ssize_t)text.size, PyBUF_READ);
+    if (raw == NULL) return 0;
+    PyObject *answer = PyObject_CallOneArg(scanner->check, raw);
+    Py_DECREF(raw);
+    if (answer == NULL) return 0;
+    uint32_t check = (uint32_t)PyLong_AsUnsignedLongMask(answer);
+    Py_DECREF(answer);
+    return check;
+}
+
+static Slice own(const Record *record, int member) {
+    return record->present & BIT(member) ? record->members[member] : (Slice){NULL, 0};
+}
+
+/* Puts a regular record into the columns. 1: done, 0: it is not regular after all, -1: error. */
+static int put_record(Scanner *scanner, Record *record, Slice text, int32_t object) {
+    record->time = time_of(record->members[TIME]);
+    if (record->time == 0 || !uuid_of(record->members[ID], record->id)) return 0;
+    if ((record->present & BIT(REQUEST) && record->flags[REQUEST] & HAS_ESCAPE) ||
+        (record->present & BIT(SHARED) && record->flags[SHARED] & HAS_ESCAPE))
+        return 0;
+    Slice message = own(record, ERROR_MESSAGE);
+    if (message.at != NULL && record->flags[ERROR_MESSAGE] & HAS_ESCAPE) {
+        int done = unescape(&scanner->unescaped, message);
+        if (done != 1) return done;
+        message = (Slice){scanner->unescaped.at, scanner->unescaped.size};
+    }
+    for (int at = 0, cut[] = {PARAMETERS, RESPONSE, ADDITIONAL, RESOURCES}; at < 4; at++)
+        if (!(record->present & BIT(cut[at]))) record->members[cut[at]] = (Slice){"", 0};
+    record->key = (Slice){NULL, 0};
+    record->key_is_item = record->kept = record->has_in = record->has_out = record->floats = 0;
+    record->bytes_in = record->bytes_out = 0;
+    /* An empty text is no name; a record without userIdentity is named by a blank. */
+    Slice user = record->present & BIT(IDENTITY) ? record->members[IDENTITY] : (Slice){" ", 1};
+    int64_t who = record->who;
+    if (who < 0) {
+        Entry entry;
+        who = code_of(scanner, WHO, user, record, text, &entry);
+        if (who < 0) return who == FAILED ? -1 : 0;
+        if (record->slot < RECENT && record->flags[IDENTITY] == 0) scanner->recent[record->slot] = entry;
+    }
+    if (name_place(scanner, record) < 0) return -1;
+    int64_t place = code_of(scanner, WHERE, (Slice){scanner->name.at, scanner->name.size}, record, text, NULL);
+    if (place < 0) return place == FAILED ? -1 : 0;
+    int regular = name_what(scanner, record, who & 1);
+    if (regular != 1) return regular;
+    int64_t what = code_of(scanner, WHAT, (Slice){scanner->name.at, scanner->name.size}, record, text, NULL);
+    if (what == FAILED) return -1;
+    if (what < 0 || (record->kept && record->key.at == NULL && what & FIXED_KEY)) return 0;
+
+    uint32_t check = check_of(scanner, text);
+    if (PyErr_Occurred()) return -1;
+    int32_t codes[KINDS] = {(int32_t)(who >> 1), (int32_t)place, (int32_t)(what >> 2)};
+    Slice request = own(record, REQUEST), shared = own(record, SHARED), response = record->members[RESPONSE];
+    int has_response = response.size > 0 && response.at[0] != 'n';
+    char has_in = (char)record->has_in, has_out = (char)record->has_out;
+    TextColumn *texts = scanner->texts;
+    Buffer *numbers = scanner->numbers;
+    if (append(&numbers[N_WHO], &codes[WHO], 4) < 0 || append(&numbers[N_PLACE], &codes[WHERE], 4) < 0 ||
+        append(&numbers[N_WHAT], &codes[WHAT], 4) < 0 || append(&numbers[N_TIME], &record->time, 8) < 0 ||
+        append(&numbers[N_OBJECT], &object, 4) < 0 || append(&numbers[N_ID], record->id, 16) < 0 ||
+        append(&numbers[N_CHECK], &check, 4) < 0 || append(&numbers[N_IN], &record->bytes_in, 8) < 0 ||
+        append(&numbers[N_OUT], &record->bytes_out, 8) < 0 || append(&scanner->has_in, &has_in, 1) < 0 ||
+        append(&scanner->has_out, &has_out, 1) < 0 ||
+        put_text(&texts[C_ID], record->members[ID].at, 36, 1) < 0 ||
+        put_text(&texts[C_REQUEST], request.at, request.size, request.at != NULL) < 0 ||
+        put_text(&texts[C_ERROR], message.at, message.size, message.at != NULL) < 0 ||
+        put_text(&texts[C_SHARED], shared.at, shared.size, shared.at != NULL) < 0 ||
+        put_text(&texts[C_KEY], record->key.at, record->key.size, record->key.at != NULL && what & HAS_KEY) < 0 ||
+        put_text(&texts[C_PARAMETERS], scanner->kept.at, scanner->kept.size, record->kept) < 0 ||
+        put_text(&texts[C_ADDITIONAL], scanner->additional.at, scanner->additional.size,
+                 scanner->additional.size > 0) < 0 ||
+        put_text(&texts[C_RESPONSE], response.at, response.size, has_response) < 0)
+        return -1;
+    scanner->rows++;
+    return 1;
+}
+
+/* -- the type ------------------------------------------------------------------------------------------------------ */
+
+static const size_t WIDTHS[NUMBERS] = {4, 4, 4, 8, 4, 16, 4, 8, 8};
+
+/* Forgets all rows but the first. */
+static void keep_rows(Scanner *scanner, Py_ssize_t rows) {
+    if (rows >= scanner->rows) return;
+    for (int at = 0; at < NUMBERS; at++) scanner->numbers[at].size = (size_t)rows * WIDTHS[at];
+    scanner->has_in.size = scanner->has_out.size = (size_t)rows;
+    for (int at = 0; at < TEXTS; at++) {
+        TextColumn *column = &scanner->texts[at];
+        column->ends.size = (size_t)rows * 4;
+        column->valid.size = (size_t)rows;
+        int32_t end = 0;
+        if (rows) memcpy(&end, column->ends.at + (rows - 1) * 4, 4);
+        column->bytes.size = (size_t)end;
+    }
+    scanner->rows = rows;
+}
+
+static const char HEAD[] = "{\"Records\":[";
+#define TEXT_LIMIT (1 << 29)
+
+PyDoc_STRVAR(scan_doc,
+             "scan(text, log_object)\n--\n\n"
+             "Takes the regular records of a text {\"Records\":[...]}: how many records there are, and of the others\n"
+             "(position, start, end). None, and nothing taken, where the text is of another form.");
+
+static PyObject *scan(Scanner *scanner, PyObject *arguments) {
+    PyObject *data;
+    int object;
+    if (!PyArg_ParseTuple(arguments, "Si:scan", &data, &object)) return NULL;
+    const char *at = PyBytes_AS_STRING(data), *end = at + PyBytes_GET_SIZE(data);
+    if (end - at > TEXT_LIMIT || (size_t)(end - at) < sizeof HEAD || memcmp(at, HEAD, sizeof HEAD - 1) != 0)
+        Py_RETURN_NONE;
+    at += sizeof HEAD - 1;
+    const char *text = PyBytes_AS_STRING(data);
+    Py_ssize_t before = scanner->rows, count = 0;
+    PyObject *others = PyList_New(0);
+    if (others == NULL) return NULL;
+    Record record;
+    while (*at != ']' || count) {
+        const char *start = at;
+        int what = read_record(scanner, &at, end, &record);
+        if (what == BROKEN) goto other_form;
+        Slice whole = {start, (size_t)(at - start)};
+        int done = what == REGULAR ? put_record(scanner, &record, whole, object) : 0;
+        if (done < 0) goto failed;
+        if (done == 0) {
+            PyObject *place = Py_BuildValue("nnn", count, (Py_ssize_t)(start - text), (Py_ssize_t)(at - text));
+            if (place == NULL || PyList_Append(others, place) < 0) {
+                Py_XDECREF(place);
+                goto failed;
+            }
+            Py_DECREF(place);
+        }
+        count++;
+        if (*at == ']') break;
+        if (*at++ != ',') goto other_form;
+    }
+    if (*++at != '}') goto other_form;
+    at++;
+    while (at < end && (*at == '\n' || *at == '\r' || *at == ' ' || *at == '\t')) at++;
+    if (at != end) goto other_form;
+    return Py_BuildValue("nN", count, others);
+
+other_form:
+    keep_rows(scanner, before);
+    Py_DECREF(others);
+    Py_RETURN_NONE;
+failed:
+    keep_rows(scanner, before);
+    Py_DECREF(others);
+    return NULL;
+}
+
+static int set_item(PyObject *into, const char *name, PyObject *value) {
+    if (value == NULL) return -1;
+    int done = PyDict_SetItemString(into, name, value);
+    Py_DECREF(value);
+    return done;
+}
+
+static PyObject *bytes_of(const Buffer *buffer) {
+    return PyBytes_FromStringAndSize(buffer->at, (Py_ssize_t)buffer->size);
+}
+
+/* One bit a row, the least significant first; None where all rows have a value. */
+static PyObject *bits_of(const Buffer *valid) {
+    size_t rows = valid->size;
+    if (rows == 0 || memchr(valid->at, 0, rows) == NULL) Py_RETURN_NONE;
+    PyObject *bits = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)((rows + 7) / 8));
+    if (bits == NULL) return NULL;
+    char *out = PyBytes_AS_STRING(bits);
+    memset(out, 0, (rows + 7) / 8);
+    for (size_t row = 0; row < rows; row++) out[row >> 3] |= (char)(valid->at[row] << (row & 7));
+    return bits;
+}
+
+static PyObject *offsets_of(const Buffer *ends) {
+    PyObject *offsets = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)ends->size + 4);
+    if (offsets == NULL) return NULL;
+    memset(PyBytes_AS_STRING(offsets), 0, 4);
+    if (ends->size) memcpy(PyBytes_AS_STRING(offsets) + 4, ends->at, ends->size);
+    return offsets;
+}
+
+PyDoc_STRVAR(take_doc,
+             "take()\n--\n\n"
+             "The rows so far, which are forgotten: numbers by name, and for texts (bits, offsets, bytes) as Arrow has\n"
+             "them; `has_in` and `has_out` are bits.");
+
+static PyObject *take(Scanner *scanner, PyObject *Py_UNUSED(ignored)) {
+    PyObject *columns = PyDict_New();
+    if (columns == NULL) return NULL;
+    for (int at = 0; at < NUMBERS; at++)
+        if (set_item(columns, NUMBER_NAMES[at], bytes_of(&scanner->numbers[at])) < 0) goto failed;
+    if (set_item(columns, "has_in", bits_of(&scanner->has_in)) < 0) goto failed;
+    if (set_item(columns, "has_out", bits_of(&scanner->has_out)) < 0) goto failed;
+    for (int at = 0; at < TEXTS; at++) {
+        TextColumn *column = &scanner->texts[at];
+        PyObject *parts = Py_BuildValue("NNN", bits_of(&column->valid), offsets_of(&column->ends),
+                                        bytes_of(&column->bytes));
+        if (set_item(columns, TEXT_NAMES[at], parts) < 0) goto failed;
+    }
+    keep_rows(scanner, 0);
+    return columns;
+failed:
+    Py_DECREF(columns);
+    return NULL;
+}
+
+PyDoc_STRVAR(keep_doc, "keep(rows)\n--\n\nForgets all rows but the first ones.");
+
+static PyObject *keep(Scanner *scanner, PyObject *argument) {
+    Py_ssize_t rows = PyLong_AsSsize_t(argument);
+    if (PyErr_Occurred()) return NULL;
+    keep_rows(scanner, rows < 0 ? 0 : rows);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(forget_doc, "forget_names()\n--\n\nForgets what names stand for.");
+
+static PyObject *forget_names(Scanner *scanner, PyObject *Py_UNUSED(ignored)) {
+    for (int kind = 0; kind < KINDS; kind++) {
+        PyMem_Free(scanner->names[kind].entries);
+        release(&scanner->names[kind].texts);
+        memset(&scanner->names[kind], 0, sizeof scanner->names[kind]);
+    }
+    memset(scanner->recent, 0, sizeof scanner->recent);
+    Py_RETURN_NONE;
+}
+
+static PyObject *get_rows(Scanner *scanner, void *Py_UNUSED(closure)) { return PyLong_FromSsize_t(scanner->rows); }
+
+static PyObject *get_size(Scanner *scanner, void *Py_UNUSED(closure)) {
+    size_t size = 0;
+    for (int at = 0; at < TEXTS; at++) size += scanner->texts[at].bytes.size;
+    return PyLong_FromSize_t(size);
+}
+
+static int init(Scanner *scanner, PyObject *arguments, PyObject *names) {
+    PyObject *shared, *check;
+    static char *parameters[] = {"line", "check", NULL};
+    if (!PyArg_ParseTupleAndKeywords(arguments, names, "OO:Scanner", parameters, &shared, &check)) return -1;
+    Py_INCREF(shared);
+    Py_INCREF(check);
+    Py_XSETREF(scanner->shared, shared);
+    Py_XSETREF(scanner->check, check);
+    for (int at = 0; at < MEMBERS; at++) scanner->guess[at] = at;
+    return 0;
+}
+
+static int traverse(Scanner *scanner, visitproc visit, void *arg) {
+    Py_VISIT(scanner->shared);
+    Py_VISIT(scanner->check);
+    return 0;
+}
+
+static int clear(Scanner *scanner) {
+    Py_CLEAR(scanner->shared);
+    Py_CLEAR(scanner->check);
+    return 0;
+}
+
+static void dealloc(Scanner *scanner) {
+    PyObject_GC_UnTrack(scanner);
+    clear(scanner);
+    for (int at = 0; at < NUMBERS; at++) release(&scanner->numbers[at]);
+    for (int at = 0; at < TEXTS; at++) {
+        release(&scanner->texts[at].bytes);
+        release(&scanner->texts[at].ends);
+        release(&scanner->texts[at].valid);
+    }
+    Buffer *others[] = {&scanner->has_in, &scanner->has_out, &scanner->name, &scanner->kept,
+                        &scanner->additional, &scanner->unescaped};
+    for (size_t at = 0; at < sizeof others / sizeof *others; at++) release(others[at]);
+    forget_names(scanner, NULL);
+    Py_TYPE(scanner)->tp_free((PyObject *)scanner);
+}
+
+static PyMethodDef METHODS[] = {
+    {"scan", (PyCFunction)scan, METH_VARARGS, scan_doc},
+    {"take", (PyCFunction)take, METH_NOARGS, take_doc},
+    {"keep", (PyCFunction)keep, METH_O, keep_doc},
+    {"forget_names", (PyCFunction)forget_names, METH_NOARGS, forget_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef VALUES[] = {
+    {"rows", (getter)get_rows, NULL, "Rows so far.", NULL},
+    {"size", (getter)get_size, NULL, "Bytes of text in the rows so far.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(scanner_doc,
+             "Scanner(shared, check)\n--\n\n"
+             "Rows of regular records. `shared` (regular.Shared) says what a new name stands for: scan_who(record),\n"
+             "scan_place(record) and scan_what(record, key, key_is_item, kept) give a number (see there), -1 (all\n"
+             "records of this name are irregular) or -2 (this one is). check(record) -> int is a checksum of its text.");
+
+static PyTypeObject SCANNER = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "trailsift._scan.Scanner",
+    .tp_basicsize = sizeof(Scanner),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_doc = scanner_doc,
+    .tp_new = PyType_GenericNew,
+    .tp_init = (initproc)init,
+    .tp_dealloc = (destructor)dealloc,
+    .tp_traverse = (traverseproc)traverse,
+    .tp_clear = (inquiry)clear,
+    .tp_methods = METHODS,
+    .tp_getset = VALUES,
+};
+
+static struct PyModuleDef MODULE = {
+    PyModuleDef_HEAD_INIT, .m_name = "trailsift._scan", .m_doc = "See _scan.c.", .m_size = -1,
+};
+
+PyMODINIT_FUNC PyInit__scan(void) {
+    fill_kinds();
+    PyObject *module = PyModule_Create(&MODULE);
+    if (module == NULL) return NULL;
+    if (PyModule_AddType(module, &SCANNER) < 0) {
+        Py_DECREF(module);
+        return NULL;
+    }
+    return module;
+}
