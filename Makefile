@@ -1,6 +1,6 @@
 # Everything that is done in a checkout. `make` alone lists it.
 #
-# The environment is made once, in .venv, and again when pyproject.toml, setup.py, the accelerator or constraints.txt change. Nothing but the
+# The environment is made once, in .venv, and again when pyproject.toml, setup.py, the accelerators or constraints.txt change. Nothing but the
 # set-up needs the network.
 
 PYTHON ?= python3
@@ -78,8 +78,8 @@ define install
 	@touch $(MADE) $(2)
 endef
 
-$(CORE): pyproject.toml setup.py src/trailsift/_scan.c constraints.txt | $(MADE)
+$(CORE): pyproject.toml setup.py $(wildcard src/trailsift/*.c) constraints.txt | $(MADE)
 	$(call install,,$(CORE))
 
-$(DEV): pyproject.toml setup.py src/trailsift/_scan.c constraints.txt | $(MADE)
+$(DEV): pyproject.toml setup.py $(wildcard src/trailsift/*.c) constraints.txt | $(MADE)
 	$(call install,[dev],$(CORE) $(DEV))

@@ -1,15 +1,13 @@
-"""The parts of the build that pyproject.toml cannot say: the accelerator, which an installation can do without."""
+"""The parts of the build that pyproject.toml cannot say: the accelerators, which an installation can do without."""
 
 from setuptools import Extension, setup
 
 setup(
     ext_modules=[
+        # Without a C compiler the same rows come out, more slowly.
         Extension(
-            "trailsift._scan",
-            ["src/trailsift/_scan.c"],
-            extra_compile_args=["-O3", "-std=c11"],
-            # Without a C compiler the same rows come out, more slowly.
-            optional=True,
+            f"trailsift.{name}", [f"src/trailsift/{name}.c"], extra_compile_args=["-O3", "-std=c11"], optional=True
         )
+        for name in ("_keys", "_scan")
     ]
 )

@@ -12,6 +12,14 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from itertools import pairwise
+from types import ModuleType
+
+_keys: ModuleType | None
+try:
+    from trailsift import _keys
+except ImportError:
+    # Built where there is a C compiler only.
+    _keys = None
 
 #: Longest pattern, in characters. S3 keys have up to 1,024 bytes; a pattern is a grouping key and a label.
 LIMIT = 512
@@ -135,6 +143,14 @@ _DATE_OPEN = re.compile(rf"(?<![0-9A-Za-z]){_YEAR}(?:/{_MONTH})?\Z")
 _DATE_REST = re.compile(rf"(?:{_MONTH}|{_DAY})(?![0-9A-Za-z])")
 
 
+def key_patterns(keys: list[str]) -> list[str]:
+    """``key_pattern`` of each of many keys."""
+    if _keys is None:
+        return [key_pattern(key) for key in keys]
+    patterns: list[str] = _keys.patterns(keys, _word, key_pattern)
+    return patterns
+
+
 def key_pattern(key: str) -> str:
     """The pattern of an object key: at most ``LIMIT`` characters, the same for every key of a kind.
 
@@ -210,6 +226,11 @@ def _number(digits: str) -> str:
     if length in (14, 17) and _COMPACT_TIME.fullmatch(digits):
         return "{time}"
     return "{n}"
+
+
+def _word(word: str) -> str:
+    """A run of letters and digits that is no date, number or hash by its form."""
+    return _letters(word) if word.isalpha() else _mixed(word)
 
 
 @lru_cache(maxsize=8192)

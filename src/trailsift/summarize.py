@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,14 @@ import pyarrow.compute as pc
 from trailsift import event
 from trailsift.columnar import arrow_schema
 from trailsift.origin import agent_family, source_network
-from trailsift.pattern import key_pattern
+from trailsift.pattern import key_patterns
+
+_keys: ModuleType | None
+try:
+    from trailsift import _keys
+except ImportError:
+    # Built where there is a C compiler only.
+    _keys = None
 
 SKETCH_SIZE = 2048
 
@@ -34,6 +42,13 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 #: How each value column of a summary line is put together from several.
 SUMS = ("events", "bytes_in", "bytes_out", "denied")
 SKETCHES = ("source_ips", "object_keys")
+
+
+def hashes64(values: list[str]) -> Ints:
+    """``hash64`` of each of many values."""
+    if _keys is None:
+        return np.array([hash64(value) for value in values], np.int64)
+    return np.frombuffer(_keys.hashes(values), np.int64)
 
 
 def hash64(value: str) -> int:
@@ -54,9 +69,9 @@ class _Codes:
         self.codes: Ints = _filled(encoded.indices) + 1
         self.size = len(self.values) + 1
 
-    def mapped(self, function: Callable[[str], str | None]) -> _Codes:
-        """The column with every value replaced by ``function`` of it; equal results share a code."""
-        results = pa.array([function(value) for value in self.values.to_pylist()], pa.string())
+    def mapped(self, function: Callable[[list[str]], Sequence[str | None]]) -> _Codes:
+        """The column with every value replaced by what ``function`` makes of all; equal results share a code."""
+        results = pa.array(function(self.values.to_pylist()), pa.string())
         inner = _Codes(results)
         mapped = object.__new__(_Codes)
         mapped.values = inner.values
@@ -168,7 +183,7 @@ class Summaries:
         """Lines of ``usage``."""
         names = ("account_id", "role_arn", "service", "event_name", "resource_arn", "error_code")
         keys = self._codes["object_key"]
-        patterns = keys.mapped(key_pattern)
+        patterns = keys.mapped(key_patterns)
         day, span = _offset(self.time // _DAY)
         groups = _Groups([(day, span), *(self._part(name) for name in names), (patterns.codes, patterns.size)])
         rows = groups.first
@@ -181,8 +196,8 @@ class Summaries:
     def profile(self) -> pa.Table:
         """Lines of ``profile``."""
         values: dict[str, _Codes] = {
-            "source_network": self._codes["source_ip"].mapped(source_network),
-            "user_agent": self._codes["user_agent"].mapped(agent_family),
+            "source_network": self._codes["source_ip"].mapped(lambda values: list(map(source_network, values))),
+            "user_agent": self._codes["user_agent"].mapped(lambda values: list(map(agent_family, values))),
             "vpc_endpoint": self._codes["vpc_endpoint_id"],
             "session_name": self._codes["session_name"],
             "principal_account": self._codes["principal_account"],
@@ -210,7 +225,7 @@ class Summaries:
 
     def _sketch(self, groups: _Groups, name: str) -> pa.Array:
         codes = self._codes[name]
-        hashes = np.array([0, *map(hash64, codes.values.to_pylist())], np.int64)
+        hashes = np.append(np.zeros(1, np.int64), hashes64(codes.values.to_pylist()))
         return groups.sketch(hashes[codes.codes], codes.codes > 0)
 
     def _table(self, table: event.Table, columns: dict[str, Any], groups: _Groups) -> pa.Table:

@@ -1,0 +1,86 @@
+"""The C parts give what Python gives."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from trailsift import pattern, summarize
+from trailsift.pattern import key_pattern
+
+_keys = pytest.importorskip("trailsift._keys", reason="the accelerators are not built: no C compiler at hand")
+
+_NUMBERS = st.one_of(
+    st.integers(0, 10**6).map(str),
+    st.from_regex(r"[0-9]{1,18}", fullmatch=True),
+    st.from_regex(r"(19|20)[0-9]{2}[01][0-9][0-3][0-9]([0-2][0-9][0-6][0-9]([0-6][0-9]([0-9]{3})?)?)?", fullmatch=True),
+    st.sampled_from(["2024", "1999", "2099", "12", "13", "00", "31", "32", "24", "60", "61", "255", "256", "20240115"]),
+)
+_WORDS = st.sampled_from(
+    """
+    logs part data T t Z us-east-1 eu-west-3a us-gov-west-1 us-isob-east-1 il-central-1 ap-northeast ca-east-1x ip
+    ip-10-0-0-1 db2 sha256 v12 v2beta1 v1234 CustomerOrderHistory aGhWkRtLpQzXcVbN x264 3d 7z MP4 a@b.co
+    alpha@example.org me-- iso cn-north-9 deadbeef 0afe 12ab34 AKIA4X7TQ 64x64 page7 é 한글 {date} {n} %20 %2F %zz
+    20240115T0830Z_Ab12Cd34 T08 8a4f-12-3e4
+    """.split()
+)
+_SIGNS = st.sampled_from(list("/-_.: +,=~!()'\"\\{}[]@%\n\0T"))
+_UUIDS = st.uuids().map(str)
+_HEXES = st.from_regex(r"[0-9a-f]{3,40}|[0-9A-F]{7,9}|[0-9A-Za-z]{4,24}", fullmatch=True)
+_KEYS = st.lists(st.one_of(_NUMBERS, _WORDS, _SIGNS, _SIGNS, _UUIDS, _HEXES), max_size=12).map("".join)
+_ITEMS = st.dictionaries(_KEYS, _KEYS, min_size=1, max_size=3).map(
+    lambda item: "{" + ",".join(f'"{name}":"{value}"' for name, value in item.items()) + "}"
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.one_of(_KEYS, _ITEMS, st.text(max_size=40)), max_size=8))
+@example(["logs/2024/01/15/part-0007.gz", "2024-01-15-08-30", "2024-01-15abc", "2024/01", "20240115-083000", "1" * 400])
+@example(
+    ['{"pk":"order#12"}', '{"pk":"a","n":12}', '{"a":"b"', '{"a":"b" }', '{"pk":"x\\"y"}', "", "{", '{"', "ip-1", "us-"]
+)
+def test_patterns_in_bulk_are_those_of_each_key(keys: list[str]) -> None:
+    assert _keys.patterns(keys, pattern._word, key_pattern) == [key_pattern(key) for key in keys]
+
+
+def test_no_word_with_digits_reads_as_a_hash() -> None:
+    # _keys tells hashes by their form before it asks for words.
+    assert not [word for word in pattern.WORDS_WITH_DIGITS if pattern._HEX.fullmatch(word)]
+
+
+def test_common_keys_need_no_second_look() -> None:
+    keys = [
+        "AWSLogs/111122223333/us-east-1/2024/01/15/part-00007.snappy.parquet",
+        "exports/2024-01-15/8f14e45f-ceea-4672-9d4b-0e3b1c2d3e4f/manifest.json",
+        '{"pk":"order#8f14e45f-ceea-4672-9d4b-0e3b1c2d3e4f","sk":"v0"}',
+    ]
+
+    def refuse(key: str) -> str:
+        raise AssertionError(key)
+
+    assert _keys.patterns(keys, refuse, refuse) == [key_pattern(key) for key in keys]
+
+
+@given(st.lists(st.text(max_size=300)))
+@example(["x" * size for size in (0, 1, 54, 55, 56, 57, 63, 64, 65, 119, 120, 121, 128)])
+def test_hashes_are_the_first_bytes_of_the_md5(texts: list[str]) -> None:
+    wanted = [
+        int.from_bytes(hashlib.md5(text.encode(), usedforsecurity=False).digest()[:8], "big", signed=True)
+        for text in texts
+    ]
+    assert summarize.hashes64(texts).tolist() == wanted
+
+
+def test_errors_of_callbacks_are_passed_on() -> None:
+    def fail(text: str) -> str:
+        raise KeyError(text)
+
+    with pytest.raises(KeyError):
+        _keys.patterns(["v1"], fail, key_pattern)
+    with pytest.raises(KeyError):
+        _keys.patterns(["a@b"], pattern._word, fail)
+    with pytest.raises(UnicodeEncodeError):
+        _keys.hashes(["\ud800"])
