@@ -26,8 +26,9 @@ import numpy as np
 import pyarrow as pa
 
 from trailsift import event, summarize
+from trailsift.columnar import ranks
 from trailsift.store import expire, index
-from trailsift.store.files import Writer, micros, ranks
+from trailsift.store.files import Writer, micros
 from trailsift.store.fold import fold, least_budget
 from trailsift.store.index import File, Snapshot
 from trailsift.store.lake import Batch, Lake

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trailsift import event
-from trailsift.columnar import arrow_schema
+from trailsift.columnar import arrow_schema, ranks
 from trailsift.store.fields import field_ids
 from trailsift.store.index import File, read_settings
 
@@ -69,7 +69,6 @@ def write_events(chunk: pa.Table, root: Path, table: event.Table = event.EVENTS)
     role, role_names = ranks(_single(chunk.column("role_arn")))
     slot = time // (_HOUR if table is event.EVENTS_BY_HOUR else _DAY)
     order = np.lexsort((time, role, service, slot))
-    chunk = chunk.take(pa.array(order))
     slot, service, role, time = slot[order], service[order], role[order], time[order]
     cuts = np.flatnonzero((slot[1:] != slot[:-1]) | (service[1:] != service[:-1])) + 1
     bounds = [0, *cuts.tolist(), len(slot)]
@@ -79,7 +78,7 @@ def write_events(chunk: pa.Table, root: Path, table: event.Table = event.EVENTS)
         parts = partition_values(table, int(time[start]))
         folder = "/".join(f"{key}={value}" for key, value in parts.items()) + f"/service={name}"
         path = f"events/data/{folder}/{uuid.uuid4().hex}.parquet"
-        part = _with_constants(_trimmed(chunk.slice(start, stop - start)), parts)
+        part = _with_constants(_trimmed(_rows(chunk, order[start:stop])), parts)
         size = write_parquet(part, table, root / path)
         files.append(
             File(
@@ -197,15 +196,11 @@ def micros(column: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.asarray(column.cast(pa.int64()))
 
 
-def ranks(column: pa.Array) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[str | None]]:
-    """Each row's rank in the order of the values (null first), and the value of each rank."""
-    encoded = column if isinstance(column, pa.DictionaryArray) else column.dictionary_encode()
-    values = encoded.dictionary
-    order = np.asarray(pc.sort_indices(values)).astype(np.int64)
-    rank = np.zeros(len(values) + 1, np.int64)
-    rank[order + 1] = np.arange(1, len(values) + 1)
-    codes = np.asarray(pc.fill_null(encoded.indices, -1)).astype(np.int64) + 1
-    return rank[codes], [None, *values.take(pa.array(order)).to_pylist()]
+def _rows(chunk: pa.Table, rows: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Table:
+    """Some rows in the order given, without a copy where they stand together, as a Builder leaves them."""
+    if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return chunk.slice(int(rows[0]), len(rows))
+    return chunk.take(pa.array(rows))
 
 
 def _trimmed(part: pa.Table) -> pa.Table:
@@ -214,9 +209,21 @@ def _trimmed(part: pa.Table) -> pa.Table:
     for column in part.columns:
         values = column.chunk(0)
         if pa.types.is_dictionary(values.type) and len(values.dictionary) > _WHOLE_DICTIONARY:
-            values = values.dictionary_decode().dictionary_encode()
+            values = _with_own_values(values)
         columns.append(values)
     return pa.table(columns, part.schema.names)
+
+
+def _with_own_values(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    codes = np.asarray(pc.fill_null(column.indices, -1))
+    used = np.zeros(len(column.dictionary) + 1, bool)
+    used[codes] = True
+    used[-1] = False
+    if used[:-1].all():
+        return column
+    place = np.cumsum(used, dtype=np.int32) - 1
+    indices = pa.array(place[codes], mask=codes < 0 if column.null_count else None)
+    return pa.DictionaryArray.from_arrays(indices, column.dictionary.filter(pa.array(used[:-1])))
 
 
 def _with_constants(part: pa.Table, values: dict[str, str]) -> pa.Table:

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trailsift import event, summarize
+from trailsift.columnar import ranks
 from trailsift.errors import LakeError
-from trailsift.store.files import micros, ranks
+from trailsift.store.files import micros
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trailsift import event
-from trailsift.columnar import CHUNK_SCHEMA
-from trailsift.store.files import micros, ranks
+from trailsift.columnar import CHUNK_SCHEMA, ranks
+from trailsift.store.files import micros
 from trailsift.store.index import File
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
