@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import uuid
 import zipfile
 from typing import Any
 
@@ -213,12 +214,67 @@ def test_any_record_is_given_back(made: dict[str, Any]) -> None:
     assert record.same(record.restore(record.row(made, "object")), made)
 
 
-@given(st.lists(mutated(), min_size=1, max_size=5))
-def test_fast_and_careful_path_agree(records: list[dict[str, Any]]) -> None:
-    from trailsift.columnar import Builder
+_NAMES = [
+    "GetObject",
+    "UploadPart",
+    "ListObjects",
+    "ListObjectVersions",
+    "GetItem",
+    "BatchGetItem",
+    "GetRecords",
+    "Scan",
+]
+_KEYS = ["a/b", "a/c", "", "é/한", 'say "hi"', "a", "/", {"pk": "1"}, {"pk": "2", "sk": "x"}, {"n": 1}, {}, None, "key"]
+_COUNTS = [{}, {"bytesTransferredIn": 0}, {"bytesTransferredIn": 7.0, "x": "y"}, {"bytesTransferredOut": 10**15}, None]
+_VARYING: dict[str, list[Any]] = {
+    "prefix": ["", "a/b", "a/c", 'a"', None],
+    "marker": ["m1", "m2", 3],
+    "uploadId": ["u1", "u2", "\\", 5],
+    "shardIterator": ["arn:aws:dynamodb:eu-west-1:1:table/t/stream/x|1|AAA=", "no bar", "t|AAA=", 't|1|AB"C'],
+    "requestItems": [
+        {"t": {"keys": [{"pk": "1"}]}},
+        {"t": {"keys": [{"pk": "1"}, {"pk": "2"}]}},
+        [{"key": {"a": "b"}}],
+    ],
+}
 
-    builder = Builder()
-    tally = builder.add("object", text({"Records": records}))
+
+def alike() -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Records that differ in little, so that what they share is found among them and must not be taken for more."""
+
+    def build(name: str, details: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+        made = []
+        for key, arn_key, counts, (member, value), message in details:
+            one = sample(eventName=name, eventID=str(uuid.uuid4()), additionalEventData=counts)
+            one["requestParameters"] = {"bucketName": "data", "key": key, member: value}
+            one["resources"] = [{"type": "AWS::S3::Object", "ARN": f"arn:aws:s3:::data/{arn_key}"}]
+            if message is not None:
+                one |= {"errorCode": "AccessDenied", "errorMessage": message}
+            made.append(one)
+        return made
+
+    varying = st.sampled_from(sorted(_VARYING)).flatmap(
+        lambda member: st.tuples(st.just(member), st.sampled_from(_VARYING[member]))
+    )
+    messages = st.sampled_from([None, None, "no", 'no "a\\b"\n', "é", "\x01", ""])
+    detail = st.tuples(st.sampled_from(_KEYS), st.sampled_from(_KEYS), st.sampled_from(_COUNTS), varying, messages)
+    return st.builds(build, st.sampled_from(_NAMES), st.lists(detail, min_size=2, max_size=6))
+
+
+@pytest.mark.parametrize("scan", [True, False], ids=["scan", "python"])
+@pytest.mark.parametrize("ascii_only", [True, False], ids=["ascii", "utf-8"])
+@given(st.one_of(st.lists(mutated(), min_size=1, max_size=5), alike()))
+def test_all_paths_agree(scan: bool, ascii_only: bool, records: list[dict[str, Any]]) -> None:
+    from trailsift import columnar
+
+    if scan and columnar.Scanner is None:
+        pytest.skip("the accelerators are not built: no C compiler at hand")
+    builder = columnar.Builder(scan=scan)
+    try:
+        data = json.dumps({"Records": records}, separators=(",", ":"), ensure_ascii=ascii_only).encode()
+    except UnicodeEncodeError:
+        return
+    tally = builder.add("object", data)
     if tally.foreign is not None:
         return
     assert not any(malformed.reason.startswith("unforeseen") for malformed in tally.malformed)
@@ -230,6 +286,24 @@ def test_fast_and_careful_path_agree(records: list[dict[str, Any]]) -> None:
     for row in rows:
         row["event_time"] = round(row["event_time"].timestamp() * 1_000_000)
     assert sorted(map(key, map(comparable, rows))) == sorted(map(key, careful))
+
+
+@given(st.one_of(st.lists(mutated(), min_size=1, max_size=3), alike()), st.data())
+def test_damaged_records_are_read_alike_by_all_paths(records: list[dict[str, Any]], data: st.DataObject) -> None:
+    from trailsift import columnar
+
+    if columnar.Scanner is None:
+        pytest.skip("the accelerators are not built: no C compiler at hand")
+    text_of_all = text({"Records": records})
+    at = data.draw(st.integers(0, len(text_of_all)))
+    damaged = text_of_all[:at] + data.draw(st.binary(max_size=3)) + text_of_all[at + data.draw(st.integers(0, 3)) :]
+    found = []
+    for scan in (True, False):
+        builder = columnar.Builder(scan=scan)
+        tally = builder.add("object", damaged)
+        rows = [repr(sorted(comparable(row).items())) for row in builder.finish().table.to_pylist()]
+        found.append((tally.records, tally.foreign, [one.reason for one in tally.malformed], sorted(rows)))
+    assert found[0] == found[1]
 
 
 def looks(made: dict[str, Any]) -> bool:

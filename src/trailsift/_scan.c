@@ -21,7 +21,7 @@ typedef struct {
 } Buffer;
 
 static char *reserve(Buffer *buffer, size_t more) {
-    if (buffer->size + more > buffer->room) {
+    if (buffer->at == NULL || buffer->size + more > buffer->room) {
         size_t room = buffer->room ? buffer->room : 4096;
         while (room < buffer->size + more) room *= 2;
         char *at = PyMem_Realloc(buffer->at, room);
@@ -493,7 +493,8 @@ static int name_parameters(Scanner *scanner, Record *record) {
     if (mark(kept, '{') < 0) return -1;
     while ((at = next_member(at, end, &member)) != NULL) {
         int prefix = varying == LIST && IS(member.name, "prefix");
-        if (varying != LIST && IS(member.name, "key")) {
+        if (IS(member.name, "key")) {
+            if (varying == LIST) return 0;
             int item = member.value.at[0] == '{';
             if (record->key.at != NULL) return 0;
             if (member.value.at[0] == '"' && member.value.size > 2) {

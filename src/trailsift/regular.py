@@ -200,6 +200,9 @@ def _cut(record: _Record) -> tuple[_Cut, re.Match[bytes] | None] | None:
     """Takes a record apart; None where it cannot be done for sure."""
     parameters, resources = bytes(record.requestParameters), bytes(record.resources)
     varying = _VARYING.get(record.eventName)
+    if varying is _LIST and b'"key":' in parameters:
+        # Two keys.
+        return None
     match = _key_of(parameters, varying)
     key = None
     before, after = parameters, b""
