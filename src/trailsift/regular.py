@@ -458,12 +458,13 @@ def _without_user(rest: str | None) -> str | None:
 
 def _canonical_time(text: str) -> int | None:
     """Microseconds of ``2024-01-15T08:30:00Z``; None for every other way to write a time."""
-    if len(text) != 20 or text[4:17:3] != "--T::" or text[19] != "Z":
+    if len(text) != 20 or text[4:17:3] != "--T::" or text[19] != "Z" or text[11:13] == "24":
         return None
     try:
-        return careful.usable(int(datetime.fromisoformat(text).timestamp()) * 1_000_000)
+        micros = int(datetime.fromisoformat(text).timestamp()) * 1_000_000
     except ValueError:
         return None
+    return micros if careful.usable(micros) else None
 
 
 def _join(before: bytes, after: bytes) -> str:

@@ -61,7 +61,7 @@ class Writer:
         return known[1]
 
     def _rest(self, user: User, line: Line) -> bytes:
-        text = None if "rest" in self.omit else careful.compose_rest(user.text, line.rest)
+        text = None if "rest" in self.omit else careful.compose_rest(user.text, None, line.rest)
         return b"}\n" if text is None else b',"rest":' + _encode(text) + b"}\n"
 
     def _time(self, micros: int) -> tuple[str, Partition]:

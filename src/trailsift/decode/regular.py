@@ -131,7 +131,7 @@ def columns_of(user: User, line: Line, own: Own) -> dict[str, Any]:
     """The three parts of a record's columns as one row, as ``decode.record.row`` gives it but for ``log_object``."""
     row = _NOTHING | user.columns | line.columns
     row.update((name, value) for name, value in msgspec.structs.asdict(own).items() if value is not None)
-    row["rest"] = careful.compose_rest(user.text, line.rest)
+    row["rest"] = careful.compose_rest(user.text, None, line.rest)
     return row
 
 
