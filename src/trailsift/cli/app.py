@@ -29,6 +29,7 @@ COMMANDS: tuple[tuple[Group, Callable[..., int]], ...] = (
     (ASK, ask.query),
     (ASK, ask.export),
     (ASK, keep.columns),
+    (SIFT, sift.suggest),
     (SIFT, sift.estimate),
     (KEEP, keep.status),
     (KEEP, keep.rejects),
