@@ -19,7 +19,16 @@ from isal import isal_zlib
 from trailsift import event
 from trailsift.decode import record as careful
 from trailsift.decode.archive import gunzip
-from trailsift.decode.envelope import Found, Malformed, dump_bytes, find_records, looks_like_record, parse, text_of
+from trailsift.decode.envelope import (
+    Found,
+    Malformed,
+    Rejects,
+    dump_bytes,
+    find_records,
+    looks_like_record,
+    parse,
+    text_of,
+)
 from trailsift.regular import WHAT_MEMBERS, Place, Row, Shape, Shared
 
 try:
@@ -80,7 +89,7 @@ class Tally:
     """What became of one log object's records on the way to columns."""
 
     records: int = 0
-    malformed: list[Malformed] = field(default_factory=list)
+    malformed: Rejects = field(default_factory=Rejects)
     foreign: str | None = None
 
 
@@ -170,7 +179,7 @@ class Builder:
             self._forget(len(found.records) - len(irregular))
             found = find_records(data, cut=False)
             irregular = self._add_fast(log_object, found.records)
-        tally = Tally(len(found.records) + len(found.malformed), found.malformed, found.foreign)
+        tally = Tally(len(found.records) + found.malformed.parts, found.malformed, found.foreign)
         self._add_slow(log_object, [(at, bytes(found.records[at])) for at in irregular], tally)
         return tally
 
@@ -203,18 +212,18 @@ class Builder:
             if isinstance(value, dict):
                 self._take_slow(log_object, at, value, raw, tally)
             else:
-                tally.malformed.append(Malformed(at, "not JSON", text_of(raw)))
+                tally.malformed.keep(Malformed(at, "not JSON", text_of(raw)))
 
     def _take_slow(self, log_object: str, at: int, value: dict[str, Any], raw: bytes, tally: Tally) -> None:
         try:
             row = careful.row(value, log_object)
             check = isal_zlib.crc32(dump_bytes(value))
         except careful.NotARecord as error:
-            tally.malformed.append(Malformed(at, str(error), text_of(raw)))
+            tally.malformed.keep(Malformed(at, str(error), text_of(raw)))
             return
         except Exception as error:
             # One record that we did not foresee must not end the ingest of all others; it is kept whole in `rejects`.
-            tally.malformed.append(Malformed(at, f"unforeseen: {type(error).__name__}: {error}", text_of(raw)))
+            tally.malformed.keep(Malformed(at, f"unforeseen: {type(error).__name__}: {error}", text_of(raw)))
             return
         self._slow.append(row)
         self._slow_checks.append(check)

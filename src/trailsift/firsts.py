@@ -64,27 +64,14 @@ class Firsts:
         whole = pa.concat_tables(self._held).combine_chunks()
         self._held, self.rows = [], 0
         weight = np.asarray(whole.column("weight")).copy()
-        weight[self._chosen(whole)] = 1.0
+        hour = sifting.micros_of(whole.column("event_time")) // _HOUR
+        known = self._lines(int(hour.min()), int(hour.max()))
+        weight[new_lines(whole, np.asarray(whole.column(RANK)), known)] = 1.0
         rule = np.asarray(whole.column(RULE))
         rows = np.flatnonzero(weight)
         kept = sifting.stored(whole.drop_columns([RANK, RULE]), rows, weight[rows])
         dropped = sifting.counted(self.names, rule, weight)
         return Settled(write_events(kept, self.root, events_table(self.root)), len(rows), dropped)
-
-    def _chosen(self, whole: pa.Table) -> sifting.Ints:
-        """The rows that a line keeps which the lake does not have yet."""
-        hour = sifting.micros_of(whole.column("event_time")) // _HOUR
-        known = self._lines(int(hour.min()), int(hour.max()))
-        columns = [
-            pa.chunked_array([*_plain(whole.column(name)), *_plain(known.column(name))]) for name in LINE
-        ]
-        hours = np.concatenate([hour, sifting.micros_of(known.column("hour")) // _HOUR])
-        group, count = sifting.groups(columns, hours)
-        old = np.zeros(count, bool)
-        old[group[len(hour) :]] = True
-        group = group[: len(hour)]
-        best = sifting.smallest(group, np.asarray(whole.column(RANK)))
-        return best[~old[group[best]]]
 
     def _lines(self, first: int, last: int) -> pa.Table:
         """The keys of the lake's lines of the hours from ``first`` to ``last``."""
@@ -93,8 +80,26 @@ class Firsts:
         names = ["hour", *LINE]
         parts = [pq.read_table(self.root / file.path, columns=names, partitioning=None) for file in files]
         if not parts:
-            return pa.table({name: pa.array([], _type(name)) for name in names})
+            return _no_lines()
         return pa.concat_tables(parts, promote_options="permissive")
+
+
+def new_lines(whole: pa.Table, rank: sifting.Words, known: pa.Table | None = None) -> sifting.Ints:
+    """Of each line the row with the smallest rank, but of those lines that are ``known`` (keys of ``hourly``)."""
+    hour = sifting.micros_of(whole.column("event_time")) // _HOUR
+    known = known if known is not None else _no_lines()
+    columns = [pa.chunked_array([*_plain(whole.column(name)), *_plain(known.column(name))]) for name in LINE]
+    hours = np.concatenate([hour, sifting.micros_of(known.column("hour")) // _HOUR])
+    group, count = sifting.groups(columns, hours)
+    old = np.zeros(count, bool)
+    old[group[len(hour) :]] = True
+    group = group[: len(hour)]
+    best = sifting.smallest(group, rank)
+    return best[~old[group[best]]]
+
+
+def _no_lines() -> pa.Table:
+    return pa.table({name: pa.array([], _type(name)) for name in ("hour", *LINE)})
 
 
 def _type(name: str) -> pa.DataType:

@@ -378,7 +378,7 @@ class _Run:
             if tally.foreign is not None:
                 self.counts.log_objects_skipped += 1
             self.counts.records += tally.records
-            self.counts.malformed += len(tally.malformed)
+            self.counts.malformed += tally.malformed.parts
             chunk.files.append((file, tally))
         self._report()
 
@@ -387,7 +387,7 @@ class _Run:
         for file, tally in chunk.files:
             self.rejects += [(file.name, malformed) for malformed in tally.malformed]
             self.in_batch["records"] += tally.records
-            self.in_batch["malformed"] += len(tally.malformed)
+            self.in_batch["malformed"] += tally.malformed.parts
             self.in_batch["log_objects"] += tally.foreign is None
             if tally.foreign is not None:
                 continue

@@ -94,7 +94,7 @@ class Sifting:
         masks = list(self._weeks)
         place = self._week_class[hours]
         for name, column in self.sifter.columns.items():
-            values, codes = _coded(table.column(name))
+            values, codes = coded(table.column(name))
             known: dict[int, int] = {}
             of_value = np.array([known.setdefault(column.mask(value), len(known)) for value in values], np.int64)
             if len(known) > 1:
@@ -114,7 +114,7 @@ class Sifting:
 
     def _by_key(self, column: pa.ChunkedArray, rows: Ints, masks: Sequence[int], place: Ints) -> Ints:
         """The rules of rows for which the object key tells."""
-        keys, codes = _coded(column.take(pa.array(rows)))
+        keys, codes = coded(column.take(pa.array(rows)))
         known: dict[int, int] = {}
         work_out = self.sifter.keys.work_out
         of_key = np.array([known.setdefault(work_out(key), len(known)) for key in keys], np.int64)
@@ -162,7 +162,7 @@ def groups(columns: Sequence[pa.ChunkedArray], hour: Ints, rows: Ints | None = N
     _, place = _distinct(hour - hour.min(), int(hour.max() - hour.min()) + 1)
     span = int(place.max()) + 1
     for column in columns:
-        values, codes = _coded(column)
+        values, codes = coded(column)
         place, span = _packed(place * len(values) + codes[chosen], span * len(values))
     return place, span
 
@@ -234,7 +234,7 @@ def _packed(keys: Ints, span: int) -> tuple[Ints, int]:
     return place, len(distinct)
 
 
-def _coded(column: pa.ChunkedArray | pa.Array) -> tuple[list[Any], Ints]:
+def coded(column: pa.ChunkedArray | pa.Array) -> tuple[list[Any], Ints]:
     """The values of a column, None first, and each row's place among them."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(whole, pa.ChunkedArray):

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from trailsift import copies, event
 from trailsift.columnar import Builder, Chunk, Tally
-from trailsift.decode.envelope import Malformed
+from trailsift.decode.envelope import Malformed, Rejects
 from trailsift.decode.landing import DROPPED_BY
 from trailsift.firsts import candidates
 from trailsift.sift import Rules
@@ -82,7 +82,7 @@ class Worker:
                 data = Path(file.path).read_bytes()
             except OSError as error:
                 reason = f"cannot be read: {error.strerror or error}"
-                tallies.append(Tally(1, [Malformed(-1, reason, "")]))
+                tallies.append(Tally(1, Rejects([Malformed(-1, reason, "")])))
                 continue
             tallies.append(self.builder.add(file.name, data))
         return tallies, self.builder.rows

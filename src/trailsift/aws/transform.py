@@ -212,7 +212,7 @@ class _Run:
             # Cut in the wrong place somewhere: read it whole, as `columnar` does.
             found = find_records(data, cut=False)
             events, malformed = self._read(found.records)
-        reasons = [bad.reason for bad in found.malformed] + malformed
+        reasons = [bad.reason for bad in found.malformed for _ in range(bad.parts)] + malformed
         if not found.records and not reasons and "no CloudTrail record" in (found.foreign or ""):
             reasons = [found.foreign or ""]
         kept = self._kept(number, events)

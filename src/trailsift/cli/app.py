@@ -7,7 +7,7 @@ from collections.abc import Callable
 from cyclopts import App, Group, Parameter
 
 from trailsift import __version__
-from trailsift.cli import ask, keep, load, maintain, sift
+from trailsift.cli import ask, keep, load, maintain, select, sift
 from trailsift.cli.aws import aws
 from trailsift.cli.rules import rules
 
@@ -29,6 +29,7 @@ COMMANDS: tuple[tuple[Group, Callable[..., int]], ...] = (
     (ASK, ask.query),
     (ASK, ask.export),
     (ASK, keep.columns),
+    (SIFT, sift.suggest),
     (SIFT, sift.estimate),
     (KEEP, keep.status),
     (KEEP, keep.rejects),
@@ -51,6 +52,7 @@ for number, (group, command) in enumerate(COMMANDS):
     app.command(command, group=group, sort_key=number, help_epilogue="")
 rules.group = SIFT
 app.command(rules)
+app.command(select.selectors, group=AWS, sort_key=len(COMMANDS), help_epilogue="")
 aws.group = AWS
 app.command(aws)
 app["--help"].group = REST

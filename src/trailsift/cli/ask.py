@@ -21,6 +21,8 @@ from trailsift.cli.options import (
 from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trailsift.analysis.period import Period
     from trailsift.engine import Engine
 
@@ -72,12 +74,19 @@ def roles(
     since: SinceOption = None,
     until: UntilOption = None,
     timezone: ZoneOption = "UTC",
+    need_data_events: Annotated[
+        bool, Parameter(show_default=False, help="Which roles are worth switching data events on for, and why.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """All roles: how busy, what they touched, what they were denied.
 
+    With `--need-data-events`: told from their management events alone, the most telling first.
+
     Example: `trailsift roles --lake lake --since 2026-03-02 --until 2026-03-09`
     """
+    if need_data_events:
+        return _needs(lake, period_of(since, until, timezone), as_json)
     from trailsift.analysis.asking import plain
     from trailsift.analysis.roles import roles as ask
     from trailsift.cli.lake import engine_of
@@ -92,6 +101,25 @@ def roles(
     elif found:
         view.show_roles(found, period)
     return _said_if_empty(engine, not found, period)
+
+
+def _needs(lake: Path, period: Period, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from trailsift.analysis.need import needs
+    from trailsift.cli.lake import engine_of
+    from trailsift.views import aws as view
+    from trailsift.views.console import print_json
+
+    engine = engine_of(lake)
+    found = needs(engine, period)
+    if as_json:
+        print_json({"period": period.as_dict(), "roles": [asdict(need) for need in found]})
+    elif found:
+        view.show_needs(found)
+    else:
+        print("trailsift: no management event speaks for data events of any role", file=sys.stderr)
+    return 0
 
 
 def role(

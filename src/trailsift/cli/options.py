@@ -40,3 +40,6 @@ LimitOption = Annotated[int | None, Parameter(name=["--limit", "-n"], help="Line
 OutputOption = Annotated[
     Path | None, Parameter(name=["--output", "-o"], help="Write to this file instead of standard output.")
 ]
+PricesOption = Annotated[
+    Path | None, Parameter(name="--prices", help="Your own prices (TOML); those left out are list prices of us-east-1.")
+]

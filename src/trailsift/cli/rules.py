@@ -1,13 +1,15 @@
-"""Commands about rules files: rules list, show, check."""
+"""Commands about rules files: rules list, show, check, try."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from trailsift.cli.options import JsonOption
+from trailsift.cli.options import JsonOption, PricesOption
+from trailsift.errors import UsageError
 
 FileArgument = Annotated[str, Parameter(name="FILE", help="A rules file (TOML), or the name of a ready one.")]
 
@@ -66,4 +68,37 @@ def check(file: FileArgument, /, *, as_json: JsonOption = False) -> int:
         )
     else:
         show_checked(found)
+    return 0
+
+
+@rules.command(name="try")
+def rehearse(
+    file: FileArgument,
+    /,
+    *paths: Annotated[str, Parameter(name="PATH", help="Log files, folders or archives.")],
+    lake: Annotated[
+        Path | None, Parameter(name=["--lake", "-l"], help="Instead of log files, the events stored in this lake.")
+    ] = None,
+    prices: PricesOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """What a rules file would keep, sample and drop, what that costs, and what would no longer be seen.
+
+    Nothing is written. Examples: `trailsift rules try my.toml logs/AWSLogs`, `trailsift rules try my.toml --lake lake`
+    """
+    from trailsift.analysis.prices import prices as load_prices
+    from trailsift.sift.ready import open_rules
+    from trailsift.views.console import print_json
+    from trailsift.views.rules import show_rehearsal
+
+    if bool(paths) == (lake is not None):
+        raise UsageError("on what? Name log files, or a lake with --lake")
+    chosen = open_rules(file)
+    from trailsift.rehearse import rehearse as run
+
+    found = run(chosen, load_prices(prices), list(paths), lake)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        show_rehearsal(found)
     return 0

@@ -1,4 +1,4 @@
-"""Commands about what is kept, sampled and dropped: estimate."""
+"""Commands about what is kept, sampled and dropped: estimate, suggest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trailsift.cli.options import JsonOption, LakeOption, LimitOption, SinceOption, UntilOption, ZoneOption
+from trailsift.cli.options import (
+    JsonOption,
+    LakeOption,
+    LimitOption,
+    PricesOption,
+    SinceOption,
+    UntilOption,
+    ZoneOption,
+)
 
 
 def estimate(
@@ -39,4 +47,32 @@ def estimate(
         print_json(found.as_dict())
     else:
         show_estimate(found, period)
+    return 0
+
+
+def suggest(
+    *,
+    lake: LakeOption,
+    prices: PricesOption = None,
+    limit: LimitOption = None,
+    rules: Annotated[bool, Parameter(show_default=False, help="Print only the rules, as a rules file.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """What makes most of the volume and changes least from day to day, each as a rule ready to be used.
+
+    Examples: `trailsift suggest --lake lake`, `trailsift suggest --lake lake --rules > my.toml`
+    """
+    from trailsift.analysis.prices import prices as load_prices
+    from trailsift.analysis.suggest import suggest as ask
+    from trailsift.cli.lake import engine_of
+    from trailsift.views.console import print_json
+    from trailsift.views.rules import show_suggestions
+
+    found = ask(engine_of(lake), load_prices(prices), 10 if limit is None else limit)
+    if as_json:
+        print_json(found.as_dict())
+    elif rules:
+        print(found.toml, end="")
+    else:
+        show_suggestions(found)
     return 0

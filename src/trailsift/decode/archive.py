@@ -55,9 +55,9 @@ def _open(opener: _Opener, data: bytes, found: Found, depth: int, damage: str | 
     pieces = opener(data, found)
     last: Piece | None = None
     while True:
-        count = len(found.malformed)
+        count = found.malformed.parts
         piece = next(pieces, None)
-        if len(found.malformed) > count:
+        if found.malformed.parts > count:
             damage = None
         if piece is None:
             break

@@ -25,6 +25,7 @@ from trailsift.decode.found import (
     RAW_LIMIT,
     Found,
     Malformed,
+    Rejects,
     bytes_of,
     dump,
     dump_bytes,
@@ -38,6 +39,7 @@ __all__ = [
     "RAW_LIMIT",
     "Found",
     "Malformed",
+    "Rejects",
     "dump",
     "dump_bytes",
     "find_records",
@@ -51,12 +53,6 @@ __all__ = [
 DEPTH_LIMIT = 12
 #: After damage in a list, places at which reading is tried again.
 _RESUME_LIMIT = 1_000
-#: Parts of one log object that are malformed or strange, at most: each is kept, and a part may be two bytes.
-_USELESS_LIMIT = 100_000
-
-
-class _Enough(Exception):
-    """There is too much in a log object that is of no use."""
 
 
 def find_records(data: bytes, *, cut: bool = True) -> Found:
@@ -70,14 +66,12 @@ def find_records(data: bytes, *, cut: bool = True) -> Found:
             return found
         depth -= 1
     reading = _Reading(found, cut)
-    try:
-        reading.unpacked(data, depth, damage, whole=True)
-    except _Enough:
-        found.reject(f"more than {_USELESS_LIMIT} parts are of no use: the rest is not read", b"", -1)
+    reading.unpacked(data, depth, damage, whole=True)
     if found.strange and not found.records and not found.malformed:
         found.others.append("JSON, but no CloudTrail record")
     else:
-        found.malformed += found.strange
+        for one in found.strange:
+            found.malformed.keep(one)
     if not found.records and not found.malformed:
         if not reading.texts:
             found.others.append("an empty archive")
@@ -200,7 +194,7 @@ class _Reading:
         """Bytes that may be packed. ``whole``: they are the log object itself, not something in it."""
         for text, broken in unpack(data, self.found, depth, damage):
             self.texts += 1
-            before = len(self.found.malformed)
+            before = self.found.malformed.parts
             self._text(text, depth, -1 if whole else None, broken)
             if broken is not None:
                 self._damaged(broken, text, before)
@@ -208,12 +202,12 @@ class _Reading:
     def _damaged(self, damage: str, text: bytes, before: int) -> None:
         """Counts the damage once: with the piece at the end of the text that it left, if there is one."""
         found = self.found
-        last = found.malformed[-1] if len(found.malformed) > before else None
-        tail = last is not None and (
+        last = found.malformed[-1] if found.malformed.parts > before else None
+        tail = last is not None and not found.malformed.folded and (
             len(last.raw) >= RAW_LIMIT or text_of(text[-4096:]).rstrip().endswith(last.raw[-64:].rstrip())
         )
         if last is not None and tail:
-            found.malformed[-1] = Malformed(last.position, damage, last.raw)
+            found.malformed[-1] = Malformed(last.position, damage, last.raw, last.parts)
         else:
             found.reject(damage, b"", -1)
 
@@ -247,7 +241,6 @@ class _Reading:
 
     def _value(self, value: Any, depth: int, raw: bytes | None = None) -> None:
         """A parsed value: a record, an envelope, something known that is neither, or nothing of use."""
-        self._bound()
         if isinstance(value, dict):
             try:
                 self._object(value, depth, raw)
@@ -270,10 +263,6 @@ class _Reading:
         else:
             self.found.reject("not a JSON object", dump_bytes(value) if raw is None else raw)
 
-    def _bound(self) -> None:
-        if len(self.found.malformed) + len(self.found.strange) > _USELESS_LIMIT:
-            raise _Enough
-
     def _object(self, value: dict[str, Any], depth: int, raw: bytes | None) -> None:
         found = self.found
         kind = foreign_kind(value)
@@ -285,7 +274,7 @@ class _Reading:
             return
         inner = unwrap(value)
         if inner is None:
-            found.strange.append(found.named("not a CloudTrail record", dump_bytes(value) if raw is None else raw))
+            found.strange.keep(found.named("not a CloudTrail record", dump_bytes(value) if raw is None else raw))
         elif depth <= 0:
             found.reject("wrapped too deeply", dump_bytes(value) if raw is None else raw)
         else:
@@ -342,7 +331,6 @@ class _Reading:
         unsure, empty = self.unsure, True
         for row in rows:
             empty = False
-            self._bound()
             if row.record is None or (unsure and row.last):
                 self.found.reject(row.reason or "a row cut short", bytes_of(row.text))
             else:

@@ -21,7 +21,7 @@ from trailsift.engine.plan import Parameters, Plan, Planner, choose_files, conne
 from trailsift.engine.result import Result
 from trailsift.engine.running import Call, Statements
 from trailsift.engine.values import ColumnType
-from trailsift.errors import EngineError, UsageError
+from trailsift.errors import EngineError, SnapshotGoneError, UsageError
 from trailsift.event import TABLES
 from trailsift.store.index import Snapshot, open_snapshot
 
@@ -145,7 +145,13 @@ class Engine:
         self.close()
 
     def _plan(self, statement: Statement, parameters: Parameters) -> Plan:
-        return choose_files(self.snapshot, self._planner.scans(statement, parameters), statement.stored)
+        scans = self._planner.scans(statement, parameters)
+        try:
+            return choose_files(self.snapshot, scans, statement.stored)
+        except SnapshotGoneError:
+            # This engine has been open for days.
+            self.refresh()
+            return choose_files(self.snapshot, scans, statement.stored)
 
     def planned(self, call: Call) -> Plan:
         """The plan of a call on the present snapshot."""

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import duckdb
@@ -45,6 +46,7 @@ _KEPT_PASSES = frozenset(
 )
 #: The clock moves on between planning and running by less than this (microseconds).
 _CLOCK_SLACK = 60_000_000
+_TIME_AND_PATH = attrgetter("min_time", "path")
 _EXPLAIN = "EXPLAIN (FORMAT JSON) "
 _DESCRIBE = "DESCRIBE "
 
@@ -180,14 +182,16 @@ def choose_files(snapshot: Snapshot, scans: Iterable[Scan], stored: Iterable[str
     files: dict[str, list[File]] = {name: [] for name in stored}
     for name in files:
         table = TABLES[name]
-        chosen: dict[str, File] = {}
-        for predicate in dict.fromkeys(scan.predicate for scan in scans if scan.table == name):
+        predicates = dict.fromkeys(scan.predicate for scan in scans if scan.table == name)
+        if None in predicates:
+            # One scan reads everything, whatever the others leave out.
+            predicates = {None: None}
+        for predicate in predicates:
             found = snapshot.files(name, wanted(table, predicate))
             if predicate is not None:
                 ranges_of = range_reader(table, columns(predicate))
                 found = [file for file in found if may_pass(predicate, ranges_of(file))]
-            chosen.update((file.path, file) for file in found)
-        files[name] = sorted(chosen.values(), key=lambda file: (file.min_time, file.path))
+            files[name] = found if not files[name] else sorted({*files[name], *found}, key=_TIME_AND_PATH)
     return Plan(snapshot, scans, files)
 
 

@@ -319,8 +319,8 @@ def _source(value: str) -> str:
 
 
 def _role(value: str) -> str:
-    # What acts is an ARN or the name of a service such as lambda.amazonaws.com.
-    if not value.startswith(("arn:", "arn*", "a*", "ar*")) and "." not in value:
+    # What acts is an ARN or the name of a service: lambda.amazonaws.com, AWS Internal.
+    if not value.startswith(("arn:", "arn*", "a*", "ar*")) and not {".", " "} & set(value):
         tail = value.rpartition("/")[2]
         return f'"{value}" can never match: a role is an ARN: write "*:role/{tail}" or "*/{tail}"'
     return ""

@@ -222,17 +222,17 @@ def delete_metadata(folder: Path, needed: set[str], now: datetime, grace: timede
 def _forget(root: Path, now: datetime) -> None:
     """Takes files that were deleted long ago out of the index."""
     with closing(index.connect(root)) as db:
-        cutoff = _text(now - REMEMBERED)
-        for table in ("file", "seen_file"):
-            rows = db.execute(
-                f"SELECT path FROM {table} WHERE removed IN (SELECT seq FROM commit_log WHERE committed_at < ?)",
-                (cutoff,),
-            ).fetchall()
-            gone = [(path,) for (path,) in rows if not (root / path).exists()]
-            if gone:
-                db.execute("BEGIN IMMEDIATE")
-                db.executemany(f"DELETE FROM {table} WHERE path = ? AND removed IS NOT NULL", gone)
-                db.execute("COMMIT")
+        old = "removed IN (SELECT seq FROM commit_log WHERE committed_at < ?)"
+        cutoff = (_text(now - REMEMBERED),)
+        files = db.execute(f"SELECT table_name, path, removed FROM file WHERE {old}", cutoff).fetchall()
+        ids = db.execute(f"SELECT path FROM seen_file WHERE {old}", cutoff).fetchall()
+        gone = [row for row in files if not (root / row[1]).exists()]
+        gone_ids = [row for row in ids if not (root / row[0]).exists()]
+        if gone or gone_ids:
+            db.execute("BEGIN IMMEDIATE")
+            index.forget_files(db, gone)
+            db.executemany("DELETE FROM seen_file WHERE path = ? AND removed IS NOT NULL", gone_ids)
+            db.execute("COMMIT")
 
 
 def _text(moment: datetime) -> str:

@@ -10,13 +10,15 @@ Nothing here imports PyIceberg, pyarrow or DuckDB: a cold query must not pay for
 from __future__ import annotations
 
 import json
+import operator
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from trailsift.errors import LakeError
+from trailsift.errors import LakeError, SnapshotGoneError
 
 #: Version of everything on disk; a lake with a larger one is refused.
 FORMAT_VERSION = 1
@@ -51,8 +53,7 @@ CREATE INDEX IF NOT EXISTS file_time ON file (table_name, removed, min_time, max
 """
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """One live Parquet file. ``path`` is relative to the lake; times are microseconds since 1970 (UTC)."""
 
     table: str
@@ -80,6 +81,8 @@ class Wanted:
 
 
 EVERYTHING = Wanted()
+_ROLES = 50
+_TIME_AND_PATH = operator.attrgetter("min_time", "path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,10 @@ class Snapshot:
     settings: dict[str, object] = field(hash=False)
 
     def files(self, table: str, wanted: Wanted = EVERYTHING) -> list[File]:
-        """The live files of ``table`` that may hold a wanted row, in order of time."""
+        """The live files of ``table`` that may hold a wanted row, in order of time.
+
+        SnapshotGoneError where this state is so old that the index has forgotten files of it.
+        """
         sql = [
             "SELECT table_name, path, rows, bytes, min_time, max_time, service, min_role, max_role FROM file",
             "WHERE table_name = ? AND added <= ? AND (removed IS NULL OR removed > ?)",
@@ -109,18 +115,23 @@ class Snapshot:
             marks = ",".join("?" * len(wanted.services))
             sql.append(f"AND (service IS NULL OR service IN ({marks}))")
             values.extend(sorted(wanted.services))
-        sql.append("ORDER BY min_time, path")
+        if wanted.roles is not None:
+            # UTF-8 sorts as the text does. Of very many roles, the first and the last stand for all.
+            spans = [(role, role) for role in sorted(wanted.roles)]
+            spans = spans if len(spans) <= _ROLES else [(spans[0][0], spans[-1][0])]
+            tests = " OR ".join(["(min_role <= ? AND max_role >= ?)"] * len(spans))
+            sql.append(f"AND (min_role IS NULL OR max_role IS NULL{tests and ' OR '}{tests})")
+            values.extend(value for low, high in spans for value in (high, low))
         with closing(connect(self.root)) as db:
-            files = [File(*row) for row in db.execute(" ".join(sql), values)]
-        if wanted.roles is None:
-            return files
-        return [f for f in files if _may_hold_role(f, wanted.roles)]
-
-
-def _may_hold_role(file: File, roles: Iterable[str]) -> bool:
-    if file.min_role is None or file.max_role is None:
-        return True
-    return any(file.min_role <= role <= file.max_role for role in roles)
+            db.execute("BEGIN")
+            if db.execute("PRAGMA user_version").fetchone()[0] > self.seq:
+                raise SnapshotGoneError(
+                    f"the state of the lake at {self.root} as of {self.committed_at} is no longer known: open it anew"
+                )
+            # A query of thousands of files must be planned in milliseconds: a tuple each, and no sorting in SQLite.
+            files = list(map(File._make, db.execute(" ".join(sql), values)))
+        files.sort(key=_TIME_AND_PATH)
+        return files
 
 
 def connect(root: Path) -> sqlite3.Connection:
@@ -189,6 +200,14 @@ def live_locations(db: sqlite3.Connection) -> dict[str, str]:
     """Where the catalog's tables have their current metadata."""
     sql = "SELECT table_name, metadata_location FROM iceberg_tables WHERE table_namespace = ?"
     return dict(db.execute(sql, (NAMESPACE,)))
+
+
+def forget_files(db: sqlite3.Connection, files: Sequence[tuple[str, str, int]]) -> None:
+    """Forgets files that were taken out and deleted, as (table, path, commit that took it out). Snapshots that held
+    one cannot be planned on any more: the newest such commit stands in ``user_version``, in the same transaction."""
+    last = max([db.execute("PRAGMA user_version").fetchone()[0], *(removed for _, _, removed in files)])
+    db.executemany("DELETE FROM file WHERE table_name = ? AND path = ? AND removed = ?", files)
+    db.execute(f"PRAGMA user_version = {int(last)}")
 
 
 def record_files(

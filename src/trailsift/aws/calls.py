@@ -1,0 +1,59 @@
+"""Calls to AWS through boto3, and what their failures mean in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from trailsift.errors import TrailsiftError, UsageError
+
+_DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
+_BAD_KEYS = ("UnrecognizedClientException", "InvalidClientTokenId", "SignatureDoesNotMatch", "ExpiredToken")
+
+
+def client(service: str, region: str | None = None) -> Any:
+    """A boto3 client with the settings of the environment (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL ...)."""
+    try:
+        import boto3
+        from botocore.config import Config
+    except ImportError:
+        raise UsageError("speaking to AWS needs boto3: install trailsift with the extra `aws`") from None
+    retried = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=10)
+    with told(f"making a client for {service}"):
+        return boto3.client(service, region_name=region, config=retried)
+
+
+@contextmanager
+def told(doing: str) -> Iterator[None]:
+    """Failures of boto3 inside become one TrailsiftError that says what was done, and what to do about it."""
+    try:
+        from botocore import exceptions
+    except ImportError:
+        raise UsageError("speaking to AWS needs boto3: install trailsift with the extra `aws`") from None
+    try:
+        yield
+    except exceptions.ClientError as error:
+        raise TrailsiftError(f"{doing}: {_client_error(error)}") from error
+    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.CredentialRetrievalError):
+        raise TrailsiftError(
+            f"{doing}: there are no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ) from None
+    except exceptions.ProfileNotFound as error:
+        raise TrailsiftError(f"{doing}: {error}: see `aws configure list-profiles`") from error
+    except exceptions.NoRegionError:
+        raise TrailsiftError(f"{doing}: no region is set: set AWS_REGION, or a region in the profile") from None
+    except exceptions.EndpointConnectionError as error:
+        raise TrailsiftError(f"{doing}: {error} Is the region right, and is there a network?") from error
+    except exceptions.BotoCoreError as error:
+        raise TrailsiftError(f"{doing}: {error}") from error
+
+
+def _client_error(error: Any) -> str:
+    about = error.response.get("Error", {})
+    code, message = str(about.get("Code", "")), str(about.get("Message", "")).strip()
+    if code in _DENIED:
+        return f"{error.operation_name} is not allowed: {message or code}. Grant the action, or use other credentials"
+    if code in _BAD_KEYS:
+        return f"AWS does not take these credentials ({code}): renew them, or check AWS_PROFILE"
+    return f"{error.operation_name} failed: {code}: {message}"

@@ -1,0 +1,130 @@
+"""``trailsift selectors``: a trail's event selectors for the roles that matter."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from trailsift.cli.options import JsonOption
+from trailsift.errors import UsageError
+
+if TYPE_CHECKING:
+    from trailsift.aws.selectors import Selector, Wanted
+
+
+def selectors(
+    *,
+    role: Annotated[list[str] | None, Parameter(help="ARN of a role or user, or a role's name. Repeatable.")] = None,
+    service: Annotated[str, Parameter(help="s3, lambda, dynamodb, ..., or a type such as AWS::SNS::Topic.")] = "s3",
+    account: Annotated[list[str] | None, Parameter(help="Accounts in which a role's name is meant.")] = None,
+    writes_only: Annotated[bool, Parameter(show_default=False, help="Leave reading calls out.")] = False,
+    bucket: Annotated[list[str] | None, Parameter(help="Only this BUCKET or BUCKET/PREFIX. May be repeated.")] = None,
+    without_roles: Annotated[
+        bool, Parameter(show_default=False, help="For a trail that refuses roles: a rules file keeps them instead.")
+    ] = False,
+    rules_output: Annotated[Path | None, Parameter(help="With --without-roles: write the rules file here.")] = None,
+    existing: Annotated[
+        Path | None, Parameter(help="What the trail has: the JSON of `aws cloudtrail get-event-selectors`.")
+    ] = None,
+    lake: Annotated[Path | None, Parameter(name=["--lake", "-l"], help="Reckon the cost at this lake's rates.")] = None,
+    apply: Annotated[str | None, Parameter(help="Put them on this trail, after showing the change and asking.")] = None,
+    yes: Annotated[bool, Parameter(show_default=False, help="With --apply: do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Event selectors for the roles that matter, as `aws cloudtrail put-event-selectors` takes them.
+
+    Standard output has the selectors; standard error what the trail logs today, and what they cost.
+
+    Example: `trailsift selectors --role arn:aws:iam::123456789012:role/etl --service s3,lambda,dynamodb`
+    """
+    from trailsift.aws import selectors as make
+
+    if not role and not without_roles:
+        raise UsageError("whose data events? Name roles with --role, or take everybody's with --without-roles")
+    services = [name.strip() for name in service.split(",") if name.strip()]
+    want = make.wanted(role or [], services, account or [], writes_only=writes_only, buckets=bucket or [])
+    trail, have = None, _existing(existing)
+    if apply is not None:
+        from trailsift.aws.trail import Trail
+
+        trail = Trail(apply)
+        have = trail.get()
+    chosen = make.merged(have, make.selectors(want, by_role=not without_roles))
+    make.check(chosen)
+    said = _said(want, have, lake, as_json)
+    if without_roles and want.who:
+        _rules(make.only_roles(want), rules_output)
+    if as_json:
+        sys.stdout.write(json.dumps({"AdvancedEventSelectors": chosen, **said}, indent=2) + "\n")
+    elif trail is None:
+        sys.stdout.write(json.dumps(chosen, indent=2) + "\n")
+    if trail is None:
+        return 0
+    return _applied(trail, have or [], chosen, yes, as_json)
+
+
+def _existing(path: Path | None) -> list[Selector] | None:
+    from trailsift.aws.selectors import advanced
+
+    if path is None:
+        return None
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as JSON: {error}") from error
+    return advanced({"AdvancedEventSelectors": value} if isinstance(value, list) else value)
+
+
+def _said(want: Wanted, have: list[Selector] | None, lake: Path | None, as_json: bool) -> dict[str, Any]:
+    """Tells what is logged today and what it costs; the same as values."""
+    from trailsift.aws.selectors import covered
+    from trailsift.views import aws as view
+
+    said: dict[str, Any] = {}
+    if have is not None:
+        state = covered(have, want)
+        said["logged_today"] = [one._asdict() for one in state]
+        if not as_json:
+            for one in state:
+                print(f"trailsift: {one.arn} {one.type}: reads {one.reads}, writes {one.writes}", file=sys.stderr)
+    if lake is not None:
+        from trailsift.analysis.need import cost
+        from trailsift.analysis.period import period
+        from trailsift.cli.lake import engine_of
+
+        found = cost(engine_of(lake), period(None, None), want)
+        said["cost_a_month"] = found._asdict()
+        if not as_json:
+            print(f"trailsift: {view.cost_text(found)}", file=sys.stderr)
+    return said
+
+
+def _rules(text: str, path: Path | None) -> None:
+    if path is None:
+        print("trailsift: name a file with --rules-output for the rules that keep these roles only", file=sys.stderr)
+    else:
+        path.write_text(text, "utf-8")
+        print(f"trailsift: wrote {path}: rules that keep the data events of these roles only", file=sys.stderr)
+
+
+def _applied(trail: Any, have: list[Selector], chosen: list[Selector], yes: bool, as_json: bool) -> int:
+    from trailsift.views.aws import show_change
+
+    if have == chosen:
+        print(f"trailsift: the trail {trail.name} has these selectors already", file=sys.stderr)
+        return 0
+    if not as_json:
+        show_change(json.dumps(have, indent=2).splitlines(), json.dumps(chosen, indent=2).splitlines())
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"the trail {trail.name} was not changed: there is nobody to ask; --yes changes it")
+        if input(f"Replace the selectors of the trail {trail.name}? [y/N] ").strip().lower() not in ("y", "yes"):
+            print("trailsift: nothing was changed", file=sys.stderr)
+            return 0
+    trail.put(chosen)
+    print(f"trailsift: the trail {trail.name} has these selectors now", file=sys.stderr)
+    return 0

@@ -1,0 +1,109 @@
+"""Rehearsals tell what an ingest would do; suggestions are rules that can be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trailsift.analysis.prices import athena, prices
+from trailsift.analysis.suggest import suggest
+from trailsift.cli import main
+from trailsift.engine import Engine
+from trailsift.errors import SourceError, UsageError
+from trailsift.ingest import ingest
+from trailsift.rehearse import rehearse
+from trailsift.sift import parse
+from trailsift.store.index import open_snapshot
+
+RULES = """
+timezone = "Asia/Seoul"
+[[rule]]
+name = "web"
+when = { role = "*:role/orders-web-instance" }
+action = "drop"
+[[rule]]
+name = "reads"
+when = { read_only = true, event_category = "Data" }
+action = "sample"
+rate = { "09-17" = 0.1, otherwise = 0.02 }
+"""
+WEB = "role_arn LIKE '%:role/orders-web-instance' AND error_code IS NULL"
+
+
+def ask(lake: Path, sql: str) -> list[tuple[Any, ...]]:
+    """The rows of a query."""
+    with Engine(open_snapshot(lake)) as engine:
+        return list(engine.sql(sql).rows())
+
+
+def test_a_rehearsal_is_what_happens(small_logs: Path, small_lake: Path, tmp_path: Path) -> None:
+    """On log files and on a lake that has everything: the counts of the ingest, and what is missing afterwards."""
+    rules = parse(RULES, "rules.toml")
+    logs = str(small_logs / "AWSLogs")
+    done = ingest([logs], tmp_path / "lake", workers=1, rules=rules)
+    for told in (rehearse(rules, prices(), [logs]), rehearse(rules, prices(), lake=small_lake)):
+        effects = {effect.rule: effect for effect in told.effects}
+        assert told.events == 20_000 and told.stored == done.stored
+        assert {name: effects[name].events - effects[name].stored for name in done.dropped} == done.dropped
+        assert effects["web"].stored == 0 and effects[None].stored == effects[None].events
+        for kind, column in (("roles", "role_arn"), ("resources", "resource_arn"), ("user_agents", "user_agent")):
+            sql = f"SELECT DISTINCT {column} FROM events WHERE {column} IS NOT NULL"
+            gone = set(ask(small_lake, sql)) - set(ask(tmp_path / "lake", sql))
+            assert told.unseen_count[kind] == len(gone)
+            assert {(one.value,) for one in told.unseen[kind]} <= gone
+        assert told.denied == told.denied_stored > 0
+        trail = sum(effect.usd_trail for effect in told.effects)
+        assert trail == pytest.approx(20_000 / 1e5 * 0.1 * 30 / told.days)
+
+
+def test_rehearsal_on_the_command_line(
+    small_logs: Path, small_lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table, JSON, and what is wrong with the call."""
+    (tmp_path / "rules.toml").write_text(RULES)
+    (tmp_path / "empty").mkdir()
+    rules = str(tmp_path / "rules.toml")
+    assert main(["rules", "try", rules, "--lake", str(small_lake)]) == 0
+    assert "web" in capsys.readouterr().out
+    assert main(["rules", "try", rules, str(small_logs / "AWSLogs"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stored"] < 15_000
+    assert main(["rules", "try", rules]) == 2
+    with pytest.raises(SourceError):
+        rehearse(parse(RULES, "f"), prices(), [str(tmp_path / "empty")])
+
+
+def test_suggestions_can_be_used(small_lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They pass the check as a file, match the lines that they were made of, and save what they say."""
+    with Engine(open_snapshot(small_lake)) as engine:
+        found = suggest(engine, prices(), 12)
+    assert found.total == 20_000 and found.days == 3 and len(found.lines) == 12
+    assert found.saved > 0.3 * found.total
+    rules = parse(found.toml, "suggested")
+    told = rehearse(rules, prices(), lake=small_lake)
+    for line, effect in zip(found.lines, told.effects, strict=False):
+        assert line.events <= effect.events <= line.events * 1.05, line.rule
+    keys = [line.events / (1 + (line.variation or 0)) for line in found.lines]
+    assert keys == sorted(keys, reverse=True)
+    assert main(["suggest", "--lake", str(small_lake), "--rules"]) == 0
+    (tmp_path / "s.toml").write_text(capsys.readouterr().out)
+    assert main(["rules", "check", str(tmp_path / "s.toml")]) == 0
+    assert main(["suggest", "--lake", str(small_lake)]) == 0
+    assert "varies" in capsys.readouterr().out
+    assert main(["suggest", "--lake", str(small_lake), "--json", "-n", "2"]) == 0
+
+
+def test_prices_have_a_source_and_can_be_ones_own(tmp_path: Path) -> None:
+    """One file; a user's own price takes the place of ours."""
+    known = prices()
+    assert all(price.source.startswith("https://") and price.date for price in known.values())
+    assert known["data_events"].of(1_000_000) == pytest.approx(1.0)
+    assert athena(known, 1) == pytest.approx(5e-5) and athena(known, 1e12) == pytest.approx(5)
+    own = tmp_path / "prices.toml"
+    own.write_text("data_events = { usd = 0.2, per = 100000 }\n")
+    assert prices(own)["data_events"].of(1_000_000) == pytest.approx(2.0)
+    own.write_text("data_event = { usd = 0.2, per = 100000 }\n")
+    with pytest.raises(UsageError, match="data_events"):
+        prices(own)

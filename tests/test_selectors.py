@@ -1,0 +1,269 @@
+"""Event selectors: what is made for whom, what a set of them logs, and how a trail gets it."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trailsift.aws import selectors as make
+from trailsift.aws.trail import RolesRefused, Trail
+from trailsift.cli import main
+from trailsift.errors import TrailsiftError, UsageError
+
+ETL = "arn:aws:iam::400011112201:role/jobs/etl"
+ETL_2 = "arn:aws:iam::400011112201:role/etl-2"
+
+
+def event(**changes: str) -> dict[str, str]:
+    return {
+        "eventCategory": "Data",
+        "resources.type": "AWS::S3::Object",
+        "resources.ARN": "arn:aws:s3:::data/in/a.gz",
+        "readOnly": "true",
+        "eventName": "GetObject",
+        "eventSource": "s3.amazonaws.com",
+        "userIdentity.arn": "arn:aws:sts::400011112201:assumed-role/etl/run-1",
+        **changes,
+    }
+
+
+def test_a_role_is_told_by_its_sessions_and_not_by_its_namesake() -> None:
+    chosen = make.selectors(make.wanted([ETL], ["s3"]))
+    assert make.logs(chosen, event())
+    assert not make.logs(chosen, event(**{"userIdentity.arn": "arn:aws:sts::400011112201:assumed-role/etl-2/run-1"}))
+    assert not make.logs(chosen, event(**{"resources.type": "AWS::Lambda::Function"}))
+    assert not make.logs(chosen, event(eventCategory="Management"))
+
+
+def test_one_selector_for_each_type_and_role_names_in_several_accounts() -> None:
+    want = make.wanted(["etl", "web"], ["s3", "dynamodb", "AWS::SNS::Topic"], ["400011112201", "400011112202"])
+    chosen = make.selectors(want)
+    assert [one["Name"] for one in chosen] == [
+        "trailsift: AWS::S3::Object",
+        "trailsift: AWS::DynamoDB::Table",
+        "trailsift: AWS::SNS::Topic",
+    ]
+    (field,) = [field for field in chosen[0]["FieldSelectors"] if field["Field"] == "userIdentity.arn"]
+    assert len(field["StartsWith"]) == 4 and all(value.endswith("/") for value in field["StartsWith"])
+    assert make.values_in(chosen) == 3 * (1 + 1 + 4)
+
+
+def test_writes_and_buckets_narrow() -> None:
+    want = make.wanted([ETL], ["s3", "lambda"], writes_only=True, buckets=["data", "s3://logs/2026/"])
+    chosen = make.selectors(want)
+    write = event(readOnly="false")
+    assert make.logs(chosen, write) and not make.logs(chosen, event())
+    assert not make.logs(chosen, event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::data-2/x"}))
+    assert make.logs(chosen, event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::logs/2026/x"}))
+    invoke = {"resources.type": "AWS::Lambda::Function", "resources.ARN": "arn:aws:lambda:::function:f"}
+    assert make.logs(chosen, event(readOnly="false", **invoke))
+
+
+def test_users_are_named_whole() -> None:
+    user = "arn:aws:iam::400011112201:user/ops/anna"
+    chosen = make.selectors(make.wanted([user, ETL], ["s3"]))
+    assert make.logs(chosen, event(**{"userIdentity.arn": user})) and make.logs(chosen, event())
+    assert not make.logs(chosen, event(**{"userIdentity.arn": user + "-2"}))
+
+
+WRONG = {
+    "a name without an account": (["etl"], ["s3"], [], "in which account"),
+    "no role at all": (["arn:aws:s3:::x"], ["s3"], [], "neither the ARN"),
+    "an account that is none": (["etl"], ["s3"], ["12"], "12 digits"),
+    "a service without data events": ([ETL], ["dynamo"], [], "did you mean dynamodb"),
+    "no service of this world": ([ETL], ["zzzz"], [], "no data events are known"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_words(name: str) -> None:
+    roles, services, accounts, said = WRONG[name]
+    with pytest.raises(UsageError, match=said):
+        make.wanted(roles, services, accounts)
+
+
+def test_a_bucket_without_s3() -> None:
+    with pytest.raises(UsageError, match="s3 is not among"):
+        make.wanted([ETL], ["lambda"], buckets=["data"])
+
+
+def test_the_limit_of_values() -> None:
+    roles = [f"arn:aws:iam::400011112201:role/r{at}" for at in range(249)]
+    make.check(make.selectors(make.wanted(roles[:248], ["s3", "lambda"])))
+    with pytest.raises(UsageError, match=r"502 values.*takes 500"):
+        make.check(make.selectors(make.wanted(roles, ["s3", "lambda"])))
+
+
+BASIC = {
+    "EventSelectors": [
+        {
+            "ReadWriteType": "WriteOnly",
+            "IncludeManagementEvents": True,
+            "ExcludeManagementEventSources": ["kms.amazonaws.com"],
+            "DataResources": [
+                {"Type": "AWS::S3::Object", "Values": ["arn:aws:s3:::data/in/"]},
+                {"Type": "AWS::Lambda::Function", "Values": ["arn:aws:lambda"]},
+            ],
+        }
+    ]
+}
+
+
+def test_basic_selectors_mean_the_same_as_advanced_ones() -> None:
+    had = make.advanced(BASIC)
+    assert make.logs(had, event(readOnly="false")) and not make.logs(had, event())
+    assert not make.logs(had, event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::data/out/x"}))
+    management = {"eventCategory": "Management", "readOnly": "false", "eventSource": "ec2.amazonaws.com"}
+    assert make.logs(had, management)
+    assert not make.logs(had, {**management, "eventSource": "kms.amazonaws.com"})
+
+
+def test_what_is_logged_and_missed() -> None:
+    want = make.wanted([ETL, ETL_2], ["s3", "lambda", "dynamodb"])
+    state = {(one.arn, one.type): (one.reads, one.writes) for one in make.covered(make.advanced(BASIC), want)}
+    assert state[ETL, "AWS::S3::Object"] == ("missed", "partly")
+    assert state[ETL, "AWS::Lambda::Function"] == ("missed", "logged")
+    assert state[ETL_2, "AWS::DynamoDB::Table"] == ("missed", "missed")
+    ours = make.merged(None, make.selectors(make.wanted([ETL], ["s3"])))
+    first, second = make.covered(ours, make.wanted([ETL, ETL_2], ["s3"]))
+    assert (first.reads, first.writes, second.reads) == ("logged", "logged", "missed")
+    at_place = make.covered(make.advanced(BASIC), make.wanted([ETL], ["s3"], writes_only=True, buckets=["data/in/x"]))
+    assert (at_place[0].reads, at_place[0].writes) == ("not wanted", "logged")
+
+
+def test_others_selectors_stay_and_ours_are_replaced() -> None:
+    had = [*make.advanced(BASIC), *make.selectors(make.wanted([ETL_2], ["sns"]))]
+    then = make.merged(had, make.selectors(make.wanted([ETL], ["s3"])))
+    assert [one["Name"] for one in then] == [
+        "Management events",
+        "AWS::S3::Object events",
+        "AWS::Lambda::Function events",
+        "trailsift: AWS::S3::Object",
+    ]
+    assert make.merged(None, [])[0] == make.MANAGEMENT
+
+
+# -- the trail -------------------------------------------------------------------------------------------------------
+
+
+class Api:
+    """CloudTrail's two calls over a stored set; requests are checked by botocore's own rules."""
+
+    def __init__(self, answer: dict[str, Any], refuse: str = "") -> None:
+        self.answer = answer
+        self.refuse = refuse
+
+    def get_event_selectors(self, *, TrailName: str) -> dict[str, Any]:
+        return self.answer
+
+    def put_event_selectors(self, **request: Any) -> dict[str, Any]:
+        session = pytest.importorskip("botocore.session")
+        from botocore.exceptions import ClientError
+        from botocore.validate import ParamValidator
+
+        shape = session.get_session().get_service_model("cloudtrail").operation_model("PutEventSelectors").input_shape
+        assert not ParamValidator().validate(request, shape).has_errors()
+        if self.refuse:
+            code, _, message = self.refuse.partition(": ")
+            raise ClientError({"Error": {"Code": code, "Message": message}}, "PutEventSelectors")
+        self.answer = request
+        return request
+
+
+def test_a_trail_takes_the_selectors() -> None:
+    api = Api(BASIC)
+    trail = Trail("main", api)
+    then = make.merged(trail.get(), make.selectors(make.wanted([ETL], ["s3"])))
+    trail.put(then)
+    assert trail.get() == then
+
+
+REFUSALS = {
+    "InvalidEventSelectorsException: userIdentity.arn is not a valid field": RolesRefused,
+    "InvalidEventSelectorsException: too many values": TrailsiftError,
+    "AccessDeniedException: User: x is not authorized to perform: cloudtrail:PutEventSelectors": TrailsiftError,
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_refusal_is_told(refusal: str) -> None:
+    pytest.importorskip("botocore")
+    with pytest.raises(TrailsiftError) as caught:
+        Trail("main", Api({}, refusal)).put(make.selectors(make.wanted([ETL], ["s3"])))
+    assert type(caught.value) is REFUSALS[refusal] and "trail main" in str(caught.value)
+    assert "PutEventSelectors" in str(caught.value) or "--without-roles" in str(caught.value)
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command(small_lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    had = tmp_path / "had.json"
+    had.write_text(json.dumps(BASIC))
+    role = "arn:aws:iam::400011112201:role/orders-etl-batch"
+    words = ["selectors", "--role", role, "--service", "s3,dynamodb", "--existing", str(had), "--lake", str(small_lake)]
+    assert main(words) == 0
+    out, said = capsys.readouterr()
+    assert [one["Name"] for one in json.loads(out)][-1] == "trailsift: AWS::DynamoDB::Table"
+    assert f"{role} AWS::S3::Object: reads missed, writes partly" in said and "events a month, $" in said
+    assert main([*words, "--json"]) == 0
+    cost = json.loads(capsys.readouterr().out)["cost_a_month"]
+    assert 0 < cost["events"] < cost["all_events"] and cost["usd"] == pytest.approx(cost["events"] / 1e6)
+
+
+def test_a_trail_that_cannot_tell_roles_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from trailsift.sift import Sifter, load
+
+    rules = tmp_path / "only-roles.toml"
+    assert main(["selectors", "--role", ETL, "--without-roles", "--rules-output", str(rules)]) == 0
+    assert "userIdentity" not in capsys.readouterr().out
+    tomllib.loads(rules.read_text())
+    decide = Sifter(load(rules)).decide
+    row = {"error_code": None, "object_key": None, "event_category": "Data", "event_time": 0, "event_id": "x"}
+    assert decide({**row, "role_arn": ETL}).action == "keep"
+    assert decide({**row, "role_arn": ETL_2}).action == "drop"
+
+
+def test_nobody_and_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["selectors", "--service", "s3"]) == 2
+    assert "whose data events" in capsys.readouterr().err
+
+
+def test_roles_that_need_data_events(small_lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["roles", "--need-data-events", "--lake", str(small_lake), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["roles"]
+    scores = [need["score"] for need in found]
+    assert scores == sorted(scores, reverse=True) and all(need["reasons"] for need in found)
+    assert main(["roles", "--need-data-events", "--lake", str(small_lake)]) == 0
+    assert found[0]["role_arn"].rpartition("/")[2] in capsys.readouterr().out
+
+
+def test_what_speaks_for_data_events() -> None:
+    from trailsift.analysis.need import _need
+
+    quiet = _need(ETL, [("ec2", "DescribeInstances", 900, 3), ("s3", "GetObject", 50, 0)])
+    assert (quiet.score, quiet.logged, quiet.management_events) == (0, 50, 900)
+    calls = [("kms", "Decrypt", 1_200, 0), ("s3", "PutBucketPolicy", 1, 0), ("dynamodb", "DescribeTable", 9, 2)]
+    busy = _need(ETL, calls)
+    assert busy.score == 3 + 4 + 1 + 1 and busy.services == ["s3", "dynamodb"] and busy.logged == 0
+    assert busy.reasons[0] == "uses keys (1,200 calls): reads or writes encrypted data that nothing shows"
+    assert busy.reasons[-1] == "was refused 2 times"
+
+
+def test_prices_can_be_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trailsift.aws import prices
+
+    own = tmp_path / "prices.toml"
+    own.write_text("[data_event]\nusd = 0.2\n")
+    monkeypatch.setenv(prices.VARIABLE, str(own))
+    assert prices.price("data_event") == pytest.approx(2e-6)
+    assert prices.price("athena_tb") == 5
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("[data_events]\nusd = 0.2\n")
+    monkeypatch.setenv(prices.VARIABLE, str(wrong))
+    with pytest.raises(UsageError, match="no price 'data_events'"):
+        prices.price("data_event")
