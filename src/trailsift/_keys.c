@@ -137,7 +137,7 @@ static int put_digits(Reader *reader, size_t size) {
     const char *at = reader->at, *behind = at + size;
     if (size == 4 && is_year(at)) {
         int bytes = dated(at);
-        if (may_go_on(at)) return UNSURE;
+        if (bytes && may_go_on(at)) return UNSURE;
         if (bytes) {
             reader->at += bytes;
             return PUT(reader, "{date}");
