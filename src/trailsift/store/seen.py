@@ -60,7 +60,11 @@ def ids_of(raw: np.ndarray[Any, np.dtype[np.void]], checks: Checks) -> Ids:
 
 def sort(ids: Ids) -> tuple[Ids, Ints]:
     """Sorted by id, the first of equal ones first; and where each came from."""
-    order = np.lexsort((ids.low, ids.high))
+    # High words are all but never equal, and one key is sorted eight times as fast as two.
+    order = np.argsort(ids.high)
+    high = ids.high[order]
+    if (high[1:] == high[:-1]).any():
+        order = np.lexsort((ids.low, ids.high))
     return ids.take(order), order
 
 
