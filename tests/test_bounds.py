@@ -58,7 +58,7 @@ def test_more_broken_lines_than_were_ever_read_before() -> None:
 TINY = Bounds(small=100, whole=20_000, piece=8_000, document=200_000)
 SIZES = Sizes(chunk_rows=40, batch_rows=100, bounds=TINY)
 MINE = [event_number(number) for number in range(500)]
-LINES = b"\n".join(map(text, MINE))
+LINES = b"".join(text(each) + b"\n" for each in MINE)
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes,

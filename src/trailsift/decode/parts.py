@@ -118,7 +118,8 @@ def _of_text(member: str, source: _Source, bounds: Bounds) -> Iterator[Part]:
         more = source.read(bounds.piece)
         held = held[cut:] + more
         if not more:
-            yield Part(member, held, _damage(source), ends=not member)
+            # A line end at the end of the last piece begins no other line.
+            yield Part(member, held if held.strip() else None, _damage(source), ends=not member)
             return
 
 
