@@ -47,6 +47,9 @@ docs: $(DEV) ## write the pages that are made from the code
 bench: $(DEV) ## measure on 2,000,000 generated events and write bench/RESULTS.md; BENCH='--events 500000' for others
 	@$(BIN)/python bench/bench.py --out bench/RESULTS.md $(BENCH)
 
+bench-lakes: $(DEV) ## a lake of 10,000,000 events in one go and in 2,000 commits: writes bench/LAKES.md; takes an hour
+	@$(BIN)/python bench/lakes.py --out bench/LAKES.md $(LAKES)
+
 bench-smoke: $(DEV) ## run the measurements once on few events; writes nothing
 	@$(BIN)/python bench/bench.py --events 50000 --days 2 --rounds 1 --repeat 3
 

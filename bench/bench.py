@@ -9,6 +9,7 @@ over the rounds. Both sides must give the same answer, else nothing is reported.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import platform
@@ -34,6 +35,8 @@ VERSIONS = ("duckdb", "pyarrow", "pyiceberg", "msgspec", "isal")
 JOB = "batch ETL"
 #: Part of the files that DuckDB's own guess of the schema is tried on.
 AUTO_PART = 0.1
+#: Small log objects: how many at most, of how many records each, made of so many records of each large one.
+TINY_OBJECTS, TINY_RECORDS, TINY_OF_EACH = 10_000, 5, 500
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ class Measured:
     auto: tuple[Run, int] | str = ""
     open_engine: dict[str, Any] = field(default_factory=dict)
     lake_bytes: dict[str, int] = field(default_factory=dict)
+    #: Small log objects: (ingest, plain Python) a round, in seconds, and how many objects.
+    tiny: list[tuple[Run, Run]] = field(default_factory=list)
+    tiny_objects: int = 0
     #: Processes that wanted a core before the first measurement: more than a few tenths spoil the numbers.
     load: float = field(default_factory=lambda: os.getloadavg()[0])
 
@@ -156,6 +162,15 @@ def measure(data: Data, work: Path, options: argparse.Namespace) -> Measured:
         if number < options.rounds - 1:
             shutil.rmtree(lake)
     out.lake_bytes = _sizes(lake)
+    tiny = work / "tiny"
+    out.tiny_objects = make_tiny(data, tiny)
+    for number in range(options.rounds):
+        _step(f"round {number + 1}: {out.tiny_objects:,} log objects of {TINY_RECORDS} records")
+        plain = run(python(TASKS, "plain"), text=json.dumps({"folder": str(tiny)}))
+        command = python("-m", "trailsift.cli", "ingest", str(tiny), "--lake", str(work / f"tiny-{number}"), "--quiet")
+        ran = run([*command, "--json", "--workers", str(options.threads)], env=env)
+        assert ran.answer["stored"] == plain.answer["records"], f"{ran.answer} of {plain.answer}"
+        out.tiny.append((ran, plain))
     _step("questions to an open engine")
     out.open_engine = run(
         python(TASKS, "questions"),
@@ -169,6 +184,23 @@ def measure(data: Data, work: Path, options: argparse.Namespace) -> Measured:
     except ChildError as error:
         out.auto = str(error).splitlines()[-1][:160]
     return out
+
+
+def make_tiny(data: Data, folder: Path) -> int:
+    """Log objects as a quiet trail delivers them, of records of the first days; their number."""
+    made = 0
+    for file in data.files:
+        records = json.loads(gzip.decompress(Path(file).read_bytes()))["Records"]
+        into = folder / Path(file).relative_to(data.folder).parent
+        into.mkdir(parents=True, exist_ok=True)
+        for at in range(0, min(len(records), TINY_OF_EACH), TINY_RECORDS):
+            if made == TINY_OBJECTS:
+                return made
+            text = json.dumps({"Records": records[at : at + TINY_RECORDS]}, separators=(",", ":"))
+            name = Path(file).name.replace(".json.gz", f"{at:06d}.json.gz")
+            (into / name).write_bytes(gzip.compress(text.encode(), 6))
+            made += 1
+    return made
 
 
 def questions(data: Data) -> dict[str, str]:
@@ -276,6 +308,10 @@ def report(data: Data, seen: Measured, options: argparse.Namespace) -> str:
         f"| one role's day, cold `trailsift query`, median of {options.cold} | {_spread(cold, _seconds)} |",
         f"| the same once more (kept answer) | {_spread(seen.kept, _seconds)} |",
         f"| peak memory of that query | {_mb(seen.cold_peak)} |",
+        f"| {seen.tiny_objects:,} log objects of {TINY_RECORDS} records: ingested a second"
+        f" | {_spread([seen.tiny_objects / ours.seconds for ours, _ in seen.tiny], lambda n: f'{n:,.0f}')} |",
+        "| the same, only read and parsed by plain Python (`gzip`, `json`), one core"
+        f" | {_spread([seen.tiny_objects / plain.seconds for _, plain in seen.tiny], lambda n: f'{n:,.0f}')} |",
         f"| **ingest costs as much as so many questions on the files** | **{_spread(paid, _times)}** |",
         f"| **a cold query is so many times faster than one on the files** | **{_spread(faster, _times)}** |",
         "",

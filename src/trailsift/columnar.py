@@ -91,6 +91,12 @@ class Tally:
     records: int = 0
     malformed: Rejects = field(default_factory=Rejects)
     foreign: str | None = None
+    #: Of a log object that is read in pieces, or lies in an archive: as in ``decode.parts.Part``.
+    member: str = ""
+    last: bool = True
+    ends: bool = True
+    #: Records in the pieces before this one.
+    offset: int = 0
 
 
 class Chunk(NamedTuple):
@@ -132,11 +138,14 @@ class Builder:
         if self._shared.trim() and self._scanner is not None:
             self._scanner.forget_names()
 
-    def add(self, log_object: str, data: bytes) -> Tally:
-        """Decodes one log object. Nothing raises; what cannot be used is in the tally."""
-        tally = self._add_scanned(log_object, data) if self._scanner is not None else None
+    def add(self, log_object: str, data: bytes, damage: str | None = None) -> Tally:
+        """Decodes one log object. Nothing raises; what cannot be used is in the tally.
+
+        ``damage``: what is wrong with the end of ``data``, where that is known already.
+        """
+        tally = self._add_scanned(log_object, data) if self._scanner is not None and damage is None else None
         if tally is None:
-            tally = self._add_found(log_object, data)
+            tally = self._add_found(log_object, data, damage)
         if len(self._rows) + len(self._slow) >= self.step or (
             self._scanner is not None and self._scanner.size >= _TEXT_BYTES
         ):
@@ -169,15 +178,15 @@ class Builder:
         self._add_slow(log_object, [(others[at][0], raws[at]) for at in irregular], tally)
         return tally
 
-    def _add_found(self, log_object: str, data: bytes) -> Tally:
+    def _add_found(self, log_object: str, data: bytes, damage: str | None) -> Tally:
         """Takes a log object of any form."""
-        found = find_records(data)
+        found = find_records(data, damage=damage)
         irregular = self._add_fast(log_object, found.records)
         if found.cut and not all(_is_record(found.records[at]) for at in irregular):
             # The text was cut in the wrong place somewhere, or holds what begins like records but is none (S3's
             # notifications): forget what was taken and read it whole.
             self._forget(len(found.records) - len(irregular))
-            found = find_records(data, cut=False)
+            found = find_records(data, cut=False, damage=damage)
             irregular = self._add_fast(log_object, found.records)
         tally = Tally(len(found.records) + found.malformed.parts, found.malformed, found.foreign)
         self._add_slow(log_object, [(at, bytes(found.records[at])) for at in irregular], tally)

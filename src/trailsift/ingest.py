@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,6 +25,7 @@ import pyarrow as pa
 from trailsift import copies, event, source, summarize, work
 from trailsift.columnar import Tally, arrow_schema
 from trailsift.decode.envelope import Malformed
+from trailsift.decode.parts import BOUNDS, Bounds
 from trailsift.errors import SourceError, TrailsiftError
 from trailsift.firsts import Firsts
 from trailsift.sift import Rules
@@ -90,6 +91,8 @@ class Sizes:
     #: Work is handed out in pieces of about this many bytes, or this many log objects.
     task_bytes: int = 2 << 20
     task_objects: int = 500
+    #: What of one file is held in memory.
+    bounds: Bounds = BOUNDS
 
 
 SIZES = Sizes()
@@ -158,16 +161,16 @@ def _tidy_up(lake: Lake, first: int) -> None:
 class _Pool:
     """Worker processes and the calls they are busy with; or one worker in this process."""
 
-    def __init__(self, root: Path, size: int, rules: Rules | None = None) -> None:
+    def __init__(self, root: Path, size: int, rules: Rules | None = None, bounds: Bounds = BOUNDS) -> None:
         self.size = size
-        self._inline = work.Worker(root, rules) if size == 0 else None
+        self._inline = work.Worker(root, rules, bounds) if size == 0 else None
         self._answers: deque[tuple[int, Any]] = deque()
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self.connections: list[Connection] = []
         context = multiprocessing.get_context("spawn")
         for _ in range(size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=work.serve, args=(theirs, root, rules), daemon=True)
+            process = context.Process(target=work.serve, args=(theirs, root, rules, bounds), daemon=True)
             process.start()
             theirs.close()
             self._processes.append(process)
@@ -275,7 +278,7 @@ class _Run:
         if not self.files:
             self.lake.ready()
             return self._finished()
-        pool = _Pool(self.lake.root, size, self.rules)
+        pool = _Pool(self.lake.root, size, self.rules, self.sizes.bounds)
         # PyIceberg takes a second to import: let it, while the first chunks are decoded.
         threading.Thread(target=self._ready_ahead, daemon=True).start()
         try:
@@ -311,12 +314,14 @@ class _Run:
         held: deque[tuple[int, Cut]] = deque()
         writing = 0
         busy = 0
-        sent: dict[int, list[LogFile]] = {}
+        sent: list[deque[LogFile]] = [deque() for _ in chunks]
 
         def next_step(worker: int, rows: int) -> int:
-            if tasks and rows < self.sizes.chunk_rows:
-                sent[worker] = tasks.take(worker)
-                pool.call(worker, "decode", sent[worker])
+            if (sent[worker] or tasks) and rows < self.sizes.chunk_rows:
+                # A large file that was left in the middle is gone on with.
+                files = [] if sent[worker] else tasks.take(worker)
+                sent[worker] += files
+                pool.call(worker, "decode", files, self.sizes.chunk_rows)
             elif chunks[worker].files:
                 pool.call(worker, "cut")
             else:
@@ -339,7 +344,7 @@ class _Run:
                 busy -= 1
                 if isinstance(answer, tuple):
                     tallies, rows = answer
-                    self._tally(sent.pop(worker), tallies, chunks[worker])
+                    self._tally(sent[worker], tallies, chunks[worker])
                     busy += next_step(worker, rows)
                 elif isinstance(answer, Cut):
                     held.append((worker, answer))
@@ -371,10 +376,14 @@ class _Run:
         self.batch.min_time, self.batch.max_time = min(low, cut.min_time), max(high, cut.max_time)
         pool.call(worker, "write", fresh.tobytes(), differs.astype(np.int64).tobytes())
 
-    def _tally(self, files: list[LogFile], tallies: list[Tally], chunk: _Pending) -> None:
-        for file, tally in zip(files, tallies, strict=True):
-            self.objects_done += 1
-            self.bytes_done += file.size
+    def _tally(self, files: deque[LogFile], tallies: list[Tally], chunk: _Pending) -> None:
+        """Counts what a worker has read of ``files``; those that it has read to their ends are taken out."""
+        for tally in tallies:
+            file = files[0]
+            if tally.ends:
+                files.popleft()
+                self.objects_done += 1
+                self.bytes_done += file.size
             if tally.foreign is not None:
                 self.counts.log_objects_skipped += 1
             self.counts.records += tally.records
@@ -385,14 +394,15 @@ class _Run:
     def _close(self, chunk: _Pending) -> None:
         """A chunk is written: its log objects belong to the batch."""
         for file, tally in chunk.files:
-            self.rejects += [(file.name, malformed) for malformed in tally.malformed]
+            name = file.name + tally.member
+            self.rejects += [(name, replace(one, position=_placed(one, tally))) for one in tally.malformed]
             self.in_batch["records"] += tally.records
             self.in_batch["malformed"] += tally.malformed.parts
-            self.in_batch["log_objects"] += tally.foreign is None
             if tally.foreign is not None:
                 continue
-            self.counts.log_objects += 1
-            if not _unreadable(tally):
+            self.in_batch["log_objects"] += tally.last
+            self.counts.log_objects += tally.last
+            if tally.ends and not _unreadable(tally):
                 self.batch.log_objects.append(LogObject(file.name, file.version, file.delivered_on))
 
     def _count(self, name: str, number: int) -> None:
@@ -495,6 +505,11 @@ class _Run:
                 time.monotonic() - self.started,
             )
         )
+
+
+def _placed(one: Malformed, tally: Tally) -> int:
+    """Where something malformed stands in its log object, of which the tally may be a later piece."""
+    return one.position + tally.offset if one.position >= 0 else one.position
 
 
 def _unreadable(tally: Tally) -> bool:

@@ -33,7 +33,7 @@ class LogFile:
     @property
     def delivered_on(self) -> str:
         """Day of delivery (UTC), ISO 8601."""
-        return self.delivered_at.strftime("%Y-%m-%d")
+        return self.delivered_at.isoformat()[:10]
 
 
 def find(inputs: Sequence[str], exclude: Path | None = None) -> list[LogFile]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import gc
 import json
 import signal
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.connection import Connection
@@ -25,6 +25,7 @@ from trailsift import copies, event
 from trailsift.columnar import Builder, Chunk, Tally
 from trailsift.decode.envelope import Malformed, Rejects
 from trailsift.decode.landing import DROPPED_BY
+from trailsift.decode.parts import BOUNDS, Bounds, parts_of
 from trailsift.firsts import candidates
 from trailsift.sift import Rules
 from trailsift.sifting import LOOKED_AT, Decided, Sifting, counted, stored
@@ -68,24 +69,53 @@ class Written:
 class Worker:
     """Decodes log objects into one chunk at a time."""
 
-    def __init__(self, root: Path, rules: Rules | None = None) -> None:
+    def __init__(self, root: Path, rules: Rules | None = None, bounds: Bounds = BOUNDS) -> None:
         self.root = root
         self.sifting = Sifting(rules) if rules else None
         self.builder = Builder()
+        self.bounds = bounds
         self._chunk: Chunk | None = None
+        self._waiting: deque[LogFile] = deque()
+        self._reading: Iterator[Tally] | None = None
 
-    def decode(self, files: Sequence[LogFile]) -> tuple[list[Tally], int]:
-        """Takes log objects into the chunk: what became of each, and how many rows the chunk has now."""
+    def decode(self, files: Sequence[LogFile], rows: int) -> tuple[list[Tally], int]:
+        """Takes log objects into the chunk: what became of each, and how many rows the chunk has now.
+
+        Where the chunk has ``rows`` in the middle of a file, the file is left there, and the next call goes on.
+        """
+        self._waiting += files
         tallies = []
-        for file in files:
-            try:
-                data = Path(file.path).read_bytes()
-            except OSError as error:
-                reason = f"cannot be read: {error.strerror or error}"
-                tallies.append(Tally(1, Rejects([Malformed(-1, reason, "")])))
-                continue
-            tallies.append(self.builder.add(file.name, data))
+        while self._waiting:
+            if self._reading is None:
+                self._reading = self._read(self._waiting[0])
+            for tally in self._reading:
+                tallies.append(tally)
+                if not tally.ends and self.builder.rows >= rows:
+                    return tallies, self.builder.rows
+            self._waiting.popleft()
+            self._reading = None
         return tallies, self.builder.rows
+
+    def _read(self, file: LogFile) -> Iterator[Tally]:
+        """What becomes of each piece of a file."""
+        before, known = 0, False
+        try:
+            for part in parts_of(Path(file.path), self.bounds):
+                if part.data is not None:
+                    tally = self.builder.add(file.name + part.member, part.data, part.damage)
+                elif part.damage is not None:
+                    tally = Tally(1, Rejects([Malformed(-1, part.damage, "")]))
+                else:
+                    tally = Tally()
+                tally.member, tally.last, tally.ends, tally.offset = part.member, part.last, part.ends, before
+                known |= tally.foreign is None
+                if known or not part.last:
+                    # One piece of a log object tells nothing of the others.
+                    tally.foreign = None
+                before, known = (0, False) if part.last else (before + tally.records, known)
+                yield tally
+        except OSError as error:
+            yield Tally(1, Rejects([Malformed(-1, f"cannot be read: {error.strerror or error}", "")]))
 
     def cut(self) -> Cut | None:
         """Ends the chunk; None where it is empty."""
@@ -184,14 +214,14 @@ def from_stream(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
-def serve(connection: Connection, root: Path, rules: Rules | None) -> None:
+def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bounds = BOUNDS) -> None:
     """The loop of a worker process: a method name and its arguments in, the result out; None ends it."""
     # Ctrl-C is for the parent, which decides what is committed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Decoding makes millions of objects and no cycles: collecting would only walk over them.
     gc.disable()
     pa.set_cpu_count(1)
-    worker = Worker(root, rules)
+    worker = Worker(root, rules, bounds)
     while (call := connection.recv()) is not None:
         method, arguments = call
         try:

@@ -55,11 +55,14 @@ DEPTH_LIMIT = 12
 _RESUME_LIMIT = 1_000
 
 
-def find_records(data: bytes, *, cut: bool = True) -> Found:
-    """All records of one log object. Never raises. ``cut=False`` reads every text with a full parser."""
+def find_records(data: bytes, *, cut: bool = True, damage: str | None = None) -> Found:
+    """All records of one log object. Never raises. ``cut=False`` reads every text with a full parser.
+
+    ``damage``: what is wrong with the end of ``data``, where that is known already.
+    """
     found = Found()
-    depth, damage = DEPTH_LIMIT, None
-    if data[:2] == b"\x1f\x8b":
+    depth = DEPTH_LIMIT
+    if damage is None and data[:2] == b"\x1f\x8b":
         # What CloudTrail delivers takes the shortest way.
         data, damage = gunzip(data, found)
         if cut and damage is None and data.isascii() and _split_records(data, found):

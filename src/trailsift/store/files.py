@@ -29,6 +29,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_DICTIONARY = frozenset(
     {"event_id", "request_id", "additional_event_data", "event_time", "source_ips", "object_keys"}
 )
+#: Files are sorted by role, so these may be in any of them: a Bloom filter a row group says in which they are not. It
+#: costs about 8 bits a distinct value, 1 % of the lake.
+_BLOOM = ("event_id", "object_key")
+_BLOOM_WRONG = 0.05
+#: Fewer rows are read as fast as their filter.
+_BLOOM_ROWS = 4096
 #: A dictionary of no more values is not worth the work of leaving out those that a file does not use.
 _WHOLE_DICTIONARY = 4
 #: Columns whose statistics let a reader skip row groups.
@@ -158,6 +164,7 @@ class Writer:
                 compression_level=ZSTD_LEVEL,
                 use_dictionary=[name for name in names if name not in _NO_DICTIONARY],
                 write_statistics=[name for name in names if name in _STATISTICS or self.table.name != "events"],
+                bloom_filter_options=_bloom_filters(rows),
                 # Readers need plain Parquet types, not Arrow's own schema (dictionaries would come back as such).
                 store_schema=False,
             )
@@ -168,6 +175,15 @@ class Writer:
         if self._writer is not None:
             self._writer.close()
         return self.path.stat().st_size
+
+
+def _bloom_filters(rows: pa.Table) -> dict[str, dict[str, float]]:
+    """Filters sized for a row group like the first."""
+    if rows.num_rows < _BLOOM_ROWS:
+        return {}
+    names = [name for name in _BLOOM if name in rows.schema.names]
+    first = rows.slice(0, ROW_GROUP)
+    return {name: {"ndv": max(pc.count_distinct(first.column(name)).as_py(), 1), "fpp": _BLOOM_WRONG} for name in names}
 
 
 def _conformed(rows: pa.Table, table: event.Table) -> pa.Table:
