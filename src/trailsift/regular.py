@@ -397,7 +397,7 @@ class Shared:
         cuts = cut.before, cut.after, cut.resources, cut.kept is None, cut.key is None, cut.key_is_item
         shape_name = *cuts, record.eventSource, record.eventName, record.awsRegion, account, category
         if shape_name not in self._shapes:
-            self._shapes[shape_name] = _parse_shape(record, account, category, match, cut.kept is not None)
+            self._shapes[shape_name] = _parse_shape(record, account, category, match)
         shape = self._shapes[shape_name]
         if shape is None:
             return None
@@ -511,9 +511,7 @@ def _split_counts(text: bytes) -> tuple[bytes, int | None, int | None, int] | No
     return text, counts[0], counts[1], floats
 
 
-def _parse_shape(
-    record: _Record, account: str | None, category: str, match: re.Match[bytes] | None, kept: bool
-) -> Shape | None:
+def _parse_shape(record: _Record, account: str | None, category: str, match: re.Match[bytes] | None) -> Shape | None:
     """Parses one shape with a stand-in for the key. None where the key cannot be told from the rest."""
     parameters, resources = bytes(record.requestParameters), bytes(record.resources)
     hole = None
@@ -542,8 +540,8 @@ def _parse_shape(
     except ValueError:
         return None
     row = careful.row(value, "")
-    if kept:
-        # Every row has its own.
+    if match is not None and match.re is _PREFIX:
+        # Every row has its own, with the prefix in it.
         row["request_parameters"] = None
     return _shape_from(row, hole)
 
