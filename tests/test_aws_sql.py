@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import re
@@ -60,7 +61,7 @@ def test_no_statement_writes_more_partitions_than_athena_does() -> None:
     for services in (1, 3, 8, 60, 200):
         parts = list(sql.chunks(date(2026, 1, 1), date(2026, 4, 1), services))
         assert parts[0][0] == date(2026, 1, 1) and parts[-1][1] == date(2026, 4, 1)
-        assert all(one[1] == other[0] for one, other in zip(parts, parts[1:], strict=False))
+        assert all(one[1] == other[0] for one, other in itertools.pairwise(parts))
         # A day of delivery holds events of the day before.
         most = max(((end - since).days + 1) * services for since, end in parts)
         assert most <= sql.PARTITIONS or all(end - since == timedelta(1) for since, end in parts)
