@@ -31,6 +31,7 @@ COMMANDS: tuple[tuple[Group, Callable[..., int]], ...] = (
     (ASK, keep.columns),
     (SIFT, sift.suggest),
     (SIFT, sift.estimate),
+    (SIFT, sift.bench),
     (KEEP, keep.status),
     (KEEP, keep.rejects),
     (KEEP, keep.connect),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from trailsift.cli.options import JsonOption
+from trailsift.errors import UsageError
+
+if TYPE_CHECKING:
+    from trailsift.aws.tables import Place
 
 aws = App(name="aws", help="The AWS side as files: made without credentials, for you to look at and to use.")
 
@@ -37,3 +43,98 @@ def package(
         print(f"sha256 {made.sha256}")
     return 0
 
+
+
+TrailOption = Annotated[str, Parameter(help="Bucket of the trail, with its prefix if it has one.")]
+BucketOption = Annotated[str, Parameter(help="Bucket for what trailsift makes, with a prefix if you like.")]
+AccountsOption = Annotated[list[str] | None, Parameter(name="--account", help="Account of the logs. Repeatable.")]
+RegionsOption = Annotated[list[str] | None, Parameter(name="--region", help="Region of the logs. Repeatable.")]
+OrganizationOption = Annotated[str, Parameter(help="Organization id (o-...), for a trail of an organization.")]
+DatabaseOption = Annotated[str, Parameter(help="Database in the Glue catalog.")]
+FromOption = Annotated[datetime | None, Parameter(name="--from", help="First day of the logs: 2026-01-15.")]
+
+
+def _place(
+    trail: str,
+    bucket: str,
+    account: list[str] | None,
+    region: list[str] | None,
+    organization: str,
+    database: str,
+    since: datetime | None,
+) -> Place:
+    from trailsift.aws.tables import Place
+
+    known = Place()
+    return Place(
+        trail,
+        bucket,
+        database,
+        tuple(account or known.accounts),
+        tuple(region or known.regions),
+        organization,
+        since=since.date() if since else known.since,
+    ).checked()
+
+
+@aws.command(help_epilogue="")
+def sql(
+    *,
+    trail: TrailOption = "my-cloudtrail-bucket",
+    bucket: BucketOption = "my-analysis-bucket",
+    account: AccountsOption = None,
+    region: RegionsOption = None,
+    organization: OrganizationOption = "",
+    database: DatabaseOption = "trailsift",
+    since: FromOption = None,
+    until: Annotated[datetime | None, Parameter(name="--to", help="The day after the last one to copy.")] = None,
+    only: Annotated[list[str] | None, Parameter(help="Only the statement of this name. Repeatable.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """SQL for Athena, ready to paste: tables, columnar copy, summaries, upkeep, questions.
+
+    Example: `trailsift aws sql --trail my-trail-bucket --bucket my-bucket --account 123456789012 --region us-east-1`
+    """
+    from trailsift.aws.sql import script, statements
+    from trailsift.views.console import print_json
+
+    place = _place(trail, bucket, account, region, organization, database, since)
+    made = statements(place, until.date() if until else None)
+    unknown = set(only or ()) - {one.name for one in made}
+    if unknown:
+        raise UsageError(f"there is no statement {min(unknown)!r}: there are {', '.join(one.name for one in made)}")
+    made = [one for one in made if not only or one.name in only]
+    if as_json:
+        print_json([one._asdict() for one in made])
+    else:
+        sys.stdout.write(script(made))
+    return 0
+
+
+@aws.command(help_epilogue="")
+def glue(
+    objects: Annotated[
+        list[str] | None, Parameter(name="OBJECT", help="Keys of landing objects whose partitions to register.")
+    ] = None,
+    /,
+    *,
+    crawler: Annotated[str | None, Parameter(help="Make a crawler instead, with this IAM role.")] = None,
+    bucket: BucketOption = "my-analysis-bucket",
+    database: DatabaseOption = "trailsift",
+) -> int:
+    """Requests to Glue, for those who want registered partitions or a crawler; the tables of `aws sql` need neither.
+
+    Example: `trailsift aws glue landing/year=2026/month=01/day=15/hour=14/service=s3/part.gz --bucket my-bucket`
+    """
+    from trailsift.aws import glue as make
+    from trailsift.views.console import print_json
+
+    place = _place("my-cloudtrail-bucket", bucket, None, None, "", database, None)
+    if crawler is not None:
+        print_json(make.crawler(place, crawler))
+    elif objects:
+        for request in make.partitions(place, objects):
+            print_json(request)
+    else:
+        raise UsageError("name objects whose partitions are to be registered, or --crawler ROLE")
+    return 0

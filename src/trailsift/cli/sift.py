@@ -1,7 +1,9 @@
-"""Commands about what is kept, sampled and dropped: estimate, suggest."""
+"""Commands about what is kept, sampled and dropped, and about what that is worth: estimate, suggest, bench."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -11,10 +13,12 @@ from trailsift.cli.options import (
     LakeOption,
     LimitOption,
     PricesOption,
+    QuietOption,
     SinceOption,
     UntilOption,
     ZoneOption,
 )
+from trailsift.errors import UsageError
 
 
 def estimate(
@@ -75,4 +79,66 @@ def suggest(
         print(found.toml, end="")
     else:
         show_suggestions(found)
+    return 0
+
+
+def bench(
+    *paths: Annotated[str, Parameter(name="PATH", help="Your own log objects. Default: generated ones.")],
+    events: Annotated[int, Parameter(help="Events to generate, where no logs are named.")] = 300_000,
+    days: Annotated[float, Parameter(help="Days that they cover.")] = 7,
+    seed: Annotated[int, Parameter(help="Another seed, other logs.")] = 1,
+    rounds: Annotated[int, Parameter(help="How often every way is measured, in turns.")] = 3,
+    folder: Annotated[
+        Path | None,
+        Parameter(name="--dir", help="A new folder for all forms of the logs, kept. Default: a temporary one."),
+    ] = None,
+    svg: Annotated[Path | None, Parameter(help="Also write a picture of the gains to this file.")] = None,
+    prices: PricesOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> int:
+    """Measure what partitioning, filtering, columnar storage and sampling are worth, each alone and all together.
+
+    In one run, against DuckDB on the raw log files, beside what was once claimed without a measurement.
+
+    Examples: `trailsift bench`, `trailsift bench logs/AWSLogs --svg gains.svg`
+    """
+    import shutil
+    import tempfile
+
+    from trailsift.analysis.prices import prices as load_prices
+    from trailsift.gains import measure
+    from trailsift.views.console import print_json
+    from trailsift.views.gains import picture, show_gains
+
+    if rounds < 1:
+        raise UsageError(f"--rounds {rounds}: ask for 1 or more")
+    if folder is not None and folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty: name a new or an empty folder")
+    known = load_prices(prices)
+    home = folder or Path(tempfile.mkdtemp(prefix="trailsift-bench-"))
+
+    def step(told: str) -> None:
+        if not quiet:
+            print(f"trailsift: {told}", file=sys.stderr, flush=True)
+
+    try:
+        inputs = list(paths)
+        if not inputs:
+            from trailsift.generate import Options, generate
+
+            step(f"generating {events:,} events")
+            generate(home / "logs", Options(events=events, days=days, seed=seed))
+            inputs = [str(home / "logs" / "AWSLogs")]
+        work = home / "forms"
+        found = measure(inputs, work, known, rounds=rounds, generated=not paths, step=step)
+    finally:
+        if folder is None:
+            shutil.rmtree(home, ignore_errors=True)
+    if svg is not None:
+        svg.write_text(picture(found), "utf-8")
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        show_gains(found)
     return 0
