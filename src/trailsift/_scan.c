@@ -220,6 +220,35 @@ static const char *next_member(const char *at, const char *end, Member *member) 
     return behind;
 }
 
+/* The members of one object, found while it is checked. */
+#define PARTS 40
+typedef struct {
+    Member at[PARTS];
+    int count; /* -1: more than there is room for, or no object */
+} Parts;
+
+/* value_end of an object, whose members are put into `parts`. */
+static const char *object_end(const char *at, const char *end, int *flags, Parts *parts) {
+    parts->count = 0;
+    if (*++at == '}') return at + 1;
+    for (;;) {
+        Member member = {.flags = 0};
+        if (*at != '"') return NULL;
+        const char *quote = string_end(at + 1, end, flags);
+        if (quote == NULL || quote[1] != ':') return NULL;
+        member.name = (Slice){at + 1, (size_t)(quote - at - 1)};
+        const char *behind = value_end(quote + 2, end, DEPTH_LIMIT - 1, &member.flags);
+        if (behind == NULL) return NULL;
+        member.value = (Slice){quote + 2, (size_t)(behind - quote - 2)};
+        *flags |= member.flags;
+        if (parts->count >= 0 && parts->count < PARTS) parts->at[parts->count++] = member;
+        else parts->count = -1;
+        at = behind;
+        if (*at == '}') return at + 1;
+        if (*at++ != ',') return NULL;
+    }
+}
+
 /* -- members of a record ------------------------------------------------------------------------------------------- */
 
 enum { TEXT, RAW, FLAG };
@@ -263,6 +292,7 @@ typedef struct {
     Slice key;
     int key_is_item, kept, has_in, has_out, floats;
     int64_t bytes_in, bytes_out;
+    Parts parameters, additional;
 } Record;
 
 /* -- columns ------------------------------------------------------------------------------------------------------- */
@@ -488,10 +518,11 @@ static int name_parameters(Scanner *scanner, Record *record) {
     if (text.size == 0 || text.at[0] != '{') return put_slice(name, text) < 0 ? -1 : 1;
     int varying = varying_of(record->members[NAME]);
     if (varying == ITEMS) return name_items(scanner, record) < 0 ? -1 : 1;
-    const char *at = text.at, *end = at + text.size;
-    Member member;
+    if (record->parameters.count < 0) return 0;
+    const char *end = text.at + text.size;
     if (mark(kept, '{') < 0) return -1;
-    while ((at = next_member(at, end, &member)) != NULL) {
+    for (int part = 0; part < record->parameters.count; part++) {
+        Member member = record->parameters.at[part];
         int prefix = varying == LIST && IS(member.name, "prefix");
         if (IS(member.name, "key")) {
             if (varying == LIST) return 0;
@@ -572,10 +603,10 @@ static int cut_counts(Scanner *scanner, Record *record) {
     const char *at = text.at, *end = at + text.size;
     if (*at == 'n') return 0;
     if (find(at, end, "bytesTransferred", 16) == NULL) return append(left, text.at, text.size) < 0 ? -1 : 1;
-    if (*at != '{') return 0;
-    Member member;
+    if (*at != '{' || record->additional.count < 0) return 0;
     if (mark(left, '{') < 0) return -1;
-    while ((at = next_member(at, end, &member)) != NULL) {
+    for (int part = 0; part < record->additional.count; part++) {
+        Member member = record->additional.at[part];
         int is_in = IS(member.name, "bytesTransferredIn"), is_float = 0;
         if (is_in || IS(member.name, "bytesTransferredOut")) {
             if (is_in ? record->has_in : record->has_out) return 0;
@@ -748,7 +779,10 @@ static int read_record(Scanner *scanner, const char **from, const char *end, Rec
         const char *behind = NULL;
         if (member == IDENTITY) behind = known_identity(scanner, at, end, &record->slot, &record->who);
         if (behind == NULL) {
-            behind = value_end(at, end, DEPTH_LIMIT, &flags);
+            if (*at == '{' && (member == PARAMETERS || member == ADDITIONAL))
+                behind = object_end(at, end, &flags, member == ADDITIONAL ? &record->additional : &record->parameters);
+            else
+                behind = value_end(at, end, DEPTH_LIMIT, &flags);
             if (behind == NULL) return BROKEN;
             any |= flags;
         }

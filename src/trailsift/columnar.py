@@ -346,6 +346,22 @@ def ranks(column: pa.Array) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[s
     return rank[codes], [None, *values.take(pa.array(order)).to_pylist()]
 
 
+def ordered(*keys: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The rows in the order of several keys, the first one first; rows that are in order already stay as they are."""
+    whole, span = np.zeros(len(keys[0]), np.int64), 1
+    for key in keys:
+        low = int(key.min()) if len(key) else 0
+        size = int(key.max()) - low + 1 if len(key) else 1
+        span *= size
+        if span >= 1 << 62:
+            return np.lexsort(keys[::-1])
+        # One number is sorted several times as fast as four.
+        whole = whole * size + (key - low)
+    if (whole[1:] >= whole[:-1]).all():
+        return np.arange(len(whole))
+    return np.argsort(whole)
+
+
 class _Used:
     """What some rows share of one kind: each thing once, and which one a row has."""
 
@@ -376,7 +392,7 @@ def _order(rows: pa.Table, shared: Shared) -> np.ndarray[Any, np.dtype[np.int64]
     roles, _ = ranks(_encoded([thing.identity.role_arn for thing in who.things]))
     services, _ = ranks(_encoded([thing.service for thing in what.things]))
     time = np.asarray(_whole(rows, "event_time"))
-    return np.lexsort((time, roles[who.codes], services[what.codes], time // _DAY))
+    return ordered(time // _DAY, services[what.codes], roles[who.codes], time)
 
 
 def _fast_table(rows: pa.Table, shared: Shared) -> pa.Table:

@@ -101,7 +101,7 @@ class _Groups:
                 span = int(key.max()) + 1 if len(key) else 1
             key = key * size + codes
             span *= size
-        self.order: Ints = np.argsort(key, kind="stable")
+        self.order: Ints = np.argsort(key)
         ordered = key[self.order]
         fresh = np.empty(len(ordered), bool)
         fresh[:1] = True

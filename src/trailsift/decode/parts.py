@@ -73,18 +73,34 @@ def parts_of(path: Path, bounds: Bounds = BOUNDS) -> Iterator[Part]:
             return
         opened = _opener(start)
         if start[:2] == b"\x1f\x8b":
-            inner = _inflated(start)
+            inner = _first_bytes(start)
         else:
             inner = start if opened is None else opened(_Once(start)).read(512)
         if inner[257:262] != b"ustar" and size <= bounds.small:
             yield Part("", start)
             return
         file.seek(0)
+        if start[:2] == b"\x1f\x8b" and inner[257:262] != b"ustar" and size <= bounds.whole:
+            text = _inflated(file.read(), bounds.whole + 1)
+            if text is not None and len(text) <= bounds.whole:
+                yield Part("", text)
+                return
+            file.seek(0)
         source = file if opened is None else opened(file)
         yield from _of_tar(source, bounds) if inner[257:262] == b"ustar" else _of_text("", source, bounds)
 
 
-def _inflated(start: bytes) -> bytes:
+def _inflated(data: bytes, size: int) -> bytes | None:
+    """A whole gzip file in one step, ``size`` bytes at most; None where it is damaged or has several members."""
+    inflate = isal_zlib.decompressobj(wbits=31)
+    try:
+        text: bytes = inflate.decompress(data, size)
+    except _DAMAGE:
+        return None
+    return text if len(text) == size or (inflate.eof and not inflate.unused_data) else None
+
+
+def _first_bytes(start: bytes) -> bytes:
     """The first bytes of what begins a gzip file."""
     try:
         inner: bytes = isal_zlib.decompressobj(wbits=31).decompress(start[:4096], 512)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trailsift import event
-from trailsift.columnar import arrow_schema, ranks
+from trailsift.columnar import arrow_schema, ordered, ranks
 from trailsift.store.fields import field_ids
 from trailsift.store.index import File, read_settings
 
@@ -74,7 +74,7 @@ def write_events(chunk: pa.Table, root: Path, table: event.Table = event.EVENTS)
     service, service_names = ranks(_single(chunk.column("service")))
     role, role_names = ranks(_single(chunk.column("role_arn")))
     slot = time // (_HOUR if table is event.EVENTS_BY_HOUR else _DAY)
-    order = np.lexsort((time, role, service, slot))
+    order = ordered(slot, service, role, time)
     slot, service, role, time = slot[order], service[order], role[order], time[order]
     cuts = np.flatnonzero((slot[1:] != slot[:-1]) | (service[1:] != service[:-1])) + 1
     bounds = [0, *cuts.tolist(), len(slot)]
