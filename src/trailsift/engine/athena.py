@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
@@ -248,8 +248,7 @@ def _micros(text: str) -> Any:
         moment = moment.replace(tzinfo=ZoneInfo(zone) if zone else UTC)
     except (ValueError, KeyError):
         return text
-    whole = round((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
-    return whole
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def explained(athena: Athena, sql: str) -> str:
