@@ -13,6 +13,7 @@ import pytest
 
 from trailsift.analysis.period import DAY, HOUR, Period
 from trailsift.cli import main
+from trailsift.detect import known
 from trailsift.detect.evaluate import judge, read_truth
 from trailsift.detect.finding import KINDS, LEVELS, Finding, Signal
 from trailsift.detect.join import identity, join
@@ -276,3 +277,64 @@ def test_truth_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text("[]")
     with pytest.raises(SourceError, match=r"truth\.json is no truth"):
         read_truth(tmp_path / "truth.json")
+
+
+def test_shipped_detections_prove_themselves() -> None:
+    """Each finds its example and leaves the harmless one alone, in one lake of all examples."""
+    detections, wrong = known.shipped()
+    assert len(detections) >= 12 and not wrong
+    assert known.prove(detections) == []
+    assert all(one.mitre and one.title_ko != one.title for one in detections)
+
+
+GOOD = """title = "Reads of plans"
+severity = "low"
+description = "Plans are secret."
+sql = '''
+SELECT account_id, role_arn, event_name, resource_arn, event_time AS first_time, event_time AS last_time, 1 AS events
+FROM events WHERE object_key = 'plans'
+'''
+[[matches]]
+event = "s3:GetObject"
+parameters = { bucketName = "b", key = "plans" }
+[[ignores]]
+event = "s3:GetObject"
+parameters = { bucketName = "b", key = "other" }
+"""
+
+
+def test_own_detections_and_their_mistakes(
+    tmp_path: Path, lake: Path, engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong file is told with its line, and the rest runs; examples that prove nothing are told as well."""
+    (tmp_path / "good.toml").write_text(GOOD)
+    (tmp_path / "not-toml.toml").write_text("title = 'x'\nsql = = 3\n")
+    (tmp_path / "no-example.toml").write_text(GOOD.partition("[[ignores]]")[0])
+    (tmp_path / "severe.toml").write_text(GOOD.replace('"low"', '"very"'))
+    (tmp_path / "sql.toml").write_text(GOOD.replace("object_key =", "object_kex ="))
+    (tmp_path / "column.toml").write_text(GOOD.replace("1 AS events", "1 AS n"))
+    (tmp_path / "write.toml").write_text(GOOD.replace("SELECT account_id", "DELETE FROM events; SELECT account_id"))
+    chosen, wrong = known.own(tmp_path)
+    assert {(Path(one.path).stem, one.line) for one in wrong} == {("not-toml", 2), ("no-example", 1), ("severe", 2)}
+    _, failed = known.run(engine, chosen)
+    assert {(Path(one.path).stem, one.line) for one in failed} == {("sql", 4), ("column", 4), ("write", 4)}
+    assert main(["detect", "--lake", str(lake), "--detections", str(tmp_path), "--json"]) == 3
+    out = capsys.readouterr()
+    assert json.loads(out.out)["findings"] and "severe.toml:2: severity is one of" in out.err
+    (tmp_path / "swapped.toml").write_text(
+        GOOD.replace("matches", "m").replace("ignores", "matches").replace("[m]", "[ignores]")
+    )
+    assert main(["detect", "--lake", str(lake), "--detections", str(tmp_path), "--check"]) == 1
+    err = capsys.readouterr().err
+    assert "does not find its example" in err and "finds its example [[ignores]]" in err
+    with pytest.raises(UsageError, match="is no folder"):
+        known.own(tmp_path / "none")
+
+
+def test_detection_becomes_one_finding(engine: Engine) -> None:
+    """A habit is told once, with the technique of the file, among the other findings."""
+    found, wrong = known.run(engine, known.shipped()[0])
+    assert not wrong
+    public = [one for one in found if one.signals[0].value == "Objects are read without any identity"]
+    assert len(public) == 1 and public[0].techniques == ["T1530"]
+    assert public[0].id in {one.id for one in detect(engine, Wish(budget=0), found)}

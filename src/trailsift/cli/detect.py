@@ -13,13 +13,19 @@ from trailsift.analysis.period import period as period_of
 from trailsift.cli.options import JsonOption, LakeOption, LimitOption, QuietOption, SinceOption, UntilOption, ZoneOption
 
 if TYPE_CHECKING:
+    from trailsift.detect.finding import Finding
     from trailsift.detect.marks import Word
+    from trailsift.engine import Engine
 
 LanguageOption = Annotated[
     Literal["en", "ko"], Parameter(name="--lang", env_var="TRAILSIFT_LANG", help="Language of the sentences.")
 ]
 IdArgument = Annotated[
     str, Parameter(name="ID", help="Id of a finding, or its beginning; or its place in the list, from 1.")
+]
+DetectionsOption = Annotated[
+    Path | None,
+    Parameter(name="--detections", env_var="TRAILSIFT_DETECTIONS", help="A folder of your own detections (TOML)."),
 ]
 ReasonOption = Annotated[str, Parameter(help="Why; kept for whoever reads it later.")]
 
@@ -29,6 +35,10 @@ def detect(
     lake: LakeOption,
     threshold: Annotated[int | None, Parameter(help="Only hours with more than N events of one name.")] = None,
     budget: Annotated[int, Parameter(help="Findings of one day at most; 0 shows all.")] = 10,
+    detections: DetectionsOption = None,
+    check: Annotated[
+        bool, Parameter(show_default=False, help="Only run the examples of all detections, and say what is wrong.")
+    ] = False,
     muted: Annotated[bool, Parameter(show_default=False, help="Show what was muted, too.")] = False,
     since: SinceOption = None,
     until: UntilOption = None,
@@ -45,10 +55,17 @@ def detect(
     from trailsift.views import findings as view
     from trailsift.views.console import print_json, safe
 
+    if check:
+        return _check(detections)
     period = period_of(since, until, timezone)
     wish = run.Wish(period, budget, language=lang, muted=muted, clean=str if as_json else safe)
     engine = engine_of(lake)
-    found = run.detect(engine, wish) if threshold is None else run.over_threshold(engine, threshold, wish)
+    code = 0
+    if threshold is None:
+        known, code = _known_bad(engine, detections, lang)
+        found = run.detect(engine, wish, known)
+    else:
+        found = run.over_threshold(engine, threshold, wish)
     if as_json:
         print_json({"period": period.as_dict(), "findings": [one.as_dict() for one in found]})
     elif found:
@@ -57,7 +74,7 @@ def detect(
         from trailsift.analysis.asking import why_nothing
 
         print(f"trailsift: no findings: {why_nothing(engine.snapshot, period)}", file=sys.stderr)
-    return 0
+    return code
 
 
 def finding(
@@ -65,6 +82,7 @@ def finding(
     /,
     *,
     lake: LakeOption,
+    detections: DetectionsOption = None,
     records: Annotated[
         bool, Parameter(show_default=False, help="Print the original records, one a line, and nothing else.")
     ] = False,
@@ -85,18 +103,19 @@ def finding(
     period = Period(zone=zone_of(timezone))
     engine = engine_of(lake)
     plain = as_json or records
-    found = run.find(engine, name, run.Wish(period, language=lang, clean=str if plain else safe))
+    known, code = _known_bad(engine, detections, lang)
+    found = run.find(engine, name, run.Wish(period, language=lang, clean=str if plain else safe), known)
     if records:
         from trailsift.analysis.export import export
 
         export(engine, sys.stdout, found.condition, "ndjson")
-        return 0
+        return code
     drilled = run.drill(engine, found, limit if limit is not None else 10)
     if as_json:
         print_json(drilled.as_dict())
     else:
         view.show_finding(drilled, period)
-    return 0
+    return code
 
 
 def mute(name: IdArgument, /, *, lake: LakeOption, reason: ReasonOption, as_json: JsonOption = False) -> int:
@@ -151,10 +170,37 @@ def _say(name: str, lake: Path, word: Word, reason: str, as_json: bool) -> int:
     from trailsift.detect.run import find
     from trailsift.views.console import print_json
 
-    found = find(engine_of(lake), name)
+    engine = engine_of(lake)
+    known, _ = _known_bad(engine, None, "en")
+    found = find(engine, name, known_bad=known)
     said = mark(lake, found, word, reason)
     if as_json:
         print_json({"id": said.id, "word": said.word, "reason": said.reason, "time": said.time})
     else:
         print(f"{said.id}: {'muted' if word == 'mute' else 'confirmed'}: {found.title}")
     return 0
+
+
+def _known_bad(engine: Engine, folder: Path | None, lang: str) -> tuple[list[Finding], int]:
+    """Findings of detections; the exit code is 3 where one of them is wrong, which is said on standard error."""
+    from trailsift.detect import known
+
+    chosen, wrong = known.shipped()
+    if folder is not None:
+        more, mistakes = known.own(folder)
+        chosen, wrong = [*chosen, *more], [*wrong, *mistakes]
+    found, failed = known.run(engine, chosen, korean=lang == "ko")
+    for problem in (*wrong, *failed):
+        print(f"trailsift: skipped: {problem}", file=sys.stderr)
+    return found, 3 if wrong or failed else 0
+
+
+def _check(folder: Path | None) -> int:
+    from trailsift.detect import known
+
+    chosen, wrong = known.shipped() if folder is None else known.own(folder)
+    wrong = [*wrong, *known.prove(chosen)]
+    for problem in wrong:
+        print(f"trailsift: {problem}", file=sys.stderr)
+    print(f"{len(chosen)} detections, {len(wrong)} mistakes")
+    return 1 if wrong else 0

@@ -46,11 +46,14 @@ KINDS: dict[str, str | None] = {
     "more_denied": "T1580",
     "many_resources": "T1619",
     "over_threshold": None,
+    "detection": None,
 }
 
 #: Level of each kind, for `evaluate` with one level off.
 LEVELS: dict[str, str] = {
-    kind: "novel"
+    kind: "detections"
+    if kind == "detection"
+    else "novel"
     if kind.startswith("first_") and kind != "first_hour"
     else "shapes"
     if kind in ("more_denied", "many_resources", "more_deletes", "first_hour")
@@ -76,6 +79,7 @@ class Finding:
     signals: tuple[Signal, ...]
     title: str = ""
     reasons: tuple[str, ...] = field(default=())
+    mitre: tuple[str, ...] = field(default=())
 
     @property
     def severity(self) -> str:
@@ -95,7 +99,7 @@ class Finding:
     @property
     def techniques(self) -> list[str]:
         """MITRE ATT&CK techniques that fit, without repetition."""
-        return list(dict.fromkeys(t for s in self.signals if (t := _technique(s))))
+        return list(dict.fromkeys([*self.mitre, *(t for s in self.signals if (t := _technique(s)))]))
 
     @property
     def condition(self) -> str:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trailsift.analysis.asking import Engine
 from trailsift.detect.evaluate import Outcome, Result, judge, read_truth
-from trailsift.detect.finding import LEVELS
-from trailsift.detect.join import join
+from trailsift.detect.finding import LEVELS, Finding
+from trailsift.detect.join import BUDGET, budgeted, join
+from trailsift.detect.known import run, shipped
 from trailsift.detect.run import signals
 from trailsift.engine import Engine as DuckEngine
 from trailsift.generate import Options, generate
@@ -20,7 +20,7 @@ from trailsift.ingest import ingest
 from trailsift.store.index import open_snapshot
 
 #: All levels, then each one off.
-WAYS = ("all", *dict.fromkeys(LEVELS[kind] for kind in LEVELS))
+WAYS = ("all", *dict.fromkeys(LEVELS.values()))
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,19 @@ def rehearse(seeds: Iterable[int], cast: Cast, tell: Callable[[str], None] = lam
     return table
 
 
-def judge_all(engine: Engine, truth: dict[str, Any]) -> dict[str, Result]:
+def judge_all(engine: DuckEngine, truth: dict[str, Any]) -> dict[str, Result]:
     """The result with all levels, and with each one off."""
     seen = signals(engine)
-    return {way: judge(join([one for one in seen if LEVELS[one.kind] != way]), truth) for way in WAYS}
+    bad, _ = run(engine, shipped()[0])
+    out = {}
+    for way in WAYS:
+        found = join([one for one in seen if LEVELS[one.kind] != way], budget=0)
+        out[way] = judge(budgeted(_ranked([*found, *(bad if way != "detections" else [])]), BUDGET), truth)
+    return out
+
+
+def _ranked(found: list[Finding]) -> list[Finding]:
+    return sorted(found, key=lambda one: -one.score)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -42,8 +42,11 @@ def signals(engine: Engine) -> list[Signal]:
     return [*novel(engine), *volume(engine)]
 
 
-def detect(engine: Engine, wish: Wish = Wish()) -> list[Finding]:
-    """Findings of a lake in rank order. Habits are learnt from the whole lake, whatever the period."""
+def detect(engine: Engine, wish: Wish = Wish(), known_bad: Sequence[Finding] = ()) -> list[Finding]:
+    """Findings of a lake in rank order. Habits are learnt from the whole lake, whatever the period.
+
+    ``known_bad``: findings of detections (``known.run``), which are ranked among the others.
+    """
     seen = signals(engine)
     known = marks(engine.snapshot.root)
     found = join(seen, wish.least, 0)
@@ -53,6 +56,10 @@ def detect(engine: Engine, wish: Wish = Wish()) -> list[Finding]:
         if others:
             kept = {one.id for one in join(taught(seen, others), wish.least, 0)}
             found = [one for one in found if one.id in kept]
+    for one in known_bad:
+        if wish.muted or one.id not in known or known[one.id].word != "mute":
+            found.append(one)
+    found.sort(key=lambda one: (-one.score, one.first_time, one.id))
     return _told(_of_period(found, wish), wish)
 
 
@@ -71,13 +78,13 @@ def over_threshold(engine: Engine, threshold: int, wish: Wish = Wish()) -> list[
     return _told(out, wish)
 
 
-def find(engine: Engine, name: str, wish: Wish = Wish()) -> Finding:
+def find(engine: Engine, name: str, wish: Wish = Wish(), known_bad: Sequence[Finding] = ()) -> Finding:
     """The finding of an id, of the beginning of one, or of a rank in the list. UsageError where none or several fit."""
-    everything = detect(engine, Wish(Period(zone=wish.zone), 0, LEAST, wish.language, True, wish.clean))
-    if name.isdigit() and len(name) < 4 and 0 < int(name) <= len(everything):
-        listed = [one.id for one in detect(engine, Wish(language=wish.language))]
-        if int(name) <= len(listed):
-            return next(one for one in everything if one.id == listed[int(name) - 1])
+    everything = detect(engine, Wish(Period(zone=wish.zone), 0, LEAST, wish.language, True, wish.clean), known_bad)
+    if name.isdigit() and len(name) < 4:
+        listed = detect(engine, Wish(language=wish.language), known_bad)
+        if 0 < int(name) <= len(listed):
+            return next(one for one in everything if one.id == listed[int(name) - 1].id)
     hits = [one for one in everything if one.id.startswith(name)]
     if len(hits) == 1:
         return hits[0]

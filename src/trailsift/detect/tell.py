@@ -30,6 +30,7 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "more_bytes": "took out {size}, {times}",
         "more_denied": "was refused {n} times, {times}",
         "many_resources": "tried {n} combinations of call and resource, {times}",
+        "detection": "- {value}: {name} {n} times{on}",
         "over_threshold": "called {value} {n} times within the hour, where {usual} is the limit",
     },
     "ko": {
@@ -48,6 +49,7 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "more_bytes": "{size}를 내보냄, {times}",
         "more_denied": "{n}회 거부됨, {times}",
         "many_resources": "호출과 리소스의 조합 {n}가지를 시도함, {times}",
+        "detection": "{value}: {name} {n}회{on}",
         "over_threshold": "한 시간에 {value} {n}회 호출, 한도는 {usual}회",
     },
 }
@@ -62,7 +64,7 @@ _DID = {
     "en": {"Get": "read", "Put": "wrote", "Delete": "deleted", "Upload": "wrote", "Copy": "copied", "": "touched"},
     "ko": {"Get": "읽음", "Put": "씀", "Delete": "삭제함", "Upload": "씀", "Copy": "복사함", "": "접근함"},
 }
-_ANONYMOUS = {"en": "an anonymous caller", "ko": "익명 호출자"}
+_ANONYMOUS = {"en": "someone without a role", "ko": "역할 없는 호출자"}
 _REASONS = 6
 #: What says more to a person than its rarity does comes first in a sentence.
 _TELLING = {"first_network": 1.6, "first_service": 1.6, "first_account": 1.6, "first_hour": 1.6, "first_action": 1.3}
@@ -99,7 +101,7 @@ def _sentence(signal: Signal, language: Language, clean: Callable[[str], str]) -
         value = value.removeprefix(resource + "/")
     if signal.kind == "first_resource":
         value = _resource(value)
-    if signal.kind in ("first_pattern", "first_action") and resource:
+    if signal.kind in ("first_pattern", "first_action", "detection") and resource:
         on = _ON[language].format(resource=clean(_resource(resource)))
     verbs = _DID[language]
     did = next(verbs[start] for start in verbs if (signal.event_name or "").startswith(start))
@@ -112,6 +114,7 @@ def _sentence(signal: Signal, language: Language, clean: Callable[[str], str]) -
         times=times,
         usual=f"{signal.usual or 0:,.0f}",
         on=on,
+        name=clean(signal.event_name or ""),
         did=did,
     )
 
