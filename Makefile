@@ -22,7 +22,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test lint docs bench bench-smoke kills clean
+.PHONY: help demo setup test test-aws lint docs bench bench-smoke kills clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ setup: $(CORE) ## only set up: afterwards .venv/bin/trailsift runs
 
 test: lint ## lint, types, import contracts, then all tests
 	@$(BIN)/python -m pytest
+
+test-aws: $(DEV) ## the tests of the AWS side with servers that stand in for AWS, which are installed first
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,aws,emulators]'
+	@$(BIN)/python -m pytest tests/test_aws_*.py tests/test_athena.py tests/test_firehose.py tests/test_selectors.py
 
 lint: $(DEV) ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

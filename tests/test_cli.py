@@ -221,7 +221,7 @@ def test_role_asks_which_of_several(run: Any) -> None:
         (("summary", "--since", "2026-03-04", "--until", "2026-03-03"), 2, "not before"),
         (("summary", "--timezone", "Mars/Olympus"), 2, "time zone"),
         (("summary", "--limit", "-3", "--by", "role"), 2, "negative"),
-        (("query", "SELECT 1", "--engine", "athena"), 2, "athena"),
+        (("query", "SELECT 1", "--engine", "spark"), 2, "spark"),
         (("query", "SELECT nosuch FROM events"), 2, "nosuch"),
         (("query", "DELETE FROM events"), 2, "DELETE"),
         (("ingest", "s3://bucket/prefix"), 2, "aws extra"),

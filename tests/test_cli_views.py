@@ -87,7 +87,7 @@ def test_heat_by_day_in_the_zone_and_without_unicode() -> None:
 
 def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trailsift.views.progress.EVERY", 0.0)
-    now = Progress(10, 5, 100, 50, 1000, 900, 90, 10, 0.5)
+    now = Progress(10, 5, 100, 50, 1000, 900, 90, 0, 10, 0.5)
     assert said(now) == "5 of 10 log objects, 1,000 records, 900 stored, 90 duplicates, 10 malformed, 2,000/s"
     with IngestProgress() as live:
         live.update(now)

@@ -287,3 +287,18 @@ def test_shipped_schedule_on_the_command_line(
     assert main(["ingest", logs, "--lake", str(lake), "--rules", "time-of-day", "-q", "--json"]) == 0
     counts = json.loads(capsys.readouterr().out)
     assert counts["dropped"]["by time of day"] + counts["stored"] == 20_000
+
+
+def test_a_lake_may_hold_nothing_but_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A rule that drops everything leaves the summaries, in a lake partitioned by anything."""
+    record = {"eventTime": "2026-03-02T10:00:00Z", "eventSource": "s3.amazonaws.com", "eventName": "GetObject"}
+    records = [{**record, "eventVersion": "1.11", "eventID": f"id-{number}"} for number in range(3)]
+    (tmp_path / "log.json").write_text(json.dumps({"Records": records}))
+    everything = parse('[[rule]]\nname = "all"\naction = "drop"', "f")
+    counts = ingest([str(tmp_path / "log.json")], tmp_path / "lake", rules=everything)
+    assert counts.dropped == {"all": 3} and counts.stored == 0
+    assert ask(tmp_path / "lake", "SELECT sum(events)::BIGINT FROM hourly") == [(3,)]
+    assert main(["estimate", "--lake", str(tmp_path / "lake"), "--by", "event_id", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dropped_by_rules"] == {"all": 3}
+    assert main(["estimate", "--lake", str(tmp_path / "lake"), "--by", "event_name"]) == 0
+    assert "Exact" in capsys.readouterr().out

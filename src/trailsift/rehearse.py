@@ -28,6 +28,7 @@ CHUNK_ROWS = 100_000
 #: Values listed of each kind of what would no longer be seen.
 LISTED = 10
 
+_DAY = 86_400_000_000
 _COLUMNS = list(dict.fromkeys((*LOOKED_AT, *LINE)))
 #: What is looked for in the stored events -> the column that tells it.
 KINDS = {"roles": "role_arn", "resources": "resource_arn", "networks": "source_ip", "user_agents": "user_agent"}
@@ -172,6 +173,7 @@ class _Tally:
         self.denied = self.denied_stored = 0.0
         self.total = 0
         self.span = (1 << 62, -(1 << 62))
+        self.days: set[int] = set()
         self._held: list[pa.Table] = []
 
     def take(self, chunk: _Chunk) -> None:
@@ -190,6 +192,7 @@ class _Tally:
         self._keep(chunk.table, rule, chunk.weight, share, stays & ~waits)
         time = micros_of(chunk.table.column("event_time"))
         self.span = min(self.span[0], int(time.min())), max(self.span[1], int(time.max()))
+        self.days.update(np.unique(time // _DAY).tolist())
         self.total += chunk.table.num_rows
         for kind in KINDS:
             values, codes = self._values(chunk.table, kind)
@@ -236,7 +239,8 @@ class _Tally:
 
     def result(self, name: str, prices: dict[str, Price]) -> Rehearsal:
         """The whole, for a month at this pace."""
-        days = max((self.span[1] - self.span[0]) / 86_400e6, 1 / 24)
+        # Days without any event say nothing of the pace: logs of several years may hold a few of them.
+        days = min(max((self.span[1] - self.span[0]) / _DAY, 1 / 24), len(self.days))
         pace = MONTH / days
         rules = self.sifting.rules.rules
         effects = []

@@ -21,7 +21,8 @@ def client(service: str, region: str | None = None) -> Any:
         raise UsageError("speaking to AWS needs boto3: install trailsift with the extra `aws`") from None
     retried = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=10)
     with told(f"making a client for {service}"):
-        return boto3.client(service, region_name=region, config=retried)
+        # A session of its own: the default one keeps the settings of the first call.
+        return boto3.Session().client(service, region_name=region, config=retried)
 
 
 @contextmanager

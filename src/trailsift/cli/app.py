@@ -7,16 +7,17 @@ from collections.abc import Callable
 from cyclopts import App, Group, Parameter
 
 from trailsift import __version__
-from trailsift.cli import ask, keep, load, maintain, select, sift
+from trailsift.cli import ask, detect, keep, load, maintain, select, sift
 from trailsift.cli.aws import aws
 from trailsift.cli.rules import rules
 
 START = Group("Start", sort_key=1)
 ASK = Group("Ask", sort_key=2)
-SIFT = Group("Sift", sort_key=3)
-KEEP = Group("Look after the lake", sort_key=4)
-AWS = Group("On AWS", sort_key=5)
-REST = Group("Options", sort_key=6)
+FIND = Group("Find", sort_key=3)
+SIFT = Group("Sift", sort_key=4)
+KEEP = Group("Look after the lake", sort_key=5)
+AWS = Group("On AWS", sort_key=6)
+REST = Group("Options", sort_key=7)
 
 #: The commands in the order in which the help shows them.
 COMMANDS: tuple[tuple[Group, Callable[..., int]], ...] = (
@@ -29,6 +30,11 @@ COMMANDS: tuple[tuple[Group, Callable[..., int]], ...] = (
     (ASK, ask.query),
     (ASK, ask.export),
     (ASK, keep.columns),
+    (FIND, detect.detect),
+    (FIND, detect.finding),
+    (FIND, detect.mute),
+    (FIND, detect.confirm),
+    (FIND, detect.evaluate),
     (SIFT, sift.suggest),
     (SIFT, sift.estimate),
     (SIFT, sift.bench),

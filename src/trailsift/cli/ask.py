@@ -13,6 +13,7 @@ from trailsift.cli.options import (
     JsonOption,
     LakeOption,
     LimitOption,
+    OptionalLakeOption,
     OutputOption,
     SinceOption,
     UntilOption,
@@ -156,7 +157,7 @@ def query(
     sql: Annotated[str, Parameter(name="SQL", help="One read-only statement; `-` reads it from standard input.")],
     /,
     *,
-    lake: LakeOption,
+    lake: OptionalLakeOption = None,
     form: Annotated[Literal["table", "json", "csv", "parquet", "arrow"], Parameter(name=["--format", "-f"])] = "table",
     output: OutputOption = None,
     explain: Annotated[bool, Parameter(show_default=False, help="Tell what would be read, and read nothing.")] = False,
@@ -164,13 +165,23 @@ def query(
     timezone: ZoneOption = "UTC",
     ttl: Annotated[float | None, Parameter(help="Seconds for which an answer that reads the clock is kept.")] = None,
     no_cache: Annotated[bool, Parameter(show_default=False, help="Ask again, even where the answer is known.")] = False,
+    workgroup: Annotated[str, Parameter(help="For Athena: the workgroup, whose limits hold.")] = "primary",
+    database: Annotated[str, Parameter(help="For Athena: the database of our tables.")] = "trailsift",
 ) -> int:
     """Ask in SQL: tables events, hourly, usage, profile, rejects (`trailsift columns` lists them).
 
     Example: `trailsift query "SELECT event_name, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC" --lake lake`
     """
+    if engine == "athena":
+        from trailsift.cli.query import run_on_athena
+
+        reuse = 0 if no_cache else max(round((ttl or 3600) / 60), 1)
+        text = _from_stdin(sql)
+        return run_on_athena(text, form, output, explain, timezone, workgroup=workgroup, database=database, reuse=reuse)
     if engine != "duckdb":
         raise UsageError(f"--engine {engine} comes in a later version: this one runs SQL on duckdb")
+    if lake is None:
+        raise UsageError("which lake? Name its folder with --lake, or set TRAILSIFT_LAKE")
     from trailsift.cli.query import run
 
     return run(_from_stdin(sql), lake, form, output, explain=explain, timezone=timezone, ttl=ttl, cache=not no_cache)

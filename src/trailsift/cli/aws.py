@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -137,4 +138,30 @@ def glue(
             print_json(request)
     else:
         raise UsageError("name objects whose partitions are to be registered, or --crawler ROLE")
+    return 0
+
+
+@aws.command(help_epilogue="")
+def render(
+    *,
+    out: Annotated[Path, Parameter(help="Folder to write to.")],
+    stack: Annotated[str, Parameter(help="Name under which the template will be deployed.")] = "trailsift",
+    trail: TrailOption = "my-cloudtrail-bucket",
+    bucket: BucketOption = "my-analysis-bucket",
+    account: AccountsOption = None,
+    region: RegionsOption = None,
+    organization: OrganizationOption = "",
+    database: DatabaseOption = "trailsift",
+    since: FromOption = None,
+) -> int:
+    """Write everything as files: CloudFormation, SQL, CloudWatch and Grafana boards. Needs no credentials.
+
+    Example: `trailsift aws render --out stack --bucket my-bucket --region us-east-1`
+    """
+    from trailsift.aws.render import files, write
+
+    if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9-]{0,40}", stack):
+        raise UsageError(f"{stack!r} is no name of a stack: letters, digits and hyphens, 41 at most")
+    for path in write(out, files(_place(trail, bucket, account, region, organization, database, since), stack)):
+        print(path)
     return 0

@@ -14,6 +14,10 @@ LakeOption = Annotated[
     Path,
     Parameter(name=["--lake", "-l"], env_var="TRAILSIFT_LAKE", help="Folder of the lake."),
 ]
+OptionalLakeOption = Annotated[
+    Path | None,
+    Parameter(name=["--lake", "-l"], env_var="TRAILSIFT_LAKE", help="Folder of the lake."),
+]
 JsonOption = Annotated[bool, Parameter(name="--json", show_default=False, help="Print one JSON document.")]
 QuietOption = Annotated[bool, Parameter(name=["--quiet", "-q"], show_default=False, help="Show no progress.")]
 SinceOption = Annotated[

@@ -43,6 +43,38 @@ def run(
     return 0
 
 
+def run_on_athena(
+    sql: str,
+    form: str,
+    output: Path | None,
+    explain: bool,
+    timezone: str,
+    *,
+    workgroup: str,
+    database: str,
+    reuse: int,
+) -> int:
+    """Runs one statement on Athena and says on standard error what it cost. The exit code."""
+    from trailsift.engine import write
+    from trailsift.engine.athena import Athena, explained
+
+    if form in BINARY:
+        raise UsageError(f"answers of Athena come as table, json or csv, not {form}")
+    athena = Athena(workgroup, database, reuse=reuse, timezone=timezone)
+    if explain:
+        print(explained(athena, sql))
+        return 0
+    result = athena.query(sql)
+    with binary_output(output) as out:
+        count = write(result, form, out, **_shape(form, out, output))
+    if athena.cost is not None:
+        known = " from an earlier answer" if athena.cost.reused else ""
+        print(f"trailsift: Athena read {athena.cost.bytes:,} bytes{known}: ${athena.cost.usd:.6f}", file=sys.stderr)
+    if not count:
+        print("trailsift: nothing matched", file=sys.stderr)
+    return 0
+
+
 def _shape(form: str, out: IO[Any], output: Path | None) -> dict[str, Any]:
     """A table in a file or a pipe has no terminal's width and no end."""
     if form != "table" or (output is None and sys.stdout.isatty()):

@@ -113,6 +113,7 @@ def _bar(way: Way, top: float, x: object) -> list[str]:
         parts.append(
             f'<rect x="{low:.1f}" y="{top + 10}" width="{high - low:.1f}" height="8" fill="{_BAND}" opacity="0.55"/>'
         )
-        after = max(end, high)
+        # Between bar and band where it fits, behind both where it does not.
+        after = end if low - end > 9 * len(label) + 16 else max(end, high)
     parts.append(f'<text x="{after + 8:.1f}" y="{top + 19}" font-weight="600" fill="{_INK}">{label}</text>')
     return parts

@@ -1,0 +1,35 @@
+"""Everything of the AWS side as files. Needs no credentials and speaks to nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+from trailsift.aws import boards, sql, template
+from trailsift.aws.tables import Place
+
+
+def files(place: Place, stack: str = "trailsift") -> dict[str, str]:
+    """Path -> text. ``stack`` is the name under which the template is deployed: the stream is called by it."""
+    stream, function = stack, f"{stack}-transform"
+    made = {
+        "cloudformation.json": boards.text(template.template(place)),
+        "cloudwatch/dashboard.json": boards.text(boards.cloudwatch(place.regions[0], stream, function)),
+        "athena.sql": sql.script(sql.statements(place)),
+        "grafana/provisioning/datasources/trailsift.yaml": boards.data_sources(place, stack),
+        "grafana/provisioning/dashboards/trailsift.yaml": boards.PROVIDER,
+    }
+    for board in get_args(boards.Board):
+        made[f"grafana/dashboards/{board}.json"] = boards.text(boards.grafana(board, place, stream, function))
+    return made
+
+
+def write(folder: Path, made: dict[str, str]) -> list[Path]:
+    """Writes them; the paths in their order."""
+    paths = []
+    for name, text in made.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        paths.append(path)
+    return paths

@@ -1,0 +1,85 @@
+"""How good findings are on logs with planted incidents: truth.json says what was planted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from trailsift.analysis.period import DAY, HOUR
+from trailsift.detect.finding import Finding
+from trailsift.errors import SourceError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One planted incident: whether it was found, at which rank of its day, how long after its begin (hours)."""
+
+    kind: str
+    found: bool
+    rank: int | None
+    delay: float | None
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one lake: the incidents and the findings that are none."""
+
+    outcomes: tuple[Outcome, ...]
+    false: tuple[Finding, ...]
+    days: float
+
+    @property
+    def false_per_day(self) -> float:
+        """Findings a day that no incident explains."""
+        return len(self.false) / self.days if self.days else 0.0
+
+
+def read_truth(path: Path) -> dict[str, Any]:
+    """The truth beside generated logs; SourceError where it is none."""
+    try:
+        truth = json.loads(path.read_text("utf-8"))
+        truth["incidents"], truth["start"], truth["end"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{path} is no truth.json as `trailsift generate` writes it: {error}") from error
+    return dict(truth)
+
+
+def judge(findings: Sequence[Finding], truth: dict[str, Any]) -> Result:
+    """Compares findings with what was planted.
+
+    An incident is found by a finding about its role that overlaps it in time, with an hour of tolerance. A finding
+    that overlaps no incident of its role is a false one.
+    """
+    explained: set[str] = set()
+    outcomes = []
+    for incident in truth["incidents"]:
+        first, last = _micros(incident["first_time"]), _micros(incident["last_time"])
+        hits = [
+            one
+            for one in findings
+            if one.role_arn == incident["role_arn"] and one.first_time <= last + HOUR and one.last_time >= first - HOUR
+        ]
+        explained |= {one.id for one in hits}
+        if not hits:
+            outcomes.append(Outcome(incident["kind"], False, None, None, None))
+            continue
+        best = min(hits, key=lambda one: (_rank(one, findings), one.first_time))
+        delay = max(0.0, (min(one.first_time for one in hits) - first) / HOUR)
+        outcomes.append(Outcome(incident["kind"], True, _rank(best, findings), delay, best.score))
+    false = tuple(one for one in findings if one.id not in explained)
+    return Result(tuple(outcomes), false, (_micros(truth["end"]) - _micros(truth["start"])) / DAY)
+
+
+def _rank(finding: Finding, findings: Sequence[Finding]) -> int:
+    day = finding.first_time // DAY
+    same = [one.score for one in findings if one.first_time // DAY == day]
+    return 1 + sum(score > finding.score for score in same)
+
+
+def _micros(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1e6)

@@ -1,0 +1,292 @@
+"""Questions on Athena: translated with their partitions, run, waited for, stopped, paid for."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlglot
+
+from trailsift.cli import main
+from trailsift.engine import Engine
+from trailsift.engine.athena import Athena, cost_of
+from trailsift.engine.translate import partitions, translate
+from trailsift.errors import EngineError, QueryError
+from trailsift.store.index import open_snapshot
+
+TRANSLATED = {
+    "SELECT event_name, count(*) AS n FROM events GROUP BY ALL ORDER BY n DESC": "GROUP BY 1 ORDER BY n DESC",
+    "SELECT date_trunc('hour', event_time) AS h, count(*) FROM events GROUP BY h": "GROUP BY 1",
+    "SELECT service, sum(events)::BIGINT FROM hourly GROUP BY service": "CAST(SUM(events) AS BIGINT)",
+    "SELECT 1 FROM events WHERE event_time >= '2026-03-02T09:00+09:00'": "CAST('2026-03-02 00:00:00' AS TIMESTAMP)",
+    "SELECT count(*) FROM usage WHERE day = '2026-03-02'": "day = CAST('2026-03-02' AS DATE)",
+    "SELECT count(*) FROM events WHERE day = '02'": "day = '02'",
+    "WITH a AS (SELECT role_arn FROM events) SELECT * FROM a": "FROM trailsift.events AS events) SELECT * FROM a",
+    "SELECT distinct_count(merge_sketches(list(source_ips))) FROM hourly": "SLICE(ARRAY_SORT(ARRAY_DISTINCT(FLATTEN(",
+    "SELECT request_parameters->>'$.bucketName' FROM events": "JSON_EXTRACT_SCALAR(request_parameters, '$.bucketName')",
+    "SELECT role_arn FROM events QUALIFY row_number() OVER (ORDER BY event_time) = 1": "WHERE _w = 1",
+}
+
+
+@pytest.mark.parametrize("asked", TRANSLATED)
+def test_translated(asked: str) -> None:
+    text = translate(asked, "trailsift").sql
+    assert TRANSLATED[asked] in text and "MERGE_SKETCHES" not in text
+    sqlglot.parse_one(text, dialect="trino")
+
+
+REFUSED = {
+    "SELECT * EXCLUDE (rest) FROM events": r"\* EXCLUDE \(rest\)",
+    "SELECT quantile_cont(bytes_out, 0.5) FROM events": "approx_percentile only",
+    "SELECT median(bytes_out) FROM events": "approx_percentile only",
+    "SELECT list_zip(resource_arns, resource_arns) FROM events": "the function list_zip",
+    "SELECT * FROM read_csv('x')": "the table function",
+    "SELECT DISTINCT ON (role_arn) * FROM events": "DISTINCT ON",
+    "SELECT * FROM events ORDER BY ALL": "ORDER BY ALL",
+    "SELECT * FROM secrets": "no table secrets",
+    "SELECT * FROM other.events": r"no table other\.events",
+    "DROP TABLE events": "only questions",
+    "SELECT 1; SELECT 2": "one statement",
+    "SELECT FROM WHERE": "cannot be",
+    "SELECT count(*) FROM events WHERE event_time > 'yesterday'": "'yesterday' is no time",
+}
+
+
+@pytest.mark.parametrize("asked", REFUSED)
+def test_what_cannot_be_translated_is_named(asked: str) -> None:
+    with pytest.raises(QueryError, match=REFUSED[asked]):
+        translate(asked, "trailsift")
+
+
+WHERES = [
+    "event_time >= '2026-03-02' AND event_time < '2026-03-03'",
+    "event_time BETWEEN '2026-03-02T10:00:00' AND '2026-03-03T01:00:00' AND service = 's3'",
+    "'2026-03-03' <= event_time",
+    "event_time = '2026-03-02T00:00:41'",
+    "(event_time > '2026-03-03T12:00:00') AND read_only",
+    "event_time >= '2026-03-03' OR service = 's3'",
+    "NOT event_time >= '2026-03-03'",
+]
+
+
+@pytest.mark.parametrize("where", WHERES)
+def test_partition_conditions_lose_no_row(where: str, small_lake: Path) -> None:
+    """What the added condition lets pass is all that the question's own does."""
+    added = translate(f"SELECT count(*) FROM events WHERE {where}", "trailsift").partitions
+    assert bool(added) == ("OR" not in where and "NOT" not in where)
+    with Engine(open_snapshot(small_lake)) as engine:
+        plain = engine.sql(f"SELECT count(*) FROM events WHERE {where}").value()
+        more = " AND ".join(added) or "true"
+        both = engine.sql(f"SELECT count(*) FROM events WHERE ({where}) AND {more}").value()
+    assert plain == both
+
+
+def test_partitions_of_long_times() -> None:
+    def at(text: str) -> datetime:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+    assert partitions(at("2026-03-02"), at("2026-03-02T23:00")) == "year = '2026' AND month = '03' AND day = '02'"
+    whole = partitions(at("2025-12-20"), at("2026-02-10"))
+    assert "(year = '2026' AND month = '01')" in whole and "day BETWEEN '20' AND '31'" in whole
+    assert partitions(at("2020-01-01"), at("2026-01-01")) == "year >= '2020' AND year <= '2026'"
+    assert partitions(None, at("2026-01-01")) == "year <= '2026'"
+    assert partitions(at("2026-01-02"), at("2026-01-01")) == "year = ''"
+    assert partitions(None, None) == ""
+
+
+# -- running ---------------------------------------------------------------------------------------------------------
+
+
+class Api:
+    """Athena as its API describes it; requests are checked by botocore's own rules."""
+
+    def __init__(self, *states: dict[str, Any], rows: int = 2_500) -> None:
+        self.states = list(states)
+        self.rows = [[str(at), f"2026-03-02 10:30:00.{at % 1000:03d} UTC", None, "true"] for at in range(rows)]
+        self.requests: list[dict[str, Any]] = []
+        self.stopped: list[str] = []
+
+    def _check(self, operation: str, request: dict[str, Any]) -> None:
+        session = pytest.importorskip("botocore.session")
+        from botocore.validate import ParamValidator
+
+        shape = session.get_session().get_service_model("athena").operation_model(operation).input_shape
+        report = ParamValidator().validate(request, shape)
+        assert not report.has_errors(), report.generate_report()
+
+    def start_query_execution(self, **request: Any) -> dict[str, Any]:
+        self._check("StartQueryExecution", request)
+        self.requests.append(request)
+        return {"QueryExecutionId": "q1"}
+
+    def get_query_execution(self, **request: Any) -> dict[str, Any]:
+        self._check("GetQueryExecution", request)
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return {"QueryExecution": state}
+
+    def get_query_results(self, **request: Any) -> dict[str, Any]:
+        self._check("GetQueryResults", request)
+        kinds = {"n": "bigint", "at": "timestamp with time zone", "nothing": "varchar", "yes": "boolean"}
+        start = int(request.get("NextToken", 0))
+        header = [] if start else [list(kinds)]
+        rows = header + self.rows[start : start + 1000 - len(header)]
+        end = start + len(rows) - len(header)
+        page: dict[str, Any] = {
+            "ResultSet": {
+                "Rows": [{"Data": [{} if cell is None else {"VarCharValue": cell} for cell in row]} for row in rows],
+                "ResultSetMetadata": {"ColumnInfo": [{"Name": name, "Type": kind} for name, kind in kinds.items()]},
+            }
+        }
+        return page | ({"NextToken": str(end)} if end < len(self.rows) else {})
+
+    def stop_query_execution(self, **request: Any) -> dict[str, Any]:
+        self._check("StopQueryExecution", request)
+        self.stopped.append(request["QueryExecutionId"])
+        return {}
+
+    def get_work_group(self, **request: Any) -> dict[str, Any]:
+        return {"WorkGroup": {"Configuration": {"BytesScannedCutoffPerQuery": 10**12}}}
+
+
+def state(name: str, reason: str = "", **error: Any) -> dict[str, Any]:
+    return {
+        "Status": {"State": name, "StateChangeReason": reason, "AthenaError": error},
+        "Statistics": {"DataScannedInBytes": 3_000_000_000},
+    }
+
+
+def test_an_answer_of_many_pages() -> None:
+    pauses: list[float] = []
+    api = Api(state("QUEUED"), *[state("RUNNING")] * 12, state("SUCCEEDED"))
+    athena = Athena("work", client=api, sleep=pauses.append)
+    rows = athena.query("SELECT * FROM events").rows()
+    assert len(rows) == 2_500 and rows[7][0] == 7 and rows[7][2:] == (None, True)
+    assert rows[7][1] == datetime(2026, 3, 2, 10, 30, 0, 7_000, tzinfo=UTC)
+    assert pauses[0] < pauses[1] < pauses[5] <= pauses[-1] == 5.0
+    assert athena.cost is not None and athena.cost.usd == pytest.approx(0.015)
+    assert len(api.requests[0]["ClientRequestToken"]) >= 32 and not api.stopped
+
+
+def test_ctrl_c_stops_it_there_too() -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    api = Api(state("RUNNING"))
+    with pytest.raises(KeyboardInterrupt):
+        Athena("work", client=api, sleep=interrupted).query("SELECT * FROM events")
+    assert api.stopped == ["q1"]
+
+
+@pytest.mark.parametrize(
+    ("end", "kind", "said"),
+    [
+        (state("FAILED", "SYNTAX_ERROR: line 1:8: Column 'x' ...", ErrorCategory=2), QueryError, "Column 'x'"),
+        (state("FAILED", "internal", ErrorCategory=1), EngineError, "Athena failed: internal"),
+        (
+            state("CANCELLED", "Bytes scanned limit was exceeded"),
+            EngineError,
+            r"limit was exceeded.*3,000,000,000 bytes",
+        ),
+    ],
+)
+def test_how_it_ends_badly(end: dict[str, Any], kind: type[Exception], said: str) -> None:
+    with pytest.raises(kind, match=said):
+        Athena("work", client=Api(end)).query("SELECT * FROM events")
+
+
+def test_what_it_costs() -> None:
+    assert cost_of(1).usd == pytest.approx(5e-5), "10 MB at least"
+    assert cost_of(2 * 10**12).usd == pytest.approx(10)
+    assert cost_of(10**12, reused=True).usd == 0
+
+
+# -- against an emulator ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """moto's server: it takes the calls as AWS does, and answers with results that were queued."""
+    server = shutil.which("moto_server", path=os.environ.get("TRAILSIFT_EMULATORS")) or shutil.which("moto_server")
+    if server is None:
+        pytest.skip("no moto_server: install the extra `emulators`")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(150):
+        try:
+            urllib.request.urlopen(f"{url}/moto-api/", timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.2)
+    yield url
+    process.terminate()
+    process.wait()
+
+
+def test_the_command_against_moto(
+    moto: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("boto3")
+    for name, value in {
+        "AWS_ENDPOINT_URL": moto,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    cells = [["event_name", "n"], ["GetObject", "41"], ["PutObject", "7"]]
+    answer = {
+        "rows": [{"Data": [{"VarCharValue": cell} for cell in row]} for row in cells],
+        "column_info": [_column("event_name", "varchar"), _column("n", "bigint")],
+    }
+    body = json.dumps({"account_id": "123456789012", "region": "us-east-1", "results": [answer]}).encode()
+    url = f"{moto}/moto-api/static/athena/query-results"
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=10).close()
+    sql = "SELECT event_name, count(*) AS n FROM events WHERE event_time >= '2026-03-02' GROUP BY ALL"
+    words = ["query", sql, "--engine", "athena", "--format", "json"]
+    assert main(words) == 0
+    out, said = capsys.readouterr()
+    assert json.loads(out) == [{"event_name": "GetObject", "n": 41}, {"event_name": "PutObject", "n": 7}]
+    assert "Athena read" in said and "$" in said
+    assert main([*words[:4], "--explain"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["partitions"] == ["year >= '2026'"] and "GROUP BY 1" in told["sql"]
+    assert main([*words, "--workgroup", "none-such", "--explain"]) == 1
+    assert "none-such" in capsys.readouterr().err
+
+
+def _column(name: str, kind: str) -> dict[str, Any]:
+    return {"CatalogName": "hive", "SchemaName": "", "TableName": "", "Name": name, "Label": name, "Type": kind,
+            "Precision": 0, "Scale": 0, "Nullable": "UNKNOWN", "CaseSensitive": False}  # fmt: skip
+
+
+def test_without_credentials(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("boto3")
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    words = ["query", "SELECT count(*) FROM events", "--engine", "athena"]
+    assert main(words) == 1
+    assert "no region is set" in capsys.readouterr().err
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    assert main(words) == 1
+    assert "no AWS credentials" in capsys.readouterr().err

@@ -1,0 +1,340 @@
+"""Findings: planted incidents are found, little else is, and each can be followed down to the records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trailsift.analysis.period import DAY, HOUR, Period
+from trailsift.cli import main
+from trailsift.detect import known
+from trailsift.detect.evaluate import judge, read_truth
+from trailsift.detect.finding import KINDS, LEVELS, Finding, Signal
+from trailsift.detect.join import identity, join
+from trailsift.detect.marks import Mark, marks, taught
+from trailsift.detect.novel import First, rate
+from trailsift.detect.rehearsal import WAYS, judge_all
+from trailsift.detect.run import Wish, detect, find, over_threshold
+from trailsift.detect.tell import tell
+from trailsift.detect.volume import Series, exceeding, hours
+from trailsift.engine import Engine
+from trailsift.errors import LakeError, SourceError, UsageError
+from trailsift.generate import Options, generate
+from trailsift.ingest import ingest
+from trailsift.store.index import open_snapshot
+
+FIELDS = {"id", "title", "role_arn", "event_names", "resource_arn", "first_time", "last_time", "score", "severity"}
+MONDAY = 20_514 * DAY  # 2026-03-02 in microseconds
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve days of 13 roles with one incident of each kind."""
+    folder = tmp_path_factory.mktemp("detect") / "logs"
+    generate(folder, Options(events=25_000, days=12, seed=77, roles=13))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lake(logs: Path) -> Path:
+    """A lake of them."""
+    ingest([str(logs / "AWSLogs")], logs.parent / "lake", workers=1)
+    return logs.parent / "lake"
+
+
+@pytest.fixture(scope="module")
+def engine(lake: Path) -> Iterator[Engine]:
+    """An engine over that lake."""
+    with Engine(open_snapshot(lake)) as engine:
+        yield engine
+
+
+def test_planted_incidents_are_found(engine: Engine, logs: Path) -> None:
+    """Nearly all kinds, each among the first ten of its day, with few other findings."""
+    result = judge(detect(engine), read_truth(logs / "truth.json"))
+    missed = [one.kind for one in result.outcomes if not one.found]
+    assert len(result.outcomes) == 8
+    assert len(missed) <= 1, missed
+    assert all(one.rank is not None and one.rank <= 10 for one in result.outcomes if one.found)
+    assert result.false_per_day <= 2
+
+
+def test_each_level_adds_something(engine: Engine, logs: Path) -> None:
+    """Without the firsts, incidents are lost: the levels are really switched off."""
+    truth = read_truth(logs / "truth.json")
+    found = {way: sum(o.found for o in result.outcomes) for way, result in judge_all(engine, truth).items()}
+    assert set(found) == set(WAYS)
+    assert found["all"] == max(found.values())
+    assert found["novel"] < found["all"]
+
+
+def test_json_and_drill_down(lake: Path, logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the list to one finding, its summary lines and events, and the original records of a planted incident."""
+    assert main(["detect", "--lake", str(lake), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert found and all(set(one) >= FIELDS | {"reasons", "query", "techniques"} for one in found)
+    assert [one["score"] for one in found] == sorted((one["score"] for one in found), reverse=True)
+    incident = next(i for i in read_truth(logs / "truth.json")["incidents"] if i["kind"] == "mass_delete")
+    one = next(
+        f for f in found if f["role_arn"] == incident["role_arn"] and f["first_time"] <= incident["last_time"]
+        and "DeleteObject" in f["event_names"]
+    )  # fmt: skip
+    assert main(["finding", one["id"], "--lake", str(lake), "--json"]) == 0
+    drilled = json.loads(capsys.readouterr().out)
+    assert drilled["summary"] and drilled["events"] and drilled["id"] == one["id"]
+    assert main(["finding", one["id"], "--lake", str(lake), "--records"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    ids = {record["eventID"] for record in records}
+    assert len(ids & set(incident["event_ids"])) >= 0.9 * len(incident["event_ids"])
+    assert main(["query", one["query"], "--lake", str(lake), "--format", "json"]) == 0
+    assert {row["event_id"] for row in json.loads(capsys.readouterr().out)} == ids
+
+
+def test_views(lake: Path, engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    """What people read, in both languages."""
+    best = detect(engine)[0]
+    assert main(["detect", "--lake", str(lake)]) == 0
+    out = capsys.readouterr().out
+    assert best.id in out and "UTC" in out
+    assert main(["detect", "--lake", str(lake), "--lang", "ko", "--timezone", "Asia/Seoul"]) == 0
+    assert "Asia/Seoul" in (text := capsys.readouterr().out) and any("가" <= c <= "힣" for c in text)
+    assert main(["finding", best.id, "--lake", str(lake)]) == 0
+    assert best.event_names[0] in capsys.readouterr().out
+    assert main(["detect", "--lake", str(lake), "--since", "2031-01-01"]) == 0
+    assert "no findings" in capsys.readouterr().err
+
+
+def test_threshold_is_what_it_says(engine: Engine) -> None:
+    """Exactly the hours and events above the number."""
+    wanted = engine.query(
+        "SELECT count(*) FROM (SELECT hour, event_name FROM hourly GROUP BY ALL HAVING sum(events) > 100)"
+    ).value()
+    found = over_threshold(engine, 100)
+    assert len(found) == wanted > 0
+    assert len({one.id for one in found}) == wanted
+    assert over_threshold(engine, 10**9) == []
+    with pytest.raises(UsageError, match="--threshold 0"):
+        over_threshold(engine, 0)
+
+
+def test_period_and_budget(engine: Engine) -> None:
+    """A period takes out of the whole; a budget cuts each day."""
+    everything = detect(engine, Wish(budget=0))
+    middle = sorted(one.first_time for one in everything)[len(everything) // 2]
+    late = detect(engine, Wish(Period(since=middle), budget=0))
+    assert {one.id for one in late} == {one.id for one in everything if one.last_time >= middle}
+    one_a_day = detect(engine, Wish(budget=1))
+    assert len(one_a_day) == len({one.first_time // DAY for one in everything})
+
+
+def test_mute_and_confirm(engine: Engine, lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Words about findings stay in the lake; muted findings are told no more, unless they are asked for."""
+    first, second = detect(engine)[:2]
+    try:
+        assert main(["mute", first.id[:7], "--lake", str(lake), "--reason", "a drill"]) == 0
+        assert main(["confirm", second.id, "--lake", str(lake), "--reason", "stolen keys"]) == 0
+        assert main(["confirm", second.id, "--lake", str(lake), "--reason", " "]) == 2
+        capsys.readouterr()
+        assert {key: said.word for key, said in marks(lake).items()} == {first.id: "mute", second.id: "confirm"}
+        left = [one.id for one in detect(engine)]
+        assert first.id not in left and second.id in left
+        assert first.id in [one.id for one in detect(engine, Wish(muted=True))]
+        with (lake / "findings" / "marks.jsonl").open("a") as handle:
+            handle.write("{broken\n")
+        with pytest.raises(LakeError, match=r"marks\.jsonl, line 3"):
+            marks(lake)
+    finally:
+        (lake / "findings" / "marks.jsonl").unlink()
+
+
+def test_unknown_finding_is_told(engine: Engine) -> None:
+    """No traceback, but what to do."""
+    with pytest.raises(UsageError, match="no finding 'nope'"):
+        find(engine, "nope")
+
+
+def test_empty_lake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No events, no findings, and why."""
+    (tmp_path / "a.json").write_text('{"Records": []}')
+    main(["ingest", str(tmp_path / "a.json"), "--lake", str(tmp_path / "lake"), "--quiet"])
+    capsys.readouterr()
+    assert main(["detect", "--lake", str(tmp_path / "lake")]) == 0
+    assert "no findings" in capsys.readouterr().err
+
+
+def signal(kind: str = "first_network", hour: int = 0, decades: float = 3.0, **more: Any) -> Signal:
+    """One signal at an hour of the Monday."""
+    given = {"role_arn": "arn:aws:iam::1:role/a", "value": "192.0.2.0/24", "events": 9} | more
+    begin = MONDAY + hour * HOUR
+    return Signal(kind, given.pop("role_arn"), decades, begin, begin + HOUR - 1, **given)
+
+
+def test_signals_of_one_happening_are_joined() -> None:
+    """Near in time and of one role: one finding; otherwise two. More signals weigh more."""
+    together = join([signal(), signal("more_reads", 2)], least=0)
+    assert len(together) == 1
+    assert len(join([signal(), signal(hour=9)], least=0)) == 2
+    assert len(join([signal(), signal(role_arn="arn:aws:iam::1:role/b")], least=0)) == 2
+    assert together[0].score > join([signal()], least=0)[0].score
+    assert 0 < together[0].score < 1
+
+
+def test_finding_keeps_its_id_as_it_grows() -> None:
+    """More hours, more events and other signals change its score, never its id."""
+    small = join([signal("first_pattern", decades=1.5)], least=0)[0]
+    grown = join([signal("first_pattern", decades=2.5, events=900), signal("more_reads", 1, 6.0)], least=0)[0]
+    assert small.id == grown.id == identity(small.role_arn, small.first_time)
+    assert grown.score > small.score
+
+
+def test_muting_teaches() -> None:
+    """The same again is a habit, far more of it is not; other roles are not meant."""
+    said = [Mark("f1", "mute", "why", "now", (("more_reads", "a", "GetObject", 100),))]
+    make = lambda events, role="a": signal("more_reads", role_arn=role, value="GetObject", events=events)  # noqa: E731
+    assert taught([make(140)], said) == []
+    assert len(taught([make(160), make(10, "b")], said)) == 2
+
+
+def first(day: int, kind: str = "first_network", value: str = "n", role: str = "a", events: int = 50) -> First:
+    """Something that a role did for the first time on a day."""
+    return First(role, kind, value, date(2026, 3, 2) + timedelta(day), events, 0, 1, "GetObject", None)
+
+
+def test_rare_firsts_weigh_more_than_common_ones() -> None:
+    """A role that never changed its network, against one that does so every day."""
+    days = {role: [date(2026, 3, 2) + timedelta(i) for i in range(30)] for role in "ab"}
+    firsts = [first(day, value=f"n{day}", role="b") for day in range(26)] + [first(25, value="new")]
+    found = rate(firsts, days)
+    assert [one.role_arn for one in found if one.decades > 1.5] == ["a"]
+    late = next(one for one in found if one.role_arn == "a")
+    early = rate([first(4, value="new")], days)
+    assert all(one.decades < late.decades for one in early), "certainty grows with experience"
+    assert rate([first(0, role="c")], days | {"c": [date(2026, 3, 2)]}) == [], "all is new on the first day"
+
+
+def series(days: int, rate_: float = 5, kind: str = "more_reads") -> Series:
+    """A series at work from 9 to 17 o'clock."""
+    rng = np.random.default_rng(4)
+    values = np.zeros((days, 24))
+    values[:, 9:17] = rng.poisson(rate_, (days, 8))
+    return Series("r", kind, "GetObject", values, MONDAY)
+
+
+def test_burst_strange_hour_and_nothing() -> None:
+    """An hour far above all earlier ones, work at night, and neither in an ordinary month."""
+    quiet = series(30)
+    assert exceeding(quiet) == [] and hours([quiet]) == []
+    busy = series(30)
+    busy.values[20, 12] = 900
+    (burst,) = exceeding(busy)
+    assert burst.events == 900 and burst.decades > 2.5 and burst.usual is not None and burst.usual < 30
+    night = series(30)
+    night.values[20, 2] = 40
+    (strange,) = hours([night])
+    assert strange.kind == "first_hour" and strange.first_time == MONDAY + (20 * 24 + 2) * HOUR
+
+
+def test_gap_in_delivery_is_no_finding() -> None:
+    """Days without any event, and the days after them, are ordinary."""
+    gone = series(30)
+    gone.values[10:14] = 0
+    assert exceeding(gone) == [] and hours([gone]) == []
+
+
+def test_lasting_step_is_told_once() -> None:
+    """A new level is news for a day, then it is the habit."""
+    step = series(30)
+    step.values[15:, 9:17] *= 30
+    assert {(one.first_time - MONDAY) // DAY for one in exceeding(step)} <= {15, 16}
+    assert exceeding(step)
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_every_kind_has_words(language: Any) -> None:
+    """Each kind of signal is a sentence without holes, and belongs to a level."""
+    for kind in KINDS:
+        one = signal(kind, event_name="GetObject", resource_arn="arn:aws:s3:::b", usual=3.0)
+        told = tell(Finding("f", None, 0.5, one.first_time, one.last_time, (one,)), language)
+        assert told.title and told.reasons and "{" not in told.title and LEVELS[kind]
+
+
+def test_text_of_a_log_is_harmless(engine: Engine) -> None:
+    """What a caller wrote is cleaned where it is shown, and escaped in SQL."""
+    bad = signal("first_agent", value="\x1b[31m", role_arn="arn:aws:iam::1:role/o'brien\x07")
+    told = tell(Finding("f", bad.role_arn, 0.5, bad.first_time, bad.last_time, (bad,)), clean=lambda text: "clean")
+    assert "\x1b" not in told.title and "\x07" not in told.title
+    assert engine.query(told.query).rows() == []
+
+
+def test_truth_that_is_none(tmp_path: Path) -> None:
+    """A wrong file is told by name."""
+    (tmp_path / "truth.json").write_text("[]")
+    with pytest.raises(SourceError, match=r"truth\.json is no truth"):
+        read_truth(tmp_path / "truth.json")
+
+
+def test_shipped_detections_prove_themselves() -> None:
+    """Each finds its example and leaves the harmless one alone, in one lake of all examples."""
+    detections, wrong = known.shipped()
+    assert len(detections) >= 12 and not wrong
+    assert known.prove(detections) == []
+    assert all(one.mitre and one.title_ko != one.title for one in detections)
+
+
+GOOD = """title = "Reads of plans"
+severity = "low"
+description = "Plans are secret."
+sql = '''
+SELECT account_id, role_arn, event_name, resource_arn, event_time AS first_time, event_time AS last_time, 1 AS events
+FROM events WHERE object_key = 'plans'
+'''
+[[matches]]
+event = "s3:GetObject"
+parameters = { bucketName = "b", key = "plans" }
+[[ignores]]
+event = "s3:GetObject"
+parameters = { bucketName = "b", key = "other" }
+"""
+
+
+def test_own_detections_and_their_mistakes(
+    tmp_path: Path, lake: Path, engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong file is told with its line, and the rest runs; examples that prove nothing are told as well."""
+    (tmp_path / "good.toml").write_text(GOOD)
+    (tmp_path / "not-toml.toml").write_text("title = 'x'\nsql = = 3\n")
+    (tmp_path / "no-example.toml").write_text(GOOD.partition("[[ignores]]")[0])
+    (tmp_path / "severe.toml").write_text(GOOD.replace('"low"', '"very"'))
+    (tmp_path / "sql.toml").write_text(GOOD.replace("object_key =", "object_kex ="))
+    (tmp_path / "column.toml").write_text(GOOD.replace("1 AS events", "1 AS n"))
+    (tmp_path / "write.toml").write_text(GOOD.replace("SELECT account_id", "DELETE FROM events; SELECT account_id"))
+    chosen, wrong = known.own(tmp_path)
+    assert {(Path(one.path).stem, one.line) for one in wrong} == {("not-toml", 2), ("no-example", 1), ("severe", 2)}
+    _, failed = known.run(engine, chosen)
+    assert {(Path(one.path).stem, one.line) for one in failed} == {("sql", 4), ("column", 4), ("write", 4)}
+    assert main(["detect", "--lake", str(lake), "--detections", str(tmp_path), "--json"]) == 3
+    out = capsys.readouterr()
+    assert json.loads(out.out)["findings"] and "severe.toml:2: severity is one of" in out.err
+    (tmp_path / "swapped.toml").write_text(
+        GOOD.replace("matches", "m").replace("ignores", "matches").replace("[m]", "[ignores]")
+    )
+    assert main(["detect", "--lake", str(lake), "--detections", str(tmp_path), "--check"]) == 1
+    err = capsys.readouterr().err
+    assert "does not find its example" in err and "finds its example [[ignores]]" in err
+    with pytest.raises(UsageError, match="is no folder"):
+        known.own(tmp_path / "none")
+
+
+def test_detection_becomes_one_finding(engine: Engine) -> None:
+    """A habit is told once, with the technique of the file, among the other findings."""
+    found, wrong = known.run(engine, known.shipped()[0])
+    assert not wrong
+    public = [one for one in found if one.signals[0].value == "Objects are read without any identity"]
+    assert len(public) == 1 and public[0].techniques == ["T1530"]
+    assert public[0].id in {one.id for one in detect(engine, Wish(budget=0), found)}
