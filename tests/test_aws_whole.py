@@ -1,0 +1,157 @@
+"""The whole way on a stand-in for AWS that runs the function: log objects into a stream, landing files, a lake."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from test_decode import text
+from trailsift.aws import package, template
+from trailsift.aws.tables import Place
+from trailsift.errors import TrailsiftError
+
+ARCH: package.Arch = "arm64" if platform.machine() == "aarch64" else "x86_64"
+
+
+@pytest.fixture(scope="module")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that runs Lambda code and Firehose with transformation and dynamic partitioning."""
+    folder = os.environ.get("TRAILSIFT_EMULATORS")
+    server = shutil.which("ministack", path=folder) or shutil.which("ministack")
+    if server is None:
+        pytest.skip("no ministack: install the extra `emulators`")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = os.environ | {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "LAMBDA_EXECUTOR": "local"}
+    where = tmp_path_factory.mktemp("ministack")
+    with (where / "log").open("wb") as log:
+        process = subprocess.Popen([server], env=env, cwd=where, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(150):
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"{url}/_ministack/health", timeout=1).close()
+            break
+        time.sleep(0.2)
+    yield url
+    process.terminate()
+    process.wait()
+
+
+def _resolved(value: Any, names: dict[str, str]) -> Any:
+    """The template's values with its references filled in."""
+    if isinstance(value, dict):
+        for key in ("Ref", "Fn::GetAtt", "Fn::Sub"):
+            if key in value:
+                name = value[key][0] if isinstance(value[key], list) else value[key]
+                return names.get(name, name)
+        return {name: _resolved(each, names) for name, each in value.items()}
+    return [_resolved(each, names) for each in value] if isinstance(value, list) else value
+
+
+def test_log_objects_in_landing_files_out(ministack: str, tmp_path: Path) -> None:
+    """With duplicates and poison on the way, the lake has each event once, and the summaries of a direct ingest."""
+    boto3 = pytest.importorskip("boto3")
+    from test_ingest import merged
+    from trailsift.generate import Options, generate
+    from trailsift.ingest import ingest
+
+    session = boto3.Session("x", "x", region_name="us-east-1")
+    s3, functions, streams = (session.client(name, endpoint_url=ministack) for name in ("s3", "lambda", "firehose"))
+    generate(tmp_path / "logs", Options(events=600, days=2, seed=3))
+    ingest([str(tmp_path / "logs" / "AWSLogs")], tmp_path / "direct", workers=1)
+    try:
+        # The stand-in runs the code with a Python of this machine.
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        made = package.build(tmp_path / "firehose.zip", arch=ARCH, python=python)
+    except TrailsiftError as error:
+        pytest.skip(f"no network to get wheels from: {error}")
+    bucket = "analysis"
+    s3.create_bucket(Bucket=bucket)
+    function = functions.create_function(
+        FunctionName="transform",
+        Runtime=f"python{python}",
+        Handler=package.HANDLER,
+        Role="arn:aws:iam::000000000000:role/x",
+        Code={"ZipFile": made.path.read_bytes()},
+        Timeout=120,
+        Environment={
+            "Variables": {
+                "AWS_ENDPOINT_URL": ministack,
+                "AWS_ACCESS_KEY_ID": "x",
+                "AWS_SECRET_ACCESS_KEY": "x",
+                "AWS_DEFAULT_REGION": "us-east-1",
+            }
+        },
+    )
+    names = {"Bucket": f"arn:aws:s3:::{bucket}", "StreamRole": "arn:aws:iam::000000000000:role/x"}
+    names["Function"] = function["FunctionArn"]
+    stream = _resolved(template.template(Place())["Resources"]["Stream"]["Properties"], names)
+    streams.create_delivery_stream(
+        DeliveryStreamName="trail",
+        DeliveryStreamType="DirectPut",
+        ExtendedS3DestinationConfiguration=stream["ExtendedS3DestinationConfiguration"],
+    )
+    records = [one for path in sorted((tmp_path / "logs").rglob("*.json.gz")) for one in _logs(path)]
+    records = [*records, b"poison", *records[:20]]
+    for start in range(0, len(records), 100):
+        part = [{"Data": one} for one in records[start : start + 100]]
+        answer = streams.put_record_batch(DeliveryStreamName="trail", Records=part)
+        assert answer["FailedPutCount"] == 0
+    objects = _landed(s3, bucket, 600)
+    for number, (key, data) in enumerate(objects):
+        path = tmp_path / "landed" / key.rpartition("/")[0] / f"{number}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    counts = ingest([str(tmp_path / "landed" / "landing")], tmp_path / "lake", workers=1)
+    assert counts.stored == 600 and counts.malformed == 0 and counts.duplicates > 0
+    assert merged(tmp_path / "lake") == merged(tmp_path / "direct")
+    for key, data in objects:
+        if key.startswith("landing/"):
+            first = json.loads(data.splitlines()[0])
+            wanted = "/".join(f"{name}={first[name]}" for name in ("year", "month", "day", "hour", "service"))
+            assert key.startswith(f"landing/{wanted}/"), key
+
+
+def _logs(path: Path) -> list[bytes]:
+    """A log object's records as CloudWatch Logs delivers them, a batch for each hour and service.
+
+    Batches of several partitions are sent to the stream again by the function, and there this stand-in waits for
+    itself: it runs the function inside of the call that puts the record. `test_firehose` has them.
+    """
+    batches: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for record in json.loads(gzip.decompress(path.read_bytes()))["Records"]:
+        batches.setdefault((record["eventTime"][:13], record["eventSource"]), []).append(record)
+    made = []
+    for found in batches.values():
+        events = [{"id": "1", "timestamp": 1, "message": json.dumps(record)} for record in found]
+        made.append(gzip.compress(text({"messageType": "DATA_MESSAGE", "logGroup": "g", "logEvents": events})))
+    return made
+
+
+def _landed(s3: Any, bucket: str, events: int) -> list[tuple[str, bytes]]:
+    """What is in the bucket once it holds so many different events, or grows no more."""
+    for _ in range(60):
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
+        found = [(key, s3.get_object(Bucket=bucket, Key=key)["Body"].read()) for key in keys]
+        found = [(key, gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data) for key, data in found]
+        lines = [line for key, data in found if key.startswith("landing/") for line in data.splitlines()]
+        if len({json.loads(line)["event_id"] for line in lines if line.strip()}) >= events:
+            return found
+        time.sleep(1)
+    raise AssertionError(f"only {len(lines)} lines landed, in {len(found)} objects")
