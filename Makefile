@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# What is built here runs here: the accelerators are a third faster for the processor at hand.
+NATIVE := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),-march=native)
 
 # Scripts in an environment hold the path of the checkout, so the stamps do too: a moved checkout is set up anew.
 PLACE := $(shell pwd | cksum | cut -d ' ' -f 1)
@@ -37,7 +39,7 @@ test: lint ## lint, types, import contracts, then all tests
 	@$(BIN)/python -m pytest
 
 test-aws: $(DEV) ## the tests of the AWS side with servers that stand in for AWS, which are installed first
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,aws,emulators]'
+	@CFLAGS="$(NATIVE) $$CFLAGS" $(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,aws,emulators]'
 	@$(BIN)/python -m pytest tests/test_aws_*.py tests/test_athena.py tests/test_firehose.py tests/test_selectors.py
 
 lint: $(DEV) ## ruff, mypy --strict, import contracts
@@ -81,7 +83,7 @@ define install
 	@echo "installing trailsift$(1): a minute or so, once" >&2
 	@rm -f $(VENV)/.made-* $(VENV)/.core-* $(VENV)/.dev-*
 	@$(PIP) install -c constraints.txt setuptools
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.$(1)'
+	@CFLAGS="$(NATIVE) $$CFLAGS" $(PIP) install -c constraints.txt --no-build-isolation -e '.$(1)'
 	@touch $(MADE) $(2)
 endef
 
