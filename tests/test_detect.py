@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -338,3 +338,19 @@ def test_detection_becomes_one_finding(engine: Engine) -> None:
     public = [one for one in found if one.signals[0].value == "Objects are read without any identity"]
     assert len(public) == 1 and public[0].techniques == ["T1530"]
     assert public[0].id in {one.id for one in detect(engine, Wish(budget=0), found)}
+
+
+def test_rows_of_one_happening() -> None:
+    """One role over many resources is one finding, after a week of quiet another; no role: one for each resource."""
+    day = datetime(2026, 3, 2, tzinfo=UTC)
+    row = lambda role, resource, at, events=1: {  # noqa: E731
+        "account_id": "1", "role_arn": role, "event_name": "GetObject", "resource_arn": resource,
+        "first_time": day + timedelta(at), "last_time": day + timedelta(at), "events": events,
+    }  # fmt: skip
+    rows = [row("a", "x", 0), row("a", "y", 1, 5), row("a", "x", 20), row(None, "x", 0), row(None, "y", 0)]
+    found = known.happenings(rows)
+    assert [(one["role_arn"], one["resource_arn"], one["events"]) for one in found if one["role_arn"]] == [
+        ("a", "y", 6),
+        ("a", "x", 1),
+    ]
+    assert len([one for one in found if one["role_arn"] is None]) == 2
