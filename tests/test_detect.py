@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from trailsift.analysis.period import DAY, HOUR, Period
 from trailsift.cli import main
-from trailsift.detect import known
+from trailsift.detect import alert, known
 from trailsift.detect.evaluate import judge, read_truth
 from trailsift.detect.finding import KINDS, LEVELS, Finding, Signal
 from trailsift.detect.join import identity, join
@@ -338,3 +340,82 @@ def test_detection_becomes_one_finding(engine: Engine) -> None:
     public = [one for one in found if one.signals[0].value == "Objects are read without any identity"]
     assert len(public) == 1 and public[0].techniques == ["T1530"]
     assert public[0].id in {one.id for one in detect(engine, Wish(budget=0), found)}
+
+
+def test_rows_of_one_happening() -> None:
+    """One role over many resources is one finding, after a week of quiet another; no role: one for each resource."""
+    day = datetime(2026, 3, 2, tzinfo=UTC)
+    row = lambda role, resource, at, events=1: {  # noqa: E731
+        "account_id": "1", "role_arn": role, "event_name": "GetObject", "resource_arn": resource,
+        "first_time": day + timedelta(at), "last_time": day + timedelta(at), "events": events,
+    }  # fmt: skip
+    rows = [row("a", "x", 0), row("a", "y", 1, 5), row("a", "x", 20), row(None, "x", 0), row(None, "y", 0)]
+    found = known.happenings(rows)
+    assert [(one["role_arn"], one["resource_arn"], one["events"]) for one in found if one["role_arn"]] == [
+        ("a", "y", 6),
+        ("a", "x", 1),
+    ]
+    assert len([one for one in found if one["role_arn"] is None]) == 2
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """A real server that answers as it is told and keeps what it gets."""
+
+    answers: ClassVar[list[int]] = []
+    got: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        """One alert."""
+        content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        code = self.answers.pop(0) if self.answers else 200
+        if code == 200:
+            self.got.append(content)
+        self.send_response(code)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[str]:
+    """Its address."""
+    Receiver.answers, Receiver.got = [], []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/hook"
+    server.shutdown()
+    server.server_close()
+
+
+def test_alerts_are_told_once_and_again_when_grown(receiver: str, tmp_path: Path) -> None:
+    """Once each; again after growth by half; a refusal is told and tried again later."""
+    small = tell(join([signal(events=100)], least=0)[0])
+    grown = tell(join([signal(events=151)], least=0)[0])
+    waited: list[float] = []
+    Receiver.answers = [503, 200]
+    assert alert.alert(tmp_path, [small], receiver, wait=waited.append) == (1, [])
+    assert waited == [2.0] and Receiver.got[0]["finding"]["id"] == small.id
+    assert alert.alert(tmp_path, [small], receiver, wait=waited.append) == (0, [])
+    Receiver.answers = [404]
+    taken, wrong = alert.alert(tmp_path, [grown], receiver, "slack", waited.append)
+    assert taken == 0 and "HTTP 404" in wrong[0] and len(waited) == 1
+    assert alert.alert(tmp_path, [grown], receiver, "slack", waited.append) == (1, [])
+    assert grown.id in Receiver.got[-1]["text"] and len(Receiver.got) == 2
+
+
+def test_alerts_from_the_command(receiver: str, lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All findings are posted once; then there is no news; a wrong address is wrong usage."""
+    try:
+        assert main(["detect", "--lake", str(lake), "--webhook", receiver, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["findings"]
+        assert [one["finding"]["id"] for one in Receiver.got] == [one["id"] for one in found]
+        assert main(["detect", "--lake", str(lake), "--new", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["findings"] == []
+        assert main(["detect", "--lake", str(lake), "--webhook", "file:///etc/hosts"]) == 2
+        (lake / "findings" / "told.json").write_text("[")
+        with pytest.raises(LakeError, match="is damaged"):
+            alert.news(lake, [])
+    finally:
+        (lake / "findings" / "told.json").unlink()

@@ -96,18 +96,21 @@ def _imported(source: bytes) -> list[str]:
 
 
 def _wheels(folder: Path, arch: Arch, python: str, given: Path | None) -> list[Path]:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}", f"--dest={folder}"]
-    command += [f"--platform={glibc}_{_MACHINES[arch]}" for glibc in _GLIBC]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--retries=1", "--timeout=30", "--only-binary=:all:"]
+    command += ["--implementation=cp", f"--python-version={python}", f"--dest={folder}"]
+    machines = [f"--platform={glibc}_{_MACHINES[arch]}" for glibc in _GLIBC]
+    command += machines
     if given is not None:
         command += ["--no-index", f"--find-links={given}"]
     wanted = [f"{name}=={metadata.version(name)}" for name in NEEDS]
     done = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        by_hand = f"pip download --no-deps --only-binary=:all: --python-version={python} {' '.join(machines)}"
         raise TrailsiftError(
             f"no wheels of {', '.join(wanted)} for Python {python} on {arch}: {reason}. Without a network, get them "
-            f"elsewhere with `{' '.join(command[1:6])} ...` and name their folder with --wheels"
+            f"elsewhere with `{by_hand} {' '.join(wanted)}` and name their folder with --wheels"
         )
     return sorted(folder.glob("*.whl"))
 

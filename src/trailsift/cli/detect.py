@@ -39,6 +39,16 @@ def detect(
     check: Annotated[
         bool, Parameter(show_default=False, help="Only run the examples of all detections, and say what is wrong.")
     ] = False,
+    webhook: Annotated[
+        str | None,
+        Parameter(
+            env_var="TRAILSIFT_WEBHOOK", help="Post each finding that is new or has grown by half to this address."
+        ),
+    ] = None,
+    webhook_form: Annotated[Literal["json", "slack"], Parameter(help="What is posted.")] = "json",
+    new: Annotated[
+        bool, Parameter(show_default=False, help="Show only what no run with --new or --webhook has told yet.")
+    ] = False,
     muted: Annotated[bool, Parameter(show_default=False, help="Show what was muted, too.")] = False,
     since: SinceOption = None,
     until: UntilOption = None,
@@ -57,6 +67,10 @@ def detect(
 
     if check:
         return _check(detections)
+    if webhook is not None:
+        from trailsift.detect.alert import check_url
+
+        check_url(webhook)
     period = period_of(since, until, timezone)
     wish = run.Wish(period, budget, language=lang, muted=muted, clean=str if as_json else safe)
     engine = engine_of(lake)
@@ -66,6 +80,17 @@ def detect(
         found = run.detect(engine, wish, known)
     else:
         found = run.over_threshold(engine, threshold, wish)
+    shown = found
+    if webhook is not None or new:
+        from trailsift.detect.alert import news, remember
+
+        fresh = news(lake, found)
+        shown = fresh if new else found
+        if webhook is not None:
+            code = max(code, _posted(lake, fresh, webhook, webhook_form))
+        else:
+            remember(lake, fresh)
+    found = shown
     if as_json:
         print_json({"period": period.as_dict(), "findings": [one.as_dict() for one in found]})
     elif found:
@@ -193,6 +218,16 @@ def _known_bad(engine: Engine, folder: Path | None, lang: str) -> tuple[list[Fin
     for problem in (*wrong, *failed):
         print(f"trailsift: skipped: {problem}", file=sys.stderr)
     return found, 3 if wrong or failed else 0
+
+
+def _posted(lake: Path, found: list[Finding], url: str, form: Literal["json", "slack"]) -> int:
+    from trailsift.detect.alert import alert
+
+    taken, wrong = alert(lake, found, url, form)
+    for text in wrong:
+        print(f"trailsift: {text}", file=sys.stderr)
+    print(f"trailsift: {taken} findings posted", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def _check(folder: Path | None) -> int:

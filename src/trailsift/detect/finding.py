@@ -105,7 +105,9 @@ class Finding:
     def condition(self) -> str:
         """An SQL condition on ``events``: the events behind the finding."""
         role = "role_arn IS NULL" if self.role_arn is None else f"role_arn = {_text(self.role_arn)}"
-        names = ", ".join(_text(name) for name in self.event_names)
+        # A detection names one of its calls only, as an example.
+        whole = any(signal.kind == "detection" for signal in self.signals)
+        names = "" if whole else ", ".join(_text(name) for name in self.event_names)
         also = f" AND event_name IN ({names})" if names else ""
         return (
             f"event_time BETWEEN TIMESTAMPTZ '{iso(self.first_time)}' AND TIMESTAMPTZ '{iso(self.last_time)}'"

@@ -179,18 +179,23 @@ def run(engine: Engine, detections: Sequence[Detection], korean: bool = False) -
 
 
 def happenings(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of one account, role and resource as one, unless a week lies between them: a habit is told once."""
+    """Rows of one account and role as one, unless a week lies between them: a habit is told once.
+
+    Callers without a role are told apart by what they touch. Event and resource are those of the busiest row.
+    """
     out: list[dict[str, Any]] = []
     last: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: row["first_time"]):
-        key = (row["account_id"], row["role_arn"], row["resource_arn"])
+        key = (row["account_id"], row["role_arn"], None if row["role_arn"] else row["resource_arn"])
         before = last.get(key)
-        if before is not None and row["first_time"] - before["last_time"] <= _APART:
-            before["last_time"] = max(before["last_time"], row["last_time"])
-            before["events"] += row["events"]
-        else:
-            last[key] = dict(row)
+        if before is None or row["first_time"] - before["last_time"] > _APART:
+            last[key] = dict(row) | {"most": row["events"]}
             out.append(last[key])
+            continue
+        before["last_time"] = max(before["last_time"], row["last_time"])
+        before["events"] += row["events"]
+        if row["events"] > before["most"]:
+            before.update(most=row["events"], event_name=row["event_name"], resource_arn=row["resource_arn"])
     return out
 
 
@@ -210,7 +215,7 @@ def _finding(detection: Detection, row: dict[str, Any], korean: bool) -> Finding
         "detection", row["role_arn"], score, first, last, title, int(row["events"]), None, row["event_name"],
         row["resource_arn"],
     )  # fmt: skip
-    more = f"{detection.id} {row['account_id']} {row['resource_arn']}"
+    more = f"{detection.id} {row['account_id']} {'' if row['role_arn'] else row['resource_arn']}"
     name = identity(row["role_arn"], first, more)
     return Finding(name, row["role_arn"], score, first, last, (seen,), mitre=detection.mitre)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from trailsift.analysis.asking import Engine, ask, plain, tuple_of
+from trailsift.analysis.asking import ask, plain, tuple_of
 from trailsift.analysis.period import HOUR, UTC_ZONE, Period, literal
 from trailsift.detect.finding import Finding, Signal
 from trailsift.detect.join import BUDGET, LEAST, budgeted, identity, join
@@ -15,6 +15,9 @@ from trailsift.detect.marks import marks, taught
 from trailsift.detect.novel import novel
 from trailsift.detect.tell import Language, tell
 from trailsift.errors import UsageError
+
+if TYPE_CHECKING:
+    from trailsift.engine import Engine
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "more_bytes": "took out {size}, {times}",
         "more_denied": "was refused {n} times, {times}",
         "many_resources": "tried {n} combinations of call and resource, {times}",
-        "detection": "- {value}: {name} {n} times{on}",
+        "detection": "- {value}: {n} calls such as {name}{on}",
         "over_threshold": "called {value} {n} times within the hour, where {usual} is the limit",
     },
     "ko": {
@@ -49,7 +49,7 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "more_bytes": "{size}를 내보냄, {times}",
         "more_denied": "{n}회 거부됨, {times}",
         "many_resources": "호출과 리소스의 조합 {n}가지를 시도함, {times}",
-        "detection": "{value}: {name} {n}회{on}",
+        "detection": "{value}: {name} 등 {n}회{on}",
         "over_threshold": "한 시간에 {value} {n}회 호출, 한도는 {usual}회",
     },
 }

@@ -11,17 +11,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trailsift.analysis.anomaly import score
-from trailsift.analysis.asking import DENIED, Engine, ask, tuple_of
-from trailsift.analysis.period import HOUR, moment
+from trailsift.analysis.asking import DENIED, ask, tuple_of
+from trailsift.analysis.period import DAY, HOUR, moment
 from trailsift.detect.finding import Signal
 
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    from trailsift.engine import Engine
+
+Floats = NDArray[np.floating[Any]]
+Column = NDArray[Any]
+
+#: Measures of a role, in the order in which they are read.
+_MEASURES = ("more_bytes", "more_denied", "many_resources")
 
 #: Least of a measure in an hour that can be a signal: events, bytes, refusals, resources.
 _LEAST = {"more_calls": 30, "more_reads": 30, "more_deletes": 20, "more_bytes": 50e6, "more_denied": 8}
@@ -53,7 +60,7 @@ def volume(engine: Engine) -> list[Signal]:
 
 def exceeding(series: Series) -> list[Signal]:
     """The hours of a series that exceed all earlier days at that time, neighbouring ones as one signal."""
-    values = series.values
+    values = series.values.astype(np.float64)
     if len(values) < 2:
         return []
     usual = _usual(values)
@@ -90,10 +97,11 @@ def exceeding(series: Series) -> list[Signal]:
 def hours(series: Sequence[Series]) -> list[Signal]:
     """Roles at work at a time of the day at which they never were."""
     out = []
-    for role in dict.fromkeys(one.role_arn for one in series):
-        of_role = [one for one in series if one.role_arn == role and one.event_name]
-        if not of_role:
-            continue
+    by_role: dict[str | None, list[Series]] = {}
+    for one in series:
+        if one.event_name:
+            by_role.setdefault(one.role_arn, []).append(one)
+    for role, of_role in by_role.items():
         total = np.sum([one.values for one in of_role], axis=0)
         usual = _usual(total)
         active = np.cumsum(total.sum(axis=1) > 0) - (total.sum(axis=1) > 0)
@@ -159,36 +167,70 @@ def _looked_at_again(signals: list[Signal], series: Sequence[Series]) -> list[Si
 
 
 def _read(engine: Engine) -> list[Series]:
-    rows = ask(
-        engine,
-        tuple_of,
-        f"""SELECT role_arn, event_name, epoch_us(hour) // {HOUR}, sum(events)::BIGINT,
-            coalesce(sum(bytes_out), 0)::BIGINT, coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::BIGINT,
-            count(DISTINCT resource_arn), bool_and(coalesce(read_only, false))
-        FROM hourly GROUP BY 1, 2, 3 ORDER BY role_arn, event_name""",
-    )
-    if not rows:
+    names = "SELECT DISTINCT role_arn, event_name FROM hourly"
+    kinds = [(role, event) for role, event in ask(engine, tuple_of, f"{names} ORDER BY role_arn, event_name")]
+    if not kinds:
         return []
-    begin = min(row[2] for row in rows) // 24 * 24
-    days = max(row[2] for row in rows) // 24 + 1 - begin // 24
-    grids: dict[tuple[str | None, str, str | None], Floats] = {}
-
-    def grid(role: str | None, kind: str, event: str | None) -> Floats:
-        found = grids.get((role, kind, event))
-        if found is None:
-            found = grids[role, kind, event] = np.zeros(days * 24)
-        return found
-
-    for role, event, hour, events, out, denied, resources, reads in rows:
-        kind = "more_deletes" if (event or "").startswith("Delete") else "more_reads" if reads else "more_calls"
-        at = hour - begin
-        grid(role, kind, event)[at] += events
-        if out:
-            grid(role, "more_bytes", None)[at] += out
-        if denied:
-            grid(role, "more_denied", None)[at] += denied
-        grid(role, "many_resources", None)[at] += resources
-    return [
-        Series(role, kind, event, values.reshape(days, 24), begin * HOUR)
-        for (role, kind, event), values in grids.items()
+    low, high = ask(engine, tuple_of, f"SELECT min(epoch_us(hour)) // {DAY}, max(epoch_us(hour)) // {DAY} FROM hourly")[
+        0
     ]
+    grids = _Grids(kinds, low, high - low + 1)
+    # A number instead of two texts a line, and batches instead of rows: millions of lines fit.
+    result = engine.query(
+        f"""WITH names AS (SELECT role_arn, event_name,
+                row_number() OVER (ORDER BY role_arn, event_name)::INTEGER - 1 AS number FROM ({names}))
+        SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, sum(events)::BIGINT, coalesce(sum(bytes_out), 0)::BIGINT,
+            coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::BIGINT, count(DISTINCT resource_arn)::BIGINT,
+            bool_and(coalesce(read_only, false))
+        FROM hourly JOIN names ON hourly.role_arn IS NOT DISTINCT FROM names.role_arn
+            AND hourly.event_name IS NOT DISTINCT FROM names.event_name GROUP BY 1, 2""",
+        cache=False,
+        arrow=True,
+    )
+    for batch in result.batches():
+        grids.add(*(np.asarray(column) for column in batch.columns))
+    return grids.series()
+
+
+class _Grids:
+    """Hourly numbers of all roles and calls, filled batch by batch."""
+
+    def __init__(self, kinds: list[tuple[str | None, str | None]], first_day: int, days: int) -> None:
+        roles = {role: place for place, role in enumerate(dict.fromkeys(role for role, _ in kinds))}
+        self._kinds, self._roles, self._first_day, self._days = kinds, list(roles), first_day, days
+        self._role_of = np.array([roles[role] for role, _ in kinds], np.int64)
+        self._calls = np.zeros((len(kinds), days * 24), np.float32)
+        self._reads = np.ones(len(kinds), bool)
+        self._measures = {kind: np.zeros((len(roles), days * 24), np.float32) for kind in _MEASURES}
+
+    def add(
+        self,
+        number: Column,
+        hour: Column,
+        events: Column,
+        out: Column,
+        denied: Column,
+        resources: Column,
+        reads: Column,
+    ) -> None:
+        """One batch of lines, a role, call and hour each."""
+        at = hour.astype(np.int64) - self._first_day * 24
+        np.add.at(self._calls, (number, at), events)
+        np.logical_and.at(self._reads, number, reads.astype(bool))
+        role = self._role_of[number]
+        for kind, values in zip(_MEASURES, (out, denied, resources), strict=True):
+            np.add.at(self._measures[kind], (role, at), values)
+
+    def series(self) -> list[Series]:
+        """All that is not empty."""
+        shape, begin = (self._days, 24), self._first_day * DAY
+        found = []
+        for place, (role, event) in enumerate(self._kinds):
+            deletes = (event or "").startswith("Delete")
+            kind = "more_deletes" if deletes else "more_reads" if self._reads[place] else "more_calls"
+            found.append(Series(role, kind, event, self._calls[place].reshape(shape), begin))
+        for kind, grid in self._measures.items():
+            for role, values in zip(self._roles, grid, strict=True):
+                if values.any():
+                    found.append(Series(role, kind, None, values.reshape(shape), begin))
+        return found
