@@ -338,10 +338,17 @@ class Lake:
                 each({"seq": seq, "committed_at": committed_at, "kind": kind, **json.loads(counts)})
 
 
+#: A file of that age that was to become lake.json never will.
+_LEFT_SECONDS = 3600
+
+
 def _make_folder(root: Path, *, hourly_partitions: bool) -> None:
     """The folder of a new lake, with its settings."""
     mine = (LOCK_FILE, MARKER_FILE, CATALOG_FILE)
     if root.is_dir() and any(path.name not in mine and not path.name.startswith(_PARTIAL) for path in root.iterdir()):
+        if (root / LAKE_FILE).exists():
+            # Made by another writer, this moment.
+            return
         raise LakeError(f"{root} is not empty and holds no lake: name an empty or a new folder")
     if set("%?#") & set(str(root)):
         raise LakeError(f"{root}: the characters %, ? and # cannot stand in the path of a lake; choose another")
@@ -357,11 +364,26 @@ def _make_folder(root: Path, *, hourly_partitions: bool) -> None:
         partial = root / f"{_PARTIAL}{uuid.uuid4().hex}"
         partial.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
         durable.flush([partial], root)
-        partial.replace(root / LAKE_FILE)
+        _put(partial, root / LAKE_FILE)
         for path in root.glob(f"{_PARTIAL}*"):
-            path.unlink(missing_ok=True)
+            # What a crash left, not what another writer is making now.
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                    path.unlink()
     except OSError as error:
         raise cannot_write(root, error) from error
+
+
+def _put(partial: Path, target: Path) -> None:
+    """Gives a finished file its name, unless another writer was first."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        pass
+    except OSError:
+        # A file system without hard links.
+        partial.replace(target)
+    partial.unlink(missing_ok=True)
 
 
 def _has_tables(db: sqlite3.Connection) -> bool:
