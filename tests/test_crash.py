@@ -166,7 +166,9 @@ def test_lake_half_made(tmp_path: Path) -> None:
     """Killed before ``lake.json`` had its name."""
     path = write(tmp_path / "in", "a.json.gz", [event_number(1)])
     (tmp_path / "lake").mkdir()
-    (tmp_path / "lake" / ".lake.json.0123").write_text('{"format"')
+    left = tmp_path / "lake" / ".lake.json.0123"
+    left.write_text('{"format"')
+    os.utime(left, (0, 0))
     assert ingest([str(path)], tmp_path / "lake").stored == 1
     assert not list((tmp_path / "lake").glob(".lake.json.*"))
 

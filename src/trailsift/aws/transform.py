@@ -22,13 +22,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from trailsift.aws.reading import Reader, columns_of
 from trailsift.aws.writing import Writer
 from trailsift.decode import landing
 from trailsift.decode import record as careful
 from trailsift.decode.envelope import find_records, looks_like_record
 from trailsift.decode.found import NotARecord, parse
 from trailsift.decode.landing import Dropped, Partition
-from trailsift.decode.regular import Reader, columns_of
 
 Result = Literal["Ok", "Dropped", "ProcessingFailed"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
+from trailsift.aws.reading import Line, Own, User
 from trailsift.decode import record as careful
 from trailsift.decode.landing import Partition, partition_of, time_text
-from trailsift.decode.regular import Line, Own, User
 
 #: A cache that has grown beyond this many entries is dropped and starts anew.
 _CACHE_LIMIT = 20_000
