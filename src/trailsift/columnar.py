@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ from trailsift.decode.envelope import (
     parse,
     text_of,
 )
-from trailsift.regular import WHAT_MEMBERS, Place, Row, Shape, Shared
+from trailsift.regular import WHAT_MEMBERS, Place, Row, Shape, Shared, What, Who
 
 try:
     from trailsift._scan import Scanner
@@ -99,12 +100,59 @@ class Tally:
     offset: int = 0
 
 
-class Chunk(NamedTuple):
-    """A table of events without partition columns, and per row the 16-byte identity and a CRC of the record."""
+Ids = np.ndarray[Any, np.dtype[np.void]]
+Indices = np.ndarray[Any, np.dtype[np.int64]]
 
-    table: pa.Table
-    ids: np.ndarray[Any, np.dtype[np.void]]
+
+@dataclass(frozen=True)
+class Chunk:
+    """Events in memory. Columns are made when they are asked for: of what is thrown away, few are needed.
+
+    Regular events come first, in the order of a lake's files; then those of the careful path.
+    """
+
+    #: What regular events have for themselves; None where there are none.
+    own: pa.Table | None
+    who: list[Who]
+    place: list[Place]
+    what: list[What]
+    #: The other events, in CHUNK_SCHEMA.
+    others: pa.Table
+    #: A row each: 16 bytes that stand for the event id, and the CRC of the record.
+    ids: Ids
     checks: np.ndarray[Any, np.dtype[np.uint32]]
+
+    @classmethod
+    def of(cls, table: pa.Table) -> Chunk:
+        """A table in CHUNK_SCHEMA whose ids nobody asks for."""
+        rows = table.num_rows
+        return cls(None, [], [], [], table, np.zeros(rows, "V16"), np.zeros(rows, np.uint32))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All of it, in CHUNK_SCHEMA: without the partition columns that event_time gives."""
+        return self.columns(CHUNK_SCHEMA.names)
+
+    def columns(self, names: Sequence[str], rows: Indices | None = None) -> pa.Table:
+        """Some columns, of some rows in any order or of all."""
+        if rows is None:
+            own, others, order = self.own, self.others, None
+        else:
+            regular = 0 if self.own is None else len(self.own)
+            mine = rows < regular
+            own = None if self.own is None else self.own.take(pa.array(rows[mine]))
+            others = self.others.take(pa.array(rows[~mine] - regular))
+            # Both parts one after the other, unless the rows ask for another order.
+            order = None if (mine[:-1] >= mine[1:]).all() else np.argsort(np.argsort(~mine, kind="stable"))
+        tables = [] if own is None or not len(own) else [_regular_columns(own, self.who, self.place, self.what, names)]
+        if len(others) or not tables:
+            tables.append(others.select(names))
+        # One table alone is not copied again.
+        table = pa.concat_tables(tables).combine_chunks() if len(tables) > 1 else tables[0]
+        return table if order is None else table.take(pa.array(order))
 
 
 #: Texts of so many bytes are turned into Arrow columns at once: its offsets are 32 bits wide.
@@ -256,19 +304,19 @@ class Builder:
         """The rows so far; the builder is empty afterwards and keeps its caches."""
         self.flush()
         parts = [*self._parts, *self._slow_parts]
-        tables = [part.table for part in self._slow_parts]
         ids = np.concatenate([np.empty(0, "V16"), *(part.ids for part in parts)])
         checks = np.concatenate([np.empty(0, np.uint32), *(part.checks for part in parts)])
+        own = None
         if self._parts:
-            rows = pa.concat_tables([part.table for part in self._parts], promote_options="permissive").combine_chunks()
-            order = _order(rows, self._shared)
-            tables.insert(0, _fast_table(rows.take(pa.array(order)), self._shared))
+            own = pa.concat_tables([part.table for part in self._parts], promote_options="permissive").combine_chunks()
+            order = _order(own, self._shared)
+            own = own.take(pa.array(order))
             ids[: len(order)], checks[: len(order)] = ids[order], checks[order]
-        whole = pa.concat_tables(tables).combine_chunks() if len(tables) > 1 else None
-        # One table alone is not copied again.
-        table = whole if whole is not None else tables[0] if tables else CHUNK_SCHEMA.empty_table()
+        others = pa.concat_tables([CHUNK_SCHEMA.empty_table(), *(part.table for part in self._slow_parts)])
+        shared = self._shared
+        chunk = Chunk(own, shared.who, shared.place, shared.what, others.combine_chunks(), ids, checks)
         self._start()
-        return Chunk(table, ids, checks)
+        return chunk
 
 
 class _Part(NamedTuple):
@@ -395,39 +443,56 @@ def _order(rows: pa.Table, shared: Shared) -> np.ndarray[Any, np.dtype[np.int64]
     return ordered(time // _DAY, services[what.codes], roles[who.codes], time)
 
 
-def _fast_table(rows: pa.Table, shared: Shared) -> pa.Table:
-    """Columns of regular records, in CHUNK_SCHEMA."""
-    who = _Used(shared.who, _whole(rows, "who"))
-    place = _Used(shared.place, _whole(rows, "place"))
-    what = _Used(shared.what, _whole(rows, "what"))
+def _regular_columns(
+    rows: pa.Table, known_who: list[Who], known_place: list[Place], known_what: list[What], names: Sequence[str]
+) -> pa.Table:
+    """Some columns of regular records, in CHUNK_SCHEMA's types."""
+    who = _Used(known_who, _whole(rows, "who"))
+    place = _Used(known_place, _whole(rows, "place"))
+    what = _Used(known_what, _whole(rows, "what"))
     shapes: list[Shape] = [thing.shape for thing in what.things]
-    columns: dict[str, Any] = {
-        column: what.text([thing.members[at] for thing in what.things])
-        for at, column in enumerate(WHAT_MEMBERS.values())
-    }
-    for name in careful.Identity._fields:
-        columns[name] = who.text([getattr(thing.identity, name) for thing in who.things])
-    for name in Place._fields[1:-1]:
-        columns[name] = place.text([getattr(thing, name) for thing in place.things])
-    for name in ("resource_type", "resource_arn", "resource_account"):
-        columns[name] = what.text([getattr(shape, name) for shape in shapes])
-    columns["event_category"] = what.text([thing.category for thing in what.things])
-    columns["account_id"] = what.text([thing.account for thing in what.things])
-    columns["service"] = what.text([thing.service for thing in what.things])
-    columns["rest"] = _rests(who, place, what)
-    columns["read_only"] = what.plain([thing.read_only for thing in what.things], pa.bool_())
-    columns["resource_arns"] = what.plain([shape.resource_arns for shape in shapes], _ARROW["list<string>"])
-    of_shape = what.text([shape.request_parameters for shape in shapes])
-    columns["request_parameters"] = _first_of(_whole(rows, "request_parameters"), of_shape)
-    of_shape = what.plain([shape.fixed_key for shape in shapes], pa.string())
-    columns["object_key"] = pc.coalesce(_whole(rows, "object_key"), of_shape)
-    columns["resources"] = _resources(shapes, what, columns["object_key"])
-    columns["event_time"] = _whole(rows, "event_time").cast(_ARROW["timestamp"])
-    columns["weight"] = pa.array(np.ones(len(rows)))
-    for column in CHUNK_SCHEMA:
-        if column.name not in columns:
-            columns[column.name] = _whole(rows, column.name)
-    return _table(columns)
+    columns: dict[str, Any] = {}
+    for name in names:
+        if name in careful.Identity._fields:
+            columns[name] = who.text([getattr(thing.identity, name) for thing in who.things])
+        elif name in Place._fields:
+            columns[name] = place.text([getattr(thing, name) for thing in place.things])
+        elif name in _MEMBER_AT:
+            columns[name] = what.text([thing.members[_MEMBER_AT[name]] for thing in what.things])
+        elif name in _OF_WHAT:
+            columns[name] = what.text([getattr(thing, _OF_WHAT[name]) for thing in what.things])
+        elif name in ("resource_type", "resource_arn", "resource_account"):
+            columns[name] = what.text([getattr(shape, name) for shape in shapes])
+        else:
+            columns[name] = _special_column(name, rows, who, place, what, shapes)
+    return _table(columns, names)
+
+
+#: Place of a member's column among ``What.members``, and columns that other fields of ``What`` give.
+_MEMBER_AT = {column: at for at, column in enumerate(WHAT_MEMBERS.values())}
+_OF_WHAT = {"event_category": "category", "account_id": "account", "service": "service"}
+
+
+def _special_column(
+    name: str, rows: pa.Table, who: _Used, place: _Used, what: _Used, shapes: list[Shape]
+) -> pa.Array | pa.ChunkedArray:
+    """One column that is not just a text of who, place or what."""
+    if name == "rest":
+        return _rests(who, place, what)
+    if name == "read_only":
+        return what.plain([thing.read_only for thing in what.things], pa.bool_())
+    if name == "resource_arns":
+        return what.plain([shape.resource_arns for shape in shapes], _ARROW["list<string>"])
+    if name == "request_parameters":
+        return _first_of(_whole(rows, name), what.text([shape.request_parameters for shape in shapes]))
+    if name in ("object_key", "resources"):
+        keys = pc.coalesce(_whole(rows, "object_key"), what.plain([shape.fixed_key for shape in shapes], pa.string()))
+        return keys if name == "object_key" else _resources(shapes, what, keys)
+    if name == "event_time":
+        return _whole(rows, name).cast(_ARROW["timestamp"])
+    if name == "weight":
+        return pa.array(np.ones(len(rows)))
+    return _whole(rows, name)
 
 
 def _rests(who: _Used, place: _Used, what: _Used) -> pa.DictionaryArray:
@@ -481,15 +546,16 @@ def _slow_table(rows: list[dict[str, Any]]) -> pa.Table:
     return _table(columns)
 
 
-def _table(columns: dict[str, Any]) -> pa.Table:
+def _table(columns: dict[str, Any], names: Sequence[str] = CHUNK_SCHEMA.names) -> pa.Table:
     arrays = []
-    for column in CHUNK_SCHEMA:
+    schema = pa.schema([CHUNK_SCHEMA.field(name) for name in names])
+    for column in schema:
         values = columns[column.name]
         if not isinstance(values, pa.Array | pa.ChunkedArray):
             encode = pa.types.is_dictionary(column.type)
             values = _encoded(values) if encode else pa.array(values, column.type)
         arrays.append(values)
-    return pa.Table.from_arrays(arrays, schema=CHUNK_SCHEMA)
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 _NIBBLE = np.full(256, 255, np.uint8)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trailsift import event
-from trailsift.columnar import CHUNK_SCHEMA
+from trailsift.columnar import CHUNK_SCHEMA, Chunk
 from trailsift.decode import record
 from trailsift.decode.found import RAW_LIMIT, Malformed, dump
 from trailsift.store.index import File
@@ -32,19 +32,19 @@ _COLUMNS = [name for name in CHUNK_SCHEMA.names if name not in _ASIDE]
 Found = tuple[str, Malformed]
 
 
-def pack(table: pa.Table, rows: np.ndarray[Any, np.dtype[np.int64]]) -> bytes:
+def pack(chunk: Chunk, rows: np.ndarray[Any, np.dtype[np.int64]]) -> bytes:
     """Copies to be looked at later, as a compressed Arrow stream; nothing where there are none.
 
     What a stream has dropped is no record any more, and says nothing that could differ.
     """
-    if len(rows):
-        rows = rows[np.asarray(table.column("weight"))[rows] > 0]
-    if not len(rows):
+    table = chunk.columns(CHUNK_SCHEMA.names, rows) if len(rows) else CHUNK_SCHEMA.empty_table()
+    table = table.filter(pc.greater(table.column("weight"), 0))
+    if not table.num_rows:
         return b""
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.ipc.new_stream(sink, CHUNK_SCHEMA, options=options) as writer:
-        writer.write_table(table.select(CHUNK_SCHEMA.names).take(pa.array(rows)))
+        writer.write_table(table)
     return bytes(sink.getvalue())
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trailsift import sifting
+from trailsift.columnar import Chunk
 from trailsift.event import HOURLY
 from trailsift.sift import Rules
 from trailsift.sifting import LINE
@@ -69,7 +70,7 @@ class Firsts:
         weight[new_lines(whole, np.asarray(whole.column(RANK)), known)] = 1.0
         rule = np.asarray(whole.column(RULE))
         rows = np.flatnonzero(weight)
-        kept = sifting.stored(whole.drop_columns([RANK, RULE]), rows, weight[rows])
+        kept = sifting.stored(Chunk.of(whole.drop_columns([RANK, RULE])), rows, weight[rows])
         dropped = sifting.counted(self.names, rule, weight)
         return Settled(write_events(kept, self.root, events_table(self.root)), len(rows), dropped)
 

@@ -146,10 +146,10 @@ def _read(path: Path | str) -> bytes:
 
 
 def _fresh(builder: Builder, known: seen.Seen, size: int) -> _Chunk:
-    table, ids, checks = builder.finish()
-    fresh, _ = known.offer(seen.ids_of(ids, checks))
-    table = table.select(_COLUMNS).filter(pa.array(fresh))
-    return _Chunk(table, ids[fresh], np.ones(table.num_rows), float(size))
+    chunk = builder.finish()
+    fresh, _ = known.offer(seen.ids_of(chunk.ids, chunk.checks))
+    table = chunk.columns(_COLUMNS, np.flatnonzero(fresh))
+    return _Chunk(table, chunk.ids[fresh], np.ones(table.num_rows), float(size))
 
 
 def _of_lake(root: Path) -> Iterator[_Chunk]:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trailsift.columnar import CHUNK_SCHEMA, Chunk
 from trailsift.event import HOURLY
 from trailsift.sift import Rules, Sifter
 from trailsift.sift.clock import SLOT, week_hour
@@ -176,26 +177,26 @@ def smallest(group: Ints, rank: Words) -> Ints:
     return order[fresh]
 
 
-def stored(table: pa.Table, rows: Ints, weight: Floats, omit: Sequence[str] = ()) -> pa.Table:
+def stored(chunk: Chunk, rows: Ints, weight: Floats, omit: Sequence[str] = ()) -> pa.Table:
     """Some rows of a chunk with their weights; the columns ``omit`` are null, and nothing is paid for them.
 
     Dictionaries shrink to what few rows use: a file or a message would carry all of them.
     """
-    whole = len(rows) == table.num_rows
-    few = 2 * len(rows) < table.num_rows
+    few = 2 * len(rows) < len(chunk)
+    names = [name for name in CHUNK_SCHEMA.names if name not in omit and name != "weight"]
+    wanted = chunk.columns(names, None if np.array_equal(rows, np.arange(len(chunk))) else rows)
     made: list[Any] = []
-    chosen = pa.array(rows)
-    for name, kind in zip(table.schema.names, table.schema.types, strict=True):
+    for name, kind in zip(CHUNK_SCHEMA.names, CHUNK_SCHEMA.types, strict=True):
         if name == "weight":
             made.append(pa.array(weight))
         elif name in omit:
             made.append(pa.nulls(len(rows), kind))
         else:
-            column = table.column(name) if whole else table.column(name).take(chosen)
+            column = wanted.column(name)
             if few and pa.types.is_dictionary(kind):
                 column = pc.dictionary_encode(column.cast(kind.value_type).combine_chunks())
             made.append(column)
-    return pa.Table.from_arrays(made, schema=table.schema)
+    return pa.Table.from_arrays(made, schema=CHUNK_SCHEMA)
 
 
 def _lowest(mask: int) -> int:

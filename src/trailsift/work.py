@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trailsift import copies, event
-from trailsift.columnar import Builder, Chunk, Tally
+from trailsift.columnar import CHUNK_SCHEMA, Builder, Chunk, Tally
 from trailsift.decode.envelope import Malformed, Rejects
 from trailsift.decode.landing import DROPPED_BY
 from trailsift.decode.parts import BOUNDS, Bounds, parts_of
@@ -120,42 +120,38 @@ class Worker:
     def cut(self) -> Cut | None:
         """Ends the chunk; None where it is empty."""
         self._chunk = self.builder.finish()
-        if not self._chunk.table.num_rows:
+        if not len(self._chunk):
             return None
-        span = pc.min_max(self._chunk.table.column("event_time").cast(pa.int64()))
+        span = pc.min_max(self._chunk.columns(["event_time"]).column(0).cast(pa.int64()))
         return Cut(self._chunk.ids.tobytes(), self._chunk.checks.tobytes(), span["min"].as_py(), span["max"].as_py())
 
     def write(self, fresh: bytes, differs: bytes) -> Written:
         """Stores the rows that are new; ``differs`` are the rows that repeat an id with another text."""
         assert self._chunk is not None
-        table, ids = self._chunk.table, self._chunk.ids
+        chunk = self._chunk
         self._chunk = None
-        other = copies.pack(table, np.frombuffer(differs, np.int64))
+        other = copies.pack(chunk, np.frombuffer(differs, np.int64))
         mask = np.frombuffer(fresh, bool)
         if not mask.any():
             return Written([], {}, other, 0)
-        if self.sifting is not None or pc.any(pc.not_equal(table.column("weight"), 1.0)).as_py():
-            return self._sifted(table, ids, mask, other)
-        if not mask.all():
-            table = table.filter(pa.array(mask))
+        if self.sifting is not None or (chunk.others.column("weight").to_numpy() != 1).any():
+            return self._sifted(chunk, mask, other)
+        table = chunk.table if mask.all() else chunk.columns(CHUNK_SCHEMA.names, np.flatnonzero(mask))
         return Written(write_events(table, self.root, self._events), _lines(table), other, table.num_rows)
 
     @cached_property
     def _events(self) -> event.Table:
         return events_table(self.root)
 
-    def _sifted(
-        self, table: pa.Table, ids: np.ndarray[Any, np.dtype[np.void]], mask: Mask, other: bytes
-    ) -> Written:
+    def _sifted(self, chunk: Chunk, mask: Mask, other: bytes) -> Written:
         """The same where rules say what is stored, here or in the stream that the rows come from. Summaries are taken
-        of all new rows; wide columns are touched only for the rows that stay."""
-        narrow = table.select(_NARROW)
+        of all new rows; wide columns are made only of the rows that stay."""
         new = np.flatnonzero(mask)
-        if len(new) < len(mask):
-            narrow, ids = narrow.take(pa.array(new)), ids[new]
+        narrow = chunk.columns([*_NARROW, "weight"], None if mask.all() else new)
+        ids = chunk.ids[new]
         lines = _lines(narrow)
         # What a stream has decided on stays: its lottery is the same, so a second one would say nothing new.
-        given = np.asarray(table.column("weight"))[new]
+        given = np.asarray(narrow.column("weight"))
         before = given != 1
         if self.sifting is None:
             decided = Decided(np.full(len(new), -1), given, np.zeros(len(new), bool))
@@ -168,23 +164,23 @@ class Worker:
         here[first] = False
         rows = np.flatnonzero(here)
         omit = self.sifting.rules.omit if self.sifting else ()
-        kept = stored(table, new[rows], decided.weight[rows], omit)
+        kept = stored(chunk, new[rows], decided.weight[rows], omit)
         away = ~here
         away[first] = False
-        dropped = _dropped_before(table, new[given == 0])
+        dropped = _dropped_before(chunk, new[given == 0])
         if self.sifting is not None:
             away &= ~before
             dropped += counted(self.sifting.names, decided.rule[away], decided.weight[away])
         held = b""
         if len(first):
-            rows_held = stored(table, new[first], decided.weight[first], omit)
+            rows_held = stored(chunk, new[first], decided.weight[first], omit)
             held = to_stream(candidates(rows_held, rank, decided.rule[first]))
         return Written(write_events(kept, self.root, self._events), lines, other, len(rows), dropped, held)
 
 
-def _dropped_before(table: pa.Table, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Counter[str]:
+def _dropped_before(chunk: Chunk, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Counter[str]:
     """Rows that a stream's rules have dropped or sampled away, by rule."""
-    told = Counter(table.column("rest").take(pa.array(rows)).to_pylist())
+    told = Counter(chunk.columns(["rest"], rows).column(0).to_pylist() if len(rows) else ())
     by_rule: Counter[str] = Counter()
     for rest, number in told.items():
         by_rule[json.loads(rest)[DROPPED_BY]] += number
