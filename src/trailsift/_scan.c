@@ -1075,7 +1075,7 @@ static PyObject *get_size(Scanner *scanner, void *Py_UNUSED(closure)) {
 
 static int init(Scanner *scanner, PyObject *arguments, PyObject *names) {
     PyObject *shared, *check;
-    static char *parameters[] = {"line", "check", NULL};
+    static char *parameters[] = {"shared", "check", NULL};
     if (!PyArg_ParseTupleAndKeywords(arguments, names, "OO:Scanner", parameters, &shared, &check)) return -1;
     Py_INCREF(shared);
     Py_INCREF(check);
