@@ -141,6 +141,9 @@ class Snapshot:
             return list(map(tuple, rows))
 
 
+_LAST = "SELECT seq, committed_at, locations FROM commit_log ORDER BY seq DESC LIMIT 1"
+
+
 def connect(root: Path) -> sqlite3.Connection:
     """A connection to the lake's SQLite file. Writers wait up to a minute for each other."""
     return sqlite3.connect(root / CATALOG_FILE, timeout=60, isolation_level=None)
@@ -187,20 +190,39 @@ def open_snapshot(root: Path) -> Snapshot:
             db.execute("BEGIN")
             if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'commit_log'").fetchone():
                 raise unmade
-            row = db.execute("SELECT seq, committed_at, locations FROM commit_log ORDER BY seq DESC LIMIT 1").fetchone()
+            row = db.execute(_LAST).fetchone()
             live = live_locations(db) if row else {}
         except sqlite3.DatabaseError as error:
             raise LakeError(f"the catalog {root / CATALOG_FILE} cannot be read: {error}") from error
     if row is None:
         raise unmade
     locations: dict[str, str] = json.loads(row[2])
-    if any(live.get(name) != location for name, location in locations.items()):
-        # Another engine wrote through the catalog: the index no longer describes the tables.
+    if _differ(locations, live):
         from trailsift.store.rebuild import rebuild_index
 
         rebuild_index(root)
         return open_snapshot(root)
     return Snapshot(root.resolve(), row[0], row[1], locations, settings)
+
+
+def last_commit(root: Path) -> Snapshot:
+    """The state that the last commit of ours left, whatever another engine has done since.
+
+    For a writer that holds the lock: ``open_snapshot`` would wait for that very lock to make a stale index anew.
+    """
+    with closing(connect(root)) as db:
+        row = db.execute(_LAST).fetchone()
+    return Snapshot(root.resolve(), row[0], row[1], json.loads(row[2]), {})
+
+
+def is_stale(db: sqlite3.Connection) -> bool:
+    """Whether another engine wrote through the catalog, so that the index no longer describes the tables."""
+    row = db.execute(_LAST).fetchone()
+    return row is not None and _differ(json.loads(row[2]), live_locations(db))
+
+
+def _differ(logged: dict[str, str], live: dict[str, str]) -> bool:
+    return any(live.get(name) != location for name, location in logged.items())
 
 
 def live_locations(db: sqlite3.Connection) -> dict[str, str]:
