@@ -108,12 +108,16 @@ def _read(path: Path) -> State | None:
             told["before"],
             told["seq"],
             {int(day): int(events) for day, events in told["totals"]},
-            [Signal(*one)._replace(mitre=tuple(one[12])) for one in told["signals"]],
+            [Signal(*map(_frozen, one)) for one in told["signals"]],
             [Link(*one) for one in told["links"]],
             {name: [Happening(*one) for one in found] for name, found in told["happenings"].items()},
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile):
         return None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _before(path: Path) -> int | None:
