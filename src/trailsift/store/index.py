@@ -133,6 +133,13 @@ class Snapshot:
         files.sort(key=_TIME_AND_PATH)
         return files
 
+    def added_after(self, table: str, seq: int) -> list[tuple[int, int]]:
+        """First and last time (microseconds) of each live file of ``table`` that a commit after ``seq`` has added."""
+        sql = "SELECT min_time, max_time FROM file WHERE table_name = ? AND added > ? AND added <= ? AND "
+        with closing(connect(self.root)) as db:
+            rows = db.execute(sql + "(removed IS NULL OR removed > ?)", (table, seq, self.seq, self.seq))
+            return list(map(tuple, rows))
+
 
 _LAST = "SELECT seq, committed_at, locations FROM commit_log ORDER BY seq DESC LIMIT 1"
 
