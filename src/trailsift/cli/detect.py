@@ -27,6 +27,8 @@ DetectionsOption = Annotated[
     Path | None,
     Parameter(name="--detections", env_var="TRAILSIFT_DETECTIONS", help="A folder of your own detections (TOML)."),
 ]
+Level = Literal["novel", "volume", "shapes", "learned", "detections"]
+Strength = Literal["standard", "weak", "stealthy"]
 ReasonOption = Annotated[str, Parameter(help="Why; kept for whoever reads it later.")]
 
 
@@ -50,6 +52,10 @@ def detect(
         bool, Parameter(show_default=False, help="Show only what no run with --new or --webhook has told yet.")
     ] = False,
     muted: Annotated[bool, Parameter(show_default=False, help="Show what was muted, too.")] = False,
+    levels: Annotated[
+        list[Level] | None,
+        Parameter(consume_multiple=True, negative=(), help="Only these levels. Default: all."),
+    ] = None,
     since: SinceOption = None,
     until: UntilOption = None,
     timezone: ZoneOption = "UTC",
@@ -72,11 +78,13 @@ def detect(
 
         check_url(webhook)
     period = period_of(since, until, timezone)
-    wish = run.Wish(period, budget, language=lang, muted=muted, clean=str if as_json else safe)
+    chosen = frozenset[str](levels) if levels else run.ALL_LEVELS
+    wish = run.Wish(period, budget, language=lang, muted=muted, levels=chosen, clean=str if as_json else safe)
     engine = engine_of(lake)
     code = 0
     if threshold is None:
         known, code = _known_bad(engine, detections, lang)
+        code = max(code, _skipped(chosen, levels is not None))
         found = run.detect(engine, wish, known)
     else:
         found = run.over_threshold(engine, threshold, wish)
@@ -166,6 +174,10 @@ def evaluate(
     events: Annotated[int, Parameter(help="Events of each run.")] = 120_000,
     days: Annotated[float, Parameter(help="Days of each run.")] = 30,
     roles: Annotated[int, Parameter(help="Roles of each run.")] = 40,
+    strength: Annotated[
+        list[Strength] | None,
+        Parameter(consume_multiple=True, negative=(), help="How much incidents show of themselves. Default: each."),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
@@ -181,7 +193,11 @@ def evaluate(
         if not quiet:
             print(f"trailsift: {text}", file=sys.stderr)
 
-    table = rehearse(range(first_seed, first_seed + seeds), Cast(events, days, roles), tell)
+    from trailsift.generate import STRENGTHS
+
+    _skipped(frozenset(["learned"]), False)
+    cast = Cast(events, days, roles, tuple(strength or STRENGTHS))
+    table = rehearse(range(first_seed, first_seed + seeds), cast, tell)
     if as_json:
         print_json(table.as_dict())
     else:
@@ -218,6 +234,16 @@ def _known_bad(engine: Engine, folder: Path | None, lang: str) -> tuple[list[Fin
     for problem in (*wrong, *failed):
         print(f"trailsift: skipped: {problem}", file=sys.stderr)
     return found, 3 if wrong or failed else 0
+
+
+def _skipped(levels: frozenset[str], wanted: bool) -> int:
+    """Says where the learned level cannot run; the exit code is 3 where it was asked for."""
+    from trailsift.detect.learned import MISSING, available
+
+    if "learned" not in levels or available():
+        return 0
+    print(f"trailsift: skipped: {MISSING}", file=sys.stderr)
+    return 3 if wanted else 0
 
 
 def _posted(lake: Path, found: list[Finding], url: str, form: Literal["json", "slack"]) -> int:

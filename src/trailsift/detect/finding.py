@@ -13,7 +13,8 @@ class Signal(NamedTuple):
 
     ``kind`` is a key of KINDS; ``decades`` says how rare it is (2 is once in a hundred days like this one). ``value``
     is what is new or what grew, ``events`` how many calls it is, ``usual`` what was to be expected of them, None where
-    nothing was. Times are microseconds since 1970.
+    nothing was. Times are microseconds since 1970. ``parts``, of the kind ``unlike_itself``: feature, how much it was,
+    how much is usual, and its part (0 to 1) in the whole.
     """
 
     kind: str
@@ -26,6 +27,7 @@ class Signal(NamedTuple):
     usual: float | None = None
     event_name: str | None = None
     resource_arn: str | None = None
+    parts: tuple[tuple[str, float, float, float], ...] = ()
 
 
 #: Kinds of signals -> MITRE ATT&CK technique (Enterprise, cloud), None where the kind alone says too little.
@@ -47,12 +49,15 @@ KINDS: dict[str, str | None] = {
     "many_resources": "T1619",
     "over_threshold": None,
     "detection": None,
+    "unlike_itself": "T1078.004",
 }
 
 #: Level of each kind, for `evaluate` with one level off.
 LEVELS: dict[str, str] = {
     kind: "detections"
     if kind == "detection"
+    else "learned"
+    if kind == "unlike_itself"
     else "novel"
     if kind.startswith("first_") and kind != "first_hour"
     else "shapes"
@@ -105,8 +110,8 @@ class Finding:
     def condition(self) -> str:
         """An SQL condition on ``events``: the events behind the finding."""
         role = "role_arn IS NULL" if self.role_arn is None else f"role_arn = {_text(self.role_arn)}"
-        # A detection names one of its calls only, as an example.
-        whole = any(signal.kind == "detection" for signal in self.signals)
+        # A detection names one of its calls only, as an example, and so does an odd hour.
+        whole = any(signal.kind in ("detection", "unlike_itself") for signal in self.signals)
         names = "" if whole else ", ".join(_text(name) for name in self.event_names)
         also = f" AND event_name IN ({names})" if names else ""
         return (

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from trailsift.analysis.asking import ask, plain, tuple_of
 from trailsift.analysis.period import HOUR, UTC_ZONE, Period, literal
-from trailsift.detect.finding import Finding, Signal
+from trailsift.detect.finding import LEVELS, Finding, Signal
 from trailsift.detect.join import BUDGET, LEAST, budgeted, identity, join
 from trailsift.detect.marks import marks, taught
 from trailsift.detect.novel import novel
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from trailsift.engine import Engine
 
 
+#: The levels that a person can choose among.
+ALL_LEVELS = frozenset(LEVELS.values())
+
+
 @dataclass(frozen=True)
 class Wish:
-    """How findings are wanted: the period they touch, the budget of a day (0: all), words, muted ones too."""
+    """How findings are wanted: the period they touch, the budget of a day (0: all), words, muted ones, levels."""
 
     period: Period = field(default_factory=Period)
     budget: int = BUDGET
@@ -30,6 +34,7 @@ class Wish:
     language: Language = "en"
     muted: bool = False
     clean: Callable[[str], str] = str
+    levels: frozenset[str] = ALL_LEVELS
 
     @property
     def zone(self) -> ZoneInfo:
@@ -38,11 +43,12 @@ class Wish:
 
 
 def signals(engine: Engine) -> list[Signal]:
-    """What all levels see in a lake."""
-    # numpy, and with it the volume level, is paid for by who detects only.
+    """What all levels see in a lake; without the learned one where it cannot run (``learned.available``)."""
+    # numpy, and with it these levels, is paid for by who detects only.
+    from trailsift.detect.learned import available, learned
     from trailsift.detect.volume import volume
 
-    return [*novel(engine), *volume(engine)]
+    return [*novel(engine), *volume(engine), *(learned(engine) if available() else [])]
 
 
 def detect(engine: Engine, wish: Wish = Wish(), known_bad: Sequence[Finding] = ()) -> list[Finding]:
@@ -50,7 +56,7 @@ def detect(engine: Engine, wish: Wish = Wish(), known_bad: Sequence[Finding] = (
 
     ``known_bad``: findings of detections (``known.run``), which are ranked among the others.
     """
-    seen = signals(engine)
+    seen = [one for one in signals(engine) if LEVELS[one.kind] in wish.levels]
     known = marks(engine.snapshot.root)
     found = join(seen, wish.least, 0)
     if not wish.muted:
@@ -59,7 +65,7 @@ def detect(engine: Engine, wish: Wish = Wish(), known_bad: Sequence[Finding] = (
         if others:
             kept = {one.id for one in join(taught(seen, others), wish.least, 0)}
             found = [one for one in found if one.id in kept]
-    for one in known_bad:
+    for one in known_bad if "detections" in wish.levels else ():
         if wish.muted or one.id not in known or known[one.id].word != "mute":
             found.append(one)
     found.sort(key=lambda one: (-one.score, one.first_time, one.id))

@@ -10,6 +10,7 @@ from trailsift.generate.cast import ANALYST, CHECKOUT, DEPLOY, ETL, INDEXER, REP
 from trailsift.generate.plots import LEDGER, LISTED, Plot
 
 _REFUSED = ((0.3, "AccessDenied"),)
+_SOMETIMES = ((0.08, "AccessDenied"),)
 
 STEALTHY: tuple[Plot, ...] = (
     Plot(
@@ -65,9 +66,9 @@ STEALTHY: tuple[Plot, ...] = (
     Plot(
         "takeover", "Someone works as the checkout, and nearly like it", CHECKOUT, 0.0012, 600, 0.75, 10_800,
         (
-            Op("dynamodb:ExecuteStatement", 6, "$team-orders", "order#{uuid:300000}", 0, _REFUSED),
-            Op("dynamodb:TransactWriteItems", 4, "$team-orders", "order#{new_uuid}", 0, _REFUSED),
-            Op("lambda:Invoke", 4, "$team-notify", "", 0, _REFUSED),
+            Op("dynamodb:ExecuteStatement", 6, "$team-orders", "order#{uuid:300000}", 0, _SOMETIMES),
+            Op("dynamodb:TransactWriteItems", 4, "$team-orders", "order#{new_uuid}", 0, _SOMETIMES),
+            Op("lambda:Invoke", 4, "$team-notify", "", 0, _SOMETIMES),
             Op("kms:Decrypt", 5, "sse-$team"),
             Op("sts:AssumeRole", 4, "lambda"),
             Op("s3:PutObject", 5, "$org-$team-receipts", "receipts/{ymd}/{new_uuid}.json", 31_000),
