@@ -252,18 +252,3 @@ def test_what_speaks_for_data_events() -> None:
     assert busy.score == 3 + 4 + 1 + 1 and busy.services == ["s3", "dynamodb"] and busy.logged == 0
     assert busy.reasons[0] == "uses keys (1,200 calls): reads or writes encrypted data that nothing shows"
     assert busy.reasons[-1] == "was refused 2 times"
-
-
-def test_prices_can_be_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trailsift.aws import prices
-
-    own = tmp_path / "prices.toml"
-    own.write_text("[data_event]\nusd = 0.2\n")
-    monkeypatch.setenv(prices.VARIABLE, str(own))
-    assert prices.price("data_event") == pytest.approx(2e-6)
-    assert prices.price("athena_tb") == 5
-    wrong = tmp_path / "wrong.toml"
-    wrong.write_text("[data_events]\nusd = 0.2\n")
-    monkeypatch.setenv(prices.VARIABLE, str(wrong))
-    with pytest.raises(UsageError, match="no price 'data_events'"):
-        prices.price("data_event")

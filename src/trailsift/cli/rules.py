@@ -86,7 +86,7 @@ def rehearse(
 
     Nothing is written. Examples: `trailsift rules try my.toml logs/AWSLogs`, `trailsift rules try my.toml --lake lake`
     """
-    from trailsift.analysis.prices import prices as load_prices
+    from trailsift.prices import prices as load_prices
     from trailsift.sift.ready import open_rules
     from trailsift.views.console import print_json
     from trailsift.views.rules import show_rehearsal

@@ -66,9 +66,9 @@ def suggest(
 
     Examples: `trailsift suggest --lake lake`, `trailsift suggest --lake lake --rules > my.toml`
     """
-    from trailsift.analysis.prices import prices as load_prices
     from trailsift.analysis.suggest import suggest as ask
     from trailsift.cli.lake import engine_of
+    from trailsift.prices import prices as load_prices
     from trailsift.views.console import print_json
     from trailsift.views.rules import show_suggestions
 
@@ -106,8 +106,8 @@ def bench(
     import shutil
     import tempfile
 
-    from trailsift.analysis.prices import prices as load_prices
     from trailsift.gains import measure
+    from trailsift.prices import prices as load_prices
     from trailsift.views.console import print_json
     from trailsift.views.gains import picture, show_gains
 

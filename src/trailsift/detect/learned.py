@@ -12,15 +12,16 @@ model is made anew each week, so that what is said of a day depends on these wee
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trailsift.analysis.asking import ask, tuple_of
-from trailsift.analysis.period import DAY, HOUR, Period
+from trailsift.analysis.period import HOUR
 from trailsift.detect.features import FEATURES, Floats, Hours, Ints, Lines, features, read
 from trailsift.detect.finding import Signal
+from trailsift.detect.reading import period_of
 
 if TYPE_CHECKING:
     from trailsift.engine import Engine
@@ -46,18 +47,16 @@ def available() -> bool:
     return find_spec("sklearn") is not None
 
 
-def learned(engine: Engine, since: int | None = None) -> list[Signal]:
-    """Signals of all days, or of those from ``since`` on (days since 1970, UTC). Needs scikit-learn (``available``)."""
-    span = f"SELECT min(epoch_us(hour)) // {DAY}, max(epoch_us(hour)) // {DAY} FROM hourly"
-    low, high = ask(engine, tuple_of, span)[0]
-    if low is None:
-        return []
-    first = low if since is None else max(low, since)
+def learned(engine: Engine, days: Sequence[int], since: int = 0) -> list[Signal]:
+    """Signals of the days from ``since`` on. Needs scikit-learn (``available``).
+
+    ``days``: the days (since 1970, UTC) from then on that have any event; a wrong clock makes no work.
+    """
     out: list[Signal] = []
-    for block in range(first // _BLOCK, high // _BLOCK + 1):
-        lines = read(engine, Period(max(0, block - 1) * _BLOCK * DAY, (block + 1) * _BLOCK * DAY))
+    for block in sorted({day // _BLOCK for day in days if day >= since}):
+        lines = read(engine, period_of(max(0, block - 1) * _BLOCK, (block + 1) * _BLOCK - 1))
         if lines is not None:
-            out += unlike(lines, max(first, block * _BLOCK))
+            out += unlike(lines, max(since, block * _BLOCK))
     return out
 
 

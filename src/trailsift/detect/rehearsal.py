@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from trailsift.detect.evaluate import Outcome, Result, judge, read_truth
-from trailsift.detect.finding import LEVELS, Finding
-from trailsift.detect.join import BUDGET, budgeted, join
-from trailsift.detect.known import run, shipped
-from trailsift.detect.run import signals
+from trailsift.detect.finding import LEVELS
+from trailsift.detect.join import join
+from trailsift.detect.known import shipped
+from trailsift.detect.look import look
 from trailsift.engine import Engine as DuckEngine
 from trailsift.generate import STRENGTHS, Options, generate
 from trailsift.ingest import ingest
@@ -131,17 +131,11 @@ def _judged(seed: int, cast: Cast, strength: str | None) -> dict[str, Result]:
 
 def judge_all(engine: DuckEngine, truth: dict[str, Any]) -> dict[str, Result]:
     """The result with all levels, and with each one off."""
-    seen = signals(engine)
-    bad, _ = run(engine, shipped()[0])
+    seen = look(engine, shipped()[0], save=False)
     out = {}
     for way in WAYS:
-        found = join([one for one in seen if LEVELS[one.kind] != way], budget=0)
-        out[way] = judge(budgeted(_ranked([*found, *(bad if way != "detections" else [])]), BUDGET), truth)
+        out[way] = judge(join([one for one in seen.signals if LEVELS[one.kind] != way], links=seen.links), truth)
     return out
-
-
-def _ranked(found: list[Finding]) -> list[Finding]:
-    return sorted(found, key=lambda one: -one.score)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -98,6 +98,9 @@ _DID = {
     "ko": {"Get": "읽음", "Put": "씀", "Delete": "삭제함", "Upload": "씀", "Copy": "복사함", "": "접근함"},
 }
 _ANONYMOUS = {"en": "someone without a role", "ko": "역할 없는 호출자"}
+_WITH = {"en": "{role} and {last}", "ko": "{role}, {last}"}
+_MANY = {"en": "{role} and {n} other roles", "ko": "{role} 외 역할 {n}개"}
+_NAMED = 3  # other roles that are named; more of them are counted
 _REASONS = 6
 #: What says more to a person than its rarity does comes first in a sentence.
 _TELLING = {"first_network": 1.6, "first_service": 1.6, "first_account": 1.6, "first_hour": 1.6, "first_action": 1.3}
@@ -107,10 +110,10 @@ def tell(
     finding: Finding, language: Language = "en", zone: ZoneInfo = UTC_ZONE, clean: Callable[[str], str] = str
 ) -> Finding:
     """The finding with its title and reasons. ``clean`` is put over every text of a log."""
-    role = clean(_short(finding.role_arn)) if finding.role_arn else _ANONYMOUS[language]
+    role = _company(finding.role_arns or (finding.role_arn,), language, clean)
     best: dict[str, Signal] = {}
     for signal in finding.signals:
-        best.setdefault(signal.kind, signal)
+        best.setdefault(signal.rule or signal.kind, signal)
     order = sorted(best.values(), key=lambda signal: -signal.decades * _TELLING.get(signal.kind, 1.0))
     told = [_sentence(signal, language, clean) for signal in order]
     first, last = (moment(time).astimezone(zone) for time in (finding.first_time, finding.last_time))
@@ -127,8 +130,21 @@ def tell(
     return replace(finding, title=title, reasons=tuple(told[:_REASONS]))
 
 
+def _company(roles: Sequence[str | None], language: Language, clean: Callable[[str], str]) -> str:
+    """The leading role, and the others by name or number."""
+    leading, *others = (clean(_short(role)) if role else _ANONYMOUS[language] for role in roles)
+    if not others:
+        return leading
+    if len(others) > _NAMED:
+        return _MANY[language].format(role=leading, n=len(others))
+    last = others.pop()
+    return _WITH[language].format(role=", ".join([leading, *others]), last=last)
+
+
 def _sentence(signal: Signal, language: Language, clean: Callable[[str], str]) -> str:
     value, resource = signal.value, signal.resource_arn
+    if language == "ko":
+        value = signal.value_ko or value
     on = ""
     if signal.kind == "first_pattern" and resource:
         value = value.removeprefix(resource + "/")
