@@ -25,7 +25,7 @@ STEALTHY: tuple[Plot, ...] = (
     Plot(
         "slow_exfiltration", "The web app's pictures of people drip out", WEB, 0.004, 4_000, 0.5, 0,
         (Op("s3:GetObject", 1, "$org-$team-media", "users/{uuid:60000}/avatar.png", 21_000),),
-        "A picture or two an hour for the rest of the period, by the call and from the prefix that the role always uses.",
+        "A picture or two an hour for the rest of the period: a call and a prefix that the role always uses.",
     ),
     Plot(
         "first_service", "The CI role looks into a table", DEPLOY, 0.00007, 60, 0.78, 3_600,
