@@ -28,7 +28,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test test-aws lint docs bench bench-smoke kills clean
+.PHONY: help demo setup test test-aws lint docs bench bench-lakes bench-transform bench-smoke kills clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench: $(DEV) ## measure on 2,000,000 generated events and write bench/RESULTS.m
 
 bench-lakes: $(DEV) ## a lake of 10,000,000 events in one go and in 2,000 commits: writes bench/LAKES.md; takes an hour
 	@$(BIN)/python bench/lakes.py --out bench/LAKES.md $(LAKES)
+
+bench-transform: $(DEV) ## the Firehose transformation: records a second of a core; writes bench/TRANSFORM.md
+	@$(BIN)/python bench/transform.py --out bench/TRANSFORM.md
 
 bench-smoke: $(DEV) ## run the measurements once on few events; writes nothing
 	@$(BIN)/python bench/bench.py --events 50000 --days 2 --rounds 1 --repeat 3

@@ -44,6 +44,8 @@ DetectionsOption = Annotated[
     Parameter(name="--detections", env_var="TRAILSIFT_DETECTIONS", help="A folder of your own detections (TOML)."),
 ]
 _SHOWN = 10  # findings that an ingest shows
+Level = Literal["novel", "volume", "shapes", "learned", "detections"]
+Strength = Literal["standard", "weak", "stealthy"]
 ReasonOption = Annotated[str, Parameter(help="Why; kept for whoever reads it later.")]
 
 
@@ -77,6 +79,10 @@ def detect(
         bool, Parameter(show_default=False, help="Read the whole lake, whatever earlier runs have kept of it.")
     ] = False,
     muted: Annotated[bool, Parameter(show_default=False, help="Show what was muted, too.")] = False,
+    levels: Annotated[
+        list[Level] | None,
+        Parameter(consume_multiple=True, negative=(), help="Only these levels. Default: all."),
+    ] = None,
     since: SinceOption = None,
     until: UntilOption = None,
     timezone: ZoneOption = "UTC",
@@ -102,13 +108,16 @@ def detect(
 
         check_url(webhook)
     period = period_of(since, until, timezone)
-    wish = run.Wish(period, budget, language=lang, muted=muted, afresh=afresh, clean=str if as_json else safe)
+    chosen = frozenset[str](levels) if levels else run.ALL_LEVELS
+    clean = str if as_json else safe
+    wish = run.Wish(period, budget, language=lang, muted=muted, afresh=afresh, clean=clean, levels=chosen)
+    code = 0 if threshold is not None else _skipped(chosen, levels is not None)
     tell = _Telling(lake, wish, detections, threshold, webhook, webhook_form, new or follow, as_json)
     if follow:
         return _follow(lake, tell, every)
     from trailsift.cli.lake import engine_of
 
-    return tell(engine_of(lake))
+    return max(code, tell(engine_of(lake)))
 
 
 @dataclass
@@ -274,6 +283,10 @@ def evaluate(
     events: Annotated[int, Parameter(help="Events of each run.")] = 120_000,
     days: Annotated[float, Parameter(help="Days of each run.")] = 30,
     roles: Annotated[int, Parameter(help="Roles of each run.")] = 40,
+    strength: Annotated[
+        list[Strength] | None,
+        Parameter(consume_multiple=True, negative=(), help="How much incidents show of themselves. Default: each."),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
@@ -289,7 +302,11 @@ def evaluate(
         if not quiet:
             print(f"trailsift: {text}", file=sys.stderr)
 
-    table = rehearse(range(first_seed, first_seed + seeds), Cast(events, days, roles), tell)
+    from trailsift.generate import STRENGTHS
+
+    _skipped(frozenset(["learned"]), False)
+    cast = Cast(events, days, roles, tuple(strength or STRENGTHS))
+    table = rehearse(range(first_seed, first_seed + seeds), cast, tell)
     if as_json:
         print_json(table.as_dict())
     else:
@@ -328,6 +345,16 @@ def _detections(folder: Path | None) -> tuple[list[Detection], list[Problem]]:
 def _say_problems(wrong: Sequence[Problem]) -> None:
     for problem in wrong:
         print(f"trailsift: skipped: {problem}", file=sys.stderr)
+
+
+def _skipped(levels: frozenset[str], wanted: bool) -> int:
+    """Says where the learned level cannot run; the exit code is 3 where it was asked for."""
+    from trailsift.detect.learned import MISSING, available
+
+    if "learned" not in levels or available():
+        return 0
+    print(f"trailsift: skipped: {MISSING}", file=sys.stderr)
+    return 3 if wanted else 0
 
 
 def _posted(lake: Path, found: list[Finding], url: str, form: Literal["json", "slack"]) -> int:

@@ -14,7 +14,8 @@ class Signal(NamedTuple):
     ``kind`` is a key of KINDS; ``decades`` says how rare it is (2 is once in a hundred days like this one). ``value``
     is what is new or what grew, ``events`` how many calls it is, ``usual`` what was to be expected of them, None where
     nothing was. Times are microseconds since 1970. Of a detection: ``value`` is its title, ``value_ko`` the Korean one,
-    ``rule`` its id, and ``goes_on`` the last time of what became a habit after ``last_time``.
+    ``rule`` its id, and ``goes_on`` the last time of what became a habit after ``last_time``. ``parts``, of the kind
+    ``unlike_itself``: feature, how much it was, how much is usual, and its part (0 to 1) in the whole.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Signal(NamedTuple):
     rule: str | None = None
     mitre: tuple[str, ...] = ()
     goes_on: int | None = None
+    parts: tuple[tuple[str, float, float, float], ...] = ()
 
 
 class Link(NamedTuple):
@@ -61,12 +63,15 @@ KINDS: dict[str, str | None] = {
     "many_resources": "T1619",
     "over_threshold": None,
     "detection": None,
+    "unlike_itself": "T1078.004",
 }
 
 #: Level of each kind, for `evaluate` with one level off.
 LEVELS: dict[str, str] = {
     kind: "detections"
     if kind == "detection"
+    else "learned"
+    if kind == "unlike_itself"
     else "novel"
     if kind.startswith("first_") and kind != "first_hour"
     else "shapes"
@@ -135,9 +140,10 @@ class Finding:
     @property
     def condition(self) -> str:
         """An SQL condition on ``events``: the events behind the finding."""
-        # A detection names one of its calls only, as an example; and of a role without signals, no call is known.
+        # A detection names one of its calls only, as an example, and so does an odd hour; of a role without signals,
+        # no call is known.
         silent = len({signal.role_arn for signal in self.signals}) < len(self.role_arns)
-        whole = silent or any(signal.kind == "detection" for signal in self.signals)
+        whole = silent or any(signal.kind in ("detection", "unlike_itself") for signal in self.signals)
         names = "" if whole else ", ".join(_text(name) for name in self.event_names)
         also = f" AND event_name IN ({names})" if names else ""
         return (

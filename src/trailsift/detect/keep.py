@@ -23,6 +23,7 @@ from trailsift import __version__
 from trailsift.detect.finding import Link, Signal
 from trailsift.detect.habits import Bounds, Habits
 from trailsift.detect.known import Happening
+from trailsift.detect.learned import available
 
 _FOLDER = "findings"
 _FILES = ("habits.npz", "habits-before.npz")
@@ -78,8 +79,9 @@ def save(lake: Path, state: State) -> None:
 
 
 def _stamp() -> list[Any]:
-    # Values are known by DuckDB's hash, which another version may make in another way.
-    return [_FORM, __version__, version("duckdb")]
+    # Values are known by DuckDB's hash, which another version may make in another way; and the learned level is not
+    # always there.
+    return [_FORM, __version__, version("duckdb"), available()]
 
 
 def _write(handle: Any, state: State) -> None:

@@ -13,6 +13,7 @@ from trailsift.detect.finding import Link, Signal
 from trailsift.detect.habits import BOUNDS, Bounds, Habits
 from trailsift.detect.keep import State
 from trailsift.detect.known import Detection, Happening, Problem, happenings, search, signals_of
+from trailsift.detect.learned import available, learned
 from trailsift.detect.novel import links, novel
 from trailsift.detect.reading import days, period_of, totals
 from trailsift.detect.volume import exceeding, hours
@@ -61,9 +62,12 @@ def look(
     new = not state.happenings.keys() >= kept.keys()
     closed = _closed(engine, state, {day: events for day, events in present.items() if day < settled}, settled)
     closed.happenings = kept
+    unlike = learned(engine, order, state.before) if available() else []
+    closed.signals = _newest([*closed.signals, *(one for one in unlike if one.first_time < settled * DAY)])
     if save and (begun is None or new or settled > begun.before):
         keep.save(lake, closed)
     seen = _folded(engine, closed.habits, {day: events for day, events in present.items() if day >= settled})
+    seen.signals += [one for one in unlike if one.first_time >= settled * DAY]
     signals = _newest([*closed.signals, *seen.signals]) + found
     return Seen(signals, _newest([*closed.links, *seen.links]), problems, order)
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from trailsift.analysis.asking import ask, plain, tuple_of
 from trailsift.analysis.period import HOUR, UTC_ZONE, Period, literal
-from trailsift.detect.finding import Finding, Signal
+from trailsift.detect.finding import LEVELS, Finding, Signal
 from trailsift.detect.join import BUDGET, LEAST, budgeted, identity, join, ranked
 from trailsift.detect.marks import Mark, marks, taught
 from trailsift.detect.names import named
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from trailsift.engine import Engine
 
 
+#: The levels that a person can choose among.
+ALL_LEVELS = frozenset(LEVELS.values())
+
+
 @dataclass(frozen=True)
 class Wish:
-    """How findings are wanted: the period they touch, the budget of a day (0: all), words, muted ones too."""
+    """How findings are wanted: the period they touch, the budget of a day (0: all), words, muted ones, levels."""
 
     period: Period = field(default_factory=Period)
     budget: int = BUDGET
@@ -33,6 +37,7 @@ class Wish:
     muted: bool = False
     afresh: bool = False
     clean: Callable[[str], str] = str
+    levels: frozenset[str] = ALL_LEVELS
 
     @property
     def zone(self) -> ZoneInfo:
@@ -58,6 +63,9 @@ def detect(engine: Engine, wish: Wish = Wish(), detections: Sequence[Detection] 
     from trailsift.detect.look import look
 
     seen = look(engine, detections, afresh=wish.afresh)
+    if wish.levels != ALL_LEVELS:
+        seen.signals = [one for one in seen.signals if LEVELS[one.kind] in wish.levels]
+        seen.links = seen.links if "novel" in wish.levels else []
     known = marks(engine.snapshot.root)
     everything = named(engine.snapshot.root, join(seen.signals, wish.least, 0, seen.links))
     found = everything if wish.muted else _unmuted(everything, seen, known, wish.least)

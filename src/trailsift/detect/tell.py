@@ -32,6 +32,7 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "many_resources": "tried {n} combinations of call and resource, {times}",
         "detection": "- {value}: {n} calls such as {name}{on}",
         "over_threshold": "called {value} {n} times within the hour, where {usual} is the limit",
+        "unlike_itself": "was unlike itself in many ways at once, each of them small ({n} calls): {parts}",
     },
     "ko": {
         "first_service": "{value} 서비스를 처음 사용함 ({n}회)",
@@ -51,6 +52,38 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "many_resources": "호출과 리소스의 조합 {n}가지를 시도함, {times}",
         "detection": "{value}: {name} 등 {n}회{on}",
         "over_threshold": "한 시간에 {value} {n}회 호출, 한도는 {usual}회",
+        "unlike_itself": "하나하나는 작지만 여러 면에서 한꺼번에 평소와 다름 (호출 {n}회): {parts}",
+    },
+}
+#: Features of an odd hour -> how much of it there was and how much is usual.
+_FEATURES: dict[Language, dict[str, str]] = {
+    "en": {
+        "calls": "{much} calls in an hour ({usual} usual)",
+        "kinds": "{much} kinds of calls ({usual} usual)",
+        "resources": "{much} combinations of call and resource ({usual} usual)",
+        "keys": "{much} different keys ({usual} usual)",
+        "addresses": "{much} source addresses ({usual} usual)",
+        "refused": "{much} refusals ({usual} usual)",
+        "failed": "{much} other errors ({usual} usual)",
+        "bytes_in": "{much} brought in ({usual} usual)",
+        "bytes_out": "{much} taken out ({usual} usual)",
+        "writes": "{much} calls that change something ({usual} usual)",
+        "seldom": "{much} calls that it seldom makes ({usual} usual)",
+        "mix": "an unusual mix of calls",
+    },
+    "ko": {
+        "calls": "한 시간에 호출 {much}회 (평소 {usual})",
+        "kinds": "호출 종류 {much}가지 (평소 {usual})",
+        "resources": "호출과 리소스의 조합 {much}가지 (평소 {usual})",
+        "keys": "서로 다른 키 {much}개 (평소 {usual})",
+        "addresses": "출발지 주소 {much}개 (평소 {usual})",
+        "refused": "거부 {much}회 (평소 {usual})",
+        "failed": "그 밖의 오류 {much}회 (평소 {usual})",
+        "bytes_in": "들여온 양 {much} (평소 {usual})",
+        "bytes_out": "내보낸 양 {much} (평소 {usual})",
+        "writes": "변경하는 호출 {much}회 (평소 {usual})",
+        "seldom": "드물게 하던 호출 {much}회 (평소 {usual})",
+        "mix": "평소와 다른 호출 구성",
     },
 }
 _TIMES = {
@@ -132,7 +165,20 @@ def _sentence(signal: Signal, language: Language, clean: Callable[[str], str]) -
         on=on,
         name=clean(signal.event_name or ""),
         did=did,
+        parts=", ".join(_part(part, language) for part in signal.parts),
     )
+
+
+def _part(part: tuple[str, float, float, float], language: Language) -> str:
+    """One feature of an odd hour, with its part in the whole."""
+    feature, much, usual, share = part
+    told = _size if feature.startswith("bytes") else _count
+    words = _FEATURES[language][feature].format(much=told(much), usual=told(usual))
+    return f"{words} {share:.0%}"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 or value == round(value) else f"{value:.1f}"
 
 
 def _short(arn: str) -> str:

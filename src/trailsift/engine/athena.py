@@ -106,7 +106,7 @@ class Athena:
 
     def most(self) -> Cost | None:
         """What one query can cost at most: the workgroup's cutoff. None where it has none."""
-        with calls.told(f"reading the workgroup {self.workgroup}"):
+        with calls.told(f"reading the workgroup {self.workgroup}", calls.region_of(self._client)):
             answer = self._client.get_work_group(WorkGroup=self.workgroup)
         found = answer.get("WorkGroup")
         if not found:
@@ -122,7 +122,7 @@ class Athena:
         """
         begun = perf_counter()
         translated = self.translated(sql)
-        with calls.told(f"asking Athena in the workgroup {self.workgroup}"):
+        with calls.told(f"asking Athena in the workgroup {self.workgroup}", calls.region_of(self._client)):
             query = self._start(translated.sql)
             try:
                 state = self._wait(query)
