@@ -62,7 +62,7 @@ def look(
     new = not state.happenings.keys() >= kept.keys()
     closed = _closed(engine, state, {day: events for day, events in present.items() if day < settled}, settled)
     closed.happenings = kept
-    unlike = learned(engine, order, state.before) if available() else []
+    unlike = _of_somebody(learned(engine, order, state.before)) if available() else []
     closed.signals = _newest([*closed.signals, *(one for one in unlike if one.first_time < settled * DAY)])
     if save and (begun is None or new or settled > begun.before):
         keep.save(lake, closed)
@@ -113,11 +113,16 @@ def _folded(engine: Engine, habits: Habits, wanted: Mapping[int, int]) -> Seen:
     for day in days(engine, habits, wanted):
         habits.see_writes(day.writes)
         strange = hours(habits, day)
-        seen.signals += [*novel(habits, day), *exceeding(habits, day), *strange]
+        seen.signals += _of_somebody([*novel(habits, day), *exceeding(habits, day), *strange])
         seen.links += links(habits, day)
         habits.learn(day, [habits.roles[signal.role_arn] for signal in strange])
     seen.signals = weighed(engine, seen.signals)
     return seen
+
+
+def _of_somebody(signals: Sequence[Signal]) -> list[Signal]:
+    """Callers without a role are many, and have no habit together: only detections tell of them."""
+    return [signal for signal in signals if signal.role_arn is not None]
 
 
 def _known(
