@@ -28,7 +28,8 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test test-aws lint docs bench bench-lakes bench-transform bench-original bench-smoke kills clean
+.PHONY: help demo setup test test-aws lint docs bench bench-lakes bench-transform bench-original bench-findings bench-smoke \
+	kills clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +67,9 @@ bench-transform: $(DEV) ## the Firehose transformation: records a second of a co
 
 bench-original: $(DEV) ## each piece of the original document beside what works; writes bench/ORIGINAL.md
 	@$(BIN)/python bench/original.py --out bench/ORIGINAL.md
+
+bench-findings: $(DEV) ## findings of 1,000 roles over 90 days, down to the records; writes bench/FINDINGS.md
+	@$(BIN)/python bench/findings.py --out bench/FINDINGS.md $(FINDINGS)
 
 bench-smoke: $(DEV) ## run the measurements once on few events; writes nothing
 	@$(BIN)/python bench/bench.py --events 50000 --days 2 --rounds 1 --repeat 3

@@ -113,7 +113,7 @@ def test_contributions_are_told_in_words() -> None:
     assert {feature for feature, *_ in one.parts} <= set(FEATURES) and len(one.parts) >= 2
     assert sum(share for *_, share in one.parts) <= 1.001
     assert all(much > usual for _, much, usual, _ in one.parts)
-    for language, word in (("en", "usual)"), ("ko", "평소")):
+    for language, word in (("en", "usual, "), ("ko", "평소")):
         told = tell(Finding("f", "b", 0.5, one.first_time, one.last_time, (one,)), language)  # type: ignore[arg-type]
         assert word in told.reasons[0] and "%" in told.reasons[0]
 

@@ -51,3 +51,6 @@ PricesOption = Annotated[
         help="Your own prices (TOML), also as TRAILSIFT_PRICES; those left out are list prices of us-east-1.",
     ),
 ]
+NoFindingsOption = Annotated[
+    bool, Parameter(show_default=False, help="Do not look at what the findings of the lake would lose: faster.")
+]

@@ -52,6 +52,10 @@ def look(
     ``afresh``: read everything. ``save``: keep what was found for the next run, where the lake can be written.
     """
     lake = engine.snapshot.root
+    of = _looked_at(engine, detections, bounds)
+    again = None if afresh else keep.last(lake, of)
+    if again is not None:
+        return Seen(*again)
     begun = None if afresh else keep.load(lake, lambda state: _fits(engine, state))
     state = begun or State(Habits(bounds))
     present = totals(engine, [Period(state.before * DAY)])
@@ -62,14 +66,25 @@ def look(
     new = not state.happenings.keys() >= kept.keys()
     closed = _closed(engine, state, {day: events for day, events in present.items() if day < settled}, settled)
     closed.happenings = kept
-    unlike = learned(engine, order, state.before) if available() else []
+    unlike = _of_somebody(learned(engine, order, state.before)) if available() else []
     closed.signals = _newest([*closed.signals, *(one for one in unlike if one.first_time < settled * DAY)])
     if save and (begun is None or new or settled > begun.before):
         keep.save(lake, closed)
     seen = _folded(engine, closed.habits, {day: events for day, events in present.items() if day >= settled})
     seen.signals += [one for one in unlike if one.first_time >= settled * DAY]
     signals = _newest([*closed.signals, *seen.signals]) + found
-    return Seen(signals, _newest([*closed.links, *seen.links]), problems, order)
+    found_links = _newest([*closed.links, *seen.links])
+    if save and not problems:
+        keep.save_last(lake, of, signals, found_links)
+    return Seen(signals, found_links, problems, order)
+
+
+def _looked_at(engine: Engine, detections: Sequence[Detection], bounds: Bounds) -> str:
+    """All that an answer rests on."""
+    at = engine.snapshot
+    lake = (at.seq, at.committed_at, sorted(at.locations.items()))
+    asked = [(one.title, one.title_ko, one.severity, one.mitre, one.history, one.sql) for one in detections]
+    return hashlib.sha256(repr((lake, asked, bounds, SIGNALS, available())).encode()).hexdigest()
 
 
 def _fits(engine: Engine, state: State) -> bool:
@@ -113,11 +128,16 @@ def _folded(engine: Engine, habits: Habits, wanted: Mapping[int, int]) -> Seen:
     for day in days(engine, habits, wanted):
         habits.see_writes(day.writes)
         strange = hours(habits, day)
-        seen.signals += [*novel(habits, day), *exceeding(habits, day), *strange]
+        seen.signals += _of_somebody([*novel(habits, day), *exceeding(habits, day), *strange])
         seen.links += links(habits, day)
         habits.learn(day, [habits.roles[signal.role_arn] for signal in strange])
     seen.signals = weighed(engine, seen.signals)
     return seen
+
+
+def _of_somebody(signals: Sequence[Signal]) -> list[Signal]:
+    """Callers without a role are many, and have no habit together: only detections tell of them."""
+    return [signal for signal in signals if signal.role_arn is not None]
 
 
 def _known(

@@ -61,21 +61,25 @@ def give(found: Sequence[Finding], known: Sequence[Name]) -> tuple[list[Finding]
     for place, one in enumerate(found):
         for role in one.role_arns or (one.role_arn,):
             by_role.setdefault(role, []).append(place)
-    own: dict[int, list[str]] = {}
-    names = []
-    for name in known:
+    fits = []
+    for age, name in enumerate(known):
         places = {place for role in name.roles for place in by_role.get(role, ())}
-        fits = [place for place in places if _overlap(name, found[place]) >= 0]
-        if not fits:
-            names.append(name)
-            continue
-        best = max(fits, key=lambda place: (place not in own, *_nearness(name, found[place]), -place))
-        own.setdefault(best, []).append(name.id)
-        names.append(_grown(name, found[best]) if own[best][0] == name.id else name)
+        near = [place for place in places if _overlap(name, found[place]) >= 0]
+        same = [place for place in near if _same(name, found[place])]
+        if near:
+            fits.append((not same, len(near), age, same or near))
+    own: dict[int, list[int]] = {}
+    # What has not changed, then names with little choice: of a finding that became two, each gets what was its own.
+    for _, _, age, choice in sorted(fits):
+        best = max(choice, key=lambda place: (place not in own, *_nearness(known[age], found[place]), -place))
+        own.setdefault(best, []).append(age)
+    names = list(known)
+    for place, ages in own.items():
+        names[min(ages)] = _grown(known[min(ages)], found[place])
     taken = {name.id for name in names}
     out = []
     for place, one in enumerate(found):
-        first, *also = own.get(place) or [_free(one, taken)]
+        first, *also = [known[age].id for age in sorted(own.get(place, ()))] or [_free(one, taken)]
         taken.add(first)
         if place not in own:
             names.append(_grown(Name(first, [], one.span[0], one.span[1]), one))
@@ -90,6 +94,10 @@ def _grown(name: Name, one: Finding) -> Name:
 def _overlap(name: Name, one: Finding) -> int:
     """Microseconds that both last; negative: between them."""
     return min(name.last, one.span[1]) - max(name.first, one.span[0])
+
+
+def _same(name: Name, one: Finding) -> bool:
+    return (name.first, name.last) == one.span and set(name.roles) == set(one.role_arns)
 
 
 def _nearness(name: Name, one: Finding) -> tuple[int, int]:
@@ -118,7 +126,7 @@ def _read(path: Path) -> list[Name]:
     try:
         given: list[list[Any]] = json.loads(path.read_text("utf-8"))
         return [Name(str(name), list(roles), int(first), int(last)) for name, roles, first, last in given]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise LakeError(f"cannot read {path}: {error}") from error

@@ -58,32 +58,32 @@ _SENTENCES: dict[Language, dict[str, str]] = {
 #: Features of an odd hour -> how much of it there was and how much is usual.
 _FEATURES: dict[Language, dict[str, str]] = {
     "en": {
-        "calls": "{much} calls in an hour ({usual} usual)",
-        "kinds": "{much} kinds of calls ({usual} usual)",
-        "resources": "{much} combinations of call and resource ({usual} usual)",
-        "keys": "{much} different keys ({usual} usual)",
-        "addresses": "{much} source addresses ({usual} usual)",
-        "refused": "{much} refusals ({usual} usual)",
-        "failed": "{much} other errors ({usual} usual)",
-        "bytes_in": "{much} brought in ({usual} usual)",
-        "bytes_out": "{much} taken out ({usual} usual)",
-        "writes": "{much} calls that change something ({usual} usual)",
-        "seldom": "{much} calls that it seldom makes ({usual} usual)",
-        "mix": "an unusual mix of calls",
+        "calls": "{much} calls in an hour ({usual} usual, {share} of it)",
+        "kinds": "{much} kinds of calls ({usual} usual, {share} of it)",
+        "resources": "{much} combinations of call and resource ({usual} usual, {share} of it)",
+        "keys": "{much} different keys ({usual} usual, {share} of it)",
+        "addresses": "{much} source addresses ({usual} usual, {share} of it)",
+        "refused": "{much} refusals ({usual} usual, {share} of it)",
+        "failed": "{much} other errors ({usual} usual, {share} of it)",
+        "bytes_in": "{much} brought in ({usual} usual, {share} of it)",
+        "bytes_out": "{much} taken out ({usual} usual, {share} of it)",
+        "writes": "{much} calls that change something ({usual} usual, {share} of it)",
+        "seldom": "{much} calls that it seldom makes ({usual} usual, {share} of it)",
+        "mix": "an unusual mix of calls ({share} of it)",
     },
     "ko": {
-        "calls": "한 시간에 호출 {much}회 (평소 {usual})",
-        "kinds": "호출 종류 {much}가지 (평소 {usual})",
-        "resources": "호출과 리소스의 조합 {much}가지 (평소 {usual})",
-        "keys": "서로 다른 키 {much}개 (평소 {usual})",
-        "addresses": "출발지 주소 {much}개 (평소 {usual})",
-        "refused": "거부 {much}회 (평소 {usual})",
-        "failed": "그 밖의 오류 {much}회 (평소 {usual})",
-        "bytes_in": "들여온 양 {much} (평소 {usual})",
-        "bytes_out": "내보낸 양 {much} (평소 {usual})",
-        "writes": "변경하는 호출 {much}회 (평소 {usual})",
-        "seldom": "드물게 하던 호출 {much}회 (평소 {usual})",
-        "mix": "평소와 다른 호출 구성",
+        "calls": "한 시간에 호출 {much}회 (평소 {usual}, 비중 {share})",
+        "kinds": "호출 종류 {much}가지 (평소 {usual}, 비중 {share})",
+        "resources": "호출과 리소스의 조합 {much}가지 (평소 {usual}, 비중 {share})",
+        "keys": "서로 다른 키 {much}개 (평소 {usual}, 비중 {share})",
+        "addresses": "출발지 주소 {much}개 (평소 {usual}, 비중 {share})",
+        "refused": "거부 {much}회 (평소 {usual}, 비중 {share})",
+        "failed": "그 밖의 오류 {much}회 (평소 {usual}, 비중 {share})",
+        "bytes_in": "들여온 양 {much} (평소 {usual}, 비중 {share})",
+        "bytes_out": "내보낸 양 {much} (평소 {usual}, 비중 {share})",
+        "writes": "변경하는 호출 {much}회 (평소 {usual}, 비중 {share})",
+        "seldom": "드물게 하던 호출 {much}회 (평소 {usual}, 비중 {share})",
+        "mix": "평소와 다른 호출 구성 (비중 {share})",
     },
 }
 _TIMES = {
@@ -173,8 +173,7 @@ def _part(part: tuple[str, float, float, float], language: Language) -> str:
     """One feature of an odd hour, with its part in the whole."""
     feature, much, usual, share = part
     told = _size if feature.startswith("bytes") else _count
-    words = _FEATURES[language][feature].format(much=told(much), usual=told(usual))
-    return f"{words} {share:.0%}"
+    return _FEATURES[language][feature].format(much=told(much), usual=told(usual), share=f"{share:.0%}")
 
 
 def _count(value: float) -> str:

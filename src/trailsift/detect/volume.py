@@ -22,7 +22,7 @@ _LEAST |= {"many_resources": 8, "calls": math.inf}
 _LEASTS = np.array([_LEAST[kind] for kind in KINDS])
 _SLACKS = np.array([20e6 if kind == "more_bytes" else 3.0 for kind in KINDS])
 _BYTES, _CALLS = KINDS.index("more_bytes"), KINDS.index("calls")
-_HISTORY = 5  # days of experience at which half of a signal counts
+_HISTORY = 5  # days of a role at which half of a signal counts
 _DECADES = 1.2  # below this nothing is a signal
 _HOURS_LEAST = 6  # calls of an hour at an unknown time of the day
 _DAYS_LEAST = 5  # days of a role before it can have strange hours
@@ -36,7 +36,9 @@ def exceeding(habits: Habits, day: Day) -> list[Signal]:
     if not habits.days or not least.any():
         return []
     usual = habits.usual(cells)
-    decades = np.where(least, _decades(cells.value, usual, kind), 0) * habits.days / (habits.days + _HISTORY)
+    # A role that is new in an old lake is as little known as all are in a new one.
+    known = np.minimum(habits.days, habits.age[habits.of[cells.series]])
+    decades = np.where(least, _decades(cells.value, usual, kind), 0) * known / (known + _HISTORY)
     out = []
     for series, hours in _runs(cells.series, cells.hour, decades >= _DECADES):
         place = int(series)

@@ -6,7 +6,7 @@ is much, and only all of it together is odd.
 
 from __future__ import annotations
 
-from trailsift.generate.cast import ANALYST, CHECKOUT, DEPLOY, ETL, INDEXER, REPORT, RESIZER, Op
+from trailsift.generate.cast import ANALYST, CHECKOUT, DEPLOY, ETL, INDEXER, REPORT, RESIZER, WEB, Op
 from trailsift.generate.plots import LEDGER, LISTED, Plot
 
 _REFUSED = ((0.3, "AccessDenied"),)
@@ -23,9 +23,9 @@ STEALTHY: tuple[Plot, ...] = (
         hour=6.0, workday=True,
     ),
     Plot(
-        "slow_exfiltration", "The ETL role drips the raw zone out", ETL, 0.006, 6_000, 0.55, 0,
-        (Op("s3:GetObject", 1, "$org-$team-lake", "raw/events/dt={date:3}/part-{seq5:4000}.json.gz", 4_200_000),),
-        "A few objects an hour for the rest of the period, by the call and from the prefix that the role always uses.",
+        "slow_exfiltration", "The web app's pictures of people drip out", WEB, 0.004, 4_000, 0.5, 0,
+        (Op("s3:GetObject", 1, "$org-$team-media", "users/{uuid:60000}/avatar.png", 21_000),),
+        "A picture or two an hour for the rest of the period: a call and a prefix that the role always uses.",
     ),
     Plot(
         "first_service", "The CI role looks into a table", DEPLOY, 0.00007, 60, 0.78, 3_600,
