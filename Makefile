@@ -28,8 +28,8 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test test-aws lint docs bench bench-lakes bench-transform bench-original bench-findings bench-smoke \
-	kills clean
+.PHONY: help demo setup test test-aws lint docs bench bench-lakes bench-smoke kills clean
+.PHONY: bench-transform bench-original bench-findings
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
