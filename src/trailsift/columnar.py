@@ -19,7 +19,7 @@ from isal import isal_zlib
 
 from trailsift import event
 from trailsift.decode import record as careful
-from trailsift.decode.archive import gunzip
+from trailsift.decode.archive import FREE, gunzip, inflate_whole
 from trailsift.decode.envelope import (
     Found,
     Malformed,
@@ -111,8 +111,10 @@ class Chunk:
     Regular events come first, in the order of a lake's files; then those of the careful path.
     """
 
-    #: What regular events have for themselves; None where there are none.
+    #: What regular events have for themselves, as they were read; None where there are none.
     own: pa.Table | None
+    #: The rows of ``own`` in the order of a lake's files. Texts are put in order when they are asked for.
+    order: Indices
     who: list[Who]
     place: list[Place]
     what: list[What]
@@ -126,7 +128,8 @@ class Chunk:
     def of(cls, table: pa.Table) -> Chunk:
         """A table in CHUNK_SCHEMA whose ids nobody asks for."""
         rows = table.num_rows
-        return cls(None, [], [], [], table, np.zeros(rows, "V16"), np.zeros(rows, np.uint32))
+        none = np.empty(0, np.int64)
+        return cls(None, none, [], [], [], table, np.zeros(rows, "V16"), np.zeros(rows, np.uint32))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -138,16 +141,17 @@ class Chunk:
 
     def columns(self, names: Sequence[str], rows: Indices | None = None) -> pa.Table:
         """Some columns, of some rows in any order or of all."""
-        if rows is None:
-            own, others, order = self.own, self.others, None
-        else:
-            regular = 0 if self.own is None else len(self.own)
-            mine = rows < regular
-            own = None if self.own is None else self.own.take(pa.array(rows[mine]))
-            others = self.others.take(pa.array(rows[~mine] - regular))
+        own_rows, others, order = self.order, self.others, None
+        if rows is not None:
+            mine = rows < len(self.order)
+            own_rows = self.order[rows[mine]]
+            others = self.others.take(pa.array(rows[~mine] - len(self.order)))
             # Both parts one after the other, unless the rows ask for another order.
             order = None if (mine[:-1] >= mine[1:]).all() else np.argsort(np.argsort(~mine, kind="stable"))
-        tables = [] if own is None or not len(own) else [_regular_columns(own, self.who, self.place, self.what, names)]
+        tables = []
+        if self.own is not None and len(own_rows):
+            own = self.own.select(_made_from(names)).take(pa.array(own_rows))
+            tables.append(_regular_columns(own, self.who, self.place, self.what, names))
         if len(others) or not tables:
             tables.append(others.select(names))
         # One table alone is not copied again.
@@ -186,35 +190,31 @@ class Builder:
         if self._shared.trim() and self._scanner is not None:
             self._scanner.forget_names()
 
-    def add(self, log_object: str, data: bytes, damage: str | None = None) -> Tally:
+    def add(self, log_object: str, data: bytes | bytearray, damage: str | None = None) -> Tally:
         """Decodes one log object. Nothing raises; what cannot be used is in the tally.
 
         ``damage``: what is wrong with the end of ``data``, where that is known already.
         """
         tally = self._add_scanned(log_object, data) if self._scanner is not None and damage is None else None
         if tally is None:
-            tally = self._add_found(log_object, data, damage)
+            tally = self._add_found(log_object, bytes(data), damage)
         if len(self._rows) + len(self._slow) >= self.step or (
             self._scanner is not None and self._scanner.size >= _TEXT_BYTES
         ):
             self.flush()
         return tally
 
-    def _add_scanned(self, log_object: str, data: bytes) -> Tally | None:
+    def _add_scanned(self, log_object: str, data: bytes | bytearray) -> Tally | None:
         """Takes a log object in CloudTrail's own form; None, and nothing taken, where it is of another."""
         scanner = self._scanner
         assert scanner is not None
-        if data[:2] == b"\x1f\x8b":
-            found = Found()
-            data, damage = gunzip(data, found)
-            if damage is not None or found.malformed:
-                return None
+        text = _unpacked(data)
         before = scanner.rows
-        scanned = scanner.scan(data, len(self._scanned))
-        if scanned is None:
+        scanned = None if text is None else scanner.scan(text, len(self._scanned))
+        if text is None or scanned is None:
             return None
         records, others = scanned
-        raws = [data[start:end] for _, start, end in others]
+        raws = [bytes(text[start:end]) for _, start, end in others]
         if not all(map(_is_record, raws)):
             # It begins like records but holds something else (S3's notifications).
             scanner.keep(before)
@@ -306,15 +306,14 @@ class Builder:
         parts = [*self._parts, *self._slow_parts]
         ids = np.concatenate([np.empty(0, "V16"), *(part.ids for part in parts)])
         checks = np.concatenate([np.empty(0, np.uint32), *(part.checks for part in parts)])
-        own = None
+        own, order = None, np.empty(0, np.int64)
         if self._parts:
             own = pa.concat_tables([part.table for part in self._parts], promote_options="permissive").combine_chunks()
             order = _order(own, self._shared)
-            own = own.take(pa.array(order))
             ids[: len(order)], checks[: len(order)] = ids[order], checks[order]
         others = pa.concat_tables([CHUNK_SCHEMA.empty_table(), *(part.table for part in self._slow_parts)])
         shared = self._shared
-        chunk = Chunk(own, shared.who, shared.place, shared.what, others.combine_chunks(), ids, checks)
+        chunk = Chunk(own, order, shared.who, shared.place, shared.what, others.combine_chunks(), ids, checks)
         self._start()
         return chunk
 
@@ -325,6 +324,18 @@ class _Part(NamedTuple):
     table: pa.Table
     ids: np.ndarray[Any, np.dtype[np.void]]
     checks: np.ndarray[Any, np.dtype[np.uint32]]
+
+
+def _unpacked(data: bytes | bytearray) -> bytes | bytearray | None:
+    """What a gzip file holds, or the text that ``data`` is itself; None where something is wrong with it."""
+    if data[:2] != b"\x1f\x8b":
+        return data
+    text = inflate_whole(data, FREE)
+    if text is not None:
+        return text
+    found = Found()
+    piece = gunzip(bytes(data), found)
+    return None if piece.damage is not None or found.malformed else piece.data
 
 
 def _is_record(raw: bytes | memoryview) -> bool:
@@ -349,6 +360,10 @@ _ROW_TYPES: dict[str, pa.DataType] = {
 }
 #: Where _scan says whether there is a number at all.
 _HAS = {"bytes_in": "has_in", "bytes_out": "has_out"}
+
+
+#: Columns of ``_row_table``.
+_OWN = (*Row._fields, "log_object")
 
 
 def _row_table(rows: list[Row], objects: list[str]) -> pa.Table:
@@ -466,6 +481,14 @@ def _regular_columns(
         else:
             columns[name] = _special_column(name, rows, who, place, what, shapes)
     return _table(columns, names)
+
+
+def _made_from(names: Sequence[str]) -> list[str]:
+    """What of a row's own these columns are made from, in the order of ``_row_table``."""
+    wanted = {"who", "place", "what", *names}
+    if "resources" in wanted:
+        wanted.add("object_key")
+    return [name for name in _OWN if name in wanted]
 
 
 #: Place of a member's column among ``What.members``, and columns that other fields of ``What`` give.
