@@ -10,6 +10,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # What is built here runs here: the accelerators are a third faster for the processor at hand.
 NATIVE := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),-march=native)
 
+# Grafana publishes its schema as types, on npm only.
+GRAFANA = mkdir -p $(VENV)/grafana && cp tests/grafana/package.json $(VENV)/grafana && \
+	npm --prefix $(VENV)/grafana install --silent --no-audit --no-fund --no-package-lock
+
 # Scripts in an environment hold the path of the checkout, so the stamps do too: a moved checkout is set up anew.
 PLACE := $(shell pwd | cksum | cut -d ' ' -f 1)
 MADE := $(VENV)/.made-$(PLACE)
@@ -24,7 +28,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test test-aws lint docs bench bench-smoke kills clean
+.PHONY: help demo setup test test-aws lint docs bench bench-lakes bench-transform bench-findings bench-smoke kills clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +44,7 @@ test: lint ## lint, types, import contracts, then all tests
 
 test-aws: $(DEV) ## the tests of the AWS side with servers that stand in for AWS, which are installed first
 	@CFLAGS="$(NATIVE) $$CFLAGS" $(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,aws,emulators]'
+	@$(GRAFANA) || echo "make: npm did not install Grafana's schema: the boards are not checked against it" >&2
 	@$(BIN)/python -m pytest tests/test_aws_*.py tests/test_athena.py tests/test_firehose.py tests/test_selectors.py
 
 lint: $(DEV) ## ruff, mypy --strict, import contracts
@@ -55,6 +60,12 @@ bench: $(DEV) ## measure on 2,000,000 generated events and write bench/RESULTS.m
 
 bench-lakes: $(DEV) ## a lake of 10,000,000 events in one go and in 2,000 commits: writes bench/LAKES.md; takes an hour
 	@$(BIN)/python bench/lakes.py --out bench/LAKES.md $(LAKES)
+
+bench-transform: $(DEV) ## the Firehose transformation: records a second of a core; writes bench/TRANSFORM.md
+	@$(BIN)/python bench/transform.py --out bench/TRANSFORM.md
+
+bench-findings: $(DEV) ## findings of 1,000 roles over 90 days, down to the records; writes bench/FINDINGS.md
+	@$(BIN)/python bench/findings.py --out bench/FINDINGS.md $(FINDINGS)
 
 bench-smoke: $(DEV) ## run the measurements once on few events; writes nothing
 	@$(BIN)/python bench/bench.py --events 50000 --days 2 --rounds 1 --repeat 3

@@ -15,10 +15,9 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -27,36 +26,15 @@ from typing import Any
 import psutil
 
 import trailsift
+from page import Data, parser, say, write_page
 from process import ChildError, Run, python, run
 
 TASKS = str(Path(__file__).with_name("tasks.py"))
 VERSIONS = ("duckdb", "pyarrow", "pyiceberg", "msgspec", "isal")
-#: The role whose day is asked for: the busiest of the cast.
-JOB = "batch ETL"
 #: Part of the files that DuckDB's own guess of the schema is tried on.
 AUTO_PART = 0.1
 #: Small log objects: how many at most, of how many records each, made of so many records of each large one.
 TINY_OBJECTS, TINY_RECORDS, TINY_OF_EACH = 10_000, 5, 500
-
-
-@dataclass(frozen=True)
-class Data:
-    """The logs: where they are, how much they are, and the question asked of them."""
-
-    folder: Path
-    files: list[str]
-    gz_bytes: int
-    events: int
-    days: float
-    seed: int
-    role: str
-    day: str
-    next_day: str
-
-    @property
-    def day_files(self) -> list[str]:
-        """The log objects in the folders of the day that is asked for."""
-        return [file for file in self.files if f"/{self.day.replace('-', '/')}/" in file]
 
 
 @dataclass
@@ -82,60 +60,10 @@ class Measured:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and reports; exit code 1 where the two sides disagree or a step fails."""
-    options = _options(argv)
-    with tempfile.TemporaryDirectory(prefix="trailsift-bench-") as scratch:
-        work = Path(scratch)
-        data = prepare(options.data or work / "logs", options)
-        _say(f"{data.events:,} events, {len(data.files):,} log objects, {_mb(data.gz_bytes)} of gzip")
-        try:
-            page = report(data, measure(data, work, options), options)
-        except (ChildError, AssertionError) as error:
-            _say(str(error))
-            return 1
-    if options.out:
-        options.out.write_text(page, "utf-8")
-        _say(f"wrote {options.out}")
-    else:
-        sys.stdout.write(page)
-    return 0
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=2_000_000)
-    parser.add_argument("--days", type=float, default=7)
-    parser.add_argument("--seed", type=int, default=2)
-    parser.add_argument("--data", type=Path, help="generated logs to use, or an empty folder to keep them in")
-    parser.add_argument("--rounds", type=int, default=3, help="times that the two sides take turns")
-    parser.add_argument("--repeat", type=int, default=21, help="times that a question is put to an open engine")
-    parser.add_argument("--cold", type=int, default=7, help="cold queries a round")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of both sides")
-    parser.add_argument("--out", type=Path, help="the page to write; standard output by default")
-    return parser.parse_args(argv)
-
-
-def prepare(folder: Path, options: argparse.Namespace) -> Data:
-    """The logs in ``folder``, generated where there are none."""
-    from trailsift.generate import Options, generate
-
-    if not (folder / "truth.json").exists():
-        _say(f"generating {options.events:,} events")
-        generate(folder, Options(events=options.events, days=options.days, seed=options.seed))
-    truth = json.loads((folder / "truth.json").read_text("utf-8"))
-    files = sorted(str(file) for file in (folder / "AWSLogs").rglob("*.json.gz"))
-    # The middle of the period: a working day that is whole.
-    day = datetime.fromisoformat(truth["start"]) + timedelta(days=int(truth["options"]["days"] / 2))
-    return Data(
-        folder=folder,
-        files=files,
-        gz_bytes=sum(Path(file).stat().st_size for file in files),
-        events=truth["events"],
-        days=truth["options"]["days"],
-        seed=truth["seed"],
-        role=next(role["role_arn"] for role in truth["roles"] if role["job"] == JOB),
-        day=f"{day:%Y-%m-%d}",
-        next_day=f"{day + timedelta(days=1):%Y-%m-%d}",
-    )
+    known = parser(__doc__, events=2_000_000, days=7, repeat=21, cold=7)
+    known.add_argument("--rounds", type=int, default=3, help="times that the two sides take turns")
+    options = known.parse_args(argv)
+    return write_page(options, lambda data, work: report(data, measure(data, work, options), options))
 
 
 def measure(data: Data, work: Path, options: argparse.Namespace) -> Measured:
@@ -358,11 +286,7 @@ def _mb(size: float) -> str:
 
 
 def _step(text: str) -> None:
-    _say(f"  {text}")
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)
+    say(f"  {text}")
 
 
 if __name__ == "__main__":

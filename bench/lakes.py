@@ -15,7 +15,6 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,8 +25,8 @@ from statistics import median
 from typing import Any
 
 import trailsift
-from bench import Data, prepare
-from process import ChildError, Run, python, run
+from page import Data, parser, say, write_page
+from process import Run, python, run
 
 TASKS = str(Path(__file__).with_name("lake_tasks.py"))
 CLI = ("-m", "trailsift.cli")
@@ -60,36 +59,10 @@ class Measured:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and reports; exit code 1 where the sides disagree or a step fails."""
-    options = _options(argv)
-    with tempfile.TemporaryDirectory(prefix="trailsift-lakes-") as scratch:
-        work = Path(scratch)
-        data = prepare(options.data or work / "logs", options)
-        _say(f"{data.events:,} events, {len(data.files):,} log objects, {data.gz_bytes / 1e6:,.0f} MB of gzip")
-        try:
-            page = report(data, measure(data, work, options), options)
-        except (ChildError, AssertionError) as error:
-            _say(str(error))
-            return 1
-    if options.out:
-        options.out.write_text(page, "utf-8")
-        _say(f"wrote {options.out}")
-    else:
-        sys.stdout.write(page)
-    return 0
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=10_000_000)
-    parser.add_argument("--days", type=float, default=60)
-    parser.add_argument("--commits", type=int, default=2000, help="ingests that make the second lake")
-    parser.add_argument("--seed", type=int, default=2)
-    parser.add_argument("--data", type=Path, help="generated logs to use, or an empty folder to keep them in")
-    parser.add_argument("--repeat", type=int, default=11, help="times that a question is put to an open engine")
-    parser.add_argument("--cold", type=int, default=5, help="cold queries of each lake")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of all sides")
-    parser.add_argument("--out", type=Path, help="the page to write; standard output by default")
-    return parser.parse_args(argv)
+    known = parser(__doc__, events=10_000_000, days=60, repeat=11, cold=5)
+    known.add_argument("--commits", type=int, default=2000, help="ingests that make the second lake")
+    options = known.parse_args(argv)
+    return write_page(options, lambda data, work: report(data, measure(data, work, options), options))
 
 
 def measure(data: Data, work: Path, options: argparse.Namespace) -> Measured:
@@ -98,36 +71,36 @@ def measure(data: Data, work: Path, options: argparse.Namespace) -> Measured:
     env = os.environ | {"XDG_CACHE_HOME": str(work / "cache")}
     lakes = {"in one go": work / "whole", f"in {options.commits:,} commits": work / "commits"}
     first, second = lakes
-    _say("ingest in one go")
+    say("ingest in one go")
     logs = str(data.folder / "AWSLogs")
     command = python(*CLI, "ingest", logs, "--lake", str(lakes[first]), "--json", "--quiet")
     out.ingest[first] = run([*command, "--workers", str(options.threads)], env=env).seconds
-    _say(f"the same {second}")
+    say(f"the same {second}")
     made = _task("commits", env, lake=lakes[second], files=data.files, commits=options.commits)
     out.ingest[second], out.commits = made.seconds, made.answer
     for name, lake in lakes.items():
-        _say(f"compact the lake made {name}")
+        say(f"compact the lake made {name}")
         out.compact[name] = run(python(*CLI, "compact", "--lake", str(lake), "--json", "--quiet"), env=env).answer
     asked = _questions(data, _task("pick", env, lake=lakes[first]).answer)
     sql = {question.name: question.lake for question in asked}
     for name, lake in lakes.items():
-        _say(f"questions to the lake made {name}")
+        say(f"questions to the lake made {name}")
         out.lakes[name] = _task("questions", env, lake=lake, repeat=options.repeat, questions=sql).answer
         cold = python(*CLI, "query", asked[0].lake, "--lake", str(lake), "--format", "json", "--no-cache")
         out.cold[name] = median(run(cold, env=env).seconds for _ in range(options.cold))
     rows = {name: one["rows"] for name, one in out.lakes[first]["questions"].items()}
     assert rows == {name: one["rows"] for name, one in out.lakes[second]["questions"].items()}, "the lakes differ"
     for question in asked:
-        _say(f"{question.name}, from the files")
+        say(f"{question.name}, from the files")
         args = {"files": data.files, "fields": question.fields, "sql": question.raw, "threads": options.threads}
         ran = _task("raw", env, **args)
         assert ran.answer["rows"] == rows[question.name], f"{question.name}: {ran.answer} from the files, {rows}"
         out.raw[question.name] = ran.answer["seconds"]
     if find_spec("chdb") is None:
         out.chdb = "not installed"
-        _say("chDB is not installed (the extra `bench`): its column stays empty")
+        say("chDB is not installed (the extra `bench`): its column stays empty")
         return out
-    _say("the same records in chDB")
+    say("the same records in chDB")
     sql = {question.name: question.chdb for question in asked}
     shutil.rmtree(lakes[second])
     args = {"folder": work / "chdb", "logs": logs, "repeat": options.repeat, "questions": sql}
@@ -244,10 +217,6 @@ def _chdb_version() -> str:
         return version("chdb")
     except PackageNotFoundError:
         return "not installed"
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import standins
 from trailsift.generate import Options, generate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,3 +66,30 @@ def small_lake(small_logs: Path) -> Path:
     counts = ingest([str(small_logs / "AWSLogs")], lake, workers=1)
     assert counts.complete and counts.stored == 20_000
     return lake
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """moto's server: it takes the calls as AWS does, and answers with results that were queued."""
+    words = [standins.program("moto_server"), "-H", "127.0.0.1"]
+    with standins.served(words, "-p", "moto-api/", tmp_path_factory.mktemp("moto"), {}) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that runs Lambda code and Firehose with transformation and dynamic partitioning."""
+    env = {"BIND_HOST": "127.0.0.1", "LAMBDA_EXECUTOR": "local"}
+    words = [standins.program("ministack")]
+    with standins.served(words, "GATEWAY_PORT", "_ministack/health", tmp_path_factory.mktemp("ministack"), env) as url:
+        yield url
+
+
+@pytest.fixture
+def on_moto(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The standard environment of AWS's tools, with moto behind it: its address."""
+    pytest.importorskip("boto3")
+    names = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
+    for name, value in {**names, "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": moto}.items():
+        monkeypatch.setenv(name, value)
+    return moto

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
-import subprocess
-import time
+import re
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -213,47 +210,14 @@ def test_what_it_costs() -> None:
 # -- against an emulator ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """moto's server: it takes the calls as AWS does, and answers with results that were queued."""
-    server = shutil.which("moto_server", path=os.environ.get("TRAILSIFT_EMULATORS")) or shutil.which("moto_server")
-    if server is None:
-        pytest.skip("no moto_server: install the extra `emulators`")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(150):
-        try:
-            urllib.request.urlopen(f"{url}/moto-api/", timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.2)
-    yield url
-    process.terminate()
-    process.wait()
-
-
-def test_the_command_against_moto(
-    moto: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("boto3")
-    for name, value in {
-        "AWS_ENDPOINT_URL": moto,
-        "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "x",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
+def test_the_command_against_moto(on_moto: str, capsys: pytest.CaptureFixture[str]) -> None:
     cells = [["event_name", "n"], ["GetObject", "41"], ["PutObject", "7"]]
     answer = {
         "rows": [{"Data": [{"VarCharValue": cell} for cell in row]} for row in cells],
         "column_info": [_column("event_name", "varchar"), _column("n", "bigint")],
     }
     body = json.dumps({"account_id": "123456789012", "region": "us-east-1", "results": [answer]}).encode()
-    url = f"{moto}/moto-api/static/athena/query-results"
+    url = f"{on_moto}/moto-api/static/athena/query-results"
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     urllib.request.urlopen(request, timeout=10).close()
     sql = "SELECT event_name, count(*) AS n FROM events WHERE event_time >= '2026-03-02' GROUP BY ALL"
@@ -267,6 +231,62 @@ def test_the_command_against_moto(
     assert told["partitions"] == ["year >= '2026'"] and "GROUP BY 1" in told["sql"]
     assert main([*words, "--workgroup", "none-such", "--explain"]) == 1
     assert "none-such" in capsys.readouterr().err
+
+
+@pytest.fixture
+def events_in_glue(on_moto: str, small_lake: Path) -> Iterator[dict[str, dict[str, Any]]]:
+    """The small lake's events as an Iceberg table in moto's Glue and S3, a file for each day and service, written by
+    PyIceberg: path -> its Parquet footer."""
+    import boto3
+    import pyarrow.parquet as pq
+    from pyiceberg.catalog.glue import GlueCatalog
+    from pyiceberg.partitioning import PartitionSpec
+    from pyiceberg.transforms import IdentityTransform
+
+    from trailsift.event import EVENTS
+    from trailsift.store.catalog import _partition_spec, iceberg_schema
+
+    boto3.client("s3").create_bucket(Bucket="lake")
+    keys = {"s3.endpoint": on_moto, "s3.access-key-id": "x", "s3.secret-access-key": "x", "s3.region": "us-east-1"}
+    catalog = GlueCatalog("glue", **{"glue.endpoint": on_moto, "warehouse": "s3://lake", **keys})
+    catalog.create_namespace("trailsift")
+    schema = iceberg_schema(EVENTS)
+    # PyIceberg writes no partition of a time; a filter on one is then a matter of the files' bounds.
+    keys_only = [one for one in _partition_spec(EVENTS, schema).fields if isinstance(one.transform, IdentityTransform)]
+    table = catalog.create_table("trailsift.events", schema, partition_spec=PartitionSpec(*keys_only))
+    with Engine(open_snapshot(small_lake)) as engine:
+        rows = engine.query("SELECT * FROM events", cache=False, arrow=True).arrow()
+    table.append(rows.cast(table.schema().as_arrow()))
+    footers = {}
+    for task in table.scan().plan_files():
+        with table.io.new_input(task.file.file_path).open() as file:
+            footers[task.file.file_path] = pq.read_metadata(file)
+    yield footers
+    catalog.drop_table("trailsift.events")
+    catalog.drop_namespace("trailsift")
+
+
+def test_what_it_will_read_is_told_before(
+    events_in_glue: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes of the columns that are asked for, in the files that are left: as the files themselves say."""
+    sql = "SELECT role_arn, count(*) FROM events WHERE event_time >= '2026-03-03' AND service = 's3' GROUP BY 1"
+    wanted = ("role_arn", "event_time", "service")
+    named = [path for path in events_in_glue if re.search(r"month=03/day=0[34].*service=s3", path)]
+    truth = 0
+    for path in named:
+        groups = [events_in_glue[path].row_group(at) for at in range(events_in_glue[path].num_row_groups)]
+        chunks = [group.column(at) for group in groups for at in range(group.num_columns)]
+        truth += sum(one.total_compressed_size for one in chunks if one.path_in_schema in wanted)
+    assert main(["query", sql, "--engine", "athena", "--explain"]) == 0
+    out, said = capsys.readouterr()
+    told = json.loads(out)
+    assert (told["files"], told["of_files"]) == (len(named), len(events_in_glue)) and 0 < len(named) < told["of_files"]
+    assert told["bytes"] == truth > 0 and told["usd"] == pytest.approx(5e-5), "10 MB are paid for at least"
+    assert f"in {len(named)} of {len(events_in_glue)} files" in said
+    assert main(["query", "SELECT * FROM hourly", "--engine", "athena", "--explain"]) == 0
+    out, said = capsys.readouterr()
+    assert json.loads(out)["bytes"] is None and "trailsift.hourly in Glue" in said
 
 
 def _column(name: str, kind: str) -> dict[str, Any]:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
-import os
 import platform
-import shutil
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,31 +18,6 @@ from trailsift.aws.tables import Place
 from trailsift.errors import TrailsiftError
 
 ARCH: package.Arch = "arm64" if platform.machine() == "aarch64" else "x86_64"
-
-
-@pytest.fixture(scope="module")
-def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server that runs Lambda code and Firehose with transformation and dynamic partitioning."""
-    folder = os.environ.get("TRAILSIFT_EMULATORS")
-    server = shutil.which("ministack", path=folder) or shutil.which("ministack")
-    if server is None:
-        pytest.skip("no ministack: install the extra `emulators`")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = os.environ | {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "LAMBDA_EXECUTOR": "local"}
-    where = tmp_path_factory.mktemp("ministack")
-    with (where / "log").open("wb") as log:
-        process = subprocess.Popen([server], env=env, cwd=where, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(150):
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"{url}/_ministack/health", timeout=1).close()
-            break
-        time.sleep(0.2)
-    yield url
-    process.terminate()
-    process.wait()
 
 
 def _resolved(value: Any, names: dict[str, str]) -> Any:

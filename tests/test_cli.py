@@ -353,6 +353,17 @@ def test_connect_runs_in_a_plain_duckdb(world: World, run: Any, tmp_path: Path) 
         assert db.execute("SELECT count(*) FROM rejects").fetchone() == (0,)
 
 
+def test_connect_makes_a_database_for_clients_that_open_files(world: World, run: Any, tmp_path: Path) -> None:
+    target = tmp_path / "lake.duckdb"
+    for _ in range(2):
+        assert run("connect", "-o", str(target))[0] == 0
+    with duckdb.connect(str(target), read_only=True) as db:
+        assert db.execute("SELECT count(DISTINCT event_id), sum(weight) FROM events").fetchall() == [(EVENTS, EVENTS)]
+        assert db.execute("SELECT sum(event_count)::INT FROM hourly_summary").fetchone() == (EVENTS,)
+    assert [path.name for path in tmp_path.iterdir()] == ["lake.duckdb"]
+    assert run("connect", "-o", str(tmp_path / "none" / "x.duckdb"))[0] == 1
+
+
 # -- looking after the lake ------------------------------------------------------------------------------------------
 
 

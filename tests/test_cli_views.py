@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from trailsift.analysis.period import HOUR, Period
 from trailsift.analysis.summary import Hour
-from trailsift.ingest import Progress
+from trailsift.ingest import Progress, ingest
 from trailsift.views import heat
 from trailsift.views.console import cell, duration, grid, safe, short_resource, short_role, size
 from trailsift.views.progress import CountProgress, IngestProgress, said
@@ -98,3 +101,24 @@ def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeyp
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [f"trailsift: {said(now)}", "trailsift: 4 of 10 events"]
+
+
+def test_progress_that_nobody_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A reader of standard error that has gone away does not stop an ingest, nor is the lake blamed for it."""
+    monkeypatch.setattr("trailsift.views.progress.EVERY", 0.0)
+    log = tmp_path / "log.json"
+    log.write_text(
+        '{"eventTime": "2026-03-02T10:00:00Z", "eventName": "GetObject", "eventID": "1", "eventVersion": "1"}'
+    )
+    end, start = os.pipe()
+    os.close(end)
+    with os.fdopen(start, "w", buffering=1) as gone, monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", gone)
+        with pytest.raises(BrokenPipeError):
+            print("nobody", file=gone, flush=True)
+        with IngestProgress() as live, CountProgress("events", 10) as bar:
+            bar.update(4)
+            assert ingest([str(log)], tmp_path / "lake", progress=live.update).stored == 1
+        patch.undo()
+        with suppress(BrokenPipeError):
+            gone.close()

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trailsift.analysis.estimate import _quantile, estimate, interval
+from trailsift.analysis.estimate import estimate
+from trailsift.analysis.interval import Sums, interval, quantile
 from trailsift.cli import main
 from trailsift.engine import Engine
 from trailsift.errors import QueryError, UsageError
@@ -24,15 +25,26 @@ SAMPLES = 1000
 
 
 def population() -> tuple[Any, Any, Any, Any]:
-    """Ids, groups, rates and bytes of 9,000 events: even, exponential and log-normal bytes, three rates."""
+    """Ids, groups, rates and bytes of some thousand events: even, exponential and log-normal bytes, three rates."""
     random = np.random.default_rng(11)
-    sizes = [500, 700, 900, 1200, 1700, 4000]
-    group = np.repeat(np.arange(6), sizes)
+    sizes = [500, 700, 900, 1200, 1700, 4000, 1200, 4000, 1500]
+    group = np.repeat(np.arange(len(sizes)), sizes)
     count = len(group)
     rate = np.where(group == 5, np.where(np.arange(count) % 2, 0.05, 0.2), np.where(group % 2, 0.2, 0.15))
     kinds = [np.full(count, 100.0), random.exponential(1000, count), random.lognormal(6, 1, count)]
+    kinds += [np.round(random.lognormal(6, 2, count)), random.lognormal(6, 2.5, count)]
+    kinds += [np.where(random.random(count) < 0.5, 0, random.lognormal(6, 1.5, count))]
     ids = np.frombuffer(random.bytes(16 * count), "V16")
-    return ids, group, rate, np.choose(group % 3, kinds)
+    return ids, group, rate, np.choose(np.where(group < 6, group % 3, group - 3), kinds)
+
+
+def sums_of(weight: Any, y: Any) -> Sums:
+    """What the SQL of an estimate gives for events with these weights."""
+    above = y > 0
+    w, log = weight[above], np.log(np.maximum(y[above], 1))
+    parts = (weight * y, weight * (weight - 1) * y * y, (weight * y) ** 2)
+    logs = (y[above], w, w * w, w * log, w * log**2, w * log**3)
+    return Sums(*map(np.sum, parts), int(above.sum()), *map(np.sum, logs))
 
 
 def test_intervals_cover_and_estimates_are_unbiased() -> None:
@@ -40,33 +52,35 @@ def test_intervals_cover_and_estimates_are_unbiased() -> None:
     ids, group, rate, size = population()
     bars = np.array([threshold(one) for one in rate.tolist()], np.uint64)
     weight = 1 / rate
-    truth = [np.bincount(group, y) for y in (np.ones(len(group)), size)]
-    covered: list[list[Any]] = [[], []]
-    errors: list[list[Any]] = [[], []]
+    members = [np.flatnonzero(group == number) for number in range(group.max() + 1)]
+    numbers = (np.ones(len(group)), size)
+    covered: list[list[list[bool]]] = [[[] for _ in members] for _ in numbers]
+    errors: list[list[list[float]]] = [[[] for _ in members] for _ in numbers]
     for sample in range(SAMPLES):
         won = hashes(key_of(str(sample), "lottery"), ids) < bars
-        enough = np.bincount(group[won], minlength=6) >= 50
-        for which, y in enumerate((np.ones(len(group)), size)):
-            wy = (weight * y)[won]
-            total, squares = (np.bincount(group[won], part, 6) for part in (wy, wy * wy))
-            variance = np.bincount(group[won], (weight * (weight - 1) * y * y)[won], 6)
-            low, high = interval(total, variance, total**2 / squares)
-            inside = (low <= truth[which]) & (truth[which] <= high)
-            covered[which] += inside[enough].tolist()
-            errors[which].append(total - truth[which])
+        for number, member in enumerate(members):
+            drawn = member[won[member]]
+            for which, y in enumerate(numbers):
+                sums, truth = sums_of(weight[drawn], y[drawn]), y[member].sum()
+                errors[which][number].append(sums.total - truth)
+                if len(drawn) >= 50:
+                    low, high = interval(sums)
+                    covered[which][number].append(low <= truth <= high)
     for which in range(2):
-        assert len(covered[which]) > 5 * SAMPLES
-        assert 0.93 <= np.mean(covered[which]) <= 0.97, (which, np.mean(covered[which]))
-        error = np.array(errors[which])
-        noise = error.std(axis=0) / SAMPLES**0.5
-        assert (np.abs(error.mean(axis=0)) < 4 * noise).all()
-    print("coverage", [round(float(np.mean(one)), 4) for one in covered])
+        shares = [float(np.mean(one)) for one in covered[which]]
+        print("coverage", [round(share, 3) for share in shares], round(float(np.mean(shares)), 4))
+        assert min(map(len, covered[which])) > 0.9 * SAMPLES
+        assert 0.93 <= np.mean(shares) <= 0.97
+        # Of a single group the share is off by chance: 1,000 samples of the same few values that make most of it.
+        assert min(shares) > 0.85
+        for one in errors[which]:
+            assert abs(np.mean(one)) < 4 * np.std(one) / SAMPLES**0.5
 
 
 def test_quantile_is_students() -> None:
     """Against the tables."""
     for freedom, value in ((2, 4.303), (5, 2.571), (10, 2.228), (30, 2.042), (1000, 1.962)):
-        assert _quantile(freedom) == pytest.approx(value, rel=0.04)
+        assert quantile(freedom) == pytest.approx(value, rel=0.04)
 
 
 @pytest.fixture(scope="module")

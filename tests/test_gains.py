@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from trailsift.analysis.prices import prices
 from trailsift.cli import main
 from trailsift.errors import SourceError
 from trailsift.gains import CLAIMS, measure
+from trailsift.prices import prices
 
 
 def test_every_way_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

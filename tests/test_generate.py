@@ -380,7 +380,7 @@ def test_long_runs_meet_each_kind_twice() -> None:
     roles = hire(24, 1, options.first_second(), options.seconds())
     incidents = plan(options, check(options), roles, np.random.default_rng(1))
     assert Counter(i.plot.kind for i in incidents) == dict.fromkeys(KINDS, 2)
-    assert len({(i.role.index, i.slot) for i in incidents if not i.plot.at_night}) == 14
+    assert len({(i.role.index, i.slot) for i in incidents if i.plot.hour is None}) == 14
     assert len({i.id for i in incidents}) == 16
 
 

@@ -27,7 +27,7 @@ from trailsift.errors import LakeError, SourceError
 from trailsift.ingest import Counts, Progress, ingest
 from trailsift.store import index
 from trailsift.store.index import open_snapshot
-from trailsift.store.lake import Lake
+from trailsift.store.lake import MARKER_FILE, Lake
 
 IMPORTS = "import sys; from pathlib import Path; from trailsift.ingest import ingest"
 
@@ -337,6 +337,40 @@ def test_index_is_rebuilt_after_another_engine(small_logs: Path, tmp_path: Path)
     write(tmp_path / "in", "c.json.gz", [event_number(4)])
     assert ingest([str(tmp_path / "in" / "c.json.gz")], lake).stored == 1
     assert sorted(row["event_id"][:8] for row in rows(lake)) == ["00000003", "00000004"]
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_writer_after_another_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """What another engine has added and deleted is in the index although nobody read the lake since, and its files
+    are not swept away as those of a writer that died."""
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    lake = tmp_path / "lake"
+    ingest([str(write(tmp_path / "in", "a.json.gz", [event_number(1)]))], lake)
+    later = event_number(2, eventTime="2026-03-05T00:00:00Z")
+    ingest([str(write(tmp_path / "in", "b.json.gz", [later]))], lake)
+    copy = lake / "events/data/year=2026/month=03/day=05/service=s3/theirs.parquet"
+
+    def another() -> None:
+        other = SqlCatalog("trailsift", uri=f"sqlite:///{lake / index.CATALOG_FILE}", warehouse=f"file://{lake}")
+        table = other.load_table((index.NAMESPACE, "events"))
+        table.delete("event_time < '2026-03-05T00:00:00+00:00'")
+        (ours,) = open_files(lake)
+        shutil.copy(ours, copy)
+        table.add_files([f"file://{copy}"], check_duplicate_files=False)
+
+    def open_files(lake: Path) -> list[Path]:
+        return [lake / file.path for file in index.last_commit(lake).files("events") if "day=05" in file.path]
+
+    if when == "before":
+        another()
+        (lake / MARKER_FILE).touch()
+    else:
+        commit = Lake.commit
+        monkeypatch.setattr(Lake, "commit", lambda *given: (another(), commit(*given))[1])
+    assert ingest([str(write(tmp_path / "in", "c.json.gz", [event_number(3)]))], lake).stored == 1
+    assert copy.exists()
+    assert sorted(row["event_id"][:8] for row in rows(lake)) == ["00000002", "00000002", "00000003"]
 
 
 def test_snapshots_and_metadata_stay_few(tmp_path: Path) -> None:

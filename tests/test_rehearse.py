@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from trailsift.analysis.prices import athena, prices
 from trailsift.analysis.suggest import suggest
 from trailsift.cli import main
 from trailsift.engine import Engine
 from trailsift.errors import SourceError, UsageError
 from trailsift.ingest import ingest
+from trailsift.prices import athena, prices
 from trailsift.rehearse import rehearse
 from trailsift.sift import parse
 from trailsift.store.index import open_snapshot
@@ -95,7 +95,7 @@ def test_suggestions_can_be_used(small_lake: Path, tmp_path: Path, capsys: pytes
     assert main(["suggest", "--lake", str(small_lake), "--json", "-n", "2"]) == 0
 
 
-def test_prices_have_a_source_and_can_be_ones_own(tmp_path: Path) -> None:
+def test_prices_have_a_source_and_can_be_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One file; a user's own price takes the place of ours."""
     known = prices()
     assert all(price.source.startswith("https://") and price.date for price in known.values())
@@ -104,6 +104,9 @@ def test_prices_have_a_source_and_can_be_ones_own(tmp_path: Path) -> None:
     own = tmp_path / "prices.toml"
     own.write_text("data_events = { usd = 0.2, per = 100000 }\n")
     assert prices(own)["data_events"].of(1_000_000) == pytest.approx(2.0)
-    own.write_text("data_event = { usd = 0.2, per = 100000 }\n")
-    with pytest.raises(UsageError, match="data_events"):
-        prices(own)
+    monkeypatch.setenv("TRAILSIFT_PRICES", str(own))
+    assert prices()["data_events"].source == str(own) and prices()["athena_scan"].source.startswith("https://")
+    for wrong in ("data_event = { usd = 0.2, per = 100000 }", "data_events = 3", "data_events = { usd = -1 }", "a ="):
+        own.write_text(wrong)
+        with pytest.raises(UsageError, match=r"data_events|prices in"):
+            prices()

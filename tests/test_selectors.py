@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
 import tomllib
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trailsift.aws import selectors as make
-from trailsift.aws.trail import RolesRefused, Trail
+from trailsift.aws.selectors import RolesRefused
+from trailsift.aws.trail import Trail
 from trailsift.cli import main
 from trailsift.errors import TrailsiftError, UsageError
 
@@ -228,6 +239,125 @@ def test_a_trail_that_cannot_tell_roles_apart(tmp_path: Path, capsys: pytest.Cap
     assert decide({**row, "role_arn": ETL_2}).action == "drop"
 
 
+# -- a trail that is served ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trail(on_moto: str) -> Iterator[Any]:
+    """boto3's client of an account in moto whose trail ``main`` has basic selectors."""
+    import boto3
+
+    boto3.client("s3").create_bucket(Bucket="trail-logs")
+    client = boto3.client("cloudtrail")
+    client.create_trail(Name="main", S3BucketName="trail-logs")
+    client.put_event_selectors(TrailName="main", **BASIC)
+    yield client
+    client.delete_trail(Name="main")
+
+
+def asked(words: list[str], answers: str, folder: Path) -> tuple[int, str]:
+    """The command with a person at a terminal: its exit code and all that the person saw."""
+    ours, theirs = pty.openpty()
+    code = f"import sys; from trailsift.cli import main; sys.exit(main({words!r}))"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    os.write(ours, answers.encode())
+    seen = b""
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 10_000):
+            seen += part
+    os.close(ours)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", seen.decode())
+    return process.wait(timeout=60), plain.replace("\r\n", "\n")
+
+
+def test_a_trail_is_changed_after_a_yes(trail: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Shown, asked, put, read back; anything but a yes changes nothing; a second time there is nothing to change."""
+    words = ["selectors", "--role", ETL, "--service", "s3,dynamodb", "--apply", "main"]
+    had = Trail("main").get()
+    assert main(words) == 2, "nobody to ask"
+    assert "nobody to ask" in capsys.readouterr().err and Trail("main").get() == had
+    code, seen = asked(words, "n\n", tmp_path)
+    assert code == 0 and "nothing was changed" in seen and Trail("main").get() == had
+    code, seen = asked(words, "y\n", tmp_path)
+    assert code == 0 and "read back and compared" in seen, seen
+    assert re.search(r'^\+ +"arn:aws:sts::400011112201:assumed-role/etl/"$', seen, re.MULTILINE), seen
+    now = trail.get_event_selectors(TrailName="main")["AdvancedEventSelectors"]
+    assert make.advanced({"AdvancedEventSelectors": now}) == make.merged(had, make.selectors(_want("s3", "dynamodb")))
+    assert main(words) == 0
+    assert "has these selectors already" in capsys.readouterr().err
+
+
+def _want(*services: str) -> make.Wanted:
+    return make.wanted([ETL], services)
+
+
+def test_a_trail_that_refuses_roles_gets_the_next_best_set(
+    trail: Any, on_moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """AWS's refusal, from a server in front of moto: the next best set, asked for by itself, and the rules file."""
+    with _refusing(on_moto) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        words = ["selectors", "--role", ETL, "--apply", "main"]
+        code, seen = asked(words, "y\nn\n", tmp_path)
+        assert code == 0 and "does not take selectors on userIdentity.arn" in seen and "nothing was changed" in seen
+        assert Trail("main").get() == make.advanced(BASIC)
+        code, seen = asked(words, "y\ny\n", tmp_path)
+        assert code == 0 and "whoever makes them" in seen and "read back and compared" in seen, seen
+        assert Trail("main").get() == make.merged(make.advanced(BASIC), make.selectors(_want("s3"), by_role=False))
+        assert (tmp_path / "only-roles.toml").read_text() == make.only_roles(_want("s3"))
+        monkeypatch.chdir(tmp_path)
+        assert main([*words, "--yes"]) == 2, "everybody's events are more than was agreed to"
+        assert "--without-roles puts the next best set on it" in capsys.readouterr().err
+        other = [*words, "--rules-output", "other.toml", "--without-roles", "--yes", "--service", "s3,sns"]
+        assert main(other) == 0 and (tmp_path / "other.toml").exists()
+
+
+@contextlib.contextmanager
+def _refusing(behind: str) -> Iterator[str]:
+    """A server that refuses selectors with userIdentity.arn as CloudTrail does, and passes on everything else."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if b"PutEventSelectors" in self.headers["X-Amz-Target"].encode() and b"userIdentity.arn" in body:
+                said = {"__type": "InvalidEventSelectorsException", "message": "userIdentity.arn is not a valid field"}
+                status, data = 400, json.dumps(said).encode()
+            else:
+                request = urllib.request.Request(behind, body, dict(self.headers))
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    status, data = answer.status, answer.read()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/x-amz-json-1.1")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *words: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_no_such_trail_here(on_moto: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["selectors", "--role", ETL, "--apply", "none-such"]) == 1
+    said = capsys.readouterr().err
+    assert "none-such" in said and "us-east-1" in said and "AWS_REGION" in said
+
+
+def test_a_trail_without_data_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    had = tmp_path / "had.json"
+    had.write_text(json.dumps([make.MANAGEMENT]))
+    assert main(["selectors", "--role", ETL, "--existing", str(had)]) == 0
+    assert "no data events are logged so far" in capsys.readouterr().err
+
+
 def test_nobody_and_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["selectors", "--service", "s3"]) == 2
     assert "whose data events" in capsys.readouterr().err
@@ -252,18 +382,3 @@ def test_what_speaks_for_data_events() -> None:
     assert busy.score == 3 + 4 + 1 + 1 and busy.services == ["s3", "dynamodb"] and busy.logged == 0
     assert busy.reasons[0] == "uses keys (1,200 calls): reads or writes encrypted data that nothing shows"
     assert busy.reasons[-1] == "was refused 2 times"
-
-
-def test_prices_can_be_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trailsift.aws import prices
-
-    own = tmp_path / "prices.toml"
-    own.write_text("[data_event]\nusd = 0.2\n")
-    monkeypatch.setenv(prices.VARIABLE, str(own))
-    assert prices.price("data_event") == pytest.approx(2e-6)
-    assert prices.price("athena_tb") == 5
-    wrong = tmp_path / "wrong.toml"
-    wrong.write_text("[data_events]\nusd = 0.2\n")
-    monkeypatch.setenv(prices.VARIABLE, str(wrong))
-    with pytest.raises(UsageError, match="no price 'data_events'"):
-        prices.price("data_event")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from trailsift.analysis.status import omitted, status
 from trailsift.cli import main
 from trailsift.columnar import CHUNK_SCHEMA, identities
 from trailsift.engine import Engine
+from trailsift.firsts import Firsts, Settled
 from trailsift.ingest import SIZES, Counts, Sizes, ingest
 from trailsift.sift import Rules, Sifter, parse
 from trailsift.sift.lottery import draw, identity
 from trailsift.sift.ready import text
 from trailsift.sifting import Sifting
+from trailsift.store import index
 from trailsift.store.index import open_snapshot
 
 HOUR = 3_600_000_000
@@ -302,3 +305,37 @@ def test_a_lake_may_hold_nothing_but_numbers(tmp_path: Path, capsys: pytest.Capt
     assert json.loads(capsys.readouterr().out)["dropped_by_rules"] == {"all": 3}
     assert main(["estimate", "--lake", str(tmp_path / "lake"), "--by", "event_name"]) == 0
     assert "Exact" in capsys.readouterr().out
+
+
+def test_another_engine_commits_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that holds the lock and finds the index stale goes on: it must not wait for itself."""
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    lake = tmp_path / "lake"
+    rules = parse('[[rule]]\nname = "all"\naction = "sample"\nrate = 0.01', "f")
+    record = {"eventTime": "2026-03-02T10:00:00Z", "eventSource": "s3.amazonaws.com", "eventName": "GetObject"}
+
+    def log(name: str) -> str:
+        records = [{**record, "eventVersion": "1.11", "eventID": f"{name}-{number}"} for number in range(50)]
+        (tmp_path / name).write_text(json.dumps({"Records": records}))
+        return str(tmp_path / name)
+
+    assert ingest([log("a.json")], lake, rules=rules).stored >= 1
+    settle = Firsts.settle
+
+    def after_another(firsts: Firsts) -> Settled:
+        other = SqlCatalog("trailsift", uri=f"sqlite:///{lake / index.CATALOG_FILE}", warehouse=f"file://{lake}")
+        with other.load_table((index.NAMESPACE, "hourly")).transaction() as transaction:
+            transaction.set_properties(seen="by another engine")
+        return settle(firsts)
+
+    monkeypatch.setattr(Firsts, "settle", after_another)
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for itself"))
+    signal.alarm(30)
+    try:
+        counts = ingest([log("b.json")], lake, rules=rules)
+    finally:
+        signal.alarm(0)
+    # The line is there since the first ingest: nothing of the second is stored outside of the lottery.
+    assert counts.records == 50 and counts.stored < 50
+    assert ask(lake, "SELECT sum(events)::BIGINT FROM hourly") == [(100,)]

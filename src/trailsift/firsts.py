@@ -77,7 +77,7 @@ class Firsts:
     def _lines(self, first: int, last: int) -> pa.Table:
         """The keys of the lake's lines of the hours from ``first`` to ``last``."""
         wanted = Wanted(min_time=first * _HOUR, max_time=last * _HOUR)
-        files = index.open_snapshot(self.root).files(HOURLY.name, wanted)
+        files = index.last_commit(self.root).files(HOURLY.name, wanted)
         names = ["hour", *LINE]
         parts = [pq.read_table(self.root / file.path, columns=names, partitioning=None) for file in files]
         if not parts:

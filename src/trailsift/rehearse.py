@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trailsift import source
-from trailsift.analysis.prices import MONTH, Price
 from trailsift.columnar import CHUNK_SCHEMA, Builder, identities
 from trailsift.errors import SourceError
 from trailsift.event import DENIED_CODES, EVENTS
 from trailsift.firsts import RANK, candidates, new_lines
 from trailsift.origin import source_network
+from trailsift.prices import MONTH, Price
 from trailsift.sift import Rules
 from trailsift.sifting import LINE, LOOKED_AT, Sifting, coded, micros_of
 from trailsift.store import index, seen

@@ -1,15 +1,6 @@
 """Answers of a sampled lake, each with the interval that it comes with.
 
-An event that was stored with weight w had the chance 1/w, independently of all others, so the sum of w is an unbiased
-estimate of a count and the sum of w*y of a total (Horvitz and Thompson, A generalization of sampling without
-replacement, 1952); an unbiased estimate of the variance under independent (Poisson) sampling is the sum of
-w(w-1)y^2 (Sarndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, section 3.5). Weight 1 adds none.
-
-The 95 % interval is the score interval of Wilson (Probable inference, 1927) carried over to weighted totals: it asks
-which totals are not too far from the estimate under *their own* variance, which is taken to grow in proportion to the
-total, (T^ - T)^2 = q^2 k T with k = V/T^. It leans to larger totals, as samples of skewed values do. q is the quantile
-of Student's t (by Cornish and Fisher's expansion) with half of Kish's effective sample size, (sum wy)^2 / sum (wy)^2,
-as degrees of freedom: where few large events make the sum, the interval says so.
+How they are made stands in ``interval``.
 """
 
 from __future__ import annotations
@@ -19,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trailsift import event
+from trailsift.analysis.interval import Sums, interval, sums_sql
 from trailsift.analysis.period import HOUR, Period, iso
 from trailsift.analysis.status import dropped_whole
 from trailsift.errors import QueryError, UsageError
@@ -29,7 +21,6 @@ if TYPE_CHECKING:
 #: Sampled events below which an interval is rough.
 FEW = 50
 
-_Z = 1.959964
 #: Words of ``--by`` that are no columns of ``events``.
 _MADE = {"hour": "date_trunc('hour', event_time)", "date": "CAST(event_time AS DATE)"}
 _LISTS = frozenset({"resource_arns"})
@@ -109,30 +100,6 @@ class Estimate:
 
 def _plain(name: str, value: Any) -> Any:
     return iso(value) if name in ("hour", "event_time") and isinstance(value, int) else value
-
-
-def interval(total: Any, variance: Any, effective: Any, slope: Any = 0.0) -> tuple[Any, Any]:
-    """The ends of the 95 % interval of an estimated total; numbers, or numpy arrays of them.
-
-    ``variance`` is its estimated variance, ``effective`` the effective sample size. ``slope`` stands in for
-    variance / total where nothing was sampled and both are 0.
-    """
-    freedom = effective / 2 - 1
-    freedom = 2 + (freedom - 2 + abs(freedom - 2)) / 2
-    q = _quantile(freedom)
-    per_total = (variance + slope * (total == 0)) / (total + (total == 0))
-    middle = total + q * q * per_total / 2
-    half = q * (variance + q * q * per_total * per_total / 4) ** 0.5
-    return middle - half, middle + half
-
-
-def _quantile(freedom: Any) -> Any:
-    """The 97.5 % quantile of Student's t, within 4 % from two degrees of freedom on (Abramowitz and Stegun, 26.7.5)."""
-    z = _Z
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 def estimate(
@@ -216,51 +183,38 @@ def _condition(where: str | None) -> str:
     return "" if where is None else f" WHERE ({where}\n)"
 
 
-class _Sums(NamedTuple):
-    """Of one number y over a group: certain events, and of those in the lottery wy, w(w-1)y^2 and (wy)^2."""
-
-    certain: int
-    drawn: float
-    variance: float
-    squares: float
-
-
 def _from_events(engine: Engine, columns: tuple[str, ...], where: str | None, period: Period) -> list[Group]:
     names = [column.name for column in event.EVENTS.columns]
     given = ", ".join([*names, *(f"{expression} AS {name}" for name, expression in _MADE.items())])
-    sums = ", ".join(_sums(y) for y in ("1", "coalesce(bytes_in, 0)", "coalesce(bytes_out, 0)"))
+    sums = ", ".join(
+        f"coalesce(sum({y}) FILTER (weight <= 1), 0)::BIGINT, {sums_sql(y)}"
+        for y in ("1", "coalesce(bytes_in, 0)", "coalesce(bytes_out, 0)")
+    )
     sql = f"SELECT {_shown(columns)} count(*), count(*) FILTER (weight > 1), count(DISTINCT source_ip), "
     sql += f"count(DISTINCT object_key), {sums} FROM (SELECT {given} FROM events WHERE {period.where('event_time')}"
     sql += ") AS events" + _condition(where) + _grouped(columns)
     rows = [row for row in engine.query(sql, cache=False).rows() if row[len(columns)]]
-    width = len(columns)
-    numbers = [[_Sums(*row[at : at + 4]) for at in (width + 4, width + 8, width + 12)] for row in rows]
+    width, each = len(columns), len(Sums._fields) + 1
+    starts = [width + 4 + which * each for which in range(3)]
+    numbers = [[Sums(*row[at + 1 : at + each]) for at in starts] for row in rows]
     # How much doubt an event of the scope adds: for groups of which nothing was drawn.
     slopes = []
     for which in range(3):
-        drawn = sum(number[which].drawn for number in numbers)
+        drawn = sum(number[which].total for number in numbers)
         slopes.append(sum(number[which].variance for number in numbers) / drawn if drawn else 0.0)
     groups = []
     for row, number in zip(rows, numbers, strict=True):
         stored, sampled, ips, keys = row[width : width + 4]
-        one, two, three = (_value(sums, slope, sampled) for sums, slope in zip(number, slopes, strict=True))
+        certain = [row[at] for at in starts]
+        one, two, three = (_value(*given, sampled) for given in zip(certain, number, slopes, strict=True))
         found, also = (Distinct(count, not slopes[0]) for count in (ips, keys))
         groups.append(Group(tuple(row[:width]), stored, sampled, one, two, three, found, also))
     return groups
 
 
-def _sums(y: str) -> str:
-    return (
-        f"coalesce(sum({y}) FILTER (weight <= 1), 0)::BIGINT, coalesce(sum(weight * {y}) FILTER (weight > 1), 0), "
-        f"coalesce(sum(weight * (weight - 1) * {y} * {y}) FILTER (weight > 1), 0), "
-        f"coalesce(sum((weight * {y}) ** 2) FILTER (weight > 1), 0)"
-    )
-
-
-def _value(sums: _Sums, slope: float, sampled: int) -> Value:
+def _value(certain: int, sums: Sums, slope: float, sampled: int) -> Value:
     """``slope`` is 0 where nothing of the scope is sampled."""
-    effective = sums.drawn**2 / sums.squares if sums.squares else 0.0
-    low, high = interval(sums.drawn, sums.variance, effective, 0.0 if sampled else slope)
+    low, high = interval(sums, 0.0 if sampled else slope)
     # There are at least as many as were seen.
-    best = sums.certain + round(sums.drawn)
-    return Value(best, min(best, sums.certain + max(0, round(low))), max(best, sums.certain + round(high)), not slope)
+    best = certain + round(sums.total)
+    return Value(best, min(best, certain + max(0, round(low))), max(best, certain + round(high)), not slope)

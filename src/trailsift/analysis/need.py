@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from trailsift.analysis.asking import DENIED, Engine, ask, lines, tuple_of
 from trailsift.analysis.period import Period
-from trailsift.aws.prices import price
 from trailsift.aws.selectors import SERVICES, Wanted
 from trailsift.decode.record import category
+from trailsift.prices import Price, prices
 
 _DAYS_A_MONTH = 365.25 / 12
 _DAY = 86_400_000_000
@@ -33,7 +33,7 @@ class Cost(NamedTuple):
     days: float
 
 
-def cost(engine: Engine, period: Period, want: Wanted) -> Cost:
+def cost(engine: Engine, period: Period, want: Wanted, known: dict[str, Price] | None = None) -> Cost:
     """What the wanted events would cost a month, and all data events of the same lake beside it.
 
     Prefixes of buckets are not looked at: what they narrow comes out lower.
@@ -51,7 +51,7 @@ def cost(engine: Engine, period: Period, want: Wanted) -> Cost:
     services = {name for name, kind in SERVICES.items() if kind in want.types}
     buckets = {arn.partition("/")[0] for arn in want.buckets}
     roles = {who.arn for who in want.who}
-    chosen = everything = 0
+    chosen = everything = 0.0
     for role, service, name, read_only, resource, events, _, _ in rows:
         if not is_data(service, name):
             continue
@@ -64,8 +64,9 @@ def cost(engine: Engine, period: Period, want: Wanted) -> Cost:
         ):
             chosen += events
     month = _DAYS_A_MONTH / days
-    each = price("data_event")
-    return Cost(chosen * month, chosen * month * each, everything * month, everything * month * each, days)
+    each = (known or prices())["data_events"]
+    chosen, everything = chosen * month, everything * month
+    return Cost(chosen, each.of(chosen), everything, each.of(everything), days)
 
 
 #: Management calls that tell of work on data, by service: why, and how much that says.

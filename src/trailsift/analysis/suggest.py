@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from trailsift.analysis.asking import Engine, ask, tuple_of
-from trailsift.analysis.prices import MONTH, Price
 from trailsift.errors import RulesError, UsageError
+from trailsift.prices import MONTH, Price
 from trailsift.sift import parse
 
 #: Share of a line that a suggested rule keeps.

@@ -10,8 +10,8 @@ import json
 from typing import Any, Literal, NamedTuple
 
 from trailsift.aws import metrics
-from trailsift.aws.prices import price
 from trailsift.aws.tables import Place
+from trailsift.prices import prices
 
 Board = Literal["operations", "roles", "cost"]
 
@@ -30,7 +30,7 @@ class Metric(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One panel; ``sql`` has ``{database}`` to fill in and ``$__timeFilter(hour)`` for the time shown."""
+    """One panel; texts have prices to fill in, ``sql`` also ``{database}`` and ``$__timeFilter(hour)`` for the time."""
 
     board: Board
     title: str
@@ -48,7 +48,6 @@ def _pair(name: str, service: str, action: str) -> Metric:
 _STREAM = (("DeliveryStreamName", "{stream}"),)
 _FUNCTION = (("FunctionName", "{function}"),)
 _ACTIONS = [(service, action) for service, names in metrics.PAIRS.items() for action in names]
-_PRICE = price("data_event")
 
 #: Every panel, board by board, in the order in which they are drawn.
 PANELS: tuple[Panel, ...] = (
@@ -118,9 +117,9 @@ PANELS: tuple[Panel, ...] = (
     Panel(
         "cost",
         "What the trail asks for",
-        f"${_PRICE * 100_000:.2f} for 100,000 data events and each trail",
+        "${usd_100_000} for 100,000 data events and each trail",
         sql=(
-            "SELECT date_trunc('day', hour) AS time, service, sum(events) * " + f"{_PRICE:.8f}" + " AS usd "
+            "SELECT date_trunc('day', hour) AS time, service, sum(events) * {usd} AS usd "
             "FROM {database}.hourly WHERE $__timeFilter(hour) GROUP BY 1, 2 ORDER BY time"
         ),
         unit="currencyUSD",
@@ -130,9 +129,8 @@ PANELS: tuple[Panel, ...] = (
         "What fills the log",
         "the lines to narrow first: by selectors, or by rules",
         sql=(
-            "SELECT role_arn, service, event_name, resource_arn, sum(events) AS events, sum(events) * "
-            + f"{_PRICE:.8f}"
-            + " AS usd FROM {database}.hourly WHERE $__timeFilter(hour) "
+            "SELECT role_arn, service, event_name, resource_arn, sum(events) AS events, sum(events) * {usd} AS usd "
+            "FROM {database}.hourly WHERE $__timeFilter(hour) "
             "GROUP BY 1, 2, 3, 4 ORDER BY events DESC LIMIT 50"
         ),
         shape="table",
@@ -235,6 +233,14 @@ _UIDS = {
     "grafana-athena-datasource": "trailsift-athena",
     "prometheus": "trailsift-prometheus",
 }
+#: What Grafana's schema wants of a panel of each shape.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "timeseries": {
+        "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    },
+    "table": {"cellHeight": "sm", "frameIndex": 0, "showHeader": True},
+}
 
 
 def grafana(board: Board, place: Place, stream: str, function: str) -> dict[str, Any]:
@@ -254,10 +260,11 @@ def grafana(board: Board, place: Place, stream: str, function: str) -> dict[str,
                 "id": number + 1,
                 "type": panel.shape,
                 "title": panel.title,
-                "description": panel.meaning,
+                "description": _priced(panel.meaning),
                 "datasource": source,
                 "gridPos": {"x": number % 2 * 12, "y": number // 2 * 9, "w": 12, "h": 9},
                 "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
+                "options": _OPTIONS[panel.shape],
                 "targets": targets,
             }
         )
@@ -281,6 +288,7 @@ def _metric_target(
 ) -> dict[str, Any]:
     return {
         "refId": f"M{at}",
+        "id": f"m{at}",
         "datasource": source,
         "queryMode": "Metrics",
         "metricQueryType": 0,
@@ -296,12 +304,18 @@ def _metric_target(
     }
 
 
+def _priced(text: str) -> str:
+    """With the price of a data event in it."""
+    price = prices()["data_events"]
+    return text.replace("{usd_100_000}", f"{price.of(100_000):.2f}").replace("{usd}", f"{price.of(1):.8f}")
+
+
 def _athena_target(panel: Panel, place: Place, source: dict[str, str]) -> dict[str, Any]:
     return {
         "refId": "A",
         "datasource": source,
         "format": 0 if panel.shape == "timeseries" else 1,
-        "rawSQL": panel.sql.replace("{database}", place.database),
+        "rawSQL": _priced(panel.sql).replace("{database}", place.database),
         "connectionArgs": {
             "region": "__default",
             "catalog": "__default",

@@ -9,6 +9,15 @@ from typing import Any
 from trailsift.errors import TrailsiftError, UsageError
 
 _DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
+#: What the code of an error means for who asks; {region} is the region that was asked.
+_HINTS = {
+    "TrailNotFoundException": "no such trail is in {region}: a trail's ARN names its region, AWS_REGION sets another",
+    "EntityNotFoundException": "none in {region}: `trailsift aws sql` makes the tables, AWS_REGION sets another region",
+    "NoSuchBucket": "is the name right?",
+    "PermanentRedirect": "the bucket is in another region than {region}: set AWS_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region than {region}: set AWS_REGION",
+    "ThrottlingException": "AWS is asked too often: try again in a minute",
+}
 _BAD_KEYS = ("UnrecognizedClientException", "InvalidClientTokenId", "SignatureDoesNotMatch", "ExpiredToken")
 
 
@@ -26,8 +35,11 @@ def client(service: str, region: str | None = None) -> Any:
 
 
 @contextmanager
-def told(doing: str) -> Iterator[None]:
-    """Failures of boto3 inside become one TrailsiftError that says what was done, and what to do about it."""
+def told(doing: str, region: str | None = None) -> Iterator[None]:
+    """Failures of boto3 inside become one TrailsiftError that says what was done, and what to do about it.
+
+    ``region``: the region that is asked.
+    """
     try:
         from botocore import exceptions
     except ImportError:
@@ -35,7 +47,7 @@ def told(doing: str) -> Iterator[None]:
     try:
         yield
     except exceptions.ClientError as error:
-        raise TrailsiftError(f"{doing}: {_client_error(error)}") from error
+        raise TrailsiftError(f"{doing}: {_client_error(error, region)}") from error
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.CredentialRetrievalError):
         raise TrailsiftError(
             f"{doing}: there are no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -50,11 +62,17 @@ def told(doing: str) -> Iterator[None]:
         raise TrailsiftError(f"{doing}: {error}") from error
 
 
-def _client_error(error: Any) -> str:
+def _client_error(error: Any, region: str | None) -> str:
     about = error.response.get("Error", {})
     code, message = str(about.get("Code", "")), str(about.get("Message", "")).strip()
     if code in _DENIED:
         return f"{error.operation_name} is not allowed: {message or code}. Grant the action, or use other credentials"
     if code in _BAD_KEYS:
         return f"AWS does not take these credentials ({code}): renew them, or check AWS_PROFILE"
-    return f"{error.operation_name} failed: {code}: {message}"
+    hint = _HINTS.get(code, "").format(region=region or "this region")
+    return f"{error.operation_name} failed: {code}: {message}{f' ({hint})' if hint else ''}"
+
+
+def region_of(client: Any) -> str | None:
+    """The region that a client asks."""
+    return str(client.meta.region_name) if hasattr(client, "meta") else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from trailsift.aws import boards, sql, template
+from trailsift.aws import boards, sql, steampipe, template
 from trailsift.aws.tables import Place
 
 
@@ -18,6 +18,7 @@ def files(place: Place, stack: str = "trailsift") -> dict[str, str]:
         "athena.sql": sql.script(sql.statements(place)),
         "grafana/provisioning/datasources/trailsift.yaml": boards.data_sources(place, stack),
         "grafana/provisioning/dashboards/trailsift.yaml": boards.PROVIDER,
+        **steampipe.files(place),
     }
     for board in get_args(boards.Board):
         made[f"grafana/dashboards/{board}.json"] = boards.text(boards.grafana(board, place, stream, function))

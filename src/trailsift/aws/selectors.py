@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from trailsift.errors import UsageError
+from trailsift.errors import TrailsiftError, UsageError
 from trailsift.resource import DATA_EVENT_TYPES
 
 Selector = dict[str, Any]
@@ -331,6 +331,16 @@ def _some_session(loose: Sequence[Mapping[str, Any]], event: Mapping[str, str], 
                 ):
                     return True
     return False
+
+
+class RolesRefused(TrailsiftError):
+    """The trail does not take selectors on ``userIdentity.arn``."""
+
+
+def logs_data(selector: Mapping[str, Any]) -> bool:
+    """Whether a selector is about data events."""
+    fields = selector["FieldSelectors"]
+    return any(one["Field"] == "eventCategory" and "Data" in one.get("Equals", ()) for one in fields)
 
 
 def refuses_roles(code: str, message: str) -> bool:

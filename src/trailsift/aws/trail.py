@@ -5,12 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from trailsift.aws import calls
-from trailsift.aws.selectors import Selector, advanced, refuses_roles
+from trailsift.aws.selectors import RolesRefused, Selector, advanced, refuses_roles
 from trailsift.errors import TrailsiftError
-
-
-class RolesRefused(TrailsiftError):
-    """The trail does not take selectors on ``userIdentity.arn``."""
 
 
 class Client(Protocol):
@@ -23,23 +19,34 @@ class Client(Protocol):
         """PutEventSelectors."""
 
 
+def _plain(chosen: list[Selector]) -> list[Any]:
+    """Selectors without order in what has none: fields and values come back in the order that AWS likes."""
+    return [(one.get("Name"), sorted(_field(field) for field in one["FieldSelectors"])) for one in chosen]
+
+
+def _field(field: dict[str, Any]) -> tuple[str, list[Any]]:
+    named = {name: sorted(values) for name, values in field.items() if name != "Field" and values}
+    return str(field["Field"]), sorted(named.items())
+
+
 class Trail:
     """A trail's event selectors."""
 
     def __init__(self, name: str, client: Client | None = None) -> None:
         self.name = name
         self._client: Client = client or calls.client("cloudtrail")
+        self._region = calls.region_of(self._client)
 
     def get(self) -> list[Selector]:
         """The selectors that it has, as advanced ones."""
-        with calls.told(f"reading the selectors of the trail {self.name}"):
+        with calls.told(f"reading the selectors of the trail {self.name}", self._region):
             return advanced(self._client.get_event_selectors(TrailName=self.name))
 
     def put(self, chosen: list[Selector]) -> None:
-        """Replaces all selectors. RolesRefused where the trail does not take roles."""
+        """Replaces all selectors and reads them back. RolesRefused where the trail does not take roles."""
         from botocore.exceptions import ClientError
 
-        with calls.told(f"writing the selectors of the trail {self.name}"):
+        with calls.told(f"writing the selectors of the trail {self.name}", self._region):
             try:
                 self._client.put_event_selectors(TrailName=self.name, AdvancedEventSelectors=chosen)
             except ClientError as error:
@@ -50,3 +57,8 @@ class Trail:
                         "let the rules file that comes with it keep the roles"
                     ) from error
                 raise
+        if _plain(self.get()) != _plain(chosen):
+            raise TrailsiftError(
+                f"the trail {self.name} took the selectors, but says that it has others: somebody else changes them "
+                f"too, or AWS needs a moment. Look with `aws cloudtrail get-event-selectors --trail-name {self.name}`"
+            )

@@ -26,7 +26,7 @@ from trailsift.aws.reading import Reader, columns_of
 from trailsift.aws.writing import Writer
 from trailsift.decode import landing
 from trailsift.decode import record as careful
-from trailsift.decode.envelope import find_records, looks_like_record
+from trailsift.decode.envelope import find_records, looks_like_record, one_record
 from trailsift.decode.found import NotARecord, parse
 from trailsift.decode.landing import Dropped, Partition
 
@@ -154,14 +154,21 @@ class Transform:
         run.finish()
         return batch
 
+    def regular(self, raw: bytes | memoryview) -> _Read | None:
+        """One regular record as an event line; None for anything else."""
+        got = self._reader.read(raw)
+        if got is None:
+            return None
+        user, line, own = got
+        text, where = self._writer.regular(user, line, own)
+        pair = Pair(where.service, line.columns["event_name"])
+        return _Read(text, where, pair, lambda: columns_of(user, line, own), len(raw), None)
+
     def read(self, raw: bytes | memoryview) -> _Read:
         """One record text as an event line. NotARecord where it is none."""
-        got = self._reader.read(raw)
-        if got is not None:
-            user, line, own = got
-            text, where = self._writer.regular(user, line, own)
-            pair = Pair(where.service, line.columns["event_name"])
-            return _Read(text, where, pair, lambda: columns_of(user, line, own), len(raw), None)
+        found = self.regular(raw)
+        if found is not None:
+            return found
         value = parse(bytes(raw))
         if not isinstance(value, dict) or not looks_like_record(value):
             raise NotARecord("not a CloudTrail record")
@@ -206,15 +213,9 @@ class _Run:
         if where is not None:
             self.batch.tally.passed += 1
             return self._sized(number, data, where)
-        found = find_records(data)
-        events, malformed = self._read(found.records)
-        if found.cut and malformed:
-            # Cut in the wrong place somewhere: read it whole, as `columnar` does.
-            found = find_records(data, cut=False)
-            events, malformed = self._read(found.records)
-        reasons = [bad.reason for bad in found.malformed for _ in range(bad.parts)] + malformed
-        if not found.records and not reasons and "no CloudTrail record" in (found.foreign or ""):
-            reasons = [found.foreign or ""]
+        alone = one_record(data)
+        event = self.transform.regular(alone) if alone is not None else None
+        events, reasons = ([event], []) if event is not None else self._found(data)
         kept = self._kept(number, events)
         if reasons:
             # AWS keeps the original; what is good in it goes on.
@@ -230,6 +231,19 @@ class _Run:
             if where != first:
                 self.others[where].append((line, number))
         return self._sized(number, own, first)
+
+    def _found(self, data: bytes) -> tuple[list[_Read], list[str]]:
+        """The events in an input record of any form, and what is wrong with its other parts."""
+        found = find_records(data)
+        events, malformed = self._read(found.records)
+        if found.cut and malformed:
+            # Cut in the wrong place somewhere: read it whole, as `columnar` does.
+            found = find_records(data, cut=False)
+            events, malformed = self._read(found.records)
+        reasons = [bad.reason for bad in found.malformed for _ in range(bad.parts)] + malformed
+        if not found.records and not reasons and "no CloudTrail record" in (found.foreign or ""):
+            reasons = [found.foreign or ""]
+        return events, reasons
 
     def _read(self, raws: Iterable[bytes | memoryview]) -> tuple[list[_Read], list[str]]:
         """The events of an input record, and what is wrong with the others."""

@@ -13,7 +13,7 @@ from trailsift.decode.landing import Partition, partition_of, time_text
 
 #: A cache that has grown beyond this many entries is dropped and starts anew.
 _CACHE_LIMIT = 20_000
-_DAY = 86_400_000_000
+_HOUR = 3_600_000_000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -23,8 +23,9 @@ class Writer:
     def __init__(self, omit: Iterable[str] = ()) -> None:
         self.omit = frozenset(omit)
         self._parts: dict[int, tuple[User | Line, bytes]] = {}
-        self._times: dict[int, tuple[str, Partition]] = {}
-        self._days: dict[int, str] = {}
+        self._rests: dict[tuple[int, int], tuple[User, Line, bytes]] = {}
+        #: By hour and service: where events land, the beginning of their time, and the JSON of their partition.
+        self._hours: dict[tuple[int, str], tuple[Partition, str, str]] = {}
 
     def row(self, columns: Mapping[str, Any], weight: float = 1.0) -> bytes:
         """The line of a row of ``decode.record``."""
@@ -36,15 +37,16 @@ class Writer:
 
     def regular(self, user: User, line: Line, own: Own, weight: float = 1.0) -> tuple[bytes, Partition]:
         """The line of a regular record, and where it lands."""
-        text, where = self._times.get(own.event_time) or self._time(own.event_time)
-        where = where._replace(service=line.columns["service"])
+        hour, inside = divmod(own.event_time, _HOUR)
+        name = hour, line.columns["service"]
+        where, begin, partition = self._hours.get(name) or self._hour(*name)
+        minute, inside = divmod(inside, 60_000_000)
+        second, fraction = divmod(inside, 1_000_000)
+        text = f"{begin}{minute:02}:{second:02}" + (f".{fraction:06}" if fraction else "")
         if self.omit:
             own = msgspec.structs.replace(own, **dict.fromkeys(self.omit.intersection(Own.__struct_fields__)))
         body = _encode(own)
-        head = (
-            f'{{"event_time":"{text}","year":"{where.year}","month":"{where.month}","day":"{where.day}",'
-            f'"hour":"{where.hour}","weight":{weight!r}'
-        )
+        head = f'{{"event_time":"{text}",{partition},"weight":{weight!r}'
         # The struct begins with the time as a number: it is written as a text instead.
         parts = head.encode(), body[body.index(b",") : -1], self._part(user), self._part(line), self._rest(user, line)
         return b"".join(parts), where
@@ -61,19 +63,20 @@ class Writer:
         return known[1]
 
     def _rest(self, user: User, line: Line) -> bytes:
-        text = None if "rest" in self.omit else careful.compose_rest(user.text, None, line.rest)
-        return b"}\n" if text is None else b',"rest":' + _encode(text) + b"}\n"
+        name = id(user), id(line)
+        known = self._rests.get(name)
+        if known is None or known[0] is not user or known[1] is not line:
+            if len(self._rests) > _CACHE_LIMIT:
+                self._rests.clear()
+            text = None if "rest" in self.omit else careful.compose_rest(user.text, None, line.rest)
+            end = b"}\n" if text is None else b',"rest":' + _encode(text) + b"}\n"
+            known = self._rests[name] = user, line, end
+        return known[2]
 
-    def _time(self, micros: int) -> tuple[str, Partition]:
-        if len(self._times) > _CACHE_LIMIT:
-            self._times.clear()
-        day, inside = divmod(micros, _DAY)
-        date = self._days.get(day)
-        if date is None:
-            date = self._days[day] = time_text(day * _DAY)[:10]
-        minutes, rest = divmod(inside, 60_000_000)
-        hour, minute = divmod(minutes, 60)
-        second, fraction = divmod(rest, 1_000_000)
-        text = f"{date} {hour:02}:{minute:02}:{second:02}" + (f".{fraction:06}" if fraction else "")
-        made = self._times[micros] = text, Partition(date[:4], date[5:7], date[8:], text[11:13], "")
+    def _hour(self, hour: int, service: str) -> tuple[Partition, str, str]:
+        if len(self._hours) > _CACHE_LIMIT:
+            self._hours.clear()
+        where = partition_of(hour * _HOUR, service)
+        folders = f'"year":"{where.year}","month":"{where.month}","day":"{where.day}","hour":"{where.hour}"'
+        made = self._hours[hour, service] = where, time_text(hour * _HOUR)[:14], folders
         return made

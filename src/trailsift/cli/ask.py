@@ -15,6 +15,7 @@ from trailsift.cli.options import (
     LimitOption,
     OptionalLakeOption,
     OutputOption,
+    PricesOption,
     SinceOption,
     UntilOption,
     ZoneOption,
@@ -167,6 +168,7 @@ def query(
     no_cache: Annotated[bool, Parameter(show_default=False, help="Ask again, even where the answer is known.")] = False,
     workgroup: Annotated[str, Parameter(help="For Athena: the workgroup, whose limits hold.")] = "primary",
     database: Annotated[str, Parameter(help="For Athena: the database of our tables.")] = "trailsift",
+    prices: PricesOption = None,
 ) -> int:
     """Ask in SQL: tables events, hourly, usage, profile, rejects (`trailsift columns` lists them).
 
@@ -177,7 +179,8 @@ def query(
 
         reuse = 0 if no_cache else max(round((ttl or 3600) / 60), 1)
         text = _from_stdin(sql)
-        return run_on_athena(text, form, output, explain, timezone, workgroup=workgroup, database=database, reuse=reuse)
+        where = {"workgroup": workgroup, "database": database}
+        return run_on_athena(text, form, output, explain, timezone, **where, reuse=reuse, prices=prices)
     if engine != "duckdb":
         raise UsageError(f"--engine {engine} comes in a later version: this one runs SQL on duckdb")
     if lake is None:

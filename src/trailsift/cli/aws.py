@@ -45,7 +45,6 @@ def package(
     return 0
 
 
-
 TrailOption = Annotated[str, Parameter(help="Bucket of the trail, with its prefix if it has one.")]
 BucketOption = Annotated[str, Parameter(help="Bucket for what trailsift makes, with a prefix if you like.")]
 AccountsOption = Annotated[list[str] | None, Parameter(name="--account", help="Account of the logs. Repeatable.")]

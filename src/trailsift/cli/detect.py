@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,11 +14,23 @@ from cyclopts import Parameter
 
 from trailsift.analysis.period import Period, zone_of
 from trailsift.analysis.period import period as period_of
-from trailsift.cli.options import JsonOption, LakeOption, LimitOption, QuietOption, SinceOption, UntilOption, ZoneOption
+from trailsift.cli.options import (
+    JsonOption,
+    LakeOption,
+    LimitOption,
+    OptionalLakeOption,
+    QuietOption,
+    SinceOption,
+    UntilOption,
+    ZoneOption,
+)
+from trailsift.errors import TrailsiftError, UsageError
 
 if TYPE_CHECKING:
     from trailsift.detect.finding import Finding
+    from trailsift.detect.known import Detection, Problem
     from trailsift.detect.marks import Word
+    from trailsift.detect.run import Wish
     from trailsift.engine import Engine
 
 LanguageOption = Annotated[
@@ -27,17 +43,21 @@ DetectionsOption = Annotated[
     Path | None,
     Parameter(name="--detections", env_var="TRAILSIFT_DETECTIONS", help="A folder of your own detections (TOML)."),
 ]
+_SHOWN = 10  # findings that an ingest shows
+Level = Literal["novel", "volume", "shapes", "learned", "detections"]
+Strength = Literal["standard", "weak", "stealthy"]
 ReasonOption = Annotated[str, Parameter(help="Why; kept for whoever reads it later.")]
 
 
 def detect(
     *,
-    lake: LakeOption,
+    lake: OptionalLakeOption = None,
     threshold: Annotated[int | None, Parameter(help="Only hours with more than N events of one name.")] = None,
     budget: Annotated[int, Parameter(help="Findings of one day at most; 0 shows all.")] = 10,
     detections: DetectionsOption = None,
     check: Annotated[
-        bool, Parameter(show_default=False, help="Only run the examples of all detections, and say what is wrong.")
+        bool,
+        Parameter(show_default=False, help="Only run the examples of all detections, and say what is wrong; no lake."),
     ] = False,
     webhook: Annotated[
         str | None,
@@ -45,11 +65,24 @@ def detect(
             env_var="TRAILSIFT_WEBHOOK", help="Post each finding that is new or has grown by half to this address."
         ),
     ] = None,
-    webhook_form: Annotated[Literal["json", "slack"], Parameter(help="What is posted.")] = "json",
+    webhook_form: Annotated[
+        Literal["json", "slack"], Parameter(env_var="TRAILSIFT_WEBHOOK_FORM", help="What is posted.")
+    ] = "json",
     new: Annotated[
         bool, Parameter(show_default=False, help="Show only what no run with --new or --webhook has told yet.")
     ] = False,
+    follow: Annotated[
+        bool, Parameter(show_default=False, help="Go on after each commit, and show what is new, until it is stopped.")
+    ] = False,
+    every: Annotated[float, Parameter(help="With --follow: seconds from one look for a commit to the next.")] = 10,
+    afresh: Annotated[
+        bool, Parameter(show_default=False, help="Read the whole lake, whatever earlier runs have kept of it.")
+    ] = False,
     muted: Annotated[bool, Parameter(show_default=False, help="Show what was muted, too.")] = False,
+    levels: Annotated[
+        list[Level] | None,
+        Parameter(consume_multiple=True, negative=(), help="Only these levels. Default: all."),
+    ] = None,
     since: SinceOption = None,
     until: UntilOption = None,
     timezone: ZoneOption = "UTC",
@@ -58,48 +91,130 @@ def detect(
 ) -> int:
     """The few things worth a look: what roles did for the first time, far above their habit, or at strange hours.
 
+    Reads what changed since the last run, and keeps in the lake what it found. With `--follow --json`, each finding is
+    a line.
+
     Example: `trailsift detect --lake lake --since -7d`, then `trailsift finding 1 --lake lake`
     """
-    from trailsift.cli.lake import engine_of
-    from trailsift.detect import run
-    from trailsift.views import findings as view
-    from trailsift.views.console import print_json, safe
-
     if check:
         return _check(detections)
+    if lake is None:
+        raise UsageError("which lake? Name its folder with --lake, or set TRAILSIFT_LAKE")
+    from trailsift.detect import run
+    from trailsift.views.console import safe
+
     if webhook is not None:
         from trailsift.detect.alert import check_url
 
         check_url(webhook)
     period = period_of(since, until, timezone)
-    wish = run.Wish(period, budget, language=lang, muted=muted, clean=str if as_json else safe)
-    engine = engine_of(lake)
-    code = 0
-    if threshold is None:
-        known, code = _known_bad(engine, detections, lang)
-        found = run.detect(engine, wish, known)
-    else:
-        found = run.over_threshold(engine, threshold, wish)
-    shown = found
-    if webhook is not None or new:
+    chosen = frozenset[str](levels) if levels else run.ALL_LEVELS
+    clean = str if as_json else safe
+    wish = run.Wish(period, budget, language=lang, muted=muted, afresh=afresh, clean=clean, levels=chosen)
+    code = 0 if threshold is not None else _skipped(chosen, levels is not None)
+    tell = _Telling(lake, wish, detections, threshold, webhook, webhook_form, new or follow, as_json)
+    if follow:
+        return _follow(lake, tell, every)
+    from trailsift.cli.lake import engine_of
+
+    return max(code, tell(engine_of(lake)))
+
+
+@dataclass
+class _Telling:
+    """One look at a lake, and telling of it: on standard output, and to a webhook."""
+
+    lake: Path
+    wish: Wish
+    detections: Path | None
+    threshold: int | None
+    webhook: str | None
+    form: Literal["json", "slack"]
+    only_new: bool
+    as_json: bool
+    lines: bool = False
+
+    def __call__(self, engine: Engine) -> int:
+        """The exit code: 3 where a detection is wrong, 1 where the webhook does not answer."""
         from trailsift.detect.alert import news, remember
 
+        found, code = _found(engine, self.wish, self.detections, self.threshold)
+        shown = found
+        if self.webhook is not None or self.only_new:
+            fresh = news(self.lake, found)
+            shown = fresh if self.only_new else found
+            if self.webhook is None:
+                remember(self.lake, fresh)
+            else:
+                code = max(code, _posted(self.lake, fresh, self.webhook, self.form))
+        self._show(engine, shown)
+        return code
+
+    def _show(self, engine: Engine, shown: list[Finding]) -> None:
+        from trailsift.analysis.asking import why_nothing
+        from trailsift.views import findings as view
+        from trailsift.views.console import print_json
+
+        if self.lines and self.as_json:
+            for one in shown:
+                print(json.dumps(one.as_dict(), ensure_ascii=False), flush=True)
+        elif self.as_json:
+            print_json({"period": self.wish.period.as_dict(), "findings": [one.as_dict() for one in shown]})
+        elif shown:
+            view.show_findings(shown, self.wish.period)
+        elif not self.lines:
+            print(f"trailsift: no findings: {why_nothing(engine.snapshot, self.wish.period)}", file=sys.stderr)
+
+
+def _found(engine: Engine, wish: Wish, folder: Path | None, threshold: int | None = None) -> tuple[list[Finding], int]:
+    """Findings, and the exit code: 3 where a detection is wrong, which is said on standard error."""
+    from trailsift.detect import run
+
+    if threshold is not None:
+        return run.over_threshold(engine, threshold, wish), 0
+    chosen, wrong = _detections(folder)
+    detected = run.detect(engine, wish, chosen)
+    _say_problems([*wrong, *detected.problems])
+    return detected.findings, 3 if wrong or detected.problems else 0
+
+
+def _follow(lake: Path, tell: _Telling, every: float) -> int:
+    from trailsift.detect.follow import follow
+
+    if every <= 0:
+        raise UsageError(f"--every {every:g} means nothing: give seconds, more than 0")
+    tell.lines = True
+    for _ in follow(lake, tell, every, trouble=lambda error: print(f"trailsift: {error}", file=sys.stderr)):
+        pass
+    return 0
+
+
+def after_ingest(lake: Path) -> None:
+    """What is new after an ingest, on standard error and to the webhook of the environment. Never an error."""
+    from trailsift.cli.lake import engine_of
+    from trailsift.detect import run
+    from trailsift.detect.alert import news, remember
+    from trailsift.views.console import safe
+
+    try:
+        wish = run.Wish(language="ko" if os.environ.get("TRAILSIFT_LANG") == "ko" else "en", clean=safe)
+        folder = os.environ.get("TRAILSIFT_DETECTIONS")
+        with engine_of(lake) as engine:
+            found, _ = _found(engine, wish, Path(folder) if folder else None)
         fresh = news(lake, found)
-        shown = fresh if new else found
-        if webhook is not None:
-            code = max(code, _posted(lake, fresh, webhook, webhook_form))
+        for one in fresh[:_SHOWN]:
+            print(f"trailsift: {one.severity} {one.id} {one.title}", file=sys.stderr)
+        more = f", {len(fresh) - _SHOWN} more than shown" if len(fresh) > _SHOWN else ""
+        print(f"trailsift: {len(fresh)} new findings{more}; all: trailsift detect --lake {lake}", file=sys.stderr)
+        webhook = os.environ.get("TRAILSIFT_WEBHOOK")
+        if webhook:
+            form: Literal["json", "slack"] = "slack" if os.environ.get("TRAILSIFT_WEBHOOK_FORM") == "slack" else "json"
+            _posted(lake, fresh, webhook, form)
         else:
             remember(lake, fresh)
-    found = shown
-    if as_json:
-        print_json({"period": period.as_dict(), "findings": [one.as_dict() for one in found]})
-    elif found:
-        view.show_findings(found, period)
-    else:
-        from trailsift.analysis.asking import why_nothing
-
-        print(f"trailsift: no findings: {why_nothing(engine.snapshot, period)}", file=sys.stderr)
-    return code
+    except Exception as error:  # of any kind: what was ingested is safe, and the next run looks again
+        text = str(error) if isinstance(error, TrailsiftError) else f"{type(error).__name__}: {error}"
+        print(f"trailsift: everything was stored, but looking for findings failed: {text}", file=sys.stderr)
 
 
 def finding(
@@ -128,8 +243,10 @@ def finding(
     period = Period(zone=zone_of(timezone))
     engine = engine_of(lake)
     plain = as_json or records
-    known, code = _known_bad(engine, detections, lang)
-    found = run.find(engine, name, run.Wish(period, language=lang, clean=str if plain else safe), known)
+    chosen, wrong = _detections(detections)
+    _say_problems(wrong)
+    found = run.find(engine, name, run.Wish(period, language=lang, clean=str if plain else safe), chosen)
+    code = 3 if wrong else 0
     if records:
         from trailsift.analysis.export import export
 
@@ -166,6 +283,10 @@ def evaluate(
     events: Annotated[int, Parameter(help="Events of each run.")] = 120_000,
     days: Annotated[float, Parameter(help="Days of each run.")] = 30,
     roles: Annotated[int, Parameter(help="Roles of each run.")] = 40,
+    strength: Annotated[
+        list[Strength] | None,
+        Parameter(consume_multiple=True, negative=(), help="How much incidents show of themselves. Default: each."),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
@@ -181,7 +302,11 @@ def evaluate(
         if not quiet:
             print(f"trailsift: {text}", file=sys.stderr)
 
-    table = rehearse(range(first_seed, first_seed + seeds), Cast(events, days, roles), tell)
+    from trailsift.generate import STRENGTHS
+
+    _skipped(frozenset(["learned"]), False)
+    cast = Cast(events, days, roles, tuple(strength or STRENGTHS))
+    table = rehearse(range(first_seed, first_seed + seeds), cast, tell)
     if as_json:
         print_json(table.as_dict())
     else:
@@ -196,8 +321,8 @@ def _say(name: str, lake: Path, word: Word, reason: str, as_json: bool) -> int:
     from trailsift.views.console import print_json
 
     engine = engine_of(lake)
-    known, _ = _known_bad(engine, None, "en")
-    found = find(engine, name, known_bad=known)
+    chosen, _ = _detections(None)
+    found = find(engine, name, detections=chosen)
     said = mark(lake, found, word, reason)
     if as_json:
         print_json({"id": said.id, "word": said.word, "reason": said.reason, "time": said.time})
@@ -206,18 +331,30 @@ def _say(name: str, lake: Path, word: Word, reason: str, as_json: bool) -> int:
     return 0
 
 
-def _known_bad(engine: Engine, folder: Path | None, lang: str) -> tuple[list[Finding], int]:
-    """Findings of detections; the exit code is 3 where one of them is wrong, which is said on standard error."""
+def _detections(folder: Path | None) -> tuple[list[Detection], list[Problem]]:
+    """All detections, and what is wrong with files of others."""
     from trailsift.detect import known
 
     chosen, wrong = known.shipped()
     if folder is not None:
         more, mistakes = known.own(folder)
         chosen, wrong = [*chosen, *more], [*wrong, *mistakes]
-    found, failed = known.run(engine, chosen, korean=lang == "ko")
-    for problem in (*wrong, *failed):
+    return chosen, wrong
+
+
+def _say_problems(wrong: Sequence[Problem]) -> None:
+    for problem in wrong:
         print(f"trailsift: skipped: {problem}", file=sys.stderr)
-    return found, 3 if wrong or failed else 0
+
+
+def _skipped(levels: frozenset[str], wanted: bool) -> int:
+    """Says where the learned level cannot run; the exit code is 3 where it was asked for."""
+    from trailsift.detect.learned import MISSING, available
+
+    if "learned" not in levels or available():
+        return 0
+    print(f"trailsift: skipped: {MISSING}", file=sys.stderr)
+    return 3 if wanted else 0
 
 
 def _posted(lake: Path, found: list[Finding], url: str, form: Literal["json", "slack"]) -> int:

@@ -52,11 +52,13 @@ def rejects(
 
 
 def connect(*, lake: LakeOption, output: OutputOption = None) -> int:
-    """Write a script that gives any DuckDB client the lake's tables as views.
+    """Write a script that gives any DuckDB client the lake's tables as views, or a database file that has them.
 
-    The views name the files of the newest commit; make the script again after an ingest.
+    The views name the files of the newest commit; make them again after an ingest. An output that ends with .duckdb
+    or .db becomes a database, for clients that open files, such as Powerpipe.
 
-    Example: `trailsift connect --lake lake -o lake.sql`, then `duckdb -init lake.sql`
+    Examples: `trailsift connect --lake lake -o lake.sql`, then `duckdb -init lake.sql`;
+    `trailsift connect --lake lake -o lake.duckdb`
     """
     from trailsift.analysis.connect import script
     from trailsift.store.index import open_snapshot
@@ -64,6 +66,12 @@ def connect(*, lake: LakeOption, output: OutputOption = None) -> int:
     text = script(open_snapshot(lake))
     if output is None:
         sys.stdout.write(text)
+        return 0
+    if output.suffix in (".duckdb", ".db"):
+        from trailsift.engine.database import write_database
+
+        write_database(output, text)
+        print(f"trailsift: wrote {output}: a DuckDB database with the lake's tables as views", file=sys.stderr)
         return 0
     output.write_text(text, "utf-8")
     print(f"trailsift: wrote {output}: `duckdb -init {output}` opens the lake", file=sys.stderr)

@@ -98,6 +98,10 @@ def ingest(
         bool,
         Parameter(show_default=False, help="A folder an hour, not a day, in a new lake: for millions of events a day."),
     ] = False,
+    detect: Annotated[
+        bool,
+        Parameter(show_default=False, help="Look for findings afterwards; what is new goes to standard error."),
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
@@ -140,10 +144,14 @@ def ingest(
         print("trailsift: what was committed is in the lake; the same command goes on from there", file=sys.stderr)
         raise
     load.show_counts(counts, lake, as_json)
-    if counts.complete:
-        return 0
-    print(f"trailsift: {load.incomplete(counts, lake)}", file=sys.stderr)
-    return 3
+    if not counts.complete:
+        print(f"trailsift: {load.incomplete(counts, lake)}", file=sys.stderr)
+    if detect:
+        from trailsift.cli.detect import after_ingest
+
+        sys.stdout.flush()
+        after_ingest(lake)
+    return 0 if counts.complete else 3
 
 
 def _check_inputs(paths: Sequence[str], workers: int | None) -> None:

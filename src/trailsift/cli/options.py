@@ -45,5 +45,12 @@ OutputOption = Annotated[
     Path | None, Parameter(name=["--output", "-o"], help="Write to this file instead of standard output.")
 ]
 PricesOption = Annotated[
-    Path | None, Parameter(name="--prices", help="Your own prices (TOML); those left out are list prices of us-east-1.")
+    Path | None,
+    Parameter(
+        name="--prices",
+        help="Your own prices (TOML), also as TRAILSIFT_PRICES; those left out are list prices of us-east-1.",
+    ),
+]
+NoFindingsOption = Annotated[
+    bool, Parameter(show_default=False, help="Do not look at what the findings of the lake would lose: faster.")
 ]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from trailsift.cli.output import binary_output
 from trailsift.errors import UsageError
+
+if TYPE_CHECKING:
+    from trailsift.engine.athena import Athena
+    from trailsift.engine.reckon import Reckoned
 
 #: Formats that a terminal cannot show.
 BINARY = ("parquet", "arrow")
@@ -53,16 +57,21 @@ def run_on_athena(
     workgroup: str,
     database: str,
     reuse: int,
+    prices: Path | None,
 ) -> int:
-    """Runs one statement on Athena and says on standard error what it cost. The exit code."""
+    """Runs one statement on Athena and says on standard error what it will cost and what it did. The exit code."""
     from trailsift.engine import write
     from trailsift.engine.athena import Athena, explained
+    from trailsift.prices import prices as load_prices
 
     if form in BINARY:
         raise UsageError(f"answers of Athena come as table, json or csv, not {form}")
-    athena = Athena(workgroup, database, reuse=reuse, timezone=timezone)
+    athena = Athena(workgroup, database, reuse=reuse, timezone=timezone, known=load_prices(prices))
+    # What Athena cannot run costs nothing to refuse.
+    athena.translated(sql)
+    reckoned = _reckoned(athena, sql)
     if explain:
-        print(explained(athena, sql))
+        print(explained(athena, sql, reckoned))
         return 0
     result = athena.query(sql)
     with binary_output(output) as out:
@@ -73,6 +82,28 @@ def run_on_athena(
     if not count:
         print("trailsift: nothing matched", file=sys.stderr)
     return 0
+
+
+def _reckoned(athena: Athena, sql: str) -> Reckoned | None:
+    """What the statement will read, told on standard error; None, with the reason, where that cannot be known."""
+    from trailsift.aws.lake import Catalog
+    from trailsift.engine.athena import cost_of
+    from trailsift.engine.explanation import size
+    from trailsift.engine.reckon import reckon
+    from trailsift.errors import TrailsiftError
+
+    try:
+        found = reckon(sql, Catalog(athena.database).files, athena.timezone)
+    except TrailsiftError as error:
+        print(f"trailsift: what it will read is not known: {error}", file=sys.stderr)
+        return None
+    usd = cost_of(found.bytes, known=athena.prices).usd
+    print(
+        f"trailsift: Athena will read up to {size(found.bytes)} in {found.files:,} of {found.of_files:,} files: "
+        f"about ${usd:.6f}",
+        file=sys.stderr,
+    )
+    return found
 
 
 def _shape(form: str, out: IO[Any], output: Path | None) -> dict[str, Any]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from trailsift.cli.options import JsonOption, PricesOption
+from trailsift.cli.options import JsonOption, NoFindingsOption, PricesOption
 from trailsift.errors import UsageError
+
+if TYPE_CHECKING:
+    from trailsift.detect.loss import Loss
+    from trailsift.sift import Rules
 
 FileArgument = Annotated[str, Parameter(name="FILE", help="A rules file (TOML), or the name of a ready one.")]
 
@@ -79,17 +83,18 @@ def rehearse(
     lake: Annotated[
         Path | None, Parameter(name=["--lake", "-l"], help="Instead of log files, the events stored in this lake.")
     ] = None,
+    no_findings: NoFindingsOption = False,
     prices: PricesOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """What a rules file would keep, sample and drop, what that costs, and what would no longer be seen.
+    """What a rules file would keep, sample and drop, what that costs, what would no longer be seen, what findings lose.
 
     Nothing is written. Examples: `trailsift rules try my.toml logs/AWSLogs`, `trailsift rules try my.toml --lake lake`
     """
-    from trailsift.analysis.prices import prices as load_prices
+    from trailsift.prices import prices as load_prices
     from trailsift.sift.ready import open_rules
     from trailsift.views.console import print_json
-    from trailsift.views.rules import show_rehearsal
+    from trailsift.views.rules import show_losses, show_rehearsal
 
     if bool(paths) == (lake is not None):
         raise UsageError("on what? Name log files, or a lake with --lake")
@@ -97,8 +102,25 @@ def rehearse(
     from trailsift.rehearse import rehearse as run
 
     found = run(chosen, load_prices(prices), list(paths), lake)
+    lost = losses_of(lake, chosen) if lake is not None and not no_findings else None
     if as_json:
-        print_json(found.as_dict())
+        print_json(found.as_dict() | ({} if lost is None else {"findings": [one._asdict() for one in lost]}))
     else:
         show_rehearsal(found)
+        show_losses(
+            lost, "a rehearsal on a lake (--lake) tells it" if lake is None else "leave --no-findings out to learn it"
+        )
     return 0
+
+
+def losses_of(lake: Path, rules: Rules) -> list[Loss]:
+    """What becomes of the findings of a lake under some rules."""
+    from trailsift.cli.lake import engine_of
+    from trailsift.detect.known import shipped
+    from trailsift.detect.loss import losses
+    from trailsift.engine import Engine
+    from trailsift.store.index import open_snapshot
+    from trailsift.thin import thinned
+
+    with thinned(lake, rules) as folder, Engine(open_snapshot(folder)) as thin:
+        return losses(engine_of(lake), thin, shipped()[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
     from trailsift.aws.selectors import Selector, Wanted
+    from trailsift.aws.trail import Trail
 
 
 def selectors(
@@ -26,7 +28,9 @@ def selectors(
     without_roles: Annotated[
         bool, Parameter(show_default=False, help="For a trail that refuses roles: a rules file keeps them instead.")
     ] = False,
-    rules_output: Annotated[Path | None, Parameter(help="With --without-roles: write the rules file here.")] = None,
+    rules_output: Annotated[
+        Path, Parameter(help="Where the rules file goes that keeps the roles, where the trail cannot.")
+    ] = Path("only-roles.toml"),
     existing: Annotated[
         Path | None, Parameter(help="What the trail has: the JSON of `aws cloudtrail get-event-selectors`.")
     ] = None,
@@ -47,6 +51,8 @@ def selectors(
         raise UsageError("whose data events? Name roles with --role, or take everybody's with --without-roles")
     services = [name.strip() for name in service.split(",") if name.strip()]
     want = make.wanted(role or [], services, account or [], writes_only=writes_only, buckets=bucket or [])
+    if apply is not None and existing is not None:
+        raise UsageError("--apply reads what the trail has: leave --existing out")
     trail, have = None, _existing(existing)
     if apply is not None:
         from trailsift.aws.trail import Trail
@@ -62,9 +68,20 @@ def selectors(
         sys.stdout.write(json.dumps({"AdvancedEventSelectors": chosen, **said}, indent=2) + "\n")
     elif trail is None:
         sys.stdout.write(json.dumps(chosen, indent=2) + "\n")
-    if trail is None:
+    if trail is None or have is None:
         return 0
-    return _applied(trail, have or [], chosen, yes, as_json)
+    asking = not yes
+    try:
+        return _applied(trail, have, chosen, asking, as_json)
+    except make.RolesRefused as error:
+        print(f"trailsift: {error}", file=sys.stderr)
+    _rules(make.only_roles(want), rules_output)
+    if not asking:
+        # Everybody's events cost more than was agreed to.
+        raise UsageError(f"the trail {apply} was not changed: --without-roles puts the next best set on it")
+    print("trailsift: the next best set logs these events whoever makes them", file=sys.stderr)
+    _said(replace(want, who=()), None, lake, as_json)
+    return _applied(trail, have, make.merged(have, make.selectors(want, by_role=False)), asking, as_json)
 
 
 def _existing(path: Path | None) -> list[Selector] | None:
@@ -81,12 +98,15 @@ def _existing(path: Path | None) -> list[Selector] | None:
 
 def _said(want: Wanted, have: list[Selector] | None, lake: Path | None, as_json: bool) -> dict[str, Any]:
     """Tells what is logged today and what it costs; the same as values."""
-    from trailsift.aws.selectors import covered
+    from trailsift.aws.selectors import covered, logs_data
     from trailsift.views import aws as view
 
     said: dict[str, Any] = {}
     if have is not None:
         state = covered(have, want)
+        if not any(logs_data(one) for one in have) and not as_json:
+            told = "no data events are logged so far: these selectors switch them on, once they are on the trail"
+            print(f"trailsift: {told}", file=sys.stderr)
         said["logged_today"] = [one._asdict() for one in state]
         if not as_json:
             for one in state:
@@ -103,15 +123,14 @@ def _said(want: Wanted, have: list[Selector] | None, lake: Path | None, as_json:
     return said
 
 
-def _rules(text: str, path: Path | None) -> None:
-    if path is None:
-        print("trailsift: name a file with --rules-output for the rules that keep these roles only", file=sys.stderr)
-    else:
-        path.write_text(text, "utf-8")
-        print(f"trailsift: wrote {path}: rules that keep the data events of these roles only", file=sys.stderr)
+def _rules(text: str, path: Path) -> None:
+    if path.exists() and path.read_text("utf-8") != text:
+        raise UsageError(f"{path} is there already, with other rules: name another file with --rules-output")
+    path.write_text(text, "utf-8")
+    print(f"trailsift: wrote {path}: rules that keep the data events of these roles only", file=sys.stderr)
 
 
-def _applied(trail: Any, have: list[Selector], chosen: list[Selector], yes: bool, as_json: bool) -> int:
+def _applied(trail: Trail, have: list[Selector], chosen: list[Selector], asking: bool, as_json: bool) -> int:
     from trailsift.views.aws import show_change
 
     if have == chosen:
@@ -119,12 +138,12 @@ def _applied(trail: Any, have: list[Selector], chosen: list[Selector], yes: bool
         return 0
     if not as_json:
         show_change(json.dumps(have, indent=2).splitlines(), json.dumps(chosen, indent=2).splitlines())
-    if not yes:
+    if asking:
         if not sys.stdin.isatty():
             raise UsageError(f"the trail {trail.name} was not changed: there is nobody to ask; --yes changes it")
         if input(f"Replace the selectors of the trail {trail.name}? [y/N] ").strip().lower() not in ("y", "yes"):
             print("trailsift: nothing was changed", file=sys.stderr)
             return 0
     trail.put(chosen)
-    print(f"trailsift: the trail {trail.name} has these selectors now", file=sys.stderr)
+    print(f"trailsift: the trail {trail.name} has these selectors now: read back and compared", file=sys.stderr)
     return 0

@@ -12,6 +12,7 @@ from trailsift.cli.options import (
     JsonOption,
     LakeOption,
     LimitOption,
+    NoFindingsOption,
     PricesOption,
     QuietOption,
     SinceOption,
@@ -60,25 +61,32 @@ def suggest(
     prices: PricesOption = None,
     limit: LimitOption = None,
     rules: Annotated[bool, Parameter(show_default=False, help="Print only the rules, as a rules file.")] = False,
+    no_findings: NoFindingsOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """What makes most of the volume and changes least from day to day, each as a rule ready to be used.
+    """What makes most of the volume and changes least, each as a rule ready to be used, and what findings would lose.
 
     Examples: `trailsift suggest --lake lake`, `trailsift suggest --lake lake --rules > my.toml`
     """
-    from trailsift.analysis.prices import prices as load_prices
     from trailsift.analysis.suggest import suggest as ask
     from trailsift.cli.lake import engine_of
+    from trailsift.cli.rules import losses_of
+    from trailsift.prices import prices as load_prices
+    from trailsift.sift import parse
     from trailsift.views.console import print_json
-    from trailsift.views.rules import show_suggestions
+    from trailsift.views.rules import show_losses, show_suggestions
 
     found = ask(engine_of(lake), load_prices(prices), 10 if limit is None else limit)
-    if as_json:
-        print_json(found.as_dict())
-    elif rules:
+    if rules:
         print(found.toml, end="")
+        return 0
+    lost = losses_of(lake, parse(found.toml, "suggestions")) if found.lines and not no_findings else None
+    if as_json:
+        print_json(found.as_dict() | ({} if lost is None else {"findings": [one._asdict() for one in lost]}))
     else:
         show_suggestions(found)
+        if found.lines:
+            show_losses(lost, "without --no-findings")
     return 0
 
 
@@ -106,8 +114,8 @@ def bench(
     import shutil
     import tempfile
 
-    from trailsift.analysis.prices import prices as load_prices
     from trailsift.gains import measure
+    from trailsift.prices import prices as load_prices
     from trailsift.views.console import print_json
     from trailsift.views.gains import picture, show_gains
 

@@ -136,6 +136,16 @@ def gunzip(data: bytes, found: Found) -> Piece:
     return Piece(parts[0] if len(parts) == 1 else b"".join(parts), damage)
 
 
+def gunzip_one(data: bytes) -> bytes | None:
+    """A gzip file of one whole member; None for any other, or one that unpacks to very much."""
+    inflate = isal_zlib.decompressobj(wbits=31)
+    try:
+        text = inflate.decompress(data, FREE)
+    except _DAMAGE:
+        return None
+    return text if inflate.eof and not inflate.unused_data else None
+
+
 def _gunzip(data: bytes, found: Found) -> Iterator[Piece]:
     yield gunzip(data, found)
 

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from trailsift.decode import tables
-from trailsift.decode.archive import gunzip, unpack
+from trailsift.decode.archive import gunzip, gunzip_one, unpack
 from trailsift.decode.found import (
     INVALID,
     RAW_LIMIT,
@@ -80,6 +80,15 @@ def find_records(data: bytes, *, cut: bool = True, damage: str | None = None) ->
             found.others.append("an empty archive")
         found.foreign = "; ".join(dict.fromkeys(found.others)) or None
     return found
+
+
+def one_record(data: bytes) -> bytes | None:
+    """What may be one record by itself, plain or gzip, as AWS writes it: told by its ends, so that a stream of such
+    need not be looked at in every other way. None, and what is no regular record, is for ``find_records``."""
+    text = gunzip_one(data) if data[:2] == b"\x1f\x8b" else data
+    if text is None or not text.startswith(b'{"eventVersion":"') or not text.endswith(b"}") or not text.isascii():
+        return None
+    return text
 
 
 # -- CloudTrail's own form, uncut by parsers ---------------------------------------------------------------------------

@@ -62,7 +62,9 @@ def judge(findings: Sequence[Finding], truth: dict[str, Any]) -> Result:
         hits = [
             one
             for one in findings
-            if one.role_arn == incident["role_arn"] and one.first_time <= last + HOUR and one.last_time >= first - HOUR
+            if incident["role_arn"] in (one.role_arns or (one.role_arn,))
+            and one.first_time <= last + HOUR
+            and one.last_time >= first - HOUR
         ]
         explained |= {one.id for one in hits}
         if not hits:

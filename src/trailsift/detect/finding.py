@@ -13,7 +13,9 @@ class Signal(NamedTuple):
 
     ``kind`` is a key of KINDS; ``decades`` says how rare it is (2 is once in a hundred days like this one). ``value``
     is what is new or what grew, ``events`` how many calls it is, ``usual`` what was to be expected of them, None where
-    nothing was. Times are microseconds since 1970.
+    nothing was. Times are microseconds since 1970. Of a detection: ``value`` is its title, ``value_ko`` the Korean one,
+    ``rule`` its id, and ``goes_on`` the last time of what became a habit after ``last_time``. ``parts``, of the kind
+    ``unlike_itself``: feature, how much it was, how much is usual, and its part (0 to 1) in the whole.
     """
 
     kind: str
@@ -26,6 +28,20 @@ class Signal(NamedTuple):
     usual: float | None = None
     event_name: str | None = None
     resource_arn: str | None = None
+    value_ko: str | None = None
+    rule: str | None = None
+    mitre: tuple[str, ...] = ()
+    goes_on: int | None = None
+    parts: tuple[tuple[str, float, float, float], ...] = ()
+
+
+class Link(NamedTuple):
+    """A role came from a place (network, endpoint, account) that hardly anybody came from before."""
+
+    role_arn: str | None
+    value: str
+    first_time: int
+    last_time: int
 
 
 #: Kinds of signals -> MITRE ATT&CK technique (Enterprise, cloud), None where the kind alone says too little.
@@ -47,12 +63,15 @@ KINDS: dict[str, str | None] = {
     "many_resources": "T1619",
     "over_threshold": None,
     "detection": None,
+    "unlike_itself": "T1078.004",
 }
 
 #: Level of each kind, for `evaluate` with one level off.
 LEVELS: dict[str, str] = {
     kind: "detections"
     if kind == "detection"
+    else "learned"
+    if kind == "unlike_itself"
     else "novel"
     if kind.startswith("first_") and kind != "first_hour"
     else "shapes"
@@ -69,7 +88,11 @@ _SEVERITIES = ((0.75, "high"), (0.6, "medium"))
 
 @dataclass(frozen=True)
 class Finding:
-    """One happening: the signals of one role that belong together, the strongest first."""
+    """One happening: the signals that belong together, the strongest first.
+
+    ``role_arn`` is the leading role, ``role_arns`` all of them, the leading one first. ``span`` is the time of the
+    happening itself, without the habit that it may have become. ``also``: ids of findings that became part of it.
+    """
 
     id: str
     role_arn: str | None
@@ -79,7 +102,9 @@ class Finding:
     signals: tuple[Signal, ...]
     title: str = ""
     reasons: tuple[str, ...] = field(default=())
-    mitre: tuple[str, ...] = field(default=())
+    role_arns: tuple[str | None, ...] = field(default=())
+    span: tuple[int, int] = (0, 0)
+    also: tuple[str, ...] = field(default=())
 
     @property
     def severity(self) -> str:
@@ -99,19 +124,31 @@ class Finding:
     @property
     def techniques(self) -> list[str]:
         """MITRE ATT&CK techniques that fit, without repetition."""
-        return list(dict.fromkeys([*self.mitre, *(t for s in self.signals if (t := _technique(s)))]))
+        own = [technique for signal in self.signals for technique in signal.mitre]
+        return list(dict.fromkeys([*own, *(t for s in self.signals if (t := _technique(s)))]))
+
+    @property
+    def roles(self) -> str:
+        """An SQL condition: the roles of the finding."""
+        arns = self.role_arns or (self.role_arn,)
+        named = ", ".join(_text(arn) for arn in arns if arn is not None)
+        parts = [f"role_arn IN ({named})" if "," in named else f"role_arn = {named}"] if named else []
+        if None in arns:
+            parts.append("role_arn IS NULL")
+        return parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"
 
     @property
     def condition(self) -> str:
         """An SQL condition on ``events``: the events behind the finding."""
-        role = "role_arn IS NULL" if self.role_arn is None else f"role_arn = {_text(self.role_arn)}"
-        # A detection names one of its calls only, as an example.
-        whole = any(signal.kind == "detection" for signal in self.signals)
+        # A detection names one of its calls only, as an example, and so does an odd hour; of a role without signals,
+        # no call is known.
+        silent = len({signal.role_arn for signal in self.signals}) < len(self.role_arns)
+        whole = silent or any(signal.kind in ("detection", "unlike_itself") for signal in self.signals)
         names = "" if whole else ", ".join(_text(name) for name in self.event_names)
         also = f" AND event_name IN ({names})" if names else ""
         return (
             f"event_time BETWEEN TIMESTAMPTZ '{iso(self.first_time)}' AND TIMESTAMPTZ '{iso(self.last_time)}'"
-            f" AND {role}{also}"
+            f" AND {self.roles}{also}"
         )
 
     @property
@@ -128,6 +165,7 @@ class Finding:
             "id": self.id,
             "title": self.title,
             "role_arn": self.role_arn,
+            "role_arns": list(self.role_arns or (self.role_arn,)),
             "event_names": self.event_names,
             "resource_arn": self.resource_arn,
             "first_time": iso(self.first_time),

@@ -2,12 +2,14 @@
 
 A file has ``title`` (and ``title_ko``), ``severity``, ``mitre``, ``description``, ``sql`` and examples: ``[[matches]]``
 are records that together must be found, ``[[ignores]]`` records that together must not. The SQL is one read-only
-statement over the tables of the lake with the columns of ``COLUMNS``; a row is a finding.
+statement over the tables of the lake with the columns of ``COLUMNS``; a row is a finding. ``history`` says how many
+days before its own a row depends on; without it the SQL runs over the whole lake each time.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -15,10 +17,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trailsift.detect.finding import Finding, Signal
-from trailsift.detect.join import identity
+from trailsift.analysis.period import DAY, HOUR, literal, moment
+from trailsift.detect.finding import Signal
 from trailsift.errors import EngineError, QueryError, UsageError
 
 if TYPE_CHECKING:
@@ -26,11 +28,14 @@ if TYPE_CHECKING:
 
 COLUMNS = ("account_id", "role_arn", "event_name", "resource_arn", "first_time", "last_time", "events")
 
-#: Severity -> score of a finding.
-SCORES = {"low": 0.45, "medium": 0.65, "high": 0.85}
-_APART = timedelta(days=7)
+#: Severity -> decades of its signal: alone, they make findings of 0.45, 0.65 and 0.85.
+DECADES = {"low": 2.45, "medium": 5.57, "high": 17.0}
+#: Rows of one role closer than this are one habit, and those closer than some hours one happening.
+_APART = 7 * DAY
+_NEAR = 3 * HOUR
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EXAMPLES_BEGIN = datetime(2026, 3, 2, tzinfo=UTC)
-_KEYS = {"title", "title_ko", "severity", "mitre", "description", "sql", "matches", "ignores"}
+_KEYS = {"title", "title_ko", "severity", "mitre", "description", "sql", "history", "matches", "ignores"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Detection:
     mitre: tuple[str, ...]
     description: str
     sql: str
+    history: int | None
     matches: tuple[Example, ...]
     ignores: tuple[Example, ...]
 
@@ -118,11 +124,14 @@ def parse(path: str, text: str) -> Detection:
     for key in ("title", "description", "sql"):
         if not isinstance(given.get(key), str) or not given[key].strip():
             raise _Mistake(_line(text, key), f"needs {key}, a text")
-    if given.get("severity") not in SCORES:
-        raise _Mistake(_line(text, "severity"), f"severity is one of {', '.join(SCORES)}")
+    if given.get("severity") not in DECADES:
+        raise _Mistake(_line(text, "severity"), f"severity is one of {', '.join(DECADES)}")
     mitre = given.get("mitre", [])
     if not isinstance(mitre, list) or not all(isinstance(one, str) for one in mitre):
         raise _Mistake(_line(text, "mitre"), "mitre is a list of texts such as T1530")
+    history = given.get("history")
+    if history is not None and (not isinstance(history, int) or history < 0):
+        raise _Mistake(_line(text, "history"), "history is a number of days, 0 or more")
     for key in ("matches", "ignores"):
         if not given.get(key):
             raise _Mistake(_line(text, key), f"needs an example: [[{key}]]")
@@ -135,7 +144,8 @@ def parse(path: str, text: str) -> Detection:
         given["severity"],
         tuple(mitre),
         given["description"],
-        given["sql"].strip(),
+        given["sql"].strip().removesuffix(";"),
+        history,
         tuple(_example(text, one) for one in given["matches"]),
         tuple(_example(text, one) for one in given["ignores"]),
     )
@@ -161,63 +171,131 @@ def _line(text: str, key: str) -> int:
     return 1
 
 
-def run(engine: Engine, detections: Sequence[Detection], korean: bool = False) -> tuple[list[Finding], list[Problem]]:
-    """Findings of all detections that run, and what is wrong with the others."""
-    found: list[Finding] = []
+class Happening(NamedTuple):
+    """Rows of one account and role that belong together; times are microseconds since 1970.
+
+    ``near`` is the last time of what follows upon its begin within hours, ``last_time`` that of the habit. Event and
+    resource are those of the busiest row, which has ``most`` events.
+    """
+
+    account_id: str | None
+    role_arn: str | None
+    event_name: str | None
+    resource_arn: str | None
+    first_time: int
+    last_time: int
+    events: int
+    near: int
+    most: int
+
+
+def run(engine: Engine, detections: Sequence[Detection]) -> tuple[list[Signal], list[Problem]]:
+    """Signals of all detections that run, and what is wrong with the others."""
+    signals: list[Signal] = []
     wrong: list[Problem] = []
     for one in detections:
-        try:
-            rows = _rows(engine, one)
-        except (QueryError, EngineError) as error:
-            wrong.append(Problem(one.path, one.line, f"its SQL does not run: {error}"))
-            continue
-        except _Mistake as mistake:
-            wrong.append(Problem(one.path, mistake.line, str(mistake)))
-            continue
-        found += [_finding(one, row, korean) for row in happenings(rows)]
-    return found, wrong
+        found = search(engine, one)
+        if isinstance(found, Problem):
+            wrong.append(found)
+        else:
+            signals += signals_of(one, happenings(found))
+    return signals, wrong
 
 
-def happenings(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def search(engine: Engine, detection: Detection, since: int = 0) -> list[Happening] | Problem:
+    """Rows of a detection, of days (since 1970) from ``since`` on where it says how much history it needs."""
+    try:
+        rows = _rows(engine, detection, since)
+    except (QueryError, EngineError) as error:
+        return Problem(detection.path, detection.line, f"its SQL does not run: {error}")
+    except _Mistake as mistake:
+        return Problem(detection.path, mistake.line, str(mistake))
+    found = []
+    for row in rows:
+        first, last = (_micros(row[name]) for name in ("first_time", "last_time"))
+        names = (row["account_id"], row["role_arn"], row["event_name"], row["resource_arn"])
+        found.append(Happening(*names, first, last, int(row["events"]), last, int(row["events"])))
+    return [one for one in found if one.first_time >= since * DAY]
+
+
+def happenings(rows: Sequence[Happening], before: Sequence[Happening] = ()) -> list[Happening]:
     """Rows of one account and role as one, unless a week lies between them: a habit is told once.
 
-    Callers without a role are told apart by what they touch. Event and resource are those of the busiest row.
+    Callers without a role are told apart by what they touch. ``before``: what earlier rows made, to go on from.
     """
-    out: list[dict[str, Any]] = []
-    last: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in sorted(rows, key=lambda row: row["first_time"]):
-        key = (row["account_id"], row["role_arn"], None if row["role_arn"] else row["resource_arn"])
-        before = last.get(key)
-        if before is None or row["first_time"] - before["last_time"] > _APART:
-            last[key] = dict(row) | {"most": row["events"]}
-            out.append(last[key])
+    out: list[Happening] = []
+    place: dict[tuple[Any, ...], int] = {}
+    for row in [*before, *sorted(rows, key=lambda row: (row.first_time, row.last_time, *map(str, row[:4])))]:
+        key = (row.account_id, row.role_arn, None if row.role_arn else row.resource_arn)
+        at = place.get(key)
+        if at is None or row.first_time - out[at].last_time > _APART:
+            place[key] = len(out)
+            out.append(row)
             continue
-        before["last_time"] = max(before["last_time"], row["last_time"])
-        before["events"] += row["events"]
-        if row["events"] > before["most"]:
-            before.update(most=row["events"], event_name=row["event_name"], resource_arn=row["resource_arn"])
+        old = out[at]
+        busiest = max(old, row, key=lambda one: one.most)
+        out[at] = old._replace(
+            event_name=busiest.event_name,
+            resource_arn=busiest.resource_arn,
+            last_time=max(old.last_time, row.last_time),
+            events=old.events + row.events,
+            near=max(old.near, row.last_time) if row.first_time <= old.near + _NEAR else old.near,
+            most=busiest.most,
+        )
     return out
 
 
-def _rows(engine: Engine, detection: Detection) -> list[dict[str, Any]]:
-    result = engine.query(detection.sql)
+def signals_of(detection: Detection, found: Iterable[Happening]) -> list[Signal]:
+    """A signal for each happening."""
+    return [
+        Signal(
+            "detection",
+            one.role_arn,
+            DECADES[detection.severity],
+            one.first_time,
+            one.near,
+            detection.title,
+            one.events,
+            None,
+            one.event_name,
+            one.resource_arn,
+            detection.title_ko,
+            detection.id,
+            detection.mitre,
+            one.last_time,
+        )
+        for one in found
+    ]
+
+
+def _rows(engine: Engine, detection: Detection, since: int = 0) -> list[dict[str, Any]]:
+    result = engine.query(_limited(detection, since))
     missing = [name for name in COLUMNS if name not in result.names]
     if missing:
         raise _Mistake(detection.line, f"its SQL gives no column {', '.join(missing)}")
     return result.dicts()
 
 
-def _finding(detection: Detection, row: dict[str, Any], korean: bool) -> Finding:
-    first, last = (round(row[name].timestamp() * 1e6) for name in ("first_time", "last_time"))
-    title = detection.title_ko if korean else detection.title
-    score = SCORES[detection.severity]
-    seen = Signal(
-        "detection", row["role_arn"], score, first, last, title, int(row["events"]), None, row["event_name"],
-        row["resource_arn"],
-    )  # fmt: skip
-    more = f"{detection.id} {row['account_id']} {'' if row['role_arn'] else row['resource_arn']}"
-    name = identity(row["role_arn"], first, more)
-    return Finding(name, row["role_arn"], score, first, last, (seen,), mitre=detection.mitre)
+#: Table -> its time. Reading fewer days is a matter of cost: each row depends on no more than ``history`` days.
+_TIMES = {"events": "event_time", "hourly": "hour", "usage": "day", "profile": "day"}
+
+
+def _limited(detection: Detection, since: int) -> str:
+    if detection.history is None or since <= detection.history:
+        return detection.sql
+    begin = (since - detection.history) * DAY
+    tables = [
+        f"{table} AS (SELECT * FROM {table} WHERE {time} >= "
+        + (f"DATE '{moment(begin):%Y-%m-%d}'" if time == "day" else literal(begin))
+        + ")"
+        for table, time in _TIMES.items()
+        if re.search(rf"\b{table}\b", detection.sql)
+    ]
+    return f"WITH {', '.join(tables)} SELECT * FROM (\n{detection.sql}\n)" if tables else detection.sql
+
+
+def _micros(time: datetime) -> int:
+    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def prove(detections: Sequence[Detection]) -> list[Problem]:

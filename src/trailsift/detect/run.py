@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from trailsift.analysis.asking import ask, plain, tuple_of
 from trailsift.analysis.period import HOUR, UTC_ZONE, Period, literal
-from trailsift.detect.finding import Finding, Signal
-from trailsift.detect.join import BUDGET, LEAST, budgeted, identity, join
-from trailsift.detect.marks import marks, taught
-from trailsift.detect.novel import novel
+from trailsift.detect.finding import LEVELS, Finding, Signal
+from trailsift.detect.join import BUDGET, LEAST, budgeted, identity, join, ranked
+from trailsift.detect.marks import Mark, marks, taught
+from trailsift.detect.names import named
 from trailsift.detect.tell import Language, tell
 from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
+    from trailsift.detect.known import Detection, Problem
+    from trailsift.detect.look import Seen
     from trailsift.engine import Engine
+
+
+#: The levels that a person can choose among.
+ALL_LEVELS = frozenset(LEVELS.values())
 
 
 @dataclass(frozen=True)
 class Wish:
-    """How findings are wanted: the period they touch, the budget of a day (0: all), words, muted ones too."""
+    """How findings are wanted: the period they touch, the budget of a day (0: all), words, muted ones, levels."""
 
     period: Period = field(default_factory=Period)
     budget: int = BUDGET
     least: float = LEAST
     language: Language = "en"
     muted: bool = False
+    afresh: bool = False
     clean: Callable[[str], str] = str
+    levels: frozenset[str] = ALL_LEVELS
 
     @property
     def zone(self) -> ZoneInfo:
@@ -37,33 +45,47 @@ class Wish:
         return self.period.zone or UTC_ZONE
 
 
-def signals(engine: Engine) -> list[Signal]:
-    """What all levels see in a lake."""
-    # numpy, and with it the volume level, is paid for by who detects only.
-    from trailsift.detect.volume import volume
+@dataclass(frozen=True)
+class Detected:
+    """Findings in rank order, the detections that did not run, and how many days of the lake were read for it."""
 
-    return [*novel(engine), *volume(engine)]
+    findings: list[Finding]
+    problems: tuple[Problem, ...]
+    days: int
 
 
-def detect(engine: Engine, wish: Wish = Wish(), known_bad: Sequence[Finding] = ()) -> list[Finding]:
+def detect(engine: Engine, wish: Wish = Wish(), detections: Sequence[Detection] = ()) -> Detected:
     """Findings of a lake in rank order. Habits are learnt from the whole lake, whatever the period.
 
-    ``known_bad``: findings of detections (``known.run``), which are ranked among the others.
+    What was found is kept in the lake, so that the next run reads only what changed; ``wish.afresh`` reads everything.
     """
-    seen = signals(engine)
+    # numpy is paid for by who detects only.
+    from trailsift.detect.look import look
+
+    seen = look(engine, detections, afresh=wish.afresh)
+    if wish.levels != ALL_LEVELS:
+        seen.signals = [one for one in seen.signals if LEVELS[one.kind] in wish.levels]
+        seen.links = seen.links if "novel" in wish.levels else []
     known = marks(engine.snapshot.root)
-    found = join(seen, wish.least, 0)
-    if not wish.muted:
-        found = [one for one in found if one.id not in known or known[one.id].word != "mute"]
-        others = [said for said in known.values() if said.word == "mute"]
-        if others:
-            kept = {one.id for one in join(taught(seen, others), wish.least, 0)}
-            found = [one for one in found if one.id in kept]
-    for one in known_bad:
-        if wish.muted or one.id not in known or known[one.id].word != "mute":
-            found.append(one)
-    found.sort(key=lambda one: (-one.score, one.first_time, one.id))
-    return _told(_of_period(found, wish), wish)
+    everything = named(engine.snapshot.root, join(seen.signals, wish.least, 0, seen.links))
+    found = everything if wish.muted else _unmuted(everything, seen, known, wish.least)
+    return Detected(_told(_of_period(ranked(found), wish), wish), tuple(seen.problems), len(seen.days))
+
+
+def _unmuted(found: Sequence[Finding], seen: Seen, known: Mapping[str, Mark], least: float) -> list[Finding]:
+    """Findings without those that were muted, and without what is left below the least where a mute has taught."""
+    mutes = [said for said in known.values() if said.word == "mute"]
+    if not mutes:
+        return list(found)
+    muted = {said.id for said in mutes}
+    left = join(taught(seen.signals, mutes), least, 0, seen.links)
+    kept = {(signal.role_arn, signal.first_time, signal.kind, signal.value) for one in left for signal in one.signals}
+    return [
+        one
+        for one in found
+        if not muted & {one.id, *one.also}
+        and any((signal.role_arn, signal.first_time, signal.kind, signal.value) in kept for signal in one.signals)
+    ]
 
 
 def over_threshold(engine: Engine, threshold: int, wish: Wish = Wish()) -> list[Finding]:
@@ -77,18 +99,20 @@ def over_threshold(engine: Engine, threshold: int, wish: Wish = Wish()) -> list[
     out = []
     for _, name, events, role, resource, first, last in ask(engine, tuple_of, sql):
         seen = Signal("over_threshold", role, events / threshold, first, last, name, events, threshold, name, resource)
-        out.append(Finding(identity(role, first, name), role, events / (events + threshold), first, last, (seen,)))
+        score = events / (events + threshold)
+        found = Finding(identity(role, first, name), role, score, first, last, (seen,), span=(first, last))
+        out.append(found)
     return _told(out, wish)
 
 
-def find(engine: Engine, name: str, wish: Wish = Wish(), known_bad: Sequence[Finding] = ()) -> Finding:
+def find(engine: Engine, name: str, wish: Wish = Wish(), detections: Sequence[Detection] = ()) -> Finding:
     """The finding of an id, of the beginning of one, or of a rank in the list. UsageError where none or several fit."""
-    everything = detect(engine, Wish(Period(zone=wish.zone), 0, LEAST, wish.language, True, wish.clean), known_bad)
-    if name.isdigit() and len(name) < 4:
-        listed = detect(engine, Wish(language=wish.language), known_bad)
-        if 0 < int(name) <= len(listed):
-            return next(one for one in everything if one.id == listed[int(name) - 1].id)
-    hits = [one for one in everything if one.id.startswith(name)]
+    rank = int(name) if name.isdigit() and len(name) < 4 else 0
+    wanted = Wish(Period(zone=wish.zone), BUDGET if rank else 0, LEAST, wish.language, not rank, clean=wish.clean)
+    found = detect(engine, wanted, detections).findings
+    if 0 < rank <= len(found):
+        return found[rank - 1]
+    hits = [one for one in found if any(id_.startswith(name) for id_ in (one.id, *one.also))]
     if len(hits) == 1:
         return hits[0]
     if hits:
@@ -113,15 +137,12 @@ class Drilled:
 
 def drill(engine: Engine, finding: Finding, limit: int = 10) -> Drilled:
     """The summary lines of a finding's role and time, and its events; ``limit`` 0 gives all events."""
-    role = "role_arn IS NULL" if finding.role_arn is None else "role_arn = $role"
-    given = {} if finding.role_arn is None else {"role": finding.role_arn}
     since, until = finding.first_time // HOUR * HOUR, finding.last_time
     lines = engine.sql(
         f"""SELECT hour, service, event_name, resource_arn, error_code, sum(events)::BIGINT,
             coalesce(sum(bytes_out), 0)::BIGINT FROM hourly
-        WHERE {role} AND hour >= {literal(since)} AND hour <= {literal(until)} GROUP BY 1, 2, 3, 4, 5
-        ORDER BY sum(events) DESC, 1, 2, 3, 4 LIMIT 20""",
-        given or None,
+        WHERE {finding.roles} AND hour >= {literal(since)} AND hour <= {literal(until)} GROUP BY 1, 2, 3, 4, 5
+        ORDER BY sum(events) DESC, 1, 2, 3, 4 LIMIT 20"""
     ).rows()
     most = f" LIMIT {limit}" if limit else ""
     events = engine.sql(finding.query + most).dicts()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -32,6 +32,7 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "many_resources": "tried {n} combinations of call and resource, {times}",
         "detection": "- {value}: {n} calls such as {name}{on}",
         "over_threshold": "called {value} {n} times within the hour, where {usual} is the limit",
+        "unlike_itself": "was unlike itself in many ways at once, each of them small ({n} calls): {parts}",
     },
     "ko": {
         "first_service": "{value} 서비스를 처음 사용함 ({n}회)",
@@ -51,6 +52,38 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "many_resources": "호출과 리소스의 조합 {n}가지를 시도함, {times}",
         "detection": "{value}: {name} 등 {n}회{on}",
         "over_threshold": "한 시간에 {value} {n}회 호출, 한도는 {usual}회",
+        "unlike_itself": "하나하나는 작지만 여러 면에서 한꺼번에 평소와 다름 (호출 {n}회): {parts}",
+    },
+}
+#: Features of an odd hour -> how much of it there was and how much is usual.
+_FEATURES: dict[Language, dict[str, str]] = {
+    "en": {
+        "calls": "{much} calls in an hour ({usual} usual, {share} of it)",
+        "kinds": "{much} kinds of calls ({usual} usual, {share} of it)",
+        "resources": "{much} combinations of call and resource ({usual} usual, {share} of it)",
+        "keys": "{much} different keys ({usual} usual, {share} of it)",
+        "addresses": "{much} source addresses ({usual} usual, {share} of it)",
+        "refused": "{much} refusals ({usual} usual, {share} of it)",
+        "failed": "{much} other errors ({usual} usual, {share} of it)",
+        "bytes_in": "{much} brought in ({usual} usual, {share} of it)",
+        "bytes_out": "{much} taken out ({usual} usual, {share} of it)",
+        "writes": "{much} calls that change something ({usual} usual, {share} of it)",
+        "seldom": "{much} calls that it seldom makes ({usual} usual, {share} of it)",
+        "mix": "an unusual mix of calls ({share} of it)",
+    },
+    "ko": {
+        "calls": "한 시간에 호출 {much}회 (평소 {usual}, 비중 {share})",
+        "kinds": "호출 종류 {much}가지 (평소 {usual}, 비중 {share})",
+        "resources": "호출과 리소스의 조합 {much}가지 (평소 {usual}, 비중 {share})",
+        "keys": "서로 다른 키 {much}개 (평소 {usual}, 비중 {share})",
+        "addresses": "출발지 주소 {much}개 (평소 {usual}, 비중 {share})",
+        "refused": "거부 {much}회 (평소 {usual}, 비중 {share})",
+        "failed": "그 밖의 오류 {much}회 (평소 {usual}, 비중 {share})",
+        "bytes_in": "들여온 양 {much} (평소 {usual}, 비중 {share})",
+        "bytes_out": "내보낸 양 {much} (평소 {usual}, 비중 {share})",
+        "writes": "변경하는 호출 {much}회 (평소 {usual}, 비중 {share})",
+        "seldom": "드물게 하던 호출 {much}회 (평소 {usual}, 비중 {share})",
+        "mix": "평소와 다른 호출 구성 (비중 {share})",
     },
 }
 _TIMES = {
@@ -65,6 +98,9 @@ _DID = {
     "ko": {"Get": "읽음", "Put": "씀", "Delete": "삭제함", "Upload": "씀", "Copy": "복사함", "": "접근함"},
 }
 _ANONYMOUS = {"en": "someone without a role", "ko": "역할 없는 호출자"}
+_WITH = {"en": "{role} and {last}", "ko": "{role}, {last}"}
+_MANY = {"en": "{role} and {n} other roles", "ko": "{role} 외 역할 {n}개"}
+_NAMED = 3  # other roles that are named; more of them are counted
 _REASONS = 6
 #: What says more to a person than its rarity does comes first in a sentence.
 _TELLING = {"first_network": 1.6, "first_service": 1.6, "first_account": 1.6, "first_hour": 1.6, "first_action": 1.3}
@@ -74,10 +110,10 @@ def tell(
     finding: Finding, language: Language = "en", zone: ZoneInfo = UTC_ZONE, clean: Callable[[str], str] = str
 ) -> Finding:
     """The finding with its title and reasons. ``clean`` is put over every text of a log."""
-    role = clean(_short(finding.role_arn)) if finding.role_arn else _ANONYMOUS[language]
+    role = _company(finding.role_arns or (finding.role_arn,), language, clean)
     best: dict[str, Signal] = {}
     for signal in finding.signals:
-        best.setdefault(signal.kind, signal)
+        best.setdefault(signal.rule or signal.kind, signal)
     order = sorted(best.values(), key=lambda signal: -signal.decades * _TELLING.get(signal.kind, 1.0))
     told = [_sentence(signal, language, clean) for signal in order]
     first, last = (moment(time).astimezone(zone) for time in (finding.first_time, finding.last_time))
@@ -94,8 +130,21 @@ def tell(
     return replace(finding, title=title, reasons=tuple(told[:_REASONS]))
 
 
+def _company(roles: Sequence[str | None], language: Language, clean: Callable[[str], str]) -> str:
+    """The leading role, and the others by name or number."""
+    leading, *others = (clean(_short(role)) if role else _ANONYMOUS[language] for role in roles)
+    if not others:
+        return leading
+    if len(others) > _NAMED:
+        return _MANY[language].format(role=leading, n=len(others))
+    last = others.pop()
+    return _WITH[language].format(role=", ".join([leading, *others]), last=last)
+
+
 def _sentence(signal: Signal, language: Language, clean: Callable[[str], str]) -> str:
     value, resource = signal.value, signal.resource_arn
+    if language == "ko":
+        value = signal.value_ko or value
     on = ""
     if signal.kind == "first_pattern" and resource:
         value = value.removeprefix(resource + "/")
@@ -116,7 +165,19 @@ def _sentence(signal: Signal, language: Language, clean: Callable[[str], str]) -
         on=on,
         name=clean(signal.event_name or ""),
         did=did,
+        parts=", ".join(_part(part, language) for part in signal.parts),
     )
+
+
+def _part(part: tuple[str, float, float, float], language: Language) -> str:
+    """One feature of an odd hour, with its part in the whole."""
+    feature, much, usual, share = part
+    told = _size if feature.startswith("bytes") else _count
+    return _FEATURES[language][feature].format(much=told(much), usual=told(usual), share=f"{share:.0%}")
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 or value == round(value) else f"{value:.1f}"
 
 
 def _short(arn: str) -> str:

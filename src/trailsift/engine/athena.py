@@ -13,22 +13,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from trailsift.aws import calls
-from trailsift.aws.prices import price
 from trailsift.engine.result import Result
 from trailsift.engine.translate import Translated, translate
 from trailsift.engine.values import ColumnType, Row
 from trailsift.errors import EngineError, QueryError
+from trailsift.prices import Price, athena, prices
 
 if TYPE_CHECKING:
     import pyarrow
 
     from trailsift.engine.plan import Plan
+    from trailsift.engine.reckon import Reckoned
 
 #: Seconds between two looks at a running query: the first, and the most.
 FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
-#: Athena charges for this much at least.
-LEAST_BYTES = 10 * 1000 * 1000
-_TERA = 1e12
 
 #: Athena's types -> DuckDB's, under which a ``Result`` is shown.
 _TYPES = {
@@ -68,10 +66,9 @@ class Cost(NamedTuple):
     reused: bool
 
 
-def cost_of(scanned: int, reused: bool = False) -> Cost:
-    """The price of bytes that were scanned."""
-    charged = 0 if reused else max(scanned, LEAST_BYTES)
-    return Cost(scanned, charged / _TERA * price("athena_tb"), reused)
+def cost_of(scanned: int, reused: bool = False, known: dict[str, Price] | None = None) -> Cost:
+    """The price of bytes that are scanned; ``known`` prices, the shipped ones by default."""
+    return Cost(scanned, 0.0 if reused else athena(known or prices(), scanned), reused)
 
 
 class Athena:
@@ -89,6 +86,7 @@ class Athena:
         output: str | None = None,
         reuse: int = 60,
         timezone: str = "UTC",
+        known: dict[str, Price] | None = None,
         client: Client | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -98,6 +96,7 @@ class Athena:
         self.reuse = reuse
         self.timezone = timezone
         self.cost: Cost | None = None
+        self.prices = known or prices()
         self._client: Client = client or calls.client("athena")
         self._sleep = sleep
 
@@ -107,13 +106,13 @@ class Athena:
 
     def most(self) -> Cost | None:
         """What one query can cost at most: the workgroup's cutoff. None where it has none."""
-        with calls.told(f"reading the workgroup {self.workgroup}"):
+        with calls.told(f"reading the workgroup {self.workgroup}", calls.region_of(self._client)):
             answer = self._client.get_work_group(WorkGroup=self.workgroup)
         found = answer.get("WorkGroup")
         if not found:
             raise EngineError(f"Athena has no workgroup {self.workgroup} here: name one with --workgroup")
         cutoff = found.get("Configuration", {}).get("BytesScannedCutoffPerQuery")
-        return cost_of(cutoff) if cutoff else None
+        return cost_of(cutoff, known=self.prices) if cutoff else None
 
     def query(self, sql: str) -> Result:
         """Runs one statement to its end. ``cost`` says afterwards what it read.
@@ -123,7 +122,7 @@ class Athena:
         """
         begun = perf_counter()
         translated = self.translated(sql)
-        with calls.told(f"asking Athena in the workgroup {self.workgroup}"):
+        with calls.told(f"asking Athena in the workgroup {self.workgroup}", calls.region_of(self._client)):
             query = self._start(translated.sql)
             try:
                 state = self._wait(query)
@@ -164,7 +163,7 @@ class Athena:
     def _judge(self, execution: dict[str, Any]) -> None:
         statistics = execution.get("Statistics", {})
         reused = statistics.get("ResultReuseInformation", {}).get("ReusedPreviousResult", False)
-        self.cost = cost_of(int(statistics.get("DataScannedInBytes", 0)), bool(reused))
+        self.cost = cost_of(int(statistics.get("DataScannedInBytes", 0)), bool(reused), self.prices)
         status = execution["Status"]
         if status["State"] == "SUCCEEDED":
             return
@@ -251,13 +250,18 @@ def _micros(text: str) -> Any:
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def explained(athena: Athena, sql: str) -> str:
-    """What Athena would be asked, and what that can cost at most, as JSON."""
+def explained(athena: Athena, sql: str, reckoned: Reckoned | None) -> str:
+    """What Athena would be asked, what it would read, and what that can cost at most, as JSON."""
     translated, most = athena.translated(sql), athena.most()
+    expected = None if reckoned is None else cost_of(reckoned.bytes, known=athena.prices)
     return json.dumps(
         {
             "sql": translated.sql,
             "partitions": list(translated.partitions),
+            "files": None if reckoned is None else reckoned.files,
+            "of_files": None if reckoned is None else reckoned.of_files,
+            "bytes": None if expected is None else expected.bytes,
+            "usd": None if expected is None else round(expected.usd, 6),
             "usd_at_most": None if most is None else round(most.usd, 4),
             "bytes_at_most": None if most is None else most.bytes,
         },

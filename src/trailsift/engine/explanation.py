@@ -11,15 +11,12 @@ from trailsift.engine.predicate import Range, may_pass, micros_of, range_reader
 from trailsift.engine.predicate import columns as columns_of
 from trailsift.engine.views import whole_and_parts
 from trailsift.event import TABLES, Table
+from trailsift.prices import ATHENA_LEAST, athena, prices
 from trailsift.store.index import File
 
 if TYPE_CHECKING:
     from trailsift.engine.duck import Engine
 
-#: https://aws.amazon.com/athena/pricing/ (us-east-1): dollars per terabyte scanned, and the least charged per query.
-ATHENA_DOLLARS_PER_TB = 5.0
-ATHENA_LEAST_BYTES = 10_000_000
-_TERABYTE = 1_000_000_000_000
 #: Footers opened at most; of more files, as many evenly spread ones stand for all.
 _FOOTERS = 256
 
@@ -61,12 +58,12 @@ class Explanation:
     @property
     def athena_bytes(self) -> int:
         """Bytes that Athena would charge for on the same files: at least 10 MB."""
-        return max(self.read_bytes, ATHENA_LEAST_BYTES) if self.tables else 0
+        return max(self.read_bytes, ATHENA_LEAST) if self.tables else 0
 
     @property
     def athena_dollars(self) -> float:
         """What Athena would charge, in US dollars."""
-        return self.athena_bytes / _TERABYTE * ATHENA_DOLLARS_PER_TB
+        return athena(prices(), self.athena_bytes) if self.tables else 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """The explanation as one JSON object."""
@@ -97,7 +94,7 @@ class Explanation:
             lines += [f"  where {text}" for text in table.filters]
         lines.append(
             f"Athena would scan about {size(self.athena_bytes)} and charge ${self.athena_dollars:.5f} "
-            f"(${ATHENA_DOLLARS_PER_TB:g} per TB, at least {size(ATHENA_LEAST_BYTES)} a query)"
+            f"(${prices()['athena_scan'].of(1e12):g} per TB, at least {size(ATHENA_LEAST)} a query)"
         )
         return "\n".join(lines)
 

@@ -14,13 +14,13 @@ from typing import Any
 import duckdb
 
 from trailsift import source
-from trailsift.analysis.prices import Price, athena
 from trailsift.engine import Engine
 from trailsift.engine.explanation import explain
 from trailsift.errors import EngineError, SourceError
 from trailsift.gains.variants import Variants, write_variants
 from trailsift.gains.ways import Gains, Way
 from trailsift.ingest import ingest
+from trailsift.prices import Price, athena
 from trailsift.sift.ready import open_rules
 from trailsift.store.index import open_snapshot
 

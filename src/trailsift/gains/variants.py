@@ -3,33 +3,36 @@ alone."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import igzip
 
 from trailsift.columnar import Builder
 from trailsift.decode.envelope import find_records
-from trailsift.decode.record import category, parse_time, service_of
-from trailsift.sift import Sifter, parse
+from trailsift.sift import parse
 from trailsift.sift.ready import text
+from trailsift.sifting import LOOKED_AT, Sifting, micros_of
 
 #: Records of a file that is written, about as many as a busy trail's log object holds.
 FILE_RECORDS = 4_000
 #: isal's levels are few; this one packs nearly as gzip does by default.
 _LEVEL = 3
+#: Bytes of records that wait for a full file, over all partitions.
+_WAITING = 256 << 20
 #: Rows of a Parquet file.
 _CHUNK = 100_000
 
 
 class _Known(msgspec.Struct, gc=False):
-    """The members that rules ask for, and those that a stream filter would pass on."""
+    """The members that a stream filter would pass on."""
 
     eventTime: str | None = None
     eventID: str | None = None
@@ -65,10 +68,13 @@ class _Writer:
         self.folder = folder
         self.files: list[str] = []
         self._records: list[bytes] = []
+        #: Bytes of records that are in no file yet.
+        self.waiting = 0
 
     def add(self, record: bytes) -> None:
         """Takes one record."""
         self._records.append(record)
+        self.waiting += len(record)
         if len(self._records) >= FILE_RECORDS:
             self.close()
 
@@ -79,70 +85,85 @@ class _Writer:
             path = self.folder / f"{len(self.files):05d}.json.gz"
             path.write_bytes(igzip.compress(b'{"Records":[' + b",".join(self._records) + b"]}", _LEVEL))
             self.files.append(str(path))
-            self._records = []
+            self._records, self.waiting = [], 0
         return self.files
 
 
 def write_variants(files: Sequence[str], folder: Path, progress: Callable[[int], None]) -> Variants:
     """Writes all forms of the log objects ``files`` under ``folder``. ``progress`` is given the records done."""
     made = Variants()
-    keep = Sifter(parse(text("important-events"), "important-events"))
-    draw = Sifter(parse(text("time-of-day"), "time-of-day"))
+    deciding = _Deciding()
     partitions: dict[str, _Writer] = {}
     filtered, sampled = _Writer(folder / "filtered"), _Writer(folder / "sampled")
     columnar = _Columnar(folder / "columnar")
+    decode = msgspec.json.Decoder(_Known).decode
     done = 0
     for path in files:
         data = Path(path).read_bytes()
         columnar.add(path, data)
-        for raw, row, known in _rows(data):
-            part = f"{row['day']}/service={row['service']}"
+        decided = deciding.of(path, data)
+        for record in find_records(data).records:
+            raw = bytes(record)
+            try:
+                known = decode(raw)
+            except (msgspec.DecodeError, ValueError):
+                continue  # neither the baseline nor any other way can do much with it
+            part, important, weight = decided.get(known.eventID, _NOTHING)
+            if not part:
+                continue
             if part not in partitions:
                 partitions[part] = _Writer(folder / "partitioned" / part)
             partitions[part].add(raw)
-            # The original's filter looks at nothing but data events of importance.
-            if keep.decide(row).weight and row["event_category"] == "Data":
+            if important:
                 filtered.add(msgspec.json.encode(known))
-            weight = draw.decide(row).weight
             if weight:
                 sampled.add(raw)
-                made.weights[row["event_id"]] = weight
+                made.weights[known.eventID or ""] = weight
             done += 1
+        if sum(writer.waiting for writer in partitions.values()) > _WAITING:
+            for writer in partitions.values():
+                writer.close()
         progress(done)
     made.partitioned = {part: writer.close() for part, writer in partitions.items()}
     made.filtered, made.sampled, made.columnar = filtered.close(), sampled.close(), columnar.close()
     return made
 
 
-def _rows(data: bytes) -> Iterator[tuple[bytes, dict[str, Any], _Known]]:
-    """Each record as its text, as the columns that the ready rules look at, and as a stream filter passes it on."""
-    decode = msgspec.json.Decoder(_Known).decode
-    for record in find_records(data).records:
-        raw = bytes(record)
-        try:
-            known = decode(raw)
-        except (msgspec.DecodeError, ValueError):
-            continue  # neither the baseline nor any other way can do much with it
-        micros = parse_time(known.eventTime)
-        if micros is None:
-            continue
-        day = str(known.eventTime)[:10].split("-")
-        columns: defaultdict[str, Any] = defaultdict(lambda: None)
-        columns.update(
-            event_time=micros,
-            event_id=known.eventID or "",
-            event_name=known.eventName,
-            event_source=known.eventSource,
-            service=service_of(known.eventSource),
-            error_code=known.errorCode,
-            read_only=known.readOnly,
-            event_category=category(
-                {name: getattr(known, name) for name in ("eventCategory", "eventType", "managementEvent")}
-                | {"eventSource": known.eventSource, "eventName": known.eventName}
-            ),
-            day=f"year={day[0]}/month={day[1]}/day={day[2]}",
-        )
-        yield raw, columns, known
+#: The folder of a record's partition, whether the filter lets it through, the weight of the lottery (0: not drawn).
+_Verdict = tuple[str, bool, float]
+_NOTHING: _Verdict = ("", False, 0.0)
+_DAY = 86_400_000_000
+
+
+class _Deciding:
+    """What the ready rules say of a log object's records."""
+
+    def __init__(self) -> None:
+        self._important = Sifting(parse(text("important-events"), "important-events"))
+        self._schedule = Sifting(parse(text("time-of-day"), "time-of-day"))
+        self._builder = Builder()
+
+    def of(self, name: str, data: bytes) -> dict[str | None, _Verdict]:
+        """The verdict on each record, by its event id."""
+        self._builder.add(name, data)
+        chunk = self._builder.finish()
+        if not len(chunk):
+            return {}
+        table = chunk.columns(list(dict.fromkeys((*LOOKED_AT, "event_id", "event_time", "service", "event_category"))))
+        # The original's filter looks at nothing but data events of importance.
+        data_event = np.array([category == "Data" for category in table.column("event_category").to_pylist()])
+        important = (self._important.decide(table, chunk.ids).weight > 0) & data_event
+        weight = self._schedule.decide(table, chunk.ids).weight
+        services = table.column("service").to_pylist()
+        parts = map(_part, (micros_of(table.column("event_time")) // _DAY).tolist(), services)
+        verdicts = zip(parts, important.tolist(), weight.tolist(), strict=True)
+        return dict(zip(table.column("event_id").to_pylist(), verdicts, strict=True))
+
+
+@cache
+def _part(day: int, service: str | None) -> str:
+    """The folder of a partition; ``day`` counts from 1970-01-01."""
+    return f"{datetime.fromtimestamp(day * 86_400, UTC):year=%Y/month=%m/day=%d}/service={service}"
 
 
 class _Columnar:

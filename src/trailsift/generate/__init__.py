@@ -6,7 +6,7 @@
 seed, so that a core writes tens of thousands of events a second and the same options give the same bytes.
 """
 
-from trailsift.generate.options import KINDS, Generated, Options
+from trailsift.generate.options import KINDS, QUIET_KINDS, STRENGTHS, Generated, Options
 from trailsift.generate.run import generate
 
-__all__ = ["KINDS", "Generated", "Options", "generate"]
+__all__ = ["KINDS", "QUIET_KINDS", "STRENGTHS", "Generated", "Options", "generate"]

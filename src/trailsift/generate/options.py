@@ -21,6 +21,12 @@ KINDS = (
 )
 """The kinds of planted incidents, in the order in which they are planted and listed."""
 
+QUIET_KINDS = ("takeover",)
+"""Kinds that exist in their stealthy form only."""
+
+STRENGTHS = ("standard", "weak", "stealthy")
+"""How much of themselves incidents show: as commonly seen; an eighth of the calls; hardly anything but what they do."""
+
 DEFAULT_START = datetime(2026, 3, 2, tzinfo=UTC)  # a Monday: a week of logs holds five working days, then a weekend
 MAX_ROLES = 5_000
 
@@ -37,7 +43,8 @@ class Options:
     roles          identities at work (roles, a user, services, the anonymous crawler), 1 to 5,000
     tiny_objects   log objects as small as S3 sees them from a quiet trail: 5 records (median), 18 (95th percentile)
     two_trails     a second trail delivers nearly every event again, byte for byte, in objects of its own
-    incidents      True for all KINDS, False for none, or the names of some
+    incidents      True for all kinds, False for none, or the names of some
+    strength       one of STRENGTHS
     """
 
     events: int = 200_000
@@ -49,13 +56,18 @@ class Options:
     tiny_objects: bool = False
     two_trails: bool = False
     incidents: bool | Sequence[str] = True
+    strength: str = "standard"
+
+    def all_kinds(self) -> tuple[str, ...]:
+        """The incident kinds that there are at this strength."""
+        return (*KINDS, *QUIET_KINDS) if self.strength == "stealthy" else KINDS
 
     def kinds(self) -> tuple[str, ...]:
         """The incident kinds asked for, in the order of KINDS."""
         if isinstance(self.incidents, bool):
-            return KINDS if self.incidents else ()
+            return self.all_kinds() if self.incidents else ()
         chosen = (self.incidents,) if isinstance(self.incidents, str) else tuple(self.incidents)
-        return tuple(kind for kind in KINDS if kind in chosen)
+        return tuple(kind for kind in self.all_kinds() if kind in chosen)
 
     def first_second(self) -> int:
         """Start of the period in seconds since the epoch."""
@@ -90,11 +102,14 @@ def check(options: Options) -> ZoneInfo:
         raise UsageError(f"seed {options.seed} is negative: use 0 or more")
     if not 1 <= options.roles <= MAX_ROLES:
         raise UsageError(f"cannot generate {options.roles} roles: ask for 1 to {MAX_ROLES}")
+    if options.strength not in STRENGTHS:
+        raise UsageError(f"unknown strength {options.strength}: choose from {', '.join(STRENGTHS)}")
     if not isinstance(options.incidents, bool):
         chosen = (options.incidents,) if isinstance(options.incidents, str) else tuple(options.incidents)
-        unknown = sorted(set(chosen) - set(KINDS))
+        unknown = sorted(set(chosen) - set(options.all_kinds()))
         if unknown:
-            raise UsageError(f"unknown incident kind {', '.join(unknown)}: choose from {', '.join(KINDS)}")
+            kinds = ", ".join(options.all_kinds())
+            raise UsageError(f"unknown incident kind {', '.join(unknown)}: at this strength there are {kinds}")
     try:
         # CloudTrail writes four-digit years, and path arithmetic adds a day of late delivery.
         (options.start or DEFAULT_START) + timedelta(days=options.days + 2)

@@ -76,7 +76,7 @@ class _Run:
         place = {op: index for index, op in enumerate(self.ops)}
         self.incident_ops = [np.array([place[op] for op in i.plot.ops], np.int64)[i.ops] for i in incidents]
         self.intruders: dict[tuple[int, int], Intruder] = {
-            (i.role.index, i.slot): i.intruder() for i in incidents if not i.plot.at_night
+            (i.role.index, i.slot): i.intruder() for i in incidents if i.plot.hour is None
         }
         streams = tuple(Stream(account, region) for account in ACCOUNTS for region in REGIONS)
         where = {(s.account, s.region): n for n, s in enumerate(streams)}

@@ -133,6 +133,16 @@ class Snapshot:
         files.sort(key=_TIME_AND_PATH)
         return files
 
+    def added_after(self, table: str, seq: int) -> list[tuple[int, int]]:
+        """First and last time (microseconds) of each live file of ``table`` that a commit after ``seq`` has added."""
+        sql = "SELECT min_time, max_time FROM file WHERE table_name = ? AND added > ? AND added <= ? AND "
+        with closing(connect(self.root)) as db:
+            rows = db.execute(sql + "(removed IS NULL OR removed > ?)", (table, seq, self.seq, self.seq))
+            return list(map(tuple, rows))
+
+
+_LAST = "SELECT seq, committed_at, locations FROM commit_log ORDER BY seq DESC LIMIT 1"
+
 
 def connect(root: Path) -> sqlite3.Connection:
     """A connection to the lake's SQLite file. Writers wait up to a minute for each other."""
@@ -180,20 +190,39 @@ def open_snapshot(root: Path) -> Snapshot:
             db.execute("BEGIN")
             if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'commit_log'").fetchone():
                 raise unmade
-            row = db.execute("SELECT seq, committed_at, locations FROM commit_log ORDER BY seq DESC LIMIT 1").fetchone()
+            row = db.execute(_LAST).fetchone()
             live = live_locations(db) if row else {}
         except sqlite3.DatabaseError as error:
             raise LakeError(f"the catalog {root / CATALOG_FILE} cannot be read: {error}") from error
     if row is None:
         raise unmade
     locations: dict[str, str] = json.loads(row[2])
-    if any(live.get(name) != location for name, location in locations.items()):
-        # Another engine wrote through the catalog: the index no longer describes the tables.
+    if _differ(locations, live):
         from trailsift.store.rebuild import rebuild_index
 
         rebuild_index(root)
         return open_snapshot(root)
     return Snapshot(root.resolve(), row[0], row[1], locations, settings)
+
+
+def last_commit(root: Path) -> Snapshot:
+    """The state that the last commit of ours left, whatever another engine has done since.
+
+    For a writer that holds the lock: ``open_snapshot`` would wait for that very lock to make a stale index anew.
+    """
+    with closing(connect(root)) as db:
+        row = db.execute(_LAST).fetchone()
+    return Snapshot(root.resolve(), row[0], row[1], json.loads(row[2]), {})
+
+
+def is_stale(db: sqlite3.Connection) -> bool:
+    """Whether another engine wrote through the catalog, so that the index no longer describes the tables."""
+    row = db.execute(_LAST).fetchone()
+    return row is not None and _differ(json.loads(row[2]), live_locations(db))
+
+
+def _differ(logged: dict[str, str], live: dict[str, str]) -> bool:
+    return any(live.get(name) != location for name, location in logged.items())
 
 
 def live_locations(db: sqlite3.Connection) -> dict[str, str]:

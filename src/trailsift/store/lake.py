@@ -99,14 +99,18 @@ class WriteLock:
         try:
             self._handle = os.open(self._lake.root / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(self._handle, fcntl.LOCK_EX)
+            # Before the sweep: a file that another engine has committed is named by the index only then.
+            self._lake.catch_up()
             if self._marker.exists():
                 self._lake.sweep()
             self._marker.touch()
-        except (OSError, sqlite3.DatabaseError) as error:
+        except BaseException as error:
             if self._handle is not None:
                 os.close(self._handle)
                 self._handle = None
-            raise cannot_write(self._lake.root, error) from error
+            if isinstance(error, (OSError, sqlite3.DatabaseError)):
+                raise cannot_write(self._lake.root, error) from error
+            raise
 
     def release(self, *, clean: bool) -> None:
         """Lets others in; ``clean`` says that no file was left behind."""
@@ -139,6 +143,7 @@ class Lake:
         self._opening = threading.RLock()
         self._is_ready = False
         self._seen_at = -1
+        self._moved = moved
 
     @classmethod
     def create(cls, root: Path, *, hourly_partitions: bool | None = None, ahead: bool = False) -> Lake:
@@ -220,11 +225,19 @@ class Lake:
                     removed += 1
         return removed
 
+    def catch_up(self) -> None:
+        """Makes the index anew where another engine has committed to the tables; only under the lock."""
+        with closing(index.connect(self.root)) as db:
+            made = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'commit_log'").fetchone()
+            stale = made is not None and index.is_stale(db)
+        if stale and not self._moved:
+            from trailsift.store.rebuild import catch_up
+
+            catch_up(self)
+
     def live_files(self, table: str) -> list[File]:
         """The files of a table as the last commit left them."""
-        with closing(index.connect(self.root)) as db:
-            (seq,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
-        return index.Snapshot(self.root, seq, "", {}, {}).files(table)
+        return index.last_commit(self.root).files(table)
 
     def left_out(self) -> set[str] | None:
         """The columns that rules have ever left empty in what is stored; None where no rule was ever at work.
@@ -234,7 +247,7 @@ class Lake:
         with closing(index.connect(self.root)) as db:
             sql = (
                 "SELECT DISTINCT json_extract(counts, '$.rules.omit') FROM commit_log"
-                " WHERE counts LIKE '%\"rules\"%' OR counts LIKE '%\"dropped\": {\"%'"
+                ' WHERE counts LIKE \'%"rules"%\' OR counts LIKE \'%"dropped": {"%\''
             )
             omitted = [json.loads(columns or "[]") for (columns,) in db.execute(sql)]
         return {column for columns in omitted for column in columns} if omitted else None
@@ -267,6 +280,7 @@ class Lake:
         catalog = self.catalog
         before = self._metadata_files()
         try:
+            self.catch_up()
             for name, table in self.tables.items():
                 added = [file for file in batch.files if file.table == name]
                 removed = [file for file in batch.removed if file.table == name]
@@ -306,6 +320,8 @@ class Lake:
         try:
             (last,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
             seq = int(last) + 1
+            if not self._moved and index.is_stale(db):
+                raise sqlite3.IntegrityError("another engine committed during the commit")
             self.catalog.apply(db)
             locations = index.live_locations(db)
             index.record_files(db, seq, batch.files, [(file.table, file.path) for file in batch.removed])

@@ -5,48 +5,59 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trailsift import event
 from trailsift.errors import LakeError
 from trailsift.store import index
 from trailsift.store.index import File
 
+if TYPE_CHECKING:
+    from trailsift.store.lake import Lake
+
 _DAY = 86_400_000_000
 
 
 def rebuild_index(root: Path) -> None:
-    """Reads every table's live files from its manifests and writes them as one more entry of the commit log."""
-    from trailsift.store.lake import Lake, _now
+    """Makes a stale index anew."""
+    from trailsift.store.lake import Lake
 
-    lake = Lake(root)
-    with lake.lock():
-        catalog = lake.catalog
-        files: list[File] = []
-        locations: dict[str, str] = {}
-        for name, table in lake.tables.items():
-            loaded = catalog.load_table((index.NAMESPACE, name))
-            locations[name] = loaded.metadata_location
-            files += [_file(root.resolve(), table, task.file, loaded.schema()) for task in loaded.scan().plan_files()]
-        with closing(index.connect(root)) as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                seq = int(db.execute("SELECT max(seq) FROM commit_log").fetchone()[0]) + 1
-                known = {
-                    (table, path)
-                    for table, path in db.execute("SELECT table_name, path FROM file WHERE removed IS NULL")
-                }
-                now = {(file.table, file.path) for file in files}
-                added = [file for file in files if (file.table, file.path) not in known]
-                index.record_files(db, seq, added, sorted(known - now))
-                db.execute(
-                    "INSERT INTO commit_log VALUES (?, ?, 'rebuild', '{}', ?)", (seq, _now(), json.dumps(locations))
-                )
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+    with Lake(root).lock():
+        pass  # whoever gets the lock finds an index that describes the tables
+
+
+def catch_up(lake: Lake) -> None:
+    """Reads every table's live files from its manifests and writes them as one more entry of the commit log.
+
+    Under the lock. Nothing is done where the index is not stale.
+    """
+    with closing(index.connect(lake.root)) as db:
+        if not index.is_stale(db):
+            return
+    from trailsift.store.lake import _now
+
+    files: list[File] = []
+    locations: dict[str, str] = {}
+    for name, table in lake.tables.items():
+        loaded = lake.catalog.load_table((index.NAMESPACE, name))
+        locations[name] = loaded.metadata_location
+        files += [_file(lake.root, table, task.file, loaded.schema()) for task in loaded.scan().plan_files()]
+    with closing(index.connect(lake.root)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            seq = int(db.execute("SELECT max(seq) FROM commit_log").fetchone()[0]) + 1
+            known = {
+                (table, path) for table, path in db.execute("SELECT table_name, path FROM file WHERE removed IS NULL")
+            }
+            now = {(file.table, file.path) for file in files}
+            added = [file for file in files if (file.table, file.path) not in known]
+            index.record_files(db, seq, added, sorted(known - now))
+            db.execute("INSERT INTO commit_log VALUES (?, ?, 'rebuild', '{}', ?)", (seq, _now(), json.dumps(locations)))
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
 
 
 def _file(root: Path, table: event.Table, file: Any, schema: Any) -> File:

@@ -71,23 +71,32 @@ def show_finding(drilled: Drilled, period: Period) -> None:
 
 
 def show_evaluation(table: Table) -> None:
-    """The evaluation: by level left out, then by kind of incident."""
+    """The evaluation: for each strength by level left out, then by kind of incident."""
     out = console()
     given = table.as_dict()
-    columns = [("levels", "text"), ("found", "text"), ("in the top 10 of its day", "text"), ("false a day", "text")]
-    rows: list[Sequence[object]] = [
-        (
-            f"without {line['without']}" if line["without"] else "all",
-            f"{line['found']:.0%}",
-            f"{line['in_top_10']:.0%}",
-            f"{line['false_per_day']:.2f}",
-        )
-        for line in given["levels"]
-    ]
-    title = f"{plural(table.seeds, 'seed')}: {table.cast.events:,} events, {table.cast.days:g} days, "
-    title += plural(table.cast.roles, "role")
-    show(out, grid(out, title, columns, rows))
-    columns = [("incident", "text"), ("planted", "number"), ("found", "text"), ("hours to detect", "text")]
-    rows = [(k["kind"], k["planted"], f"{k['found']:.0%}", f"{k['hours_to_detect']:.1f}") for k in given["kinds"]]
-    show(out, grid(out, "By kind", columns, rows))
+    cast = f"{plural(table.seeds, 'seed')}: {table.cast.events:,} events, {table.cast.days:g} days, "
+    cast += plural(table.cast.roles, "role")
+    for one in given["strengths"]:
+        columns = [("levels", "text"), ("found", "text"), ("in the top 10 of its day", "text"), ("false a day", "text")]
+        columns.append(("false a day and 1,000 roles", "text"))
+        rows: list[Sequence[object]] = [
+            (
+                f"without {line['without']}" if line["without"] else "all",
+                f"{line['found']:.0%}",
+                f"{line['in_top_10']:.0%}",
+                f"{line['false_per_day']:.2f}",
+                f"{line['false_per_day_and_1000_roles']:.1f}",
+            )
+            for line in one["levels"]
+        ]
+        show(out, grid(out, f"Incidents of strength {one['strength']}, {cast}", columns, rows))
+        levels = list(one["kinds"][0]["found_without"]) if one["kinds"] else []
+        columns = [("incident", "text"), ("planted", "number"), ("found", "text"), ("hours to detect", "text")]
+        columns += [(f"without {level}", "text") for level in levels]
+        rows = [
+            [k["kind"], k["planted"], f"{k['found']:.0%}", f"{k['hours_to_detect']:.1f}"]
+            + [f"{k['found_without'][level]:.0%}" for level in levels]
+            for k in one["kinds"]
+        ]
+        show(out, grid(out, f"By kind, strength {one['strength']}", columns, rows))
     out.print(f"A quiet period has {given['quiet_false_per_day']:.2f} findings a day.")

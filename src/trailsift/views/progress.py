@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -51,7 +52,7 @@ class IngestProgress:
             )
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY
-            print(f"trailsift: {said(now)}", file=sys.stderr, flush=True)
+            _tell(said(now))
 
 
 class CountProgress:
@@ -81,7 +82,13 @@ class CountProgress:
             self._live.update(self._task, completed=done, said=f"{done:,} of {self._total:,} {self._what}")
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY
-            print(f"trailsift: {done:,} of {self._total:,} {self._what}", file=sys.stderr, flush=True)
+            _tell(f"{done:,} of {self._total:,} {self._what}")
+
+
+def _tell(line: str) -> None:
+    # Nobody reads it any more: no reason to stop the work.
+    with suppress(OSError):
+        print(f"trailsift: {line}", file=sys.stderr, flush=True)
 
 
 def said(now: Progress) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trailsift.analysis.shell import quoted
@@ -10,8 +11,12 @@ from trailsift.views.console import console, grid, plural, short_resource, short
 
 if TYPE_CHECKING:
     from trailsift.analysis.suggest import Suggestions
+    from trailsift.detect.loss import Loss
     from trailsift.rehearse import Rehearsal
     from trailsift.sift import Rules
+
+
+_LOSSES = 20  # findings that are shown
 
 
 def dollars(amount: float) -> str:
@@ -85,6 +90,31 @@ def show_rehearsal(found: Rehearsal) -> None:
     )
 
 
+def show_losses(lost: Sequence[Loss] | None, else_by: str) -> None:
+    """What becomes of findings; ``else_by``: how to learn it, where it was not looked at."""
+    out = console()
+    if lost is None:
+        out.print(f"What findings would lose: {else_by}.")
+        return
+    hurt = [one for one in lost if one.fate != "as before"]
+    if not hurt:
+        told = plural(len(lost), "finding")
+        out.print(f"{told}: each stays, with all its events." if lost else "There are no findings to lose.")
+        return
+    rows = [
+        (one.fate, one.id, f"{one.score:.2f}", f"{one.score_after:.2f}", one.events, one.events_after, one.title)
+        for one in hurt[:_LOSSES]
+    ]
+    columns = [("becomes", "text"), ("finding", "id"), ("score", "number"), ("after", "number")]
+    columns += [("events", "number"), ("left", "number"), ("what", "prose")]
+    counts = ", ".join(f"{n:,} {fate}" for fate, n in Counter(one.fate for one in lost).items())
+    note = (
+        f"In all: {counts}. Findings come from summaries, which count every event, but for detections that ask single "
+        "events; what is left of a finding's events is what can still be looked into."
+    )
+    show(out, grid(out, "What findings would lose", columns, rows, note))
+
+
 def show_suggestions(found: Suggestions) -> None:
     """What could be sampled, and the rules for it."""
     out = console()
@@ -109,9 +139,9 @@ def show_suggestions(found: Suggestions) -> None:
                 f"{what}, {line.keys:,} keys" if line.keys else what,
             )
         )
-    columns = [("#", "number"), ("role", "prose"), ("action", "prose"), ("resource", "prose"), ("keys", "?prose")]
-    columns += [("events", "number"), ("share", "number"), ("varies", "number"), ("trail $", "?number")]
-    columns += [("single events lost", "prose")]
+    columns = [("#", "number"), ("role", "prose"), ("action", "prose"), ("resource", "prose"), ("key pattern", "prose")]
+    columns += [("events", "number"), ("share", "number"), ("varies", "number"), ("trail $", "??number")]
+    columns += [("single events lost", "?prose")]
     note = (
         f"Sampled at 1 %, these would take {found.saved / found.total:.1%} of {found.total:,} events out of the lake. "
         "Lost are the single events: who exactly read which key in which second. Counts by hour, role, resource and "

@@ -1,0 +1,101 @@
+"""What measurements that write a page have in common: the logs, the options, and where the page goes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from process import ChildError
+
+#: The role whose day is asked for: the busiest of the cast.
+JOB = "batch ETL"
+
+
+@dataclass(frozen=True)
+class Data:
+    """The logs: where they are, how much they are, and the question asked of them."""
+
+    folder: Path
+    files: list[str]
+    gz_bytes: int
+    events: int
+    days: float
+    seed: int
+    role: str
+    day: str
+    next_day: str
+
+    @property
+    def day_files(self) -> list[str]:
+        """The log objects in the folders of the day that is asked for."""
+        return [file for file in self.files if f"/{self.day.replace('-', '/')}/" in file]
+
+
+def parser(about: str | None, *, events: int, days: float, repeat: int, cold: int) -> argparse.ArgumentParser:
+    """The options that all have, with the defaults of one."""
+    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--events", type=int, default=events)
+    made.add_argument("--days", type=float, default=days)
+    made.add_argument("--seed", type=int, default=2)
+    made.add_argument("--data", type=Path, help="generated logs to use, or an empty folder to keep them in")
+    made.add_argument("--repeat", type=int, default=repeat, help="times that a question is put to an open engine")
+    made.add_argument("--cold", type=int, default=cold, help="cold queries of each lake")
+    made.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of all sides")
+    made.add_argument("--out", type=Path, help="the page to write; standard output by default")
+    return made
+
+
+def write_page(options: argparse.Namespace, make: Callable[[Data, Path], str]) -> int:
+    """Has a page made of the logs in a folder to work in, and writes it; exit code 1 where the sides disagree or a
+    step fails."""
+    with tempfile.TemporaryDirectory(prefix="trailsift-bench-") as scratch:
+        work = Path(scratch)
+        data = prepare(options.data or work / "logs", options)
+        say(f"{data.events:,} events, {len(data.files):,} log objects, {data.gz_bytes / 1e6:,.0f} MB of gzip")
+        try:
+            page = make(data, work)
+        except (ChildError, AssertionError) as error:
+            say(str(error))
+            return 1
+    if options.out:
+        options.out.write_text(page, "utf-8")
+        say(f"wrote {options.out}")
+    else:
+        sys.stdout.write(page)
+    return 0
+
+
+def prepare(folder: Path, options: argparse.Namespace) -> Data:
+    """The logs in ``folder``, generated where there are none."""
+    from trailsift.generate import Options, generate
+
+    if not (folder / "truth.json").exists():
+        say(f"generating {options.events:,} events")
+        generate(folder, Options(events=options.events, days=options.days, seed=options.seed))
+    truth = json.loads((folder / "truth.json").read_text("utf-8"))
+    files = sorted(str(file) for file in (folder / "AWSLogs").rglob("*.json.gz"))
+    # The middle of the period: a working day that is whole.
+    day = datetime.fromisoformat(truth["start"]) + timedelta(days=int(truth["options"]["days"] / 2))
+    return Data(
+        folder=folder,
+        files=files,
+        gz_bytes=sum(Path(file).stat().st_size for file in files),
+        events=truth["events"],
+        days=truth["options"]["days"],
+        seed=truth["seed"],
+        role=next(role["role_arn"] for role in truth["roles"] if role["job"] == JOB),
+        day=f"{day:%Y-%m-%d}",
+        next_day=f"{day + timedelta(days=1):%Y-%m-%d}",
+    )
+
+
+def say(text: str) -> None:
+    """Tells whoever waits."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,228 @@
+"""What each role did in each hour as a row of features, and how far each is from the role's own past.
+
+Everything is causal: a day is compared with earlier days only. What is usual for a role is learnt by hour of the day,
+leaning on the role as a whole, and on all roles, where it has little past.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trailsift.analysis.asking import DENIED, ask, tuple_of
+from trailsift.analysis.period import HOUR
+from trailsift.detect.reading import period_of
+
+if TYPE_CHECKING:
+    from trailsift.engine import Engine
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: The features, in the order of the columns.
+FEATURES = ("calls", "kinds", "resources", "keys", "addresses", "refused", "failed", "bytes_in", "bytes_out", "writes",
+    "seldom", "mix")  # fmt: skip
+
+_DAYS_AT_ONCE = 7
+_SELDOM = 0.03  # a call that makes less of what a role does is one that it seldom makes
+_HOUR_PRIOR = 4.0  # hours of experience that a role's whole day is worth, for one hour of the day
+_SPREAD_PRIOR = 24.0  # hours of experience that the spread of all roles is worth
+_LEAST_SPREAD = 0.33  # of logarithms: less than a third more is never odd
+_FARTHEST = 4.0  # spreads; what is further away counts as this far
+_PULL = 3.0  # spreads; what is further away does not move the habit more than this
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Role-hours in order of time: which role and hour, and how many spreads each feature is above its habit.
+
+    ``values`` are the features as they are, logarithms of counts; ``usual`` what was to be expected. ``known``: days
+    that the role was at work before. ``odd_call``: the place in Lines.names of the call that fits the role's mix least.
+    """
+
+    roles: list[str | None]
+    role: Ints
+    hour: Ints  # since 1970
+    calls: Ints
+    values: Floats
+    usual: Floats
+    far: Floats
+    known: Ints
+    odd_call: Ints
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Calls of a role in an hour by name: what the features are made of. ``call`` is a number of role and name."""
+
+    roles: list[str | None]
+    names: list[str | None]  # call -> its name
+    role_of: Ints  # call -> role
+    call: Ints
+    hour: Ints
+    numbers: Floats  # columns: events, bytes in, bytes out, refused, failed, resources, keys, addresses, writes
+
+
+@dataclass(frozen=True)
+class Week:
+    """Lines of some days as they were read: (role, name) by number, and batches of columns."""
+
+    kinds: list[tuple[str | None, str | None]]
+    batches: list[list[NDArray[Any]]]
+
+
+def read(engine: Engine, first: int, last: int, known: dict[int, Week] | None = None) -> Lines | None:
+    """The lines of some days (since 1970), in order of time; None where they have none.
+
+    ``known``: weeks that were read before, by their first day; those of these days are added, others are taken out.
+    """
+    known = {} if known is None else known
+    begins = range(first, last + 1, _DAYS_AT_ONCE)
+    for begin in [begin for begin in known if begin not in begins]:
+        del known[begin]
+    for begin in begins:
+        if begin not in known:
+            known[begin] = _week(engine, begin, min(begin + _DAYS_AT_ONCE - 1, last))
+    found = [known[begin] for begin in begins if known[begin].kinds]
+    if not found:
+        return None
+    order = sorted({kind for week in found for kind in week.kinds}, key=lambda kind: tuple(map(str, kind)))
+    place = {kind: number for number, kind in enumerate(order)}
+    parts = []
+    for week in found:
+        places = np.array([place[kind] for kind in week.kinds], np.int64)
+        parts += [[places[call], *columns] for call, *columns in week.batches]
+    call, hour, *numbers = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    roles = {role: number for number, role in enumerate(dict.fromkeys(role for role, _ in order))}
+    return Lines(
+        list(roles),
+        [name for _, name in order],
+        np.array([roles[role] for role, _ in order], np.int64),
+        call,
+        hour.astype(np.int64),
+        np.column_stack(numbers),
+    )
+
+
+def _week(engine: Engine, first: int, last: int) -> Week:
+    # A week at a time: grouping and sorting hold less at once.
+    where = period_of(first, last).where("hour")
+    kinds = ask(engine, tuple_of, f"{_names_sql(where)} ORDER BY role_arn, event_name")
+    if not kinds:
+        return Week([], [])
+    result = engine.query(_lines_sql(where), cache=False, arrow=True)
+    batches = [[np.asarray(column) for column in batch.columns] for batch in result.batches()]
+    return Week([(role, name) for role, name in kinds], batches)
+
+
+def _names_sql(where: str) -> str:
+    return f"SELECT DISTINCT role_arn, event_name FROM hourly WHERE {where}"
+
+
+def _lines_sql(where: str) -> str:
+    return f"""WITH names AS (SELECT role_arn, event_name,
+            row_number() OVER (ORDER BY role_arn, event_name)::INTEGER - 1 AS number FROM ({_names_sql(where)}))
+    SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, sum(events)::DOUBLE, coalesce(sum(bytes_in), 0)::DOUBLE,
+        coalesce(sum(bytes_out), 0)::DOUBLE, coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::DOUBLE,
+        coalesce(sum(events) FILTER (WHERE error_code IS NOT NULL AND NOT {DENIED}), 0)::DOUBLE,
+        count(DISTINCT resource_arn)::DOUBLE, coalesce(sum(len(object_keys)), 0)::DOUBLE,
+        coalesce(max(len(source_ips)), 0)::DOUBLE, sum(events * (NOT coalesce(read_only, true))::INTEGER)::DOUBLE
+    FROM hourly JOIN names ON hourly.role_arn IS NOT DISTINCT FROM names.role_arn
+        AND hourly.event_name IS NOT DISTINCT FROM names.event_name WHERE {where} GROUP BY 1, 2 ORDER BY 2, 1"""
+
+
+def features(lines: Lines) -> Hours:
+    """The role-hours of lines, day by day against the days before."""
+    role = lines.role_of[lines.call]
+    place = lines.hour * len(lines.roles) + role
+    unique, of = np.unique(place, return_inverse=True)
+    hour, role_at = np.divmod(unique, len(lines.roles))
+    sums = np.column_stack([np.bincount(of, column, len(unique)) for column in lines.numbers.T])
+    addresses = np.zeros(len(unique))
+    np.maximum.at(addresses, of, lines.numbers[:, 7])
+    seldom, mix, odd_call = _mixes(lines, role, of, len(unique))
+    events, came, out, refused, failed, resources, keys, _, writes = sums.T
+    kinds = np.bincount(of, minlength=len(unique)).astype(np.float64)
+    values = np.column_stack(
+        [
+            *(np.log1p(x) for x in (events, kinds, resources, keys, addresses, refused, failed)),
+            *(np.log1p(x / 1000) for x in (came, out)),
+            np.log1p(writes),
+            np.log1p(seldom),
+            mix,
+        ]
+    )
+    usual, far, known = _against_the_past(values, role_at, hour, len(lines.roles))
+    return Hours(lines.roles, role_at, hour, events.astype(np.int64), values, usual, far, known, odd_call)
+
+
+def _mixes(lines: Lines, role: Ints, of: Ints, count: int) -> tuple[Floats, Floats, Ints]:
+    """Of each role-hour: calls that the role seldom makes, how unlike its mix of calls is to its earlier mix, and the
+    call that makes it so most.
+
+    The second is the root of the likelihood ratio (G) of the calls against the role's earlier shares.
+    """
+    seldom, ratio, terms = np.zeros(count), np.zeros(count), np.zeros(len(of))
+    calls = np.zeros(len(lines.role_of))
+    total = np.zeros(len(lines.roles))
+    kinds = np.bincount(lines.role_of, minlength=len(lines.roles))
+    events = lines.numbers[:, 0]
+    of_hour = np.bincount(of, events, count)
+    for part in _days(lines.hour):
+        call, who, n = lines.call[part], role[part], events[part]
+        share = (calls[call] + 0.5) / (total[who] + 0.5 * kinds[who])
+        np.add.at(seldom, of[part], n * (share < _SELDOM))
+        terms[part] = 2 * n * np.log(n / (of_hour[of[part]] * share))
+        np.add.at(ratio, of[part], terms[part])
+        np.add.at(calls, call, n)
+        np.add.at(total, who, n)
+    odd = np.zeros(count, np.int64)
+    order = np.argsort(terms, kind="stable")
+    odd[of[order]] = lines.call[order]  # the greatest is written last
+    return seldom, np.sqrt(np.maximum(ratio, 0)), odd
+
+
+def _days(hour: Ints) -> list[slice]:
+    """Slices of one day each, of hours in order."""
+    cuts = np.flatnonzero(np.diff(hour // 24)) + 1
+    return [slice(a, b) for a, b in pairwise([0, *cuts.tolist(), len(hour)])]
+
+
+def _against_the_past(values: Floats, role: Ints, hour: Ints, roles: int) -> tuple[Floats, Floats, Ints]:
+    """What was usual for each role-hour, how many spreads it is above that, and days of the role before."""
+    width = values.shape[1]
+    at_hour, hours = np.zeros((roles, 24, width)), np.zeros((roles, 24))
+    whole, lived = np.zeros((roles, width)), np.zeros(roles)
+    squares = np.zeros((roles, width))
+    everyone, everyone_lived = np.full(width, 0.25), 1.0
+    usual, far = np.zeros_like(values), np.zeros_like(values)
+    known, age = np.zeros(len(values), np.int64), np.zeros(roles, np.int64)
+    for part in _days(hour):
+        who, when, now = role[part], hour[part] % 24, values[part]
+        mean = whole[who] / np.maximum(lived[who], 1)[:, None]
+        near = at_hour[who, when] + 0.5 * (at_hour[who, (when + 1) % 24] + at_hour[who, (when - 1) % 24])
+        count = hours[who, when] + 0.5 * (hours[who, (when + 1) % 24] + hours[who, (when - 1) % 24])
+        base = (near + _HOUR_PRIOR * mean) / (count + _HOUR_PRIOR)[:, None]
+        common = everyone / everyone_lived
+        spread = np.sqrt(
+            (squares[who] + _SPREAD_PRIOR * common) / (lived[who] + _SPREAD_PRIOR)[:, None] + _LEAST_SPREAD**2
+        )
+        off = now - base
+        usual[part], known[part] = base, age[who]
+        far[part] = np.clip(off / spread, -_FARTHEST, _FARTHEST)
+        # What stands out must not become the habit at once.
+        pulled = np.where(lived[who][:, None] > 0, base + np.clip(off, -_PULL * spread, _PULL * spread), now)
+        np.add.at(at_hour, (who, when), pulled)
+        np.add.at(hours, (who, when), 1)
+        np.add.at(whole, who, pulled)
+        old = lived[who] > 0
+        error = np.where(old[:, None], np.minimum(off, _PULL * spread).clip(-_PULL * spread) ** 2, 0)
+        np.add.at(squares, who, error)
+        np.add.at(lived, who, 1)
+        age[np.unique(who)] += 1
+        everyone, everyone_lived = everyone + error.sum(axis=0), everyone_lived + old.sum()
+    return usual, far, known

@@ -1,0 +1,182 @@
+"""Habits and findings up to a day, kept in the lake, so that a run reads only what changed since the last one.
+
+Two such states are kept, the newer one some days old, the older one a week or more: late events of the last days cost
+little, and later ones no more than a run over everything. A state that does not fit the lake any more, or is damaged,
+is not used; nothing is lost with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trailsift import __version__
+from trailsift.detect.finding import Link, Signal
+from trailsift.detect.habits import Bounds, Habits
+from trailsift.detect.known import Happening
+from trailsift.detect.learned import available
+
+_FOLDER = "findings"
+_FILES = ("habits.npz", "habits-before.npz")
+_LAST = "last.json"
+_FORM = 1
+_WEEK = 7  # days between the two states
+_ARRAYS = ("age", "strange", "last", "with_first", "held", "common", "of", "kind", "series_last", "peaks", "keys",
+    "keys_of", "shared", "shared_by")  # fmt: skip
+
+
+@dataclass
+class State:
+    """All that was found in the days before ``before`` (since 1970), as of commit ``seq``.
+
+    ``totals`` are the events of each of these days: they tell whether anything came later. ``happenings`` are those of
+    each detection, by what it is.
+    """
+
+    habits: Habits = field(default_factory=Habits)
+    before: int = 0
+    seq: int = -1
+    totals: dict[int, int] = field(default_factory=dict)
+    signals: list[Signal] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    happenings: dict[str, list[Happening]] = field(default_factory=dict)
+
+
+def load(lake: Path, fits: Callable[[State], bool]) -> State | None:
+    """The newest state that still fits the lake; those that do not are removed."""
+    for name in _FILES:
+        path = lake / _FOLDER / name
+        state = _read(path)
+        if state is not None and fits(state):
+            return state
+        _remove(path)
+    return None
+
+
+def save(lake: Path, state: State) -> None:
+    """Keeps a state, where the lake can be written."""
+    newer, older = (lake / _FOLDER / name for name in _FILES)
+    partial = newer.with_name(f".{newer.stem}.{os.getpid()}.npz")
+    try:
+        newer.parent.mkdir(exist_ok=True)
+        with partial.open("wb") as handle:
+            _write(handle, state)
+        before = _before(older)
+        held = _before(newer)
+        if held is not None and (before is None or held - before >= _WEEK):
+            newer.replace(older)
+        partial.replace(newer)
+    except OSError:
+        _remove(partial)
+
+
+def last(lake: Path, of: str) -> tuple[list[Signal], list[Link]] | None:
+    """What the last run saw, where it looked at the same (``of``) as this one."""
+    try:
+        told = json.loads((lake / _FOLDER / _LAST).read_text("utf-8"))
+        if told["of"] != [*_stamp(), of]:
+            return None
+        return [Signal(*map(_frozen, one)) for one in told["signals"]], [Link(*one) for one in told["links"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def save_last(lake: Path, of: str, signals: list[Signal], links: list[Link]) -> None:
+    """Keeps what a run saw, where the lake can be written: to look closer at a finding needs no second look at all."""
+    path = lake / _FOLDER / _LAST
+    partial = path.with_name(f".{_LAST}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        partial.write_text(json.dumps({"of": [*_stamp(), of], "signals": signals, "links": links}), "utf-8")
+        partial.replace(path)
+
+
+def _stamp() -> list[Any]:
+    # Values are known by DuckDB's hash, which another version may make in another way; and the learned level is not
+    # always there.
+    return [_FORM, __version__, version("duckdb"), available()]
+
+
+def _write(handle: Any, state: State) -> None:
+    told, arrays = _taken_apart(state.habits)
+    told |= {
+        "stamp": _stamp(),
+        "before": state.before,
+        "seq": state.seq,
+        "totals": list(state.totals.items()),
+        "signals": state.signals,
+        "links": state.links,
+        "happenings": state.happenings,
+    }
+    np.savez(handle, told=np.frombuffer(json.dumps(told).encode(), np.uint8), before=state.before, **arrays)
+
+
+def _read(path: Path) -> State | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            told = json.loads(file["told"].tobytes())
+            if told["stamp"] != _stamp():
+                return None
+            habits = _habits(told, {name: file[name] for name in _ARRAYS})
+        return State(
+            habits,
+            told["before"],
+            told["seq"],
+            {int(day): int(events) for day, events in told["totals"]},
+            [Signal(*map(_frozen, one)) for one in told["signals"]],
+            [Link(*one) for one in told["links"]],
+            {name: [Happening(*one) for one in found] for name, found in told["happenings"].items()},
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _before(path: Path) -> int | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return int(file["before"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _taken_apart(habits: Habits) -> tuple[dict[str, Any], dict[str, Any]]:
+    told = {
+        "days": habits.days,
+        "lived": habits.lived,
+        "names": habits.names,
+        "series": [[role, name] for role, name in habits.series],
+        "event_names": habits.event_names,
+        "limit": habits.limit,
+        "bounds": list(vars(habits.bounds).values()),
+    }
+    return told, {name: getattr(habits, name) for name in _ARRAYS}
+
+
+def _habits(told: dict[str, Any], arrays: dict[str, Any]) -> Habits:
+    habits = Habits(Bounds(*told["bounds"]))
+    habits.days, habits.lived, habits.limit = told["days"], told["lived"], told["limit"]
+    habits.names = list(told["names"])
+    habits.roles = {name: place for place, name in enumerate(habits.names)}
+    habits.series = {(role, name): place for place, (role, name) in enumerate(told["series"])}
+    habits.event_names = list(told["event_names"])
+    for name, array in arrays.items():
+        setattr(habits, name, array.copy())
+    return habits
+
+
+def _remove(path: Path) -> None:
+    # In a lake that cannot be written it stays, and is passed over again.
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,140 @@
+"""The ids under which findings were told, kept in the lake: an id stays, whatever else becomes known.
+
+A finding that is found again has begun earlier or ended later, or another role leads it; so it is known by its roles
+and its time. Where two findings have become one, it has the id that is older, and the other one means it as well.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trailsift.detect.finding import Finding
+from trailsift.detect.join import identity
+from trailsift.errors import LakeError
+
+_FILE = Path("findings") / "ids.json"
+#: Findings whose ids are remembered, the newest.
+KEPT = 10_000
+
+
+@dataclass
+class Name:
+    """One id, and what it was given to: roles, and first and last time."""
+
+    id: str
+    roles: list[str | None]
+    first: int
+    last: int
+
+
+def named(lake: Path, found: Sequence[Finding]) -> list[Finding]:
+    """Findings with the ids under which they were told before; new ones are remembered.
+
+    In a lake that cannot be written, ids are those of before as well, and new ones are not remembered. LakeError
+    where the file of ids is damaged.
+    """
+    try:
+        with _alone(lake):
+            return _named(lake, found, keep=True)
+    except OSError:
+        return _named(lake, found, keep=False)
+
+
+def _named(lake: Path, found: Sequence[Finding], *, keep: bool) -> list[Finding]:
+    known = _read(lake / _FILE)
+    out, names = give(found, known)
+    if keep and names != known:
+        _write(lake / _FILE, names[-KEPT:])
+    return out
+
+
+def give(found: Sequence[Finding], known: Sequence[Name]) -> tuple[list[Finding], list[Name]]:
+    """The findings with their ids, and all names after that: older ones keep their place."""
+    by_role: dict[str | None, list[int]] = {}
+    for place, one in enumerate(found):
+        for role in one.role_arns or (one.role_arn,):
+            by_role.setdefault(role, []).append(place)
+    fits = []
+    for age, name in enumerate(known):
+        places = {place for role in name.roles for place in by_role.get(role, ())}
+        near = [place for place in places if _overlap(name, found[place]) >= 0]
+        same = [place for place in near if _same(name, found[place])]
+        if near:
+            fits.append((not same, len(near), age, same or near))
+    own: dict[int, list[int]] = {}
+    # What has not changed, then names with little choice: of a finding that became two, each gets what was its own.
+    for _, _, age, choice in sorted(fits):
+        best = max(choice, key=lambda place: (place not in own, *_nearness(known[age], found[place]), -place))
+        own.setdefault(best, []).append(age)
+    names = list(known)
+    for place, ages in own.items():
+        names[min(ages)] = _grown(known[min(ages)], found[place])
+    taken = {name.id for name in names}
+    out = []
+    for place, one in enumerate(found):
+        first, *also = [known[age].id for age in sorted(own.get(place, ()))] or [_free(one, taken)]
+        taken.add(first)
+        if place not in own:
+            names.append(_grown(Name(first, [], one.span[0], one.span[1]), one))
+        out.append(replace(one, id=first, also=tuple(also)))
+    return out, names
+
+
+def _grown(name: Name, one: Finding) -> Name:
+    return Name(name.id, list(one.role_arns or (one.role_arn,)), one.span[0], one.span[1])
+
+
+def _overlap(name: Name, one: Finding) -> int:
+    """Microseconds that both last; negative: between them."""
+    return min(name.last, one.span[1]) - max(name.first, one.span[0])
+
+
+def _same(name: Name, one: Finding) -> bool:
+    return (name.first, name.last) == one.span and set(name.roles) == set(one.role_arns)
+
+
+def _nearness(name: Name, one: Finding) -> tuple[int, int]:
+    return len(set(name.roles) & set(one.role_arns)), _overlap(name, one)
+
+
+def _free(one: Finding, taken: set[str]) -> str:
+    found, number = one.id, 0
+    while found in taken:
+        number += 1
+        found = identity(one.role_arn, one.span[0], str(number))
+    return found
+
+
+@contextmanager
+def _alone(lake: Path) -> Iterator[None]:
+    """Keeps other runs from giving ids at the same time."""
+    folder = lake / _FILE.parent
+    folder.mkdir(exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _read(path: Path) -> list[Name]:
+    try:
+        given: list[list[Any]] = json.loads(path.read_text("utf-8"))
+        return [Name(str(name), list(roles), int(first), int(last)) for name, roles, first, last in given]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise LakeError(f"cannot read {path}: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise LakeError(f"{path} is damaged: {error}; delete it, and findings get ids anew") from error
+
+
+def _write(path: Path, names: Sequence[Name]) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps([[name.id, name.roles, name.first, name.last] for name in names]), "utf-8")
+    partial.replace(path)

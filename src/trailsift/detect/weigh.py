@@ -1,0 +1,79 @@
+"""The strongest surge of each day weighed once more with the score of its series, which knows weeks and trends.
+
+Hours in which nothing at all came from the accounts and regions of a series are unknown, not silent: they are left
+out, so that a gap in delivery makes no return to normal look like a surge.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from trailsift.analysis.anomaly import score
+from trailsift.analysis.asking import ask, text, tuple_of
+from trailsift.analysis.period import DAY, HOUR, moment
+from trailsift.detect.finding import Signal
+from trailsift.detect.reading import period_of
+
+if TYPE_CHECKING:
+    from trailsift.engine import Engine
+
+_KINDS = ("more_calls", "more_reads", "more_deletes")
+_PAST = 14  # days that are looked at
+
+
+def weighed(engine: Engine, signals: Sequence[Signal]) -> list[Signal]:
+    """The signals, the strongest of each day with other decades."""
+    of_day: dict[int, list[Signal]] = defaultdict(list)
+    for signal in signals:
+        if signal.kind in _KINDS and signal.role_arn and signal.event_name:
+            of_day[signal.first_time // DAY].append(signal)
+    best = {
+        day: max(own, key=lambda one: (one.decades, str(one.role_arn), str(one.event_name)))
+        for day, own in of_day.items()
+    }
+    if not best:
+        return list(signals)
+    values, heard = _read(engine, list(best.values()))
+    chosen = set(best.values())
+    out = []
+    for signal in signals:
+        if signal in chosen:
+            highest = _highest(signal, values[signal.role_arn, signal.event_name], heard[signal.role_arn])
+            signal = signal._replace(decades=signal.decades * (0.8 + 0.4 * highest))
+        out.append(signal)
+    return out
+
+
+def _highest(signal: Signal, values: dict[int, int], heard: set[int]) -> float:
+    """The highest score in the hours of a signal, after two weeks of its past."""
+    first, last = signal.first_time // HOUR, signal.last_time // HOUR
+    hours = [hour for hour in range(first // 24 * 24 - _PAST * 24, last + 1) if hour in heard]
+    scores = score([moment(hour * HOUR) for hour in hours], [float(values.get(hour, 0)) for hour in hours])
+    return max((one for hour, one in zip(hours, scores, strict=True) if hour >= first), default=0.0)
+
+
+def _read(
+    engine: Engine, chosen: Sequence[Signal]
+) -> tuple[dict[tuple[str | None, str | None], dict[int, int]], dict[str | None, set[int]]]:
+    """Events by role, call and hour; and by role the hours in which its accounts and regions were heard of at all."""
+    begin = min(one.first_time for one in chosen) // DAY - _PAST
+    where = period_of(max(0, begin), max(one.last_time for one in chosen) // DAY).where("hour")
+    names = ", ".join(sorted({f"({text(str(one.role_arn))}, {text(str(one.event_name))})" for one in chosen}))
+    roles = ", ".join(sorted({text(str(one.role_arn)) for one in chosen}))
+    values: dict[tuple[str | None, str | None], dict[int, int]] = defaultdict(dict)
+    lines = f"""SELECT role_arn, event_name, epoch_us(hour) // {HOUR}, sum(events)::BIGINT FROM hourly
+        WHERE {where} AND role_arn IN ({roles}) AND (role_arn, event_name) IN ({names}) GROUP BY 1, 2, 3"""
+    for role, name, hour, events in ask(engine, tuple_of, lines):
+        values[role, name][hour] = events
+    heard: dict[str | None, set[int]] = defaultdict(set)
+    lines = f"""WITH places AS (SELECT DISTINCT role_arn, account_id, aws_region FROM hourly
+            WHERE {where} AND role_arn IN ({roles})),
+        alive AS (SELECT DISTINCT account_id, aws_region, hour FROM hourly WHERE {where})
+        SELECT DISTINCT role_arn, epoch_us(hour) // {HOUR} FROM places JOIN alive
+            ON places.account_id IS NOT DISTINCT FROM alive.account_id
+            AND places.aws_region IS NOT DISTINCT FROM alive.aws_region"""
+    for role, hour in ask(engine, tuple_of, lines):
+        heard[role].add(hour)
+    return values, heard

@@ -1,0 +1,56 @@
+"""What a statement would read of tables that lie elsewhere, from what is known of their files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from trailsift.engine.confine import check
+from trailsift.engine.plan import Planner, Scan
+from trailsift.engine.predicate import columns, may_pass, range_reader
+from trailsift.event import TABLES
+from trailsift.store.index import File
+
+#: A live file and the bytes of its columns.
+Sized = tuple[File, dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reckoned:
+    """Bytes of the columns that a statement needs, in the files that its conditions leave."""
+
+    bytes: int
+    files: int
+    of_files: int
+
+
+def reckon(sql: str, files_of: Callable[[str], Sequence[Sized]], timezone: str = "UTC") -> Reckoned:
+    """Plans the statement as for a lake. QueryError as for ``Engine.query``; what ``files_of`` raises goes on.
+
+    An upper bound but for the files' footers: row groups that an engine skips inside of a file are counted.
+    """
+    planner = Planner(timezone)
+    try:
+        with planner.cursor() as cursor:
+            statement = check(sql, cursor)
+        scans = planner.scans(statement, None)
+    finally:
+        planner.close()
+    known = {name: files_of(name) for name in dict.fromkeys(scan.table for scan in scans)}
+    read: set[tuple[str, str]] = set()
+    total = 0
+    for scan in scans:
+        for file, size in _needed(scan, known[scan.table]):
+            read.add((scan.table, file.path))
+            total += size
+    return Reckoned(total, len(read), sum(map(len, known.values())))
+
+
+def _needed(scan: Scan, files: Sequence[Sized]) -> list[tuple[File, int]]:
+    wanted = {*scan.columns, ""}
+    ranges_of = range_reader(TABLES[scan.table], columns(scan.predicate))
+    return [
+        (file, sum(size for name, size in sizes.items() if name in wanted))
+        for file, sizes in files
+        if scan.predicate is None or may_pass(scan.predicate, ranges_of(file))
+    ]

@@ -1,0 +1,165 @@
+"""What findings lose by rules, and that a sampled lake finds the same as a whole one wherever summaries tell it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trailsift.cli import main
+from trailsift.detect.finding import Signal
+from trailsift.detect.known import happenings, search, shipped
+from trailsift.detect.look import look
+from trailsift.detect.loss import FATES, Loss, losses
+from trailsift.engine import Engine
+from trailsift.generate import Options, generate
+from trailsift.ingest import ingest
+from trailsift.sift import Rules, parse
+from trailsift.store.index import open_snapshot
+from trailsift.thin import thinned
+
+RULES = """
+[[rule]]
+name = "the public site"
+when = { resource = "*-public-site" }
+action = "drop"
+
+[[rule]]
+name = "reads and writes"
+when = { service = ["s3", "dynamodb"], event_name = ["Get*", "Put*"] }
+action = "sample"
+rate = 0.1
+"""
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten days of 13 roles with incidents."""
+    folder = tmp_path_factory.mktemp("loss")
+    generate(folder / "logs", Options(events=12_000, days=10, seed=31, roles=13))
+    return folder / "logs" / "AWSLogs"
+
+
+@pytest.fixture(scope="module")
+def rules() -> Rules:
+    """One that drops and one that samples."""
+    return parse(RULES, "rules")
+
+
+@pytest.fixture(scope="module")
+def whole(logs: Path) -> Iterator[Engine]:
+    """All events."""
+    ingest([str(logs)], logs.parents[1] / "whole", workers=1)
+    with Engine(open_snapshot(logs.parents[1] / "whole")) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def sampled(logs: Path, rules: Rules) -> Iterator[Engine]:
+    """The same logs, ingested with the rules."""
+    ingest([str(logs)], logs.parents[1] / "sampled", workers=1, rules=rules)
+    with Engine(open_snapshot(logs.parents[1] / "sampled")) as engine:
+        yield engine
+
+
+def stored(engine: Engine) -> list[tuple[Any, ...]]:
+    """Ids and weights of the stored events."""
+    return engine.query("SELECT event_id, weight FROM events ORDER BY 1", cache=False).rows()
+
+
+def test_thinned_lake_is_what_ingest_would_have_made(whole: Engine, sampled: Engine, rules: Rules) -> None:
+    """The same events with the same weights, the same summaries; the lake itself is as it was."""
+    before = stored(whole)
+    with thinned(whole.snapshot.root, rules) as folder, Engine(open_snapshot(folder)) as thin:
+        assert stored(thin) == stored(sampled)
+        total = "SELECT sum(events), count(DISTINCT role_arn) FROM hourly"
+        assert thin.query(total, cache=False).rows() == whole.query(total, cache=False).rows()
+    assert not folder.exists() and stored(whole) == before
+    assert len(before) == 12_000 > len(stored(sampled))
+
+
+def test_what_findings_lose(whole: Engine, rules: Rules) -> None:
+    """A detection over dropped events is lost; what summaries tell stays and can be looked into less."""
+    detections = shipped()[0]
+    with thinned(whole.snapshot.root, rules) as folder, Engine(open_snapshot(folder)) as thin:
+        found = losses(whole, thin, detections)
+    by_fate: dict[str, list[Loss]] = {fate: [one for one in found if one.fate == fate] for fate in FATES}
+    assert [one.fate for one in found] == sorted((one.fate for one in found), key=FATES.index)
+    hurt = [*by_fate["lost"], *by_fate["weaker"]]
+    assert any("without any identity" in one.title for one in hurt), [one.title for one in hurt]
+    assert all(one.score_after < one.score for one in hurt)
+    fewer = by_fate["with fewer events"]
+    assert fewer and all(0 < one.events_after < one.events and abs(one.score_after - one.score) < 0.01 for one in fewer)
+    assert all(one.events_after == one.events for one in by_fate["as before"])
+    with thinned(whole.snapshot.root, parse("", "nothing")) as folder, Engine(open_snapshot(folder)) as thin:
+        assert {one.fate for one in losses(whole, thin, detections)} == {"as before"}
+
+
+def test_commands_name_them(whole: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`rules try` and `suggest`, in both forms; log files say what to do instead."""
+    lake, file = str(whole.snapshot.root), tmp_path / "rules.toml"
+    file.write_text(RULES)
+    assert main(["rules", "try", str(file), "--lake", lake, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["findings"]
+    assert {"id", "title", "fate", "events", "events_after", "score", "score_after"} <= set(told[0])
+    assert main(["suggest", "--lake", lake]) == 0
+    out = capsys.readouterr().out
+    assert "What findings would lose" in out and any(one["id"] in out for one in told)
+    assert main(["rules", "try", str(file), "--lake", lake, "--no-findings", "--json"]) == 0
+    assert "findings" not in json.loads(capsys.readouterr().out)
+
+
+def key(signal: Signal) -> tuple[Any, ...]:
+    """A signal without what sampling may round."""
+    return signal[:8]
+
+
+def test_sampled_lake_finds_the_same(whole: Engine, sampled: Engine) -> None:
+    """Summaries are exact, so each of their signals is the same; detections over events count by weight."""
+    mine, theirs = (look(engine, (), save=False) for engine in (whole, sampled))
+    assert sorted(map(str, map(key, mine.signals))) == sorted(map(str, map(key, theirs.signals)))
+    assert mine.signals and mine.links == theirs.links
+    for one in shipped()[0]:
+        rows, thin_rows = (search(engine, one) for engine in (whole, sampled))
+        assert isinstance(rows, list) and isinstance(thin_rows, list)
+        if "FROM events" not in one.sql:
+            assert happenings(rows) == happenings(thin_rows), one.id
+
+
+def test_detections_over_sampled_events_count_by_weight(tmp_path: Path) -> None:
+    """Encryption with the caller's own key, sampled at a fifth: found with about as many calls as there were."""
+    own_key = {"x-amz-server-side-encryption-customer-algorithm": "AES256"}
+    records = [
+        {
+            "eventVersion": "1.11", "eventID": f"e{i}", "eventTime": f"2026-03-02T0{i // 100}:{i % 60:02d}:00Z",
+            "eventSource": "s3.amazonaws.com", "eventName": "PutObject", "awsRegion": "us-east-1", "readOnly": False,
+            "sourceIPAddress": "192.0.2.9", "userAgent": "x", "eventCategory": "Data", "recipientAccountId": "1" * 12,
+            "userIdentity": {"type": "IAMUser", "arn": "arn:aws:iam::111111111111:user/u", "userName": "u"},
+            "requestParameters": {"bucketName": "b", "key": f"k{i}"} | own_key, "responseElements": None,
+        }
+        for i in range(600)
+    ]  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps({"Records": records}))
+    (one,) = (one for one in shipped()[0] if one.id == "ransom-sse-c")
+    told = []
+    for name, text in (("whole", ""), ("sampled", RULES.replace("0.1", "0.2"))):
+        ingest([str(tmp_path / "a.json")], tmp_path / name, workers=1, rules=parse(text, name))
+        with Engine(open_snapshot(tmp_path / name)) as engine:
+            (row,) = happenings(search(engine, one))  # type: ignore[arg-type]
+            told.append((row.events, len(stored(engine))))
+    (events, rows), (guess, fewer) = told
+    assert events == rows == 600 and fewer < 200
+    assert guess == pytest.approx(600, abs=3 * (600 * 4) ** 0.5)
+
+
+def test_no_room(whole: Engine, rules: Rules, tmp_path: Path) -> None:
+    """A folder that cannot be made sense of leaves nothing behind."""
+    from trailsift.errors import LakeError
+
+    with pytest.raises(LakeError, match="there is no lake"), thinned(tmp_path, rules):
+        pass
+    shutil.rmtree(tmp_path)
