@@ -23,7 +23,8 @@ import numpy as np
 import pyarrow as pa
 
 from trailsift import copies, event, source, summarize, work
-from trailsift.columnar import Tally, arrow_schema
+from trailsift.builder import Tally
+from trailsift.columnar import arrow_schema
 from trailsift.decode.envelope import Malformed
 from trailsift.decode.parts import BOUNDS, Bounds
 from trailsift.errors import SourceError, TrailsiftError

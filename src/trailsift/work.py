@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trailsift import copies, event
-from trailsift.columnar import CHUNK_SCHEMA, Builder, Chunk, Tally
+from trailsift.builder import Builder, Tally
+from trailsift.columnar import CHUNK_SCHEMA, Chunk
 from trailsift.decode.envelope import Malformed, Rejects
 from trailsift.decode.landing import DROPPED_BY
 from trailsift.decode.parts import BOUNDS, Bounds, parts_of
