@@ -129,20 +129,23 @@ def test_only_what_changed_is_read(records: list[Record], whole: Path, tmp_path:
     lake = tmp_path / "lake"
     load(lake, records[:-200])
     first = run(lake)
-    assert first.days >= 12 and run(lake).days == 3
+    assert first.days >= 12
+    again = run(lake)
+    assert again.days == 0 and plain(again.findings) == plain(first.findings), "no commit, no look"
     load(lake, records[-200:])
-    assert run(lake).days <= 4
+    assert 0 < run(lake).days <= 4
     again = run(lake)
     state = lake / "findings" / "habits.npz"
     for damage in (b"", state.read_bytes()[:5_000]):
         state.write_bytes(damage)
+        (lake / "findings" / "last.json").write_bytes(damage)
         mended = run(lake)
         assert mended.days >= 12 and plain(mended.findings) == plain(again.findings)
     load(lake, moved(records[:1], timedelta(hours=1), "late"))
     assert run(lake).days >= 12
     # Compaction moves lines between files and changes no day.
     assert main(["compact", "--lake", str(lake), "--json"]) == 0
-    assert run(lake).days == 3
+    assert 0 < run(lake).days <= 3
 
 
 def test_lake_that_cannot_be_written(records: list[Record], tmp_path: Path) -> None:

@@ -134,6 +134,13 @@ def test_what_is_wrong_is_told_with_its_line(given: str, line: int, words: list[
         assert word in told, told
 
 
+def test_a_misspelled_action_is_one_problem() -> None:
+    """What follows from it is not told as another one."""
+    with pytest.raises(RulesError) as caught:
+        parse('[[rule]]\nname = "a"\naction = "smaple"\nrate = 0.1', "my.toml")
+    assert len(str(caught.value).splitlines()) == 1 and '"sample"' in str(caught.value)
+
+
 def test_every_problem_is_told_at_once() -> None:
     """A file is not mended one run at a time."""
     with pytest.raises(RulesError) as caught:

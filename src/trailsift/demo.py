@@ -257,6 +257,8 @@ def suggestions(lake: Path, planted: tuple[Planted, ...]) -> list[Suggestion]:
             f"AND role_arn = '{deletes.role_arn}' GROUP BY 1 ORDER BY 2 DESC LIMIT 5"
         )
         made.append(Suggestion("When did the ETL role delete most?", f"trailsift query {double_quoted(sql)} {at}"))
-    if not made:
+    if made:
+        made.append(Suggestion("What is worth a look, if nobody says what was planted?", f"trailsift detect {at}"))
+    else:
         made.append(Suggestion("What was asked for most?", f"trailsift summary --by resource {at}"))
     return made

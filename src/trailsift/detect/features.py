@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trailsift.analysis.asking import DENIED, ask, tuple_of
-from trailsift.analysis.period import HOUR, Period
+from trailsift.analysis.period import DAY, HOUR, Period
 
 if TYPE_CHECKING:
     from trailsift.engine import Engine
@@ -26,6 +26,7 @@ Ints = NDArray[np.int64]
 FEATURES = ("calls", "kinds", "resources", "keys", "addresses", "refused", "failed", "bytes_in", "bytes_out", "writes",
     "seldom", "mix")  # fmt: skip
 
+_DAYS_AT_ONCE = 7
 _SELDOM = 0.03  # a call that makes less of what a role does is one that it seldom makes
 _HOUR_PRIOR = 4.0  # hours of experience that a role's whole day is worth, for one hour of the day
 _SPREAD_PRIOR = 24.0  # hours of experience that the spread of all roles is worth
@@ -67,36 +68,48 @@ class Lines:
 
 def read(engine: Engine, period: Period) -> Lines | None:
     """The lines of a period, in order of time; None where it has none."""
-    where = period.where("hour")
-    names = f"SELECT DISTINCT role_arn, event_name FROM hourly WHERE {where}"
-    kinds = list(ask(engine, tuple_of, f"{names} ORDER BY role_arn, event_name"))
-    if not kinds:
+    found = []
+    # A week at a time: grouping and sorting hold less at once.
+    for first in range((period.since or 0) // DAY, (period.until or 0) // DAY, _DAYS_AT_ONCE):
+        where = Period(first * DAY, min((first + _DAYS_AT_ONCE) * DAY, period.until or 0)).where("hour")
+        kinds = list(ask(engine, tuple_of, f"{_names_sql(where)} ORDER BY role_arn, event_name"))
+        if kinds:
+            result = engine.query(_lines_sql(where), cache=False, arrow=True)
+            found.append((kinds, [[np.asarray(column) for column in batch.columns] for batch in result.batches()]))
+    if not found:
         return None
-    roles = {role: place for place, role in enumerate(dict.fromkeys(role for role, _ in kinds))}
-    result = engine.query(
-        f"""WITH names AS (SELECT role_arn, event_name,
-                row_number() OVER (ORDER BY role_arn, event_name)::INTEGER - 1 AS number FROM ({names}))
-        SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, sum(events)::DOUBLE, coalesce(sum(bytes_in), 0)::DOUBLE,
-            coalesce(sum(bytes_out), 0)::DOUBLE, coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::DOUBLE,
-            coalesce(sum(events) FILTER (WHERE error_code IS NOT NULL AND NOT {DENIED}), 0)::DOUBLE,
-            count(DISTINCT resource_arn)::DOUBLE, coalesce(sum(len(object_keys)), 0)::DOUBLE,
-            coalesce(max(len(source_ips)), 0)::DOUBLE, sum(events * (NOT coalesce(read_only, true))::INTEGER)::DOUBLE
-        FROM hourly JOIN names ON hourly.role_arn IS NOT DISTINCT FROM names.role_arn
-            AND hourly.event_name IS NOT DISTINCT FROM names.event_name WHERE {where} GROUP BY 1, 2 ORDER BY 2, 1""",
-        cache=False,
-        arrow=True,
-    )
-    parts = [[np.asarray(column) for column in batch.columns] for batch in result.batches()]
+    order = sorted({kind for kinds, _ in found for kind in kinds}, key=lambda kind: tuple(map(str, kind)))
+    place = {kind: number for number, kind in enumerate(order)}
+    parts = []
+    for kinds, batches in found:
+        places = np.array([place[kind] for kind in kinds], np.int64)
+        parts += [[places[call], *columns] for call, *columns in batches]
     call, hour, *numbers = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    role_of = np.array([roles[role] for role, _ in kinds], np.int64)
+    roles = {role: number for number, role in enumerate(dict.fromkeys(role for role, _ in order))}
     return Lines(
         list(roles),
-        [name for _, name in kinds],
-        role_of,
-        call.astype(np.int64),
+        [name for _, name in order],
+        np.array([roles[role] for role, _ in order], np.int64),
+        call,
         hour.astype(np.int64),
         np.column_stack(numbers),
     )
+
+
+def _names_sql(where: str) -> str:
+    return f"SELECT DISTINCT role_arn, event_name FROM hourly WHERE {where}"
+
+
+def _lines_sql(where: str) -> str:
+    return f"""WITH names AS (SELECT role_arn, event_name,
+            row_number() OVER (ORDER BY role_arn, event_name)::INTEGER - 1 AS number FROM ({_names_sql(where)}))
+    SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, sum(events)::DOUBLE, coalesce(sum(bytes_in), 0)::DOUBLE,
+        coalesce(sum(bytes_out), 0)::DOUBLE, coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::DOUBLE,
+        coalesce(sum(events) FILTER (WHERE error_code IS NOT NULL AND NOT {DENIED}), 0)::DOUBLE,
+        count(DISTINCT resource_arn)::DOUBLE, coalesce(sum(len(object_keys)), 0)::DOUBLE,
+        coalesce(max(len(source_ips)), 0)::DOUBLE, sum(events * (NOT coalesce(read_only, true))::INTEGER)::DOUBLE
+    FROM hourly JOIN names ON hourly.role_arn IS NOT DISTINCT FROM names.role_arn
+        AND hourly.event_name IS NOT DISTINCT FROM names.event_name WHERE {where} GROUP BY 1, 2 ORDER BY 2, 1"""
 
 
 def features(lines: Lines) -> Hours:

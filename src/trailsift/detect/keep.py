@@ -27,6 +27,7 @@ from trailsift.detect.learned import available
 
 _FOLDER = "findings"
 _FILES = ("habits.npz", "habits-before.npz")
+_LAST = "last.json"
 _FORM = 1
 _WEEK = 7  # days between the two states
 _ARRAYS = ("age", "strange", "last", "with_first", "held", "common", "of", "kind", "series_last", "peaks", "keys",
@@ -76,6 +77,26 @@ def save(lake: Path, state: State) -> None:
         partial.replace(newer)
     except OSError:
         _remove(partial)
+
+
+def last(lake: Path, of: str) -> tuple[list[Signal], list[Link]] | None:
+    """What the last run saw, where it looked at the same (``of``) as this one."""
+    try:
+        told = json.loads((lake / _FOLDER / _LAST).read_text("utf-8"))
+        if told["of"] != [*_stamp(), of]:
+            return None
+        return [Signal(*map(_frozen, one)) for one in told["signals"]], [Link(*one) for one in told["links"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def save_last(lake: Path, of: str, signals: list[Signal], links: list[Link]) -> None:
+    """Keeps what a run saw, where the lake can be written: to look closer at a finding needs no second look at all."""
+    path = lake / _FOLDER / _LAST
+    partial = path.with_name(f".{_LAST}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        partial.write_text(json.dumps({"of": [*_stamp(), of], "signals": signals, "links": links}), "utf-8")
+        partial.replace(path)
 
 
 def _stamp() -> list[Any]:

@@ -144,7 +144,8 @@ class Reader:
         name = self._name(path, given)
         action = self._action(path, given.get("action"))
         when = self._when((*path, "when"), given.get("when", {}))
-        rates = self._rates((*path, "rate"), action, given.get("rate"), when)
+        # Of an action that is misspelled nobody knows whether it has a rate.
+        rates = self._rates((*path, "rate"), action, given.get("rate"), when) if given.get("action") in ACTIONS else ()
         return Rule(name, action, when, rates, self.lines.get(path, 1))
 
     def _action(self, path: Path, given: Any) -> Action:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from pathlib import Path
+
 from rich.console import Console
 from rich.text import Text
 
@@ -71,6 +75,12 @@ def _speed(out: Console, demo: Demo) -> None:
 
 def _next(out: Console, demo: Demo) -> None:
     out.print(Text("Try next", style="bold"))
+    activate = Path(sys.prefix, "bin", "activate")
+    if shutil.which("trailsift") is None and activate.exists():
+        # `make demo` runs in an environment that the reader's shell knows nothing of.
+        here = activate.relative_to(Path.cwd()) if activate.is_relative_to(Path.cwd()) else activate
+        out.print(Text("# Once, so that this shell finds trailsift", style="dim"))
+        out.print(Text(f". {quoted(here)}", style="cyan"), soft_wrap=True)
     for one in demo.next:
         out.print(Text(f"# {one.says}", style="dim"))
         # Never folded: a command has to survive being copied.

@@ -139,9 +139,9 @@ def show_suggestions(found: Suggestions) -> None:
                 f"{what}, {line.keys:,} keys" if line.keys else what,
             )
         )
-    columns = [("#", "number"), ("role", "prose"), ("action", "prose"), ("resource", "prose"), ("keys", "?prose")]
-    columns += [("events", "number"), ("share", "number"), ("varies", "number"), ("trail $", "?number")]
-    columns += [("single events lost", "prose")]
+    columns = [("#", "number"), ("role", "prose"), ("action", "prose"), ("resource", "prose"), ("key pattern", "prose")]
+    columns += [("events", "number"), ("share", "number"), ("varies", "number"), ("trail $", "??number")]
+    columns += [("single events lost", "?prose")]
     note = (
         f"Sampled at 1 %, these would take {found.saved / found.total:.1%} of {found.total:,} events out of the lake. "
         "Lost are the single events: who exactly read which key in which second. Counts by hour, role, resource and "
