@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trailsift.analysis.period import DAY, HOUR, Period
+from trailsift.analysis.period import DAY, HOUR
 from trailsift.cli import main
 from trailsift.detect import learned as level
 from trailsift.detect.evaluate import judge, read_truth
@@ -150,4 +150,4 @@ def test_lake_without_events(tmp_path: Path) -> None:
     main(["ingest", str(tmp_path / "a.json"), "--lake", str(tmp_path / "lake"), "--quiet"])
     with Engine(open_snapshot(tmp_path / "lake")) as empty:
         assert learned(empty, DAYS) == []
-        assert read(empty, Period()) is None
+        assert read(empty, 20_000, 20_006) is None

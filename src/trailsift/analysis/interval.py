@@ -26,6 +26,8 @@ from typing import NamedTuple
 _Z = 1.959964
 #: From this variance of the logarithms on the tail counts, in full at the double of it.
 _SPREAD = 0.5
+#: The lower end misses next to nothing there, so the upper end may miss 3.5 % instead of 2.5 %.
+_UPPER = 0.92
 #: e to this is still a number.
 _LARGEST = 700.0
 
@@ -96,7 +98,7 @@ def _tail(sums: Sums, upper: float) -> float:
     finite = math.log1p(math.expm1(min(tail, _LARGEST)) / unseen)
     number = (sums.weight2 - sums.weight) / sums.weight**2
     error = math.sqrt(tail / effective + tail**2 / (2 * (effective - 1)) + finite + number)
-    end = mean + tail / 2 + math.log(unseen) - finite / 2 + quantile(effective - 1) * error
+    end = mean + tail / 2 + math.log(unseen) - finite / 2 + _UPPER * quantile(effective - 1) * error
     return share * max(0.0, sums.seen + math.exp(min(end, _LARGEST)) - upper)
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trailsift.analysis.asking import DENIED, ask, tuple_of
-from trailsift.analysis.period import DAY, HOUR, Period
+from trailsift.analysis.period import HOUR
+from trailsift.detect.reading import period_of
 
 if TYPE_CHECKING:
     from trailsift.engine import Engine
@@ -66,24 +67,35 @@ class Lines:
     numbers: Floats  # columns: events, bytes in, bytes out, refused, failed, resources, keys, addresses, writes
 
 
-def read(engine: Engine, period: Period) -> Lines | None:
-    """The lines of a period, in order of time; None where it has none."""
-    found = []
-    # A week at a time: grouping and sorting hold less at once.
-    for first in range((period.since or 0) // DAY, (period.until or 0) // DAY, _DAYS_AT_ONCE):
-        where = Period(first * DAY, min((first + _DAYS_AT_ONCE) * DAY, period.until or 0)).where("hour")
-        kinds = list(ask(engine, tuple_of, f"{_names_sql(where)} ORDER BY role_arn, event_name"))
-        if kinds:
-            result = engine.query(_lines_sql(where), cache=False, arrow=True)
-            found.append((kinds, [[np.asarray(column) for column in batch.columns] for batch in result.batches()]))
+@dataclass(frozen=True)
+class Week:
+    """Lines of some days as they were read: (role, name) by number, and batches of columns."""
+
+    kinds: list[tuple[str | None, str | None]]
+    batches: list[list[NDArray[Any]]]
+
+
+def read(engine: Engine, first: int, last: int, known: dict[int, Week] | None = None) -> Lines | None:
+    """The lines of some days (since 1970), in order of time; None where they have none.
+
+    ``known``: weeks that were read before, by their first day; those of these days are added, others are taken out.
+    """
+    known = {} if known is None else known
+    begins = range(first, last + 1, _DAYS_AT_ONCE)
+    for begin in [begin for begin in known if begin not in begins]:
+        del known[begin]
+    for begin in begins:
+        if begin not in known:
+            known[begin] = _week(engine, begin, min(begin + _DAYS_AT_ONCE - 1, last))
+    found = [known[begin] for begin in begins if known[begin].kinds]
     if not found:
         return None
-    order = sorted({kind for kinds, _ in found for kind in kinds}, key=lambda kind: tuple(map(str, kind)))
+    order = sorted({kind for week in found for kind in week.kinds}, key=lambda kind: tuple(map(str, kind)))
     place = {kind: number for number, kind in enumerate(order)}
     parts = []
-    for kinds, batches in found:
-        places = np.array([place[kind] for kind in kinds], np.int64)
-        parts += [[places[call], *columns] for call, *columns in batches]
+    for week in found:
+        places = np.array([place[kind] for kind in week.kinds], np.int64)
+        parts += [[places[call], *columns] for call, *columns in week.batches]
     call, hour, *numbers = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     roles = {role: number for number, role in enumerate(dict.fromkeys(role for role, _ in order))}
     return Lines(
@@ -94,6 +106,17 @@ def read(engine: Engine, period: Period) -> Lines | None:
         hour.astype(np.int64),
         np.column_stack(numbers),
     )
+
+
+def _week(engine: Engine, first: int, last: int) -> Week:
+    # A week at a time: grouping and sorting hold less at once.
+    where = period_of(first, last).where("hour")
+    kinds = ask(engine, tuple_of, f"{_names_sql(where)} ORDER BY role_arn, event_name")
+    if not kinds:
+        return Week([], [])
+    result = engine.query(_lines_sql(where), cache=False, arrow=True)
+    batches = [[np.asarray(column) for column in batch.columns] for batch in result.batches()]
+    return Week([(role, name) for role, name in kinds], batches)
 
 
 def _names_sql(where: str) -> str:

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trailsift.analysis.period import HOUR
-from trailsift.detect.features import FEATURES, Floats, Hours, Ints, Lines, features, read
+from trailsift.detect.features import FEATURES, Floats, Hours, Ints, Lines, Week, features, read
 from trailsift.detect.finding import Signal
-from trailsift.detect.reading import period_of
 
 if TYPE_CHECKING:
     from trailsift.engine import Engine
@@ -53,8 +52,9 @@ def learned(engine: Engine, days: Sequence[int], since: int = 0) -> list[Signal]
     ``days``: the days (since 1970, UTC) from then on that have any event; a wrong clock makes no work.
     """
     out: list[Signal] = []
+    weeks: dict[int, Week] = {}
     for block in sorted({day // _BLOCK for day in days if day >= since}):
-        lines = read(engine, period_of(max(0, block - 1) * _BLOCK, (block + 1) * _BLOCK - 1))
+        lines = read(engine, max(0, block - 1) * _BLOCK, (block + 1) * _BLOCK - 1, weeks)
         if lines is not None:
             out += unlike(lines, max(since, block * _BLOCK))
     return out
