@@ -27,7 +27,6 @@ from sklearn.ensemble import IsolationForest
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import LocalOutlierFactor
 
-from trailsift.analysis.period import Period
 from trailsift.detect.features import Floats, Hours, Ints, features, read
 from trailsift.engine import Engine
 from trailsift.generate import KINDS, QUIET_KINDS, Options, generate
@@ -112,7 +111,8 @@ def case(seed: int) -> Case:
         ingest([str(folder / "logs" / "AWSLogs")], folder / "lake", workers=1)
         truth = json.loads((folder / "logs" / "truth.json").read_text())
         with Engine(open_snapshot(folder / "lake")) as engine:
-            lines = read(engine, Period())
+            begin = int(datetime.fromisoformat(truth["start"]).timestamp() // 86_400)
+            lines = read(engine, begin, begin + 30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     assert lines is not None
