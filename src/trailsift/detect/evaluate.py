@@ -14,6 +14,8 @@ from trailsift.detect.finding import Finding, Signal
 from trailsift.errors import SourceError
 
 _LONG = 2 * DAY
+#: Measures of a role name no call: more bytes while bytes are taken out are about that.
+_MEASURES = ("more_bytes", "more_denied", "many_resources")
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ def _about(signal: Signal, incident: dict[str, Any]) -> bool:
     first, last = _micros(incident["first_time"]), _micros(incident["last_time"])
     if signal.role_arn != incident["role_arn"] or signal.first_time > last + HOUR or signal.last_time < first - HOUR:
         return False
-    if signal.event_name is None and signal.resource_arn is None:
-        # What says neither call nor resource would hit an incident of many days by chance.
+    if signal.event_name is None and signal.resource_arn is None and signal.kind not in _MEASURES:
+        # A new network or client: an incident of many days would be hit by chance.
         return last - first < _LONG
     named = signal.event_name is None or signal.event_name in incident["event_names"]
     return named and (signal.resource_arn is None or signal.resource_arn in incident["resource_arns"])
