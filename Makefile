@@ -28,7 +28,8 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test test-aws lint docs bench bench-lakes bench-transform bench-findings bench-smoke kills clean
+.PHONY: help demo setup test test-aws lint docs bench bench-lakes bench-smoke kills clean
+.PHONY: bench-transform bench-original bench-findings
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +64,9 @@ bench-lakes: $(DEV) ## a lake of 10,000,000 events in one go and in 2,000 commit
 
 bench-transform: $(DEV) ## the Firehose transformation: records a second of a core; writes bench/TRANSFORM.md
 	@$(BIN)/python bench/transform.py --out bench/TRANSFORM.md
+
+bench-original: $(DEV) ## each piece of the original document beside what works; writes bench/ORIGINAL.md
+	@$(BIN)/python bench/original.py --out bench/ORIGINAL.md
 
 bench-findings: $(DEV) ## findings of 1,000 roles over 90 days, down to the records; writes bench/FINDINGS.md
 	@$(BIN)/python bench/findings.py --out bench/FINDINGS.md $(FINDINGS)

@@ -36,6 +36,18 @@ def test_the_command_writes_everything(tmp_path: Path, capsys: pytest.CaptureFix
             assert yaml.safe_load(text)["apiVersion"] == 1
     assert '"logs-transform"' in (tmp_path / "cloudwatch" / "dashboard.json").read_text()
     assert main(["aws", "render", "--out", str(tmp_path), "--stack", "1"]) == 2
+    assert main(["aws", "render", "--out", str(tmp_path), "--bucket", "one/prefix"]) == 2
+
+
+def test_the_files_name_the_same_things() -> None:
+    """The bucket that the template makes is the one that the statements write to; so are database and workgroup."""
+    made = render.files(PLACE, "logs")
+    assert TEMPLATE["Parameters"]["BucketName"]["Default"] == PLACE.bucket
+    assert set(re.findall(r"s3://([a-z-]+)/(?:landing|lake|columnar)/", made["athena.sql"])) == {PLACE.bucket}
+    sources = yaml.safe_load(made["grafana/provisioning/datasources/trailsift.yaml"])["datasources"]
+    (athena,) = [one["jsonData"] for one in sources if one["type"] == "grafana-athena-datasource"]
+    assert athena["workgroup"] == "logs" and athena["database"] == PLACE.database
+    assert TEMPLATE["Resources"]["Workgroup"]["Properties"]["Name"] == {"Fn::Sub": "${AWS::StackName}"}
 
 
 def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:

@@ -50,6 +50,15 @@ def test_settings_are_hcl_that_the_plugin_reads() -> None:
     assert list(_blocks("powerpipe/trailsift.ppc", "connection", "duckdb", "trailsift")) == ["file_name"]
 
 
+def test_the_page_shows_these_files() -> None:
+    """What docs/original.md has in its blocks is what ``aws render`` writes."""
+    page = (Path(__file__).parent.parent / "docs" / "original.md").read_text("utf-8")
+    made = steampipe.files(Place(regions=("ap-northeast-2",)))
+    shown = re.findall(r"^```hcl\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert sorted(shown) == sorted(text for path, text in made.items() if not path.endswith(".sql"))
+    assert re.sub(r"^--.*\n", "", steampipe.QUERY, flags=re.MULTILINE) in page
+
+
 def test_the_query_names_columns_that_there_are() -> None:
     (parsed,) = sqlglot.parse(steampipe.QUERY, dialect="postgres")
     assert parsed is not None

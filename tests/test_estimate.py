@@ -11,6 +11,7 @@ import pytest
 
 from trailsift.analysis.estimate import estimate
 from trailsift.analysis.interval import Sums, interval, quantile
+from trailsift.analysis.period import period
 from trailsift.cli import main
 from trailsift.engine import Engine
 from trailsift.errors import QueryError, UsageError
@@ -128,6 +129,52 @@ def test_what_no_summary_knows_is_estimated(sampled: Path, small_lake: Path) -> 
     assert total == pytest.approx(sum(events for events, _ in real.values()), rel=0.2)
     for group in found.groups:
         assert not group.source_ips.exact and group.rough == ((group.sampled or 0) < 50)
+
+
+def test_what_was_sampled_away_leaves_a_doubt(sampled: Path, small_lake: Path) -> None:
+    """Also where nothing of the scope was drawn, and where none of it is stored; not where nothing is missing."""
+    real = truth(small_lake, "object_key")
+    with Engine(open_snapshot(sampled)) as engine:
+        alone = "SELECT object_key FROM events GROUP BY object_key HAVING count(*) = 1 AND max(weight) = 1"
+        keys = [key for (key,) in engine.sql(alone).rows() if key in real and real[key][0] > 1 and "'" not in key]
+        assert keys
+        for key in keys[:3]:
+            found = estimate(engine, ["user_agent"], f"object_key = '{key}'")
+            (group,) = found.groups
+            assert not found.exact and not group.events.exact and not group.object_keys.exact
+            assert group.events.low <= real[key][0] <= group.events.high
+            assert group.bytes_out.high >= real[key][1]
+        nobody = estimate(engine, ["user_agent"], "user_agent = 'nobody'")
+        assert nobody.groups == () and not nobody.exact and nobody.not_stored > 1000
+        assert nobody.as_dict()["not_stored_at_most"] == nobody.not_stored
+        # Management events are in no rule: all of them are stored, whatever the columns that are asked for.
+        kept = estimate(engine, ["user_agent"], "service = 'kms'")
+        assert kept.exact and kept.not_stored == 0 and kept.groups
+        told = {group.names[0]: (group.events.estimate, group.bytes_out.estimate) for group in kept.groups}
+    assert told == truth(small_lake, "user_agent", "service = 'kms'")
+
+
+def test_no_more_than_is_missing(sampled: Path, small_lake: Path) -> None:
+    """The summaries know how much was sampled away: no interval goes beyond that."""
+    since, until = "2026-03-03T02:00:00Z", "2026-03-03T03:00:00Z"
+    hour = period(since, until, "UTC")
+    (all_of_it,) = truth(small_lake, "1", f"event_time >= '{since}' AND event_time < '{until}'").values()
+    with Engine(open_snapshot(sampled)) as engine:
+        found = estimate(engine, ["user_agent"], None, hour)
+    assert found.groups and 0 < found.not_stored < all_of_it[0]
+    for group in found.groups:
+        assert group.events.high <= max(group.events.estimate, (group.stored or 0) + found.not_stored)
+
+
+def test_columns_that_rules_left_empty_are_named(small_logs: Path, tmp_path: Path) -> None:
+    """A group without a name is no answer without a word."""
+    rules = parse('[fields]\nomit = ["access_key_id"]', "f")
+    files = sorted((small_logs / "AWSLogs").rglob("*.json.gz"))[:20]
+    ingest(list(map(str, files)), tmp_path / "lake", rules=rules)
+    with Engine(open_snapshot(tmp_path / "lake")) as engine:
+        assert estimate(engine, ["access_key_id"]).omitted == ("access_key_id",)
+        assert estimate(engine, ["user_agent"], "access_key_id IS NULL").omitted == ("access_key_id",)
+        assert estimate(engine, ["user_agent"]).omitted == ()
 
 
 def test_a_lake_that_keeps_everything_is_exact(small_lake: Path) -> None:

@@ -5,6 +5,7 @@ How they are made stands in ``interval``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from trailsift import event
 from trailsift.analysis.interval import Sums, interval, sums_sql
 from trailsift.analysis.period import HOUR, Period, iso
-from trailsift.analysis.status import dropped_whole
+from trailsift.analysis.status import dropped_whole, omitted, thinned
 from trailsift.errors import QueryError, UsageError
 
 if TYPE_CHECKING:
@@ -64,17 +65,21 @@ class Group:
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """All groups, largest first. ``source``: the summary table that answered exactly, or ``events``. ``dropped``:
-    events that rules dropped whole, by rule; no estimate from ``events`` counts them."""
+    events that rules dropped whole, by rule; no estimate from ``events`` counts them. ``not_stored``: events that were
+    sampled away in a sampled scope, at most, as the summaries tell. ``omitted``: columns of the question that rules
+    have left empty."""
 
     by: tuple[str, ...]
     source: str
     groups: tuple[Group, ...]
     dropped: dict[str, int]
+    not_stored: int = 0
+    omitted: tuple[str, ...] = ()
 
     @property
     def exact(self) -> bool:
         """Whether every number is."""
-        return all(group.events.exact for group in self.groups)
+        return not self.not_stored and all(group.events.exact for group in self.groups)
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -83,6 +88,8 @@ class Estimate:
             "source": self.source,
             "exact": self.exact,
             "dropped_by_rules": self.dropped,
+            "not_stored_at_most": self.not_stored,
+            "left_empty_by_rules": list(self.omitted),
             "groups": [
                 {
                     **{n: _plain(n, value) for n, value in zip(self.by, group.names, strict=True)},
@@ -127,7 +134,11 @@ def estimate(
         groups = _from_summary(engine, table, columns, where, period)
         if groups is not None:
             return Estimate(columns, table.name, _largest(groups, limit), {})
-    return Estimate(columns, event.EVENTS.name, _largest(_from_events(engine, columns, where, period), limit), dropped)
+    missing = _missing(engine, where, period) if thinned(engine.snapshot.root) else _Missing()
+    groups = _from_events(engine, columns, where, period, missing)
+    words = {*columns, *re.findall(r"\w+", where or "")}
+    empty = tuple(name for name in omitted(engine.snapshot.root) if name in words)
+    return Estimate(columns, event.EVENTS.name, _largest(groups, limit), dropped, missing.events, empty)
 
 
 def _largest(groups: list[Group], limit: int) -> tuple[Group, ...]:
@@ -183,16 +194,46 @@ def _condition(where: str | None) -> str:
     return "" if where is None else f" WHERE ({where}\n)"
 
 
-def _from_events(engine: Engine, columns: tuple[str, ...], where: str | None, period: Period) -> list[Group]:
+class _Missing(NamedTuple):
+    """What of a scope, or of more than it, the summaries have counted and the lake does not hold."""
+
+    events: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+def _missing(engine: Engine, where: str | None, period: Period) -> _Missing:
+    """Of the condition where the lines can tell it, else of the whole period, widened to full hours."""
+    since = None if period.since is None else period.since // HOUR * HOUR
+    until = None if period.until is None else -(-period.until // HOUR) * HOUR
+    hours = Period(since, until, period.zone)
+    counted = _from_summary(engine, event.HOURLY, (), where, hours)
+    if counted is None:
+        where = None
+        counted = _from_summary(engine, event.HOURLY, (), where, hours) or []
+    sql = "SELECT count(*), coalesce(sum(bytes_in), 0)::BIGINT, coalesce(sum(bytes_out), 0)::BIGINT FROM "
+    sql += f"{_events(hours)}{_condition(where)}"
+    (stored,) = engine.query(sql, cache=False).rows()
+    known = [(one.events.estimate, one.bytes_in.estimate, one.bytes_out.estimate) for one in counted] or [(0, 0, 0)]
+    return _Missing(*(max(0, all_of_it - here) for all_of_it, here in zip(known[0], stored, strict=True)))
+
+
+def _events(period: Period) -> str:
+    """The events of a period, with the columns that conditions may name beside their own."""
     names = [column.name for column in event.EVENTS.columns]
     given = ", ".join([*names, *(f"{expression} AS {name}" for name, expression in _MADE.items())])
+    return f"(SELECT {given} FROM events WHERE {period.where('event_time')}) AS events"
+
+
+def _from_events(
+    engine: Engine, columns: tuple[str, ...], where: str | None, period: Period, missing: _Missing
+) -> list[Group]:
     sums = ", ".join(
         f"coalesce(sum({y}) FILTER (weight <= 1), 0)::BIGINT, {sums_sql(y)}"
         for y in ("1", "coalesce(bytes_in, 0)", "coalesce(bytes_out, 0)")
     )
     sql = f"SELECT {_shown(columns)} count(*), count(*) FILTER (weight > 1), count(DISTINCT source_ip), "
-    sql += f"count(DISTINCT object_key), {sums} FROM (SELECT {given} FROM events WHERE {period.where('event_time')}"
-    sql += ") AS events" + _condition(where) + _grouped(columns)
+    sql += f"count(DISTINCT object_key), {sums} FROM {_events(period)}{_condition(where)}{_grouped(columns)}"
     rows = [row for row in engine.query(sql, cache=False).rows() if row[len(columns)]]
     width, each = len(columns), len(Sums._fields) + 1
     starts = [width + 4 + which * each for which in range(3)]
@@ -206,15 +247,20 @@ def _from_events(engine: Engine, columns: tuple[str, ...], where: str | None, pe
     for row, number in zip(rows, numbers, strict=True):
         stored, sampled, ips, keys = row[width : width + 4]
         certain = [row[at] for at in starts]
-        one, two, three = (_value(*given, sampled) for given in zip(certain, number, slopes, strict=True))
-        found, also = (Distinct(count, not slopes[0]) for count in (ips, keys))
+        one, two, three = (
+            _value(*given, sampled=sampled, whole=not (missing.events or slopes[0]))
+            for given in zip(certain, number, slopes, missing, strict=True)
+        )
+        found, also = (Distinct(count, one.exact) for count in (ips, keys))
         groups.append(Group(tuple(row[:width]), stored, sampled, one, two, three, found, also))
     return groups
 
 
-def _value(certain: int, sums: Sums, slope: float, sampled: int) -> Value:
-    """``slope`` is 0 where nothing of the scope is sampled."""
+def _value(certain: int, sums: Sums, slope: float, missing: int, *, sampled: int, whole: bool) -> Value:
+    """``slope`` is 0 where nothing of the scope was drawn, ``missing`` what the lake does not hold of it at most;
+    ``whole``: nothing at all."""
     low, high = interval(sums, 0.0 if sampled else slope)
-    # There are at least as many as were seen.
-    best = certain + round(sums.total)
-    return Value(best, min(best, certain + max(0, round(low))), max(best, certain + round(high)), not slope)
+    # There are at least as many as were seen, and no more than these and all that is missing.
+    best, most = certain + round(sums.total), certain + round(sums.seen) + missing
+    high = min(certain + round(high), most) if sampled or slope else most
+    return Value(best, min(best, certain + max(0, round(low))), max(best, high), whole)

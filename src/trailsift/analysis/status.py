@@ -129,6 +129,19 @@ def dropped_whole(lake: Path) -> dict[str, int]:
     return dict(found)
 
 
+def thinned(lake: Path) -> bool:
+    """Whether rules have ever sampled away an event of the lake, here or in a stream whose files it ingested."""
+    with closing(index.connect(lake)) as db:
+        log = db.execute("SELECT counts FROM commit_log WHERE counts LIKE '%\"dropped\": {\"%'").fetchall()
+    for (text,) in log:
+        counts = json.loads(text)
+        rules = counts.get("rules", {"names": [], "actions": []})
+        actions = dict(zip(rules["names"], rules["actions"], strict=True))
+        if any(actions.get(name) != "drop" for name in counts["dropped"]):
+            return True
+    return False
+
+
 def omitted(lake: Path) -> tuple[str, ...]:
     """Columns that rules have left empty in some events of the lake: those cannot be exported as they were."""
     with closing(index.connect(lake)) as db:

@@ -6,17 +6,19 @@ Environment: ``TRAILSIFT_RULES`` names a rules file (default: ``rules.toml`` bes
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 import os
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from trailsift.aws import metrics
 from trailsift.aws.stream import FirehoseStream, Stream
 from trailsift.aws.transform import Answer, Batch, Decide, Transform
+from trailsift.decode.landing import Partition
 from trailsift.sift import Sifter, load
 
 #: Rules packed into the function's zip.
@@ -43,7 +45,7 @@ def firehose(event: Mapping[str, Any], context: object = None, stream: Stream | 
             print(line)
     return {
         "records": [
-            {"recordId": record.get("recordId"), **_answer(answer)}
+            _answer(record.get("recordId"), answer)
             for record, answer in zip(records, batch.answers, strict=True)
         ]
     }
@@ -85,14 +87,16 @@ def _send(batch: Batch, stream: Stream | None) -> None:
     batch.fail(batch.again[number] for number in failed)
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(number: object, answer: Answer) -> dict[str, Any]:
     if answer.result != "Ok" or answer.where is None:
-        return {"result": answer.result}
-    return {
-        "result": "Ok",
-        "data": base64.b64encode(answer.data).decode(),
-        "metadata": {"partitionKeys": answer.where._asdict()},
-    }
+        return {"recordId": number, "result": answer.result}
+    data = binascii.b2a_base64(answer.data, newline=False).decode("ascii")
+    return {"recordId": number, "result": "Ok", "data": data, "metadata": _metadata(answer.where)}
+
+
+@lru_cache(maxsize=10_000)
+def _metadata(where: Partition) -> dict[str, Any]:
+    return {"partitionKeys": where._asdict()}
 
 
 def _log(**fields: object) -> None:

@@ -7,10 +7,16 @@ from typing import get_args
 
 from trailsift.aws import boards, sql, steampipe, template
 from trailsift.aws.tables import Place
+from trailsift.errors import UsageError
 
 
 def files(place: Place, stack: str = "trailsift") -> dict[str, str]:
-    """Path -> text. ``stack`` is the name under which the template is deployed: the stream is called by it."""
+    """Path -> text. ``stack`` is the name under which the template is deployed: the stream is called by it.
+
+    UsageError where the bucket has a prefix: the template makes the whole bucket.
+    """
+    if "/" in place.bucket:
+        raise UsageError(f"the template makes the bucket: name it without a prefix, {place.bucket.partition('/')[0]}")
     stream, function = stack, f"{stack}-transform"
     made = {
         "cloudformation.json": boards.text(template.template(place)),

@@ -26,6 +26,11 @@ def template(place: Place, *, python: str = "3.13", arch: str = "arm64") -> dict
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": "trailsift: CloudTrail data events, transformed, partitioned by their own time, ready to ask",
         "Parameters": {
+            "BucketName": {
+                "Type": "String",
+                "Default": place.bucket,
+                "Description": "Bucket that is made for landing files, lake and answers; athena.sql names it too",
+            },
             "CodeBucket": {"Type": "String", "Description": "Bucket of the zip that `trailsift aws package` builds"},
             "CodeKey": {"Type": "String", "Default": "firehose.zip", "Description": "Its key"},
             "TrailLogGroup": {
@@ -112,6 +117,7 @@ def _storage() -> dict[str, Resource]:
             "DeletionPolicy": "Retain",
             "UpdateReplacePolicy": "Retain",
             "Properties": {
+                "BucketName": {"Ref": "BucketName"},
                 "BucketEncryption": {
                     "ServerSideEncryptionConfiguration": [
                         {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}

@@ -15,7 +15,6 @@ What is in ``again`` and cannot be sent fails the input records that it came fro
 
 from __future__ import annotations
 
-import base64
 import binascii
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -206,7 +205,7 @@ class _Run:
     def answer(self, number: int, text: object) -> Answer:
         """The answer to one input record."""
         try:
-            data = base64.b64decode(text if isinstance(text, str | bytes) else b"!", validate=True)
+            data = binascii.a2b_base64(text if isinstance(text, str | bytes) else b"!", strict_mode=True)
         except (binascii.Error, ValueError):
             return self.failed(number, "its data is not base64")
         where = passing(data)

@@ -15,6 +15,8 @@ from trailsift.errors import TrailsiftError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; no traceback reaches the user."""
+    # No command multiplies matrices, for which numpy would start threads in each process, a tenth of a second each.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if os.environ.get("TRAILSIFT_DEBUG"):
         return _run(argv)
     try:

@@ -109,6 +109,7 @@ def _needs(lake: Path, period: Period, as_json: bool) -> int:
     from dataclasses import asdict
 
     from trailsift.analysis.need import needs
+    from trailsift.analysis.shell import quoted
     from trailsift.cli.lake import engine_of
     from trailsift.views import aws as view
     from trailsift.views.console import print_json
@@ -119,6 +120,9 @@ def _needs(lake: Path, period: Period, as_json: bool) -> int:
         print_json({"period": period.as_dict(), "roles": [asdict(need) for need in found]})
     elif found:
         view.show_needs(found)
+        role = found[0].role_arn
+        service = ",".join(found[0].services) or "s3"
+        print(f"Next: trailsift selectors --role {role} --service {service} --lake {quoted(lake)}")
     else:
         print("trailsift: no management event speaks for data events of any role", file=sys.stderr)
     return 0

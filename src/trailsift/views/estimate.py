@@ -59,7 +59,14 @@ def _note(found: Estimate) -> str:
             "Distinct numbers are at least so many."
         )
     )
+    if not found.groups and found.not_stored:
+        told = (
+            f"No stored event meets this; up to {plural(found.not_stored, 'event')} that rules have sampled away may. "
+            "Ask by columns of `hourly` or `usage` for an exact number."
+        )
     if found.dropped:
         told += f" Not counted: {plural(sum(found.dropped.values()), 'event')} of the whole lake dropped by "
         told += ", ".join(found.dropped) + "."
+    if found.omitted:
+        told += f" Rules have left {', '.join(found.omitted)} empty in some events: these count as having none."
     return told
