@@ -8,13 +8,33 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from trailsift.errors import TrailsiftError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; no traceback reaches the user."""
+    with _without_pandas():
+        return _main(argv)
+
+
+@contextmanager
+def _without_pandas() -> Iterator[None]:
+    """DuckDB imports pandas, where it is installed, to look at the first value that it is given, and where it is not,
+    looks for it anew each time: half a second, or some milliseconds a query, for what no command needs."""
+    absent = "pandas" not in sys.modules
+    if absent:
+        sys.modules["pandas"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if absent:
+            sys.modules.pop("pandas", None)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     if os.environ.get("TRAILSIFT_DEBUG"):
         return _run(argv)
     try:
