@@ -23,7 +23,7 @@ _WORDS = """
     logs part data T t Z us-east-1 eu-west-3a us-gov-west-1 us-isob-east-1 il-central-1 ap-northeast ca-east-1x ip
     ip-10-0-0-1 db2 sha256 v12 v2beta1 v1234 CustomerOrderHistory aGhWkRtLpQzXcVbN x264 3d 7z MP4 a@b.co
     alpha@example.org me-- iso cn-north-9 deadbeef 0afe 12ab34 AKIA4X7TQ 64x64 page7 é 한글 {date} {n} %20 %2F %zz
-    20240115T0830Z_Ab12Cd34 T08 8a4f-12-3e4
+    20240115T0830Z_Ab12Cd34 20240115T0830Z_Ab12Cd34.json.gz 20240115T0830Z_ 20240115T2461Z_Ab12Cd34.gz T08 8a4f-12-3e4
 """
 _SIGNS = st.sampled_from(list("/-_.: +,=~!()'\"\\{}[]@%\n\0T"))
 _UUIDS = st.uuids().map(str)
@@ -38,6 +38,7 @@ _ITEMS = st.dictionaries(_KEYS, _KEYS, min_size=1, max_size=3).map(
 @settings(max_examples=300)
 @given(st.lists(st.one_of(_KEYS, _ITEMS, st.text(max_size=40)), max_size=8))
 @example(["logs/2024/01/15/part-0007.gz", "2024-01-15-08-30", "2024-01-15abc", "2024/01", "20240115-083000", "1" * 400])
+@example([f"logs/20240115T0830Z_{tail}" for tail in ("Ab12Cd3.", "Ab12Cd34", "10.0.0.1_Ab12Cd34.", "A" * 17 + ".")])
 @example(
     ['{"pk":"order#12"}', '{"pk":"a","n":12}', '{"a":"b"', '{"a":"b" }', '{"pk":"x\\"y"}', "", "{", '{"', "ip-1", "us-"]
 )

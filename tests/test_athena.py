@@ -307,8 +307,10 @@ def test_without_credentials(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     words = ["query", "SELECT count(*) FROM events", "--engine", "athena"]
+    assert main(["query", "SELECT * EXCLUDE (rest) FROM events", *words[2:]]) == 2, "refused before AWS is asked"
+    assert "EXCLUDE" in capsys.readouterr().err
     assert main(words) == 1
     assert "no region is set" in capsys.readouterr().err
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
     assert main(words) == 1
     assert "no AWS credentials" in capsys.readouterr().err

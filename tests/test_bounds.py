@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from test_decode import ONE, sample, text
 from test_ingest import event_number, exported, rows
+from trailsift.decode.archive import gunzip, inflate_whole
 from trailsift.decode.envelope import find_records
+from trailsift.decode.found import Found
 from trailsift.decode.parts import Bounds, parts_of
 from trailsift.ingest import Sizes, ingest
 
@@ -164,3 +168,24 @@ def test_what_grows_beyond_the_bound_is_named(form: str, tmp_path: Path) -> None
     assert counts.stored == {"one document": 1, "in a zip": 2}.get(form, counts.stored) and counts.stored >= 1
     told = rows(tmp_path / "lake", "rejects")
     assert any("200000 bytes" in row["reason"] for row in told) and all("bomb" in row["log_object"] for row in told)
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.sampled_from([b"", b"{}", b'{"Records":[]}' * 40, bytes(range(256)) * 9]), min_size=1, max_size=3),
+    st.sampled_from([b"", b"\0" * 8, b"more", b"\x1f\x8b\x08"]),
+    st.integers(-40, 40),
+    st.integers(0, 255),
+)
+def test_one_step_gives_what_the_careful_way_gives(members: list[bytes], tail: bytes, cut: int, sign: int) -> None:
+    """Or nothing: several members (equal ones too), other data behind them, a cut, a changed byte, too much."""
+    whole = b"".join(map(gzip.compress, members)) + tail
+    damaged = bytearray(whole)
+    damaged[cut % len(whole)] = sign
+    for data in (whole, whole[:cut] if cut else whole, bytes(damaged)):
+        text = inflate_whole(data, 10_000)
+        if text is not None:
+            assert gunzip(data, Found()) == (text, None)
+    if len(members) == 1 and members[0] and not tail:
+        assert inflate_whole(whole, 10_000) == members[0]
+    assert inflate_whole(whole, 1) is None

@@ -123,7 +123,7 @@ def test_no_damage_raises(at: int, put: bytes) -> None:
 
 def test_wrong_cut_is_seen() -> None:
     """The text at which records are cut may also stand inside one."""
-    from trailsift.columnar import Builder
+    from trailsift.builder import Builder
 
     inner = sample(requestParameters={"list": [{"a": 1}, {"eventVersion": "1"}]})
     data = text({"Records": [ONE, inner, TWO | {"eventID": "x"}]})
@@ -265,11 +265,11 @@ def alike() -> st.SearchStrategy[list[dict[str, Any]]]:
 @pytest.mark.parametrize("ascii_only", [True, False], ids=["ascii", "utf-8"])
 @given(st.one_of(st.lists(mutated(), min_size=1, max_size=5), alike()))
 def test_all_paths_agree(scan: bool, ascii_only: bool, records: list[dict[str, Any]]) -> None:
-    from trailsift import columnar
+    from trailsift.builder import Builder, Scanner
 
-    if scan and columnar.Scanner is None:
+    if scan and Scanner is None:
         pytest.skip("the accelerators are not built: no C compiler at hand")
-    builder = columnar.Builder(scan=scan)
+    builder = Builder(scan=scan)
     try:
         data = json.dumps({"Records": records}, separators=(",", ":"), ensure_ascii=ascii_only).encode()
     except UnicodeEncodeError:
@@ -290,16 +290,16 @@ def test_all_paths_agree(scan: bool, ascii_only: bool, records: list[dict[str, A
 
 @given(st.one_of(st.lists(mutated(), min_size=1, max_size=3), alike()), st.data())
 def test_damaged_records_are_read_alike_by_all_paths(records: list[dict[str, Any]], data: st.DataObject) -> None:
-    from trailsift import columnar
+    from trailsift.builder import Builder, Scanner
 
-    if columnar.Scanner is None:
+    if Scanner is None:
         pytest.skip("the accelerators are not built: no C compiler at hand")
     text_of_all = text({"Records": records})
     at = data.draw(st.integers(0, len(text_of_all)))
     damaged = text_of_all[:at] + data.draw(st.binary(max_size=3)) + text_of_all[at + data.draw(st.integers(0, 3)) :]
     found = []
     for scan in (True, False):
-        builder = columnar.Builder(scan=scan)
+        builder = Builder(scan=scan)
         tally = builder.add("object", damaged)
         rows = [repr(sorted(comparable(row).items())) for row in builder.finish().table.to_pylist()]
         found.append((tally.records, tally.foreign, [one.reason for one in tally.malformed], sorted(rows)))

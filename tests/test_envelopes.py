@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import REAL_LOGS, ROOT
-from trailsift.columnar import Builder, Tally
+from trailsift.builder import Builder, Tally
 from trailsift.decode import archive, envelope, record
 from trailsift.decode.envelope import find_records
 from trailsift.decode.tables import words

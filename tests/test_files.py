@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from test_decode import sample, text
-from trailsift.columnar import Builder
+from trailsift.builder import Builder
 from trailsift.store.files import write_events
 
 ANONYMOUS = {"type": "AWSAccount", "principalId": "", "accountId": "ANONYMOUS_PRINCIPAL"}

@@ -13,7 +13,7 @@ import pytest
 
 from test_decode import comparable, sample, text
 from test_ingest import exported
-from trailsift import columnar
+from trailsift.builder import Builder, Scanner
 from trailsift.decode import record
 from trailsift.engine import Engine
 from trailsift.generate import Options, generate
@@ -34,14 +34,14 @@ RECORDS = [made(number, one.get("changes", {}), one.get("without", [])) for numb
 def on_every_path(records: list[dict[str, Any]]) -> None:
     """The same rows from the careful path and from all faster ones, in other spellings too; each is given back."""
     careful = {row["event_id"]: comparable(row) for row in (record.row(one, "object") for one in records)}
-    for scan in {True, columnar.Scanner is None}:
+    for scan in {True, Scanner is None}:
         for data in (
             text({"Records": records}),
             json.dumps({"Records": records}, indent=1).encode(),
             json.dumps({"Records": records}, ensure_ascii=False).encode(),
             b"\n".join(map(text, records)),
         ):
-            builder = columnar.Builder(scan=not scan)
+            builder = Builder(scan=not scan)
             tally = builder.add("object", data)
             assert tally.malformed == [] and tally.records == len(records)
             rows = builder.finish().table.to_pylist()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from test_decode import sample, text
 from trailsift import event
-from trailsift.columnar import Builder
+from trailsift.builder import Builder
 from trailsift.decode import record
 from trailsift.origin import agent_family, source_network
 from trailsift.pattern import key_pattern

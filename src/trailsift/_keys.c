@@ -158,6 +158,15 @@ static int put_digits(Reader *reader, size_t size) {
     return PUT(reader, "{n}");
 }
 
+/* Behind a log delivery's date, time, and random part, where a dot follows; NULL for anything else that begins with
+ * the 14 letters and digits of a date and time. */
+static const char *delivery_end(const char *at) {
+    if (at[8] != 'T' || !is_hour(at + 9) || !is_sixty(at + 11) || at[13] != 'Z' || at[14] != '_') return NULL;
+    const char *end = at + 15;
+    while (KIND(end) & ALNUM) end++;
+    return *end == '.' && end - at >= 15 + 8 && end - at <= 15 + 16 ? end : NULL;
+}
+
 /* The run of letters and digits at `at`. */
 static int put_run(Reader *reader) {
     const char *at = reader->at, *end = at;
@@ -182,8 +191,13 @@ static int put_run(Reader *reader) {
         return put(reader, at, (size_t)(end - at));
     }
     if (all & DIGIT) return put_digits(reader, size);
-    /* A time without signs, as in log deliveries. */
-    if (size >= 9 && (at[8] == 'T' || at[8] == 't') && is_date(at)) return UNSURE;
+    /* A time without signs. */
+    if (size >= 9 && (at[8] == 'T' || at[8] == 't') && is_date(at)) {
+        const char *behind = size == 14 ? delivery_end(at) : NULL;
+        if (behind == NULL) return UNSURE;
+        reader->at = behind;
+        return PUT(reader, "{time}_{id}");
+    }
     if (is_hex_word(at, size, all)) {
         reader->at = end;
         return PUT(reader, "{hex}");

@@ -943,12 +943,24 @@ PyDoc_STRVAR(scan_doc,
 static PyObject *scan(Scanner *scanner, PyObject *arguments) {
     PyObject *data;
     int object;
-    if (!PyArg_ParseTuple(arguments, "Si:scan", &data, &object)) return NULL;
-    const char *at = PyBytes_AS_STRING(data), *end = at + PyBytes_GET_SIZE(data);
+    if (!PyArg_ParseTuple(arguments, "Oi:scan", &data, &object)) return NULL;
+    /* Both end with a zero byte behind their last one. */
+    const char *at;
+    Py_ssize_t size;
+    if (PyBytes_Check(data)) {
+        at = PyBytes_AS_STRING(data);
+        size = PyBytes_GET_SIZE(data);
+    } else if (PyByteArray_Check(data)) {
+        at = PyByteArray_AS_STRING(data);
+        size = PyByteArray_GET_SIZE(data);
+    } else {
+        PyErr_SetString(PyExc_TypeError, "the text must be bytes or a bytearray");
+        return NULL;
+    }
+    const char *end = at + size, *text = at;
     if (end - at > TEXT_LIMIT || (size_t)(end - at) < sizeof HEAD || memcmp(at, HEAD, sizeof HEAD - 1) != 0)
         Py_RETURN_NONE;
     at += sizeof HEAD - 1;
-    const char *text = PyBytes_AS_STRING(data);
     Py_ssize_t before = scanner->rows, count = 0;
     PyObject *others = PyList_New(0);
     if (others == NULL) return NULL;

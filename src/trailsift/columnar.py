@@ -1,42 +1,20 @@
-"""Records -> Arrow columns of ``events``: the fast path over ``decode``.
-
-Regular records share most of what they say (``regular``). They are cut by ``_scan`` where it could be built, else by
-``Shared.take``; everything that is not regular takes the careful path. All three give the same rows.
-"""
+"""Chunks of events: what many records share, and what each has for itself, made into Arrow columns of ``events``."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from isal import isal_zlib
 
 from trailsift import event
 from trailsift.decode import record as careful
-from trailsift.decode.archive import gunzip
-from trailsift.decode.envelope import (
-    Found,
-    Malformed,
-    Rejects,
-    dump_bytes,
-    find_records,
-    looks_like_record,
-    parse,
-    text_of,
-)
 from trailsift.regular import WHAT_MEMBERS, Place, Row, Shape, Shared, What, Who
-
-try:
-    from trailsift._scan import Scanner
-except ImportError:
-    # Built where there is a C compiler only.
-    Scanner = None  # type: ignore[assignment,misc]
 
 _ARROW: dict[str, pa.DataType] = {
     "timestamp": pa.timestamp("us", tz="UTC"),
@@ -85,21 +63,6 @@ def _chunk_type(column: event.Column) -> pa.DataType:
 CHUNK_SCHEMA = pa.schema([pa.field(c.name, _chunk_type(c)) for c in event.EVENTS.columns if c.name not in _DERIVED])
 
 
-@dataclass(slots=True)
-class Tally:
-    """What became of one log object's records on the way to columns."""
-
-    records: int = 0
-    malformed: Rejects = field(default_factory=Rejects)
-    foreign: str | None = None
-    #: Of a log object that is read in pieces, or lies in an archive: as in ``decode.parts.Part``.
-    member: str = ""
-    last: bool = True
-    ends: bool = True
-    #: Records in the pieces before this one.
-    offset: int = 0
-
-
 Ids = np.ndarray[Any, np.dtype[np.void]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -111,8 +74,10 @@ class Chunk:
     Regular events come first, in the order of a lake's files; then those of the careful path.
     """
 
-    #: What regular events have for themselves; None where there are none.
+    #: What regular events have for themselves, as they were read; None where there are none.
     own: pa.Table | None
+    #: The rows of ``own`` in the order of a lake's files. Texts are put in order when they are asked for.
+    order: Indices
     who: list[Who]
     place: list[Place]
     what: list[What]
@@ -126,7 +91,8 @@ class Chunk:
     def of(cls, table: pa.Table) -> Chunk:
         """A table in CHUNK_SCHEMA whose ids nobody asks for."""
         rows = table.num_rows
-        return cls(None, [], [], [], table, np.zeros(rows, "V16"), np.zeros(rows, np.uint32))
+        none = np.empty(0, np.int64)
+        return cls(None, none, [], [], [], table, np.zeros(rows, "V16"), np.zeros(rows, np.uint32))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -138,16 +104,17 @@ class Chunk:
 
     def columns(self, names: Sequence[str], rows: Indices | None = None) -> pa.Table:
         """Some columns, of some rows in any order or of all."""
-        if rows is None:
-            own, others, order = self.own, self.others, None
-        else:
-            regular = 0 if self.own is None else len(self.own)
-            mine = rows < regular
-            own = None if self.own is None else self.own.take(pa.array(rows[mine]))
-            others = self.others.take(pa.array(rows[~mine] - regular))
+        own_rows, others, order = self.order, self.others, None
+        if rows is not None:
+            mine = rows < len(self.order)
+            own_rows = self.order[rows[mine]]
+            others = self.others.take(pa.array(rows[~mine] - len(self.order)))
             # Both parts one after the other, unless the rows ask for another order.
             order = None if (mine[:-1] >= mine[1:]).all() else np.argsort(np.argsort(~mine, kind="stable"))
-        tables = [] if own is None or not len(own) else [_regular_columns(own, self.who, self.place, self.what, names)]
+        tables = []
+        if self.own is not None and len(own_rows):
+            own = self.own.select(_made_from(names)).take(pa.array(own_rows))
+            tables.append(_regular_columns(own, self.who, self.place, self.what, names))
         if len(others) or not tables:
             tables.append(others.select(names))
         # One table alone is not copied again.
@@ -155,232 +122,15 @@ class Chunk:
         return table if order is None else table.take(pa.array(order))
 
 
-#: Texts of so many bytes are turned into Arrow columns at once: its offsets are 32 bits wide.
-_TEXT_BYTES = 1 << 29
-
-
-class Builder:
-    """Collects the records of many log objects and turns them into one Arrow table.
-
-    Memory is bounded by ``flush`` every ``step`` records: Python objects live only until then. ``scan`` False does
-    without ``_scan``.
-    """
-
-    def __init__(self, step: int = 8_192, *, scan: bool = True) -> None:
-        self.step = step
-        self.rows = 0
-        self._shared = Shared()
-        self._scanner = Scanner(self._shared, isal_zlib.crc32) if scan and Scanner is not None else None
-        self._start()
-
-    def _start(self) -> None:
-        self._rows: list[Row] = []
-        self._objects: list[str] = []
-        self._checks: list[int] = []
-        self._scanned: list[str] = []
-        self._slow: list[dict[str, Any]] = []
-        self._slow_checks: list[int] = []
-        self._parts: list[_Part] = []
-        self._slow_parts: list[_Part] = []
-        self.rows = 0
-        if self._shared.trim() and self._scanner is not None:
-            self._scanner.forget_names()
-
-    def add(self, log_object: str, data: bytes, damage: str | None = None) -> Tally:
-        """Decodes one log object. Nothing raises; what cannot be used is in the tally.
-
-        ``damage``: what is wrong with the end of ``data``, where that is known already.
-        """
-        tally = self._add_scanned(log_object, data) if self._scanner is not None and damage is None else None
-        if tally is None:
-            tally = self._add_found(log_object, data, damage)
-        if len(self._rows) + len(self._slow) >= self.step or (
-            self._scanner is not None and self._scanner.size >= _TEXT_BYTES
-        ):
-            self.flush()
-        return tally
-
-    def _add_scanned(self, log_object: str, data: bytes) -> Tally | None:
-        """Takes a log object in CloudTrail's own form; None, and nothing taken, where it is of another."""
-        scanner = self._scanner
-        assert scanner is not None
-        if data[:2] == b"\x1f\x8b":
-            found = Found()
-            data, damage = gunzip(data, found)
-            if damage is not None or found.malformed:
-                return None
-        before = scanner.rows
-        scanned = scanner.scan(data, len(self._scanned))
-        if scanned is None:
-            return None
-        records, others = scanned
-        raws = [data[start:end] for _, start, end in others]
-        if not all(map(_is_record, raws)):
-            # It begins like records but holds something else (S3's notifications).
-            scanner.keep(before)
-            return None
-        self.rows += scanner.rows - before
-        self._scanned.append(log_object)
-        tally = Tally(records)
-        irregular = self._add_fast(log_object, raws)
-        self._add_slow(log_object, [(others[at][0], raws[at]) for at in irregular], tally)
-        return tally
-
-    def _add_found(self, log_object: str, data: bytes, damage: str | None) -> Tally:
-        """Takes a log object of any form."""
-        found = find_records(data, damage=damage)
-        irregular = self._add_fast(log_object, found.records)
-        if found.cut and not all(_is_record(found.records[at]) for at in irregular):
-            # The text was cut in the wrong place somewhere, or holds what begins like records but is none (S3's
-            # notifications): forget what was taken and read it whole.
-            self._forget(len(found.records) - len(irregular))
-            found = find_records(data, cut=False, damage=damage)
-            irregular = self._add_fast(log_object, found.records)
-        tally = Tally(len(found.records) + found.malformed.parts, found.malformed, found.foreign)
-        self._add_slow(log_object, [(at, bytes(found.records[at])) for at in irregular], tally)
-        return tally
-
-    def _forget(self, count: int) -> None:
-        if count:
-            del self._rows[-count:], self._objects[-count:], self._checks[-count:]
-            self.rows -= count
-
-    def _add_fast(self, log_object: str, raws: Sequence[bytes | memoryview]) -> list[int]:
-        """Takes every regular record; the positions of the others."""
-        irregular: list[int] = []
-        rows, checks = self._rows, self._checks
-        crc, take = isal_zlib.crc32, self._shared.take
-        for at, raw in enumerate(raws):
-            row = take(raw)
-            if row is None:
-                irregular.append(at)
-            else:
-                rows.append(row)
-                checks.append(crc(raw))
-        regular = len(raws) - len(irregular)
-        self._objects += [log_object] * regular
-        self.rows += regular
-        return irregular
-
-    def _add_slow(self, log_object: str, records: Sequence[tuple[int, bytes]], tally: Tally) -> None:
-        """Takes records, each with its position in the log object, by the careful path."""
-        for at, raw in records:
-            value = parse(raw)
-            if isinstance(value, dict):
-                self._take_slow(log_object, at, value, raw, tally)
-            else:
-                tally.malformed.keep(Malformed(at, "not JSON", text_of(raw)))
-
-    def _take_slow(self, log_object: str, at: int, value: dict[str, Any], raw: bytes, tally: Tally) -> None:
-        try:
-            row = careful.row(value, log_object)
-            check = isal_zlib.crc32(dump_bytes(value))
-        except careful.NotARecord as error:
-            tally.malformed.keep(Malformed(at, str(error), text_of(raw)))
-            return
-        except Exception as error:
-            # One record that we did not foresee must not end the ingest of all others; it is kept whole in `rejects`.
-            tally.malformed.keep(Malformed(at, f"unforeseen: {type(error).__name__}: {error}", text_of(raw)))
-            return
-        self._slow.append(row)
-        self._slow_checks.append(check)
-        self.rows += 1
-
-    def flush(self) -> None:
-        """Turns what was collected into Arrow columns and lets the Python objects go."""
-        if self._scanner is not None and self._scanner.rows:
-            self._parts.append(_scanned_part(self._scanner.take(), self._scanned))
-            self._scanned = []
-        if self._rows:
-            ids = identities([row.event_id for row in self._rows])
-            self._parts.append(_Part(_row_table(self._rows, self._objects), ids, np.array(self._checks, np.uint32)))
-            self._rows, self._objects, self._checks = [], [], []
-        if self._slow:
-            ids = identities([row["event_id"] for row in self._slow])
-            self._slow_parts.append(_Part(_slow_table(self._slow), ids, np.array(self._slow_checks, np.uint32)))
-            self._slow, self._slow_checks = [], []
-
-    def finish(self) -> Chunk:
-        """The rows so far; the builder is empty afterwards and keeps its caches."""
-        self.flush()
-        parts = [*self._parts, *self._slow_parts]
-        ids = np.concatenate([np.empty(0, "V16"), *(part.ids for part in parts)])
-        checks = np.concatenate([np.empty(0, np.uint32), *(part.checks for part in parts)])
-        own = None
-        if self._parts:
-            own = pa.concat_tables([part.table for part in self._parts], promote_options="permissive").combine_chunks()
-            order = _order(own, self._shared)
-            own = own.take(pa.array(order))
-            ids[: len(order)], checks[: len(order)] = ids[order], checks[order]
-        others = pa.concat_tables([CHUNK_SCHEMA.empty_table(), *(part.table for part in self._slow_parts)])
-        shared = self._shared
-        chunk = Chunk(own, shared.who, shared.place, shared.what, others.combine_chunks(), ids, checks)
-        self._start()
-        return chunk
-
-
-class _Part(NamedTuple):
-    """Some rows: their own columns (regular ones) or all columns (the others), ids and checksums."""
-
-    table: pa.Table
-    ids: np.ndarray[Any, np.dtype[np.void]]
-    checks: np.ndarray[Any, np.dtype[np.uint32]]
-
-
-def _is_record(raw: bytes | memoryview) -> bool:
-    value = parse(bytes(raw))
-    return isinstance(value, dict) and looks_like_record(value)
-
-
 # -- Arrow -----------------------------------------------------------------------------------------------------------
 
 
-def _encoded(values: Sequence[Any]) -> pa.DictionaryArray:
+def encoded(values: Sequence[Any]) -> pa.DictionaryArray:
     return pa.array(values, pa.string()).dictionary_encode()
 
 
-_ROW_TYPES: dict[str, pa.DataType] = {
-    "who": pa.int32(),
-    "place": pa.int32(),
-    "what": pa.int32(),
-    "event_time": pa.int64(),
-    "bytes_in": pa.int64(),
-    "bytes_out": pa.int64(),
-}
-#: Where _scan says whether there is a number at all.
-_HAS = {"bytes_in": "has_in", "bytes_out": "has_out"}
-
-
-def _row_table(rows: list[Row], objects: list[str]) -> pa.Table:
-    """What the rows have for themselves, a column each field of Row, and the log object."""
-    columns = {
-        name: pa.array(values, _ROW_TYPES.get(name, pa.string()))
-        for name, values in zip(Row._fields, zip(*rows, strict=True), strict=True)
-    }
-    columns["log_object"] = _encoded(objects)
-    return pa.table(columns)
-
-
-def _scanned_part(columns: dict[str, Any], objects: list[str]) -> _Part:
-    """The rows of ``Scanner.take``, in the columns of ``_row_table``."""
-    rows = len(columns["what"]) // 4
-
-    def numbers(name: str, kind: pa.DataType, valid: str | None = None) -> pa.Array:
-        bits = columns[valid] if valid else None
-        return pa.Array.from_buffers(kind, rows, [bits and pa.py_buffer(bits), pa.py_buffer(columns[name])])
-
-    def texts(name: str) -> pa.Array:
-        bits, offsets, data = columns[name]
-        buffers = [bits and pa.py_buffer(bits), pa.py_buffer(offsets), pa.py_buffer(data)]
-        return pa.Array.from_buffers(pa.string(), rows, buffers)
-
-    own: dict[str, Any] = {}
-    for name in Row._fields:
-        kind = _ROW_TYPES.get(name)
-        own[name] = texts(name) if kind is None else numbers(name, kind, _HAS.get(name))
-    own["log_object"] = pa.DictionaryArray.from_arrays(numbers("object", pa.int32()), pa.array(objects, pa.string()))
-    checks = np.frombuffer(columns["check"], np.uint32)
-    return _Part(pa.table(own), np.frombuffer(columns["id"], "V16"), checks)
+#: Columns of ``_row_table``.
+_OWN = (*Row._fields, "log_object")
 
 
 def ranks(column: pa.Array) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[str | None]]:
@@ -426,19 +176,19 @@ class _Used:
 
     def text(self, values: Sequence[str | None]) -> pa.DictionaryArray:
         """A dictionary column from one value a thing; equal values share one entry."""
-        encoded = _encoded(values)
-        return pa.DictionaryArray.from_arrays(encoded.indices.take(self.which), encoded.dictionary)
+        each = encoded(values)
+        return pa.DictionaryArray.from_arrays(each.indices.take(self.which), each.dictionary)
 
     def plain(self, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         """A column from one value a thing."""
         return pa.array(values, kind).take(self.which)
 
 
-def _order(rows: pa.Table, shared: Shared) -> np.ndarray[Any, np.dtype[np.int64]]:
+def file_order(rows: pa.Table, shared: Shared) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The order of a lake's files: day, service, role, time. Before columns are made: they are many."""
     who, what = _Used(shared.who, _whole(rows, "who")), _Used(shared.what, _whole(rows, "what"))
-    roles, _ = ranks(_encoded([thing.identity.role_arn for thing in who.things]))
-    services, _ = ranks(_encoded([thing.service for thing in what.things]))
+    roles, _ = ranks(encoded([thing.identity.role_arn for thing in who.things]))
+    services, _ = ranks(encoded([thing.service for thing in what.things]))
     time = np.asarray(_whole(rows, "event_time"))
     return ordered(time // _DAY, services[what.codes], roles[who.codes], time)
 
@@ -465,7 +215,15 @@ def _regular_columns(
             columns[name] = what.text([getattr(shape, name) for shape in shapes])
         else:
             columns[name] = _special_column(name, rows, who, place, what, shapes)
-    return _table(columns, names)
+    return chunk_table(columns, names)
+
+
+def _made_from(names: Sequence[str]) -> list[str]:
+    """What of a row's own these columns are made from, in the order of ``_row_table``."""
+    wanted = {"who", "place", "what", *names}
+    if "resources" in wanted:
+        wanted.add("object_key")
+    return [name for name in _OWN if name in wanted]
 
 
 #: Place of a member's column among ``What.members``, and columns that other fields of ``What`` give.
@@ -497,7 +255,7 @@ def _special_column(
 
 def _rests(who: _Used, place: _Used, what: _Used) -> pa.DictionaryArray:
     """The column ``rest``: its text is put together once for each combination that occurs."""
-    tls, others = _encoded([thing.tls for thing in place.things]), _encoded([thing.rest for thing in what.things])
+    tls, others = encoded([thing.tls for thing in place.things]), encoded([thing.rest for thing in what.things])
     tls_codes, other_codes = (np.asarray(pc.fill_null(codes.indices, -1)) + 1 for codes in (tls, others))
     key = who.codes.astype(np.int64) * (len(tls.dictionary) + 1) + tls_codes[place.codes]
     key = key * (len(others.dictionary) + 1) + other_codes[what.codes]
@@ -508,8 +266,8 @@ def _rests(who: _Used, place: _Used, what: _Used) -> pa.DictionaryArray:
         combination, other = divmod(combination, len(other_texts))
         person, layer = divmod(combination, len(tls_texts))
         texts.append(careful.compose_rest(who.things[person].text, tls_texts[layer], other_texts[other]))
-    encoded = _encoded(texts)
-    return pa.DictionaryArray.from_arrays(encoded.indices.take(pa.array(inverse)), encoded.dictionary)
+    each = encoded(texts)
+    return pa.DictionaryArray.from_arrays(each.indices.take(pa.array(inverse)), each.dictionary)
 
 
 def _first_of(own: pa.Array, shared: pa.DictionaryArray) -> pa.DictionaryArray:
@@ -540,20 +298,14 @@ def _resources(shapes: list[Shape], what: _Used, keys: pa.Array) -> pa.Array:
     return pa.array(values, pa.string())
 
 
-def _slow_table(rows: list[dict[str, Any]]) -> pa.Table:
-    """Columns of careful rows, in CHUNK_SCHEMA."""
-    columns: dict[str, Any] = {name: [row.get(name) for row in rows] for name in CHUNK_SCHEMA.names}
-    return _table(columns)
-
-
-def _table(columns: dict[str, Any], names: Sequence[str] = CHUNK_SCHEMA.names) -> pa.Table:
+def chunk_table(columns: dict[str, Any], names: Sequence[str] = CHUNK_SCHEMA.names) -> pa.Table:
     arrays = []
     schema = pa.schema([CHUNK_SCHEMA.field(name) for name in names])
     for column in schema:
         values = columns[column.name]
         if not isinstance(values, pa.Array | pa.ChunkedArray):
             encode = pa.types.is_dictionary(column.type)
-            values = _encoded(values) if encode else pa.array(values, column.type)
+            values = encoded(values) if encode else pa.array(values, column.type)
         arrays.append(values)
     return pa.Table.from_arrays(arrays, schema=schema)
 

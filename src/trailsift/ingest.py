@@ -23,7 +23,8 @@ import numpy as np
 import pyarrow as pa
 
 from trailsift import copies, event, source, summarize, work
-from trailsift.columnar import Tally, arrow_schema
+from trailsift.builder import Tally
+from trailsift.columnar import arrow_schema
 from trailsift.decode.envelope import Malformed
 from trailsift.decode.parts import BOUNDS, Bounds
 from trailsift.errors import SourceError, TrailsiftError
@@ -84,6 +85,8 @@ class Sizes:
 
     #: A chunk is cut at this many rows: large enough for good files, small enough for the memory.
     chunk_rows: int = 100_000
+    #: At up to so many times as many where rules drop most of them, or files would be small.
+    chunk_growth: int = 4
     #: A batch is committed at this many rows.
     batch_rows: int = 1_000_000
     #: Or earlier, where so many rows wait in memory for the commit (``firsts``).
@@ -317,11 +320,12 @@ class _Run:
         sent: list[deque[LogFile]] = [deque() for _ in chunks]
 
         def next_step(worker: int, rows: int) -> int:
-            if (sent[worker] or tasks) and rows < self.sizes.chunk_rows:
+            enough = self._chunk_rows()
+            if (sent[worker] or tasks) and rows < enough:
                 # A large file that was left in the middle is gone on with.
                 files = [] if sent[worker] else tasks.take(worker)
                 sent[worker] += files
-                pool.call(worker, "decode", files, self.sizes.chunk_rows)
+                pool.call(worker, "decode", files, enough)
             elif chunks[worker].files:
                 pool.call(worker, "cut")
             else:
@@ -355,6 +359,12 @@ class _Run:
                     self._close(chunks[worker])
                     chunks[worker] = _Pending()
                     busy += next_step(worker, 0)
+
+    def _chunk_rows(self) -> int:
+        """How many rows make a chunk, by what the rules have left of those before."""
+        stored, gone = self.counts.stored, sum(self.counts.dropped.values())
+        growth = min((stored + gone) / max(stored, 1), self.sizes.chunk_growth)
+        return int(self.sizes.chunk_rows * max(growth, 1))
 
     def _full(self) -> bool:
         """Whether the batch is to be committed before it grows further."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -323,7 +322,7 @@ class Shared:
 
     def _time(self, text: str) -> int | None:
         """Microseconds of a time in CloudTrail's own form; None for any other."""
-        micros = self._times[text] = _canonical_time(text)
+        micros = self._times[text] = careful.canonical_time(text)
         return micros
 
     def _who_of(self, record: _Record) -> Who:
@@ -454,17 +453,6 @@ def _without_user(rest: str | None) -> str | None:
     members = json.loads(rest) if rest else {}
     members.pop("userIdentity", None)
     return dump(members) if members else None
-
-
-def _canonical_time(text: str) -> int | None:
-    """Microseconds of ``2024-01-15T08:30:00Z``; None for every other way to write a time."""
-    if len(text) != 20 or text[4:17:3] != "--T::" or text[19] != "Z" or text[11:13] == "24":
-        return None
-    try:
-        micros = int(datetime.fromisoformat(text).timestamp()) * 1_000_000
-    except ValueError:
-        return None
-    return micros if careful.usable(micros) else None
 
 
 def _join(before: bytes, after: bytes) -> str:

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trailsift import source
-from trailsift.columnar import CHUNK_SCHEMA, Builder, identities
+from trailsift.builder import Builder
+from trailsift.columnar import CHUNK_SCHEMA, identities
 from trailsift.errors import SourceError
 from trailsift.event import DENIED_CODES, EVENTS
 from trailsift.firsts import RANK, candidates, new_lines

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trailsift import copies, event
-from trailsift.columnar import CHUNK_SCHEMA, Builder, Chunk, Tally
+from trailsift.builder import Builder, Tally
+from trailsift.columnar import CHUNK_SCHEMA, Chunk
 from trailsift.decode.envelope import Malformed, Rejects
 from trailsift.decode.landing import DROPPED_BY
 from trailsift.decode.parts import BOUNDS, Bounds, parts_of
@@ -218,9 +219,18 @@ def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bound
     gc.disable()
     pa.set_cpu_count(1)
     worker = Worker(root, rules, bounds)
-    while (call := connection.recv()) is not None:
+    while (call := _next_call(connection)) is not None:
         method, arguments = call
         try:
             connection.send(getattr(worker, method)(*arguments))
         except Exception as error:  # handed to the parent, which raises it
             connection.send(error)
+
+
+def _next_call(connection: Connection) -> tuple[str, tuple[Any, ...]] | None:
+    """What to do next; None where there is nothing more, or nobody who asks."""
+    try:
+        call: tuple[str, tuple[Any, ...]] | None = connection.recv()
+    except (EOFError, ConnectionError):
+        return None
+    return call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,8 @@ def client(service: str, region: str | None = None) -> Any:
     except ImportError:
         raise UsageError("speaking to AWS needs boto3: install trailsift with the extra `aws`") from None
     retried = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=10)
+    # The other SDKs and AWS's own machines set AWS_REGION; boto3 looks at AWS_DEFAULT_REGION only.
+    region = region or os.environ.get("AWS_REGION") or None
     with told(f"making a client for {service}"):
         # A session of its own: the default one keeps the settings of the first call.
         return boto3.Session().client(service, region_name=region, config=retried)

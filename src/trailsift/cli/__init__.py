@@ -35,6 +35,8 @@ def _without_pandas() -> Iterator[None]:
 
 
 def _main(argv: Sequence[str] | None) -> int:
+    # No command multiplies matrices, for which numpy would start threads in each process, a tenth of a second each.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if os.environ.get("TRAILSIFT_DEBUG"):
         return _run(argv)
     try:

@@ -62,13 +62,14 @@ def run_on_athena(
     """Runs one statement on Athena and says on standard error what it will cost and what it did. The exit code."""
     from trailsift.engine import write
     from trailsift.engine.athena import Athena, explained
+    from trailsift.engine.translate import translate
     from trailsift.prices import prices as load_prices
 
     if form in BINARY:
         raise UsageError(f"answers of Athena come as table, json or csv, not {form}")
+    # What Athena cannot run needs no credentials to be refused.
+    translate(sql, database)
     athena = Athena(workgroup, database, reuse=reuse, timezone=timezone, known=load_prices(prices))
-    # What Athena cannot run costs nothing to refuse.
-    athena.translated(sql)
     reckoned = _reckoned(athena, sql)
     if explain:
         print(explained(athena, sql, reckoned))

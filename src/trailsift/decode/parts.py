@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 from isal import isal_zlib
 
-from trailsift.decode.archive import _DAMAGE, _noise
+from trailsift.decode.archive import _DAMAGE, _noise, inflate_whole
 from trailsift.decode.found import parse
 
 
@@ -52,7 +52,7 @@ class Part(NamedTuple):
     """
 
     member: str
-    data: bytes | None
+    data: bytes | bytearray | None
     damage: str | None = None
     last: bool = True
     ends: bool = True
@@ -90,8 +90,11 @@ def parts_of(path: Path, bounds: Bounds = BOUNDS) -> Iterator[Part]:
         yield from _of_tar(source, bounds) if inner[257:262] == b"ustar" else _of_text("", source, bounds)
 
 
-def _inflated(data: bytes, size: int) -> bytes | None:
+def _inflated(data: bytes, size: int) -> bytes | bytearray | None:
     """A whole gzip file in one step, ``size`` bytes at most; None where it is damaged or has several members."""
+    whole = inflate_whole(data, size)
+    if whole is not None:
+        return whole
     inflate = isal_zlib.decompressobj(wbits=31)
     try:
         text: bytes = inflate.decompress(data, size)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import igzip
 
-from trailsift.columnar import Builder
+from trailsift.builder import Builder
 from trailsift.decode.envelope import find_records
 from trailsift.sift import parse
 from trailsift.sift.ready import text

@@ -35,8 +35,8 @@ _BLOOM = ("event_id", "object_key")
 _BLOOM_WRONG = 0.05
 #: Fewer rows are read as fast as their filter.
 _BLOOM_ROWS = 4096
-#: A dictionary of no more values is not worth the work of leaving out those that a file does not use.
-_WHOLE_DICTIONARY = 4
+#: A dictionary that is small against the rows is not worth the work of leaving out those that a file does not use.
+_SMALL_DICTIONARY = 1000
 #: Columns whose statistics let a reader skip row groups.
 _STATISTICS = (
     "event_time",
@@ -183,7 +183,12 @@ def _bloom_filters(rows: pa.Table) -> dict[str, dict[str, float]]:
         return {}
     names = [name for name in _BLOOM if name in rows.schema.names]
     first = rows.slice(0, ROW_GROUP)
-    return {name: {"ndv": max(pc.count_distinct(first.column(name)).as_py(), 1), "fpp": _BLOOM_WRONG} for name in names}
+
+    def distinct(name: str) -> int:
+        # An event has an id of its own.
+        return len(first) if name == "event_id" else pc.count_distinct(first.column(name)).as_py()
+
+    return {name: {"ndv": max(distinct(name), 1), "fpp": _BLOOM_WRONG} for name in names}
 
 
 def _conformed(rows: pa.Table, table: event.Table) -> pa.Table:
@@ -222,9 +227,10 @@ def _rows(chunk: pa.Table, rows: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Tabl
 def _trimmed(part: pa.Table) -> pa.Table:
     """A slice whose dictionaries hold its own values only: Parquet writes a dictionary as a whole, used or not."""
     columns = []
+    small = part.num_rows // _SMALL_DICTIONARY
     for column in part.columns:
         values = column.chunk(0)
-        if pa.types.is_dictionary(values.type) and len(values.dictionary) > _WHOLE_DICTIONARY:
+        if pa.types.is_dictionary(values.type) and len(values.dictionary) > small:
             values = _with_own_values(values)
         columns.append(values)
     return pa.table(columns, part.schema.names)
