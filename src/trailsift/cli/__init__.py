@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from trailsift.errors import TrailsiftError
 
@@ -22,16 +23,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _without_pandas() -> Iterator[None]:
-    """DuckDB imports pandas, where it is installed, to look at the first value that it is given, and where it is not,
-    looks for it anew each time: half a second, or some milliseconds a query, for what no command needs."""
-    absent = "pandas" not in sys.modules
-    if absent:
-        sys.modules["pandas"] = None  # type: ignore[assignment]
+    """DuckDB imports pandas, where it is installed, to look at the first value that it is given: half a second for
+    what no command needs. One that is imported already stays."""
+    finder: Any = _NoPandas
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        if absent:
-            sys.modules.pop("pandas", None)
+        sys.meta_path.remove(finder)
+
+
+class _NoPandas:
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        """A finder that finds everything but pandas elsewhere."""
+        if name == "pandas":
+            raise ModuleNotFoundError("no command needs pandas", name=name)
 
 
 def _main(argv: Sequence[str] | None) -> int:
