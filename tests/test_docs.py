@@ -182,6 +182,19 @@ def test_both_languages_say_the_same(page: str) -> None:
     assert linked[0] == linked[1]
 
 
+@pytest.mark.parametrize("page", ["docs/original.md", "docs/original.ko.md"])
+def test_figures_are_those_of_the_last_measurement(page: str) -> None:
+    """What the page about the original says was measured stands in the page that the measurement wrote."""
+    told = (ROOT / page).read_text("utf-8").replace(" %", "%")
+    rows = (ROOT / "bench" / "ORIGINAL.md").read_text("utf-8").splitlines()
+    measured = [row.split("|")[3:5] for row in rows if row.startswith("| ") and not row.startswith("| piece")]
+    figures = {one.rstrip(".,") for row in measured for one in re.findall(r"\d[\d.,]*%?", " ".join(row))}
+    assert len(figures) > 20
+    gone = {one for one in figures if not re.search(rf"(?<![\d.,]){re.escape(one)}(?![\d%])", told)}
+    # A share that is none or all is told without its zeros.
+    assert gone <= {"0.0%", "100.0%", "0.0"}, gone
+
+
 def _table_shapes(page: Path) -> list[int]:
     return [line.count("|") for line in prose(page).splitlines() if line.startswith("|")]
 

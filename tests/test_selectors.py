@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.server
 import json
 import os
@@ -356,6 +357,28 @@ def test_a_trail_without_data_events(tmp_path: Path, capsys: pytest.CaptureFixtu
     had.write_text(json.dumps([make.MANAGEMENT]))
     assert main(["selectors", "--role", ETL, "--existing", str(had)]) == 0
     assert "no data events are logged so far" in capsys.readouterr().err
+
+
+def test_a_lake_without_data_events(small_logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Management events alone: the summary says how data events are switched on, and for whom."""
+    records = [one for path in sorted(small_logs.rglob("*.json.gz"))[:40] for one in _records(path)]
+    logs = tmp_path / "logs.json"
+    logs.write_text(json.dumps({"Records": [one for one in records if one["eventCategory"] == "Management"]}))
+    assert main(["ingest", str(logs), "--lake", str(tmp_path / "lake"), "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["summary", "--lake", str(tmp_path / "lake")]) == 0
+    said = capsys.readouterr().err
+    assert "no data events are in this lake" in said and "roles --need-data-events" in said
+    logs.write_text(json.dumps({"Records": records}))
+    assert main(["ingest", str(logs), "--lake", str(tmp_path / "lake"), "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["summary", "--lake", str(tmp_path / "lake")]) == 0
+    assert "no data events" not in capsys.readouterr().err
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(gzip.decompress(path.read_bytes()))["Records"]
+    return found
 
 
 def test_nobody_and_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

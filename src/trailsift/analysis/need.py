@@ -23,6 +23,12 @@ def is_data(service: str, event_name: str | None) -> bool:
     return category({"eventSource": f"{service}.amazonaws.com", "eventName": event_name}) == "Data"
 
 
+def has_data_events(engine: Engine) -> bool:
+    """Whether the lake has seen any, whatever rules left of them."""
+    pairs = ask(engine, tuple_of, "SELECT DISTINCT service, event_name FROM hourly")
+    return any(is_data(service, name) for service, name in pairs)
+
+
 class Cost(NamedTuple):
     """Data events a month at the rates of the lake, and what a trail asks for them."""
 

@@ -59,6 +59,8 @@ def summary(
             print_json(seen.as_dict())
         elif seen.total:
             report.show_overview(seen)
+        if seen.total is not None and not as_json:
+            _say_without_data_events(engine, lake)
         return _said_if_empty(engine, seen.total is None, period)
     # A terminal gets a screenful; JSON and hours are whole unless a limit is given.
     shown = limit if limit is not None else 0 if as_json or by == "hour" else 20
@@ -103,6 +105,16 @@ def roles(
     elif found:
         view.show_roles(found, period)
     return _said_if_empty(engine, not found, period)
+
+
+def _say_without_data_events(engine: Engine, lake: Path) -> None:
+    """Where there are none, a trail was not asked for them: how to switch them on."""
+    from trailsift.analysis.need import has_data_events
+    from trailsift.analysis.shell import quoted
+
+    if not has_data_events(engine):
+        told = "no data events are in this lake: a trail logs them where its selectors ask for them"
+        print(f"trailsift: {told}. Whose: trailsift roles --need-data-events --lake {quoted(lake)}", file=sys.stderr)
 
 
 def _needs(lake: Path, period: Period, as_json: bool) -> int:
