@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from trailsift.errors import UsageError
-from trailsift.generate import KINDS, Generated, Options, generate
+from trailsift.generate import KINDS, QUIET_KINDS, STRENGTHS, Generated, Options, generate
 from trailsift.generate.incidents import plan
 from trailsift.generate.options import check
 from trailsift.generate.roles import hire
@@ -416,3 +416,22 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
         generate(tmp_path, Options(events=1))
     with pytest.raises(UsageError, match="is a file"):
         generate(tmp_path / "truth.json", Options(events=1))
+
+
+def test_strengths_plant_the_same_kinds_ever_more_quietly() -> None:
+    """An eighth of the calls; then the kinds by someone who takes care, and one that imitates habits."""
+    counts = {}
+    for strength in STRENGTHS:
+        options = Options(events=120_000, days=30, roles=40, strength=strength)
+        zone = check(options)
+        roles = hire(40, 1, options.first_second(), options.seconds())
+        incidents = plan(options, zone, roles, np.random.default_rng(1))
+        assert [one.plot.kind for one in incidents] == list(options.all_kinds())
+        counts[strength] = {one.plot.kind: len(one.seconds) for one in incidents}
+    assert all(counts["weak"][kind] == counts["standard"][kind] // 8 for kind in KINDS)
+    assert sum(counts["stealthy"].values()) < 0.25 * sum(counts["standard"].values())
+    assert set(counts["stealthy"]) == {*KINDS, *QUIET_KINDS}
+    with pytest.raises(UsageError, match="unknown strength"):
+        check(Options(strength="none"))
+    with pytest.raises(UsageError, match="at this strength there are"):
+        check(Options(incidents=["takeover"]))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -41,6 +41,10 @@ def generate(
         bool, Parameter(show_default=False, help="A second trail delivers nearly everything again.")
     ] = False,
     no_incidents: Annotated[bool, Parameter(show_default=False, help="Plant nothing.")] = False,
+    strength: Annotated[
+        Literal["standard", "weak", "stealthy"],
+        Parameter(help="How much incidents show: as commonly seen, an eighth of it, or hardly anything."),
+    ] = "standard",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
@@ -62,6 +66,7 @@ def generate(
         tiny_objects=tiny_objects,
         two_trails=two_trails,
         incidents=not no_incidents,
+        strength=strength,
     )
     with CountProgress("events", events, quiet) as bar:
         made = run(target, options, bar.update)

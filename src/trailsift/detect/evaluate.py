@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from trailsift.analysis.period import DAY, HOUR
-from trailsift.detect.finding import Finding
+from trailsift.detect.finding import Finding, Signal
 from trailsift.errors import SourceError
+
+_LONG = 2 * DAY
+#: Measures of a role name no call: more bytes while bytes are taken out are about that.
+_MEASURES = ("more_bytes", "more_denied", "many_resources")
 
 
 @dataclass(frozen=True)
@@ -52,20 +56,14 @@ def read_truth(path: Path) -> dict[str, Any]:
 def judge(findings: Sequence[Finding], truth: dict[str, Any]) -> Result:
     """Compares findings with what was planted.
 
-    An incident is found by a finding about its role that overlaps it in time, with an hour of tolerance. A finding
-    that overlaps no incident of its role is a false one.
+    An incident is found by a finding with a signal about its role that overlaps it in time, with an hour of tolerance,
+    and is about a call and a resource of the incident where it names any. All other findings are false ones.
     """
     explained: set[str] = set()
     outcomes = []
     for incident in truth["incidents"]:
-        first, last = _micros(incident["first_time"]), _micros(incident["last_time"])
-        hits = [
-            one
-            for one in findings
-            if incident["role_arn"] in (one.role_arns or (one.role_arn,))
-            and one.first_time <= last + HOUR
-            and one.last_time >= first - HOUR
-        ]
+        first = _micros(incident["first_time"])
+        hits = [one for one in findings if any(_about(signal, incident) for signal in one.signals)]
         explained |= {one.id for one in hits}
         if not hits:
             outcomes.append(Outcome(incident["kind"], False, None, None, None))
@@ -75,6 +73,18 @@ def judge(findings: Sequence[Finding], truth: dict[str, Any]) -> Result:
         outcomes.append(Outcome(incident["kind"], True, _rank(best, findings), delay, best.score))
     false = tuple(one for one in findings if one.id not in explained)
     return Result(tuple(outcomes), false, (_micros(truth["end"]) - _micros(truth["start"])) / DAY)
+
+
+def _about(signal: Signal, incident: dict[str, Any]) -> bool:
+    """Whether a signal is about an incident, and not about what its role did besides."""
+    first, last = _micros(incident["first_time"]), _micros(incident["last_time"])
+    if signal.role_arn != incident["role_arn"] or signal.first_time > last + HOUR or signal.last_time < first - HOUR:
+        return False
+    if signal.event_name is None and signal.resource_arn is None and signal.kind not in _MEASURES:
+        # A new network or client: an incident of many days would be hit by chance.
+        return last - first < _LONG
+    named = signal.event_name is None or signal.event_name in incident["event_names"]
+    return named and (signal.resource_arn is None or signal.resource_arn in incident["resource_arns"])
 
 
 def _rank(finding: Finding, findings: Sequence[Finding]) -> int:

@@ -78,7 +78,7 @@ def show_evaluation(table: Table) -> None:
     cast += plural(table.cast.roles, "role")
     for one in given["strengths"]:
         columns = [("levels", "text"), ("found", "text"), ("in the top 10 of its day", "text"), ("false a day", "text")]
-        columns.append(("false a day and 1,000 roles", "text"))
+        columns.append(("of 1,000 roles", "text"))
         rows: list[Sequence[object]] = [
             (
                 f"without {line['without']}" if line["without"] else "all",
@@ -91,12 +91,13 @@ def show_evaluation(table: Table) -> None:
         ]
         show(out, grid(out, f"Incidents of strength {one['strength']}, {cast}", columns, rows))
         levels = list(one["kinds"][0]["found_without"]) if one["kinds"] else []
-        columns = [("incident", "text"), ("planted", "number"), ("found", "text"), ("hours to detect", "text")]
-        columns += [(f"without {level}", "text") for level in levels]
+        columns = [("incident", "text"), ("planted", "number"), ("found", "text"), ("hours", "text")]
+        columns += [(level, "text") for level in levels]
         rows = [
             [k["kind"], k["planted"], f"{k['found']:.0%}", f"{k['hours_to_detect']:.1f}"]
             + [f"{k['found_without'][level]:.0%}" for level in levels]
             for k in one["kinds"]
         ]
-        show(out, grid(out, f"By kind, strength {one['strength']}", columns, rows))
+        note = "Hours: from the first event to the finding. On the right: found without that level."
+        show(out, grid(out, f"By kind, strength {one['strength']}", columns, rows, note))
     out.print(f"A quiet period has {given['quiet_false_per_day']:.2f} findings a day.")
