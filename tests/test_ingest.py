@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -220,6 +221,31 @@ def test_progress_ends_at_the_counts(small_logs: Path, tmp_path: Path) -> None:
     assert (last.records, last.stored) == (counts.records, counts.stored)
     assert last.objects_done == last.objects_total and last.bytes_done == last.bytes_total
     assert [each.records for each in seen] == sorted(each.records for each in seen)
+
+
+def test_errors_of_callbacks_are_the_callers(small_logs: Path, tmp_path: Path) -> None:
+    """Passed on as they are: not the lake's."""
+
+    def fail(now: Progress) -> None:
+        raise BrokenPipeError(errno.EPIPE, "nobody reads")
+
+    with pytest.raises(BrokenPipeError, match="nobody reads"):
+        ingest([str(small_logs / "AWSLogs")], tmp_path / "lake", progress=fail)
+
+
+def test_a_script_without_a_guard_is_told(tmp_path: Path) -> None:
+    """Workers import the script anew; without a guard that starts the next ingest."""
+    for name in "ab":
+        write(tmp_path / "in", f"{name}.json.gz", [event_number(ord(name))])
+    script = tmp_path / "script.py"
+    call = "ingest([str(Path(sys.argv[1]))], Path(sys.argv[2]), workers=2)"
+    arguments = [str(tmp_path / "in"), str(tmp_path / "lake")]
+    script.write_text(f"{IMPORTS}\n{call}\n")
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode and 'if __name__ == "__main__":' in done.stderr.splitlines()[-1]
+    assert "memory" not in done.stderr
+    script.write_text(f"{IMPORTS}\nif __name__ == '__main__':\n    {call}\n")
+    subprocess.run([sys.executable, script, *arguments], check=True, timeout=60)
 
 
 def test_two_writers_at_once(small_logs: Path, small_lake: Path, tmp_path: Path) -> None:

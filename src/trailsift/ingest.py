@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import multiprocessing
-import multiprocessing.connection
 import os
 import sqlite3
 import threading
@@ -15,7 +13,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ from trailsift.decode.envelope import Malformed
 from trailsift.decode.parts import BOUNDS, Bounds
 from trailsift.errors import SourceError, TrailsiftError
 from trailsift.firsts import Firsts
+from trailsift.pool import Pool
 from trailsift.sift import Rules
 from trailsift.source import LogFile
 from trailsift.store import seen
@@ -137,6 +135,8 @@ def ingest(
         counts = run.all(workers)
         if compact and run.committed:
             _tidy_up(opened, run.committed[0])
+    except _FromCallback as passed:
+        raise passed.error from None
     except (OSError, sqlite3.DatabaseError) as error:
         # Inputs that cannot be read are counted, one by one: what comes here was about the lake.
         raise cannot_write(lake, error) from error
@@ -161,66 +161,11 @@ def _tidy_up(lake: Lake, first: int) -> None:
         )
 
 
-class _Pool:
-    """Worker processes and the calls they are busy with; or one worker in this process."""
+class _FromCallback(Exception):
+    """An error of the caller's ``progress``, which is not to be taken for one of the lake."""
 
-    def __init__(self, root: Path, size: int, rules: Rules | None = None, bounds: Bounds = BOUNDS) -> None:
-        self.size = size
-        self._inline = work.Worker(root, rules, bounds) if size == 0 else None
-        self._answers: deque[tuple[int, Any]] = deque()
-        self._processes: list[multiprocessing.process.BaseProcess] = []
-        self.connections: list[Connection] = []
-        context = multiprocessing.get_context("spawn")
-        for _ in range(size):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=work.serve, args=(theirs, root, rules, bounds), daemon=True)
-            process.start()
-            theirs.close()
-            self._processes.append(process)
-            self.connections.append(ours)
-
-    def call(self, worker: int, method: str, *arguments: Any) -> None:
-        """Asks a worker to do something; ``answers`` has the result later."""
-        if self._inline is not None:
-            self._answers.append((worker, getattr(self._inline, method)(*arguments)))
-            return
-        try:
-            self.connections[worker].send((method, arguments))
-        except OSError as error:
-            raise _died() from error
-
-    def answers(self) -> Iterator[tuple[int, Any]]:
-        """Waits for at least one result."""
-        if self._inline is not None:
-            yield self._answers.popleft()
-            return
-        for ready in multiprocessing.connection.wait(self.connections):
-            assert isinstance(ready, Connection)
-            try:
-                answer = ready.recv()
-            except (EOFError, OSError) as error:
-                raise _died() from error
-            if isinstance(answer, Exception):
-                raise answer
-            yield self.connections.index(ready), answer
-
-    def close(self, *, at_once: bool) -> None:
-        """Ends the processes."""
-        for connection, process in zip(self.connections, self._processes, strict=True):
-            if at_once:
-                process.kill()
-            else:
-                with contextlib.suppress(OSError):
-                    connection.send(None)
-        for process in self._processes:
-            process.join()
-
-
-def _died() -> TrailsiftError:
-    return TrailsiftError(
-        "a worker process died, most likely for lack of memory; what was committed before is safe. "
-        "Run the same command again, with --workers 1 if it happens again"
-    )
+    def __init__(self, error: OSError) -> None:
+        self.error = error
 
 
 @dataclass(slots=True)
@@ -281,7 +226,7 @@ class _Run:
         if not self.files:
             self.lake.ready()
             return self._finished()
-        pool = _Pool(self.lake.root, size, self.rules, self.sizes.bounds)
+        pool = Pool(self.lake.root, size, self.rules, self.sizes.bounds)
         # PyIceberg takes a second to import: let it, while the first chunks are decoded.
         threading.Thread(target=self._ready_ahead, daemon=True).start()
         try:
@@ -310,7 +255,7 @@ class _Run:
         self.counts.seconds = round(time.monotonic() - self.started, 3)
         return self.counts
 
-    def _drive(self, pool: _Pool) -> None:
+    def _drive(self, pool: Pool) -> None:
         """Runs the workers' state machine until everything is written: objects, cut, keep, written."""
         tasks = _Tasks(self.files, self.sizes, max(pool.size, 1))
         chunks = [_Pending() for _ in range(max(pool.size, 1))]
@@ -372,7 +317,7 @@ class _Run:
             self.firsts is not None and self.firsts.rows >= self.sizes.held_rows
         )
 
-    def _offer(self, pool: _Pool, worker: int, cut: Cut, chunk: _Pending) -> None:
+    def _offer(self, pool: Pool, worker: int, cut: Cut, chunk: _Pending) -> None:
         """Tells a worker which of its events are new. From here to the commit no other writer may come between."""
         if self._lock is None:
             self._lock_lake()
@@ -501,20 +446,22 @@ class _Run:
         if self.progress is None:
             return
         counts = self.counts
-        self.progress(
-            Progress(
-                self.objects_total,
-                self.objects_done + counts.log_objects_known,
-                self.bytes_total,
-                self.bytes_done,
-                counts.records,
-                counts.stored,
-                counts.duplicates,
-                sum(counts.dropped.values()),
-                counts.malformed,
-                time.monotonic() - self.started,
-            )
+        now = Progress(
+            self.objects_total,
+            self.objects_done + counts.log_objects_known,
+            self.bytes_total,
+            self.bytes_done,
+            counts.records,
+            counts.stored,
+            counts.duplicates,
+            sum(counts.dropped.values()),
+            counts.malformed,
+            time.monotonic() - self.started,
         )
+        try:
+            self.progress(now)
+        except OSError as error:
+            raise _FromCallback(error) from error
 
 
 def _placed(one: Malformed, tally: Tally) -> int:

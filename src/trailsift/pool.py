@@ -1,0 +1,87 @@
+"""Worker processes of an ingest (``work``), and the calls that they are busy with."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+from collections import deque
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from trailsift import work
+from trailsift.decode.parts import BOUNDS, Bounds
+from trailsift.errors import TrailsiftError
+from trailsift.sift import Rules
+
+
+class Pool:
+    """Worker processes and the calls they are busy with; or one worker in this process."""
+
+    def __init__(self, root: Path, size: int, rules: Rules | None = None, bounds: Bounds = BOUNDS) -> None:
+        self.size = size
+        self._inline = work.Worker(root, rules, bounds) if size == 0 else None
+        self._answers: deque[tuple[int, Any]] = deque()
+        self._processes: list[multiprocessing.process.BaseProcess] = []
+        self.connections: list[Connection] = []
+        context = multiprocessing.get_context("spawn")
+        for _ in range(size):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=work.serve, args=(theirs, root, rules, bounds), daemon=True)
+            process.start()
+            theirs.close()
+            self._processes.append(process)
+            self.connections.append(ours)
+
+    def call(self, worker: int, method: str, *arguments: Any) -> None:
+        """Asks a worker to do something; ``answers`` has the result later."""
+        if self._inline is not None:
+            self._answers.append((worker, getattr(self._inline, method)(*arguments)))
+            return
+        try:
+            self.connections[worker].send((method, arguments))
+        except OSError as error:
+            raise _died(self._processes[worker]) from error
+
+    def answers(self) -> Iterator[tuple[int, Any]]:
+        """Waits for at least one result."""
+        if self._inline is not None:
+            yield self._answers.popleft()
+            return
+        for ready in multiprocessing.connection.wait(self.connections):
+            assert isinstance(ready, Connection)
+            try:
+                answer = ready.recv()
+            except (EOFError, OSError) as error:
+                raise _died(self._processes[self.connections.index(ready)]) from error
+            if isinstance(answer, Exception):
+                raise answer
+            yield self.connections.index(ready), answer
+
+    def close(self, *, at_once: bool) -> None:
+        """Ends the processes."""
+        for connection, process in zip(self.connections, self._processes, strict=True):
+            if at_once:
+                process.kill()
+            else:
+                with contextlib.suppress(OSError):
+                    connection.send(None)
+        for process in self._processes:
+            process.join()
+
+
+def _died(process: multiprocessing.process.BaseProcess) -> TrailsiftError:
+    process.join(5)
+    safe = "what was committed before is safe"
+    if (process.exitcode or 0) > 0:
+        # Python's own: a worker that is killed has a negative code.
+        return TrailsiftError(
+            f"a worker process could not start; {safe}. Each worker imports the script that calls ingest() anew: a "
+            'script must call it under `if __name__ == "__main__":`. What the worker said itself stands above'
+        )
+    return TrailsiftError(
+        f"a worker process died, most likely for lack of memory; {safe}. "
+        "Run the same command again, with --workers 1 if it happens again"
+    )
