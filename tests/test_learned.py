@@ -35,7 +35,7 @@ DAYS = range(20_514, 20_514 + 28)
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four weeks of 13 roles with incidents by someone who takes care."""
     folder = tmp_path_factory.mktemp("learned") / "logs"
-    generate(folder, Options(events=20_000, days=26, seed=612, roles=13, strength="stealthy"))
+    generate(folder, Options(events=24_000, days=26, seed=613, roles=13, strength="stealthy"))
     ingest([str(folder / "AWSLogs")], folder.parent / "lake", workers=1)
     return folder
 
