@@ -107,8 +107,8 @@ def page(runs: Sequence[Took], held: dict[str, Any]) -> str:
     """The Markdown page."""
     about = (
         f"{held['roles']:,} roles over {held['days']} days: {held['events']:,} events, {held['lines']:,} lines of "
-        f"`hourly`. {held['findings']} findings; the first has {held['records']:,} records. What detection keeps in "
-        f"the lake takes {held['state']:.1f} MB. Measured by `python bench/findings.py` on {os.cpu_count()} cores that "
+        f"`hourly`. {held['findings']} findings; the first has {held['records']:,} records. Detection keeps "
+        f"{held['state']:.1f} MB in the lake. Measured by `python bench/findings.py` on {os.cpu_count()} cores that "
         f"others used too (load {os.getloadavg()[0]:.1f} at the end); each command is a process of its own."
     )
     lines = [

@@ -21,8 +21,9 @@ def program(name: str) -> str:
 
     Looked for in the folder that TRAILSIFT_EMULATORS names, beside the Python that runs the tests, and on the PATH.
     """
-    beside = str(Path(sys.executable).parent)
-    for folder in (os.environ.get("TRAILSIFT_EMULATORS"), beside, None):
+    # First what was installed with this environment: the PATH may have other versions.
+    folders = [os.environ.get("TRAILSIFT_EMULATORS", ""), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    for folder in filter(None, folders):
         found = shutil.which(name, path=folder)
         if found is not None:
             return found

@@ -248,8 +248,6 @@ def events_in_glue(on_moto: str, small_lake: Path) -> Iterator[dict[str, dict[st
 
     boto3.client("s3").create_bucket(Bucket="lake")
     keys = {"s3.endpoint": on_moto, "s3.access-key-id": "x", "s3.secret-access-key": "x", "s3.region": "us-east-1"}
-    # A server that has just been installed compiles itself first: a retry of a finished upload would fail.
-    keys |= {"s3.request-timeout": "60", "s3.connect-timeout": "60"}
     catalog = GlueCatalog("glue", **{"glue.endpoint": on_moto, "warehouse": "s3://lake", **keys})
     catalog.create_namespace("trailsift")
     schema = iceberg_schema(EVENTS)

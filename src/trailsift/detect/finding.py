@@ -36,7 +36,7 @@ class Signal(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A role came from a place (network, endpoint, account) that hardly anybody came from before."""
+    """A role came from a place (network, endpoint) that hardly anybody came from before."""
 
     role_arn: str | None
     value: str

@@ -26,7 +26,7 @@ _PRIOR_DAYS = 4  # days of experience that the other roles' rate is worth
 _YOUNG = 2  # active days after which half of a signal counts
 _FLOOR = 0.004  # chance a day that is never gone below
 _LEAST = 0.6  # decades below which nothing is a signal
-_LINKS = ("first_network", "first_endpoint", "first_account")
+_LINKS = ("first_network", "first_endpoint")
 _KNOWN_DAYS = 3  # of a lake, before which every place is new
 _FAMILIAR = 2  # roles that had it before: from then on, it links nobody
 
