@@ -19,10 +19,10 @@ import pytest
 def program(name: str) -> str:
     """A program of the extra ``emulators``; the test is skipped where there is none.
 
-    Looked for in the folder that TRAILSIFT_EMULATORS names, beside the Python that runs the tests, and on the PATH.
+    Looked for in the folder that TRAILSIFT_EMULATORS names, and beside the Python that runs the tests. Not on the PATH,
+    which may have other versions than were tested.
     """
-    # First what was installed with this environment: the PATH may have other versions.
-    folders = [os.environ.get("TRAILSIFT_EMULATORS", ""), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    folders = [os.environ.get("TRAILSIFT_EMULATORS", ""), str(Path(sys.executable).parent)]
     for folder in filter(None, folders):
         found = shutil.which(name, path=folder)
         if found is not None:
