@@ -6,6 +6,8 @@ the ids, ``write`` takes the answer.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import json
 import signal
@@ -218,6 +220,7 @@ def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bound
     # Decoding makes millions of objects and no cycles: collecting would only walk over them.
     gc.disable()
     pa.set_cpu_count(1)
+    _keep_memory()
     worker = Worker(root, rules, bounds)
     while (call := _next_call(connection)) is not None:
         method, arguments = call
@@ -225,6 +228,21 @@ def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bound
             connection.send(getattr(worker, method)(*arguments))
         except Exception as error:  # handed to the parent, which raises it
             connection.send(error)
+
+
+#: Of glibc's malloc.h.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+
+
+def _keep_memory() -> None:
+    """Keeps what is freed for the next chunk, which needs as much: a page that goes back to the system and comes again
+    costs more than what is done with it. Where the C library cannot be told, it stays as it is."""
+    pa.set_memory_pool(pa.system_memory_pool())
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+        library.mallopt(_TOP_PAD, 64 << 20)
+        library.mallopt(_MMAP_THRESHOLD, 1 << 30)
 
 
 def _next_call(connection: Connection) -> tuple[str, tuple[Any, ...]] | None:
