@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import json
+import os
 import signal
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -228,6 +229,8 @@ def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bound
             connection.send(getattr(worker, method)(*arguments))
         except Exception as error:  # handed to the parent, which raises it
             connection.send(error)
+    # All is written and handed over. To take the interpreter apart would only keep the parent waiting.
+    os._exit(0)
 
 
 #: Of glibc's malloc.h.
