@@ -108,8 +108,8 @@ def page(runs: Sequence[Took], held: dict[str, Any]) -> str:
     about = (
         f"{held['roles']:,} roles over {held['days']} days: {held['events']:,} events, {held['lines']:,} lines of "
         f"`hourly`. {held['findings']} findings; the first has {held['records']:,} records. Detection keeps "
-        f"{held['state']:.1f} MB in the lake. Measured by `python bench/findings.py` on {os.cpu_count()} cores that "
-        f"others used too (load {os.getloadavg()[0]:.1f} at the end); each command is a process of its own."
+        f"{held['state']:.1f} MB in the lake. Measured by `python bench/findings.py` on {os.cpu_count()} cores "
+        f"(load {os.getloadavg()[0]:.1f} at the end); each command is a process of its own."
     )
     lines = [
         "# Findings on a large lake",
