@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
@@ -50,6 +51,7 @@ def questions(arguments: Arguments) -> Arguments:
     """Questions to an open engine, and what planning takes. ``lake``; ``repeat``; ``questions``: SQL by name."""
     from trailsift.engine import Engine
     from trailsift.event import TABLES
+    from trailsift.store import index
     from trailsift.store.index import open_snapshot
 
     lake = Path(arguments["lake"])
@@ -62,9 +64,12 @@ def questions(arguments: Arguments) -> Arguments:
         asked = {name: _timed(partial(ask, sql), arguments["repeat"]) for name, sql in arguments["questions"].items()}
         plan = _timed(lambda: len(engine.plan("SELECT count(weight) FROM events").files), arguments["repeat"])
     on_disk = {file.relative_to(lake).as_posix(): file.stat().st_size for file in lake.rglob("*") if file.is_file()}
-    # What a compaction replaced stays for ten minutes, for readers that planned before.
+    # What was replaced stays for ten minutes, for readers that planned before.
     live = {file.path for name in TABLES for file in snapshot.files(name)}
-    size = sum(size for path, size in on_disk.items() if "/data/" not in path or path in live)
+    with closing(index.connect(lake)) as db:
+        replaced = {path for (path,) in db.execute("SELECT path FROM seen_file WHERE removed IS NOT NULL")}
+    kept = [path for path in on_disk if ("/data/" not in path or path in live) and path not in replaced]
+    size = sum(map(on_disk.__getitem__, kept))
     sizes = {"bytes": size, "bytes_on_disk": sum(on_disk.values()), "files": len(snapshot.files("events"))}
     return {"questions": asked, "planning": plan["median"], **sizes}
 
