@@ -261,7 +261,7 @@ _SHAPES = [
 ]
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shape=st.sampled_from(_SHAPES), one=_conditions, two=_conditions, zone=st.sampled_from(ZONES))
 def test_pruning_never_changes_an_answer(engines: dict[str, Engine], shape: str, one: str, two: str, zone: str) -> None:
     sql, engine = shape.format(one, two), engines[zone]
