@@ -21,7 +21,11 @@ REAL_LOGS = "TRAILSIFT_REAL_LOGS"
 # A shared core may stand still for a second: how long an example takes says nothing here. Where nobody watches, the
 # examples are the same every time, so that a failure comes from the change and not from the draw.
 settings.register_profile(
-    "house", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+    "house",
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
 )
 settings.load_profile("house")
 
