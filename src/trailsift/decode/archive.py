@@ -41,8 +41,6 @@ class Piece(NamedTuple):
 
 #: isal's stubs take its error for an instance of one.
 _DAMAGE = (cast("type[Exception]", isal_zlib.error), zlib.error)
-#: Each member of a gzip file begins like this.
-_MEMBER = b"\x1f\x8b\x08"
 _Opener = Callable[[bytes, Found], Iterator[Piece]]
 
 
@@ -96,8 +94,9 @@ def inflate_whole(data: bytes | bytearray, limit: int) -> bytearray | None:
     None where only a slower look can tell what it is: damaged, of several members, of more than ``limit`` bytes.
     """
     size = int.from_bytes(data[-4:], "little")
-    # The library stops at the end of the first member, so there must not be what could be the start of a second one.
-    if deflate is None or not 0 < size <= limit or data.find(_MEMBER, 1) >= 0:
+    # The library stops behind the first member, whose last four bytes are the size of its text. A member of that size
+    # which ended earlier, whatever follows it, would have these bytes in two places.
+    if deflate is None or not 0 < size <= limit or data.find(data[-4:]) != len(data) - 4:
         return None
     try:
         text: bytearray = deflate.gzip_decompress(data, size)
