@@ -223,6 +223,10 @@ _NAMES = [
     "BatchGetItem",
     "GetRecords",
     "Scan",
+    "CopyObject",
+    "UploadPartCopy",
+    "AssumeRole",
+    "ExecuteStatement",
 ]
 _KEYS = ["a/b", "a/c", "", "é/한", 'say "hi"', "a", "/", {"pk": "1"}, {"pk": "2", "sk": "x"}, {"n": 1}, {}, None, "key"]
 _COUNTS = [{}, {"bytesTransferredIn": 0}, {"bytesTransferredIn": 7.0, "x": "y"}, {"bytesTransferredOut": 10**15}, None]
@@ -236,17 +240,38 @@ _VARYING: dict[str, list[Any]] = {
         {"t": {"keys": [{"pk": "1"}, {"pk": "2"}]}},
         [{"key": {"a": "b"}}],
     ],
+    "x-amz-copy-source": ["data/a b", "data/c", "/data/c", "other/a", "data", "arn:aws:s3:::data/a", "Data/a", "é/a", ""],
+    "roleSessionName": ["s1", "s2", 'a"', 7],
+    "segment": [1, 20, -1, 1.5, "3", None],
+    "statement": [
+        "SELECT * FROM \"t\" WHERE pk = 'a'",
+        "SELECT * FROM \"t\" WHERE pk = 'b'",
+        "SELECT * FROM \"u\" WHERE pk = 'b'",
+        "SELECT * FROM t WHERE pk = ' from u ' AND sk = 'it''s'",
+        "SELECT * FROM t WHERE pk = ' from v ' AND sk = 'it''s'",
+        "UPDATE t SET a = 'x",
+        "UPDATE t SET a = 'x\\'",
+        "DELETE FROM \u00e9 WHERE a='b'",
+        "SELECT 1 \x01 from t'",
+        "SELECT ' from a' from '\x02' from b ' from c",
+        {"no": "text"},
+        "INSERT INTO t " + "x" * 8200 + " 'a'",
+    ],
 }
+_SOURCES = {"AssumeRole": "sts.amazonaws.com"} | dict.fromkeys(
+    ("GetItem", "BatchGetItem", "GetRecords", "Scan", "ExecuteStatement"), "dynamodb.amazonaws.com"
+)
 
 
 def alike() -> st.SearchStrategy[list[dict[str, Any]]]:
     """Records that differ in little, so that what they share is found among them and must not be taken for more."""
 
-    def build(name: str, details: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    def build(name: str, sources: dict[str, str], details: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
         made = []
         for key, arn_key, counts, (member, value), message in details:
             one = sample(eventName=name, eventID=str(uuid.uuid4()), additionalEventData=counts)
-            one["requestParameters"] = {"bucketName": "data", "key": key, member: value}
+            one["eventSource"] = sources.get(name, one["eventSource"])
+            one["requestParameters"] = {"bucketName": "data", member: value} | ({} if key == "" else {"key": key})
             one["resources"] = [{"type": "AWS::S3::Object", "ARN": f"arn:aws:s3:::data/{arn_key}"}]
             if message is not None:
                 one |= {"errorCode": "AccessDenied", "errorMessage": message}
@@ -258,7 +283,8 @@ def alike() -> st.SearchStrategy[list[dict[str, Any]]]:
     )
     messages = st.sampled_from([None, None, "no", 'no "a\\b"\n', "é", "\x01", ""])
     detail = st.tuples(st.sampled_from(_KEYS), st.sampled_from(_KEYS), st.sampled_from(_COUNTS), varying, messages)
-    return st.builds(build, st.sampled_from(_NAMES), st.lists(detail, min_size=2, max_size=6))
+    sources = st.sampled_from([{}, _SOURCES])
+    return st.builds(build, st.sampled_from(_NAMES), sources, st.lists(detail, min_size=2, max_size=6))
 
 
 @pytest.mark.parametrize("scan", [True, False], ids=["scan", "python"])

@@ -399,31 +399,40 @@ static int uuid_of(Slice text, unsigned char *id) {
 
 /* -- names --------------------------------------------------------------------------------------------------------- */
 
-enum { NO_VARYING, PART, LIST, ITEMS, ITERATOR };
+enum { NO_VARYING, PART, LIST, ITEMS, ITERATOR, COPY, SESSION, SEGMENT, STATEMENT };
 
 /* Which request parameters vary from call to call and say nothing about the resource; regular._VARYING has the same. */
 static int varying_of(Slice name) {
     switch (name.size) {
+        case 4:
+            return IS(name, "Scan") ? SEGMENT : NO_VARYING;
         case 9:
             return IS(name, "GetObject") || IS(name, "ListParts") ? PART : NO_VARYING;
         case 10:
             return IS(name, "HeadObject") || IS(name, "UploadPart") ? PART
                    : IS(name, "GetRecords")                         ? ITERATOR
+                   : IS(name, "CopyObject")                         ? COPY
+                   : IS(name, "AssumeRole")                         ? SESSION
                                                                     : NO_VARYING;
         case 11:
             return IS(name, "ListObjects") ? LIST : NO_VARYING;
         case 12:
             return IS(name, "BatchGetItem") ? ITEMS : NO_VARYING;
         case 14:
-            return IS(name, "BatchWriteItem") ? ITEMS : NO_VARYING;
+            return IS(name, "BatchWriteItem") ? ITEMS : IS(name, "UploadPartCopy") ? COPY : NO_VARYING;
         case 16:
-            return IS(name, "TransactGetItems") ? ITEMS : NO_VARYING;
+            return IS(name, "TransactGetItems") ? ITEMS : IS(name, "ExecuteStatement") ? STATEMENT : NO_VARYING;
         case 18:
-            return IS(name, "ListObjectVersions") ? LIST : IS(name, "TransactWriteItems") ? ITEMS : NO_VARYING;
+            return IS(name, "ListObjectVersions")   ? LIST
+                   : IS(name, "TransactWriteItems") ? ITEMS
+                   : IS(name, "AssumeRoleWithSAML") ? SESSION
+                                                    : NO_VARYING;
         case 20:
             return IS(name, "ListMultipartUploads") ? LIST : IS(name, "AbortMultipartUpload") ? PART : NO_VARYING;
         case 23:
             return IS(name, "CompleteMultipartUpload") ? PART : NO_VARYING;
+        case 25:
+            return IS(name, "AssumeRoleWithWebIdentity") ? SESSION : NO_VARYING;
         default:
             return NO_VARYING;
     }
@@ -434,18 +443,32 @@ static int is_base64(char sign) {
            sign == '+' || sign == '/' || sign == '=';
 }
 
+/* How much of what a copy reads from belongs to the name: a bucket's own name and the slash behind it. -1: none. */
+static Py_ssize_t bucket_size(Slice quoted) {
+    const char *start = quoted.at, *at = start + 1;
+    while ((*at >= 'a' && *at <= 'z') || (*at >= '0' && *at <= '9') || *at == '.' || *at == '-') at++;
+    return *at == '/' && at > start + 1 ? at + 1 - start : -1;
+}
+
 /* How much of a varying member's value belongs to the name all the same; -1 where the member does not vary. */
 static Py_ssize_t varies(int varying, Member *member) {
-    if (varying == NO_VARYING || member->value.at[0] != '"' || (member->flags & HAS_ESCAPE)) return -1;
     Slice name = member->name;
-    if (varying == PART) return IS(name, "uploadId") || IS(name, "partNumber") || IS(name, "versionId") ? 0 : -1;
+    if (varying == SEGMENT) {
+        const char *start = member->value.at;
+        return IS(name, "segment") && digits(start) == start + member->value.size ? 0 : -1;
+    }
+    if (varying == NO_VARYING || member->value.at[0] != '"' || (member->flags & HAS_ESCAPE)) return -1;
+    if (varying == COPY && IS(name, "x-amz-copy-source")) return bucket_size(member->value);
+    if (varying == PART || varying == COPY)
+        return IS(name, "uploadId") || IS(name, "partNumber") || IS(name, "versionId") ? 0 : -1;
     if (varying == LIST)
         return IS(name, "prefix") || IS(name, "marker") || IS(name, "start-after") ||
                        IS(name, "continuation-token") || IS(name, "max-keys")
                    ? 0
                    : -1;
+    if (varying == SESSION) return IS(name, "roleSessionName") ? 0 : -1;
     /* The stream's ARN stands before the last bar. */
-    if (!IS(name, "shardIterator")) return -1;
+    if (varying != ITERATOR || !IS(name, "shardIterator")) return -1;
     const char *start = member->value.at, *last = start + member->value.size - 1, *at = last;
     while (at > start && is_base64(at[-1])) at--;
     return at > start && at < last && at[-1] == '|' ? at - start : -1;
@@ -510,6 +533,27 @@ static int name_items(Scanner *scanner, Record *record) {
     return record->kept ? append(&scanner->kept, text.at, text.size) : 0;
 }
 
+#define STATEMENT_BYTES 8192
+
+/* A PartiQL statement without its texts: 1, or 0 where there are none or it is not sure which they are (regular.py,
+ * _without_literals), and nothing is written. -1: error. */
+static int name_statement(Buffer *name, Slice text) {
+    const char *end = text.at + text.size, *at = text.at, *from = at;
+    if (text.at[0] != '"' || text.size > STATEMENT_BYTES + 2 || find(at, end, "\\u", 2) != NULL) return 0;
+    size_t before = name->size;
+    while ((at = memchr(at, '\'', (size_t)(end - at))) != NULL) {
+        const char *behind = memchr(at + 1, '\'', (size_t)(end - at - 1));
+        if (behind == NULL || memchr(at, '\\', (size_t)(behind - at)) != NULL) {
+            name->size = before;
+            return 0;
+        }
+        if (put_slice(name, (Slice){from, (size_t)(at - from)}) < 0 || mark(name, VARYING) < 0) return -1;
+        from = at = behind + 1;
+    }
+    if (from == text.at) return 0;
+    return put_slice(name, (Slice){from, (size_t)(end - from)}) < 0 ? -1 : 1;
+}
+
 /* requestParameters: the key and what varies go out. 1: regular, 0: not, -1: error. */
 static int name_parameters(Scanner *scanner, Record *record) {
     Slice text = record->members[PARAMETERS];
@@ -550,6 +594,17 @@ static int name_parameters(Scanner *scanner, Record *record) {
             record->kept = 1;
             if (mark(name, PREFIX) < 0) return -1;
             continue;
+        }
+        if (varying == STATEMENT && IS(member.name, "statement")) {
+            size_t before = name->size;
+            if (put_slice(name, member.name) < 0) return -1;
+            int cut = name_statement(name, member.value);
+            if (cut < 0) return -1;
+            if (cut) {
+                record->kept = 1;
+                continue;
+            }
+            name->size = before;
         }
         Py_ssize_t fixed = varies(varying, &member);
         if (fixed >= 0) {

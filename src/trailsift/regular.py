@@ -71,8 +71,13 @@ _PART = re.compile(rb'(?<=")(?:uploadId|partNumber|versionId)":"[^"\\]*"')
 _LIST = re.compile(rb'(?<=")(?:prefix|marker|start-after|continuation-token|max-keys)":"[^"\\]*"')
 _FLAT = rb'\{"[^"\\]*":"[^"\\]*"(?:,"[^"\\]*":"[^"\\]*")*\}'
 _ITEMS = re.compile(rb'(?<="key":)' + _FLAT + rb'|(?<="keys":\[)' + _FLAT + rb"(?:," + _FLAT + rb")*(?=\])")
-#: What follows the stream's ARN.
+#: What follows the stream's ARN; what follows the bucket that a copy reads.
 _ITERATOR = re.compile(rb'(?<="shardIterator":")([^"\\]*\|)[A-Za-z0-9+/=]+(?=")')
+_COPY = re.compile(_PART.pattern + rb'|(?<="x-amz-copy-source":")([a-z0-9.-]+/)[^"\\]*(?=")')
+_SESSION = re.compile(rb'(?<=")roleSessionName":"[^"\\]*"')
+_SEGMENT = re.compile(rb'(?<=")segment":[0-9]+')
+#: Texts in a PartiQL statement (``_without_literals``).
+_LITERAL = re.compile(rb"'[^'\\]*'")
 _VARYING: dict[str, re.Pattern[bytes]] = {
     **dict.fromkeys(
         ("UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload", "ListParts", "GetObject", "HeadObject"), _PART
@@ -80,6 +85,10 @@ _VARYING: dict[str, re.Pattern[bytes]] = {
     **dict.fromkeys(("ListObjects", "ListObjectVersions", "ListMultipartUploads"), _LIST),
     **dict.fromkeys(("BatchGetItem", "BatchWriteItem", "TransactGetItems", "TransactWriteItems"), _ITEMS),
     "GetRecords": _ITERATOR,
+    **dict.fromkeys(("CopyObject", "UploadPartCopy"), _COPY),
+    **dict.fromkeys(("AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity"), _SESSION),
+    "Scan": _SEGMENT,
+    "ExecuteStatement": _LITERAL,
 }
 
 #: A cache that has grown beyond this many shapes is dropped and starts anew.
@@ -186,6 +195,24 @@ class _Cut(NamedTuple):
         return self.key is not None and self.key[:1] == b"{"
 
 
+#: Longer statements are not looked at to their ends (``resource``), so what is cut out would matter.
+_STATEMENT_BYTES = 8192
+_STATEMENT = re.compile(rb'(?<="statement":")(?:[^"\\]|\\[^u])*(?=")')
+
+
+def _fixed(varying: re.Pattern[bytes], text: bytes) -> bytes:
+    """Request parameters without what varies in them."""
+    if varying is _LITERAL:
+        return _STATEMENT.sub(lambda statement: _without_literals(statement[0]), text, count=1)
+    return varying.sub(rb"\1" if varying in (_ITERATOR, _COPY) else b"", text)
+
+
+def _without_literals(statement: bytes) -> bytes:
+    """A statement without its texts, where it is sure which they are: they never say which table it is about."""
+    left = _LITERAL.sub(b"\0", statement)
+    return statement if len(statement) > _STATEMENT_BYTES or b"'" in left else left
+
+
 def _key_of(parameters: bytes, varying: re.Pattern[bytes] | None) -> re.Match[bytes] | None:
     """Where the object key stands; for a listing it is the prefix."""
     if varying is _ITEMS:
@@ -212,8 +239,7 @@ def _cut(record: _Record) -> tuple[_Cut, re.Match[bytes] | None] | None:
             resources = resources.replace(b"/" + key + b'"', b'/\0"')
     kept = None
     if varying is not None:
-        by = rb"\1" if varying is _ITERATOR else b""
-        fixed = varying.sub(by, before), varying.sub(by, after)
+        fixed = _fixed(varying, before), _fixed(varying, after)
         if varying is _LIST and match is not None:
             kept = parameters.decode()
         elif fixed != (before, after):
