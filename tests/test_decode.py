@@ -240,7 +240,7 @@ _VARYING: dict[str, list[Any]] = {
         {"t": {"keys": [{"pk": "1"}, {"pk": "2"}]}},
         [{"key": {"a": "b"}}],
     ],
-    "x-amz-copy-source": ["data/a b", "data/c", "/data/c", "other/a", "data", "arn:aws:s3:::data/a", "Data/a", "é/a", ""],
+    "x-amz-copy-source": ["data/a b", "data/c", "/data/c", "other/a", "data", "arn:aws:s3:::a/b", "Data/a", "é", ""],
     "roleSessionName": ["s1", "s2", 'a"', 7],
     "segment": [1, 20, -1, 1.5, "3", None],
     "statement": [

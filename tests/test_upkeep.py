@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import trailsift.ingest as module
+import trailsift.store.upkeep as upkeep_module
 from test_compact import answers, indexed, live, partitions, scanned
 from trailsift.ingest import ingest
 from trailsift.store import expire, index, upkeep
@@ -81,7 +81,7 @@ def test_what_goes_wrong_afterwards_is_no_error(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "upkeep", full)
+    monkeypatch.setattr(upkeep_module, "upkeep", full)
     with caplog.at_level(logging.WARNING):
         assert ingest(logs[:2], tmp_path / "lake").stored
     assert "everything was stored" in caplog.text and "No space left" in caplog.text

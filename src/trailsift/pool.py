@@ -1,17 +1,21 @@
-"""Worker processes of an ingest (``work``), and the calls that they are busy with."""
+"""Worker processes of an ingest (``work``), and the calls that they are busy with.
+
+Starting them comes before everything that takes long to import, so that they import it on the other cores meanwhile.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import multiprocessing.connection
 from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from trailsift import work
 from trailsift.decode.parts import BOUNDS, Bounds
 from trailsift.errors import TrailsiftError
 from trailsift.sift import Rules
@@ -22,18 +26,30 @@ class Pool:
 
     def __init__(self, root: Path, size: int, rules: Rules | None = None, bounds: Bounds = BOUNDS) -> None:
         self.size = size
-        self._inline = work.Worker(root, rules, bounds) if size == 0 else None
+        self._inline: Any = None
+        if size == 0:
+            from trailsift.work import Worker
+
+            self._inline = Worker(root, rules, bounds)
         self._answers: deque[tuple[int, Any]] = deque()
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self.connections: list[Connection] = []
         context = multiprocessing.get_context("spawn")
         for _ in range(size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=work.serve, args=(theirs, root, rules, bounds), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, root, rules, bounds), daemon=True)
             process.start()
             theirs.close()
             self._processes.append(process)
             self.connections.append(ours)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(at_once=kind is not None)
 
     def call(self, worker: int, method: str, *arguments: Any) -> None:
         """Asks a worker to do something; ``answers`` has the result later."""
@@ -70,6 +86,17 @@ class Pool:
                     connection.send(None)
         for process in self._processes:
             process.join()
+        self._processes.clear()
+        self.connections.clear()
+
+
+def _serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bounds) -> None:
+    """What a worker process does."""
+    # Decoding makes millions of objects and no cycles: collecting would only walk over them, and over the modules.
+    gc.disable()
+    from trailsift.work import serve
+
+    serve(connection, root, rules, bounds)
 
 
 def _died(process: multiprocessing.process.BaseProcess) -> TrailsiftError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import json
 import os
 import signal
@@ -214,12 +213,10 @@ def from_stream(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
-def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bounds = BOUNDS) -> None:
+def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bounds) -> None:
     """The loop of a worker process: a method name and its arguments in, the result out; None ends it."""
     # Ctrl-C is for the parent, which decides what is committed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Decoding makes millions of objects and no cycles: collecting would only walk over them.
-    gc.disable()
     pa.set_cpu_count(1)
     _keep_memory()
     worker = Worker(root, rules, bounds)

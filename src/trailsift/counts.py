@@ -1,0 +1,78 @@
+"""What an ingest counts and tells, and the sizes that it is cut into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from trailsift.decode.parts import BOUNDS, Bounds
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of everything that was read; ``records`` is the sum of the four that follow it."""
+
+    log_objects: int = 0
+    #: Not taken: ingested before (``log_objects_known``), or JSON that holds no CloudTrail record.
+    log_objects_skipped: int = 0
+    log_objects_known: int = 0
+    records: int = 0
+    stored: int = 0
+    duplicates: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    malformed: int = 0
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts in the order and names of ``ingest --json``."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing was malformed and no input was skipped for any other reason than being known."""
+        return not self.malformed and self.log_objects_skipped == self.log_objects_known
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an ingest is. ``bytes_total`` is 0 while unknown (standard input)."""
+
+    objects_total: int
+    objects_done: int
+    bytes_total: int
+    bytes_done: int
+    records: int
+    stored: int
+    duplicates: int
+    dropped: int
+    malformed: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How an ingest is cut into pieces."""
+
+    #: A chunk is cut at this many rows: large enough for good files, small enough for the memory.
+    chunk_rows: int = 100_000
+    #: At up to so many times as many where rules drop most of them, or files would be small.
+    chunk_growth: int = 4
+    #: A batch is committed at this many rows.
+    batch_rows: int = 2_000_000
+    #: Or earlier, where so many rows wait in memory for the commit (``firsts``).
+    held_rows: int = 200_000
+    #: Work is handed out in pieces of about this many bytes, or this many log objects.
+    task_bytes: int = 2 << 20
+    task_objects: int = 500
+    #: What of one file is held in memory.
+    bounds: Bounds = BOUNDS
+
+
+SIZES = Sizes()
+
+
+class CallbackError(Exception):
+    """An error of the caller's ``progress``, which is not to be taken for one of the lake."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
