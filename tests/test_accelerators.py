@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
+import zlib
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -72,6 +75,26 @@ def test_hashes_are_the_first_bytes_of_the_md5(texts: list[str]) -> None:
         for text in texts
     ]
     assert summarize.hashes64(texts).tolist() == wanted
+
+
+@given(st.lists(st.integers(0, 1200), min_size=1, max_size=6))
+@example([*range(130)])
+def test_checksums_are_those_of_zlib(sizes: list[int]) -> None:
+    """Of records of every size: the checksum is taken 64 bytes at a time, then 16, then one."""
+    from trailsift.builder import Scanner
+    from trailsift.regular import Shared
+
+    records = [
+        f'{{"eventVersion":"1.11","eventTime":"2026-03-02T01:02:03Z","eventSource":"s3.amazonaws.com",'
+        f'"eventName":"GetObject","eventID":"{uuid.UUID(int=at)}","requestID":"{"x" * size}"}}'
+        for at, size in enumerate(sizes)
+    ]
+    scanner = Scanner(Shared(), zlib.crc32)
+    assert scanner.scan(('{"Records":[' + ",".join(records) + "]}").encode(), 0) == (len(records), [])
+    checks = scanner.take()["check"]
+    assert isinstance(checks, bytes)
+    wanted = [zlib.crc32(record.encode()) for record in records]
+    assert np.frombuffer(checks, np.uint32).tolist() == wanted
 
 
 def test_errors_of_callbacks_are_passed_on() -> None:

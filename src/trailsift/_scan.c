@@ -75,9 +75,22 @@ static int is_hex(char sign) {
     return (sign >= '0' && sign <= '9') || (sign >= 'a' && sign <= 'f') || (sign >= 'A' && sign <= 'F');
 }
 
-/* How many of the bytes at `at`, of sixteen that can be read there, are plain. */
-#ifdef __SSE2__
+/* How many of the bytes at `at`, of WIDE that can be read there, are plain. */
+#if defined(__AVX2__)
+#include <immintrin.h>
+#define WIDE 32
+static int plain_bytes(const char *at) {
+    __m256i wide = _mm256_loadu_si256((const __m256i *)at);
+    /* Signed: bytes above 127 are below 32 too. */
+    __m256i odd = _mm256_or_si256(_mm256_cmpgt_epi8(_mm256_set1_epi8(32), wide),
+                                  _mm256_or_si256(_mm256_cmpeq_epi8(wide, _mm256_set1_epi8('"')),
+                                                  _mm256_cmpeq_epi8(wide, _mm256_set1_epi8('\\'))));
+    unsigned mask = (unsigned)_mm256_movemask_epi8(odd);
+    return mask ? __builtin_ctz(mask) : WIDE;
+}
+#elif defined(__SSE2__)
 #include <emmintrin.h>
+#define WIDE 16
 static int plain_bytes(const char *at) {
     __m128i sixteen = _mm_loadu_si128((const __m128i *)at);
     /* Signed: bytes above 127 are below 32 too. */
@@ -85,12 +98,13 @@ static int plain_bytes(const char *at) {
                                _mm_or_si128(_mm_cmpeq_epi8(sixteen, _mm_set1_epi8('"')),
                                             _mm_cmpeq_epi8(sixteen, _mm_set1_epi8('\\'))));
     int mask = _mm_movemask_epi8(odd);
-    return mask ? __builtin_ctz((unsigned)mask) : 16;
+    return mask ? __builtin_ctz((unsigned)mask) : WIDE;
 }
 #else
+#define WIDE 16
 static int plain_bytes(const char *at) {
     int plain = 0;
-    while (plain < 16 && KIND[(unsigned char)at[plain]] == PLAIN) plain++;
+    while (plain < WIDE && KIND[(unsigned char)at[plain]] == PLAIN) plain++;
     return plain;
 }
 #endif
@@ -98,10 +112,10 @@ static int plain_bytes(const char *at) {
 /* The closing quote of a string whose first byte is at `at`; NULL where it is no valid string. */
 static const char *string_end(const char *at, const char *end, int *flags) {
     for (;;) {
-        while (end - at >= 16) {
+        while (end - at >= WIDE) {
             int plain = plain_bytes(at);
             at += plain;
-            if (plain < 16) break;
+            if (plain < WIDE) break;
         }
         unsigned char kind = KIND[(unsigned char)*at];
         while (kind == PLAIN) kind = KIND[(unsigned char)*++at];
@@ -307,8 +321,9 @@ static const char *NUMBER_NAMES[NUMBERS] = {"who", "place", "what", "event_time"
                                              "id", "check", "bytes_in", "bytes_out"};
 
 typedef struct {
-    Buffer bytes, ends; /* ends: int32, one a row */
-    Buffer valid;       /* a byte a row */
+    Buffer bytes;
+    int32_t *ends; /* one a row */
+    char *valid;   /* one a row */
 } TextColumn;
 
 typedef struct {
@@ -331,21 +346,53 @@ typedef struct {
     PyObject_HEAD
     PyObject *shared, *check;
     TextColumn texts[TEXTS];
-    Buffer numbers[NUMBERS];
-    Buffer has_in, has_out;
-    Py_ssize_t rows;
+    char *numbers[NUMBERS];
+    char *has_in, *has_out;
+    /* What is one a row has room for `room` of them. */
+    size_t rows, room;
     Buffer name, kept, additional, unescaped;
     Names names[KINDS];
+    /* What followed a member the last time; at the end, what a record began with. */
     int guess[MEMBERS + 1];
     /* Identities seen lately, by some of their bytes. */
     Entry recent[RECENT];
 } Scanner;
 
-static int put_text(TextColumn *column, const char *at, size_t size, int present) {
-    char valid = (char)present;
-    if (present && append(&column->bytes, at, size) < 0) return -1;
-    int32_t end = (int32_t)column->bytes.size;
-    return append(&column->ends, &end, sizeof end) < 0 ? -1 : append(&column->valid, &valid, 1);
+static const size_t WIDTHS[NUMBERS] = {4, 4, 4, 8, 4, 16, 4, 8, 8};
+
+static int resize(void *column, size_t size) {
+    void *at = PyMem_Realloc(*(void **)column, size);
+    if (at == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    *(void **)column = at;
+    return 0;
+}
+
+/* Makes room for another row. */
+static int more_rows(Scanner *scanner) {
+    if (scanner->rows < scanner->room) return 0;
+    size_t room = scanner->room ? scanner->room * 2 : 1024;
+    for (int at = 0; at < NUMBERS; at++)
+        if (resize(&scanner->numbers[at], room * WIDTHS[at]) < 0) return -1;
+    if (resize(&scanner->has_in, room) < 0 || resize(&scanner->has_out, room) < 0) return -1;
+    for (int at = 0; at < TEXTS; at++)
+        if (resize(&scanner->texts[at].ends, room * 4) < 0 || resize(&scanner->texts[at].valid, room) < 0) return -1;
+    scanner->room = room;
+    return 0;
+}
+
+static int put_text(Scanner *scanner, int which, Slice text, int present) {
+    TextColumn *column = &scanner->texts[which];
+    if (present && append(&column->bytes, text.at, text.size) < 0) return -1;
+    column->ends[scanner->rows] = (int32_t)column->bytes.size;
+    column->valid[scanner->rows] = (char)present;
+    return 0;
+}
+
+static void put_number(Scanner *scanner, int which, const void *value) {
+    memcpy(scanner->numbers[which] + scanner->rows * WIDTHS[which], value, WIDTHS[which]);
 }
 
 /* -- time and id --------------------------------------------------------------------------------------------------- */
@@ -377,24 +424,26 @@ static int64_t time_of(Slice text) {
     return (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000000;
 }
 
-static int nibble(char sign) {
-    return sign >= '0' && sign <= '9' ? sign - '0' : sign >= 'a' && sign <= 'f' ? sign - 'a' + 10 : -1;
+/* Values of hexadecimal digits as UUIDs have them; 255 for every other sign. */
+static unsigned char NIBBLE[256];
+
+static void fill_nibbles(void) {
+    memset(NIBBLE, 255, sizeof NIBBLE);
+    for (int digit = 0; digit < 16; digit++) NIBBLE[(unsigned char)"0123456789abcdef"[digit]] = (unsigned char)digit;
 }
 
 /* The 16 bytes of a UUID in its usual form. */
 static int uuid_of(Slice text, unsigned char *id) {
-    if (text.size != 36) return 0;
-    for (int at = 0, byte = 0; at < 36;) {
-        if (at == 8 || at == 13 || at == 18 || at == 23) {
-            if (text.at[at++] != '-') return 0;
-            continue;
-        }
-        int high = nibble(text.at[at]), low = nibble(text.at[at + 1]);
-        if (high < 0 || low < 0) return 0;
-        id[byte++] = (unsigned char)(high << 4 | low);
-        at += 2;
+    static const unsigned char PLACES[16] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
+    const char *at = text.at;
+    if (text.size != 36 || at[8] != '-' || at[13] != '-' || at[18] != '-' || at[23] != '-') return 0;
+    unsigned char all = 0;
+    for (int byte = 0; byte < 16; byte++) {
+        unsigned char high = NIBBLE[(unsigned char)at[PLACES[byte]]], low = NIBBLE[(unsigned char)at[PLACES[byte] + 1]];
+        all |= high | low;
+        id[byte] = (unsigned char)(high << 4 | low);
     }
-    return 1;
+    return all < 16;
 }
 
 /* -- names --------------------------------------------------------------------------------------------------------- */
@@ -706,17 +755,30 @@ static int name_place(Scanner *scanner, Record *record) {
     return 0;
 }
 
-static uint64_t hash_of(const char *at, size_t size) {
-    uint64_t hash = 0x9E3779B97F4A7C15ULL ^ size, eight;
-    for (; size >= 8; at += 8, size -= 8) {
-        memcpy(&eight, at, 8);
-        hash = (hash ^ eight) * 0xD6E8FEB86659FD93ULL;
-        hash ^= hash >> 32;
-    }
-    eight = 0;
-    memcpy(&eight, at, size);
+static uint64_t mixed(uint64_t hash, const char *at) {
+    uint64_t eight;
+    memcpy(&eight, at, 8);
     hash = (hash ^ eight) * 0xD6E8FEB86659FD93ULL;
-    return hash ^ hash >> 29;
+    return hash ^ hash >> 32;
+}
+
+/* In four lanes, since each step waits for the one before. */
+static uint64_t hash_of(const char *at, size_t size) {
+    uint64_t hash = 0x9E3779B97F4A7C15ULL ^ size;
+    if (size >= 64) {
+        uint64_t second = hash + 1, third = hash + 2, fourth = hash + 3;
+        for (; size >= 32; at += 32, size -= 32) {
+            hash = mixed(hash, at);
+            second = mixed(second, at + 8);
+            third = mixed(third, at + 16);
+            fourth = mixed(fourth, at + 24);
+        }
+        hash = mixed(mixed(mixed(hash, (char *)&second), (char *)&third), (char *)&fourth);
+    }
+    for (; size >= 8; at += 8, size -= 8) hash = mixed(hash, at);
+    char last[8] = {0};
+    memcpy(last, at, size);
+    return mixed(hash, last);
 }
 
 static int grow(Names *names) {
@@ -779,16 +841,47 @@ static int64_t code_of(Scanner *scanner, int kind, Slice name, Record *record, S
 
 enum { BROKEN, STRANGE, REGULAR };
 
+/* How members begin in a record, the colon included, for a look at all of it at once. */
+static struct {
+    char text[32];
+    uint32_t mask;
+    size_t size;
+} BEGINS[MEMBERS];
+
+static void fill_begins(void) {
+    for (int member = 0; member < MEMBERS; member++) {
+        size_t size = KNOWN_MEMBERS[member].size;
+        BEGINS[member].text[0] = '"';
+        memcpy(BEGINS[member].text + 1, KNOWN_MEMBERS[member].name, size);
+        memcpy(BEGINS[member].text + 1 + size, "\":", 2);
+        BEGINS[member].size = size + 3;
+        BEGINS[member].mask = (uint32_t)((1ULL << (size + 3)) - 1);
+    }
+}
+
+static int begins(const char *at, const char *end, int member) {
+#ifdef __SSE2__
+    if (end - at >= 32) {
+        const char *text = BEGINS[member].text;
+        __m128i low = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)at), _mm_loadu_si128((const __m128i *)text));
+        __m128i high = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(at + 16)),
+                                      _mm_loadu_si128((const __m128i *)(text + 16)));
+        uint32_t equal = (uint32_t)_mm_movemask_epi8(low) | (uint32_t)_mm_movemask_epi8(high) << 16;
+        return !(~equal & BEGINS[member].mask);
+    }
+#endif
+    size_t size = BEGINS[member].size;
+    return (size_t)(end - at) > size && memcmp(at, BEGINS[member].text, size) == 0;
+}
+
 /* The member whose name begins at `*from`, -1 for one that is not known; `*from` is moved to its value. FAILED where
  * there is no name. */
-static int member_of(Scanner *scanner, const char **from, const char *end, int position, int *flags) {
+static int member_of(Scanner *scanner, const char **from, const char *end, int previous, int *flags) {
     const char *at = *from;
-    int *guess = &scanner->guess[position < MEMBERS ? position : MEMBERS];
-    /* Records of one trail have their members in one order. */
-    Known expected = KNOWN_MEMBERS[*guess];
-    if (end - at > expected.size + 3 && memcmp(at + 1, expected.name, expected.size) == 0 && *at == '"' &&
-        at[expected.size + 1] == '"' && at[expected.size + 2] == ':') {
-        *from = at + expected.size + 3;
+    int *guess = &scanner->guess[previous < 0 ? MEMBERS : previous];
+    /* Records of one trail have their members in one order, though some have more of them. */
+    if (begins(at, end, *guess)) {
+        *from = at + BEGINS[*guess].size;
         return *guess;
     }
     const char *quote = *at == '"' ? string_end(at + 1, end, flags) : NULL;
@@ -825,9 +918,9 @@ static int read_record(Scanner *scanner, const char **from, const char *end, Rec
         *from = at + 1;
         return STRANGE;
     }
-    for (int position = 0;; position++) {
+    for (int member = -1;;) {
         int flags = 0;
-        int member = member_of(scanner, &at, end, position, &flags);
+        member = member_of(scanner, &at, end, member, &flags);
         if (member == FAILED) return BROKEN;
         any |= flags;
         flags = 0;
@@ -888,6 +981,65 @@ static int unescape(Buffer *to, Slice text) {
     return 1;
 }
 
+/* -- the checksum of a record: CRC-32 as zlib has it ---------------------------------------------------------------- */
+
+#ifdef __PCLMUL__
+#include <wmmintrin.h>
+#include <smmintrin.h>
+
+static uint32_t CHECKS[256];
+
+static void fill_checks(void) {
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        uint32_t check = byte;
+        for (int bit = 0; bit < 8; bit++) check = check >> 1 ^ (check & 1 ? 0xEDB88320 : 0);
+        CHECKS[byte] = check;
+    }
+}
+
+static __m128i folded(__m128i state, __m128i by, __m128i next) {
+    return _mm_xor_si128(_mm_xor_si128(_mm_clmulepi64_si128(state, by, 0x00), _mm_clmulepi64_si128(state, by, 0x11)),
+                         next);
+}
+
+static __m128i sixteen(const char *at) { return _mm_loadu_si128((const __m128i *)at); }
+
+/* 64 bytes at a time by carry-less multiplication. Source: Gopal et al., Fast CRC Computation for Generic Polynomials
+ * Using PCLMULQDQ Instruction (Intel, 2009); the constants are powers of x modulo the polynomial, bits reversed. */
+static uint32_t crc_of(const char *at, size_t size) {
+    uint32_t check = 0xFFFFFFFF;
+    if (size >= 64) {
+        const __m128i by_512 = _mm_set_epi64x(0x1C6E41596, 0x154442BD4), by_128 = _mm_set_epi64x(0x0CCAA009E, 0x1751997D0);
+        const __m128i low_words = _mm_setr_epi32(~0, 0, ~0, 0), polynomial = _mm_set_epi64x(0x1F7011641, 0x1DB710641);
+        __m128i a = _mm_xor_si128(sixteen(at), _mm_cvtsi32_si128((int)check)), b = sixteen(at + 16);
+        __m128i c = sixteen(at + 32), d = sixteen(at + 48);
+        for (at += 64, size -= 64; size >= 64; at += 64, size -= 64) {
+            a = folded(a, by_512, sixteen(at));
+            b = folded(b, by_512, sixteen(at + 16));
+            c = folded(c, by_512, sixteen(at + 32));
+            d = folded(d, by_512, sixteen(at + 48));
+        }
+        a = folded(folded(folded(a, by_128, b), by_128, c), by_128, d);
+        for (; size >= 16; at += 16, size -= 16) a = folded(a, by_128, sixteen(at));
+        /* 128 bits to 64 to 32. */
+        a = _mm_xor_si128(_mm_srli_si128(a, 8), _mm_clmulepi64_si128(a, by_128, 0x10));
+        a = _mm_xor_si128(_mm_srli_si128(a, 4),
+                          _mm_clmulepi64_si128(_mm_and_si128(a, low_words), _mm_set_epi64x(0, 0x163CD6124), 0x00));
+        b = _mm_and_si128(_mm_clmulepi64_si128(_mm_and_si128(a, low_words), polynomial, 0x10), low_words);
+        a = _mm_xor_si128(a, _mm_clmulepi64_si128(b, polynomial, 0x00));
+        check = (uint32_t)_mm_extract_epi32(a, 1);
+    }
+    for (; size; size--) check = check >> 8 ^ CHECKS[(check ^ (unsigned char)*at++) & 0xFF];
+    return ~check;
+}
+
+static uint32_t check_of(Scanner *scanner, Slice text) {
+    (void)scanner;
+    return crc_of(text.at, text.size);
+}
+#else
+static void fill_checks(void) {}
+
 static uint32_t check_of(Scanner *scanner, Slice text) {
     PyObject *raw = PyMemoryView_FromMemory((char *)text.at, (Py_ssize_t)text.size, PyBUF_READ);
     if (raw == NULL) return 0;
@@ -898,6 +1050,7 @@ static uint32_t check_of(Scanner *scanner, Slice text) {
     Py_DECREF(answer);
     return check;
 }
+#endif
 
 static Slice own(const Record *record, int member) {
     return record->present & BIT(member) ? record->members[member] : (Slice){NULL, 0};
@@ -944,46 +1097,37 @@ static int put_record(Scanner *scanner, Record *record, Slice text, int32_t obje
     int32_t codes[KINDS] = {(int32_t)(who >> 1), (int32_t)place, (int32_t)(what >> 2)};
     Slice request = own(record, REQUEST), shared = own(record, SHARED), response = record->members[RESPONSE];
     int has_response = response.size > 0 && response.at[0] != 'n';
-    char has_in = (char)record->has_in, has_out = (char)record->has_out;
-    TextColumn *texts = scanner->texts;
-    Buffer *numbers = scanner->numbers;
-    if (append(&numbers[N_WHO], &codes[WHO], 4) < 0 || append(&numbers[N_PLACE], &codes[WHERE], 4) < 0 ||
-        append(&numbers[N_WHAT], &codes[WHAT], 4) < 0 || append(&numbers[N_TIME], &record->time, 8) < 0 ||
-        append(&numbers[N_OBJECT], &object, 4) < 0 || append(&numbers[N_ID], record->id, 16) < 0 ||
-        append(&numbers[N_CHECK], &check, 4) < 0 || append(&numbers[N_IN], &record->bytes_in, 8) < 0 ||
-        append(&numbers[N_OUT], &record->bytes_out, 8) < 0 || append(&scanner->has_in, &has_in, 1) < 0 ||
-        append(&scanner->has_out, &has_out, 1) < 0 ||
-        put_text(&texts[C_ID], record->members[ID].at, 36, 1) < 0 ||
-        put_text(&texts[C_REQUEST], request.at, request.size, request.at != NULL) < 0 ||
-        put_text(&texts[C_ERROR], message.at, message.size, message.at != NULL) < 0 ||
-        put_text(&texts[C_SHARED], shared.at, shared.size, shared.at != NULL) < 0 ||
-        put_text(&texts[C_KEY], record->key.at, record->key.size, record->key.at != NULL && what & HAS_KEY) < 0 ||
-        put_text(&texts[C_PARAMETERS], scanner->kept.at, scanner->kept.size, record->kept) < 0 ||
-        put_text(&texts[C_ADDITIONAL], scanner->additional.at, scanner->additional.size,
-                 scanner->additional.size > 0) < 0 ||
-        put_text(&texts[C_RESPONSE], response.at, response.size, has_response) < 0)
+    Slice kept = {scanner->kept.at, scanner->kept.size}, left = {scanner->additional.at, scanner->additional.size};
+    if (more_rows(scanner) < 0 || put_text(scanner, C_ID, record->members[ID], 1) < 0 ||
+        put_text(scanner, C_REQUEST, request, request.at != NULL) < 0 ||
+        put_text(scanner, C_ERROR, message, message.at != NULL) < 0 ||
+        put_text(scanner, C_SHARED, shared, shared.at != NULL) < 0 ||
+        put_text(scanner, C_KEY, record->key, record->key.at != NULL && what & HAS_KEY) < 0 ||
+        put_text(scanner, C_PARAMETERS, kept, record->kept) < 0 || put_text(scanner, C_ADDITIONAL, left, left.size > 0) < 0 ||
+        put_text(scanner, C_RESPONSE, response, has_response) < 0)
         return -1;
+    put_number(scanner, N_WHO, &codes[WHO]);
+    put_number(scanner, N_PLACE, &codes[WHERE]);
+    put_number(scanner, N_WHAT, &codes[WHAT]);
+    put_number(scanner, N_TIME, &record->time);
+    put_number(scanner, N_OBJECT, &object);
+    put_number(scanner, N_ID, record->id);
+    put_number(scanner, N_CHECK, &check);
+    put_number(scanner, N_IN, &record->bytes_in);
+    put_number(scanner, N_OUT, &record->bytes_out);
+    scanner->has_in[scanner->rows] = (char)record->has_in;
+    scanner->has_out[scanner->rows] = (char)record->has_out;
     scanner->rows++;
     return 1;
 }
 
 /* -- the type ------------------------------------------------------------------------------------------------------ */
 
-static const size_t WIDTHS[NUMBERS] = {4, 4, 4, 8, 4, 16, 4, 8, 8};
-
-/* Forgets all rows but the first. */
-static void keep_rows(Scanner *scanner, Py_ssize_t rows) {
-    if (rows >= scanner->rows) return;
-    for (int at = 0; at < NUMBERS; at++) scanner->numbers[at].size = (size_t)rows * WIDTHS[at];
-    scanner->has_in.size = scanner->has_out.size = (size_t)rows;
-    for (int at = 0; at < TEXTS; at++) {
-        TextColumn *column = &scanner->texts[at];
-        column->ends.size = (size_t)rows * 4;
-        column->valid.size = (size_t)rows;
-        int32_t end = 0;
-        if (rows) memcpy(&end, column->ends.at + (rows - 1) * 4, 4);
-        column->bytes.size = (size_t)end;
-    }
+/* Forgets all rows but the first ones, and what there is of one that was not finished. */
+static void keep_rows(Scanner *scanner, size_t rows) {
+    if (rows > scanner->rows) rows = scanner->rows;
+    for (int at = 0; at < TEXTS; at++)
+        scanner->texts[at].bytes.size = rows ? (size_t)scanner->texts[at].ends[rows - 1] : 0;
     scanner->rows = rows;
 }
 
@@ -1016,7 +1160,8 @@ static PyObject *scan(Scanner *scanner, PyObject *arguments) {
     if (end - at > TEXT_LIMIT || (size_t)(end - at) < sizeof HEAD || memcmp(at, HEAD, sizeof HEAD - 1) != 0)
         Py_RETURN_NONE;
     at += sizeof HEAD - 1;
-    Py_ssize_t before = scanner->rows, count = 0;
+    size_t before = scanner->rows;
+    Py_ssize_t count = 0;
     PyObject *others = PyList_New(0);
     if (others == NULL) return NULL;
     Record record;
@@ -1062,27 +1207,22 @@ static int set_item(PyObject *into, const char *name, PyObject *value) {
     return done;
 }
 
-static PyObject *bytes_of(const Buffer *buffer) {
-    return PyBytes_FromStringAndSize(buffer->at, (Py_ssize_t)buffer->size);
-}
-
 /* One bit a row, the least significant first; None where all rows have a value. */
-static PyObject *bits_of(const Buffer *valid) {
-    size_t rows = valid->size;
-    if (rows == 0 || memchr(valid->at, 0, rows) == NULL) Py_RETURN_NONE;
+static PyObject *bits_of(const char *valid, size_t rows) {
+    if (rows == 0 || memchr(valid, 0, rows) == NULL) Py_RETURN_NONE;
     PyObject *bits = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)((rows + 7) / 8));
     if (bits == NULL) return NULL;
     char *out = PyBytes_AS_STRING(bits);
     memset(out, 0, (rows + 7) / 8);
-    for (size_t row = 0; row < rows; row++) out[row >> 3] |= (char)(valid->at[row] << (row & 7));
+    for (size_t row = 0; row < rows; row++) out[row >> 3] |= (char)(valid[row] << (row & 7));
     return bits;
 }
 
-static PyObject *offsets_of(const Buffer *ends) {
-    PyObject *offsets = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)ends->size + 4);
+static PyObject *offsets_of(const int32_t *ends, size_t rows) {
+    PyObject *offsets = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)rows * 4 + 4);
     if (offsets == NULL) return NULL;
     memset(PyBytes_AS_STRING(offsets), 0, 4);
-    if (ends->size) memcpy(PyBytes_AS_STRING(offsets) + 4, ends->at, ends->size);
+    if (rows) memcpy(PyBytes_AS_STRING(offsets) + 4, ends, rows * 4);
     return offsets;
 }
 
@@ -1094,14 +1234,17 @@ PyDoc_STRVAR(take_doc,
 static PyObject *take(Scanner *scanner, PyObject *Py_UNUSED(ignored)) {
     PyObject *columns = PyDict_New();
     if (columns == NULL) return NULL;
-    for (int at = 0; at < NUMBERS; at++)
-        if (set_item(columns, NUMBER_NAMES[at], bytes_of(&scanner->numbers[at])) < 0) goto failed;
-    if (set_item(columns, "has_in", bits_of(&scanner->has_in)) < 0) goto failed;
-    if (set_item(columns, "has_out", bits_of(&scanner->has_out)) < 0) goto failed;
+    size_t rows = scanner->rows;
+    for (int at = 0; at < NUMBERS; at++) {
+        PyObject *numbers = PyBytes_FromStringAndSize(scanner->numbers[at], (Py_ssize_t)(rows * WIDTHS[at]));
+        if (set_item(columns, NUMBER_NAMES[at], numbers) < 0) goto failed;
+    }
+    if (set_item(columns, "has_in", bits_of(scanner->has_in, rows)) < 0) goto failed;
+    if (set_item(columns, "has_out", bits_of(scanner->has_out, rows)) < 0) goto failed;
     for (int at = 0; at < TEXTS; at++) {
         TextColumn *column = &scanner->texts[at];
-        PyObject *parts = Py_BuildValue("NNN", bits_of(&column->valid), offsets_of(&column->ends),
-                                        bytes_of(&column->bytes));
+        PyObject *parts = Py_BuildValue("NNy#", bits_of(column->valid, rows), offsets_of(column->ends, rows),
+                                        column->bytes.at ? column->bytes.at : "", (Py_ssize_t)column->bytes.size);
         if (set_item(columns, TEXT_NAMES[at], parts) < 0) goto failed;
     }
     keep_rows(scanner, 0);
@@ -1116,7 +1259,7 @@ PyDoc_STRVAR(keep_doc, "keep(rows)\n--\n\nForgets all rows but the first ones.")
 static PyObject *keep(Scanner *scanner, PyObject *argument) {
     Py_ssize_t rows = PyLong_AsSsize_t(argument);
     if (PyErr_Occurred()) return NULL;
-    keep_rows(scanner, rows < 0 ? 0 : rows);
+    keep_rows(scanner, rows < 0 ? 0 : (size_t)rows);
     Py_RETURN_NONE;
 }
 
@@ -1132,7 +1275,7 @@ static PyObject *forget_names(Scanner *scanner, PyObject *Py_UNUSED(ignored)) {
     Py_RETURN_NONE;
 }
 
-static PyObject *get_rows(Scanner *scanner, void *Py_UNUSED(closure)) { return PyLong_FromSsize_t(scanner->rows); }
+static PyObject *get_rows(Scanner *scanner, void *Py_UNUSED(closure)) { return PyLong_FromSize_t(scanner->rows); }
 
 static PyObject *get_size(Scanner *scanner, void *Py_UNUSED(closure)) {
     size_t size = 0;
@@ -1148,7 +1291,7 @@ static int init(Scanner *scanner, PyObject *arguments, PyObject *names) {
     Py_INCREF(check);
     Py_XSETREF(scanner->shared, shared);
     Py_XSETREF(scanner->check, check);
-    for (int at = 0; at < MEMBERS; at++) scanner->guess[at] = at;
+    for (int at = 0; at < MEMBERS; at++) scanner->guess[at] = (at + 1) % MEMBERS;
     return 0;
 }
 
@@ -1167,14 +1310,15 @@ static int clear(Scanner *scanner) {
 static void dealloc(Scanner *scanner) {
     PyObject_GC_UnTrack(scanner);
     clear(scanner);
-    for (int at = 0; at < NUMBERS; at++) release(&scanner->numbers[at]);
+    for (int at = 0; at < NUMBERS; at++) PyMem_Free(scanner->numbers[at]);
     for (int at = 0; at < TEXTS; at++) {
         release(&scanner->texts[at].bytes);
-        release(&scanner->texts[at].ends);
-        release(&scanner->texts[at].valid);
+        PyMem_Free(scanner->texts[at].ends);
+        PyMem_Free(scanner->texts[at].valid);
     }
-    Buffer *others[] = {&scanner->has_in, &scanner->has_out, &scanner->name, &scanner->kept,
-                        &scanner->additional, &scanner->unescaped};
+    PyMem_Free(scanner->has_in);
+    PyMem_Free(scanner->has_out);
+    Buffer *others[] = {&scanner->name, &scanner->kept, &scanner->additional, &scanner->unescaped};
     for (size_t at = 0; at < sizeof others / sizeof *others; at++) release(others[at]);
     forget_names(scanner, NULL);
     Py_TYPE(scanner)->tp_free((PyObject *)scanner);
@@ -1221,6 +1365,9 @@ static struct PyModuleDef MODULE = {
 
 PyMODINIT_FUNC PyInit__scan(void) {
     fill_kinds();
+    fill_nibbles();
+    fill_checks();
+    fill_begins();
     PyObject *module = PyModule_Create(&MODULE);
     if (module == NULL) return NULL;
     if (PyModule_AddType(module, &SCANNER) < 0) {
