@@ -8,6 +8,6 @@ setup(
         Extension(
             f"trailsift.{name}", [f"src/trailsift/{name}.c"], extra_compile_args=["-O3", "-std=c11"], optional=True
         )
-        for name in ("_keys", "_scan")
+        for name in ("_keys", "_lines", "_scan")
     ]
 )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import uuid
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -95,6 +98,44 @@ def test_checksums_are_those_of_zlib(sizes: list[int]) -> None:
     assert isinstance(checks, bytes)
     wanted = [zlib.crc32(record.encode()) for record in records]
     assert np.frombuffer(checks, np.uint32).tolist() == wanted
+
+
+_NUMBERS_OF_ALL_SIZES = st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1)
+
+
+@given(st.lists(_NUMBERS_OF_ALL_SIZES, max_size=300))
+@example([*range(2000), *range(1000)])
+def test_groups_are_those_of_numpy(keys: list[int]) -> None:
+    def runs(parts: tuple[summarize.Ints, summarize.Ints, summarize.Ints]) -> dict[int, list[int]]:
+        order, starts, group = parts
+        found = [rows.tolist() for rows in np.split(order, starts[1:])] if len(order) else []
+        assert [group[rows].tolist() for rows in found] == [[at] * len(rows) for at, rows in enumerate(found)]
+        return {keys[rows[0]]: sorted(rows) for rows in found}
+
+    given = np.array(keys, np.int64)
+    assert runs(summarize._grouped(given)) == runs(without_accelerators(summarize._grouped, given))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.none() | st.text("ab\0é", max_size=3)), max_size=40), st.integers(0, 2))
+def test_smallest_texts_are_those_of_arrow(rows: list[tuple[int, str | None]], skipped: int) -> None:
+    """Also of a column that is a part of another one."""
+    column = pa.array([text for _, text in rows], pa.string()).dictionary_encode().slice(skipped)
+    column = pa.DictionaryArray.from_arrays(column.indices, column.dictionary)
+    group = np.array([number for number, _ in rows[skipped:]], np.int64)
+
+    def found() -> dict[int, str | None]:
+        groups, codes = summarize._Groups([(group, 4)]), summarize._Codes(column)
+        texts = summarize._smallest_text(groups, codes).to_pylist()
+        return dict(zip(group[groups.first].tolist(), texts, strict=True))
+
+    assert found() == without_accelerators(found)
+
+
+def without_accelerators(function: Callable[..., Any], *args: Any) -> Any:
+    """What a function of ``summarize`` gives where there is no C compiler."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summarize, "_lines", None)
+        return function(*args)
 
 
 def test_errors_of_callbacks_are_passed_on() -> None:

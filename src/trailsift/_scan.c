@@ -1324,6 +1324,23 @@ static void dealloc(Scanner *scanner) {
     Py_TYPE(scanner)->tp_free((PyObject *)scanner);
 }
 
+PyDoc_STRVAR(only_doc, "only_at_end(data, size)\n--\n\nWhether the last bytes of data, `size` of them, stand nowhere else.");
+
+static PyObject *only_at_end(PyObject *Py_UNUSED(module), PyObject *arguments) {
+    Py_buffer data;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(arguments, "y*n:only_at_end", &data, &size)) return NULL;
+    const char *at = data.buf, *end = at + data.len;
+    int only = size > 0 && data.len >= size && find(at, end, end - size, (size_t)size) == end - size;
+    PyBuffer_Release(&data);
+    return PyBool_FromLong(only);
+}
+
+static PyMethodDef FUNCTIONS[] = {
+    {"only_at_end", only_at_end, METH_VARARGS, only_doc},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyMethodDef METHODS[] = {
     {"scan", (PyCFunction)scan, METH_VARARGS, scan_doc},
     {"take", (PyCFunction)take, METH_NOARGS, take_doc},
@@ -1360,7 +1377,7 @@ static PyTypeObject SCANNER = {
 };
 
 static struct PyModuleDef MODULE = {
-    PyModuleDef_HEAD_INIT, .m_name = "trailsift._scan", .m_doc = "See _scan.c.", .m_size = -1,
+    PyModuleDef_HEAD_INIT, .m_name = "trailsift._scan", .m_doc = "See _scan.c.", .m_size = -1, .m_methods = FUNCTIONS,
 };
 
 PyMODINIT_FUNC PyInit__scan(void) {

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -26,11 +27,12 @@ from trailsift.origin import agent_family, source_network
 from trailsift.pattern import key_patterns
 
 _keys: ModuleType | None
+_lines: ModuleType | None
 try:
-    from trailsift import _keys
+    from trailsift import _keys, _lines
 except ImportError:
     # Built where there is a C compiler only.
-    _keys = None
+    _keys = _lines = None
 
 SKETCH_SIZE = 2048
 
@@ -69,9 +71,15 @@ class _Codes:
         self.codes: Ints = _filled(encoded.indices) + 1
         self.size = len(self.values) + 1
 
+    @cached_property
+    def texts(self) -> list[str]:
+        """The values as Python has them."""
+        texts: list[str] = self.values.to_pylist()
+        return texts
+
     def mapped(self, function: Callable[[list[str]], Sequence[str | None]]) -> _Codes:
         """The column with every value replaced by what ``function`` makes of all; equal results share a code."""
-        results = pa.array(function(self.values.to_pylist()), pa.string())
+        results = pa.array(function(self.texts), pa.string())
         inner = _Codes(results)
         mapped = object.__new__(_Codes)
         mapped.values = inner.values
@@ -89,8 +97,23 @@ def _filled(indices: pa.Array) -> Ints:
     return np.asarray(pc.fill_null(indices, -1)).astype(np.int64)
 
 
+def _grouped(key: Ints) -> tuple[Ints, Ints, Ints]:
+    """The rows in an order in which equal keys stand together, where each run of them starts, and each row's run."""
+    if _lines is not None:
+        order, starts, group = (np.frombuffer(part, np.int64) for part in _lines.groups(np.ascontiguousarray(key)))
+        return order, starts, group
+    order = np.argsort(key)
+    ordered = key[order]
+    fresh = np.empty(len(ordered), bool)
+    fresh[:1] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=fresh[1:])
+    group = np.empty(len(order), np.int64)
+    group[order] = np.cumsum(fresh) - 1
+    return order, np.flatnonzero(fresh), group
+
+
 class _Groups:
-    """Rows that are equal in several code columns, as runs of an order of the rows."""
+    """Rows that are equal in several code columns, as runs of an order of the rows. Groups come in any order."""
 
     def __init__(self, parts: Sequence[tuple[Ints, int]]) -> None:
         key = parts[0][0]
@@ -101,14 +124,7 @@ class _Groups:
                 span = int(key.max()) + 1 if len(key) else 1
             key = key * size + codes
             span *= size
-        self.order: Ints = np.argsort(key)
-        ordered = key[self.order]
-        fresh = np.empty(len(ordered), bool)
-        fresh[:1] = True
-        np.not_equal(ordered[1:], ordered[:-1], out=fresh[1:])
-        self.starts: Ints = np.flatnonzero(fresh)
-        #: Group of each ordered row.
-        self.group: Ints = np.cumsum(fresh) - 1
+        self.order, self.starts, self.of_row = _grouped(key)
         #: One row of each group.
         self.first: Ints = self.order[self.starts]
 
@@ -131,11 +147,13 @@ class _Groups:
         """Rows in each group."""
         return np.diff(np.append(self.starts, len(self.order)))
 
-    def sketch(self, hashes: Ints, present: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Array:
-        """The smallest distinct hashes of each group, of the rows that are ``present``."""
-        keep = present[self.order]
-        group, values = self.group[keep], hashes[self.order][keep]
-        return _smallest(group, values, len(self))
+    def sketch(self, codes: Ints, hashes: Ints) -> pa.Array:
+        """The smallest distinct hashes of each group; code 0 stands for no value, code n for the nth hash."""
+        # Each value of a group once, before anything is sorted.
+        order, starts, _ = _grouped(self.of_row * (len(hashes) + 1) + codes)
+        rows = order[starts]
+        rows = rows[codes[rows] > 0]
+        return _smallest(self.of_row[rows], hashes[codes[rows] - 1], len(self))
 
 
 def _smallest(group: Ints, values: Ints, groups: int) -> pa.Array:
@@ -225,8 +243,7 @@ class Summaries:
 
     def _sketch(self, groups: _Groups, name: str) -> pa.Array:
         codes = self._codes[name]
-        hashes = np.append(np.zeros(1, np.int64), hashes64(codes.values.to_pylist()))
-        return groups.sketch(hashes[codes.codes], codes.codes > 0)
+        return groups.sketch(codes.codes, hashes64(codes.texts))
 
     def _table(self, table: event.Table, columns: dict[str, Any], groups: _Groups) -> pa.Table:
         columns["events"] = pa.array(groups.count())
@@ -286,6 +303,12 @@ def _cast(column: Any, kind: pa.DataType) -> pa.Array:
 
 def _smallest_text(groups: _Groups, codes: _Codes) -> pa.Array:
     """The smallest value of each group by UTF-8 bytes; null where a group has none."""
+    if _lines is not None and len(codes.values):
+        _, offsets, text = codes.values.buffers()
+        first = codes.values.offset * 4
+        best = _lines.smallest(memoryview(offsets)[first:], text or b"", codes.codes, groups.of_row, len(groups))
+        code = np.frombuffer(best, np.int64)
+        return codes.values.take(pa.array(code - 1, mask=code == 0))
     order = np.asarray(pc.sort_indices(codes.values)).astype(np.int64)
     none = len(order)
     rank = np.full(codes.size, none, np.int64)
@@ -327,7 +350,5 @@ def _key_array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _merge_sketches(groups: _Groups, lists: pa.Array) -> pa.Array:
-    group_of_row = np.empty(len(groups.order), np.int64)
-    group_of_row[groups.order] = groups.group
-    group = group_of_row[np.asarray(pc.list_parent_indices(lists))]
+    group = groups.of_row[np.asarray(pc.list_parent_indices(lists))]
     return _smallest(group, np.asarray(pc.list_flatten(lists)).astype(np.int64), len(groups))
