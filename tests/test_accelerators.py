@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from trailsift import pattern, summarize
 from trailsift.pattern import key_pattern
+from trailsift.store import files
 
 _keys = pytest.importorskip("trailsift._keys", reason="the accelerators are not built: no C compiler at hand")
 
@@ -131,10 +132,29 @@ def test_smallest_texts_are_those_of_arrow(rows: list[tuple[int, str | None]], s
     assert found() == without_accelerators(found)
 
 
+@given(st.lists(st.integers(-1, 9), max_size=50), st.integers(10, 12))
+@example([0, 1, 2], 3)
+@example([], 0)
+def test_trimmed_codes_are_those_of_numpy(codes: list[int], size: int) -> None:
+    given = np.array(codes, np.int32)
+
+    def found() -> tuple[list[int], list[int]] | None:
+        parts = files._trimmed_codes(given, size)
+        return parts and (parts[0].tolist(), parts[1].tolist())
+
+    assert found() == without_accelerators(found)
+    parts = found()
+    if parts is not None:
+        assert [parts[1][new] for new, code in zip(parts[0], codes, strict=True) if code >= 0] == [
+            code for code in codes if code >= 0
+        ]
+
+
 def without_accelerators(function: Callable[..., Any], *args: Any) -> Any:
-    """What a function of ``summarize`` gives where there is no C compiler."""
+    """What a function gives where there is no C compiler."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(summarize, "_lines", None)
+        patch.setattr(files, "_lines", None)
         return function(*args)
 
 

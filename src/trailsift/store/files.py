@@ -6,6 +6,7 @@ import itertools
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,15 @@ from trailsift import event
 from trailsift.columnar import arrow_schema, ordered, ranks
 from trailsift.store.fields import field_ids
 from trailsift.store.index import File, read_settings
+
+_lines: ModuleType | None
+try:
+    from trailsift import _lines
+except ImportError:
+    # Built where there is a C compiler only.
+    _lines = None
+
+Codes = np.ndarray[Any, np.dtype[Any]]
 
 #: Level 1 is the sweet spot: level 9 takes four times as long and saves 8 %.
 ZSTD_LEVEL = 1
@@ -238,14 +248,26 @@ def _trimmed(part: pa.Table) -> pa.Table:
 
 def _with_own_values(column: pa.DictionaryArray) -> pa.DictionaryArray:
     codes = np.asarray(pc.fill_null(column.indices, -1))
-    used = np.zeros(len(column.dictionary) + 1, bool)
+    parts = _trimmed_codes(codes, len(column.dictionary))
+    if parts is None:
+        return column
+    indices, used = parts
+    values = pa.array(indices, mask=codes < 0 if column.null_count else None)
+    return pa.DictionaryArray.from_arrays(values, column.dictionary.take(pa.array(used)))
+
+
+def _trimmed_codes(codes: Codes, size: int) -> tuple[Codes, Codes] | None:
+    """Codes below ``size`` (-1: none) counted anew over those that occur, and which these are; None where all do."""
+    if _lines is not None:
+        parts = _lines.trimmed(np.ascontiguousarray(codes), size)
+        return parts and (np.frombuffer(parts[0], np.int32), np.frombuffer(parts[1], np.int64))
+    used = np.zeros(size + 1, bool)
     used[codes] = True
     used[-1] = False
     if used[:-1].all():
-        return column
+        return None
     place = np.cumsum(used, dtype=np.int32) - 1
-    indices = pa.array(place[codes], mask=codes < 0 if column.null_count else None)
-    return pa.DictionaryArray.from_arrays(indices, column.dictionary.filter(pa.array(used[:-1])))
+    return np.where(codes < 0, np.int32(0), place[codes]), np.flatnonzero(used)
 
 
 def _with_constants(part: pa.Table, values: dict[str, str]) -> pa.Table:
