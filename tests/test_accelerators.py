@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from trailsift import pattern, summarize
 from trailsift.pattern import key_pattern
-from trailsift.store import files
+from trailsift.store import files, seen
 
 _keys = pytest.importorskip("trailsift._keys", reason="the accelerators are not built: no C compiler at hand")
 
@@ -150,11 +150,26 @@ def test_trimmed_codes_are_those_of_numpy(codes: list[int], size: int) -> None:
         ]
 
 
+_WORDS_OF_IDS = st.integers(0, 3) | st.integers(0, 2**64 - 1)
+_IDS = st.lists(st.tuples(_WORDS_OF_IDS, _WORDS_OF_IDS), max_size=60).map(sorted)
+
+
+@given(_IDS, _IDS, st.booleans())
+def test_places_of_ids_are_those_of_numpy(mine: list[Any], other: list[Any], more: bool) -> None:
+    """Of an id that stands in several places the first one."""
+    known, asked = (
+        seen.Ids(*(np.array([id[word] for id in ids], np.uint64) for word in (0, 1)), np.zeros(len(ids), np.uint32))
+        for ids in (mine, sorted([*other, *mine[::2]]) if more else other)
+    )
+    assert known.find(asked).tolist() == without_accelerators(known.find, asked).tolist()
+
+
 def without_accelerators(function: Callable[..., Any], *args: Any) -> Any:
     """What a function gives where there is no C compiler."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(summarize, "_lines", None)
         patch.setattr(files, "_lines", None)
+        patch.setattr(seen, "_lines", None)
         return function(*args)
 
 

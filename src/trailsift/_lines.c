@@ -1,5 +1,5 @@
-/* Rows that are equal, for summary lines, and the values that rows use. An accelerator of summarize.py and
- * store/files.py: the same comes out without it, more slowly. */
+/* Rows that are equal, for summary lines, the values that rows use, and ids seen before. An accelerator of summarize.py,
+ * store/files.py and store/seen.py: the same comes out without it, more slowly. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdint.h>
@@ -161,7 +161,55 @@ done:
     return answer;
 }
 
+typedef struct {
+    const uint64_t *high, *low;
+    size_t size;
+} Ids;
+
+static int is_below(const Ids *ids, size_t at, uint64_t high, uint64_t low) {
+    return ids->high[at] < high || (ids->high[at] == high && ids->low[at] < low);
+}
+
+/* The first place from `from` on that is not below an id: by steps that double, then by halves. */
+static size_t not_below(const Ids *ids, size_t from, uint64_t high, uint64_t low) {
+    size_t step = 1, end = from;
+    while (end < ids->size && is_below(ids, end, high, low)) {
+        from = end + 1;
+        end += step;
+        step *= 2;
+    }
+    if (end > ids->size) end = ids->size;
+    while (from < end) {
+        size_t middle = from + (end - from) / 2;
+        if (is_below(ids, middle, high, low)) from = middle + 1;
+        else end = middle;
+    }
+    return from;
+}
+
+PyDoc_STRVAR(places_doc,
+             "places(high, low, other_high, other_low)\n--\n\n"
+             "Where each of the other ids stands among the first ones, or -1. Ids are two 64-bit words each, in order.");
+
+static PyObject *places(PyObject *Py_UNUSED(module), PyObject *arguments) {
+    Py_buffer parts[4];
+    if (!PyArg_ParseTuple(arguments, "y*y*y*y*:places", &parts[0], &parts[1], &parts[2], &parts[3])) return NULL;
+    Ids ids = {parts[0].buf, parts[1].buf, (size_t)parts[0].len / 8};
+    Ids other = {parts[2].buf, parts[3].buf, (size_t)parts[2].len / 8};
+    PyObject *found = new_words(other.size);
+    if (found != NULL) {
+        for (size_t row = 0, at = 0; row < other.size; row++) {
+            at = not_below(&ids, at, other.high[row], other.low[row]);
+            int equal = at < ids.size && ids.high[at] == other.high[row] && ids.low[at] == other.low[row];
+            words_of(found)[row] = equal ? (int64_t)at : -1;
+        }
+    }
+    for (int part = 0; part < 4; part++) PyBuffer_Release(&parts[part]);
+    return found;
+}
+
 static PyMethodDef METHODS[] = {
+    {"places", places, METH_VARARGS, places_doc},
     {"groups", groups, METH_O, groups_doc},
     {"trimmed", trimmed, METH_VARARGS, trimmed_doc},
     {"smallest", smallest, METH_VARARGS, smallest_doc},

@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+_lines: ModuleType | None
+try:
+    from trailsift import _lines
+except ImportError:
+    # Built where there is a C compiler only.
+    _lines = None
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 Checks = np.ndarray[Any, np.dtype[np.uint32]]
@@ -33,9 +41,11 @@ class Ids:
         return len(self.high)
 
     def find(self, other: Ids) -> Ints:
-        """For each of ``other``'s ids its place here, or -1."""
+        """For each of ``other``'s ids, which are in order, its place here, or -1."""
         if not len(self) or not len(other):
             return np.full(len(other), -1, np.int64)
+        if _lines is not None:
+            return np.frombuffer(_lines.places(self.high, self.low, other.high, other.low), np.int64)
         place = np.searchsorted(self.high, other.high)
         last = len(self) - 1
         while True:
