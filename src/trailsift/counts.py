@@ -54,7 +54,7 @@ class Sizes:
     """How an ingest is cut into pieces."""
 
     #: A chunk is cut at this many rows: large enough for good files, small enough for the memory.
-    chunk_rows: int = 100_000
+    chunk_rows: int = 131_072
     #: At up to so many times as many where rules drop most of them, or files would be small.
     chunk_growth: int = 4
     #: A batch is committed at this many rows.

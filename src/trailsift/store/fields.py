@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import pyarrow as pa
 
 from trailsift import event
+from trailsift.columnar import arrow_schema
 
 
 def field_id(table: event.Table, name: str) -> int:
@@ -18,10 +21,11 @@ def element_id(table: event.Table, name: str) -> int:
     return len(table.columns) + 1 + lists.index(name)
 
 
-def field_ids(schema: pa.Schema, table: event.Table) -> pa.Schema:
-    """The Arrow schema with Iceberg's field ids, as other engines look for them in the Parquet files."""
+@lru_cache
+def field_ids(table: event.Table) -> pa.Schema:
+    """A table's Arrow schema with Iceberg's field ids, as other engines look for them in the Parquet files."""
     fields = []
-    for field in schema:
+    for field in arrow_schema(table):
         kind = field.type
         if pa.types.is_list(kind):
             mark = {"PARQUET:field_id": str(element_id(table, field.name))}

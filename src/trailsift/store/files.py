@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trailsift import event
-from trailsift.columnar import arrow_schema, ordered, ranks
+from trailsift.columnar import ordered, ranks
 from trailsift.store.fields import field_ids
 from trailsift.store.index import File, read_settings
 
@@ -31,6 +31,8 @@ Codes = np.ndarray[Any, np.dtype[Any]]
 #: Level 1 is the sweet spot: level 9 takes four times as long and saves 8 %.
 ZSTD_LEVEL = 1
 ROW_GROUP = 65_536
+#: Setting ZSTD up, a column at a time, costs more than it saves of so few rows.
+_TOO_FEW_FOR_ZSTD = 256
 
 _HOUR = 3_600_000_000
 _DAY = 24 * _HOUR
@@ -47,6 +49,8 @@ _BLOOM_WRONG = 0.05
 _BLOOM_ROWS = 4096
 #: A dictionary that is small against the rows is not worth the work of leaving out those that a file does not use.
 _SMALL_DICTIONARY = 1000
+#: So few rows are sooner written without their dictionaries than with trimmed ones.
+_FEW_ROWS = 1024
 #: Columns whose statistics let a reader skip row groups.
 _STATISTICS = (
     "event_time",
@@ -167,11 +171,12 @@ class Writer:
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             names = rows.schema.names
+            few = rows.num_rows < _TOO_FEW_FOR_ZSTD
             self._writer = pq.ParquetWriter(
                 self.path,
                 rows.schema,
-                compression="zstd",
-                compression_level=ZSTD_LEVEL,
+                compression="snappy" if few else "zstd",
+                compression_level=None if few else ZSTD_LEVEL,
                 use_dictionary=[name for name in names if name not in _NO_DICTIONARY],
                 write_statistics=[name for name in names if name in _STATISTICS or self.table.name != "events"],
                 bloom_filter_options=_bloom_filters(rows),
@@ -203,7 +208,7 @@ def _bloom_filters(rows: pa.Table) -> dict[str, dict[str, float]]:
 
 def _conformed(rows: pa.Table, table: event.Table) -> pa.Table:
     """The table's columns in their order, with Iceberg's field ids; dictionaries stay."""
-    target = field_ids(arrow_schema(table), table)
+    target = field_ids(table)
     fields = [pa.field(f.name, rows.schema.field(f.name).type, metadata=f.metadata) for f in target]
     fields = [target.field(f.name) if pa.types.is_list(f.type) else f for f in fields]
     schema = pa.schema(fields)
@@ -241,13 +246,13 @@ def _trimmed(part: pa.Table) -> pa.Table:
     for column in part.columns:
         values = column.chunk(0)
         if pa.types.is_dictionary(values.type) and len(values.dictionary) > small:
-            values = _with_own_values(values)
+            values = values.dictionary_decode() if part.num_rows < _FEW_ROWS else _with_own_values(values)
         columns.append(values)
     return pa.table(columns, part.schema.names)
 
 
 def _with_own_values(column: pa.DictionaryArray) -> pa.DictionaryArray:
-    codes = np.asarray(pc.fill_null(column.indices, -1))
+    codes = np.asarray(pc.fill_null(column.indices, -1) if column.null_count else column.indices)
     parts = _trimmed_codes(codes, len(column.dictionary))
     if parts is None:
         return column
