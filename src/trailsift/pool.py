@@ -18,6 +18,7 @@ from typing import Any
 
 from trailsift.decode.parts import BOUNDS, Bounds
 from trailsift.errors import TrailsiftError
+from trailsift.memory import keep_memory
 from trailsift.sift import Rules
 
 
@@ -94,6 +95,7 @@ def _serve(connection: Connection, root: Path, rules: Rules | None, bounds: Boun
     """What a worker process does."""
     # Decoding makes millions of objects and no cycles: collecting would only walk over them, and over the modules.
     gc.disable()
+    keep_memory()
     from trailsift.work import serve
 
     serve(connection, root, rules, bounds)

@@ -6,8 +6,6 @@ the ids, ``write`` takes the answer.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -218,7 +216,6 @@ def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bound
     # Ctrl-C is for the parent, which decides what is committed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pa.set_cpu_count(1)
-    _keep_memory()
     worker = Worker(root, rules, bounds)
     while (call := _next_call(connection)) is not None:
         method, arguments = call
@@ -228,21 +225,6 @@ def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bound
             connection.send(error)
     # All is written and handed over. To take the interpreter apart would only keep the parent waiting.
     os._exit(0)
-
-
-#: Of glibc's malloc.h.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-
-
-def _keep_memory() -> None:
-    """Keeps what is freed for the next chunk, which needs as much: a page that goes back to the system and comes again
-    costs more than what is done with it. Where the C library cannot be told, it stays as it is."""
-    pa.set_memory_pool(pa.system_memory_pool())
-    with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(None)
-        library.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
-        library.mallopt(_TOP_PAD, 64 << 20)
-        library.mallopt(_MMAP_THRESHOLD, 1 << 30)
 
 
 def _next_call(connection: Connection) -> tuple[str, tuple[Any, ...]] | None:

@@ -1,0 +1,24 @@
+"""What a process that does one thing may ask of its allocators."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+
+#: Of glibc's malloc.h.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+
+
+def keep_memory() -> None:
+    """Keeps what is freed for the next chunk, which needs as much: a page that goes back to the system and comes again
+    costs more than what is done with it. Where the C library cannot be told, it stays as it is.
+
+    To be called before pyarrow is imported, and not in a process that is somebody else's.
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+        library.mallopt(_TOP_PAD, 16 << 20)
+        library.mallopt(_MMAP_THRESHOLD, 1 << 30)
