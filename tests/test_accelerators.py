@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import uuid
 import zlib
 from collections.abc import Callable
@@ -162,6 +163,29 @@ def test_places_of_ids_are_those_of_numpy(mine: list[Any], other: list[Any], mor
         for ids in (mine, sorted([*other, *mine[::2]]) if more else other)
     )
     assert known.find(asked).tolist() == without_accelerators(known.find, asked).tolist()
+
+
+@given(st.lists(_IDS, min_size=1, max_size=5))
+def test_merged_ids_are_those_of_numpy(lists: list[list[Any]]) -> None:
+    parts = [
+        seen.Ids(*(np.array([id[word] for id in ids], np.uint64) for word in (0, 1)), np.arange(len(ids), dtype="u4"))
+        for ids in lists
+    ]
+
+    def merged() -> list[tuple[int, int, int]]:
+        ids = seen.merge(parts)
+        return list(zip(ids.high.tolist(), ids.low.tolist(), ids.check.tolist(), strict=True))
+
+    assert [entry[:2] for entry in merged()] == sorted(itertools.chain.from_iterable(lists))
+    assert sorted(merged()) == sorted(without_accelerators(merged))
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), _NUMBERS_OF_ALL_SIZES), max_size=60))
+def test_sketches_are_those_of_numpy(pairs: list[tuple[int, int]]) -> None:
+    group, values = (np.array([pair[at] for pair in pairs], np.int64) for at in (0, 1))
+    wanted = [sorted({value for number, value in pairs if number == at}) for at in range(5)]
+    assert summarize._smallest(group, values, 5).to_pylist() == wanted
+    assert without_accelerators(summarize._smallest, group, values, 5).to_pylist() == wanted
 
 
 def without_accelerators(function: Callable[..., Any], *args: Any) -> Any:

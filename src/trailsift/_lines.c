@@ -79,6 +79,35 @@ done:
     return answer;
 }
 
+PyDoc_STRVAR(by_group_doc,
+             "by_group(group, groups)\n--\n\n"
+             "The rows in the order of their groups (64-bit numbers below `groups`), those of a group as they stand.");
+
+static PyObject *by_group(PyObject *Py_UNUSED(module), PyObject *arguments) {
+    Py_buffer given;
+    Py_ssize_t groups;
+    if (!PyArg_ParseTuple(arguments, "y*n:by_group", &given, &groups)) return NULL;
+    const int64_t *group = given.buf;
+    size_t rows = (size_t)given.len / 8;
+    int64_t *next = PyMem_Calloc((size_t)groups + 1, sizeof *next);
+    PyObject *order = next == NULL ? PyErr_NoMemory() : new_words(rows);
+    for (size_t row = 0; order != NULL && row < rows; row++) {
+        if (group[row] < 0 || group[row] >= groups) {
+            PyErr_SetString(PyExc_ValueError, "a group that there is not");
+            Py_CLEAR(order);
+            break;
+        }
+        next[group[row] + 1]++;
+    }
+    if (order != NULL) {
+        for (Py_ssize_t at = 0; at < groups; at++) next[at + 1] += next[at];
+        for (size_t row = 0; row < rows; row++) words_of(order)[next[group[row]]++] = (int64_t)row;
+    }
+    PyMem_Free(next);
+    PyBuffer_Release(&given);
+    return order;
+}
+
 PyDoc_STRVAR(smallest_doc,
              "smallest(offsets, text, codes, group, groups)\n--\n\n"
              "Of each group the code whose text has the smallest bytes, 0 where all are 0. Code n > 0 stands for the bytes\n"
@@ -208,7 +237,47 @@ static PyObject *places(PyObject *Py_UNUSED(module), PyObject *arguments) {
     return found;
 }
 
+PyDoc_STRVAR(merged_doc,
+             "merged(high, low, check, other_high, other_low, other_check)\n--\n\n"
+             "Two lists of ids in order (two 64-bit words, and a 32-bit checksum each) as one, in three parts.");
+
+static PyObject *merged(PyObject *Py_UNUSED(module), PyObject *arguments) {
+    Py_buffer parts[6];
+    if (!PyArg_ParseTuple(arguments, "y*y*y*y*y*y*:merged", &parts[0], &parts[1], &parts[2], &parts[3], &parts[4],
+                          &parts[5]))
+        return NULL;
+    Ids one = {parts[0].buf, parts[1].buf, (size_t)parts[0].len / 8};
+    Ids two = {parts[3].buf, parts[4].buf, (size_t)parts[3].len / 8};
+    const uint32_t *checks = parts[2].buf, *others = parts[5].buf;
+    size_t rows = one.size + two.size;
+    PyObject *high = new_words(rows), *low = new_words(rows), *check = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)rows * 4);
+    PyObject *answer = NULL;
+    if (high != NULL && low != NULL && check != NULL) {
+        uint64_t *highs = (uint64_t *)words_of(high), *lows = (uint64_t *)words_of(low);
+        uint32_t *checked = (uint32_t *)PyBytes_AS_STRING(check);
+        Py_BEGIN_ALLOW_THREADS
+        for (size_t at = 0, mine = 0, theirs = 0; at < rows; at++) {
+            int take_mine = theirs == two.size ||
+                            (mine < one.size && !is_below(&two, theirs, one.high[mine], one.low[mine]));
+            const Ids *from = take_mine ? &one : &two;
+            size_t place = take_mine ? mine++ : theirs++;
+            highs[at] = from->high[place];
+            lows[at] = from->low[place];
+            checked[at] = (take_mine ? checks : others)[place];
+        }
+        Py_END_ALLOW_THREADS
+        answer = PyTuple_Pack(3, high, low, check);
+    }
+    Py_XDECREF(high);
+    Py_XDECREF(low);
+    Py_XDECREF(check);
+    for (int part = 0; part < 6; part++) PyBuffer_Release(&parts[part]);
+    return answer;
+}
+
 static PyMethodDef METHODS[] = {
+    {"by_group", by_group, METH_VARARGS, by_group_doc},
+    {"merged", merged, METH_VARARGS, merged_doc},
     {"places", places, METH_VARARGS, places_doc},
     {"groups", groups, METH_O, groups_doc},
     {"trimmed", trimmed, METH_VARARGS, trimmed_doc},

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import sqlite3
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +30,7 @@ from trailsift.sift import Rules
 from trailsift.source import LogFile
 from trailsift.store import seen
 from trailsift.store.files import write_lines
+from trailsift.store.index import File
 from trailsift.store.lake import Batch, Lake, LogObject, WriteLock
 from trailsift.work import Cut, Written
 
@@ -241,17 +244,24 @@ class Run:
             self.batch.files += settled.files
             self._count("stored", settled.stored)
             self._dropped(settled.dropped)
-        for name, parts in self.lines.items():
-            table = event.TABLES[name]
-            self.batch.files += write_lines(table, summarize.merge(table, parts), self.lake.root)
+        # Nobody else has anything to do now.
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            ids = threads.submit(self.lake.seen.batch)
+            for files in threads.map(self._written_lines, self.lines):
+                self.batch.files += files
+            self.batch.ids = ids.result()
         self.rejects += self._other_content()
         if self.rejects:
             self.batch.files += write_lines(event.REJECTS, _reject_table(self.rejects), self.lake.root)
-        self.batch.ids = self.lake.seen.batch()
         self.batch.counts = {**self.in_batch, "dropped": dict(self.dropped), **self._by_rules()}
         self.committed.append(self.lake.commit(self.batch))
         self._unlock()
         self._reset()
+
+    def _written_lines(self, name: str) -> list[File]:
+        """The batch's lines of one summary table, in files."""
+        table = event.TABLES[name]
+        return write_lines(table, summarize.merge(table, self.lines[name]), self.lake.root)
 
     def _other_content(self) -> list[tuple[str, Malformed]]:
         if not self.copies:

@@ -156,8 +156,16 @@ class _Groups:
         return _smallest(self.of_row[rows], hashes[codes[rows] - 1], len(self))
 
 
+def _by_group(group: Ints, values: Ints, groups: int) -> Ints:
+    """The rows by group, those of a group by value."""
+    if _lines is None:
+        return np.lexsort((values, group))
+    order = np.argsort(values)
+    return order[np.frombuffer(_lines.by_group(group[order], groups), np.int64)]
+
+
 def _smallest(group: Ints, values: Ints, groups: int) -> pa.Array:
-    order = np.lexsort((values, group))
+    order = _by_group(group, values, groups)
     group, values = group[order], values[order]
     fresh = np.ones(len(group), bool)
     fresh[1:] = (group[1:] != group[:-1]) | (values[1:] != values[:-1])

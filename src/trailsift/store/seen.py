@@ -86,13 +86,21 @@ def repeated(ordered: Ids) -> Mask:
 
 
 def merge(parts: Sequence[Ids]) -> Ids:
-    """All entries of several lists, sorted."""
-    whole = Ids(
-        np.concatenate([part.high for part in parts]),
-        np.concatenate([part.low for part in parts]),
-        np.concatenate([part.check for part in parts]),
-    )
-    return sort(whole)[0]
+    """All entries of several sorted lists, sorted."""
+    left = list(parts)
+    while len(left) > 1:
+        # Neighbours, so that each entry is moved few times.
+        pairs = [_merged(*left[at : at + 2]) for at in range(0, len(left) - 1, 2)]
+        left = pairs + left[len(pairs) * 2 :]
+    return left[0]
+
+
+def _merged(one: Ids, two: Ids) -> Ids:
+    if _lines is not None:
+        high, low, check = _lines.merged(one.high, one.low, one.check, two.high, two.low, two.check)
+        return Ids(np.frombuffer(high, np.uint64), np.frombuffer(low, np.uint64), np.frombuffer(check, np.uint32))
+    fields = ("high", "low", "check")
+    return sort(Ids(*(np.concatenate([getattr(one, field), getattr(two, field)]) for field in fields)))[0]
 
 
 def write(ids: Ids, path: Path) -> None:
