@@ -79,6 +79,14 @@ WRONG = [
     ('[[rule]]\nname = "a"\naction = "drop"\nwhen = { weekday = "mon-fir" }', 4, ["fir", '"fri"']),
     ('[[rule]]\nname = "a"\naction = "drop"\nwhen = { hour = ["08-10", "10-12"] }', 4, ["10-12", "overlaps"]),
     ('[[rule]]\nname = "a"\naction = "drop"\nwhen = { source_ip = "10.0.0.1/8" }', 4, ["10.0.0.0/8"]),
+    ('[[rule]]\nname = "a"\naction = "drop"\nwhen = { region = "us-esat-1" }', 4, ["us-esat-1", "us-east-1"]),
+    ('[[rule]]\nname = "a"\naction = "drop"\nwhen = { region = "us-east-1a" }', 4, ["zone", '"us-east-1"']),
+    (
+        '[[rule]]\nname = "a"\naction = "drop"\n'
+        'when = { region = ["us-gov-west-1", "ap-northeast-2", "us-isob-east-1", "eu-*", "Seoul"] }',
+        4,
+        ["Seoul", "region"],
+    ),
     (
         '[[rule]]\nname = "a"\naction = "drop"\nwhen = { service = [\n"s3",\n"dynamodb.amazonaws.com"] }',
         6,

@@ -339,6 +339,32 @@ def _account(value: str) -> str:
     return ""
 
 
+#: What stands between a region's area and its number.
+_DIRECTIONS = (
+    *("central", "north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest"),
+    *("gov", "iso", "isob", "isoe", "isof", "de"),
+)
+
+
+def _region(value: str) -> str:
+    parts = value.split("-")
+    if "*" in value or parts[0] == "aws":
+        return ""
+    zone = re.fullmatch(r"([a-z-]+-[0-9]+)[a-z]", value)
+    if zone:
+        return f'"{value}" can never match: it is a zone of the region "{zone[1]}"'
+    if len(parts) < 3 or not parts[-1].isdigit() or value != value.lower():
+        return f'"{value}" can never match: a region is written like "us-east-1"'
+    for at, part in enumerate(parts[1:-1], 1):
+        if part not in _DIRECTIONS:
+            # Letters in another order are the commonest slip.
+            close = [known for known in _DIRECTIONS if sorted(known) == sorted(part)]
+            close += [*difflib.get_close_matches(part, _DIRECTIONS, 1, 0.6), "east"]
+            near = "-".join([*parts[:at], close[0], *parts[at + 1 :]])
+            return f'"{value}" can never match: did you mean "{near}"?'
+    return ""
+
+
 def _name_of_event(value: str) -> str:
     if ":" in value:
         return f'"{value}" can never match: an event name has no service: write "{value.rpartition(":")[2]}"'
@@ -376,6 +402,7 @@ _CHECKS: dict[str, Callable[[str], str]] = {
     "role": _role,
     "resource": _resource,
     "account": _account,
+    "region": _region,
     "event_name": _name_of_event,
     "source_ip": _address,
 }

@@ -65,7 +65,7 @@ def _note(found: Estimate) -> str:
             "Ask by columns of `hourly` or `usage` for an exact number."
         )
     if found.dropped:
-        told += f" Not counted: {plural(sum(found.dropped.values()), 'event')} of the whole lake dropped by "
+        told += f" Not counted: {plural(sum(found.dropped.values()), 'event')} of the whole lake, dropped by rules: "
         told += ", ".join(found.dropped) + "."
     if found.omitted:
         told += f" Rules have left {', '.join(found.omitted)} empty in some events: these count as having none."

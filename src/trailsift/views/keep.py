@@ -47,7 +47,7 @@ def _tables(out: Console, status: Status, zone: Period) -> Group:
 def _books(out: Console, status: Status) -> Group:
     totals = status.totals
     rows = [("records read", totals["records"]), ("  stored", totals["stored"]), ("  duplicates", totals["duplicates"])]
-    rows += [(f"  dropped by {name}", number) for name, number in status.dropped.items()]
+    rows += [(f"  dropped: {name}", number) for name, number in status.dropped.items()]
     rows += [("  malformed", totals["malformed"])]
     note = "" if status.reconciled else "These do not add up: please report this as a defect."
     for rules in status.rules:

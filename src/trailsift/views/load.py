@@ -57,7 +57,7 @@ def show_counts(counts: Counts, lake: Path, as_json: bool) -> None:
         told += [f"{other:,} no CloudTrail log"] if other else []
         out.print(f"{plural(counts.log_objects_skipped, 'log object')} skipped: {', '.join(told)}.")
     if counts.records:
-        dropped = [(f"dropped by {name}", number) for name, number in counts.dropped.items()]
+        dropped = [(f"dropped: {name}", number) for name, number in counts.dropped.items()]
         parts = [
             ("stored", counts.stored),
             ("duplicates", counts.duplicates),
