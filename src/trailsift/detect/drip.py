@@ -37,6 +37,7 @@ _PRIOR_SPREAD = np.array([0.25, 0.25, 0.5, 0.25, 0.25])  # by kind: few objects 
 _NEAR, _FAR = -2.0, 3.0  # spreads; a day counts for no less and no more
 _ALLOWANCE = 0.5  # spreads above the habit that are taken for chance
 _DAYS, _DAYS_OVER = 3, 0.6  # least length, and the part of it that is above the habit
+_REST_DAYS = 3  # days in a row that are not above it: over; a weekend is none
 _KNOWN = 7  # days before a habit is one; half of a signal counts then
 _MUCH = np.array([math.inf, math.inf, 500.0, 60.0, 60.0])  # over the habit, in all
 _SHARE = 0.3  # of the habit that it is over it at least
@@ -49,7 +50,7 @@ _LEAST, _DECADES = 2.0, 6.0  # decades; below the one nothing is a signal, above
 _BOUND = 100_000
 
 # What is known of a run of days above the habit: columns of Drips.run.
-_SUM, _LENGTH, _OVER, _BEGIN, _TOLD, _EXCESS, _USUAL, _BESIDE = range(8)
+_SUM, _LENGTH, _OVER, _QUIET, _BEGIN, _TOLD, _EXCESS, _USUAL, _BESIDE = range(9)
 
 
 class Taken(NamedTuple):
@@ -92,14 +93,14 @@ class Drips:
         self.under = np.zeros(0, np.int32)
         self.last = np.zeros(0, np.int32)
         self.values = np.zeros((0, _KEPT), np.float32)
-        self.run = np.zeros((0, 8))
+        self.run = np.zeros((0, 9))
 
     def fold(self, day: Taken) -> list[Signal]:
         """Signals of the drips that go on on this day; then the day is learnt."""
         at, lines = self._placed(day)
         now, name = np.zeros(len(self.kind)), np.full(len(self.kind), -1)
         now[at], name[at] = day.value[lines], lines
-        active = np.flatnonzero(day.kind == ROLE)
+        active = np.array([i for i in np.flatnonzero(day.kind == ROLE).tolist() if day.role[i] in self.roles], np.int64)
         working = np.array([self.roles[day.role[line]] for line in active.tolist()], np.int64)
         total = np.zeros(len(self.roles))
         total[working] = day.value[active]
@@ -112,7 +113,7 @@ class Drips:
 
     def _placed(self, day: Taken) -> tuple[Column, Column]:
         """Series of today and their lines; new ones where they are worth it."""
-        for line in np.flatnonzero(day.kind == ROLE).tolist():
+        for line in np.flatnonzero(day.kind == TOUCHES).tolist():
             self.roles.setdefault(day.role[line], len(self.roles))
         new_roles = len(self.roles) - len(self.dates)
         self.dates = _longer(self.dates, len(self.roles))
@@ -184,6 +185,7 @@ class Drips:
         run[:, _SUM] = np.maximum(run[:, _SUM] + step, 0)
         run[:, _LENGTH] += 1
         run[:, _OVER] += step > 0
+        run[:, _QUIET] = np.where(step > 0, 0, run[:, _QUIET] + 1)
         run[:, _EXCESS] += over
         run[:, _USUAL] += usual
         run[:, _BESIDE] += np.where(self.kind[at] == PATTERN, gained[self.under[at]], over)
@@ -194,7 +196,8 @@ class Drips:
         told = np.flatnonzero(sure & (run[:, _TOLD] > 0)).tolist()
         signals = [self._signal(day, int(at[i]), run[i], float(decades[i]), int(name[at[i]])) for i in told]
         self.run[at] = run
-        return signals, at[(run[:, _SUM] <= 0) | (run[:, _LENGTH] >= _LONGEST)]
+        over_now = (run[:, _SUM] <= 0) | (run[:, _QUIET] >= _REST_DAYS) | (run[:, _LENGTH] >= _LONGEST)
+        return signals, at[over_now]
 
     def _is_drip(self, at: Column, run: Column, past: Column) -> Column:
         """Runs that are long, sure, large, and more than any as many days of the past."""
@@ -260,9 +263,9 @@ class Drips:
     def _close(self, ended: Column) -> None:
         """Days of a drip that is over are forgotten, unless it lasted so long that they are the habit."""
         for place in ended[self.run[ended, _TOLD] > 0].tolist():
-            length = int(self.run[place, _LENGTH])
+            length, quiet = (int(number) for number in self.run[place, [_LENGTH, _QUIET]])
             if length < _LONGEST:
-                self.values[place, -length:] = np.nan
+                self.values[place, _KEPT - length : _KEPT - quiet] = np.nan
         self.run[ended] = 0
 
     def _forget(self) -> None:

@@ -152,9 +152,11 @@ class Finding:
         whole = silent or any(signal.kind in ("detection", "unlike_itself") for signal in self.signals)
         names = "" if whole else ", ".join(_text(name) for name in self.event_names)
         also = f" AND event_name IN ({names})" if names else ""
-        resources = {signal.resource_arn for signal in self.signals}
-        if not silent and None not in resources and all(signal.kind in DRIPS for signal in self.signals):
-            also += f" AND resource_arn IN ({', '.join(sorted(_text(arn) for arn in resources if arn))})"
+        drips = [signal for signal in self.signals if signal.kind in DRIPS]
+        if drips and drips[0] is self.signals[0] and not silent:
+            # Days of a role are much: only what drips.
+            parts = [sorted({_text(str(text)) for text in column}) for column in zip(*map(_call, drips), strict=True)]
+            also = " AND event_name IN ({}) AND resource_arn IN ({})".format(*map(", ".join, parts))
         return (
             f"event_time BETWEEN TIMESTAMPTZ '{iso(self.first_time)}' AND TIMESTAMPTZ '{iso(self.last_time)}'"
             f" AND {self.roles}{also}"
@@ -185,6 +187,10 @@ class Finding:
             "reasons": list(self.reasons),
             "query": self.query,
         }
+
+
+def _call(signal: Signal) -> tuple[str | None, str | None]:
+    return signal.event_name, signal.resource_arn
 
 
 def _technique(signal: Signal) -> str | None:

@@ -173,8 +173,10 @@ def _tied(everything: Sequence[Happening], ties: Iterable[_Tie]) -> list[Happeni
         return one
 
     for tie in ties:
-        kept = whole(tie.happenings[0])
-        for part in tie.happenings[1:]:
+        # What is longer than a happening of several roles may be (a drip) keeps the others from nothing.
+        first, *others = sorted(tie.happenings, key=lambda one: one.end - one.begin > _LONGEST_OF_ALL)
+        kept = whole(first)
+        for part in others:
             other = whole(part)
             if other is kept or max(kept.end, other.end) - min(kept.begin, other.begin) > _LONGEST_OF_ALL:
                 continue
