@@ -33,7 +33,7 @@ _FORM = 2
 _WEEK = 7  # days between the two states
 _ARRAYS = ("age", "strange", "last", "with_first", "held", "common", "of", "kind", "series_last", "peaks", "keys",
     "keys_of", "shared", "shared_by")  # fmt: skip
-_DRIPS = ("dates", "totals", "kind", "of", "under", "last", "values", "run")
+_DRIPS = ("key", "kind", "of", "under", "last", "values", "weekdays", "run")
 
 
 @dataclass
@@ -111,9 +111,7 @@ def _stamp() -> list[Any]:
 def _write(handle: Any, state: State) -> None:
     told, arrays = _taken_apart(state.habits)
     arrays |= {f"drip_{name}": getattr(state.drips, name) for name in _DRIPS}
-    arrays["drip_keys"] = np.array(list(state.drips.places), np.uint64)
     told |= {
-        "drip_roles": list(state.drips.roles),
         "drip_texts": state.drips.texts,
         "stamp": _stamp(),
         "before": state.before,
@@ -133,7 +131,7 @@ def _read(path: Path) -> State | None:
             if told["stamp"] != _stamp():
                 return None
             habits = _habits(told, {name: file[name] for name in _ARRAYS})
-            drips = _drips(told, file["drip_keys"], {name: file[f"drip_{name}"] for name in _DRIPS})
+            drips = _drips(told, {name: file[f"drip_{name}"] for name in _DRIPS})
         return State(
             habits,
             drips,
@@ -185,10 +183,8 @@ def _habits(told: dict[str, Any], arrays: dict[str, Any]) -> Habits:
     return habits
 
 
-def _drips(told: dict[str, Any], keys: Any, arrays: dict[str, Any]) -> Drips:
+def _drips(told: dict[str, Any], arrays: dict[str, Any]) -> Drips:
     drips = Drips()
-    drips.roles = {role: place for place, role in enumerate(told["drip_roles"])}
-    drips.places = {key: place for place, key in enumerate(keys.tolist())}
     drips.texts = [(resource, pattern) for resource, pattern in told["drip_texts"]]
     for name, array in arrays.items():
         setattr(drips, name, array)

@@ -33,13 +33,16 @@ def taken(engine: Engine, wanted: Mapping[int, int]) -> Iterator[Taken]:
 def _of_day(day: int, lines: pyarrow.Table) -> Taken:
     _, *columns = lines.columns
     kind, key, under, value = (numbers(column) for column in columns[:4])
-    role, resource, event_name, pattern = (column.to_pylist() for column in columns[4:])
-    return Taken(day, kind, key, under, value, role, resource, event_name, pattern)
+
+    def text(line: int) -> list[str | None]:
+        return [column[line].as_py() for column in columns[4:]]
+
+    return Taken(day, kind, key, under, value, text)
 
 
 def _sql(where: str) -> str:
     day = f"(epoch_us(day::TIMESTAMP) // {DAY})::INTEGER"
-    touches = f"hash({TOUCHES}, role_arn, resource_arn)"
+    role, touches = f"hash({ROLE}, role_arn)", f"hash({TOUCHES}, role_arn, resource_arn)"
     reads = f"hash({READS}, role_arn, resource_arn, event_name)"
     bytes_out, read = f"hash({BYTES}, role_arn, resource_arn)", f"regexp_matches(event_name, '{_READS}')"
     # What was refused or not there was not taken.
@@ -47,9 +50,9 @@ def _sql(where: str) -> str:
             SELECT {day} AS day, role_arn, resource_arn, event_name, key_pattern, sum(events)::BIGINT AS n,
                 coalesce(sum(bytes_out), 0)::BIGINT AS size
             FROM usage WHERE {where} AND role_arn IS NOT NULL AND error_code IS NULL GROUP BY 1, 2, 3, 4, 5)
-        SELECT day, {ROLE} AS kind, 0::UBIGINT AS key, 0::UBIGINT AS under, sum(n)::DOUBLE AS value, role_arn,
+        SELECT day, {ROLE} AS kind, {role} AS key, 0::UBIGINT AS under, sum(n)::DOUBLE AS value, role_arn,
             NULL AS resource_arn, NULL AS event_name, NULL AS key_pattern FROM used GROUP BY day, role_arn
-        UNION ALL SELECT day, {TOUCHES}, {touches}, 0, sum(n)::DOUBLE, role_arn, resource_arn, NULL, NULL FROM used
+        UNION ALL SELECT day, {TOUCHES}, {touches}, {role}, sum(n)::DOUBLE, role_arn, resource_arn, NULL, NULL FROM used
             WHERE resource_arn IS NOT NULL GROUP BY day, role_arn, resource_arn
         UNION ALL SELECT day, {BYTES}, {bytes_out}, {touches}, sum(size)::DOUBLE / 1e6, role_arn, resource_arn,
             arg_max(event_name, (size, event_name)), NULL FROM used
@@ -60,4 +63,4 @@ def _sql(where: str) -> str:
         UNION ALL SELECT day, {PATTERN}, hash({PATTERN}, role_arn, resource_arn, event_name, key_pattern), {reads},
             n::DOUBLE, role_arn, resource_arn, event_name, key_pattern FROM used
             WHERE resource_arn IS NOT NULL AND key_pattern IS NOT NULL AND {read}
-        ORDER BY day, kind, key, role_arn"""
+        ORDER BY day, kind, key"""
