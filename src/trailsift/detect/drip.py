@@ -33,16 +33,17 @@ _KEPT = _PAST + _LONGEST
 #: What is never much, by kind: added before logarithms are taken. The first is for all else that a role does.
 _SOFT = np.array([10.0, 10.0, 20.0, 5.0, 5.0])
 _LEAST_SPREAD, _PRIOR_DAYS = 0.15, 7.0
-_CLIP = 2.0  # of a logarithm; what was further off makes the spread no larger
+_CLIP = 3.0  # of a logarithm; what was further off makes the spread no larger
 _PRIOR_SPREAD = np.array([0.25, 0.25, 0.5, 0.25, 0.25])  # by kind: few objects can make many bytes
 _NEAR, _FAR = -2.0, 3.0  # spreads; a day counts for no less and no more
-_ALLOWANCE = 0.5  # spreads above the habit that are taken for chance
+_ALLOWANCE = 1.0  # spreads above the habit that are taken for chance, and for what is not known of the habit
 _DAYS, _DAYS_OVER = 3, 0.6  # least length, and the part of it that is above the habit
 _REST_DAYS = 3  # days in a row that are not above it: over; a weekend is none
-_KNOWN = 7  # days before a habit is one; half of a signal counts then
+_KNOWN = 7  # days that half of a habit rests on; it takes two such halves, and half of a signal counts after one
 _MUCH = np.array([math.inf, math.inf, 500.0, 60.0, 60.0])  # over the habit, in all
 _SHARE = 0.3  # of the habit that it is over it at least
 _MOST_SO_FAR = 1.1  # of the most in as many days of the past
+_SURE, _LEAST_WEEK = 4.0, 0.05  # spreads of the means of as many days, a week at most; and the least such spread
 _REAL = 0.3  # part of what one kind of key has gained that all kinds together have
 _GROWTH = math.log(1.5)  # in two weeks; more is no growth
 _BORN = 3.0  # reads, or megabytes, of a day from which on a series is remembered
@@ -51,7 +52,7 @@ _LEAST, _DECADES = 2.0, 6.0  # decades; below the one nothing is a signal, above
 _BOUND = 100_000
 
 # What is known of a run of days above the habit: columns of Drips.run.
-_SUM, _LENGTH, _OVER, _QUIET, _BEGIN, _TOLD, _EXCESS, _USUAL, _BESIDE = range(9)
+_SUM, _LENGTH, _OVER, _QUIET, _BEGIN, _TOLD, _EXCESS, _USUAL, _BESIDE, _LOGS, _BEFORE = range(11)
 
 
 class Taken(NamedTuple):
@@ -70,11 +71,16 @@ class Taken(NamedTuple):
 
 
 class Habit(NamedTuple):
-    """What is usual on a day, as logarithms: how much, and its spread; and how many days that rests on."""
+    """What is usual on a day, as logarithms: how much, and its spread; and how many days that rests on.
+
+    ``left``: how far each of these days was above what was usual on it. ``error``: of the level, a variance.
+    """
 
     level: Column
     spread: Column
     known: Column
+    left: Column
+    error: Column
 
 
 class Drips:
@@ -91,7 +97,8 @@ class Drips:
         # Of the days on which the role was at work; NaN where nothing is known.
         self.values = np.zeros((0, _KEPT), np.float32)
         self.weekdays = np.zeros((0, _KEPT), np.int8)
-        self.run = np.zeros((0, 9))
+        self.run = np.zeros((0, 11))
+        self.drips = np.zeros(0, np.int16)  # of each role, that are over
 
     def fold(self, day: Taken) -> list[Signal]:
         """Signals of the drips that go on on this day; then the day is learnt."""
@@ -132,7 +139,8 @@ class Drips:
             self.under = np.append(self.under, under.astype(np.int32))
             self.of = np.append(self.of, np.arange(begin, begin + count) if kind == ROLE else self.of[under])
             self.last = np.append(self.last, np.zeros(count, np.int32))
-            self.run = np.append(self.run, np.zeros((count, 9)), axis=0)
+            self.drips = np.append(self.drips, np.zeros(count, np.int16))
+            self.run = np.append(self.run, np.zeros((count, 11)), axis=0)
             old = np.zeros((count, _KEPT), np.int8) if kind == ROLE else self.weekdays[under]
             self.weekdays = np.append(self.weekdays, old, axis=0)
             # Of a resource that the role knew, none was taken before. A new kind of key is no habit of none.
@@ -165,32 +173,35 @@ class Drips:
         habit = self._habit(at, day.day, run[:, _LENGTH].astype(np.int64), now)
         soft = _SOFT[self.kind[at]]
         usual = np.maximum(np.exp(habit.level) - soft, 0)
-        far = (np.log(value + soft) - habit.level) / habit.spread
-        step = np.where(habit.known >= _KNOWN, np.clip(far, _NEAR, _FAR) - _ALLOWANCE, -np.inf)
+        off = np.log(value + soft) - habit.level
+        step = np.where(habit.known >= 2 * _KNOWN, np.clip(off / habit.spread, _NEAR, _FAR) - _ALLOWANCE, -np.inf)
         over = value - usual
         gained = np.zeros(len(self.kind))
         gained[at] = over
         fresh = run[:, _LENGTH] == 0
         run[fresh] = 0
         run[fresh, _BEGIN] = day.day
+        run[fresh, _BEFORE] = self.drips[self.of[at[fresh]]]
         run[:, _SUM] = np.maximum(run[:, _SUM] + step, 0)
         run[:, _LENGTH] += 1
         run[:, _OVER] += step > 0
         run[:, _QUIET] = np.where(step > 0, 0, run[:, _QUIET] + 1)
+        run[:, _LOGS] += off
         run[:, _EXCESS] += over
         run[:, _USUAL] += usual
         run[:, _BESIDE] += np.where(self.kind[at] == PATTERN, gained[self.under[at]], over)
         past = self._past(self.values, at, run[:, _LENGTH].astype(np.int64) - 1)
-        decades = _decades(run[:, _SUM]) * habit.known / (habit.known + _KNOWN)
+        # Who takes more for some days again and again does so by habit.
+        decades = _decades(run[:, _SUM]) * habit.known / (habit.known + _KNOWN) / (1 + run[:, _BEFORE])
         sure = (step > 0) & (decades >= _LEAST)
-        run[sure & (run[:, _TOLD] == 0) & self._is_drip(at, run, past), _TOLD] = day.day
+        run[sure & (run[:, _TOLD] == 0) & self._is_drip(at, run, past, habit), _TOLD] = day.day
         told = np.flatnonzero(sure & (run[:, _TOLD] > 0)).tolist()
         signals = [self._signal(day, int(at[i]), run[i], float(decades[i]), int(line_of[at[i]])) for i in told]
         self.run[at] = run
         over_now = (run[:, _SUM] <= 0) | (run[:, _QUIET] >= _REST_DAYS) | (run[:, _LENGTH] >= _LONGEST)
         return signals, at[over_now]
 
-    def _is_drip(self, at: Column, run: Column, past: Column) -> Column:
+    def _is_drip(self, at: Column, run: Column, past: Column, habit: Habit) -> Column:
         """Runs that are long, sure, large, and more than any as many days of the past."""
         kind = self.kind[at]
         out: Column = (
@@ -202,7 +213,13 @@ class Drips:
         for i in np.flatnonzero(out).tolist():
             length = int(run[i, _LENGTH])
             sums = np.convolve(np.nan_to_num(past[i]), np.ones(length), "valid")
+            # Where days come in spells, so do their means, and only what is far above those is no spell.
+            week = min(length, 7)
+            means = np.convolve(habit.left[i][~np.isnan(past[i])], np.ones(week) / week, "valid")
+            error = max(float(means.var()), float(habit.spread[i]) ** 2 / length, _LEAST_WEEK**2)
+            sure = _SURE * math.sqrt(error + float(habit.error[i]))
             out[i] = run[i, _EXCESS] + run[i, _USUAL] >= _MOST_SO_FAR * float(sums.max())
+            out[i] &= run[i, _LOGS] / length >= sure
         return out
 
     def _signal(self, day: Taken, place: int, run: Column, decades: float, line: int) -> Signal:
@@ -234,7 +251,7 @@ class Drips:
         rest = self._past(self.values, role, length) - self._past(self.values, touches, length)
         others = _usual(rest, weekday, day % 7, length, np.full(len(at), ROLE))
         common = np.log(np.maximum(now[role] - now[touches], 0) + _SOFT[ROLE]) - others.level
-        return Habit(own.level + np.where(others.known >= _KNOWN, np.maximum(common, 0), 0), own.spread, own.known)
+        return Habit(own.level + np.where(others.known >= _KNOWN, np.maximum(common, 0), 0), *own[1:])
 
     def _past(self, of: Column, at: Column, length: Column) -> Column:
         """The last days of each before a run of some length."""
@@ -249,7 +266,9 @@ class Drips:
 
     def _close(self, ended: Column) -> None:
         """Days of a drip that is over are forgotten, unless it lasted so long that they are the habit."""
-        for place in ended[self.run[ended, _TOLD] > 0].tolist():
+        told = ended[self.run[ended, _TOLD] > 0]
+        self.drips[np.unique(self.of[told])] += 1
+        for place in told.tolist():
             length, quiet = (int(number) for number in self.run[place, [_LENGTH, _QUIET]])
             if length < _LONGEST:
                 self.values[place, _KEPT - length : _KEPT - quiet] = np.nan
@@ -269,13 +288,15 @@ class Drips:
         number[:-1][kept] = np.arange(kept.sum())
         self.of, self.under = number[self.of[kept]], number[self.under[kept]]
         self.key, self.kind, self.last = self.key[kept], self.kind[kept], self.last[kept]
-        self.values, self.weekdays, self.run = self.values[kept], self.weekdays[kept], self.run[kept]
+        self.values, self.weekdays = self.values[kept], self.weekdays[kept]
+        self.run, self.drips = self.run[kept], self.drips[kept]
         self.texts = [self.texts[place] for place in np.flatnonzero(kept).tolist()]
 
 
 def _decades(sums: Column) -> Column:
-    """How rarely chance makes a sum as high (Siegmund 1985, "Sequential Analysis", for an allowance of 0.5)."""
-    out: Column = np.clip((sums + 1.17) / math.log(10) + math.log10(2) - _MANY, 0, _DECADES)
+    """How rarely chance makes a sum as high (Siegmund 1985, "Sequential Analysis")."""
+    days = 2 * _ALLOWANCE * (sums + 1.17) / math.log(10) - math.log10(2 * _ALLOWANCE**2)
+    out: Column = np.clip(days - _MANY, 0, _DECADES)
     return out
 
 
@@ -284,23 +305,47 @@ def _usual(past: Column, weekday: Column, today: int, length: Column, kind: Colu
     logs = np.log(np.maximum(past, 0) + _SOFT[kind][:, None])
     is_known = ~np.isnan(logs)
     known = is_known.sum(axis=1)
-    early, late = is_known[:, :_HALF].sum(axis=1), is_known[:, _HALF:].sum(axis=1)
-    level = np.where(late >= _KNOWN, _median(logs[:, _HALF:]), _median(logs))
-    before = np.where(early >= _KNOWN, _median(logs[:, :_HALF]), level)
-    halves = np.repeat(np.stack([before, level], axis=1), _HALF, axis=1)
-    off = np.where(is_known, logs - halves, 0)
+    late = is_known[:, _HALF:].sum(axis=1)
+    level = _median(logs)
     prior = np.maximum(_PRIOR_SPREAD[kind] ** 2, np.exp(-level))
-    added = np.zeros((len(past), 7))
+    off = np.where(is_known, logs - level[:, None], 0)
+    added, left, spread = _weekly(off, is_known, weekday, prior)
+    # Whether the last two weeks are another level than the two before, and how far they go on to grow.
+    counts = np.maximum(np.stack([known - late, late]), 1)
+    means = np.stack([left[:, :_HALF].sum(axis=1), left[:, _HALF:].sum(axis=1)]) / counts
+    enough = (late >= _KNOWN) & (known - late >= _KNOWN)
+    step = np.where(enough, means[1] - means[0], 0)
+    part = step**2 / (step**2 + 2 * spread**2 * 2 / _HALF)
+    both = left.sum(axis=1) / np.maximum(known, 1)
+    level = level + part * means[1] + (1 - part) * both
+    before = both + part * (means[0] - both)
+    after = both + part * (means[1] - both)
+    left = np.where(is_known, left - np.repeat(np.stack([before, after], axis=1), _HALF, axis=1), 0)
+    spread = np.sqrt(((left**2).sum(axis=1) + _PRIOR_DAYS * prior) / np.maximum(known + _PRIOR_DAYS - 1, 1))
+    ahead = ((_HALF + 1) / 2 + length) / _HALF
+    grown = part * np.clip(step, 0, _GROWTH) * ahead
+    error = spread**2 * ((1 - part) / np.maximum(known, 1) + part * (1 + 2 * ahead**2) / _HALF)
+    return Habit(level + grown + added[:, today], np.maximum(spread, _LEAST_SPREAD), known, left, error)
+
+
+def _weekly(off: Column, is_known: Column, weekday: Column, prior: Column) -> tuple[Column, Column, Column]:
+    """What each weekday adds, what is left of each day without it, and its spread."""
+    known = is_known.sum(axis=1)
+    whole = (np.clip(off, -_CLIP, _CLIP) ** 2).sum(axis=1)
+    chance = 2 * (whole + _PRIOR_DAYS * prior) / (known + _PRIOR_DAYS)
+    added, free = np.zeros((len(off), 7)), known + _PRIOR_DAYS - 1
     for number in range(7):
         same = is_known & (weekday == number)
         count = np.maximum(same.sum(axis=1), 1)
         mean = (off * same).sum(axis=1) / count
         # What a Monday or two had more says much of Mondays only if it is far more than chance has.
-        added[:, number] = mean**3 / (mean**2 + prior / count)
-    left = np.where(is_known, np.clip(off - np.take_along_axis(added, weekday, axis=1), -_CLIP, _CLIP), 0)
-    spread = np.sqrt(((left**2).sum(axis=1) + _PRIOR_DAYS * prior) / (known + _PRIOR_DAYS))
-    grown = np.clip(level - before, 0, _GROWTH) * ((_HALF + 1) / 2 + length) / _HALF
-    return Habit(level + grown + added[:, today], np.maximum(spread, _LEAST_SPREAD), known)
+        part = mean**2 / (mean**2 + chance / count)
+        added[:, number] = part * mean
+        free -= part
+    left = np.where(is_known, off - np.take_along_axis(added, weekday, axis=1), 0)
+    spread = np.sqrt(((np.clip(left, -_CLIP, _CLIP) ** 2).sum(axis=1) + _PRIOR_DAYS * prior) / free)
+    # No day counts for more than two spreads in what is usual.
+    return added, np.clip(left, -np.minimum(2 * spread, _CLIP)[:, None], _CLIP), spread
 
 
 def _median(rows: Column) -> Column:

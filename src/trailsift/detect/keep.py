@@ -33,7 +33,7 @@ _FORM = 2
 _WEEK = 7  # days between the two states
 _ARRAYS = ("age", "strange", "last", "with_first", "held", "common", "of", "kind", "series_last", "peaks", "keys",
     "keys_of", "shared", "shared_by")  # fmt: skip
-_DRIPS = ("key", "kind", "of", "under", "last", "values", "weekdays", "run")
+_DRIPS = ("key", "kind", "of", "under", "last", "values", "weekdays", "run", "drips")
 
 
 @dataclass
