@@ -1,10 +1,12 @@
 """Slow drips: a role that takes a little more than its habit, day after day, so that no hour and no day stands out.
 
 A series is what a role takes in a day: bytes out of a resource, reads of it by one call, and those of one kind of key.
-Its habit is learnt from the days on which the role was at work: the median of two weeks on a logarithmic scale, how it
-grew since the two weeks before, and what this weekday adds. Where all else that the role does has grown as well, the
-habit grows with it. How far days are above it, in the series' own spread, is summed up (one-sided CUSUM, Page 1954,
-"Continuous Inspection Schemes"); a day counts for three spreads at most, so one large day makes no drip.
+Its habit is learnt from the last 28 days on which the role was at work, on a logarithmic scale: their level, what this
+weekday adds, and how the level has grown from two weeks to the next two. Where all else that the role does has
+grown as well, the habit grows with it. How far days are above it, in the series' own spread, is summed up (one-sided
+CUSUM, Page 1954, "Continuous Inspection Schemes"); a day counts for three spreads at most, so one large day makes no
+drip. The sum says when a run of days begins and ends. Whether it is a drip, its mean says: days of real roles come in
+spells, so it is measured against the means of as many days of the past, and against how well the level is known.
 
 While it lasts, the days of a drip are not learnt. After two weeks they are: a lasting step becomes the habit.
 """
