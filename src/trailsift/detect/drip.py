@@ -195,7 +195,7 @@ class Drips:
         past = self._past(self.values, at, run[:, _LENGTH].astype(np.int64) - 1)
         # Who takes more for some days again and again does so by habit.
         decades = _decades(run[:, _SUM]) * habit.known / (habit.known + _KNOWN) / (1 + run[:, _BEFORE])
-        sure = (step > 0) & (decades >= _LEAST)
+        sure = (value > 0) & (step > 0) & (decades >= _LEAST)
         run[sure & (run[:, _TOLD] == 0) & self._is_drip(at, run, past, habit), _TOLD] = day.day
         told = np.flatnonzero(sure & (run[:, _TOLD] > 0)).tolist()
         signals = [self._signal(day, int(at[i]), run[i], float(decades[i]), int(line_of[at[i]])) for i in told]
