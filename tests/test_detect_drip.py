@@ -395,6 +395,7 @@ def test_drip_at_the_command_line(records: list[Record], tmp_path: Path, capsys:
     """With its level and without, in both languages, down to its events, and muted."""
     lake = tmp_path / "lake"
     ingested(lake, records)
+    capsys.readouterr()
     at = ["--lake", str(lake), "--json"]
 
     def asked(*more: str) -> list[Record]:
