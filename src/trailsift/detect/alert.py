@@ -103,8 +103,9 @@ def _told(lake: Path) -> dict[str, float]:
 
 
 def _size(finding: Finding) -> float:
-    """What a finding grows in: the calls of its largest signal that counts calls."""
-    return float(max((s.events for s in finding.signals if s.kind != "more_bytes"), default=1))
+    """What a finding grows in: the calls of its largest signal that counts calls, or the megabytes of a drip."""
+    counted = [s for s in finding.signals if s.kind != "more_bytes"]
+    return float(max((s.events / 1e6 if s.kind == "drip_bytes" else s.events for s in counted), default=1))
 
 
 def _post(url: str, content: dict[str, Any], wait: Callable[[float], None]) -> str | None:

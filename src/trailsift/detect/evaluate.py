@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trailsift.analysis.period import DAY, HOUR
-from trailsift.detect.finding import Finding, Signal
+from trailsift.detect.finding import DRIPS, Finding, Signal
+from trailsift.detect.join import LEAST, score
 from trailsift.errors import SourceError
 
 _LONG = 2 * DAY
@@ -69,10 +70,19 @@ def judge(findings: Sequence[Finding], truth: dict[str, Any]) -> Result:
             outcomes.append(Outcome(incident["kind"], False, None, None, None))
             continue
         best = min(hits, key=lambda one: (_rank(one, findings), one.first_time))
-        delay = max(0.0, (min(one.first_time for one in hits) - first) / HOUR)
+        delay = max(0.0, (min(_known(one, incident) for one in hits) - first) / HOUR)
         outcomes.append(Outcome(incident["kind"], True, _rank(best, findings), delay, best.score))
     false = tuple(one for one in findings if one.id not in explained)
     return Result(tuple(outcomes), false, (_micros(truth["end"]) - _micros(truth["start"])) / DAY)
+
+
+def _known(finding: Finding, incident: dict[str, Any]) -> int:
+    """When a finding first tells of an incident: what only its drips tell is known after some days."""
+    drips = [one.last_time for one in finding.signals if one.kind in DRIPS and _about(one, incident)]
+    others = [one for one in finding.signals if one.kind not in DRIPS]
+    if drips and score(others) < LEAST:
+        return min(drips)
+    return min((one.first_time for one in others if _about(one, incident)), default=finding.first_time)
 
 
 def _about(signal: Signal, incident: dict[str, Any]) -> bool:

@@ -15,7 +15,8 @@ class Signal(NamedTuple):
     is what is new or what grew, ``events`` how many calls it is, ``usual`` what was to be expected of them, None where
     nothing was. Times are microseconds since 1970. Of a detection: ``value`` is its title, ``value_ko`` the Korean one,
     ``rule`` its id, and ``goes_on`` the last time of what became a habit after ``last_time``. ``parts``, of the kind
-    ``unlike_itself``: feature, how much it was, how much is usual, and its part (0 to 1) in the whole.
+    ``unlike_itself``: feature, how much it was, how much is usual, and its part (0 to 1) in the whole; of a drip: how
+    much is over the habit, on how many days, and on how many of them it was above it.
     """
 
     kind: str
@@ -64,7 +65,12 @@ KINDS: dict[str, str | None] = {
     "over_threshold": None,
     "detection": None,
     "unlike_itself": "T1078.004",
+    "drip_bytes": "T1530",
+    "drip_reads": "T1530",
 }
+
+#: Kinds of what goes on for days: a signal is told from its ``last_time`` on, and lasts until ``goes_on``.
+DRIPS = ("drip_bytes", "drip_reads")
 
 #: Level of each kind, for `evaluate` with one level off.
 LEVELS: dict[str, str] = {
@@ -75,7 +81,7 @@ LEVELS: dict[str, str] = {
     else "novel"
     if kind.startswith("first_") and kind != "first_hour"
     else "shapes"
-    if kind in ("more_denied", "many_resources", "more_deletes", "first_hour")
+    if kind in ("more_denied", "many_resources", "more_deletes", "first_hour", *DRIPS)
     else "volume"
     for kind in KINDS
 }
@@ -146,6 +152,11 @@ class Finding:
         whole = silent or any(signal.kind in ("detection", "unlike_itself") for signal in self.signals)
         names = "" if whole else ", ".join(_text(name) for name in self.event_names)
         also = f" AND event_name IN ({names})" if names else ""
+        drips = [signal for signal in self.signals if signal.kind in DRIPS]
+        if drips and drips[0] is self.signals[0] and not silent:
+            # Days of a role are much: only what drips.
+            parts = [sorted({_text(str(text)) for text in column}) for column in zip(*map(_call, drips), strict=True)]
+            also = " AND event_name IN ({}) AND resource_arn IN ({})".format(*map(", ".join, parts))
         return (
             f"event_time BETWEEN TIMESTAMPTZ '{iso(self.first_time)}' AND TIMESTAMPTZ '{iso(self.last_time)}'"
             f" AND {self.roles}{also}"
@@ -176,6 +187,10 @@ class Finding:
             "reasons": list(self.reasons),
             "query": self.query,
         }
+
+
+def _call(signal: Signal) -> tuple[str | None, str | None]:
+    return signal.event_name, signal.resource_arn
 
 
 def _technique(signal: Signal) -> str | None:

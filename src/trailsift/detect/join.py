@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from trailsift.analysis.period import DAY, HOUR
-from trailsift.detect.finding import Finding, Link, Signal
+from trailsift.detect.finding import DRIPS, Finding, Link, Signal
 
 #: Findings with less are not told.
 LEAST = 0.4
@@ -71,10 +71,28 @@ def happenings(signals: Iterable[Signal], links: Iterable[Link] = ()) -> list[Ha
     of_role: dict[str | None, list[Signal]] = defaultdict(list)
     for signal in sorted(signals, key=_in_time):
         of_role[signal.role_arn].append(signal)
-    groups = {role: [Happening(group) for group in _groups(of_role[role])] for role in sorted(of_role, key=str)}
+    groups = {role: [Happening(group) for group in _happened(of_role[role])] for role in sorted(of_role, key=str)}
     everything = [one for own in groups.values() for one in own]
     ties = sorted([*_by_place(groups, links), *_by_resource(everything)], key=lambda tie: tie.first_time)
     return _tied(everything, ties)
+
+
+def _happened(signals: Sequence[Signal]) -> list[list[Signal]]:
+    """Signals of one role: those within hours together, and a drip with what it is made of."""
+    out = _groups([signal for signal in signals if signal.kind not in DRIPS])
+    for drip in (signal for signal in signals if signal.kind in DRIPS):
+        parts = [group for group in out if any(_part_of(signal, drip) for signal in group)]
+        out = [group for group in out if group not in parts]
+        out.append(sorted([*(signal for group in parts for signal in group), drip], key=_in_time))
+    return sorted(out, key=lambda group: _in_time(group[0]))
+
+
+def _part_of(signal: Signal, drip: Signal) -> bool:
+    """Whether a signal is about a drip in the days before it was known as one; two at a time are one."""
+    if signal.first_time > drip.last_time or signal.last_time < drip.first_time:
+        return False
+    same_call = signal.event_name == drip.event_name and signal.resource_arn is None
+    return signal.kind in DRIPS or same_call or signal.resource_arn == drip.resource_arn
 
 
 def _groups(signals: Sequence[Signal]) -> list[list[Signal]]:
@@ -155,8 +173,10 @@ def _tied(everything: Sequence[Happening], ties: Iterable[_Tie]) -> list[Happeni
         return one
 
     for tie in ties:
-        kept = whole(tie.happenings[0])
-        for part in tie.happenings[1:]:
+        # What is longer than a happening of several roles may be (a drip) keeps the others from nothing.
+        first, *others = sorted(tie.happenings, key=lambda one: one.end - one.begin > _LONGEST_OF_ALL)
+        kept = whole(first)
+        for part in others:
             other = whole(part)
             if other is kept or max(kept.end, other.end) - min(kept.begin, other.begin) > _LONGEST_OF_ALL:
                 continue
@@ -191,11 +211,17 @@ def _finding(happening: Happening) -> Finding:
     )
 
 
+def score(signals: Sequence[Signal]) -> float:
+    """The score of a finding of these signals alone."""
+    return _strength(signals) / (_strength(signals) + _HALF)
+
+
 def _strength(signals: Sequence[Signal]) -> float:
     """Decades of the strongest signal of each kind, each further one counting less."""
     best: dict[tuple[str, str | None], float] = {}
     for signal in signals:
-        key = (signal.kind, signal.rule)
+        # Bytes and calls of a drip are the same twice.
+        key = ("drip" if signal.kind in DRIPS else signal.kind, signal.rule)
         best[key] = max(signal.decades, best.get(key, 0.0))
     return sum(decades * _LESS**place for place, decades in enumerate(sorted(best.values(), reverse=True)))
 
@@ -203,7 +229,11 @@ def _strength(signals: Sequence[Signal]) -> float:
 def _span(signals: Sequence[Signal]) -> tuple[int, int]:
     """The time of what matters of one role; firsts and detections know theirs to the second."""
     bad = [signal for signal in signals if signal.kind == "detection"]
-    exact = [signal for signal in signals if signal.kind.startswith("first_") and signal.kind != "first_hour"]
+    exact = [
+        signal
+        for signal in signals
+        if signal.kind in DRIPS or (signal.kind.startswith("first_") and signal.kind != "first_hour")
+    ]
     others = exact or ([] if bad else list(signals))
     strong = bad + [signal for signal in others if signal.decades >= 0.3 * others[0].decades]
     last = max(max(signal.last_time, signal.goes_on or 0) for signal in strong)

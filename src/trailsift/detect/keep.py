@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from trailsift import __version__
+from trailsift.detect.drip import Drips
 from trailsift.detect.finding import Link, Signal
 from trailsift.detect.habits import Bounds, Habits
 from trailsift.detect.known import Happening
@@ -28,10 +29,11 @@ from trailsift.detect.learned import available
 _FOLDER = "findings"
 _FILES = ("habits.npz", "habits-before.npz")
 _LAST = "last.json"
-_FORM = 1
+_FORM = 2
 _WEEK = 7  # days between the two states
 _ARRAYS = ("age", "strange", "last", "with_first", "held", "common", "of", "kind", "series_last", "peaks", "keys",
     "keys_of", "shared", "shared_by")  # fmt: skip
+_DRIPS = ("key", "kind", "of", "under", "last", "values", "weekdays", "run", "drips")
 
 
 @dataclass
@@ -43,6 +45,7 @@ class State:
     """
 
     habits: Habits = field(default_factory=Habits)
+    drips: Drips = field(default_factory=Drips)
     before: int = 0
     seq: int = -1
     totals: dict[int, int] = field(default_factory=dict)
@@ -107,7 +110,9 @@ def _stamp() -> list[Any]:
 
 def _write(handle: Any, state: State) -> None:
     told, arrays = _taken_apart(state.habits)
+    arrays |= {f"drip_{name}": getattr(state.drips, name) for name in _DRIPS}
     told |= {
+        "drip_texts": state.drips.texts,
         "stamp": _stamp(),
         "before": state.before,
         "seq": state.seq,
@@ -126,8 +131,10 @@ def _read(path: Path) -> State | None:
             if told["stamp"] != _stamp():
                 return None
             habits = _habits(told, {name: file[name] for name in _ARRAYS})
+            drips = _drips(told, {name: file[f"drip_{name}"] for name in _DRIPS})
         return State(
             habits,
+            drips,
             told["before"],
             told["seq"],
             {int(day): int(events) for day, events in told["totals"]},
@@ -174,6 +181,14 @@ def _habits(told: dict[str, Any], arrays: dict[str, Any]) -> Habits:
     for name, array in arrays.items():
         setattr(habits, name, array.copy())
     return habits
+
+
+def _drips(told: dict[str, Any], arrays: dict[str, Any]) -> Drips:
+    drips = Drips()
+    drips.texts = [(resource, pattern) for resource, pattern in told["drip_texts"]]
+    for name, array in arrays.items():
+        setattr(drips, name, array)
+    return drips
 
 
 def _remove(path: Path) -> None:

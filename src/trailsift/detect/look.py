@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trailsift.analysis.period import DAY, Period
 from trailsift.detect import keep
-from trailsift.detect.finding import Link, Signal
+from trailsift.detect.drip import Drips
+from trailsift.detect.finding import DRIPS, Link, Signal
 from trailsift.detect.habits import BOUNDS, Bounds, Habits
 from trailsift.detect.keep import State
 from trailsift.detect.known import Detection, Happening, Problem, happenings, search, signals_of
 from trailsift.detect.learned import available, learned
 from trailsift.detect.novel import links, novel
 from trailsift.detect.reading import days, period_of, totals
+from trailsift.detect.taken import taken
 from trailsift.detect.volume import exceeding, hours
 from trailsift.detect.weigh import weighed
 
@@ -70,9 +72,10 @@ def look(
     closed.signals = _newest([*closed.signals, *(one for one in unlike if one.first_time < settled * DAY)])
     if save and (begun is None or new or settled > begun.before):
         keep.save(lake, closed)
-    seen = _folded(engine, closed.habits, {day: events for day, events in present.items() if day >= settled})
+    later = {day: events for day, events in present.items() if day >= settled}
+    seen = _folded(engine, closed.habits, closed.drips, later)
     seen.signals += [one for one in unlike if one.first_time >= settled * DAY]
-    signals = _newest([*closed.signals, *seen.signals]) + found
+    signals = _newest(_grown([*closed.signals, *seen.signals])) + found
     found_links = _newest([*closed.links, *seen.links])
     if save and not problems:
         keep.save_last(lake, of, signals, found_links)
@@ -111,18 +114,19 @@ def _ranges(ordered: Sequence[int]) -> list[Period]:
 
 def _closed(engine: Engine, state: State, present: Mapping[int, int], settled: int) -> State:
     """The state with further days behind it."""
-    seen = _folded(engine, state.habits, present)
+    seen = _folded(engine, state.habits, state.drips, present)
     return State(
         state.habits,
+        state.drips,
         settled,
         engine.snapshot.seq,
         state.totals | dict(present),
-        _newest([*state.signals, *seen.signals]),
+        _newest(_grown([*state.signals, *seen.signals])),
         _newest([*state.links, *seen.links]),
     )
 
 
-def _folded(engine: Engine, habits: Habits, wanted: Mapping[int, int]) -> Seen:
+def _folded(engine: Engine, habits: Habits, drips: Drips, wanted: Mapping[int, int]) -> Seen:
     """What is seen on these days; the habits know them afterwards."""
     seen = Seen()
     for day in days(engine, habits, wanted):
@@ -132,6 +136,8 @@ def _folded(engine: Engine, habits: Habits, wanted: Mapping[int, int]) -> Seen:
         seen.links += links(habits, day)
         habits.learn(day, [habits.roles[signal.role_arn] for signal in strange])
     seen.signals = weighed(engine, seen.signals)
+    for taken_of_day in taken(engine, wanted):
+        seen.signals += drips.fold(taken_of_day)
     return seen
 
 
@@ -167,6 +173,14 @@ def _last(found: list[Happening]) -> list[Happening]:
         return found
     limit = sorted(one.last_time for one in found)[-HAPPENINGS]
     return [one for one in found if one.last_time >= limit]
+
+
+def _grown(found: list[Signal]) -> list[Signal]:
+    """Of each drip, what was said of it last."""
+    out: dict[tuple[Any, ...], Signal] = {}
+    for place, one in enumerate(found):
+        out[(one.kind, one.role_arn, one.value, one.first_time) if one.kind in DRIPS else (place,)] = one
+    return list(out.values())
 
 
 def _newest(found: list[_Timed]) -> list[_Timed]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from trailsift.detect.finding import Finding, Signal
+from trailsift.detect.finding import DRIPS, Finding, Signal
 from trailsift.errors import LakeError, UsageError
 
 _FILE = Path("findings") / "marks.jsonl"
@@ -22,7 +22,9 @@ Word = Literal["mute", "confirm"]
 
 @dataclass(frozen=True)
 class Mark:
-    """One word about a finding; ``signals`` are (kind, role, value, events) of what it was made of."""
+    """One word about a finding; ``signals`` are (kind, role, value, events) of what it was made of.
+
+    Of a drip, instead of events: how much a day is over the habit."""
 
     id: str
     word: Word
@@ -61,7 +63,7 @@ def mark(lake: Path, finding: Finding, word: Word, reason: str) -> Mark:
         word,
         reason.strip(),
         datetime.now(UTC).isoformat(timespec="seconds"),
-        tuple((s.kind, s.role_arn, s.value, s.events) for s in finding.signals),
+        tuple((s.kind, s.role_arn, s.value, _much(s)) for s in finding.signals),
     )
     path = lake / _FILE
     line = json.dumps(vars(said), ensure_ascii=False) + "\n"
@@ -87,4 +89,12 @@ def taught(signals: Iterable[Signal], known: Sequence[Mark]) -> list[Signal]:
             for kind, role, value, events in one.signals:
                 key = (kind, role, value)
                 habits[key] = max(events, habits.get(key, 0))
-    return [s for s in signals if s.events > _GROWTH * habits.get((s.kind, s.role_arn, s.value), -1)]
+    return [s for s in signals if _much(s) > _GROWTH * habits.get((s.kind, s.role_arn, s.value), -1)]
+
+
+def _much(signal: Signal) -> int:
+    """What a habit is made of: calls, or bytes. A drip that goes on grows; it is the same by what a day brings."""
+    if signal.kind in DRIPS:
+        _, over, days, _ = signal.parts[0]
+        return round(over / days)
+    return signal.events

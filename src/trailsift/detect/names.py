@@ -34,15 +34,15 @@ class Name:
     last: int
 
 
-def named(lake: Path, found: Sequence[Finding]) -> list[Finding]:
-    """Findings with the ids under which they were told before; new ones are remembered.
+def named(lake: Path, found: Sequence[Finding], *, remember: bool = True) -> list[Finding]:
+    """Findings with the ids under which they were told before; new ones are remembered, unless that is not wanted.
 
     In a lake that cannot be written, ids are those of before as well, and new ones are not remembered. LakeError
     where the file of ids is damaged.
     """
     try:
         with _alone(lake):
-            return _named(lake, found, keep=True)
+            return _named(lake, found, keep=remember)
     except OSError:
         return _named(lake, found, keep=False)
 

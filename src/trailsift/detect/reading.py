@@ -48,13 +48,13 @@ def period_of(first: int, last: int) -> Period:
 
 def days(engine: Engine, habits: Habits, wanted: Mapping[int, int]) -> Iterator[Day]:
     """The wanted days (with their events) in order. Each has to be learnt before the next one is asked for."""
-    for chunk in _chunks(wanted):
+    for chunk in chunks(wanted):
         period = period_of(chunk[0], chunk[-1])
         cells, writes, writes_at = _hours(engine, habits, period)
         first_day, firsts = _firsts(engine, habits, period)
         where = period.where_day("day")
-        active = _arrow(engine, f"SELECT DISTINCT role_arn, {_DAY} FROM usage WHERE {where} ORDER BY 1")
-        active_role, active_day = _roles(habits, active.column(0)), _numbers(active.column(1))
+        active = arrow(engine, f"SELECT DISTINCT role_arn, {_DAY} FROM usage WHERE {where} ORDER BY 1")
+        active_role, active_day = _roles(habits, active.column(0)), numbers(active.column(1))
         for day in chunk:
             mine = cells.hour // 24 == day
             yield Day(
@@ -69,7 +69,7 @@ def days(engine: Engine, habits: Habits, wanted: Mapping[int, int]) -> Iterator[
 _DAY = f"epoch_us(day::TIMESTAMP) // {DAY}"
 
 
-def _chunks(wanted: Mapping[int, int]) -> Iterator[list[int]]:
+def chunks(wanted: Mapping[int, int]) -> Iterator[list[int]]:
     chunk: list[int] = []
     events = 0
     for day in sorted(wanted):
@@ -88,7 +88,7 @@ def _hours(engine: Engine, habits: Habits, period: Period) -> tuple[Cells, Colum
     names = f"SELECT DISTINCT role_arn, event_name FROM hourly WHERE {where}"
     kinds = ask(engine, tuple_of, f"{names} ORDER BY role_arn, event_name")
     # A number instead of two texts a line, and columns instead of rows: millions of lines fit.
-    lines = _arrow(
+    lines = arrow(
         engine,
         f"""WITH names AS (SELECT role_arn, event_name,
                 row_number() OVER (ORDER BY role_arn, event_name)::INTEGER - 1 AS number FROM ({names}))
@@ -98,7 +98,7 @@ def _hours(engine: Engine, habits: Habits, period: Period) -> tuple[Cells, Colum
         FROM hourly JOIN names ON hourly.role_arn IS NOT DISTINCT FROM names.role_arn
             AND hourly.event_name IS NOT DISTINCT FROM names.event_name WHERE {where} GROUP BY 1, 2""",
     )
-    number, hour, events, *measured, reads = (_numbers(column) for column in lines.columns)
+    number, hour, events, *measured, reads = (numbers(column) for column in lines.columns)
     role_of = np.array([habits.role(role) for role, _ in kinds], np.int64)
     series_of = [habits.series_of(habits.role(role), name or "") for role, name in kinds]
     found = [(np.array(series_of, np.int64)[number], hour, events)]
@@ -118,23 +118,23 @@ def _hours(engine: Engine, habits: Habits, period: Period) -> tuple[Cells, Colum
 
 def _firsts(engine: Engine, habits: Habits, period: Period) -> tuple[Column, Firsts]:
     """What is not known yet, each with the first day of it in the period."""
-    table = _arrow(engine, _firsts_sql(period.where_day("day")))
-    key = _numbers(table.column(3))
+    table = arrow(engine, _firsts_sql(period.where_day("day")))
+    key = numbers(table.column(3))
     table = table.filter(_arrow_of(habits.unknown(key)))
     role, kind, value, key, shared, day, events, first, last, name, resource = table.columns
     firsts = Firsts(
         _roles(habits, role),
-        _numbers(kind),
-        _numbers(key),
-        _numbers(shared),
-        _numbers(events),
-        _numbers(first),
-        _numbers(last),
+        numbers(kind),
+        numbers(key),
+        numbers(shared),
+        numbers(events),
+        numbers(first),
+        numbers(last),
         value.to_pylist(),
         name.to_pylist(),
         resource.to_pylist(),
     )
-    return _numbers(day), firsts
+    return numbers(day), firsts
 
 
 def _firsts_sql(where: str) -> str:
@@ -167,7 +167,7 @@ def _of_day(firsts: Firsts, at: Column) -> Firsts:
     return Firsts(role[at], kind[at], key[at], shared[at], events[at], first[at], last[at], value, name, resource)
 
 
-def _arrow(engine: Engine, sql: str) -> pyarrow.Table:
+def arrow(engine: Engine, sql: str) -> pyarrow.Table:
     return engine.query(sql, cache=False, arrow=True).arrow()
 
 
@@ -177,7 +177,7 @@ def _arrow_of(chosen: Column) -> Any:
     return pyarrow.array(chosen)
 
 
-def _numbers(column: Any) -> Column:
+def numbers(column: Any) -> Column:
     out: Column = column.to_numpy()
     return out
 

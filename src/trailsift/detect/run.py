@@ -67,7 +67,9 @@ def detect(engine: Engine, wish: Wish = Wish(), detections: Sequence[Detection] 
         seen.signals = [one for one in seen.signals if LEVELS[one.kind] in wish.levels]
         seen.links = seen.links if "novel" in wish.levels else []
     known = marks(engine.snapshot.root)
-    everything = named(engine.snapshot.root, join(seen.signals, wish.least, 0, seen.links))
+    # A part of the levels may see another finding where all see a drip of days, which must not lose its id to it.
+    remember = wish.levels == ALL_LEVELS
+    everything = named(engine.snapshot.root, join(seen.signals, wish.least, 0, seen.links), remember=remember)
     found = everything if wish.muted else _unmuted(everything, seen, known, wish.least)
     return Detected(_told(_of_period(ranked(found), wish), wish), tuple(seen.problems), len(seen.days))
 

@@ -8,7 +8,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from trailsift.analysis.period import UTC_ZONE, moment
-from trailsift.detect.finding import Finding, Signal
+from trailsift.detect.finding import DRIPS, Finding, Signal
 
 Language = Literal["en", "ko"]
 
@@ -33,6 +33,8 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "detection": "- {value}: {n} calls such as {name}{on}",
         "over_threshold": "called {value} {n} times within the hour, where {usual} is the limit",
         "unlike_itself": "was unlike itself in many ways at once, each of them small ({n} calls): {parts}",
+        "drip_bytes": "read {over_size} more of {drip} than its habit over {days} days ({habit}, {every})",
+        "drip_reads": "called {name} {over} times more on {drip} than its habit over {days} days ({habit}, {every})",
     },
     "ko": {
         "first_service": "{value} 서비스를 처음 사용함 ({n}회)",
@@ -53,6 +55,8 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "detection": "{value}: {name} 등 {n}회{on}",
         "over_threshold": "한 시간에 {value} {n}회 호출, 한도는 {usual}회",
         "unlike_itself": "하나하나는 작지만 여러 면에서 한꺼번에 평소와 다름 (호출 {n}회): {parts}",
+        "drip_bytes": "{days}일 동안 {drip}에서 평소보다 {over_size} 더 읽음 ({habit}, {every})",
+        "drip_reads": "{days}일 동안 {drip}에 {name}을(를) 평소보다 {over}회 더 호출함 ({habit}, {every})",
     },
 }
 #: Features of an odd hour -> how much of it there was and how much is usual.
@@ -90,6 +94,9 @@ _TIMES = {
     "en": ("{ratio} times its most so far at this time of the day", "where none is usual at this time of the day"),
     "ko": ("같은 시간대 최대치의 {ratio}배", "같은 시간대에는 없던 일"),
 }
+#: Of a drip: how often its habit it was, and on how many of its days.
+_HABIT = {"en": ("{ratio} times", "where none is usual"), "ko": ("평소의 {ratio}배", "평소에는 없던 일")}
+_EVERY = {"en": ("every day", "on {n} of them"), "ko": ("매일", "그중 {n}일")}
 _BETWEEN = {"en": "{role} {what}, between {first} and {last} ({zone})", "ko": "{role}: {first}~{last} ({zone}), {what}"}
 _AND = {"en": "; it also {more}", "ko": "; 또한 {more}"}
 _ON = {"en": " of {resource}", "ko": " ({resource})"}
@@ -102,6 +109,7 @@ _WITH = {"en": "{role} and {last}", "ko": "{role}, {last}"}
 _MANY = {"en": "{role} and {n} other roles", "ko": "{role} 외 역할 {n}개"}
 _NAMED = 3  # other roles that are named; more of them are counted
 _REASONS = 6
+_NONE = 1_000  # times the habit from which on there was none
 #: What says more to a person than its rarity does comes first in a sentence.
 _TELLING = {"first_network": 1.6, "first_service": 1.6, "first_account": 1.6, "first_hour": 1.6, "first_action": 1.3}
 
@@ -156,6 +164,10 @@ def _sentence(signal: Signal, language: Language, clean: Callable[[str], str]) -
     did = next(verbs[start] for start in verbs if (signal.event_name or "").startswith(start))
     ratio, never = _TIMES[language]
     times = never if not signal.usual else ratio.format(ratio=_ratio(signal.events / signal.usual))
+    _, over, days, above = signal.parts[0] if signal.kind in DRIPS and signal.parts else ("over", signal.events, 1, 1)
+    multiple, none = _HABIT[language]
+    whole = not signal.usual or signal.events >= _NONE * signal.usual
+    always, sometimes = _EVERY[language]
     return _SENTENCES[language][signal.kind].format(
         value=clean(value),
         n=f"{signal.events:,}",
@@ -165,7 +177,13 @@ def _sentence(signal: Signal, language: Language, clean: Callable[[str], str]) -
         on=on,
         name=clean(signal.event_name or ""),
         did=did,
-        parts=", ".join(_part(part, language) for part in signal.parts),
+        parts=", ".join(_part(part, language) for part in signal.parts) if signal.kind == "unlike_itself" else "",
+        drip=clean(_resource(resource or value) + value.removeprefix(resource or value)),
+        over=f"{over:,.0f}",
+        over_size=_size(over),
+        days=f"{days:.0f}",
+        habit=none if whole else multiple.format(ratio=_ratio(signal.events / (signal.usual or 1))),
+        every=always if above >= days else sometimes.format(n=f"{above:.0f}"),
     )
 
 

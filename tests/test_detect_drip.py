@@ -1,0 +1,418 @@
+"""Slow drips: a little more than the habit, day after day, is told once; what only looks like it is not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trailsift.analysis.period import DAY, HOUR
+from trailsift.cli import main
+from trailsift.detect.alert import _size
+from trailsift.detect.drip import BYTES, PATTERN, READS, ROLE, TOUCHES, Drips, Taken
+from trailsift.detect.evaluate import judge
+from trailsift.detect.finding import DRIPS, Finding, Link, Signal
+from trailsift.detect.join import join
+from trailsift.detect.keep import State, load, save
+from trailsift.detect.look import _grown
+from trailsift.detect.marks import Mark, _much, mark, taught
+from trailsift.detect.run import Wish, detect
+from trailsift.detect.tell import tell
+from trailsift.engine import Engine
+from trailsift.generate import Options, generate
+from trailsift.store.index import open_snapshot
+
+MONDAY = 20_514  # 2026-03-02
+ROLE_ARN, BUCKET = "arn:aws:iam::1:role/orders-etl", "arn:aws:s3:::payroll-archive"
+Values = Any
+Record = dict[str, Any]
+
+
+def line(kind: int, value: float, *texts: str | None, role: str = ROLE_ARN) -> tuple[Any, ...]:
+    """A line of a day; its key is a hash of what it is of."""
+    resource, event_name, pattern = (*texts, None, None, None)[:3]
+    key = lambda *parts: random.Random(repr(parts)).getrandbits(63)  # noqa: E731
+    keys = {
+        ROLE: key(ROLE, role),
+        TOUCHES: key(TOUCHES, role, resource),
+        BYTES: key(BYTES, role, resource),
+        READS: key(READS, role, resource, event_name),
+        PATTERN: key(PATTERN, role, resource, event_name, pattern),
+    }
+    under = {TOUCHES: keys[ROLE], BYTES: keys[TOUCHES], READS: keys[TOUCHES], PATTERN: keys[READS]}
+    return kind, keys[kind], under.get(kind, 0), value, role, resource, event_name, pattern
+
+
+def day_of(day: int, lines: Sequence[tuple[Any, ...]]) -> Taken:
+    """A day (since the Monday) of these lines."""
+    kind, key, under, value = (np.array(column) for column in zip(*(one[:4] for one in lines), strict=True))
+    unsigned = key.astype(np.uint64), under.astype(np.uint64)
+    return Taken(MONDAY + day, kind, *unsigned, value.astype(np.float64), lambda i: lines[i][4:])
+
+
+def days(
+    reads: Values, rest: float | Values = 500.0, size: float = 0.0, kinds: dict[str, Values] | None = None
+) -> Iterator[Taken]:
+    """Days on which one role reads objects of one bucket, does other things (``rest``), and takes MB for each read.
+
+    A day of NaN is one on which the role is not at work. ``kinds``: reads by key pattern.
+    """
+    others = np.broadcast_to(rest, len(reads))
+    for place, count in enumerate(reads):
+        if np.isnan(count):
+            continue
+        lines = [line(ROLE, count + others[place]), line(TOUCHES, count + 1, BUCKET)]
+        if count and size:
+            lines.append(line(BYTES, count * size, BUCKET, "GetObject"))
+        if count:
+            lines.append(line(READS, count, BUCKET, "GetObject"))
+        for pattern, values in (kinds or {}).items():
+            if values[place]:
+                lines.append(line(PATTERN, values[place], BUCKET, "GetObject", pattern))
+        yield day_of(place, lines)
+
+
+def told(of: Iterator[Taken], drips: Drips | None = None) -> list[Signal]:
+    """What is said of each drip last."""
+    drips = drips or Drips()
+    return _grown([one for day in of for one in drips.fold(day)])
+
+
+def habit(count: int, rate: float = 200, seed: int = 1, week: Sequence[float] = (1,) * 7) -> Values:
+    """Reads of some days, by chance and weekday."""
+    return np.random.default_rng(seed).poisson(rate * np.resize(week, count)).astype(float)
+
+
+def test_drip_is_told_with_its_days() -> None:
+    """Sixty per cent more, six days in a row: who, what, since when, how much; from the fourth day at the latest."""
+    reads = habit(40)
+    reads[34:] += 120
+    (one,) = told(days(reads))
+    assert (one.kind, one.role_arn, one.value, one.resource_arn) == ("drip_reads", ROLE_ARN, BUCKET, BUCKET)
+    assert one.event_name == "GetObject" and one.first_time == (MONDAY + 34) * DAY
+    assert (MONDAY + 36) * DAY < one.last_time < (MONDAY + 38) * DAY and one.goes_on == (MONDAY + 40) * DAY - 1
+    _, over, length, above = one.parts[0]
+    assert over == pytest.approx(6 * 120, rel=0.2) and (length, above) == (6, 6)
+    assert one.usual == pytest.approx(6 * 200, rel=0.15) and one.events == round(reads[34:].sum())
+
+
+def test_words_of_a_drip() -> None:
+    """How much more than the habit, over how many days, in both languages; bytes, calls, and where there was none."""
+    reads = habit(40)
+    reads[34:] += 130
+    both = {one.kind: one for one in told(days(reads, size=4.0))}
+    assert set(both) == set(DRIPS)
+    (finding,) = join(both.values())
+    english = " ".join(tell(finding).reasons)
+    over = both["drip_bytes"].parts[0][1] / 1e9
+    assert f"read {over:.1f} GB more of payroll-archive than its habit over 6 days (1.7 times, every day)" in english
+    assert "called GetObject 8" in english and "times more on payroll-archive than its habit" in english
+    korean = " ".join(tell(finding, "ko").reasons)
+    assert f"6일 동안 payroll-archive에서 평소보다 {over:.1f} GB 더 읽음 (평소의 1.7배, 매일)" in korean
+    assert finding.techniques == ["T1030", "T1530"] and "payroll-archive" in finding.query
+    none = both["drip_bytes"]._replace(usual=0.0, parts=(("over", 9e9, 7, 5),))
+    told_of = tell(Finding("f", ROLE_ARN, 0.5, 0, 9, (none,)))
+    assert "(where none is usual, on 5 of them)" in told_of.title
+    assert "(평소에는 없던 일, 그중 5일)" in tell(told_of, "ko").title
+
+
+def test_kind_of_key_that_drips() -> None:
+    """One kind of key among many: the bucket as a whole hardly moves. Where others lose as much, nothing is taken."""
+    users, others = habit(42, 40, 2), habit(42, 300, 3)
+    users[35:] += 40
+    (one,) = told(days(users + others, kinds={"users/{uuid}.png": users, "catalog/{n}.webp": others}))
+    assert one.value == f"{BUCKET}/users/{{uuid}}.png" and one.resource_arn == BUCKET
+    assert "payroll-archive/users/{uuid}.png" in tell(join([one])[0]).title
+    others[35:] -= 40
+    assert told(days(users + others, kinds={"users/{uuid}.png": users, "catalog/{n}.webp": others})) == []
+    new = np.where(np.arange(42) < 35, 0, others)
+    assert told(days(others, kinds={"catalog/{n}.webp": others - new, "v2/{n}.webp": new})) == []
+
+
+def test_reads_of_what_was_only_written() -> None:
+    """A role that knew the bucket and never read it; a bucket that is new to it is the matter of firsts."""
+    reads = np.zeros(40)
+    reads[30:] = 12
+    (one,) = told(days(reads, size=30.0))[:1]
+    assert one.kind == "drip_bytes" and one.usual is not None and one.usual < 1e6
+    before = [day_of(number, [line(ROLE, 500)]) for number in range(30)]
+    assert told(iter([*before, *(day for day in days(reads) if day.day >= MONDAY + 30)])) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_no_drip(seed: int) -> None:
+    """Chance, a weekly rhythm, steady growth, one large day, a week of a new role, and gaps of all kinds."""
+    week = (1.2, 1, 1, 1, 0.9, 0.2, 0.1)
+    assert told(days(habit(120, 200, seed))) == []
+    assert told(days(habit(120, 200, seed, week))) == []
+    assert told(days(habit(120, 200, seed, (0, 0, 0, 0, 0, 0, 5)))) == [], "a weekly job"
+    growth = np.exp(0.01 * np.arange(120))
+    assert told(days(np.random.default_rng(seed).poisson(200 * growth).astype(float))) == []
+    large = habit(60, 200, seed)
+    large[40] *= 50
+    assert told(days(large)) == []
+    assert told(days(habit(13, 200, seed) * np.linspace(1, 6, 13))) == []
+    gap = habit(90, 200, seed, week)
+    gap[30:41] = np.nan  # nothing was delivered
+    gap[60:64] *= 0.3  # a part of it
+    assert told(days(gap)) == []
+
+
+def test_more_of_everything_is_no_drip() -> None:
+    """Where all that a role does grows by half, it has more work; where its reads alone do, it has not."""
+    more = habit(60)
+    more[40:] *= 1.6
+    rest = np.where(np.arange(60) < 40, 500.0, 800.0)
+    assert told(days(more, rest)) == []
+    assert len(told(days(more, 500.0))) == 1
+
+
+def test_lasting_step_becomes_the_habit() -> None:
+    """A new level is told once, for two weeks; a further one is news. A drip that ends is forgotten."""
+    step = habit(120)
+    step[40:] *= 1.8
+    step[90:] *= 1.8
+    first, second = told(days(step))
+    assert first.first_time == (MONDAY + 40) * DAY and first.goes_on == (MONDAY + 54) * DAY - 1
+    assert second.first_time == (MONDAY + 90) * DAY
+    twice = habit(120)
+    twice[40:48] *= 1.8
+    twice[60:68] *= 1.8
+    assert [((one.goes_on or 0) + 1) // DAY - MONDAY for one in told(days(twice))] == [48, 68]
+
+
+def test_gap_and_quiet_day_do_not_break_a_drip() -> None:
+    """Days without delivery in the middle, and a day of rest, leave one drip."""
+    reads = habit(50)
+    reads[36:] += 130
+    reads[40:43] = np.nan
+    (one,) = told(days(reads))
+    assert one.first_time == (MONDAY + 36) * DAY and one.parts[0][2] == 11
+    reads[45] = 190
+    (one,) = told(days(reads))
+    assert one.first_time == (MONDAY + 36) * DAY and one.parts[0][2:] == (11, 10)
+
+
+def test_certainty_grows_with_what_is_known() -> None:
+    """After two weeks the same drip weighs less than after forty days; before, there is no habit."""
+    found = []
+    for known in (9, 15, 40):
+        reads = habit(known + 8)
+        reads[known:] += 200
+        found.append(max((one.decades for one in told(days(reads))), default=0.0))
+    assert found[0] == 0 and 0 < found[1] < found[2]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(180, 220), min_size=20, max_size=60), st.integers(0, 59), st.integers(1, 10**6))
+def test_one_day_is_no_drip(values: list[int], place: int, much: int) -> None:
+    """However large it is and wherever it lies."""
+    reads = np.array(values, float)
+    reads[place % len(values)] += much
+    assert told(days(reads, size=1.0)) == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 59))
+def test_kept_and_taken_up_again_says_the_same(tmp_path_factory: pytest.TempPathFactory, seed: int, cut: int) -> None:
+    """Wherever a run stops and another one goes on from the lake."""
+    rng = np.random.default_rng(seed)
+    reads = habit(60, 100, seed) * np.where(rng.random(60) < 0.1, np.nan, 1)
+    begin = int(rng.integers(8, 55))
+    reads[begin : begin + int(rng.integers(1, 20))] *= 2
+    kinds = {"a": np.floor(reads * 0.3), "b": reads - np.floor(reads * 0.3)}
+    every = list(days(reads, 300.0, 2.0, kinds))
+    whole = told(iter(every))
+    lake = tmp_path_factory.mktemp("lake")
+    state = State()
+    before = told(iter(every[:cut]), state.drips)
+    save(lake, State(drips=state.drips, before=1, signals=before))
+    held = load(lake, lambda state: True)
+    assert held is not None
+    assert _grown([*held.signals, *told(iter(every[cut:]), held.drips)]) == whole
+
+
+def test_drips_are_bounded() -> None:
+    """However many resources come, what is remembered stays within the bound, and a part never without its whole."""
+    drips = Drips(bound=60)
+    for number in range(50):
+        lines = [line(ROLE, 100)]
+        for i in range(8):
+            bucket = f"arn:aws:s3:::b{number * 4 + i}"
+            lines += [line(TOUCHES, 9, bucket), line(BYTES, 9, bucket), line(READS, 9, bucket, "GetObject")]
+            lines.append(line(PATTERN, 9, bucket, "GetObject", "p"))
+        drips.fold(day_of(number, lines))
+        assert len(drips.texts) == len(drips.key) == len(drips.values) == len(drips.run) <= 60
+        parts = np.flatnonzero(drips.kind > TOUCHES)
+        assert [drips.texts[i][0] for i in parts] == [drips.texts[drips.under[i]][0] for i in parts]
+    assert drips.texts[-1][0] in {f"arn:aws:s3:::b{49 * 4 + i}" for i in range(8)}
+
+
+def signal(kind: str, day: float, **more: Any) -> Signal:
+    """One signal of the role; of a drip, begun on a day and known three days later."""
+    at = round((MONDAY + day) * DAY)
+    given = {"role_arn": ROLE_ARN, "decades": 3.0, "value": "x", "events": 100} | more
+    if kind in DRIPS:
+        given = {"event_name": "GetObject", "resource_arn": BUCKET, "usual": 50.0, "goes_on": at + 9 * DAY} | given
+        given |= {"parts": (("over", 50.0, 9.0, 9.0),)} if "parts" not in more else {}
+    length = 4 * DAY if kind in DRIPS else HOUR
+    return Signal(kind, first_time=at, last_time=at + length - 1, **given)
+
+
+def test_what_belongs_to_a_drip() -> None:
+    """The same call or resource before it is known as one, and another drip; nothing else, and nothing later."""
+    drip = signal("drip_bytes", 0)
+    (one,) = join([drip, signal("first_action", 0.2, event_name="GetObject", resource_arn=BUCKET)])
+    assert one.last_time == drip.goes_on and len(one.signals) == 2
+    assert len(join([drip, signal("more_reads", 3, event_name="GetObject")])) == 1
+    assert len(join([drip, signal("drip_reads", 2)])) == 1
+    assert len(join([drip, signal("more_reads", 7, event_name="GetObject")])) == 2
+    assert len(join([drip, signal("first_network", 1)])) == 2
+    assert len(join([drip, signal("first_action", 1, event_name="GetObject", resource_arn="arn:aws:s3:::o")])) == 2
+    twice = join([drip, signal("drip_reads", 0)])[0]
+    assert twice.score == join([drip])[0].score, "bytes and calls of the same are no two reasons"
+    places = [Link(role, "192.0.2.0/24", MONDAY * DAY + HOUR, MONDAY * DAY + HOUR) for role in (ROLE_ARN, "b", "c")]
+    others = [signal("first_network", 0.05, role_arn=role) for role in "bc"]
+    assert {"b", "c"} <= set(max((set(one.role_arns) for one in join([drip, *others], links=places)), key=len))
+
+
+def test_muting_a_drip_teaches(tmp_path: Path) -> None:
+    """The same a day is a habit, however long it goes on; half as much more a day is not."""
+    drip = signal("drip_bytes", 0, events=900)
+    said = mark(tmp_path, join([drip])[0], "mute", "a new report")
+    assert isinstance(said, Mark) and _much(drip) == 6
+    later = drip._replace(events=9_000, parts=(("over", 78.0, 13.0, 13.0),))
+    assert taught([later], [said]) == []
+    assert taught([drip._replace(parts=(("over", 90.0, 9.0, 9.0),))], [said]) != []
+    assert _size(join([drip._replace(events=10**10)])[0]) == 10_000, "a growing drip is told again"
+
+
+def test_time_to_detect_counts_the_days_of_a_drip() -> None:
+    """What only a drip tells is known when it is told of, not when it began."""
+    at = lambda day: f"{datetime(2026, 3, 2) + timedelta(days=day):%Y-%m-%dT%H:%M:%SZ}"  # noqa: E731
+    planted = {"kind": "slow", "role_arn": ROLE_ARN, "event_names": ["GetObject"], "resource_arns": [BUCKET]}
+    truth = {"incidents": [planted | {"first_time": at(0), "last_time": at(9)}], "start": at(0), "end": at(30)}
+    (one,) = judge(join([signal("drip_bytes", 0)]), truth).outcomes
+    assert one.found and one.delay == pytest.approx(96)
+    loud = signal("first_action", 1, event_name="GetObject", resource_arn=BUCKET)
+    (one,) = judge(join([signal("drip_bytes", 0), loud]), truth).outcomes
+    assert one.delay == pytest.approx(24)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+    """Twenty-four quiet days of 13 roles; on the last seven, the web app reads many more pictures of people."""
+    folder = tmp_path_factory.mktemp("drip")
+    generate(folder / "logs", Options(events=9_000, days=24, seed=78, roles=13, incidents=False))
+    found = [
+        one
+        for path in (folder / "logs").rglob("*.json.gz")
+        for one in json.loads(gzip.decompress(path.read_bytes()))["Records"]
+    ]
+    pictures = [one for one in found if one["eventName"] == "GetObject" and "/avatar.png" in json.dumps(one)]
+    late = sorted({one["eventTime"][:10] for one in found})[-7:]
+    more = [
+        one | {"eventID": f"{i:04d}{one['eventID'][4:]}"}
+        for one in pictures
+        if one["eventTime"][:10] in late and "errorCode" not in one
+        for i in range(4)
+    ]
+    return sorted([*found, *more], key=lambda one: (one["eventTime"], one["eventID"]))
+
+
+def ingested(lake: Path, batch: Sequence[Record], rules: str | None = None) -> None:
+    """Ingests records as some small batches, by a rules file."""
+    path = lake.parent / f"{lake.name}-batch.json"
+    for begin in range(0, len(batch), 3_000):
+        path.write_text(json.dumps({"Records": batch[begin : begin + 3_000]}))
+        chosen = ["--rules", str(path.with_suffix(".toml"))] if rules else []
+        path.with_suffix(".toml").write_text(rules or "")
+        assert main(["ingest", str(path), "--lake", str(lake), "--quiet", "--json", *chosen]) == 0
+
+
+def drips_of(lake: Path, **more: Any) -> list[Finding]:
+    """Findings with a drip."""
+    with Engine(open_snapshot(lake)) as engine:
+        found = detect(engine, Wish(budget=0, **more)).findings
+    return [one for one in found if any(signal.kind in DRIPS for signal in one.signals)]
+
+
+def test_drip_in_a_lake_is_one_finding_however_it_comes(records: list[Record], tmp_path: Path) -> None:
+    """A run each day, events that come late: one finding that keeps its id as it grows, and says the same at last."""
+    rng = random.Random(os.environ.get("TRAILSIFT_TEST_SEED", "4"))
+    whole, lake = tmp_path / "whole", tmp_path / "lake"
+    ingested(whole, records)
+    (once,) = drips_of(whole)
+    assert once.resource_arn is not None and once.resource_arn.endswith("-media")
+    assert "more on kelp-orders-media" in once.title and "web-instance" in once.title
+    assert any("/users/{uuid}/avatar.png" in one.value for one in once.signals)
+    order = sorted(
+        records,
+        key=lambda one: (
+            datetime.fromisoformat(one["eventTime"]).timestamp()
+            + (rng.random() * 600 if rng.random() < 0.97 else rng.random() * 2 * 86_400)
+        ),
+    )
+    last = datetime.fromisoformat(records[-1]["eventTime"])
+    ids, ends, low = [], [], 0
+    for back in range(6, -1, -1):
+        until = f"{last - timedelta(days=back):%Y-%m-%dT%H:%M:%SZ}"
+        high = len(order) if not back else next(i for i, one in enumerate(order) if one["eventTime"] > until)
+        ingested(lake, order[low:high])
+        low = high
+        found = drips_of(lake)
+        assert len(found) <= 1
+        ids += [one.id for one in found]
+        ends += [one.last_time for one in found]
+    assert len(ids) >= 3 and len(set(ids)) == 1 and ends == sorted(ends) and len(set(ends)) >= 2
+    (grown,) = drips_of(lake)
+    assert {**grown.as_dict(), "id": ""} == {**once.as_dict(), "id": ""}
+    shutil.rmtree(lake / "findings")
+    assert [one.reasons for one in drips_of(lake)] == [once.reasons]
+
+
+def test_drip_in_a_sampled_lake(records: list[Record], tmp_path: Path) -> None:
+    """Where reads are dropped or sampled, summaries count them all the same."""
+    rule = '[[rule]]\nname = "reads"\nwhen = { event_name = "GetObject" }\naction = "sample"\nrate = 0.02\n'
+    ingested(tmp_path / "whole", records)
+    ingested(tmp_path / "thin", records, rule)
+    (whole,), (thin,) = (drips_of(tmp_path / name) for name in ("whole", "thin"))
+    assert thin.title == whole.title and thin.score == whole.score
+
+
+def test_drip_at_the_command_line(records: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its level and without, in both languages, down to its events, and muted."""
+    lake = tmp_path / "lake"
+    ingested(lake, records)
+    capsys.readouterr()
+    at = ["--lake", str(lake), "--json"]
+
+    def asked(*more: str) -> list[Record]:
+        assert main(["detect", *at, *more]) == 0
+        return [one for one in json.loads(capsys.readouterr().out)["findings"] if "T1030" in one["techniques"]]
+
+    (one,) = asked()
+    assert "more on" in " ".join(one["reasons"]) and one["event_names"] == ["GetObject"]
+    (korean,) = asked("--lang", "ko")
+    assert "평소보다" in " ".join(korean["reasons"]) and "일 동안" in korean["title"]
+    assert asked("--levels", "shapes")[0]["id"] == one["id"]
+    assert asked(*(word for level in ("novel", "volume", "detections") for word in ("--levels", level))) == []
+    assert main(["query", one["query"], "--lake", str(lake), "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    planted = {record["eventID"] for record in records if record["eventID"][:4] in ("0000", "0001", "0002", "0003")}
+    assert len(planted & {row["event_id"] for row in rows}) > 0.6 * len(planted)
+    assert {row["resource_arn"] for row in rows} == {one["resource_arn"]}
+    assert main(["mute", one["id"], "--lake", str(lake), "--reason", "a new page of people"]) == 0
+    capsys.readouterr()
+    assert asked() == []
