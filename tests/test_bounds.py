@@ -81,7 +81,7 @@ def test_lines_are_read_in_pieces(form: str, workers: int | None, tmp_path: Path
         return
     path = tmp_path / "a.jsonl"
     path.write_bytes(PACKED[form](LINES[:400_000].replace(text(MINE[7]), b"{broken") + LINES[400_000:]))
-    sizes = [len(part.data or b"") for part in parts_of(path, TINY)]
+    sizes = [len(part.data or b"") for part in parts_of(str(path), TINY)]
     assert len(sizes) > 20 and max(sizes) <= TINY.whole + TINY.piece
     counts = ingest([str(path)], tmp_path / "lake", workers=workers, sizes=SIZES)
     assert (counts.log_objects, counts.records, counts.stored, counts.malformed) == (1, 500, 499, 1)

@@ -101,7 +101,7 @@ class Worker:
         """What becomes of each piece of a file."""
         before, known = 0, False
         try:
-            for part in parts_of(Path(file.path), self.bounds):
+            for part in parts_of(file.path, self.bounds):
                 if part.data is not None:
                     tally = self.builder.add(file.name + part.member, part.data, part.damage)
                 elif part.damage is not None:

@@ -266,6 +266,8 @@ class Lake:
         """Which of these log objects are in the lake already, as (name, version)."""
         known: set[tuple[str, str]] = set()
         with closing(index.connect(self.root)) as db:
+            if db.execute("SELECT 1 FROM log_object LIMIT 1").fetchone() is None:
+                return known
             for start in range(0, len(objects), 500):
                 part = objects[start : start + 500]
                 marks = ",".join(["(?,?)"] * len(part))
