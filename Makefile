@@ -29,7 +29,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo setup test test-aws lint docs bench bench-lakes bench-smoke kills clean
-.PHONY: bench-transform bench-original bench-findings
+.PHONY: bench-rules bench-transform bench-original bench-findings
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench: $(DEV) ## measure on 2,000,000 generated events and write bench/RESULTS.m
 
 bench-lakes: $(DEV) ## a lake of 10,000,000 events in one go and in 2,000 commits: writes bench/LAKES.md; takes an hour
 	@$(BIN)/python bench/lakes.py --out bench/LAKES.md $(LAKES)
+
+bench-rules: $(DEV) ## an ingest that drops nine events of ten beside one that keeps all; writes bench/RULES.md
+	@$(BIN)/python bench/rules.py --out bench/RULES.md $(RULES)
 
 bench-transform: $(DEV) ## the Firehose transformation: records a second of a core; writes bench/TRANSFORM.md
 	@$(BIN)/python bench/transform.py --out bench/TRANSFORM.md
