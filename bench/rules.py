@@ -79,9 +79,10 @@ def report(data: Data, rounds: list[tuple[Run, Run]], options: argparse.Namespac
         f" {platform.machine()}, Python {platform.python_version()}, trailsift {trailsift.__version__}.",
         "",
         f"Logs: {data.events:,} generated events of {data.days:g} days in {len(data.files):,} log objects,"
-        f" {data.gz_bytes / 1e6:,.0f} MB as gzip (seed {data.seed}); {options.threads} workers; files in the page cache."
-        f" The rules drop {dropped:.1%} of the events: data events of S3, Lambda and DynamoDB that did not fail. Rounds in"
-        f" turns: {len(rounds)}; medians, with the range in brackets. `hourly` has the same lines and sums in both lakes.",
+        f" {data.gz_bytes / 1e6:,.0f} MB as gzip (seed {data.seed}); {options.threads} workers; files in the page"
+        f" cache. The rules drop {dropped:.1%} of the events: data events of S3, Lambda and DynamoDB that did not fail."
+        f" Rounds in turns: {len(rounds)}; medians, with the range in brackets. `hourly` has the same lines and sums in"
+        " both lakes.",
         "",
         "| | keep all | drop most |",
         "|---|---|---|",
