@@ -212,7 +212,7 @@ def test_files_look_like_those_of_an_ingest(compacted: Before, small_lake: Path)
         theirs = pq.ParquetFile(small_lake / open_snapshot(small_lake).files(name)[0].path)
         assert ours.schema_arrow.equals(theirs.schema_arrow, check_metadata=True)
         for file in (ours, theirs):
-            wanted = "ZSTD" if file.metadata.num_rows >= 256 else "SNAPPY"
+            wanted = "ZSTD" if file.metadata.num_rows >= 1024 else "SNAPPY"
             assert {file.metadata.row_group(0).column(at).compression for at in (0, 5)} == {wanted}
 
 

@@ -25,6 +25,7 @@ from trailsift.counts import CallbackError, Counts, Progress, Sizes
 from trailsift.decode.envelope import Malformed
 from trailsift.errors import TrailsiftError
 from trailsift.firsts import Firsts
+from trailsift.memory import give_back
 from trailsift.pool import Pool
 from trailsift.sift import Rules
 from trailsift.source import LogFile
@@ -257,6 +258,8 @@ class Run:
         self.committed.append(self.lake.commit(self.batch))
         self._unlock()
         self._reset()
+        pa.default_memory_pool().release_unused()
+        give_back()
 
     def _written_lines(self, name: str) -> list[File]:
         """The batch's lines of one summary table, in files."""

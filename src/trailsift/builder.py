@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from isal import isal_zlib
 
 from trailsift.columnar import CHUNK_SCHEMA, Chunk, chunk_table, encoded, file_order, identities
@@ -69,7 +70,7 @@ class Builder:
         self._scanner = Scanner(self._shared, isal_zlib.crc32) if scan and Scanner is not None else None
         self._start()
 
-    def _start(self) -> None:
+    def _start(self, in_use: int = 0) -> None:
         self._rows: list[Row] = []
         self._objects: list[str] = []
         self._checks: list[int] = []
@@ -79,7 +80,7 @@ class Builder:
         self._parts: list[_Part] = []
         self._slow_parts: list[_Part] = []
         self.rows = 0
-        if self._shared.trim() and self._scanner is not None:
+        if self._shared.trim(in_use) and self._scanner is not None:
             self._scanner.forget_names()
 
     def add(self, log_object: str, data: bytes | bytearray, damage: str | None = None) -> Tally:
@@ -198,15 +199,16 @@ class Builder:
         parts = [*self._parts, *self._slow_parts]
         ids = np.concatenate([np.empty(0, "V16"), *(part.ids for part in parts)])
         checks = np.concatenate([np.empty(0, np.uint32), *(part.checks for part in parts)])
-        own, order = None, np.empty(0, np.int64)
+        own, order, in_use = None, np.empty(0, np.int64), 0
         if self._parts:
             own = pa.concat_tables([part.table for part in self._parts], promote_options="permissive").combine_chunks()
             order = file_order(own, self._shared)
             ids[: len(order)], checks[: len(order)] = ids[order], checks[order]
+            in_use = max(len(pc.unique(own.column(kind))) for kind in ("who", "place", "what"))
         others = pa.concat_tables([CHUNK_SCHEMA.empty_table(), *(part.table for part in self._slow_parts)])
         shared = self._shared
         chunk = Chunk(own, order, shared.who, shared.place, shared.what, others.combine_chunks(), ids, checks)
-        self._start()
+        self._start(in_use)
         return chunk
 
 

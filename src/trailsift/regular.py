@@ -91,8 +91,10 @@ _VARYING: dict[str, re.Pattern[bytes]] = {
     "ExecuteStatement": _LITERAL,
 }
 
-#: A cache that has grown beyond this many shapes is dropped and starts anew.
-_CACHE_LIMIT = 50_000
+#: What is known beyond this many is dropped and learnt anew, unless most of it is in use.
+_CACHE_LIMIT = 10_000
+#: Beyond this many it is dropped in any case.
+_CACHE_MOST = 50_000
 
 
 class Shape(NamedTuple):
@@ -266,11 +268,16 @@ class Shared:
         self._rests: dict[tuple[Any, ...], str | None] = {}
         self._times: dict[str, int | None] = {}
 
-    def trim(self) -> bool:
-        """Drops what has grown too large; True where numbers mean nothing any more."""
-        if len(self._times) > _CACHE_LIMIT:
+    def trim(self, in_use: int = 0) -> bool:
+        """Drops what has grown too large; True where numbers mean nothing any more.
+
+        ``in_use``: how many of one kind the rows of late have named. Sessions come and go, so old ones are seldom asked
+        for again.
+        """
+        if len(self._times) > _CACHE_MOST:
             self._times.clear()
-        if max(len(self.who), len(self.place), len(self._what), len(self._shapes), len(self._rests)) <= _CACHE_LIMIT:
+        known = max(len(self.who), len(self.place), len(self._what), len(self._shapes), len(self._rests))
+        if known <= max(_CACHE_LIMIT, min(2 * in_use, _CACHE_MOST)):
             return False
         self.__init__()  # type: ignore[misc]
         return True

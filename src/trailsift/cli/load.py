@@ -121,10 +121,8 @@ def ingest(
     """
     inputs = ["-" if path == STDIN else path for path in paths]
     _check_inputs(inputs, workers)
-    from trailsift.memory import keep_memory
     from trailsift.sift.ready import open_rules
 
-    keep_memory()
     chosen = None if rules is None else open_rules(rules)
     from trailsift.analysis.period import moment, period
     from trailsift.ingest import ingest as run

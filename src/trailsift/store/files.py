@@ -31,8 +31,6 @@ Codes = np.ndarray[Any, np.dtype[Any]]
 #: Level 1 is the sweet spot: level 9 takes four times as long and saves 8 %.
 ZSTD_LEVEL = 1
 ROW_GROUP = 65_536
-#: Setting ZSTD up, a column at a time, costs more than it saves of so few rows.
-_TOO_FEW_FOR_ZSTD = 256
 
 _HOUR = 3_600_000_000
 _DAY = 24 * _HOUR
@@ -49,7 +47,8 @@ _BLOOM_WRONG = 0.05
 _BLOOM_ROWS = 4096
 #: A dictionary that is small against the rows is not worth the work of leaving out those that a file does not use.
 _SMALL_DICTIONARY = 1000
-#: So few rows are sooner written without their dictionaries than with trimmed ones.
+#: So few rows are sooner written without their dictionaries than with trimmed ones, and packed by Snappy: setting ZSTD
+#: up for each column takes longer than all the rest. Compaction packs them with others, by ZSTD.
 _FEW_ROWS = 1024
 #: Columns whose statistics let a reader skip row groups.
 _STATISTICS = (
@@ -171,7 +170,7 @@ class Writer:
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             names = rows.schema.names
-            few = rows.num_rows < _TOO_FEW_FOR_ZSTD
+            few = rows.num_rows < _FEW_ROWS
             self._writer = pq.ParquetWriter(
                 self.path,
                 rows.schema,

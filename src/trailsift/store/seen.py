@@ -6,6 +6,7 @@ is noticed. Files are read by memory map; a lookup is a binary search.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,14 @@ class Ids:
             place = place + behind
         hit = (place <= last) & (self.high[at] == other.high) & (self.low[at] == other.low)
         return np.where(hit, at, -1)
+
+    def let_go(self) -> None:
+        """Takes what was read of a file out of the process's memory; it stays in the system's cache."""
+        if isinstance(self.high, np.memmap):
+            for words in (self.high, self.low, self.check):
+                mapped = getattr(words, "_mmap", None)
+                if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+                    mapped.madvise(mmap.MADV_DONTNEED)
 
     def take(self, rows: Any) -> Ids:
         """The entries at some rows."""
@@ -156,6 +165,7 @@ class Seen:
             differs |= double & (ordered.check != ordered.check[head])
         for part in (*self._files.values(), *self._batch):
             place = part.find(ordered)
+            part.let_go()
             hit = (place >= 0) & ~known
             differs |= (place >= 0) & (part.check[np.maximum(place, 0)] != ordered.check) if len(part) else False
             known |= hit
