@@ -119,7 +119,7 @@ class Run:
         sent: list[deque[LogFile]] = [deque() for _ in chunks]
 
         def next_step(worker: int, rows: int) -> int:
-            enough = self._chunk_rows()
+            enough = self.sizes.chunk_rows
             if (sent[worker] or tasks) and rows < enough:
                 # A large file that was left in the middle is gone on with.
                 files = [] if sent[worker] else tasks.take(worker)
@@ -158,12 +158,6 @@ class Run:
                     self._close(chunks[worker])
                     chunks[worker] = _Pending()
                     busy += next_step(worker, 0)
-
-    def _chunk_rows(self) -> int:
-        """How many rows make a chunk, by what the rules have left of those before."""
-        stored, gone = self.counts.stored, sum(self.counts.dropped.values())
-        growth = min((stored + gone) / max(stored, 1), self.sizes.chunk_growth)
-        return int(self.sizes.chunk_rows * max(growth, 1))
 
     def _full(self) -> bool:
         """Whether the batch is to be committed before it grows further."""

@@ -55,8 +55,6 @@ class Sizes:
 
     #: A chunk is cut at this many rows: large enough for good files, small enough for the memory.
     chunk_rows: int = 131_072
-    #: At up to so many times as many where rules drop most of them, or files would be small.
-    chunk_growth: int = 2
     #: A batch is committed at this many rows.
     batch_rows: int = 2_000_000
     #: Or earlier, where so many rows wait in memory for the commit (``firsts``).
