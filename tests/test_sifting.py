@@ -18,12 +18,12 @@ from trailsift.analysis.status import omitted, status
 from trailsift.cli import main
 from trailsift.columnar import CHUNK_SCHEMA, identities
 from trailsift.engine import Engine
-from trailsift.firsts import Firsts, Settled
+from trailsift.firsts import Firsts, Settled, new_lines
 from trailsift.ingest import SIZES, Counts, Sizes, ingest
 from trailsift.sift import Rules, Sifter, parse
 from trailsift.sift.lottery import draw, identity
 from trailsift.sift.ready import text
-from trailsift.sifting import Sifting
+from trailsift.sifting import LINE, Sifting
 from trailsift.store import index
 from trailsift.store.index import open_snapshot
 
@@ -339,3 +339,17 @@ def test_another_engine_commits_meanwhile(tmp_path: Path, monkeypatch: pytest.Mo
     # The line is there since the first ingest: nothing of the second is stored outside of the lottery.
     assert counts.records == 50 and counts.stored < 50
     assert ask(lake, "SELECT sum(events)::BIGINT FROM hourly") == [(100,)]
+
+
+def test_lines_of_many_different_values_are_told_apart() -> None:
+    """Two thousand rows, and far more combinations of what stands in them than there is memory for."""
+    size = 2_000
+    hour = np.repeat(np.arange(size // 2), 2) * HOUR
+    column = pa.array([f"value {row // 2}" for row in range(size)])
+    columns: dict[str, Any] = {name: column for name in LINE if name != "read_only"}
+    columns["read_only"] = pa.array([row % 4 < 2 for row in range(size)])
+    columns["event_time"] = pa.array(hour, pa.timestamp("us", tz="UTC"))
+    rank = np.arange(size, dtype=np.uint64)[::-1].copy()
+    found = new_lines(pa.table(columns), rank)
+    # Rows come in pairs that are one line; the second one has the smaller rank.
+    assert sorted(found.tolist()) == list(range(1, size, 2))

@@ -165,6 +165,10 @@ def groups(columns: Sequence[pa.ChunkedArray], hour: Ints, rows: Ints | None = N
     for column in columns:
         values, codes = coded(column)
         place, span = _packed(place * len(values) + codes[chosen], span * len(values))
+    if span > _TABLE:
+        # Few of so many combinations occur, and callers make room for each number.
+        distinct, place = _distinct(place, span)
+        span = len(distinct)
     return place, span
 
 
