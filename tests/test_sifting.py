@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trailsift import sifting
 from trailsift.analysis.status import omitted, status
 from trailsift.cli import main
 from trailsift.columnar import CHUNK_SCHEMA, identities
@@ -341,15 +342,17 @@ def test_another_engine_commits_meanwhile(tmp_path: Path, monkeypatch: pytest.Mo
     assert ask(lake, "SELECT sum(events)::BIGINT FROM hourly") == [(100,)]
 
 
-def test_lines_of_many_different_values_are_told_apart() -> None:
-    """Two thousand rows, and far more combinations of what stands in them than there is memory for."""
+@pytest.mark.parametrize("number", range(1, len(LINE) + 1))
+def test_lines_of_many_different_values_are_told_apart(number: int) -> None:
+    """Rows in pairs that are one line, and far more combinations of their values than there is room for."""
     size = 2_000
-    hour = np.repeat(np.arange(size // 2), 2) * HOUR
-    column = pa.array([f"value {row // 2}" for row in range(size)])
+    hour = np.repeat(np.arange(size // 2), 2)
+    column = pa.chunked_array([pa.array([f"value {row // 2}" for row in range(size)])])
+    group, count = sifting.groups([column] * number, hour)
+    assert count < 1 << 22 and int(group.max()) < count
+    assert (group[::2] == group[1::2]).all() and len(set(group.tolist())) == size // 2
     columns: dict[str, Any] = {name: column for name in LINE if name != "read_only"}
     columns["read_only"] = pa.array([row % 4 < 2 for row in range(size)])
-    columns["event_time"] = pa.array(hour, pa.timestamp("us", tz="UTC"))
-    rank = np.arange(size, dtype=np.uint64)[::-1].copy()
-    found = new_lines(pa.table(columns), rank)
-    # Rows come in pairs that are one line; the second one has the smaller rank.
+    columns["event_time"] = pa.array(hour * HOUR, pa.timestamp("us", tz="UTC"))
+    found = new_lines(pa.table(columns), np.arange(size, dtype=np.uint64)[::-1].copy())
     assert sorted(found.tolist()) == list(range(1, size, 2))
