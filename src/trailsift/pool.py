@@ -9,6 +9,7 @@ import contextlib
 import gc
 import multiprocessing
 import multiprocessing.connection
+import signal
 from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -93,6 +94,8 @@ class Pool:
 
 def _serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bounds) -> None:
     """What a worker process does."""
+    # Ctrl-C is for the parent, which decides what is committed.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Decoding makes millions of objects and no cycles: collecting would only walk over them, and over the modules.
     gc.disable()
     keep_memory()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -213,8 +212,6 @@ def from_stream(data: bytes) -> pa.Table:
 
 def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bounds) -> None:
     """The loop of a worker process: a method name and its arguments in, the result out; None ends it."""
-    # Ctrl-C is for the parent, which decides what is committed.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     pa.set_cpu_count(1)
     worker = Worker(root, rules, bounds)
     while (call := _next_call(connection)) is not None:
