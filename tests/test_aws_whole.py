@@ -128,13 +128,13 @@ def test_the_stream_can_write_parquet(ministack: str, tmp_path: Path) -> None:
     """What the function gives fits Firehose's own conversion, with the columns that we give to Glue."""
     boto3 = pytest.importorskip("boto3")
     catalog = boto3.Session("x", "x", region_name="us-east-1").client("glue", endpoint_url=ministack)
-    catalog.create_database(DatabaseInput={"Name": "trailsift"})
+    catalog.create_database(DatabaseInput={"Name": "columns"})
     table = {"Name": "landing", "StorageDescriptor": glue.storage("s3://columns/landing/")}
-    catalog.create_table(DatabaseName="trailsift", TableInput=table)
+    catalog.create_table(DatabaseName="columns", TableInput=table)
     role = "arn:aws:iam::000000000000:role/x"
     conversion = {
         "Enabled": True,
-        "SchemaConfiguration": {"DatabaseName": "trailsift", "TableName": "landing", "RoleARN": role},
+        "SchemaConfiguration": {"DatabaseName": "columns", "TableName": "landing", "RoleARN": role},
         "InputFormatConfiguration": {"Deserializer": {"OpenXJsonSerDe": {}}},
         "OutputFormatConfiguration": {"Serializer": {"ParquetSerDe": {}}},
     }
