@@ -47,9 +47,10 @@ _BLOOM_WRONG = 0.05
 _BLOOM_ROWS = 4096
 #: A dictionary that is small against the rows is not worth the work of leaving out those that a file does not use.
 _SMALL_DICTIONARY = 1000
-#: So few rows are sooner written without their dictionaries than with trimmed ones, and packed by Snappy: setting ZSTD
-#: up for each column takes longer than all the rest. Compaction packs them with others, by ZSTD.
+#: So few rows are sooner written without their dictionaries than with trimmed ones.
 _FEW_ROWS = 1024
+#: Setting ZSTD up for each column costs more than it saves of so few: they are packed by Snappy until they are compacted.
+_TOO_FEW_FOR_ZSTD = 256
 #: Columns whose statistics let a reader skip row groups.
 _STATISTICS = (
     "event_time",
@@ -170,7 +171,7 @@ class Writer:
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             names = rows.schema.names
-            few = rows.num_rows < _FEW_ROWS
+            few = rows.num_rows < _TOO_FEW_FOR_ZSTD
             self._writer = pq.ParquetWriter(
                 self.path,
                 rows.schema,
