@@ -49,7 +49,7 @@ _BLOOM_ROWS = 4096
 _SMALL_DICTIONARY = 1000
 #: So few rows are sooner written without their dictionaries than with trimmed ones.
 _FEW_ROWS = 1024
-#: Setting ZSTD up for each column costs more than it saves of so few: they are packed by Snappy until they are compacted.
+#: Setting ZSTD up for each column costs more than it saves of so few: Snappy packs them until they are compacted.
 _TOO_FEW_FOR_ZSTD = 256
 #: Columns whose statistics let a reader skip row groups.
 _STATISTICS = (
