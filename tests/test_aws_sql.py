@@ -216,7 +216,7 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
     day = "substr(path, 1, 4) || '/' || substr(path, 5, 2) || '/' || substr(path, 7, 2)"
     trino.run(
         f"CREATE TABLE cloudtrail_raw AS SELECT {members}, '1' AS account, 'x' AS region, {day} AS day,"
-        f" path AS \"$path\""
+        f' path AS "$path"'
         f" FROM (SELECT CAST(json_parse(doc) AS row({kind})) AS r, path FROM given) AS parsed"
     )
     services = ("s3", "lambda", "dynamodb", "sns", "sqs", "kinesis", "bedrock")

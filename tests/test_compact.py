@@ -560,14 +560,14 @@ def test_ids_are_still_known_after_merging(small_logs: Path, tmp_path: Path) -> 
 
 
 def test_ids_are_merged_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expire, "SEEN_SLICE", 1000)
+    monkeypatch.setattr(seen, "SLICE", 1000)
     rng = np.random.default_rng(7)
     parts, group = [], []
     for number in range(5):
         words = rng.integers(0, 1 << 64, (2, 1500), np.uint64)
         words[0, :3] = (0, (1 << 64) - 1, 1 << 63)
         part, _ = seen.sort(seen.Ids(words[0], words[1], rng.integers(0, 1 << 32, 1500, np.uint32)))
-        seen.write(part, tmp_path / f"seen/{number}.ids")
+        seen.write([part], tmp_path / f"seen/{number}.ids")
         parts.append(part)
         group.append(SeenFile(f"seen/{number}.ids", 1500, number, 10 - number, number))
     made = expire._merge(tmp_path, group)

@@ -104,10 +104,10 @@ def test_ids_are_kept_whether_stored_or_not(tmp_path: Path) -> None:
     fresh, differs = first.offer(ids([5, 1 << 100, 5, 9], [1, 2, 3, 4]))
     assert fresh.tolist() == [True, True, False, True] and differs.tolist() == [2]
     batch = first.batch()
-    assert batch is not None and len(batch) == 3
+    assert sum(map(len, batch)) == 3
     seen.write(batch, tmp_path / "a.ids")
     first.committed()
-    assert first.batch() is None
+    assert first.batch() == []
     later = seen.Seen()
     later.load(tmp_path, ["a.ids"])
     fresh, differs = later.offer(ids([9, 5, 6, 1 << 100], [4, 9, 1, 2]))

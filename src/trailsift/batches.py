@@ -25,8 +25,8 @@ from trailsift.counts import CallbackError, Counts, Progress, Sizes
 from trailsift.decode.envelope import Malformed
 from trailsift.errors import TrailsiftError
 from trailsift.firsts import Firsts
-from trailsift.memory import give_back
 from trailsift.pool import Pool
+from trailsift.process import give_back
 from trailsift.sift import Rules
 from trailsift.source import LogFile
 from trailsift.store import seen
@@ -241,10 +241,9 @@ class Run:
             self._dropped(settled.dropped)
         # Nobody else has anything to do now.
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            ids = threads.submit(self.lake.seen.batch)
             for files in threads.map(self._written_lines, self.lines):
                 self.batch.files += files
-            self.batch.ids = ids.result()
+        self.batch.ids = self.lake.seen.batch()
         self.rejects += self._other_content()
         if self.rejects:
             self.batch.files += write_lines(event.REJECTS, _reject_table(self.rejects), self.lake.root)

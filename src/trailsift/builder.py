@@ -252,7 +252,6 @@ _ROW_TYPES: dict[str, pa.DataType] = {
 _HAS = {"bytes_in": "has_in", "bytes_out": "has_out"}
 
 
-
 def _row_table(rows: list[Row], objects: list[str]) -> pa.Table:
     """What the rows have for themselves, a column each field of Row, and the log object."""
     columns = {

@@ -132,7 +132,7 @@ def dropped_whole(lake: Path) -> dict[str, int]:
 def thinned(lake: Path) -> bool:
     """Whether rules have ever sampled away an event of the lake, here or in a stream whose files it ingested."""
     with closing(index.connect(lake)) as db:
-        log = db.execute("SELECT counts FROM commit_log WHERE counts LIKE '%\"dropped\": {\"%'").fetchall()
+        log = db.execute('SELECT counts FROM commit_log WHERE counts LIKE \'%"dropped": {"%\'').fetchall()
     for (text,) in log:
         counts = json.loads(text)
         rules = counts.get("rules", {"names": [], "actions": []})

@@ -45,8 +45,7 @@ def firehose(event: Mapping[str, Any], context: object = None, stream: Stream | 
             print(line)
     return {
         "records": [
-            _answer(record.get("recordId"), answer)
-            for record, answer in zip(records, batch.answers, strict=True)
+            _answer(record.get("recordId"), answer) for record, answer in zip(records, batch.answers, strict=True)
         ]
     }
 

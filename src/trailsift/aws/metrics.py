@@ -69,9 +69,7 @@ def _totals(tally: Tally) -> dict[str, int]:
     }
 
 
-def _document(
-    now: int, values: dict[str, int], dimensions: tuple[str, ...], names: dict[str, Any]
-) -> dict[str, Any]:
+def _document(now: int, values: dict[str, int], dimensions: tuple[str, ...], names: dict[str, Any]) -> dict[str, Any]:
     metrics = [{"Name": name, "Unit": TOTALS[name]} for name in values]
     about = {"Namespace": NAMESPACE, "Dimensions": [list(dimensions)], "Metrics": metrics}
     return {"_aws": {"Timestamp": now, "CloudWatchMetrics": [about]}, **names, **values}

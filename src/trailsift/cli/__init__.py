@@ -9,37 +9,16 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 from trailsift.errors import TrailsiftError
+from trailsift.process import without_pandas
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; no traceback reaches the user."""
-    with _without_pandas():
+    with without_pandas():
         return _main(argv)
-
-
-@contextmanager
-def _without_pandas() -> Iterator[None]:
-    """DuckDB imports pandas, where it is installed, to look at the first value that it is given: half a second for
-    what no command needs. One that is imported already stays."""
-    finder: Any = _NoPandas
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-
-
-class _NoPandas:
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> None:
-        """A finder that finds everything but pandas elsewhere."""
-        if name == "pandas":
-            raise ModuleNotFoundError("no command needs pandas", name=name)
 
 
 def _main(argv: Sequence[str] | None) -> int:

@@ -215,8 +215,10 @@ class _Reading:
         """Counts the damage once: with the piece at the end of the text that it left, if there is one."""
         found = self.found
         last = found.malformed[-1] if found.malformed.parts > before else None
-        tail = last is not None and not found.malformed.folded and (
-            len(last.raw) >= RAW_LIMIT or text_of(text[-4096:]).rstrip().endswith(last.raw[-64:].rstrip())
+        tail = (
+            last is not None
+            and not found.malformed.folded
+            and (len(last.raw) >= RAW_LIMIT or text_of(text[-4096:]).rstrip().endswith(last.raw[-64:].rstrip()))
         )
         if last is not None and tail:
             found.malformed[-1] = Malformed(last.position, damage, last.raw, last.parts)

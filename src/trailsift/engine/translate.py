@@ -332,4 +332,3 @@ def _months(first: date, last: date) -> Iterator[str]:
         else:
             yield whole
         first = end + timedelta(days=1)
-

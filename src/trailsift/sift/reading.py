@@ -108,7 +108,7 @@ class Reader:
                 self.wrong(("fields", key), f'unknown key "{key}" in [fields]' + nearest(key, ("omit",)))
         omit = fields.get("omit", [])
         if not isinstance(omit, list):
-            self.wrong(("fields", "omit"), "omit is a list of columns, such as omit = [\"request_parameters\"]")
+            self.wrong(("fields", "omit"), 'omit is a list of columns, such as omit = ["request_parameters"]')
             return ()
         known = {column.name for column in EVENTS.columns}
         for number, column in enumerate(omit):

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
-
 from trailsift import event
 from trailsift.errors import LakeError
 from trailsift.store import index, seen
@@ -32,8 +30,6 @@ REMEMBERED = timedelta(days=7)
 SEEN_DAYS = 35
 #: Files of ids are merged above this number.
 SEEN_FILES = 8
-#: Ids merged at a time: 20 bytes each, about five times over in memory.
-SEEN_SLICE = 4 << 20
 
 _DAY = 86_400_000_000
 _WEEK = 7 * _DAY
@@ -123,27 +119,13 @@ def mergeable(files: Sequence[SeenFile]) -> list[list[SeenFile]]:
 
 
 def _merge(root: Path, group: Sequence[SeenFile]) -> SeenFile:
-    """Writes one sorted file of several, a range of ids at a time."""
+    """Writes one sorted file of several."""
     parts = [seen.read(root / file.path) for file in group]
-    total = sum(map(len, parts))
     path = f"seen/{uuid.uuid4().hex}.ids"
-    number_of_slices = total // SEEN_SLICE + 1
-    # Ids are random, so equal ranges of their first word hold about equally many.
-    edges = np.array([number * (1 << 64) // number_of_slices for number in range(number_of_slices)], np.uint64)
-    bounds = [[*np.searchsorted(part.high, edges).tolist(), len(part)] for part in parts]
-    done = 0
-    with (root / path).open("wb") as file:
-        for number in range(number_of_slices):
-            some = [part.take(slice(at[number], at[number + 1])) for part, at in zip(parts, bounds, strict=True)]
-            ids = seen.merge(some)
-            places = ((8 * done, ids.high, "<u8"), (8 * (total + done), ids.low, "<u8"))
-            for offset, words, kind in (*places, (16 * total + 4 * done, ids.check, "<u4")):
-                file.seek(offset)
-                file.write(words.astype(kind).tobytes())
-            done += len(ids)
+    seen.write(parts, root / path)
     spans = [(file.min_time, file.max_time) for file in group]
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
-    return SeenFile(path, total, low, high, max(one.added for one in group))
+    return SeenFile(path, sum(map(len, parts)), low, high, max(one.added for one in group))
 
 
 def clean(lake: Lake, now: datetime, grace: timedelta = GRACE) -> Counter[str]:

@@ -72,7 +72,8 @@ class Batch:
     #: Files that the new ones replace (compaction).
     removed: list[File] = field(default_factory=list)
     log_objects: list[LogObject] = field(default_factory=list)
-    ids: seen.Ids | None = None
+    #: Sorted lists of the ids of its events.
+    ids: Sequence[seen.Ids] = ()
     #: Files of ids that ``also`` names.
     seen_paths: list[str] = field(default_factory=list)
     min_time: int = 0
@@ -311,11 +312,12 @@ class Lake:
         return {f"{folder}/{name}" for folder in folders if folder.is_dir() for name in os.listdir(folder)}  # noqa: PTH208
 
     def _write_seen(self, batch: Batch) -> tuple[Any, ...] | None:
-        if batch.ids is None or not len(batch.ids):
+        number = sum(map(len, batch.ids))
+        if not number:
             return None
         path = f"seen/{uuid.uuid4().hex}.ids"
         seen.write(batch.ids, self.root / path)
-        return path, len(batch.ids), batch.min_time, batch.max_time
+        return path, number, batch.min_time, batch.max_time
 
     def _apply(self, db: sqlite3.Connection, batch: Batch, kind: str, seen_row: tuple[Any, ...] | None) -> int:
         db.execute("BEGIN IMMEDIATE")

@@ -28,6 +28,8 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 _ENTRY = 20
+#: Ids merged at once where several lists become one file: 20 bytes each, some times over in memory.
+SLICE = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +114,27 @@ def _merged(one: Ids, two: Ids) -> Ids:
     return sort(Ids(*(np.concatenate([getattr(one, field), getattr(two, field)]) for field in fields)))[0]
 
 
-def write(ids: Ids, path: Path) -> None:
-    """Writes sorted ids: all high words, all low words, all CRCs, little-endian."""
+def write(parts: Sequence[Ids], path: Path) -> None:
+    """Writes sorted lists of ids as one: all high words, all low words, all CRCs, little-endian.
+
+    A range of ids at a time, so that the memory this takes does not grow with their number.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    total = sum(map(len, parts))
+    slices = total // SLICE + 1
+    # Ids are random, so equal ranges of their first word hold about equally many.
+    edges = np.array([number * (1 << 64) // slices for number in range(slices)], np.uint64)
+    bounds = [[*np.searchsorted(part.high, edges).tolist(), len(part)] for part in parts]
+    done = 0
     with path.open("wb") as file:
-        file.write(ids.high.astype("<u8").tobytes())
-        file.write(ids.low.astype("<u8").tobytes())
-        file.write(ids.check.astype("<u4").tobytes())
+        for number in range(slices if total else 0):
+            some = [part.take(slice(at[number], at[number + 1])) for part, at in zip(parts, bounds, strict=True)]
+            ids = merge(some)
+            places = ((8 * done, ids.high, "<u8"), (8 * (total + done), ids.low, "<u8"))
+            for offset, words, kind in (*places, (16 * total + 4 * done, ids.check, "<u4")):
+                file.seek(offset)
+                file.write(words.astype(kind, copy=False).data)
+            done += len(ids)
 
 
 def read(path: Path) -> Ids:
@@ -173,11 +189,14 @@ class Seen:
         fresh[origin] = ~known
         if (~known).any():
             self._batch.append(ordered.take(~known))
+            # Lists of like size become one, so that there are few to look through.
+            while len(self._batch) > 1 and len(self._batch[-2]) < 2 * len(self._batch[-1]):
+                self._batch[-2:] = [_merged(*self._batch[-2:])]
         return fresh, np.sort(origin[differs & known])
 
-    def batch(self) -> Ids | None:
-        """The ids taken since the last commit, sorted; None where there are none."""
-        return merge(self._batch) if self._batch else None
+    def batch(self) -> list[Ids]:
+        """The ids taken since the last commit, in sorted lists."""
+        return list(self._batch)
 
     def committed(self) -> None:
         """The batch is in the lake now."""
