@@ -19,7 +19,7 @@ from typing import Any
 
 from trailsift.decode.parts import BOUNDS, Bounds
 from trailsift.errors import TrailsiftError
-from trailsift.process import keep_memory, share_memory, without_pandas
+from trailsift.process import keep_memory, without_pandas
 from trailsift.sift import Rules
 
 
@@ -99,7 +99,6 @@ def _serve(connection: Connection, root: Path, rules: Rules | None, bounds: Boun
     # Decoding makes millions of objects and no cycles: collecting would only walk over them, and over the modules.
     gc.disable()
     keep_memory()
-    share_memory()
     with without_pandas():
         from trailsift.work import serve
 

@@ -25,11 +25,15 @@ def keep_memory() -> None:
         library.mallopt(_MMAP_THRESHOLD, 1 << 30)
 
 
-def share_memory() -> None:
-    """Has all threads take from one place what they need: each would keep its own free pieces, and an ingest starts
-    some threads with every commit. To be called before the first of them, in a process of our own."""
+def spare_memory() -> None:
+    """Has all threads take from one place what they need (each would keep its own free pieces, and an ingest starts
+    some threads with every commit), and what is large from the system, to which it goes back.
+
+    To be called before there are threads, in a process of our own.
+    """
     with _c_library() as library:
         library.mallopt(_ARENA_MAX, 1)
+        library.mallopt(_MMAP_THRESHOLD, 1 << 20)
 
 
 def give_back() -> None:

@@ -92,7 +92,7 @@ _VARYING: dict[str, re.Pattern[bytes]] = {
 }
 
 #: What is known beyond this many is dropped and learnt anew, unless most of it is in use.
-_CACHE_LIMIT = 10_000
+_CACHE_LIMIT = 4_000
 #: Beyond this many it is dropped in any case.
 _CACHE_MOST = 50_000
 

@@ -126,13 +126,13 @@ def ingest(
     chosen = None if rules is None else open_rules(rules)
     from trailsift.analysis.period import moment, period
     from trailsift.ingest import ingest as run
-    from trailsift.process import share_memory
+    from trailsift.process import spare_memory
     from trailsift.views import load
     from trailsift.views.progress import IngestProgress
 
     times = period(since, until, timezone)
     first, end = (None if micros is None else moment(micros) for micros in (times.since, times.until))
-    share_memory()
+    spare_memory()
     try:
         with IngestProgress(quiet) as live:
             counts = run(
