@@ -350,6 +350,8 @@ typedef struct {
     char *has_in, *has_out;
     /* What is one a row has room for `room` of them. */
     size_t rows, room;
+    /* Rows ever taken without their texts. */
+    size_t thin;
     Buffer name, kept, additional, unescaped;
     Names names[KINDS];
     /* What followed a member the last time; at the end, what a record began with. */
@@ -801,7 +803,7 @@ static int grow(Names *names) {
 }
 
 enum { IRREGULAR = -1, THIS_TIME = -2, FAILED = -3 };
-enum { HAS_KEY = 1, FIXED_KEY = 2 };
+enum { HAS_KEY = 1, FIXED_KEY = 2, IS_THIN = 4 };
 
 static PyObject *ask(Scanner *scanner, int kind, Record *record, Slice text) {
     Py_ssize_t size = (Py_ssize_t)text.size;
@@ -1094,18 +1096,21 @@ static int put_record(Scanner *scanner, Record *record, Slice text, int32_t obje
 
     uint32_t check = check_of(scanner, text);
     if (PyErr_Occurred()) return -1;
-    int32_t codes[KINDS] = {(int32_t)(who >> 1), (int32_t)place, (int32_t)(what >> 2)};
+    int32_t codes[KINDS] = {(int32_t)(who >> 1), (int32_t)place, (int32_t)(what >> 3)};
     Slice request = own(record, REQUEST), shared = own(record, SHARED), response = record->members[RESPONSE];
     int has_response = response.size > 0 && response.at[0] != 'n';
     Slice kept = {scanner->kept.at, scanner->kept.size}, left = {scanner->additional.at, scanner->additional.size};
-    if (more_rows(scanner) < 0 || put_text(scanner, C_ID, record->members[ID], 1) < 0 ||
-        put_text(scanner, C_REQUEST, request, request.at != NULL) < 0 ||
-        put_text(scanner, C_ERROR, message, message.at != NULL) < 0 ||
-        put_text(scanner, C_SHARED, shared, shared.at != NULL) < 0 ||
-        put_text(scanner, C_KEY, record->key, record->key.at != NULL && what & HAS_KEY) < 0 ||
-        put_text(scanner, C_PARAMETERS, kept, record->kept) < 0 || put_text(scanner, C_ADDITIONAL, left, left.size > 0) < 0 ||
-        put_text(scanner, C_RESPONSE, response, has_response) < 0)
+    int is_full = !(what & IS_THIN);
+    if (more_rows(scanner) < 0 || put_text(scanner, C_KEY, record->key, record->key.at != NULL && what & HAS_KEY) < 0 ||
+        put_text(scanner, C_ID, is_full ? record->members[ID] : (Slice){"", 0}, 1) < 0 ||
+        put_text(scanner, C_REQUEST, request, is_full && request.at != NULL) < 0 ||
+        put_text(scanner, C_ERROR, message, is_full && message.at != NULL) < 0 ||
+        put_text(scanner, C_SHARED, shared, is_full && shared.at != NULL) < 0 ||
+        put_text(scanner, C_PARAMETERS, kept, is_full && record->kept) < 0 ||
+        put_text(scanner, C_ADDITIONAL, left, is_full && left.size > 0) < 0 ||
+        put_text(scanner, C_RESPONSE, response, is_full && has_response) < 0)
         return -1;
+    scanner->thin += !is_full;
     put_number(scanner, N_WHO, &codes[WHO]);
     put_number(scanner, N_PLACE, &codes[WHERE]);
     put_number(scanner, N_WHAT, &codes[WHAT]);
@@ -1277,6 +1282,8 @@ static PyObject *forget_names(Scanner *scanner, PyObject *Py_UNUSED(ignored)) {
 
 static PyObject *get_rows(Scanner *scanner, void *Py_UNUSED(closure)) { return PyLong_FromSize_t(scanner->rows); }
 
+static PyObject *get_thin(Scanner *scanner, void *Py_UNUSED(closure)) { return PyLong_FromSize_t(scanner->thin); }
+
 static PyObject *get_size(Scanner *scanner, void *Py_UNUSED(closure)) {
     size_t size = 0;
     for (int at = 0; at < TEXTS; at++) size += scanner->texts[at].bytes.size;
@@ -1351,6 +1358,7 @@ static PyMethodDef METHODS[] = {
 
 static PyGetSetDef VALUES[] = {
     {"rows", (getter)get_rows, NULL, "Rows so far.", NULL},
+    {"thin", (getter)get_thin, NULL, "Rows ever taken without their texts.", NULL},
     {"size", (getter)get_size, NULL, "Bytes of text in the rows so far.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -6,7 +6,7 @@ Regular records share most of what they say (``regular``). They are cut by ``_sc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from trailsift.decode.envelope import (
     parse,
     text_of,
 )
-from trailsift.regular import Row, Shared
+from trailsift.regular import Row, Shared, What
 
 try:
     from trailsift._scan import Scanner
@@ -60,13 +60,13 @@ class Builder:
     """Collects the records of many log objects and turns them into one Arrow table.
 
     Memory is bounded by ``flush`` every ``step`` records: Python objects live only until then. ``scan`` False does
-    without ``_scan``.
+    without ``_scan``. Of records that ``thin`` names the texts may be missing (``Chunk.thin``).
     """
 
-    def __init__(self, step: int = 8_192, *, scan: bool = True) -> None:
+    def __init__(self, step: int = 8_192, *, scan: bool = True, thin: Callable[[What], bool] | None = None) -> None:
         self.step = step
-        self.rows = 0
-        self._shared = Shared()
+        self.rows = self.thin = 0
+        self._shared = Shared(thin)
         self._scanner = Scanner(self._shared, isal_zlib.crc32) if scan and Scanner is not None else None
         self._start()
 
@@ -79,9 +79,14 @@ class Builder:
         self._slow_checks: list[int] = []
         self._parts: list[_Part] = []
         self._slow_parts: list[_Part] = []
-        self.rows = 0
+        self.rows = self.thin = 0
         if self._shared.trim(in_use) and self._scanner is not None:
             self._scanner.forget_names()
+
+    @property
+    def size(self) -> int:
+        """Rows, of which four thin ones take the room of one."""
+        return self.rows - self.thin + self.thin // 4
 
     def add(self, log_object: str, data: bytes | bytearray, damage: str | None = None) -> Tally:
         """Decodes one log object. Nothing raises; what cannot be used is in the tally.
@@ -102,7 +107,7 @@ class Builder:
         scanner = self._scanner
         assert scanner is not None
         text = _unpacked(data)
-        before = scanner.rows
+        before, thin = scanner.rows, scanner.thin
         scanned = None if text is None else scanner.scan(text, len(self._scanned))
         if text is None or scanned is None:
             return None
@@ -113,6 +118,7 @@ class Builder:
             scanner.keep(before)
             return None
         self.rows += scanner.rows - before
+        self.thin += scanner.thin - thin
         self._scanned.append(log_object)
         tally = Tally(records)
         irregular = self._add_fast(log_object, raws)

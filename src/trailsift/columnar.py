@@ -97,6 +97,15 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def thin(self, rows: Indices) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which of the rows have no texts but the object key: nothing of them is to be stored."""
+        thin = np.zeros(len(rows), bool)
+        if self.own is not None:
+            mine = rows < len(self.order)
+            # Every regular record has an id.
+            thin[mine] = pc.equal(self.own.column("event_id").take(pa.array(self.order[rows[mine]])), "")
+        return thin
+
     @cached_property
     def table(self) -> pa.Table:
         """All of it, in CHUNK_SCHEMA: without the partition columns that event_time gives."""
@@ -209,8 +218,8 @@ def _regular_columns(
             columns[name] = place.text([getattr(thing, name) for thing in place.things])
         elif name in _MEMBER_AT:
             columns[name] = what.text([thing.members[_MEMBER_AT[name]] for thing in what.things])
-        elif name in _OF_WHAT:
-            columns[name] = what.text([getattr(thing, _OF_WHAT[name]) for thing in what.things])
+        elif name in OF_WHAT:
+            columns[name] = what.text([getattr(thing, OF_WHAT[name]) for thing in what.things])
         elif name in ("resource_type", "resource_arn", "resource_account"):
             columns[name] = what.text([getattr(shape, name) for shape in shapes])
         else:
@@ -228,7 +237,7 @@ def _made_from(names: Sequence[str]) -> list[str]:
 
 #: Place of a member's column among ``What.members``, and columns that other fields of ``What`` give.
 _MEMBER_AT = {column: at for at, column in enumerate(WHAT_MEMBERS.values())}
-_OF_WHAT = {"event_category": "category", "account_id": "account", "service": "service"}
+OF_WHAT = {"event_category": "category", "account_id": "account", "service": "service"}
 
 
 def _special_column(

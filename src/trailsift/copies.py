@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trailsift import event
-from trailsift.columnar import CHUNK_SCHEMA, Chunk
+from trailsift.columnar import CHUNK_SCHEMA
 from trailsift.decode import record
 from trailsift.decode.found import RAW_LIMIT, Malformed, dump
 from trailsift.store.index import File
@@ -32,12 +32,11 @@ _COLUMNS = [name for name in CHUNK_SCHEMA.names if name not in _ASIDE]
 Found = tuple[str, Malformed]
 
 
-def pack(chunk: Chunk, rows: np.ndarray[Any, np.dtype[np.int64]]) -> bytes:
-    """Copies to be looked at later, as a compressed Arrow stream; nothing where there are none.
+def pack(table: pa.Table) -> bytes:
+    """Copies (in CHUNK_SCHEMA) to be looked at later, as a compressed Arrow stream; nothing where there are none.
 
     What a stream has dropped is no record any more, and says nothing that could differ.
     """
-    table = chunk.columns(CHUNK_SCHEMA.names, rows) if len(rows) else CHUNK_SCHEMA.empty_table()
     table = table.filter(pc.greater(table.column("weight"), 0))
     if not table.num_rows:
         return b""

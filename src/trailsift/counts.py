@@ -53,7 +53,7 @@ class Progress:
 class Sizes:
     """How an ingest is cut into pieces."""
 
-    #: A chunk is cut at this many rows: large enough for good files, small enough for the memory.
+    #: A chunk is cut at this many rows (``Builder.size``): large enough for good files, small enough for the memory.
     chunk_rows: int = 131_072
     #: A batch is committed at this many rows.
     batch_rows: int = 2_000_000

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -255,9 +256,13 @@ def _cut(record: _Record) -> tuple[_Cut, re.Match[bytes] | None] | None:
 
 
 class Shared:
-    """What records share, as far as it is known."""
+    """What records share, as far as it is known.
 
-    def __init__(self) -> None:
+    ``thin`` tells of which records nothing will be stored: `_scan` takes them without their texts.
+    """
+
+    def __init__(self, thin: Callable[[What], bool] | None = None) -> None:
+        self._thin = thin
         self.who: list[Who] = []
         self.place: list[Place] = []
         self.what: list[What] = []
@@ -279,7 +284,7 @@ class Shared:
         known = max(len(self.who), len(self.place), len(self._what), len(self._shapes), len(self._rests))
         if known <= max(_CACHE_LIMIT, min(2 * in_use, _CACHE_MOST)):
             return False
-        self.__init__()  # type: ignore[misc]
+        self.__init__(self._thin)  # type: ignore[misc]
         return True
 
     def take(self, raw: bytes | memoryview) -> Row | None:
@@ -336,7 +341,7 @@ class Shared:
             return -2
 
     def scan_what(self, raw: bytes, key: bytes, key_is_item: int, kept: int) -> int:
-        """Number * 4, + 1 where the key belongs to the row, + 2 where there is a key for all."""
+        """Number * 8, + 1 where the key belongs to the row, + 2 where there is a key for all, + 4 where it is thin."""
         try:
             record = _decode(raw)
         except (msgspec.DecodeError, RecursionError, ValueError):
@@ -351,7 +356,8 @@ class Shared:
         what = self._what_of(record, self._who_of(record), cut, match, raw)
         if what is None:
             return -1
-        return what.number * 4 + what.shape.has_key + 2 * (what.shape.fixed_key is not None)
+        thin = self._thin is not None and self._thin(what)
+        return what.number * 8 + what.shape.has_key + 2 * (what.shape.fixed_key is not None) + 4 * thin
 
     def _time(self, text: str) -> int | None:
         """Microseconds of a time in CloudTrail's own form; None for any other."""

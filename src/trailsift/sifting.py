@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trailsift.columnar import CHUNK_SCHEMA, Chunk
+from trailsift.columnar import CHUNK_SCHEMA, OF_WHAT, Chunk
 from trailsift.event import HOURLY
+from trailsift.regular import WHAT_MEMBERS, What
 from trailsift.sift import Rules, Sifter
 from trailsift.sift.clock import SLOT, week_hour
 from trailsift.sift.lottery import Key, draw, threshold
@@ -64,6 +65,13 @@ class Sifting:
         classes = {mask: number for number, mask in enumerate(dict.fromkeys(self.sifter.weeks))}
         self._weeks = list(classes)
         self._week_class: Ints = np.array([classes[mask] for mask in self.sifter.weeks])
+
+    def drops_all(self, what: What) -> bool:
+        """Whether every record of this kind is dropped, whoever made the call and when."""
+        row: dict[str, Any] = dict(zip(WHAT_MEMBERS.values(), what.members, strict=True))
+        row |= {column: getattr(what, name) for column, name in OF_WHAT.items()}
+        row |= {"read_only": what.read_only, "resource_arn": what.shape.resource_arn}
+        return self.sifter.drops_all(row)
 
     def decide(self, table: pa.Table, ids: np.ndarray[Any, np.dtype[np.void]]) -> Decided:
         """Decides on every row of a chunk: ``table`` has the columns ``LOOKED_AT``, ``ids`` the 16-byte identities."""

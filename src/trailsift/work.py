@@ -22,11 +22,12 @@ import pyarrow.compute as pc
 
 from trailsift import copies, event
 from trailsift.builder import Builder, Tally
-from trailsift.columnar import CHUNK_SCHEMA, Chunk
+from trailsift.columnar import CHUNK_SCHEMA, Chunk, Indices
 from trailsift.decode.envelope import Malformed, Rejects
 from trailsift.decode.landing import DROPPED_BY
 from trailsift.decode.parts import BOUNDS, Bounds, parts_of
 from trailsift.firsts import candidates
+from trailsift.reread import whole
 from trailsift.sift import Rules
 from trailsift.sifting import LOOKED_AT, Decided, Sifting, counted, stored
 from trailsift.source import LogFile
@@ -72,16 +73,18 @@ class Worker:
     def __init__(self, root: Path, rules: Rules | None = None, bounds: Bounds = BOUNDS) -> None:
         self.root = root
         self.sifting = Sifting(rules) if rules else None
-        self.builder = Builder()
+        self.builder = Builder(thin=self.sifting.drops_all if self.sifting else None)
+        #: The files of the chunk's log objects, where rows may have to be read again.
+        self._objects: dict[str, LogFile] = {}
         self.bounds = bounds
         self._chunk: Chunk | None = None
         self._waiting: deque[LogFile] = deque()
         self._reading: Iterator[Tally] | None = None
 
     def decode(self, files: Sequence[LogFile], rows: int) -> tuple[list[Tally], int]:
-        """Takes log objects into the chunk: what became of each, and how many rows the chunk has now.
+        """Takes log objects into the chunk: what became of each, and the chunk's size now (``Builder.size``).
 
-        Where the chunk has ``rows`` in the middle of a file, the file is left there, and the next call goes on.
+        Where that is ``rows`` in the middle of a file, the file is left there, and the next call goes on.
         """
         self._waiting += files
         tallies = []
@@ -90,17 +93,19 @@ class Worker:
                 self._reading = self._read(self._waiting[0])
             for tally in self._reading:
                 tallies.append(tally)
-                if not tally.ends and self.builder.rows >= rows:
-                    return tallies, self.builder.rows
+                if not tally.ends and self.builder.size >= rows:
+                    return tallies, self.builder.size
             self._waiting.popleft()
             self._reading = None
-        return tallies, self.builder.rows
+        return tallies, self.builder.size
 
     def _read(self, file: LogFile) -> Iterator[Tally]:
         """What becomes of each piece of a file."""
         before, known = 0, False
         try:
             for part in parts_of(file.path, self.bounds):
+                if self.sifting is not None:
+                    self._objects[file.name + part.member] = file
                 if part.data is not None:
                     tally = self.builder.add(file.name + part.member, part.data, part.damage)
                 elif part.damage is not None:
@@ -130,7 +135,7 @@ class Worker:
         assert self._chunk is not None
         chunk = self._chunk
         self._chunk = None
-        other = copies.pack(chunk, np.frombuffer(differs, np.int64))
+        other = self._copies(chunk, np.frombuffer(differs, np.int64))
         mask = np.frombuffer(fresh, bool)
         if not mask.any():
             return Written([], {}, other, 0)
@@ -138,6 +143,12 @@ class Worker:
             return self._sifted(chunk, mask, other)
         table = chunk.table if mask.all() else chunk.columns(CHUNK_SCHEMA.names, np.flatnonzero(mask))
         return Written(write_events(table, self.root, self._events), _lines(table), other, table.num_rows)
+
+    def _copies(self, chunk: Chunk, rows: Indices) -> bytes:
+        """Rows that repeat an id with another text, packed."""
+        packed = copies.pack(whole(chunk, rows, self._objects, self.bounds)) if len(rows) else b""
+        self._objects.clear()
+        return packed
 
     @cached_property
     def _events(self) -> event.Table:

@@ -177,6 +177,18 @@ class Sifter:
             mask &= self.keys.work_out(row["object_key"])
         return (mask & -mask).bit_length() - 1, hour
 
+    def drops_all(self, row: Mapping[str, Any]) -> bool:
+        """Whether every event with these values is dropped, whatever its time and its other columns are."""
+        mask = (1 << len(self.rules.rules)) - 1
+        for name, column in self.columns.items():
+            if name in row:
+                mask &= column.mask(row[name])
+        if not mask:
+            return False
+        # The first rule that may be met is met if it asks for nothing else.
+        rule = self.rules.rules[(mask & -mask).bit_length() - 1]
+        return rule.action == "drop" and all(FIELDS[name] in row for name in rule.when)
+
     def decide(self, row: Mapping[str, Any]) -> Decision:
         """What becomes of an event: ``row`` as ``decode.record.row`` makes it (event_time in microseconds).
 
