@@ -358,5 +358,13 @@ def _key_array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _merge_sketches(groups: _Groups, lists: pa.Array) -> pa.Array:
-    group = groups.of_row[np.asarray(pc.list_parent_indices(lists))]
-    return _smallest(group, np.asarray(pc.list_flatten(lists)).astype(np.int64), len(groups))
+    lists = lists.cast(pa.list_(pa.int64()))
+    several = groups.count() > 1
+    # Most keys have one line, and its sketch stays as it is.
+    place = np.cumsum(several) - 1
+    rows = np.flatnonzero(several[groups.of_row])
+    parts = lists.take(pa.array(rows))
+    group = place[groups.of_row[rows]][np.asarray(pc.list_parent_indices(parts))]
+    merged = _smallest(group, np.asarray(pc.list_flatten(parts)).astype(np.int64), int(several.sum()))
+    which = np.where(several, len(lists) + place, groups.first)
+    return pa.concat_arrays([lists, merged]).take(pa.array(which))
