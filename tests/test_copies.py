@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from test_decode import sample
+from test_decode import sample, text
 from test_ingest import event_number, rows, write
-from trailsift import copies
+from trailsift import copies, work
+from trailsift.builder import Scanner
+from trailsift.columnar import Chunk
 from trailsift.ingest import Sizes, ingest
+from trailsift.reread import whole
 from trailsift.sift import parse
 from trailsift.store import compact, seen
 
@@ -88,6 +94,69 @@ def test_what_rules_leave_out_is_no_difference(tmp_path: Path) -> None:
         counts = ingest([str(again)], lake, rules=now)
         assert (counts.stored, counts.duplicates) == (0, 3)
         assert rejected(lake) == []
+
+
+LISTS = """[[rule]]
+name = "no lists"
+when = {event_name = "ListObjects"}
+action = "drop"
+"""
+
+
+def zipped(folder: Path, name: str, records: list[Any]) -> None:
+    """Log objects of few records in one archive."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(folder / name, "w") as archive:
+        for at in range(0, len(records), 7):
+            archive.writestr(f"{at}.json.gz", gzip.compress(text({"Records": records[at : at + 7]})))
+
+
+@pytest.mark.parametrize("how", [write, zipped])
+def test_copies_of_dropped_events_are_compared_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Callable[..., Any]
+) -> None:
+    """What a rule drops is decoded without its texts: those of a copy that says something else are read again."""
+    thin: list[int] = []
+
+    def counted(chunk: Chunk, rows: Any, *more: Any) -> Any:
+        thin.append(int(chunk.thin(rows).sum()))
+        return whole(chunk, rows, *more)
+
+    monkeypatch.setattr(work, "whole", counted)
+    mine = [event_number(number, eventName="ListObjects", requestParameters=None) for number in range(40)]
+    changed = [one | {"requestID": f"R{at}"} for at, one in enumerate(mine) if at % 3 == 0]
+    # The same text twice, and another one.
+    changed += [changed[1], changed[1], changed[1] | {"requestID": "Z"}]
+    lake = tmp_path / "lake"
+    write(tmp_path / "in", "a.json.gz", mine)
+    ingest([str(tmp_path / "in")], lake)
+    others = [event_number(100 + number, eventName="ListObjects") for number in range(300)]
+    how(tmp_path / "again", "b.zip" if how is zipped else "b.json.gz", [*changed[:8], *others, *mine, *changed[8:]])
+    # An archive is left in the middle for the next chunk.
+    sizes = Sizes(chunk_rows=5)
+    counts = ingest([str(tmp_path / "again")], lake, rules=parse(LISTS, "f"), sizes=sizes)
+    assert (counts.stored, counts.duplicates, sum(counts.dropped.values())) == (0, 40 + len(changed), 300)
+    assert rejected(lake) == sorted(json.dumps(each, sort_keys=True) for each in changed)
+    assert sum(thin) >= len(changed) or Scanner is None
+    assert how is not zipped or len(thin) > 1
+
+
+def test_a_copy_whose_log_object_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cannot be told from the first one; everything else is as ever."""
+    mine = [event_number(number, eventName="ListObjects", requestParameters=None) for number in range(5)]
+    write(tmp_path / "in", "a.json.gz", mine)
+    ingest([str(tmp_path / "in")], tmp_path / "lake")
+    path = write(tmp_path / "again", "b.json.gz", [*(one | {"requestID": "Z"} for one in mine), event_number(9)])
+
+    def vanish(*given: Any) -> Any:
+        path.unlink()
+        return whole(*given)
+
+    monkeypatch.setattr(work, "whole", vanish)
+    counts = ingest([str(tmp_path / "again")], tmp_path / "lake", rules=parse(LISTS, "f"))
+    assert (counts.stored, counts.duplicates) == (1, 5)
+    if Scanner is not None:
+        assert rejected(tmp_path / "lake") == []
 
 
 # -- ids ---------------------------------------------------------------------------------------------------------------

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trailsift import sifting
 from trailsift.analysis.status import omitted, status
+from trailsift.builder import Builder, Scanner
 from trailsift.cli import main
 from trailsift.columnar import CHUNK_SCHEMA, identities
 from trailsift.engine import Engine
@@ -24,9 +25,11 @@ from trailsift.ingest import SIZES, Counts, Sizes, ingest
 from trailsift.sift import Rules, Sifter, parse
 from trailsift.sift.lottery import draw, identity
 from trailsift.sift.ready import text
-from trailsift.sifting import LINE, Sifting
+from trailsift.sift.rules import FIELDS
+from trailsift.sifting import LINE, LOOKED_AT, Sifting
 from trailsift.store import index
 from trailsift.store.index import open_snapshot
+from trailsift.summarize import NEEDED
 
 HOUR = 3_600_000_000
 
@@ -130,6 +133,54 @@ def test_columns_decide_as_rows_do(given_rules: list[tuple[dict[str, int], str]]
         best[line] = min(best.get(line, (1 << 64, -1)), (rank, at))
     first, ranks = many.firsts(table, ids, decided)
     assert sorted(zip(ranks.tolist(), first.tolist(), strict=True)) == sorted(best.values())
+
+
+#: Columns that records of one kind (``regular.What``) share.
+KIND = (
+    *("service", "event_name", "event_source", "event_category", "resource_arn", "error_code", "read_only"),
+    *("account_id", "aws_region"),
+)
+
+
+@settings(max_examples=60)
+@given(files, st.integers(0, 1000))
+@example([({"event_name": 0, "service": 0}, '"drop"')], 0)
+@example([({"role": 0}, '"keep"'), ({"service": 0}, '"drop"')], 0)
+@example([({"service": 0}, '"drop"'), ({"role": 0}, '"keep"')], 0)
+def test_what_is_dropped_in_any_case(given_rules: list[tuple[dict[str, int], str]], seed: int) -> None:
+    """A kind of event is dropped whoever calls, from where and when, exactly if nothing of that can save an event."""
+    sifter = Sifter(rules_of(given_rules, "UTC", "s"))
+    rows = some_rows(seed)
+    for row in rows[:20]:
+        kind = {name: row[name] for name in KIND}
+        if sifter.drops_all(kind):
+            assert {sifter.decide(other | kind).action for other in rows} == {"drop"}
+        elif all(name in KIND for rule in sifter.rules.rules for name in map(FIELDS.__getitem__, rule.when)):
+            assert sifter.decide(row).action != "drop"
+
+
+@pytest.mark.skipif(Scanner is None, reason="there is no C compiler")
+def test_events_that_are_dropped_in_any_case_have_no_texts(small_logs: Path) -> None:
+    """And only those; the columns that summaries and rules look at are the same."""
+    many, plain = Sifting(parse(MIXED, "mixed.toml")), Builder()
+    thin = Builder(thin=many.drops_all)
+    for path in sorted((small_logs / "AWSLogs").rglob("*.json.gz"))[:40]:
+        for builder in (thin, plain):
+            builder.add(path.name, path.read_bytes())
+    size, rows = thin.size, thin.rows
+    chunk, whole = thin.finish(), plain.finish()
+    names = [*dict.fromkeys((*NEEDED, *LOOKED_AT, "weight", "log_object"))]
+    assert chunk.columns(names).equals(whole.columns(names))
+    assert chunk.ids.tolist() == whole.ids.tolist() and chunk.checks.tolist() == whole.checks.tolist()
+    everything = np.arange(len(chunk))
+    without = chunk.thin(everything)
+    dropped = np.isin(many.decide(whole.columns(names), whole.ids).rule, (0, 1))
+    assert 0.05 * rows < without.sum() < rows and not (without & ~dropped).any()
+    # The others are irregular records.
+    assert without.sum() >= 0.99 * dropped.sum()
+    assert size == rows - without.sum() // 2 and not whole.thin(everything).any()
+    kept = np.flatnonzero(~without)
+    assert chunk.columns(CHUNK_SCHEMA.names, kept).equals(whole.columns(CHUNK_SCHEMA.names, kept))
 
 
 LINE_KEYS = (
