@@ -43,6 +43,7 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 #: How each value column of a summary line is put together from several.
 SUMS = ("events", "bytes_in", "bytes_out", "denied")
+TIMES = ("first_time", "last_time")
 SKETCHES = ("source_ips", "object_keys")
 
 
@@ -203,7 +204,7 @@ class Summaries:
         columns["read_only"] = pa.array(self.read_only[rows] == 2, mask=self.read_only[rows] == 0)
         columns["source_ips"] = self._sketch(groups, "source_ip")
         columns["object_keys"] = self._sketch(groups, "object_key")
-        return self._table(event.HOURLY, columns, groups)
+        return _table(event.HOURLY, columns, self._sums(groups))
 
     def usage(self) -> pa.Table:
         """Lines of ``usage``."""
@@ -217,7 +218,7 @@ class Summaries:
         columns["day"] = _days(self.time[rows])
         columns["key_pattern"] = patterns.take(rows)
         columns["example_key"] = _smallest_text(groups, keys)
-        return self._table(event.USAGE, columns, groups)
+        return _table(event.USAGE, columns, self._sums(groups))
 
     def profile(self) -> pa.Table:
         """Lines of ``profile``."""
@@ -232,17 +233,21 @@ class Summaries:
         errors = self._codes["error_code"]
         refused = np.array([False, *(code in event.DENIED_CODES for code in errors.values.to_pylist())])
         denied = refused[errors.codes].astype(np.int64)
+        # Most calls differ in nothing that is looked at here: they are counted once, not once a dimension.
+        keys = [(day, span), self._part("account_id"), self._part("role_arn")]
+        alike = _Groups([*keys, *((value.codes, value.size) for value in values.values())])
+        sums = self._sums(alike) | {"denied": alike.sum(denied)}
+        keys = [(codes[alike.first], size) for codes, size in keys]
         tables = []
         for dimension in event.PROFILE_DIMENSIONS:
             value = values[dimension]
-            groups = _Groups([(day, span), self._part("account_id"), self._part("role_arn"), (value.codes, value.size)])
-            rows = groups.first
+            groups = _Groups([*keys, (value.codes[alike.first], value.size)])
+            rows = alike.first[groups.first]
             columns: dict[str, Any] = {name: self._codes[name].take(rows) for name in ("account_id", "role_arn")}
             columns["day"] = _days(self.time[rows])
             columns["dimension"] = pa.array([dimension] * len(rows), pa.string())
             columns["value"] = value.take(rows)
-            columns["denied"] = pa.array(groups.sum(denied))
-            table = self._table(event.PROFILE, columns, groups)
+            table = _table(event.PROFILE, columns, {name: _folded(groups, name, each) for name, each in sums.items()})
             tables.append(table.filter(pc.is_valid(table.column("value"))))
         return pa.concat_tables(tables)
 
@@ -253,14 +258,29 @@ class Summaries:
         codes = self._codes[name]
         return groups.sketch(codes.codes, hashes64(codes.texts))
 
-    def _table(self, table: event.Table, columns: dict[str, Any], groups: _Groups) -> pa.Table:
-        columns["events"] = pa.array(groups.count())
-        columns["bytes_in"] = pa.array(groups.sum(self.bytes_in))
-        columns["bytes_out"] = pa.array(groups.sum(self.bytes_out))
-        columns["first_time"] = _timestamps(groups.min(self.time))
-        columns["last_time"] = _timestamps(groups.max(self.time))
-        schema = arrow_schema(table)
-        return pa.Table.from_arrays([_cast(columns[field.name], field.type) for field in schema], schema=schema)
+    def _sums(self, groups: _Groups) -> dict[str, Ints]:
+        """What the lines of all tables count."""
+        return {
+            "events": groups.count(),
+            "bytes_in": groups.sum(self.bytes_in),
+            "bytes_out": groups.sum(self.bytes_out),
+            "first_time": groups.min(self.time),
+            "last_time": groups.max(self.time),
+        }
+
+
+def _folded(groups: _Groups, name: str, values: Ints) -> Ints:
+    """A column that lines count, of several lines as one."""
+    if name == "first_time":
+        return groups.min(values)
+    return groups.max(values) if name == "last_time" else groups.sum(values)
+
+
+def _table(table: event.Table, columns: dict[str, Any], sums: dict[str, Ints]) -> pa.Table:
+    for name, values in sums.items():
+        columns[name] = _timestamps(values) if name in TIMES else pa.array(values)
+    schema = arrow_schema(table)
+    return pa.Table.from_arrays([_cast(columns[field.name], field.type) for field in schema], schema=schema)
 
 
 _CODED = (
@@ -340,10 +360,8 @@ def merge(table: event.Table, parts: Iterable[pa.Table]) -> pa.Table:
             columns[column.name] = values.take(pa.array(groups.first))
         elif column.name in SUMS:
             columns[column.name] = pa.array(groups.sum(np.asarray(values)))
-        elif column.name == "first_time":
-            columns[column.name] = _timestamps(groups.min(np.asarray(values.cast(pa.int64()))))
-        elif column.name == "last_time":
-            columns[column.name] = _timestamps(groups.max(np.asarray(values.cast(pa.int64()))))
+        elif column.name in TIMES:
+            columns[column.name] = _timestamps(_folded(groups, column.name, np.asarray(values.cast(pa.int64()))))
         elif column.name in SKETCHES:
             columns[column.name] = _merge_sketches(groups, values)
         else:
