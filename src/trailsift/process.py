@@ -33,7 +33,8 @@ def spare_memory() -> None:
     """
     with _c_library() as library:
         library.mallopt(_ARENA_MAX, 1)
-        library.mallopt(_MMAP_THRESHOLD, 1 << 20)
+        library.mallopt(_MMAP_THRESHOLD, 8 << 20)
+        library.mallopt(_TRIM_THRESHOLD, 32 << 20)
 
 
 def give_back() -> None:

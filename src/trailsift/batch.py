@@ -1,0 +1,167 @@
+"""A batch of an ingest: what chunks became, until all of it is committed together."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from trailsift import copies, event, summarize, work
+from trailsift.builder import Tally
+from trailsift.columnar import arrow_schema
+from trailsift.counts import Counts
+from trailsift.decode.envelope import Malformed
+from trailsift.firsts import Firsts
+from trailsift.process import give_back
+from trailsift.sift import Rules
+from trailsift.source import LogFile
+from trailsift.store.files import write_lines
+from trailsift.store.index import File
+from trailsift.store.lake import Batch, Lake, LogObject
+from trailsift.work import Cut, Written
+
+
+class OpenBatch:
+    """What chunks became, until all of it is committed together. Whoever fills it has the lake's lock."""
+
+    def __init__(self, lake: Lake, counts: Counts, rules: Rules | None) -> None:
+        """``counts`` of the whole ingest are added to."""
+        self.lake = lake
+        self.counts = counts
+        self.rules = rules
+        self.firsts = Firsts(lake.root, rules) if rules else None
+        #: Events that were offered.
+        self.rows = 0
+        self._batch = Batch()
+        self._lines: dict[str, list[Any]] = {}
+        self._rejects: list[tuple[str, Malformed]] = []
+        #: Second copies with another text, packed: whether they say something else is found out at the commit.
+        self._copies: list[bytes] = []
+        self._in_batch: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+
+    @property
+    def held_rows(self) -> int:
+        """Rows that wait in memory for the commit."""
+        return self.firsts.rows if self.firsts is not None else 0
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self._batch.log_objects or self._rejects)
+
+    def offered(self, cut: Cut, rows: int, fresh: int) -> None:
+        """Counts a chunk of so many rows, of which some are new."""
+        self._count("duplicates", rows - fresh)
+        self.rows += rows
+        low, high = self._batch.min_time or cut.min_time, self._batch.max_time or cut.max_time
+        self._batch.min_time, self._batch.max_time = min(low, cut.min_time), max(high, cut.max_time)
+
+    def close(self, files: list[tuple[LogFile, Tally]]) -> None:
+        """A chunk is written: its log objects belong to the batch."""
+        for file, tally in files:
+            name = file.name + tally.member
+            self._rejects += [(name, replace(one, position=_placed(one, tally))) for one in tally.malformed]
+            self._in_batch["records"] += tally.records
+            self._in_batch["malformed"] += tally.malformed.parts
+            if tally.foreign is not None:
+                continue
+            self._in_batch["log_objects"] += tally.last
+            self.counts.log_objects += tally.last
+            if tally.ends and not _unreadable(tally):
+                self._batch.log_objects.append(LogObject(file.name, file.version, file.delivered_on))
+
+    def _count(self, name: str, number: int) -> None:
+        setattr(self.counts, name, getattr(self.counts, name) + number)
+        self._in_batch[name] += number
+
+    def _drop(self, by_rule: Counter[str]) -> None:
+        self._dropped.update(by_rule)
+        self.counts.dropped = dict(Counter(self.counts.dropped) + by_rule)
+
+    def take(self, written: Written) -> None:
+        """Takes in what a chunk became."""
+        self._batch.files += written.files
+        self._count("stored", written.stored)
+        self._drop(written.dropped)
+        if self.firsts is not None and written.held:
+            self.firsts.hold(work.from_stream(written.held))
+        if written.copies:
+            self._copies.append(written.copies)
+        for name, data in written.lines.items():
+            self._lines.setdefault(name, []).append(work.from_stream(data))
+
+    def commit(self) -> int:
+        """Makes the batch visible, all of it together; the number of the commit."""
+        if self.firsts is not None:
+            settled = self.firsts.settle()
+            self._batch.files += settled.files
+            self._count("stored", settled.stored)
+            self._drop(settled.dropped)
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            for files in threads.map(self._written_lines, self._lines):
+                self._batch.files += files
+        self._batch.ids = self.lake.seen.batch()
+        self._rejects += self._other_content()
+        if self._rejects:
+            self._batch.files += write_lines(event.REJECTS, _reject_table(self._rejects), self.lake.root)
+        self._batch.counts = {**self._in_batch, "dropped": dict(self._dropped), **self._by_rules()}
+        number = self.lake.commit(self._batch)
+        pa.default_memory_pool().release_unused()
+        give_back()
+        return number
+
+    def _written_lines(self, name: str) -> list[File]:
+        """The batch's lines of one summary table, in files."""
+        table = event.TABLES[name]
+        return write_lines(table, summarize.merge(table, self._lines[name]), self.lake.root)
+
+    def _other_content(self) -> list[tuple[str, Malformed]]:
+        if not self._copies:
+            return []
+        files = [*self.lake.live_files(event.EVENTS.name), *copies.live_events(self._batch.files)]
+        omit = self.lake.left_out()
+        if self.rules is not None or self._dropped:
+            omit = {*(omit or ()), *(self.rules.omit if self.rules else ())}
+        return list(copies.other_content(self._copies, files, self.lake.root, omit))
+
+    def _by_rules(self) -> dict[str, Any]:
+        """Which rules the batch was sifted by, for the lake to remember."""
+        if self.rules is None:
+            return {}
+        told = {
+            "file": self.rules.name,
+            "digest": self.rules.digest,
+            "names": [rule.name for rule in self.rules.rules],
+            "actions": [rule.action for rule in self.rules.rules],
+            "omit": list(self.rules.omit),
+        }
+        return {"rules": told}
+
+
+def _placed(one: Malformed, tally: Tally) -> int:
+    """Where something malformed stands in its log object, of which the tally may be a later piece."""
+    return one.position + tally.offset if one.position >= 0 else one.position
+
+
+def _unreadable(tally: Tally) -> bool:
+    """An object that could not be opened at all is tried again next time."""
+    return len(tally.malformed) == 1 and tally.malformed[0].reason.startswith("cannot be read")
+
+
+def _reject_table(rejects: list[tuple[str, Malformed]]) -> pa.Table:
+    now = datetime.now(UTC)
+    rows = [
+        {
+            "ingested_at": now,
+            "log_object": name,
+            "position": malformed.position,
+            "reason": malformed.reason,
+            "raw": malformed.raw,
+        }
+        for name, malformed in sorted(rejects, key=lambda reject: (reject[0], reject[1].position))
+    ]
+    return pa.Table.from_pylist(rows, schema=arrow_schema(event.REJECTS))
