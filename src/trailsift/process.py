@@ -29,8 +29,9 @@ def spare_memory() -> None:
     """Has all threads take from one place what they need (each would keep its own free pieces, and an ingest starts
     some threads with every commit), and what is large from the system, to which it goes back.
 
-    To be called before there are threads, in a process of our own.
+    To be called before there are threads and before pyarrow is imported, in a process of our own.
     """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     with _c_library() as library:
         library.mallopt(_ARENA_MAX, 1)
         library.mallopt(_MMAP_THRESHOLD, 8 << 20)

@@ -190,24 +190,15 @@ def smallest(group: Ints, rank: Words) -> Ints:
 
 
 def stored(chunk: Chunk, rows: Ints, weight: Floats, omit: Sequence[str] = ()) -> pa.Table:
-    """Some rows of a chunk with their weights; the columns ``omit`` are null, and nothing is paid for them.
-
-    Dictionaries shrink to what few rows use: a file or a message would carry all of them.
-    """
-    few = 2 * len(rows) < len(chunk)
+    """Some rows of a chunk with their weights; the columns ``omit`` are null, and nothing is paid for them."""
     names = [name for name in CHUNK_SCHEMA.names if name not in omit and name != "weight"]
     wanted = chunk.columns(names, None if np.array_equal(rows, np.arange(len(chunk))) else rows)
     made: list[Any] = []
     for name, kind in zip(CHUNK_SCHEMA.names, CHUNK_SCHEMA.types, strict=True):
         if name == "weight":
             made.append(pa.array(weight))
-        elif name in omit:
-            made.append(pa.nulls(len(rows), kind))
         else:
-            column = wanted.column(name)
-            if few and pa.types.is_dictionary(kind):
-                column = pc.dictionary_encode(column.cast(kind.value_type).combine_chunks())
-            made.append(column)
+            made.append(pa.nulls(len(rows), kind) if name in omit else wanted.column(name))
     return pa.Table.from_arrays(made, schema=CHUNK_SCHEMA)
 
 
