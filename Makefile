@@ -29,7 +29,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo setup test test-aws lint docs bench bench-lakes bench-smoke kills clean
-.PHONY: bench-rules bench-transform bench-original bench-findings
+.PHONY: bench-memory bench-rules bench-transform bench-original bench-findings
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench-lakes: $(DEV) ## a lake of 10,000,000 events in one go and in 2,000 commit
 
 bench-rules: $(DEV) ## an ingest that drops nine events of ten beside one that keeps all; writes bench/RULES.md
 	@$(BIN)/python bench/rules.py --out bench/RULES.md $(RULES)
+
+bench-memory: $(DEV) ## the memory of ingests of 2 to 10 million events; writes bench/MEMORY.md
+	@$(BIN)/python bench/memory.py --out bench/MEMORY.md $(MEMORY)
 
 bench-transform: $(DEV) ## the Firehose transformation: records a second of a core; writes bench/TRANSFORM.md
 	@$(BIN)/python bench/transform.py --out bench/TRANSFORM.md

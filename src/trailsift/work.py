@@ -29,17 +29,13 @@ from trailsift.decode.parts import BOUNDS, Bounds, parts_of
 from trailsift.firsts import candidates
 from trailsift.reread import whole
 from trailsift.sift import Rules
-from trailsift.sifting import LOOKED_AT, Decided, Sifting, counted, stored
+from trailsift.sifting import Decided, Sifting, counted, stored
 from trailsift.source import LogFile
 from trailsift.store.files import events_table, write_events
 from trailsift.store.index import File
 from trailsift.summarize import NEEDED, Summaries
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
-
-#: Columns that summaries and rules look at.
-_NARROW = list(dict.fromkeys((*NEEDED, *LOOKED_AT)))
-
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -158,7 +154,9 @@ class Worker:
         """The same where rules say what is stored, here or in the stream that the rows come from. Summaries are taken
         of all new rows; wide columns are made only of the rows that stay."""
         new = np.flatnonzero(mask)
-        narrow = chunk.columns([*_NARROW, "weight"], None if mask.all() else new)
+        looked_at = self.sifting.sifter.columns if self.sifting is not None else ()
+        names = [*dict.fromkeys((*NEEDED, *looked_at)), "weight"]
+        narrow = chunk.columns(names, None if mask.all() else new)
         ids = chunk.ids[new]
         lines = _lines(narrow)
         # What a stream has decided on stays: its lottery is the same, so a second one would say nothing new.
