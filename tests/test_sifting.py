@@ -183,6 +183,26 @@ def test_events_that_are_dropped_in_any_case_have_no_texts(small_logs: Path) -> 
     assert chunk.columns(CHUNK_SCHEMA.names, kept).equals(whole.columns(CHUNK_SCHEMA.names, kept))
 
 
+@pytest.mark.skipif(Scanner is None, reason="there is no C compiler")
+def test_a_chunk_of_which_little_is_stored_stays_as_it_was_read(small_logs: Path) -> None:
+    """What is stored of it is put in order by itself."""
+    rules = parse('[[rule]]\nname = "data"\nwhen = {event_category = "Data"}\naction = "drop"\n', "f")
+    thin, plain = Builder(thin=Sifting(rules).drops_all), Builder()
+    for path in sorted((small_logs / "AWSLogs").rglob("*.json.gz"))[:40]:
+        for builder in (thin, plain):
+            builder.add(path.name, path.read_bytes())
+    chunk, whole = thin.finish(), plain.finish()
+    assert chunk.as_read and not whole.as_read and chunk.span() == whole.span()
+    names = [*dict.fromkeys((*NEEDED, *LOOKED_AT, "weight", "log_object"))]
+    by_id = [np.argsort(each.ids.view("S16")) for each in (chunk, whole)]
+    every, other = (each.columns(names, rows) for each, rows in zip((chunk, whole), by_id, strict=True))
+    assert every.equals(other) and every.equals(chunk.columns(names).take(pa.array(by_id[0])))
+    kept = by_id[0][~chunk.thin(by_id[0])]
+    same = by_id[1][~chunk.thin(by_id[0])]
+    assert 0 < len(kept) < len(chunk) / 2
+    assert chunk.columns(CHUNK_SCHEMA.names, kept).equals(whole.columns(CHUNK_SCHEMA.names, same))
+
+
 LINE_KEYS = (
     *("account_id", "aws_region", "service", "event_name", "role_arn", "resource_arn", "error_code", "read_only"),
 )

@@ -206,14 +206,20 @@ class Builder:
         ids = np.concatenate([np.empty(0, "V16"), *(part.ids for part in parts)])
         checks = np.concatenate([np.empty(0, np.uint32), *(part.checks for part in parts)])
         own, order, in_use = None, np.empty(0, np.int64), 0
+        # Of most rows nothing is stored then, and summaries ask for no order.
+        as_read = 2 * self.thin > self.rows
         if self._parts:
             own = pa.concat_tables([part.table for part in self._parts], promote_options="permissive").combine_chunks()
-            order = file_order(own, self._shared)
-            ids[: len(order)], checks[: len(order)] = ids[order], checks[order]
+            if as_read:
+                order = np.arange(len(own))
+            else:
+                order = file_order(own, self._shared)
+                ids[: len(order)], checks[: len(order)] = ids[order], checks[order]
             in_use = max(len(pc.unique(own.column(kind))) for kind in ("who", "place", "what"))
         others = pa.concat_tables([CHUNK_SCHEMA.empty_table(), *(part.table for part in self._slow_parts)])
         shared = self._shared
-        chunk = Chunk(own, order, shared.who, shared.place, shared.what, others.combine_chunks(), ids, checks)
+        known = shared.who, shared.place, shared.what
+        chunk = Chunk(own, order, *known, others.combine_chunks(), ids, checks, as_read)
         self._start(in_use)
         return chunk
 

@@ -71,12 +71,12 @@ Indices = np.ndarray[Any, np.dtype[np.int64]]
 class Chunk:
     """Events in memory. Columns are made when they are asked for: of what is thrown away, few are needed.
 
-    Regular events come first, in the order of a lake's files; then those of the careful path.
+    Regular events come first, in the order of a lake's files or as they were read; then those of the careful path.
     """
 
     #: What regular events have for themselves, as they were read; None where there are none.
     own: pa.Table | None
-    #: The rows of ``own`` in the order of a lake's files. Texts are put in order when they are asked for.
+    #: The rows of ``own`` in their order here. Texts are put in order when they are asked for.
     order: Indices
     who: list[Who]
     place: list[Place]
@@ -86,6 +86,8 @@ class Chunk:
     #: A row each: 16 bytes that stand for the event id, and the CRC of the record.
     ids: Ids
     checks: np.ndarray[Any, np.dtype[np.uint32]]
+    #: Whether ``order`` is that in which they were read.
+    as_read: bool = False
 
     @classmethod
     def of(cls, table: pa.Table) -> Chunk:
@@ -96,6 +98,14 @@ class Chunk:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def span(self) -> tuple[int, int]:
+        """The first and the last event time, in microseconds; there must be an event."""
+        times = [self.others.column("event_time").cast(pa.int64())]
+        if self.own is not None:
+            times.append(self.own.column("event_time"))
+        ends = pc.min_max(pa.chunked_array([chunk for time in times for chunk in time.chunks], pa.int64()))
+        return ends["min"].as_py(), ends["max"].as_py()
 
     def thin(self, rows: Indices) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which of the rows have no texts but the object key: nothing of them is to be stored."""
@@ -122,7 +132,9 @@ class Chunk:
             order = None if (mine[:-1] >= mine[1:]).all() else np.argsort(np.argsort(~mine, kind="stable"))
         tables = []
         if self.own is not None and len(own_rows):
-            own = self.own.select(_made_from(names)).take(pa.array(own_rows))
+            own = self.own.select(_made_from(names))
+            if rows is not None or not self.as_read:
+                own = own.take(pa.array(own_rows))
             tables.append(_regular_columns(own, self.who, self.place, self.what, names))
         if len(others) or not tables:
             tables.append(others.select(names))

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from trailsift import copies, event
 from trailsift.builder import Builder, Tally
@@ -36,6 +35,7 @@ from trailsift.store.index import File
 from trailsift.summarize import NEEDED, Summaries
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -123,8 +123,7 @@ class Worker:
         self._chunk = self.builder.finish()
         if not len(self._chunk):
             return None
-        span = pc.min_max(self._chunk.columns(["event_time"]).column(0).cast(pa.int64()))
-        return Cut(self._chunk.ids.tobytes(), self._chunk.checks.tobytes(), span["min"].as_py(), span["max"].as_py())
+        return Cut(self._chunk.ids.tobytes(), self._chunk.checks.tobytes(), *self._chunk.span())
 
     def write(self, fresh: bytes, differs: bytes) -> Written:
         """Stores the rows that are new; ``differs`` are the rows that repeat an id with another text."""
