@@ -313,6 +313,24 @@ def test_killed_while_the_lake_was_made(tmp_path: Path) -> None:
         assert not (lake / ".writing").exists()
 
 
+def test_killed_after_its_last_commit(tmp_path: Path) -> None:
+    """The next ingest has nothing to store, and takes away what was left; not while another one writes."""
+    write(tmp_path / "in", "a.json.gz", [event_number(1)])
+    lake = tmp_path / "lake"
+    ingest([str(tmp_path / "in")], lake)
+    (lake / ".writing").touch()
+    stray = lake / "events/data/stray.parquet"
+    stray.write_bytes(b"half")
+    with Lake(lake).lock():
+        assert ingest([str(tmp_path / "in")], lake).log_objects_known == 1
+        assert (lake / ".writing").exists()
+    stray.write_bytes(b"half")
+    (lake / ".writing").touch()
+    assert ingest([str(tmp_path / "in")], lake).log_objects_known == 1
+    assert not (lake / ".writing").exists() and not stray.exists()
+    assert len(rows(lake)) == 1
+
+
 def test_failed_commit_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the very last step: nothing of the batch is there, and the next run stores all of it."""
     write(tmp_path / "in", "a.json.gz", [event_number(1)])

@@ -17,7 +17,6 @@ from trailsift.columnar import arrow_schema
 from trailsift.counts import Counts
 from trailsift.decode.envelope import Malformed
 from trailsift.firsts import Firsts
-from trailsift.process import give_back
 from trailsift.sift import Rules
 from trailsift.source import LogFile
 from trailsift.store.files import write_lines
@@ -109,10 +108,7 @@ class OpenBatch:
         if self._rejects:
             self._batch.files += write_lines(event.REJECTS, _reject_table(self._rejects), self.lake.root)
         self._batch.counts = {**self._in_batch, "dropped": dict(self._dropped), **self._by_rules()}
-        number = self.lake.commit(self._batch)
-        pa.default_memory_pool().release_unused()
-        give_back()
-        return number
+        return self.lake.commit(self._batch)
 
     def _written_lines(self, name: str) -> list[File]:
         """The batch's lines of one summary table, in files."""

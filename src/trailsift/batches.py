@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import pyarrow as pa
 
 from trailsift.batch import OpenBatch
 from trailsift.builder import Tally
 from trailsift.counts import CallbackError, Counts, Progress, Sizes
 from trailsift.errors import TrailsiftError
 from trailsift.pool import Pool
+from trailsift.process import give_back
 from trailsift.sift import Rules
 from trailsift.source import LogFile
 from trailsift.store import seen
@@ -175,14 +177,21 @@ class Run:
         if self._lock is None:
             self._lock_lake()
         batch, self.open = self.open, OpenBatch(self.lake, self.counts, self.rules)
-        self._committing = self._thread.submit(batch.commit)
+        self._committing = self._thread.submit(self._finish, batch)
+
+    def _finish(self, batch: OpenBatch) -> int:
+        """Commits, lets other writers in, and gives back what it took; the number of the commit."""
+        number = batch.commit()
+        self._unlock()
+        pa.default_memory_pool().release_unused()
+        give_back()
+        return number
 
     def _settle(self) -> None:
-        """Waits for the commit that is being made, if one is, and lets other writers in."""
+        """Waits for the commit that is being made, if one is."""
         if self._committing is not None:
             done, self._committing = self._committing, None
             self.committed.append(done.result())
-            self._unlock()
 
     def _unlock(self, *, clean: bool = True) -> None:
         if self._lock is not None:

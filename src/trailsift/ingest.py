@@ -72,6 +72,8 @@ def ingest(
                 _tidy_up(opened, run.committed[0])
         else:
             opened.ready()
+            # A writer that died after its last commit had nothing left to do but this.
+            opened.recover()
         counts.seconds = round(time.monotonic() - started, 3)
     except CallbackError as passed:
         raise passed.error from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -95,11 +96,11 @@ class WriteLock:
         self._marker = lake.root / MARKER_FILE
         self._handle: int | None = None
 
-    def acquire(self) -> None:
-        """Waits for the lock."""
+    def acquire(self, *, wait: bool = True) -> None:
+        """Gets the lock; BlockingIOError where another writer has it and nobody may ``wait``."""
         try:
             self._handle = os.open(self._lake.root / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(self._handle, fcntl.LOCK_EX)
+            fcntl.flock(self._handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             # Before the sweep: a file that another engine has committed is named by the index only then.
             self._lake.catch_up()
             if self._marker.exists():
@@ -109,7 +110,7 @@ class WriteLock:
             if self._handle is not None:
                 os.close(self._handle)
                 self._handle = None
-            if isinstance(error, (OSError, sqlite3.DatabaseError)):
+            if isinstance(error, (OSError, sqlite3.DatabaseError)) and not isinstance(error, BlockingIOError):
                 raise cannot_write(self._lake.root, error) from error
             raise
 
@@ -211,6 +212,14 @@ class Lake:
     def lock(self) -> WriteLock:
         """Keeps other writers out, as a context manager or by ``acquire`` and ``release``."""
         return WriteLock(self)
+
+    def recover(self) -> None:
+        """Takes away what a writer left that died; nothing where another one is at work."""
+        if (self.root / MARKER_FILE).exists():
+            lock = self.lock()
+            with contextlib.suppress(BlockingIOError):
+                lock.acquire(wait=False)
+                lock.release(clean=True)
 
     def sweep(self) -> int:
         """Removes data files that no commit names: what a writer left that died. Only under the lock. Their number."""
