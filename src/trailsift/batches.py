@@ -92,7 +92,7 @@ class Run:
     def _drive(self, pool: Pool) -> None:
         """Runs the workers' state machine until everything is written: objects, cut, keep, written."""
         tasks = _Tasks(self.files, self.sizes, max(pool.size, 1))
-        #: What each worker's chunk was read of.
+        # What each worker's chunk was read of.
         chunks: list[list[tuple[LogFile, Tally]]] = [[] for _ in range(max(pool.size, 1))]
         held: deque[tuple[int, Cut]] = deque()
         writing = 0
