@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from contextlib import closing
@@ -22,10 +23,12 @@ import pytest
 
 from test_decode import sample, text
 from trailsift import event
+from trailsift.batch import OpenBatch
+from trailsift.batches import Run
 from trailsift.decode import record
 from trailsift.engine import Engine
 from trailsift.errors import LakeError, SourceError
-from trailsift.ingest import Counts, Progress, ingest
+from trailsift.ingest import Counts, Progress, Sizes, ingest
 from trailsift.store import index
 from trailsift.store.index import open_snapshot
 from trailsift.store.lake import MARKER_FILE, Lake
@@ -282,13 +285,108 @@ def test_killed_and_run_again(small_logs: Path, small_lake: Path, tmp_path: Path
     ingest([str(small_logs / "AWSLogs")], lake)
     assert exported(lake) == exported(small_lake)
     assert merged(lake) == merged(small_lake)
-    named = {file.path for table in event.TABLES for file in open_snapshot(lake).files(table)}
     with Lake(lake).lock():
         pass
-    found = {
-        str(path.relative_to(lake)) for table in event.TABLES for path in (lake / table / "data").rglob("*.parquet")
-    }
-    assert found == named, "no orphans are left once a writer has had the lock"
+    assert orphans(lake) == set(), "none are left once a writer has had the lock"
+
+
+def orphans(lake: Path) -> set[str]:
+    """Data files that no commit names."""
+    named = {file.path for table in event.TABLES for file in open_snapshot(lake).files(table)}
+    found = [path for table in event.TABLES for path in (lake / table / "data").rglob("*.parquet")]
+    return {str(path.relative_to(lake)) for path in found} - named
+
+
+#: Several batches, each of several chunks.
+BATCHES = Sizes(chunk_rows=1500, batch_rows=6000, task_bytes=1 << 16)
+
+
+class Commits:
+    """Commits that take until ``go`` is set, the first ``count`` of them; ``at_work`` while one is being made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int = 1) -> None:
+        self.go, self.at_work = threading.Event(), threading.Event()
+        self.waited: list[bool] = []
+        commit = OpenBatch.commit
+
+        def slow(batch: OpenBatch) -> int:
+            self.at_work.set()
+            if len(self.waited) < count:
+                self.waited.append(self.go.wait(30))
+            number = commit(batch)
+            self.at_work.clear()
+            return number
+
+        monkeypatch.setattr(OpenBatch, "commit", slow)
+
+
+def test_workers_go_on_while_a_batch_is_committed(
+    small_logs: Path, small_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the next batch is opened only when the commit is done."""
+    commits = Commits(monkeypatch)
+    tally, offer = Run._tally, Run._offer
+
+    def tallied(run: Run, *given: Any) -> None:
+        tally(run, *given)
+        if commits.at_work.is_set():
+            commits.go.set()
+
+    def offered(run: Run, *given: Any) -> None:
+        assert not commits.at_work.is_set()
+        offer(run, *given)
+
+    monkeypatch.setattr(Run, "_tally", tallied)
+    monkeypatch.setattr(Run, "_offer", offered)
+    lake = tmp_path / "lake"
+    counts = ingest([str(small_logs / "AWSLogs")], lake, workers=2, sizes=BATCHES, compact=False)
+    assert commits.waited == [True] and counts.stored == 20_000
+    assert exported(lake) == exported(small_lake) and merged(lake) == merged(small_lake)
+
+
+def test_interrupted_while_a_batch_is_committed(
+    small_logs: Path, small_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit is made to its end, and nothing else is left; the next ingest goes on from there."""
+    lake = tmp_path / "lake"
+    with monkeypatch.context() as patch:
+        commits = Commits(patch)
+
+        def stop(now: Progress) -> None:
+            if commits.at_work.is_set():
+                commits.go.set()
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            ingest([str(small_logs / "AWSLogs")], lake, workers=2, sizes=BATCHES, compact=False, progress=stop)
+    assert commits.waited == [True]
+    assert 6000 <= len(rows(lake, columns="1")) < 20_000 and orphans(lake) == set()
+    assert not (lake / ".writing").exists()
+    ingest([str(small_logs / "AWSLogs")], lake)
+    assert exported(lake) == exported(small_lake) and merged(lake) == merged(small_lake)
+
+
+def test_a_later_commit_fails(
+    small_logs: Path, small_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the workers are at the next batch: what was committed before stays, and nothing else."""
+    lake = tmp_path / "lake"
+    record = index.record_files
+    made: list[int] = []
+
+    def fail(*given: Any) -> None:
+        made.append(1)
+        if len(made) > 1:
+            raise OSError(28, "No space left on device")
+        record(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "record_files", fail)
+        with pytest.raises(LakeError, match="No space left"):
+            ingest([str(small_logs / "AWSLogs")], lake, workers=2, sizes=BATCHES, compact=False)
+    assert 6000 <= len(rows(lake, columns="1")) < 20_000 and orphans(lake) == set()
+    ingest([str(small_logs / "AWSLogs")], lake)
+    assert exported(lake) == exported(small_lake) and merged(lake) == merged(small_lake)
 
 
 def merged(lake: Path) -> dict[str, list[str]]:
