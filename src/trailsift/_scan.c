@@ -296,17 +296,38 @@ static const Known KNOWN_MEMBERS[MEMBERS] = {
 #define PLACE (BIT(ADDRESS) | BIT(AGENT) | BIT(ENDPOINT) | BIT(TLS))
 #define CUT (BIT(PARAMETERS) | BIT(RESPONSE) | BIT(ADDITIONAL) | BIT(RESOURCES))
 
+/* Two stretches of a record are the same text in many: what is called from where, and how a record ends. What a name
+ * has of them is a number each for what they say of what is done, and of the place. */
+enum { CALL, CLOSE, STRETCHES };
+enum { OF_WHAT, OF_PLACE, SIDES };
+static const uint32_t SAID[STRETCHES][SIDES] = {
+    {BIT(SOURCE) | BIT(NAME) | BIT(REGION), BIT(ADDRESS) | BIT(AGENT)},
+    {BIT(TYPE) | BIT(API_VERSION) | BIT(MANAGEMENT) | BIT(RECIPIENT) | BIT(ENDPOINT_ACCOUNT) | BIT(CATEGORY) |
+         BIT(FROM_CONSOLE),
+     BIT(ENDPOINT) | BIT(TLS)},
+};
+#define SAID_BY(stretch) (SAID[stretch][OF_WHAT] | SAID[stretch][OF_PLACE])
+#define STRETCHED (SAID_BY(CALL) | SAID_BY(CLOSE))
+
 typedef struct {
     Slice members[MEMBERS];
     int flags[MEMBERS];
     uint32_t present;
     int64_t time, who;
     size_t slot; /* of its userIdentity among the recent ones */
+    /* Of its stretches: where they are among the recent ones, their text where it can be learnt, which members they
+     * have, and what these say. */
+    size_t slots[STRETCHES];
+    Slice stretches[STRETCHES];
+    uint32_t said_in[STRETCHES], known;
+    int64_t said[STRETCHES][SIDES];
     unsigned char id[16];
     Slice key;
     int key_is_item, kept, has_in, has_out, floats;
     int64_t bytes_in, bytes_out;
     Parts parameters, additional;
+    /* Which parts have columns of their own: the key, the counts. */
+    uint64_t without, counted;
 } Record;
 
 /* -- columns ------------------------------------------------------------------------------------------------------- */
@@ -340,7 +361,18 @@ typedef struct {
     Buffer texts;
 } Names;
 enum { WHO, WHERE, WHAT, KINDS };
-#define RECENT 1024
+#define RECENT_BITS 11
+#define RECENT (1 << RECENT_BITS)
+
+/* A stretch that was seen before. */
+#define STRETCH_BYTES 512
+typedef struct {
+    size_t size; /* 0: none */
+    uint32_t present;
+    uint32_t name_at, name_size; /* of the value of eventName, in a call */
+    int64_t said[SIDES];
+    char text[STRETCH_BYTES];
+} KnownStretch;
 
 typedef struct {
     PyObject_HEAD
@@ -356,8 +388,11 @@ typedef struct {
     Names names[KINDS];
     /* What followed a member the last time; at the end, what a record began with. */
     int guess[MEMBERS + 1];
-    /* Identities seen lately, by some of their bytes. */
+    /* Identities and stretches seen lately, by some of their bytes. */
     Entry recent[RECENT];
+    KnownStretch *recent_stretches[STRETCHES];
+    /* Numbers of what stretches say. */
+    Names said[STRETCHES][SIDES];
 } Scanner;
 
 static const size_t WIDTHS[NUMBERS] = {4, 4, 4, 8, 4, 16, 4, 8, 8};
@@ -547,17 +582,53 @@ enum { STRETCH, KEY_TEXT, KEY_ITEM, VARYING, BATCH_ITEM, KEY_IN_ARN, PREFIX, END
 
 static int put_slice(Buffer *name, Slice slice) {
     uint32_t size = (uint32_t)slice.size;
-    if (mark(name, STRETCH) < 0 || append(name, &size, sizeof size) < 0) return -1;
-    return append(name, slice.at, slice.size);
+    char *to = reserve(name, 1 + sizeof size + size);
+    if (to == NULL) return -1;
+    *to = STRETCH;
+    memcpy(to + 1, &size, sizeof size);
+    memcpy(to + 1 + sizeof size, slice.at, size);
+    name->size += 1 + sizeof size + size;
+    return 0;
 }
 
+/* An object of some of another's members: those whose bit in `without` is not set. */
+static int put_members(Buffer *to, const Parts *parts, uint64_t without) {
+    to->size = 0;
+    if (mark(to, '{') < 0) return -1;
+    for (int part = 0; part < parts->count; part++) {
+        if (without >> part & 1) continue;
+        const Member *member = &parts->at[part];
+        const char *start = member->name.at - 1;
+        if ((to->size > 1 && mark(to, ',') < 0) ||
+            append(to, start, (size_t)(member->value.at + member->value.size - start)) < 0)
+            return -1;
+    }
+    return mark(to, '}');
+}
+
+/* Where `what`, of two bytes at least, stands first; NULL where it does not. */
 static const char *find(const char *at, const char *end, const char *what, size_t size) {
+#ifdef __SSE2__
+    /* Places where both its first and its last byte stand are few. */
+    const __m128i first = _mm_set1_epi8(what[0]), last = _mm_set1_epi8(what[size - 1]);
+    for (; end - at >= (Py_ssize_t)size + 15; at += 16) {
+        __m128i begins = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)at), first);
+        __m128i ends = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(at + size - 1)), last);
+        for (int mask = _mm_movemask_epi8(_mm_and_si128(begins, ends)); mask; mask &= mask - 1) {
+            const char *here = at + __builtin_ctz((unsigned)mask);
+            if (memcmp(here, what, size) == 0) return here;
+        }
+    }
+#endif
     while ((size_t)(end - at) >= size && (at = memchr(at, what[0], (size_t)(end - at) - size + 1)) != NULL) {
         if (memcmp(at, what, size) == 0) return at;
         at++;
     }
     return NULL;
 }
+
+/* requestParameters that a row keeps for itself: all of it, or without what is cut out. */
+enum { WHOLE = 1, CUT_OUT };
 
 /* Behind a list's items from `at` on, where all are item keys; NULL where not. */
 static const char *items_end(const char *at, const char *end) {
@@ -575,13 +646,12 @@ static int name_items(Scanner *scanner, Record *record) {
         else if (memcmp(found, "\"keys\":[{", 9) == 0) behind = items_end(items = found + 8, end);
         from = found + 4;
         if (behind == NULL) continue;
-        record->kept = 1;
+        record->kept = WHOLE;
         if (put_slice(&scanner->name, (Slice){at, (size_t)(items - at)}) < 0 || mark(&scanner->name, BATCH_ITEM) < 0)
             return -1;
         from = at = behind;
     }
-    if (put_slice(&scanner->name, (Slice){at, (size_t)(end - at)}) < 0) return -1;
-    return record->kept ? append(&scanner->kept, text.at, text.size) : 0;
+    return put_slice(&scanner->name, (Slice){at, (size_t)(end - at)});
 }
 
 #define STATEMENT_BYTES 8192
@@ -605,67 +675,63 @@ static int name_statement(Buffer *name, Slice text) {
     return put_slice(name, (Slice){from, (size_t)(end - from)}) < 0 ? -1 : 1;
 }
 
-/* requestParameters: the key and what varies go out. 1: regular, 0: not, -1: error. */
+/* requestParameters: the key and what varies go out, and are marked. 1: regular, 0: not, -1: error. */
 static int name_parameters(Scanner *scanner, Record *record) {
     Slice text = record->members[PARAMETERS];
-    Buffer *name = &scanner->name, *kept = &scanner->kept;
-    kept->size = 0;
+    Buffer *name = &scanner->name;
     if (text.size == 0 || text.at[0] != '{') return put_slice(name, text) < 0 ? -1 : 1;
     int varying = varying_of(record->members[NAME]);
     if (varying == ITEMS) return name_items(scanner, record) < 0 ? -1 : 1;
     if (record->parameters.count < 0) return 0;
-    const char *end = text.at + text.size;
-    if (mark(kept, '{') < 0) return -1;
+    const char *end = text.at + text.size, *from = text.at;
     for (int part = 0; part < record->parameters.count; part++) {
         Member member = record->parameters.at[part];
-        int prefix = varying == LIST && IS(member.name, "prefix");
-        if (IS(member.name, "key")) {
-            if (varying == LIST) return 0;
-            int item = member.value.at[0] == '{';
-            if (record->key.at != NULL) return 0;
-            if (member.value.at[0] == '"' && member.value.size > 2) {
+        Slice value = member.value;
+        char sign = 0;
+        /* Where what is cut out begins. */
+        const char *cut = value.at;
+        int is_key = IS(member.name, "key"), is_prefix = varying == LIST && IS(member.name, "prefix");
+        if (is_key) {
+            if (varying == LIST || record->key.at != NULL) return 0;
+            if (value.at[0] == '"' && value.size > 2) {
                 if (member.flags & HAS_ESCAPE) return 0;
-                record->key = (Slice){member.value.at + 1, member.value.size - 2};
-            } else if (item && item_end(member.value.at, end) != NULL) {
-                record->key = member.value;
+                record->key = (Slice){value.at + 1, value.size - 2};
+                sign = KEY_TEXT;
+            } else if (value.at[0] == '{' && item_end(value.at, end) != NULL) {
+                record->key = value;
                 record->key_is_item = 1;
+                sign = KEY_ITEM;
             }
-            if (record->key.at != NULL) {
-                if (mark(name, item ? KEY_ITEM : KEY_TEXT) < 0) return -1;
-                continue;
-            }
-        }
-        if ((kept->size > 1 && mark(kept, ',') < 0) || mark(kept, '"') < 0 ||
-            append(kept, member.name.at, (size_t)(member.value.at + member.value.size - member.name.at)) < 0)
-            return -1;
-        if (prefix && member.value.at[0] == '"' && member.value.size > 2) {
+            if (sign) record->without |= 1ULL << part;
+        } else if (is_prefix && value.at[0] == '"' && value.size > 2) {
             /* A listing's prefix is its key, and stays where it is. */
             if (record->key.at != NULL || member.flags & HAS_ESCAPE) return 0;
-            record->key = (Slice){member.value.at + 1, member.value.size - 2};
-            record->kept = 1;
-            if (mark(name, PREFIX) < 0) return -1;
-            continue;
-        }
-        if (varying == STATEMENT && IS(member.name, "statement")) {
+            record->key = (Slice){value.at + 1, value.size - 2};
+            record->kept = CUT_OUT;
+            sign = PREFIX;
+        } else if (varying == STATEMENT && IS(member.name, "statement")) {
             size_t before = name->size;
-            if (put_slice(name, member.name) < 0) return -1;
-            int cut = name_statement(name, member.value);
-            if (cut < 0) return -1;
-            if (cut) {
-                record->kept = 1;
+            if (put_slice(name, (Slice){from, (size_t)(value.at - from)}) < 0) return -1;
+            int done = name_statement(name, value);
+            if (done < 0) return -1;
+            if (done) {
+                record->kept = CUT_OUT;
+                from = value.at + value.size;
                 continue;
             }
             name->size = before;
         }
-        Py_ssize_t fixed = varies(varying, &member);
-        if (fixed >= 0) {
-            record->kept = 1;
-            member.value.size = (size_t)fixed;
-            if (mark(name, VARYING) < 0) return -1;
+        if (!sign) {
+            Py_ssize_t fixed = varies(varying, &member);
+            if (fixed < 0) continue;
+            record->kept = CUT_OUT;
+            cut += fixed;
+            sign = VARYING;
         }
-        if (put_slice(name, member.name) < 0 || put_slice(name, member.value) < 0) return -1;
+        if (put_slice(name, (Slice){from, (size_t)(cut - from)}) < 0 || mark(name, sign) < 0) return -1;
+        from = value.at + value.size;
     }
-    return mark(kept, '}') < 0 ? -1 : 1;
+    return put_slice(name, (Slice){from, (size_t)(end - from)}) < 0 ? -1 : 1;
 }
 
 /* resources: with the key cut out. */
@@ -700,60 +766,58 @@ static int count_of(Slice text, int64_t *count, int *is_float) {
     return 1;
 }
 
-/* additionalEventData: the byte counts go out. 1: regular, 0: not, -1: error. */
-static int cut_counts(Scanner *scanner, Record *record) {
+/* additionalEventData: its byte counts. 1: regular, 0: not, -1: error. */
+static int cut_counts(Record *record) {
+    static const char COUNT[] = "bytesTransferred";
     Slice text = record->members[ADDITIONAL];
-    Buffer *left = &scanner->additional;
-    left->size = 0;
     if (text.size == 0) return 1;
     const char *at = text.at, *end = at + text.size;
     if (*at == 'n') return 0;
-    if (find(at, end, "bytesTransferred", 16) == NULL) return append(left, text.at, text.size) < 0 ? -1 : 1;
-    if (*at != '{' || record->additional.count < 0) return 0;
-    if (mark(left, '{') < 0) return -1;
+    if ((at = find(at, end, COUNT, sizeof COUNT - 1)) == NULL) return 1;
+    if (*text.at != '{' || record->additional.count < 0) return 0;
     for (int part = 0; part < record->additional.count; part++) {
-        Member member = record->additional.at[part];
-        int is_in = IS(member.name, "bytesTransferredIn"), is_float = 0;
-        if (is_in || IS(member.name, "bytesTransferredOut")) {
-            if (is_in ? record->has_in : record->has_out) return 0;
-            if (!count_of(member.value, is_in ? &record->bytes_in : &record->bytes_out, &is_float)) return 0;
-            *(is_in ? &record->has_in : &record->has_out) = 1;
-            if (is_float) record->floats |= is_in ? 1 : 2;
-            continue;
-        }
-        if ((left->size > 1 && mark(left, ',') < 0) || mark(left, '"') < 0 ||
-            append(left, member.name.at, (size_t)(member.value.at + member.value.size - member.name.at)) < 0)
-            return -1;
+        const Member *member = &record->additional.at[part];
+        int is_in = IS(member->name, "bytesTransferredIn"), is_float = 0;
+        if (!is_in && !IS(member->name, "bytesTransferredOut")) continue;
+        if (is_in ? record->has_in : record->has_out) return 0;
+        if (!count_of(member->value, is_in ? &record->bytes_in : &record->bytes_out, &is_float)) return 0;
+        *(is_in ? &record->has_in : &record->has_out) = 1;
+        if (is_float) record->floats |= is_in ? 1 : 2;
+        record->counted |= 1ULL << part;
+        /* The word must stand nowhere else. */
+        if (at != member->name.at) return 0;
+        at = find(at + sizeof COUNT - 1, end, COUNT, sizeof COUNT - 1);
+        if (at == NULL) return 1;
     }
-    if (mark(left, '}') < 0) return -1;
-    return find(left->at, left->at + left->size, "bytesTransferred", 16) == NULL;
+    return at == NULL;
 }
 
 /* Writes the name of what is done. `nobody`: userIdentity names no account. 1: regular, 0: not, -1: error. */
 static int name_what(Scanner *scanner, Record *record, int nobody) {
     scanner->name.size = 0;
-    int regular = cut_counts(scanner, record);
-    if (regular != 1) return regular;
+    if (!cut_counts(record)) return 0;
     uint32_t present = record->present & ~(OWN | PLACE);
     if (append(&scanner->name, &present, sizeof present) < 0 || mark(&scanner->name, (char)record->floats) < 0 ||
         mark(&scanner->name, (char)nobody) < 0)
         return -1;
+    for (int stretch = 0; stretch < STRETCHES; stretch++)
+        if (append(&scanner->name, &record->said[stretch][OF_WHAT], sizeof(int64_t)) < 0) return -1;
     /* Whose account it is matters where the record does not say. */
-    uint32_t whole = present & ~(CUT | BIT(IDENTITY));
+    uint32_t whole = present & ~(CUT | STRETCHED | BIT(IDENTITY));
     if (!(present & BIT(RECIPIENT))) whole |= present & BIT(IDENTITY);
     for (int member = 0; member < MEMBERS; member++)
         if (whole & BIT(member) && put_slice(&scanner->name, record->members[member]) < 0) return -1;
-    regular = name_parameters(scanner, record);
+    int regular = name_parameters(scanner, record);
     if (regular != 1) return regular;
     return mark(&scanner->name, END) < 0 || name_resources(scanner, record) < 0 ? -1 : 1;
 }
 
-static int name_place(Scanner *scanner, Record *record) {
+static int name_place(Scanner *scanner, const Record *record) {
     scanner->name.size = 0;
     uint32_t present = record->present & PLACE;
     if (append(&scanner->name, &present, sizeof present) < 0) return -1;
-    for (int member = 0; member < MEMBERS; member++)
-        if (present & BIT(member) && put_slice(&scanner->name, record->members[member]) < 0) return -1;
+    for (int stretch = 0; stretch < STRETCHES; stretch++)
+        if (append(&scanner->name, &record->said[stretch][OF_PLACE], sizeof(int64_t)) < 0) return -1;
     return 0;
 }
 
@@ -781,6 +845,27 @@ static uint64_t hash_of(const char *at, size_t size) {
     char last[8] = {0};
     memcpy(last, at, size);
     return mixed(hash, last);
+}
+
+/* Where to look for something among the recent ones, by words of it: `some` of them at `at`, `more` at `then`. All
+ * products can be taken at once. */
+static size_t recent_slot(const char *at, int some, const char *then, int more) {
+    static const uint64_t ODD[16] = {
+        0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93, 0xC2B2AE3D27D4EB4F,
+        0x165667B19E3779F9, 0x27D4EB2F165667C5, 0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53, 0xA0761D6478BD642F,
+        0xE7037ED1A0B428DB, 0x8EBC6AF09C88C6E3, 0x589965CC75374CC3, 0x1D8E4E27C47D124F, 0x2545F4914F6CDD1D,
+        0x369DEA0F31A53F85,
+    };
+    uint64_t sum = 0, word;
+    for (int place = 0; place < some; place++) {
+        memcpy(&word, at + 8 * place, 8);
+        sum += word * ODD[place];
+    }
+    for (int place = 0; place < more; place++) {
+        memcpy(&word, then + 8 * place, 8);
+        sum += word * ODD[some + place];
+    }
+    return (sum ^ sum >> 32) * ODD[0] >> (64 - RECENT_BITS);
 }
 
 static int grow(Names *names) {
@@ -811,32 +896,45 @@ static PyObject *ask(Scanner *scanner, int kind, Record *record, Slice text) {
     if (kind == WHERE) return PyObject_CallMethod(scanner->shared, "scan_place", "y#", text.at, size);
     return PyObject_CallMethod(scanner->shared, "scan_what", "y#y#ii", text.at, size,
                                record->key.at ? record->key.at : "", (Py_ssize_t)record->key.size,
-                               record->key_is_item, record->kept);
+                               record->key_is_item, record->kept > 0);
+}
+
+/* The entry of a name, or the one to put it into (of size 0); NULL: no memory. */
+static Entry *entry_of(Names *names, Slice name, uint64_t hash) {
+    if (names->used * 2 >= names->room && grow(names) < 0) return NULL;
+    size_t slot = hash & (names->room - 1);
+    for (;; slot = (slot + 1) & (names->room - 1)) {
+        Entry *entry = &names->entries[slot];
+        if (entry->size == 0 || (entry->hash == hash && is(name, names->texts.at + entry->start, entry->size)))
+            return entry;
+    }
+}
+
+static int put_entry(Names *names, Entry *entry, Slice name, uint64_t hash, int64_t code) {
+    size_t start = names->texts.size;
+    if (append(&names->texts, name.at, name.size) < 0) return -1;
+    *entry = (Entry){hash, start, (uint32_t)name.size, code};
+    names->used++;
+    return 0;
 }
 
 /* What a name stands for, as regular.Shared says; IRREGULAR, or THIS_TIME (irregular for a reason of its own). */
 static int64_t code_of(Scanner *scanner, int kind, Slice name, Record *record, Slice text, Entry *found) {
     Names *names = &scanner->names[kind];
     uint64_t hash = hash_of(name.at, name.size);
-    if (names->used * 2 >= names->room && grow(names) < 0) return FAILED;
-    size_t slot = hash & (names->room - 1);
-    for (Entry *entry; (entry = &names->entries[slot])->size; slot = (slot + 1) & (names->room - 1)) {
-        if (entry->hash != hash || !is(name, names->texts.at + entry->start, entry->size)) continue;
-        if (found != NULL) *found = *entry;
-        return entry->code;
+    Entry *entry = entry_of(names, name, hash);
+    if (entry == NULL) return FAILED;
+    if (entry->size == 0) {
+        PyObject *answer = ask(scanner, kind, record, text);
+        if (answer == NULL) return FAILED;
+        int64_t code = PyLong_AsLongLong(answer);
+        Py_DECREF(answer);
+        if (PyErr_Occurred()) return FAILED;
+        if (code == THIS_TIME) return code;
+        if (put_entry(names, entry, name, hash, code) < 0) return FAILED;
     }
-    PyObject *answer = ask(scanner, kind, record, text);
-    if (answer == NULL) return FAILED;
-    int64_t code = PyLong_AsLongLong(answer);
-    Py_DECREF(answer);
-    if (PyErr_Occurred()) return FAILED;
-    if (code == THIS_TIME) return code;
-    size_t start = names->texts.size;
-    if (append(&names->texts, name.at, name.size) < 0) return FAILED;
-    names->entries[slot] = (Entry){hash, start, (uint32_t)name.size, code};
-    names->used++;
-    if (found != NULL) *found = names->entries[slot];
-    return code;
+    if (found != NULL) *found = *entry;
+    return entry->code;
 }
 
 /* -- records ------------------------------------------------------------------------------------------------------- */
@@ -900,12 +998,89 @@ static const char *known_identity(Scanner *scanner, const char *at, const char *
     *slot = RECENT;
     if (end - at < 128) return NULL;
     /* Role, session and the hour they began stand after the first 22 bytes. */
-    *slot = hash_of(at + 22, 96) % RECENT;
+    *slot = recent_slot(at + 22, 12, at, 0);
     Entry known = scanner->recent[*slot];
     if (known.size == 0 || (size_t)(end - at) < known.size) return NULL;
     if (memcmp(at, scanner->names[WHO].texts.at + known.start, known.size) != 0) return NULL;
     *who = known.code;
     return at + known.size;
+}
+
+/* The stretch that begins at `at` behind a member, or STRETCHES. */
+static int stretch_at(const char *at, const char *end, int previous) {
+    if (previous == TIME) return begins(at, end, SOURCE) ? CALL : STRETCHES;
+    return previous >= ID && begins(at, end, TYPE) ? CLOSE : STRETCHES;
+}
+
+/* Fills in what a stretch says that was seen before; behind it, or NULL where it was not. */
+static const char *known_stretch(Scanner *scanner, int stretch, const char *at, const char *end, Record *record) {
+    record->slots[stretch] = RECENT;
+    if (end - at < 160) return NULL;
+    /* Told by some bytes: of a call by service and action, and where it came from; of an end by what names the
+     * resource, since its host has that name in it. */
+    if (stretch == CALL) {
+        record->slots[stretch] = recent_slot(at + 16, 6, at + 88, 8);
+    } else {
+        int named = record->present & BIT(PARAMETERS) ? PARAMETERS : NAME;
+        if (!(record->present & BIT(named))) return NULL;
+        record->slots[stretch] = recent_slot(record->members[named].at, 6, at + 13, 2);
+    }
+    if (scanner->recent_stretches[stretch] == NULL) return NULL;
+    const KnownStretch *known = &scanner->recent_stretches[stretch][record->slots[stretch]];
+    if (known->size == 0 || (size_t)(end - at) < known->size || record->present & known->present ||
+        memcmp(at, known->text, known->size) != 0)
+        return NULL;
+    /* Where more follows, it is not that end. */
+    if (stretch == CLOSE && at[known->size] != '}') return NULL;
+    record->present |= known->present;
+    record->said_in[stretch] = known->present;
+    record->known |= BIT(stretch);
+    memcpy(record->said[stretch], known->said, sizeof known->said);
+    if (stretch == CALL) record->members[NAME] = (Slice){at + known->name_at, known->name_size};
+    return at + known->size;
+}
+
+/* Numbers what a stretch says that was not seen before. */
+static int say(Scanner *scanner, int stretch, Record *record) {
+    for (int side = 0; side < SIDES; side++) {
+        Buffer *text = &scanner->name;
+        text->size = 0;
+        if (mark(text, END) < 0) return -1;
+        for (int member = 0; member < MEMBERS; member++)
+            if (record->present & SAID[stretch][side] & BIT(member) && put_slice(text, record->members[member]) < 0)
+                return -1;
+        Names *names = &scanner->said[stretch][side];
+        Slice name = {text->at, text->size};
+        uint64_t hash = hash_of(name.at, name.size);
+        Entry *entry = entry_of(names, name, hash);
+        if (entry == NULL) return -1;
+        if (entry->size == 0 && put_entry(names, entry, name, hash, (int64_t)names->used) < 0) return -1;
+        record->said[stretch][side] = entry->code;
+    }
+    return 0;
+}
+
+/* Remembers a stretch of a regular record. */
+static int learn(Scanner *scanner, int stretch, const Record *record) {
+    Slice text = record->stretches[stretch];
+    size_t slot = record->slots[stretch];
+    uint32_t said = record->present & SAID_BY(stretch);
+    if (text.size == 0 || text.size > STRETCH_BYTES || slot == RECENT || record->said_in[stretch] != said) return 0;
+    KnownStretch **all = &scanner->recent_stretches[stretch];
+    if (*all == NULL && (*all = PyMem_Calloc(RECENT, sizeof **all)) == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    KnownStretch *known = &(*all)[slot];
+    known->size = text.size;
+    known->present = said;
+    memcpy(known->said, record->said[stretch], sizeof known->said);
+    if (stretch == CALL) {
+        known->name_at = (uint32_t)(record->members[NAME].at - text.at);
+        known->name_size = (uint32_t)record->members[NAME].size;
+    }
+    memcpy(known->text, text.at, text.size);
+    return 0;
 }
 
 /* Reads the members of the record at `*from`, which is moved behind it. */
@@ -916,41 +1091,72 @@ static int read_record(Scanner *scanner, const char **from, const char *end, Rec
     record->present = 0;
     record->who = -1;
     record->slot = RECENT;
+    record->known = 0;
+    for (int stretch = 0; stretch < STRETCHES; stretch++) {
+        record->stretches[stretch].size = 0;
+        record->said_in[stretch] = 0;
+    }
     if (*at == '}') {
         *from = at + 1;
         return STRANGE;
     }
+    /* The stretch that is being read, and what there was before it. */
+    int open = STRETCHES;
+    const char *opened = NULL;
+    uint32_t before = 0;
+    int plain = 1;
     for (int member = -1;;) {
-        int flags = 0;
-        member = member_of(scanner, &at, end, member, &flags);
-        if (member == FAILED) return BROKEN;
-        any |= flags;
-        flags = 0;
         const char *behind = NULL;
-        if (member == IDENTITY) behind = known_identity(scanner, at, end, &record->slot, &record->who);
-        if (behind == NULL) {
-            if (*at == '{' && (member == PARAMETERS || member == ADDITIONAL))
-                behind = object_end(at, end, &flags, member == ADDITIONAL ? &record->additional : &record->parameters);
-            else
-                behind = value_end(at, end, DEPTH_LIMIT, &flags);
-            if (behind == NULL) return BROKEN;
-            any |= flags;
+        int stretch = stretch_at(at, end, member);
+        if (stretch != STRETCHES) {
+            behind = known_stretch(scanner, stretch, at, end, record);
+            open = behind == NULL ? stretch : STRETCHES;
+            opened = at;
+            before = record->present;
+            plain = 1;
         }
-        if (member < 0 || record->present & BIT(member)) {
-            regular = 0;
+        if (behind != NULL) {
+            at = behind;
+            member = stretch == CALL ? AGENT : TLS;
         } else {
-            Slice value = {at, (size_t)(behind - at)};
-            if (KNOWN_MEMBERS[member].kind == TEXT) {
-                if (*at != '"') regular = 0;
-                else value = (Slice){at + 1, value.size - 2};
-            } else if (KNOWN_MEMBERS[member].kind == FLAG && *at != 't' && *at != 'f') {
-                regular = 0;
+            int flags = 0;
+            member = member_of(scanner, &at, end, member, &flags);
+            if (member == FAILED) return BROKEN;
+            any |= flags;
+            flags = 0;
+            if (member == IDENTITY) behind = known_identity(scanner, at, end, &record->slot, &record->who);
+            if (behind == NULL) {
+                if (*at == '{' && (member == PARAMETERS || member == ADDITIONAL))
+                    behind = object_end(at, end, &flags, member == ADDITIONAL ? &record->additional : &record->parameters);
+                else
+                    behind = value_end(at, end, DEPTH_LIMIT, &flags);
+                if (behind == NULL) return BROKEN;
+                any |= flags;
+                plain &= flags == 0;
             }
-            record->present |= BIT(member);
-            record->members[member] = value;
-            record->flags[member] = flags;
+            if (member < 0 || record->present & BIT(member)) {
+                regular = 0;
+            } else {
+                Slice value = {at, (size_t)(behind - at)};
+                if (KNOWN_MEMBERS[member].kind == TEXT) {
+                    if (*at != '"') regular = 0;
+                    else value = (Slice){at + 1, value.size - 2};
+                } else if (KNOWN_MEMBERS[member].kind == FLAG && *at != 't' && *at != 'f') {
+                    regular = 0;
+                }
+                record->present |= BIT(member);
+                record->members[member] = value;
+                record->flags[member] = flags;
+            }
+            at = behind;
+            if (open != STRETCHES && (open == CALL ? member == AGENT : *at == '}')) {
+                if (plain) {
+                    record->stretches[open] = (Slice){opened, (size_t)(at - opened)};
+                    record->said_in[open] = record->present & ~before;
+                }
+                open = STRETCHES;
+            }
         }
-        at = behind;
         if (*at == '}') break;
         if (*at++ != ',') return BROKEN;
     }
@@ -1076,6 +1282,7 @@ static int put_record(Scanner *scanner, Record *record, Slice text, int32_t obje
     record->key = (Slice){NULL, 0};
     record->key_is_item = record->kept = record->has_in = record->has_out = record->floats = 0;
     record->bytes_in = record->bytes_out = 0;
+    record->without = record->counted = 0;
     /* An empty text is no name; a record without userIdentity is named by a blank. */
     Slice user = record->present & BIT(IDENTITY) ? record->members[IDENTITY] : (Slice){" ", 1};
     int64_t who = record->who;
@@ -1084,6 +1291,14 @@ static int put_record(Scanner *scanner, Record *record, Slice text, int32_t obje
         who = code_of(scanner, WHO, user, record, text, &entry);
         if (who < 0) return who == FAILED ? -1 : 0;
         if (record->slot < RECENT && record->flags[IDENTITY] == 0) scanner->recent[record->slot] = entry;
+    }
+    for (int stretch = 0; stretch < STRETCHES; stretch++) {
+        if (!(record->known & BIT(stretch))) {
+            if (say(scanner, stretch, record) < 0) return -1;
+        } else if (record->said_in[stretch] != (record->present & SAID_BY(stretch))) {
+            /* Some of what a stretch says stands elsewhere. */
+            return 0;
+        }
     }
     if (name_place(scanner, record) < 0) return -1;
     int64_t place = code_of(scanner, WHERE, (Slice){scanner->name.at, scanner->name.size}, record, text, NULL);
@@ -1099,8 +1314,16 @@ static int put_record(Scanner *scanner, Record *record, Slice text, int32_t obje
     int32_t codes[KINDS] = {(int32_t)(who >> 1), (int32_t)place, (int32_t)(what >> 3)};
     Slice request = own(record, REQUEST), shared = own(record, SHARED), response = record->members[RESPONSE];
     int has_response = response.size > 0 && response.at[0] != 'n';
-    Slice kept = {scanner->kept.at, scanner->kept.size}, left = {scanner->additional.at, scanner->additional.size};
     int is_full = !(what & IS_THIN);
+    Slice kept = record->members[PARAMETERS], left = record->members[ADDITIONAL];
+    if (is_full && record->kept == CUT_OUT) {
+        if (put_members(&scanner->kept, &record->parameters, record->without) < 0) return -1;
+        kept = (Slice){scanner->kept.at, scanner->kept.size};
+    }
+    if (is_full && record->counted) {
+        if (put_members(&scanner->additional, &record->additional, record->counted) < 0) return -1;
+        left = (Slice){scanner->additional.at, scanner->additional.size};
+    }
     if (more_rows(scanner) < 0 || put_text(scanner, C_KEY, record->key, record->key.at != NULL && what & HAS_KEY) < 0 ||
         put_text(scanner, C_ID, is_full ? record->members[ID] : (Slice){"", 0}, 1) < 0 ||
         put_text(scanner, C_REQUEST, request, is_full && request.at != NULL) < 0 ||
@@ -1123,6 +1346,8 @@ static int put_record(Scanner *scanner, Record *record, Slice text, int32_t obje
     scanner->has_in[scanner->rows] = (char)record->has_in;
     scanner->has_out[scanner->rows] = (char)record->has_out;
     scanner->rows++;
+    for (int stretch = 0; stretch < STRETCHES; stretch++)
+        if (!(record->known & BIT(stretch)) && learn(scanner, stretch, record) < 0) return -1;
     return 1;
 }
 
@@ -1277,6 +1502,15 @@ static PyObject *forget_names(Scanner *scanner, PyObject *Py_UNUSED(ignored)) {
         memset(&scanner->names[kind], 0, sizeof scanner->names[kind]);
     }
     memset(scanner->recent, 0, sizeof scanner->recent);
+    for (int stretch = 0; stretch < STRETCHES; stretch++) {
+        PyMem_Free(scanner->recent_stretches[stretch]);
+        scanner->recent_stretches[stretch] = NULL;
+        for (int side = 0; side < SIDES; side++) {
+            PyMem_Free(scanner->said[stretch][side].entries);
+            release(&scanner->said[stretch][side].texts);
+        }
+    }
+    memset(scanner->said, 0, sizeof scanner->said);
     Py_RETURN_NONE;
 }
 
