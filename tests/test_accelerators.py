@@ -15,8 +15,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trailsift import pattern, summarize
-from trailsift.pattern import key_pattern
+from trailsift import groups, pattern, summarize
+from trailsift.groups import Codes, Ints, grouped, smallest_text, text_buffers
+from trailsift.pattern import key_pattern, key_patterns
 from trailsift.store import files, seen
 
 _keys = pytest.importorskip("trailsift._keys", reason="the accelerators are not built: no C compiler at hand")
@@ -51,7 +52,22 @@ _ITEMS = st.dictionaries(_KEYS, _KEYS, min_size=1, max_size=3).map(
     ['{"pk":"order#12"}', '{"pk":"a","n":12}', '{"a":"b"', '{"a":"b" }', '{"pk":"x\\"y"}', "", "{", '{"', "ip-1", "us-"]
 )
 def test_patterns_in_bulk_are_those_of_each_key(keys: list[str]) -> None:
-    assert _keys.patterns(keys, pattern._word, key_pattern) == [key_pattern(key) for key in keys]
+    assert patterns(keys, pattern._word, key_pattern) == [key_pattern(key) for key in keys]
+    column = pa.array(["", *keys], pa.string()).slice(1)
+    assert key_patterns(column).to_pylist() == without_accelerators(key_patterns, column).to_pylist()
+
+
+def patterns(keys: list[str], word: Callable[[str], str], fallback: Callable[[str], str]) -> list[str]:
+    """The pattern of each key; each of them is given once."""
+    places, found = _keys.patterns(*text_buffers(pa.array(["", *keys], pa.string())), word, fallback)
+    assert len(set(found)) == len(found)
+    return [found[place] for place in np.frombuffer(places, np.int32)[1:]]
+
+
+def test_many_patterns_are_each_found_again() -> None:
+    folders = map("".join, itertools.product("abcdefgh", repeat=4))
+    keys = [f"folder-{folder}/page{at}" for folder in folders for at in range(3)]
+    assert patterns(keys, pattern._word, key_pattern) == [key_pattern(key) for key in keys]
 
 
 def test_no_word_with_digits_reads_as_a_hash() -> None:
@@ -69,17 +85,20 @@ def test_common_keys_need_no_second_look() -> None:
     def refuse(key: str) -> str:
         raise AssertionError(key)
 
-    assert _keys.patterns(keys, refuse, refuse) == [key_pattern(key) for key in keys]
+    assert patterns(keys, refuse, refuse) == [key_pattern(key) for key in keys]
 
 
 @given(st.lists(st.text(max_size=300)))
 @example(["x" * size for size in (0, 1, 54, 55, 56, 57, 63, 64, 65, 119, 120, 121, 128)])
+@example(["x" * (size * 7 % 1500) for size in range(1500)])
 def test_hashes_are_the_first_bytes_of_the_md5(texts: list[str]) -> None:
     wanted = [
         int.from_bytes(hashlib.md5(text.encode(), usedforsecurity=False).digest()[:8], "big", signed=True)
         for text in texts
     ]
-    assert summarize.hashes64(texts).tolist() == wanted
+    column = pa.array(["", *texts], pa.string()).slice(1)
+    assert summarize.hashes64(column).tolist() == wanted
+    assert without_accelerators(summarize.hashes64, column).tolist() == wanted
 
 
 @given(st.lists(st.integers(0, 1200), min_size=1, max_size=6))
@@ -108,14 +127,30 @@ _NUMBERS_OF_ALL_SIZES = st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1)
 @given(st.lists(_NUMBERS_OF_ALL_SIZES, max_size=300))
 @example([*range(2000), *range(1000)])
 def test_groups_are_those_of_numpy(keys: list[int]) -> None:
-    def runs(parts: tuple[summarize.Ints, summarize.Ints, summarize.Ints]) -> dict[int, list[int]]:
+    def runs(parts: tuple[Ints, Ints, Ints]) -> dict[int, list[int]]:
         order, starts, group = parts
         found = [rows.tolist() for rows in np.split(order, starts[1:])] if len(order) else []
         assert [group[rows].tolist() for rows in found] == [[at] * len(rows) for at, rows in enumerate(found)]
         return {keys[rows[0]]: sorted(rows) for rows in found}
 
     given = np.array(keys, np.int64)
-    assert runs(summarize._grouped(given)) == runs(without_accelerators(summarize._grouped, given))
+    assert runs(grouped(given)) == runs(without_accelerators(grouped, given))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), *[st.integers(0, 2**62)] * 2, st.integers(-(2**62), 2**62)), max_size=60),
+    st.integers(5, 6),
+)
+def test_totals_are_those_of_numpy(rows: list[tuple[int, int, int, int]], groups: int) -> None:
+    """Also of a group that has no row."""
+    columns = [np.array([row[at] for row in rows], np.int64) for at in range(4)]
+
+    def found() -> dict[str, list[int]]:
+        totals = summarize._totals(columns[0], groups, *columns[1:])
+        return {name: values.tolist() for name, values in totals.items()}
+
+    assert found() == without_accelerators(found)
+    assert sum(found()["events"]) == len(rows)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.none() | st.text("ab\0é", max_size=3)), max_size=40), st.integers(0, 2))
@@ -125,10 +160,8 @@ def test_smallest_texts_are_those_of_arrow(rows: list[tuple[int, str | None]], s
     column = pa.DictionaryArray.from_arrays(column.indices, column.dictionary)
     group = np.array([number for number, _ in rows[skipped:]], np.int64)
 
-    def found() -> dict[int, str | None]:
-        groups, codes = summarize._Groups([(group, 4)]), summarize._Codes(column)
-        texts = summarize._smallest_text(groups, codes).to_pylist()
-        return dict(zip(group[groups.first].tolist(), texts, strict=True))
+    def found() -> list[str | None]:
+        return smallest_text(Codes(column), group, 4).to_pylist()
 
     assert found() == without_accelerators(found)
 
@@ -191,7 +224,9 @@ def test_sketches_are_those_of_numpy(pairs: list[tuple[int, int]]) -> None:
 def without_accelerators(function: Callable[..., Any], *args: Any) -> Any:
     """What a function gives where there is no C compiler."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summarize, "_lines", None)
+        for module in (groups, pattern, summarize):
+            patch.setattr(module, "_keys" if module is pattern else "_lines", None)
+        patch.setattr(summarize, "_keys", None)
         patch.setattr(files, "_lines", None)
         patch.setattr(seen, "_lines", None)
         return function(*args)
@@ -202,8 +237,15 @@ def test_errors_of_callbacks_are_passed_on() -> None:
         raise KeyError(text)
 
     with pytest.raises(KeyError):
-        _keys.patterns(["page7"], fail, key_pattern)
+        patterns(["page7"], fail, key_pattern)
     with pytest.raises(KeyError):
-        _keys.patterns(["a@b"], pattern._word, fail)
-    with pytest.raises(UnicodeEncodeError):
-        _keys.hashes(["\ud800"])
+        patterns(["a@b"], pattern._word, fail)
+
+
+def test_texts_that_there_are_not() -> None:
+    for ends in ([0, 3], [2, 1], [-1, 1]):
+        offsets = np.array(ends, np.int32)
+        with pytest.raises(ValueError, match="a text that there is not"):
+            _keys.hashes(offsets, b"ab")
+        with pytest.raises(ValueError, match="a text that there is not"):
+            _keys.patterns(offsets, b"ab", pattern._word, key_pattern)

@@ -8,7 +8,7 @@ import random
 from collections import defaultdict
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,22 +16,22 @@ from hypothesis import strategies as st
 from test_decode import sample, text
 from trailsift import event
 from trailsift.builder import Builder
+from trailsift.columnar import CHUNK_SCHEMA, Chunk
 from trailsift.decode import record
 from trailsift.origin import agent_family, source_network
 from trailsift.pattern import key_pattern
-from trailsift.summarize import SKETCH_SIZE, Summaries, hash64, merge
+from trailsift.summarize import NEEDED, SKETCH_SIZE, Summaries, hash64, merge
 
 HOUR, DAY = 3_600_000_000, 86_400_000_000
 
 
-def chunk(records: list[dict[str, Any]]) -> pa.Table:
+def chunk(records: list[dict[str, Any]]) -> Chunk:
     builder = Builder()
     builder.add("object", text({"Records": records}))
-    return builder.finish().table
+    return builder.finish()
 
 
-def summarize(tables: list[pa.Table]) -> dict[str, list[dict[str, Any]]]:
-    made = [Summaries(table) for table in tables]
+def summarize(made: list[Summaries]) -> dict[str, list[dict[str, Any]]]:
     parts = {
         event.HOURLY: [each.hourly() for each in made],
         event.USAGE: [each.usage() for each in made],
@@ -97,7 +97,9 @@ def recount(records: list[dict[str, Any]]) -> dict[str, dict[tuple[Any, ...], di
 def compare(records: list[dict[str, Any]], cuts: list[int]) -> None:
     bounds = [0, *sorted(cuts), len(records)]
     batches = [records[low:high] for low, high in itertools.pairwise(bounds) if low < high]
-    got = summarize([chunk(batch) for batch in batches])
+    chunks = [chunk(batch) for batch in batches]
+    got = summarize([Summaries(each.alike(NEEDED)) for each in chunks])
+    assert got == summarize([Summaries.of(each.table) for each in chunks])
     for name, want in recount(records).items():
         table = event.TABLES[name]
         assert len(got[name]) == len(want), name
@@ -154,9 +156,21 @@ def test_lines_equal_a_recount(seed: int, number: int, cuts: list[int]) -> None:
     compare([varied(rng, at) for at in range(number)], [min(cut, number) for cut in cuts])
 
 
+@settings(max_examples=20)
+@given(st.integers(0, 2**32), st.sets(st.integers(0, 79)))
+def test_lines_of_some_rows(seed: int, chosen: set[int]) -> None:
+    rng = random.Random(seed)
+    whole = chunk([varied(rng, at) for at in range(80)])
+    rows = np.array(sorted(chosen), np.int64)
+    some = whole.alike(NEEDED, rows)
+    assert some.own.num_rows == len(rows) and (not len(rows) or some.sets.num_rows <= len(rows))
+    assert summarize([Summaries(some)]) == summarize([Summaries.of(whole.columns(CHUNK_SCHEMA.names, rows))])
+
+
 def test_no_events() -> None:
-    got = summarize([chunk([])])
-    assert got == {"hourly": [], "usage": [], "profile": []}
+    nothing = {"hourly": [], "usage": [], "profile": []}
+    assert summarize([Summaries(chunk([]).alike(NEEDED))]) == nothing
+    assert summarize([Summaries.of(chunk([]).table)]) == nothing
 
 
 @pytest.mark.parametrize("distinct", [1, 100, SKETCH_SIZE, SKETCH_SIZE + 1, 20_000])
@@ -167,6 +181,7 @@ def test_sketch_keeps_the_smallest(distinct: int) -> None:
         for key in keys
     ]
     half = len(records) // 2
-    lines = merge(event.HOURLY, [Summaries(chunk(part)).hourly() for part in (records[half:], records[:half]) if part])
+    parts = [part for part in (records[half:], records[:half]) if part]
+    lines = merge(event.HOURLY, [Summaries(chunk(part).alike(NEEDED)).hourly() for part in parts])
     (sketch,) = lines.column("object_keys").to_pylist()
     assert sketch == sorted(map(hash64, keys))[:SKETCH_SIZE]

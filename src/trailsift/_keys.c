@@ -24,7 +24,7 @@ static void fill_classes(void) {
 
 #define KIND(at) CLASS[(unsigned char)*(at)]
 
-/* A key being read; its text ends in a NUL. */
+/* A key being read: a copy of it, which ends in a NUL. */
 typedef struct {
     const char *at;
     PyObject *word;
@@ -255,36 +255,141 @@ static int read_json(Reader *reader, const char *end) {
     return DONE;
 }
 
-static PyObject *pattern_of(PyObject *key, PyObject *word, PyObject *fallback) {
-    Py_ssize_t size;
-    const char *text = PyUnicode_AsUTF8AndSize(key, &size);
-    if (text == NULL) return NULL;
+/* Texts as Arrow has them: text n is the bytes from ends[n] to ends[n + 1]. */
+typedef struct {
+    Py_buffer offsets, bytes;
+    const int32_t *ends;
+    Py_ssize_t count;
+} Texts;
+
+static int texts_of(PyObject *offsets, PyObject *bytes, Texts *texts) {
+    if (PyObject_GetBuffer(offsets, &texts->offsets, PyBUF_SIMPLE) < 0) return -1;
+    if (PyObject_GetBuffer(bytes, &texts->bytes, PyBUF_SIMPLE) < 0) {
+        PyBuffer_Release(&texts->offsets);
+        return -1;
+    }
+    texts->ends = texts->offsets.buf;
+    texts->count = texts->offsets.len / 4 - 1;
+    for (Py_ssize_t at = 0; at < texts->count; at++) {
+        if (texts->ends[at] >= 0 && texts->ends[at] <= texts->ends[at + 1] && texts->ends[at + 1] <= texts->bytes.len)
+            continue;
+        PyBuffer_Release(&texts->offsets);
+        PyBuffer_Release(&texts->bytes);
+        PyErr_SetString(PyExc_ValueError, "a text that there is not");
+        return -1;
+    }
+    return 0;
+}
+
+static void release(Texts *texts) {
+    PyBuffer_Release(&texts->offsets);
+    PyBuffer_Release(&texts->bytes);
+}
+
+/* Patterns that were found, each once, by a hash of it. */
+typedef struct {
+    PyObject *list;
+    uint64_t *hashes;
+    int32_t *slots; /* 0: empty, else one more than a place in the list */
+    size_t room;
+} Found;
+
+static int make_room(Found *found) {
+    size_t room = found->room ? found->room * 2 : 256, count = (size_t)PyList_GET_SIZE(found->list);
+    uint64_t *hashes = PyMem_Realloc(found->hashes, room * sizeof *hashes);
+    int32_t *slots = PyMem_Calloc(room, sizeof *slots);
+    if (hashes != NULL) found->hashes = hashes;
+    if (hashes == NULL || slots == NULL) {
+        PyMem_Free(slots);
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t at = 0; at < count; at++) {
+        size_t slot = hashes[at] & (room - 1);
+        while (slots[slot]) slot = (slot + 1) & (room - 1);
+        slots[slot] = (int32_t)at + 1;
+    }
+    PyMem_Free(found->slots);
+    found->slots = slots;
+    found->room = room;
+    return 0;
+}
+
+/* The place of a pattern in the list, where it is put if it is new; -1: error. */
+static int32_t place_of(Found *found, const char *text, size_t size) {
+    if ((size_t)PyList_GET_SIZE(found->list) * 2 >= found->room && make_room(found) < 0) return -1;
+    uint64_t hash = 0xcbf29ce484222325ULL;
+    for (size_t at = 0; at < size; at++) hash = (hash ^ (unsigned char)text[at]) * 0x100000001b3ULL;
+    hash ^= hash >> 32;
+    size_t slot = hash & (found->room - 1);
+    for (; found->slots[slot]; slot = (slot + 1) & (found->room - 1)) {
+        int32_t place = found->slots[slot] - 1;
+        if (found->hashes[place] != hash) continue;
+        Py_ssize_t length;
+        const char *known = PyUnicode_AsUTF8AndSize(PyList_GET_ITEM(found->list, place), &length);
+        if (known == NULL) return -1;
+        if ((size_t)length == size && memcmp(known, text, size) == 0) return place;
+    }
+    Py_ssize_t place = PyList_GET_SIZE(found->list);
+    PyObject *pattern = PyUnicode_DecodeUTF8(text, (Py_ssize_t)size, NULL);
+    if (pattern == NULL) return -1;
+    int done = PyList_Append(found->list, pattern);
+    Py_DECREF(pattern);
+    if (done < 0) return -1;
+    found->hashes[place] = hash;
+    found->slots[slot] = (int32_t)place + 1;
+    return (int32_t)place;
+}
+
+static int32_t pattern_of(Found *found, const char *text, size_t size, PyObject *word, PyObject *fallback) {
     int done = UNSURE;
-    Reader reader = {.at = text, .word = word, .size = 0};
-    if (size <= KEY_LIMIT)
-        done = size > 1 && text[0] == '{' && text[1] == '"' ? read_json(&reader, text + size)
-                                                            : read_text(&reader, text + size);
-    if (done == FAILED) return NULL;
-    if (done == UNSURE) return PyObject_CallOneArg(fallback, key);
-    return PyUnicode_DecodeUTF8(reader.out, (Py_ssize_t)reader.size, NULL);
+    char key[KEY_LIMIT + 1];
+    Reader reader = {.at = key, .word = word, .size = 0};
+    if (size <= KEY_LIMIT) {
+        memcpy(key, text, size);
+        key[size] = 0;
+        done = size > 1 && key[0] == '{' && key[1] == '"' ? read_json(&reader, key + size)
+                                                          : read_text(&reader, key + size);
+    }
+    if (done == FAILED) return -1;
+    if (done == DONE) return place_of(found, reader.out, reader.size);
+    PyObject *answer = PyObject_CallFunction(fallback, "s#", text, (Py_ssize_t)size);
+    if (answer == NULL) return -1;
+    Py_ssize_t length;
+    const char *pattern = PyUnicode_AsUTF8AndSize(answer, &length);
+    int32_t place = pattern == NULL ? -1 : place_of(found, pattern, (size_t)length);
+    Py_DECREF(answer);
+    return place;
 }
 
 PyDoc_STRVAR(patterns_doc,
-             "patterns(keys, word, fallback)\n--\n\n"
-             "The patterns of a list of keys. word(text) -> str says what stands for a run of letters and digits that is\n"
-             "not told by its form, fallback(key) -> str is the pattern of a key that needs a closer look.");
+             "patterns(offsets, bytes, word, fallback)\n--\n\n"
+             "The patterns of many keys, given as Arrow has texts: which pattern each has (32-bit), and the patterns.\n"
+             "word(text) -> str says what stands for a run of letters and digits that is not told by its form,\n"
+             "fallback(key) -> str is the pattern of a key that needs a closer look.");
 
 static PyObject *patterns(PyObject *Py_UNUSED(module), PyObject *arguments) {
-    PyObject *keys, *word, *fallback;
-    if (!PyArg_ParseTuple(arguments, "O!OO:patterns", &PyList_Type, &keys, &word, &fallback)) return NULL;
-    Py_ssize_t size = PyList_GET_SIZE(keys);
-    PyObject *found = PyList_New(size);
-    for (Py_ssize_t at = 0; found != NULL && at < size; at++) {
-        PyObject *pattern = pattern_of(PyList_GET_ITEM(keys, at), word, fallback);
-        if (pattern == NULL) Py_CLEAR(found);
-        else PyList_SET_ITEM(found, at, pattern);
+    PyObject *offsets, *bytes, *word, *fallback, *answer = NULL;
+    Texts keys;
+    if (!PyArg_ParseTuple(arguments, "OOOO:patterns", &offsets, &bytes, &word, &fallback)) return NULL;
+    if (texts_of(offsets, bytes, &keys) < 0) return NULL;
+    Found found = {.list = PyList_New(0)};
+    PyObject *places = PyBytes_FromStringAndSize(NULL, keys.count * 4);
+    if (found.list == NULL || places == NULL) goto done;
+    for (Py_ssize_t at = 0; at < keys.count; at++) {
+        const char *text = (const char *)keys.bytes.buf + keys.ends[at];
+        int32_t place = pattern_of(&found, text, (size_t)(keys.ends[at + 1] - keys.ends[at]), word, fallback);
+        if (place < 0) goto done;
+        ((int32_t *)PyBytes_AS_STRING(places))[at] = place;
     }
-    return found;
+    answer = PyTuple_Pack(2, places, found.list);
+done:
+    Py_XDECREF(places);
+    Py_XDECREF(found.list);
+    PyMem_Free(found.hashes);
+    PyMem_Free(found.slots);
+    release(&keys);
+    return answer;
 }
 
 /* -- MD5 (RFC 1321) ------------------------------------------------------------------------------------------------ */
@@ -294,66 +399,116 @@ static const unsigned char TURNS[64] = {7, 12, 17, 22, 7, 12, 17, 22, 7, 12, 17,
                                         14, 20, 5, 9, 14, 20, 5, 9, 14, 20, 4, 11, 16, 23, 4, 11, 16, 23, 4, 11, 16, 23,
                                         4, 11, 16, 23, 6, 10, 15, 21, 6, 10, 15, 21, 6, 10, 15, 21, 6, 10, 15, 21};
 
-static void digest_block(uint32_t state[4], const unsigned char *block) {
-    uint32_t words[16], a = state[0], b = state[1], c = state[2], d = state[3];
-    for (int at = 0; at < 16; at++)
-        words[at] = (uint32_t)block[at * 4] | (uint32_t)block[at * 4 + 1] << 8 | (uint32_t)block[at * 4 + 2] << 16 |
-                    (uint32_t)block[at * 4 + 3] << 24;
-    for (int at = 0; at < 64; at++) {
-        uint32_t mix, word;
-        if (at < 16) mix = (b & c) | (~b & d), word = words[at];
-        else if (at < 32) mix = (d & b) | (~d & c), word = words[(5 * at + 1) & 15];
-        else if (at < 48) mix = b ^ c ^ d, word = words[(3 * at + 5) & 15];
-        else mix = c ^ (b | ~d), word = words[(7 * at) & 15];
-        mix += a + SINES[at] + word;
-        a = d;
-        d = c;
-        c = b;
-        b += mix << TURNS[at] | mix >> (32 - TURNS[at]);
-    }
+/* Every step waits for the one before, so several texts of one size are read at once. */
+#ifdef __GNUC__
+#define LANES 8
+typedef uint32_t Lanes __attribute__((vector_size(LANES * 4)));
+#else
+#define LANES 1
+typedef uint32_t Lanes;
+#endif
+
+#define STEP(mix, word)                                         \
+    do {                                                        \
+        Lanes next = (mix) + a + SINES[at] + words[word];       \
+        a = d, d = c, c = b;                                    \
+        b += next << TURNS[at] | next >> (32 - TURNS[at]);      \
+    } while (0)
+
+static void digest_blocks(Lanes state[4], const Lanes words[16]) {
+    Lanes a = state[0], b = state[1], c = state[2], d = state[3];
+    int at = 0;
+    for (; at < 16; at++) STEP((b & c) | (~b & d), at);
+    for (; at < 32; at++) STEP((d & b) | (~d & c), (5 * at + 1) & 15);
+    for (; at < 48; at++) STEP(b ^ c ^ d, (3 * at + 5) & 15);
+    for (; at < 64; at++) STEP(c ^ (b | ~d), (7 * at) & 15);
     state[0] += a;
     state[1] += b;
     state[2] += c;
     state[3] += d;
 }
 
-/* The first eight bytes of the MD5 as a signed big-endian number. */
-static int64_t hash_of(const unsigned char *text, size_t size) {
-    uint32_t state[4] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
-    unsigned char last[128] = {0};
-    size_t whole = size / 64 * 64, rest = size - whole, padded = rest < 56 ? 64 : 128;
-    for (size_t at = 0; at < whole; at += 64) digest_block(state, text + at);
-    memcpy(last, text + whole, rest);
-    last[rest] = 0x80;
-    for (int byte = 0; byte < 8; byte++) last[padded - 8 + (size_t)byte] = (unsigned char)((uint64_t)size * 8 >> 8 * byte);
-    for (size_t at = 0; at < padded; at += 64) digest_block(state, last + at);
-    uint64_t hash = 0;
-    for (int byte = 0; byte < 8; byte++) hash = hash << 8 | ((state[byte / 4] >> 8 * (byte % 4)) & 0xFF);
-    return (int64_t)hash;
+static uint32_t word_at(const unsigned char *at) {
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
-PyDoc_STRVAR(hashes_doc, "hashes(texts)\n--\n\nsummarize.hash64 of each of a list of texts, as 8 native bytes each.");
+/* A block of a text as MD5 pads it: a one bit, zeros, and the size in bits in the last eight bytes. */
+static void read_block(const unsigned char *text, size_t size, size_t block, size_t blocks, unsigned char *to) {
+    size_t from = block * 64, some = from < size ? size - from : 0;
+    if (some > 64) some = 64;
+    memcpy(to, text + (some ? from : 0), some);
+    memset(to + some, 0, 64 - some);
+    if (some < 64 && from + some == size && from <= size) to[some] = 0x80;
+    if (block + 1 == blocks)
+        for (int byte = 0; byte < 8; byte++) to[56 + byte] = (unsigned char)((uint64_t)size * 8 >> 8 * byte);
+}
 
-static PyObject *hashes(PyObject *Py_UNUSED(module), PyObject *texts) {
-    if (!PyList_Check(texts)) return PyErr_Format(PyExc_TypeError, "hashes() takes a list");
-    Py_ssize_t size = PyList_GET_SIZE(texts);
-    PyObject *found = PyBytes_FromStringAndSize(NULL, size * 8);
-    for (Py_ssize_t at = 0; found != NULL && at < size; at++) {
-        Py_ssize_t length;
-        const char *text = PyUnicode_AsUTF8AndSize(PyList_GET_ITEM(texts, at), &length);
-        if (text == NULL) {
-            Py_CLEAR(found);
-            break;
+typedef struct {
+    const unsigned char *at[LANES];
+    size_t size[LANES];
+    Py_ssize_t row[LANES];
+    int count;
+} Queue;
+
+/* The first eight bytes of each MD5 as a signed big-endian number. */
+static void digest(Queue *queue, size_t blocks, int64_t *hashes) {
+    uint32_t first[4] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
+    Lanes state[4], words[16];
+    for (int part = 0; part < 4; part++) state[part] = (Lanes){0} + first[part];
+    for (size_t block = 0; block < blocks; block++) {
+        uint32_t of_lane[16][LANES] = {{0}};
+        for (int lane = 0; lane < queue->count; lane++) {
+            unsigned char bytes[64];
+            read_block(queue->at[lane], queue->size[lane], block, blocks, bytes);
+            for (int word = 0; word < 16; word++) of_lane[word][lane] = word_at(bytes + word * 4);
         }
-        int64_t hash = hash_of((const unsigned char *)text, (size_t)length);
-        memcpy(PyBytes_AS_STRING(found) + at * 8, &hash, 8);
+        memcpy(words, of_lane, sizeof words);
+        digest_blocks(state, words);
     }
+    uint32_t found[2][LANES];
+    memcpy(found, state, sizeof found);
+    for (int lane = 0; lane < queue->count; lane++) {
+        uint64_t hash = 0;
+        for (int byte = 0; byte < 8; byte++) hash = hash << 8 | ((found[byte / 4][lane] >> 8 * (byte % 4)) & 0xFF);
+        hashes[queue->row[lane]] = (int64_t)hash;
+    }
+    queue->count = 0;
+}
+
+#define QUEUES 20
+
+PyDoc_STRVAR(hashes_doc,
+             "hashes(offsets, bytes)\n--\n\n"
+             "summarize.hash64 of each of many texts, given as Arrow has them, as 8 native bytes each.");
+
+static PyObject *hashes(PyObject *Py_UNUSED(module), PyObject *arguments) {
+    PyObject *offsets, *bytes;
+    Texts texts;
+    if (!PyArg_ParseTuple(arguments, "OO:hashes", &offsets, &bytes)) return NULL;
+    if (texts_of(offsets, bytes, &texts) < 0) return NULL;
+    PyObject *found = PyBytes_FromStringAndSize(NULL, texts.count * 8);
+    if (found != NULL) {
+        int64_t *hash = (int64_t *)PyBytes_AS_STRING(found);
+        /* Texts that wait for others of as many blocks; the last ones have more, and wait for none. */
+        Queue queues[QUEUES + 1] = {{.count = 0}};
+        for (Py_ssize_t row = 0; row < texts.count; row++) {
+            size_t size = (size_t)(texts.ends[row + 1] - texts.ends[row]), blocks = (size + 8) / 64 + 1;
+            Queue *queue = &queues[blocks < QUEUES ? blocks : QUEUES];
+            queue->at[queue->count] = (const unsigned char *)texts.bytes.buf + texts.ends[row];
+            queue->size[queue->count] = size;
+            queue->row[queue->count++] = row;
+            if (queue->count == LANES || blocks >= QUEUES) digest(queue, blocks, hash);
+        }
+        for (size_t blocks = 1; blocks < QUEUES; blocks++)
+            if (queues[blocks].count) digest(&queues[blocks], blocks, hash);
+    }
+    release(&texts);
     return found;
 }
 
 static PyMethodDef METHODS[] = {
     {"patterns", patterns, METH_VARARGS, patterns_doc},
-    {"hashes", hashes, METH_O, hashes_doc},
+    {"hashes", hashes, METH_VARARGS, hashes_doc},
     {NULL, NULL, 0, NULL},
 };
 

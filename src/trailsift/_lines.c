@@ -1,4 +1,4 @@
-/* Rows that are equal, for summary lines, the values that rows use, and ids seen before. An accelerator of summarize.py,
+/* Rows that are equal, for summary lines, the values that rows use, and ids seen before. An accelerator of groups.py,
  * store/files.py and store/seen.py: the same comes out without it, more slowly. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -106,6 +106,53 @@ static PyObject *by_group(PyObject *Py_UNUSED(module), PyObject *arguments) {
     PyMem_Free(next);
     PyBuffer_Release(&given);
     return order;
+}
+
+PyDoc_STRVAR(totals_doc,
+             "totals(group, groups, bytes_in, bytes_out, time)\n--\n\n"
+             "Of each group how many rows it has, the sums of two columns, and the smallest and the largest of a third;\n"
+             "all of 64-bit numbers, and so is what comes out.");
+
+static PyObject *totals(PyObject *Py_UNUSED(module), PyObject *arguments) {
+    Py_buffer given[4];
+    Py_ssize_t groups;
+    if (!PyArg_ParseTuple(arguments, "y*ny*y*y*:totals", &given[0], &groups, &given[1], &given[2], &given[3])) return NULL;
+    PyObject *made[5], *answer = NULL;
+    int ready = 1;
+    for (int part = 0; part < 5; part++) ready &= (made[part] = new_words((size_t)groups)) != NULL;
+    for (int part = 1; part < 4; part++)
+        if (given[part].len != given[0].len) {
+            PyErr_SetString(PyExc_ValueError, "columns of different sizes");
+            ready = 0;
+        }
+    if (ready) {
+        const int64_t *group = given[0].buf, *in = given[1].buf, *out = given[2].buf, *time = given[3].buf;
+        int64_t *count = words_of(made[0]), *ins = words_of(made[1]), *outs = words_of(made[2]);
+        int64_t *first = words_of(made[3]), *last = words_of(made[4]);
+        for (Py_ssize_t at = 0; at < groups; at++) {
+            count[at] = ins[at] = outs[at] = 0;
+            first[at] = INT64_MAX;
+            last[at] = INT64_MIN;
+        }
+        for (Py_ssize_t row = 0; row < given[0].len / 8; row++) {
+            int64_t at = group[row];
+            if (at < 0 || at >= groups) {
+                PyErr_SetString(PyExc_ValueError, "a group that there is not");
+                ready = 0;
+                break;
+            }
+            count[at]++;
+            /* Modulo 2^64, as NumPy adds. */
+            ins[at] = (int64_t)((uint64_t)ins[at] + (uint64_t)in[row]);
+            outs[at] = (int64_t)((uint64_t)outs[at] + (uint64_t)out[row]);
+            if (time[row] < first[at]) first[at] = time[row];
+            if (time[row] > last[at]) last[at] = time[row];
+        }
+    }
+    if (ready) answer = PyTuple_Pack(5, made[0], made[1], made[2], made[3], made[4]);
+    for (int part = 0; part < 5; part++) Py_XDECREF(made[part]);
+    for (int part = 0; part < 4; part++) PyBuffer_Release(&given[part]);
+    return answer;
 }
 
 PyDoc_STRVAR(smallest_doc,
@@ -282,6 +329,7 @@ static PyMethodDef METHODS[] = {
     {"groups", groups, METH_O, groups_doc},
     {"trimmed", trimmed, METH_VARARGS, trimmed_doc},
     {"smallest", smallest, METH_VARARGS, smallest_doc},
+    {"totals", totals, METH_VARARGS, totals_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from trailsift import event
 from trailsift.decode import record as careful
+from trailsift.groups import Groups, offset
 from trailsift.regular import WHAT_MEMBERS, Place, Row, Shape, Shared, What, Who
 
 _ARROW: dict[str, pa.DataType] = {
@@ -65,6 +66,24 @@ CHUNK_SCHEMA = pa.schema([pa.field(c.name, _chunk_type(c)) for c in event.EVENTS
 
 Ids = np.ndarray[Any, np.dtype[np.void]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
+
+
+#: What alike events have in common beside who, place and what.
+_HOUR = 3_600_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Events of which many say the same: all but these columns, and all of one set are of one hour."""
+
+    #: object_key (encoded), event_time, bytes_in and bytes_out, a row for each event.
+    own: pa.Table
+    #: Other columns, a row for each set of events that are alike; and which of them an event belongs to.
+    sets: pa.Table
+    of_row: Indices
+
+    #: Columns that events have for themselves.
+    OWN: ClassVar = ("object_key", "event_time", "bytes_in", "bytes_out")
 
 
 @dataclass(frozen=True)
@@ -142,6 +161,27 @@ class Chunk:
         table = pa.concat_tables(tables).combine_chunks() if len(tables) > 1 else tables[0]
         return table if order is None else table.take(pa.array(order))
 
+    def alike(self, names: Sequence[str], rows: Indices | None = None) -> Alike:
+        """Some columns, of some rows or of all, each set of alike rows once; in another order than ``columns``."""
+        others, own = self.others, self.own
+        if rows is not None:
+            mine = rows < len(self.order)
+            others = others.take(pa.array(rows[~mine] - len(self.order)))
+            own = own and own.take(pa.array(self.order[rows[mine]]))
+        names = [name for name in names if name not in Alike.OWN]
+        tables, sets, of_row = [_keys_encoded(others)], [others.select(names)], np.arange(len(others))
+        if own is not None and len(own):
+            known = self.who, self.place, self.what
+            codes = (np.asarray(_whole(own, kind)).astype(np.int64) for kind in ("who", "place", "what"))
+            sizes = (len(self.who), len(self.place), len(self.what))
+            hour = offset(np.asarray(_whole(own, "event_time")) // _HOUR)
+            groups = Groups([hour, *zip(codes, sizes, strict=True)])
+            tables.insert(0, _keys_encoded(own, self.what))
+            one_each = own.select(_made_from(names)).take(pa.array(groups.first))
+            sets.insert(0, _regular_columns(one_each, *known, names))
+            of_row = np.concatenate([groups.of_row, of_row + len(groups)])
+        return Alike(pa.concat_tables(tables), pa.concat_tables(sets), of_row)
+
 
 # -- Arrow -----------------------------------------------------------------------------------------------------------
 
@@ -214,29 +254,56 @@ def file_order(rows: pa.Table, shared: Shared) -> np.ndarray[Any, np.dtype[np.in
     return ordered(time // _DAY, services[what.codes], roles[who.codes], time)
 
 
+class _Kinds:
+    """What some rows share, of each kind; nothing is looked for before it is asked for."""
+
+    def __init__(self, rows: pa.Table, who: list[Who], place: list[Place], what: list[What]) -> None:
+        self._rows = rows
+        self._known = who, place, what
+
+    @cached_property
+    def who(self) -> _Used:
+        return _Used(self._known[0], _whole(self._rows, "who"))
+
+    @cached_property
+    def place(self) -> _Used:
+        return _Used(self._known[1], _whole(self._rows, "place"))
+
+    @cached_property
+    def what(self) -> _Used:
+        return _Used(self._known[2], _whole(self._rows, "what"))
+
+
 def _regular_columns(
     rows: pa.Table, known_who: list[Who], known_place: list[Place], known_what: list[What], names: Sequence[str]
 ) -> pa.Table:
     """Some columns of regular records, in CHUNK_SCHEMA's types."""
-    who = _Used(known_who, _whole(rows, "who"))
-    place = _Used(known_place, _whole(rows, "place"))
-    what = _Used(known_what, _whole(rows, "what"))
-    shapes: list[Shape] = [thing.shape for thing in what.things]
+    kinds = _Kinds(rows, known_who, known_place, known_what)
     columns: dict[str, Any] = {}
     for name in names:
         if name in careful.Identity._fields:
-            columns[name] = who.text([getattr(thing.identity, name) for thing in who.things])
+            columns[name] = kinds.who.text([getattr(thing.identity, name) for thing in kinds.who.things])
         elif name in Place._fields:
-            columns[name] = place.text([getattr(thing, name) for thing in place.things])
+            columns[name] = kinds.place.text([getattr(thing, name) for thing in kinds.place.things])
         elif name in _MEMBER_AT:
-            columns[name] = what.text([thing.members[_MEMBER_AT[name]] for thing in what.things])
+            columns[name] = kinds.what.text([thing.members[_MEMBER_AT[name]] for thing in kinds.what.things])
         elif name in OF_WHAT:
-            columns[name] = what.text([getattr(thing, OF_WHAT[name]) for thing in what.things])
+            columns[name] = kinds.what.text([getattr(thing, OF_WHAT[name]) for thing in kinds.what.things])
         elif name in ("resource_type", "resource_arn", "resource_account"):
-            columns[name] = what.text([getattr(shape, name) for shape in shapes])
+            columns[name] = kinds.what.text([getattr(thing.shape, name) for thing in kinds.what.things])
         else:
-            columns[name] = _special_column(name, rows, who, place, what, shapes)
+            columns[name] = _special_column(name, rows, kinds)
     return chunk_table(columns, names)
+
+
+def _keys_encoded(rows: pa.Table, known_what: list[What] | None = None) -> pa.Table:
+    """The columns ``Alike.OWN``; of regular records where ``known_what`` is given."""
+    keys = _whole(rows, "object_key").dictionary_encode()
+    if known_what is not None and any(thing.shape.fixed_key is not None for thing in known_what):
+        what = _Used(known_what, _whole(rows, "what"))
+        keys = _first_of(keys, what.text([thing.shape.fixed_key for thing in what.things]))
+    time = _whole(rows, "event_time").cast(_ARROW["timestamp"])
+    return pa.table([keys, time, rows.column("bytes_in"), rows.column("bytes_out")], names=list(Alike.OWN))
 
 
 def _made_from(names: Sequence[str]) -> list[str]:
@@ -252,26 +319,28 @@ _MEMBER_AT = {column: at for at, column in enumerate(WHAT_MEMBERS.values())}
 OF_WHAT = {"event_category": "category", "account_id": "account", "service": "service"}
 
 
-def _special_column(
-    name: str, rows: pa.Table, who: _Used, place: _Used, what: _Used, shapes: list[Shape]
-) -> pa.Array | pa.ChunkedArray:
+def _special_column(name: str, rows: pa.Table, kinds: _Kinds) -> pa.Array | pa.ChunkedArray:
     """One column that is not just a text of who, place or what."""
+    if name == "event_time":
+        return _whole(rows, name).cast(_ARROW["timestamp"])
+    if name == "weight":
+        return pa.array(np.ones(len(rows)))
     if name == "rest":
-        return _rests(who, place, what)
+        return _rests(kinds.who, kinds.place, kinds.what)
+    if name in rows.column_names and name not in ("request_parameters", "object_key"):
+        return _whole(rows, name)
+    what = kinds.what
+    shapes: list[Shape] = [thing.shape for thing in what.things]
     if name == "read_only":
         return what.plain([thing.read_only for thing in what.things], pa.bool_())
     if name == "resource_arns":
         return what.plain([shape.resource_arns for shape in shapes], _ARROW["list<string>"])
     if name == "request_parameters":
         return _first_of(_whole(rows, name), what.text([shape.request_parameters for shape in shapes]))
-    if name in ("object_key", "resources"):
-        keys = pc.coalesce(_whole(rows, "object_key"), what.plain([shape.fixed_key for shape in shapes], pa.string()))
-        return keys if name == "object_key" else _resources(shapes, what, keys)
-    if name == "event_time":
-        return _whole(rows, name).cast(_ARROW["timestamp"])
-    if name == "weight":
-        return pa.array(np.ones(len(rows)))
-    return _whole(rows, name)
+    keys = _whole(rows, "object_key")
+    if any(shape.fixed_key is not None for shape in shapes):
+        keys = pc.coalesce(keys, what.plain([shape.fixed_key for shape in shapes], pa.string()))
+    return keys if name == "object_key" else _resources(shapes, what, keys)
 
 
 def _rests(who: _Used, place: _Used, what: _Used) -> pa.DictionaryArray:
@@ -292,13 +361,15 @@ def _rests(who: _Used, place: _Used, what: _Used) -> pa.DictionaryArray:
 
 
 def _first_of(own: pa.Array, shared: pa.DictionaryArray) -> pa.DictionaryArray:
-    """``own`` where it is not null, else ``shared``."""
+    """``own`` where it is not null, else ``shared``. A value of both may stand in the dictionary twice."""
     if own.null_count == len(own):
         return shared
-    encoded = own.dictionary_encode()
-    shifted = pc.add(encoded.indices, pa.scalar(len(shared.dictionary), pa.int32()))
+    mine = own if isinstance(own, pa.DictionaryArray) else own.dictionary_encode()
+    if shared.null_count == len(shared):
+        return mine
+    shifted = pc.add(mine.indices, pa.scalar(len(shared.dictionary), pa.int32()))
     indices = pc.coalesce(shifted, shared.indices)
-    return pa.DictionaryArray.from_arrays(indices, pa.concat_arrays([shared.dictionary, encoded.dictionary]))
+    return pa.DictionaryArray.from_arrays(indices, pa.concat_arrays([shared.dictionary, mine.dictionary]))
 
 
 def _whole(table: pa.Table, name: str) -> pa.Array:

@@ -14,6 +14,10 @@ from functools import lru_cache
 from itertools import pairwise
 from types import ModuleType
 
+import pyarrow as pa
+
+from trailsift.groups import text_buffers
+
 _keys: ModuleType | None
 try:
     from trailsift import _keys
@@ -143,12 +147,14 @@ _DATE_OPEN = re.compile(rf"(?<![0-9A-Za-z]){_YEAR}(?:/{_MONTH})?\Z")
 _DATE_REST = re.compile(rf"(?:{_MONTH}|{_DAY})(?![0-9A-Za-z])")
 
 
-def key_patterns(keys: list[str]) -> list[str]:
-    """``key_pattern`` of each of many keys."""
-    if _keys is None:
-        return [key_pattern(key) for key in keys]
-    patterns: list[str] = _keys.patterns(keys, _word, key_pattern)
-    return patterns
+def key_patterns(keys: pa.StringArray) -> pa.DictionaryArray:
+    """``key_pattern`` of each of many keys, none of them null."""
+    if _keys is None or not len(keys):
+        return pa.array([key_pattern(key) for key in keys.to_pylist()], pa.string()).dictionary_encode()
+    places, patterns = _keys.patterns(*text_buffers(keys), _word, key_pattern)
+    return pa.DictionaryArray.from_arrays(
+        pa.Array.from_buffers(pa.int32(), len(keys), [None, pa.py_buffer(places)]), pa.array(patterns, pa.string())
+    )
 
 
 def key_pattern(key: str) -> str:

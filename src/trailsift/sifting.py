@@ -66,6 +66,16 @@ class Sifting:
         self._weeks = list(classes)
         self._week_class: Ints = np.array([classes[mask] for mask in self.sifter.weeks])
 
+    @property
+    def looked_at(self) -> tuple[str, ...]:
+        """The columns that ``decide`` and ``firsts`` need."""
+        names = ["event_time", *self.sifter.columns]
+        if self.sifter.keyed:
+            names.append("object_key")
+        if ((self._rates > 0) & (self._rates < 1)).any():
+            names += LINE
+        return tuple(dict.fromkeys(names))
+
     def drops_all(self, what: What) -> bool:
         """Whether every record of this kind is dropped, whoever made the call and when."""
         row: dict[str, Any] = dict(zip(WHAT_MEMBERS.values(), what.members, strict=True))
@@ -74,7 +84,7 @@ class Sifting:
         return self.sifter.drops_all(row)
 
     def decide(self, table: pa.Table, ids: np.ndarray[Any, np.dtype[np.void]]) -> Decided:
-        """Decides on every row of a chunk: ``table`` has the columns ``LOOKED_AT``, ``ids`` the 16-byte identities."""
+        """Decides on every row of a chunk: ``table`` has the columns ``looked_at``, ``ids`` the 16-byte identities."""
         rows = table.num_rows
         if not rows:
             return Decided(np.empty(0, np.int64), np.empty(0), np.empty(0, bool))
@@ -132,7 +142,7 @@ class Sifting:
 
     def firsts(self, table: pa.Table, ids: np.ndarray[Any, np.dtype[np.void]], decided: Decided) -> tuple[Ints, Words]:
         """Of each line of ``hourly`` that has events in the lottery, the one with the smallest second hash: (rows,
-        hashes). ``table`` has the columns of ``LINE`` and event_time."""
+        hashes). ``table`` has the columns ``looked_at``."""
         rows = np.flatnonzero(decided.lottery)
         if not len(rows):
             return rows, np.empty(0, np.uint64)

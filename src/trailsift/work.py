@@ -136,8 +136,9 @@ class Worker:
             return Written([], {}, other, 0)
         if self.sifting is not None or (chunk.others.column("weight").to_numpy() != 1).any():
             return self._sifted(chunk, mask, other)
-        table = chunk.table if mask.all() else chunk.columns(CHUNK_SCHEMA.names, np.flatnonzero(mask))
-        return Written(write_events(table, self.root, self._events), _lines(table), other, table.num_rows)
+        new = None if mask.all() else np.flatnonzero(mask)
+        table = chunk.columns(CHUNK_SCHEMA.names, new)
+        return Written(write_events(table, self.root, self._events), _lines(chunk, new), other, table.num_rows)
 
     def _copies(self, chunk: Chunk, rows: Indices) -> bytes:
         """Rows that repeat an id with another text, packed."""
@@ -153,11 +154,11 @@ class Worker:
         """The same where rules say what is stored, here or in the stream that the rows come from. Summaries are taken
         of all new rows; wide columns are made only of the rows that stay."""
         new = np.flatnonzero(mask)
-        looked_at = self.sifting.sifter.columns if self.sifting is not None else ()
-        names = [*dict.fromkeys((*NEEDED, *looked_at)), "weight"]
-        narrow = chunk.columns(names, None if mask.all() else new)
+        some = None if mask.all() else new
+        lines = _lines(chunk, some)
+        looked_at = self.sifting.looked_at if self.sifting is not None else ()
+        narrow = chunk.columns([*looked_at, "weight"], some)
         ids = chunk.ids[new]
-        lines = _lines(narrow)
         # What a stream has decided on stays: its lottery is the same, so a second one would say nothing new.
         given = np.asarray(narrow.column("weight"))
         before = given != 1
@@ -195,9 +196,9 @@ def _dropped_before(chunk: Chunk, rows: np.ndarray[Any, np.dtype[np.int64]]) -> 
     return by_rule
 
 
-def _lines(table: pa.Table) -> dict[str, bytes]:
-    """The summary lines of distinct events, as Arrow streams by table."""
-    summaries = Summaries(table)
+def _lines(chunk: Chunk, rows: Indices | None) -> dict[str, bytes]:
+    """The summary lines of some rows or of all, as Arrow streams by table."""
+    summaries = Summaries(chunk.alike(NEEDED, rows))
     return {
         event.HOURLY.name: to_stream(summaries.hourly()),
         event.USAGE.name: to_stream(summaries.usage()),
