@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import uuid
 import zipfile
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trailsift.decode import record
@@ -330,6 +331,135 @@ def test_damaged_records_are_read_alike_by_all_paths(records: list[dict[str, Any
         rows = [repr(sorted(comparable(row).items())) for row in builder.finish().table.to_pylist()]
         found.append((tally.records, tally.foreign, [one.reason for one in tally.malformed], sorted(rows)))
     assert found[0] == found[1]
+
+
+#: Members in CloudTrail's order, with few values, so that stretches of them repeat.
+_REPEATED: dict[str, list[Any]] = {
+    "eventVersion": ["1.11"],
+    "userIdentity": [{"type": "AWSService", "invokedBy": "x"}, {"type": "Role", "accountId": "1", "arn": "a" * 200}],
+    "eventTime": ["2026-03-02T01:02:03Z"],
+    "eventSource": ["s3.amazonaws.com", "dynamodb.amazonaws.com"],
+    "eventName": ["GetObject", "PutObject"],
+    "awsRegion": ["us-east-1", "eu-west-1"],
+    "sourceIPAddress": ["10.0.0.7", "10.0.0.8"],
+    "userAgent": [f"[aws-cli/2.1 {'x' * 120}]", "[Boto3/1.34]", "\u00e9"],
+    "errorCode": ["AccessDenied"],
+    "requestParameters": [{"bucketName": "a", "key": "k"}, {"bucketName": "b", "key": "l" * 60}, None],
+    "responseElements": [None],
+    "requestID": ["R"],
+    "readOnly": [True],
+    "eventType": ["AwsApiCall", "AwsServiceEvent"],
+    "apiVersion": ["2012-08-10", "2015-03-31"],
+    "managementEvent": [False],
+    "recipientAccountId": ["1", "2"],
+    "sharedEventID": ["S"],
+    "vpcEndpointId": ["vpce-1"],
+    "eventCategory": ["Data"],
+    "tlsDetails": [{"clientProvidedHostHeader": "a"}, {"clientProvidedHostHeader": "b"}],
+}
+
+
+@st.composite
+def repeated(draw: st.DrawFn) -> str:
+    """A record of members that others have too; one may stand elsewhere, or twice."""
+    absent = draw(st.sets(st.sampled_from(list(_REPEATED)[8:]), max_size=4)) | draw(
+        st.sets(st.sampled_from(list(_REPEATED)))
+    )
+    if draw(st.booleans()):
+        absent &= {"errorCode", "sharedEventID", "vpcEndpointId", "eventCategory", "tlsDetails", "apiVersion"}
+    members = [
+        f'"{name}":' + json.dumps(draw(st.sampled_from(values)), separators=(",", ":"))
+        for name, values in _REPEATED.items()
+        if name not in absent or name in ("eventVersion", "eventTime", "eventSource", "eventName")
+    ]
+    members.insert(draw(st.sampled_from([5, len(members) // 2])), f'"eventID":"{draw(st.uuids())}"')
+    if draw(st.integers(0, 3)) == 0:
+        member = members[draw(st.integers(0, len(members) - 1))]
+        if draw(st.booleans()):
+            members.remove(member)
+        members.insert(draw(st.integers(0, len(members))), member)
+    return "{" + ",".join(members) + "}"
+
+
+def _members(number: int, *names: str) -> str:
+    values = {name: json.dumps(_REPEATED[name][0], separators=(",", ":")) for name in _REPEATED}
+    for name in ("awsRegion", "tlsDetails", "apiVersion"):
+        values[name] = json.dumps(_REPEATED[name][number % 2], separators=(",", ":"))
+    values["eventID"] = f'"11111111-2222-4333-8444-{number:012d}"'
+    return "{" + ",".join(f'"{name}":{values[name]}' for name in names) + "}"
+
+
+_CALL = ("eventVersion", "userIdentity", "eventTime", "eventSource", "eventName", "sourceIPAddress", "userAgent")
+_CLOSE = ("requestParameters", "eventID", "eventType", "managementEvent", "recipientAccountId")
+
+
+@settings(max_examples=60)
+@given(st.lists(repeated(), min_size=2, max_size=12))
+# What a stretch says, in part elsewhere; an end that goes on.
+@example([_members(at, *_CALL, *["awsRegion"][: at % 3], *_CLOSE) for at in range(6)])
+@example([_members(at, *_CALL, *_CLOSE, *["apiVersion"][: at % 3], *["tlsDetails"][: at % 3]) for at in range(6)])
+@example([_members(at, *["awsRegion"][: at % 3], *_CALL, "awsRegion", *_CLOSE) for at in range(6)])
+def test_stretches_that_records_share_are_read_as_if_they_were_alone(records: list[str]) -> None:
+    from trailsift.builder import Builder, Scanner
+
+    if Scanner is None:
+        pytest.skip("the accelerators are not built: no C compiler at hand")
+
+    def rows(scan: bool, *logs: list[str]) -> list[str]:
+        builder = Builder(scan=scan)
+        for log in logs:
+            builder.add("object", ('{"Records":[' + ",".join(log) + "]}").encode())
+        chunk = builder.finish()
+        made = [repr(sorted(comparable(row).items())) for row in chunk.table.to_pylist()]
+        return sorted(map(repr, zip(chunk.ids.tolist(), chunk.checks.tolist(), made, strict=True)))
+
+    alone = sorted(row for one in records for row in rows(True, [one]))
+    assert rows(True, records) == rows(True, records[::-1], []) == rows(False, records) == alone
+
+
+@pytest.mark.parametrize("scan", [True, False], ids=["scan", "python"])
+@pytest.mark.parametrize(
+    ("user", "account"),
+    [
+        ('{"accountId":"1","x":%s}' % ("1" * 500), "1"),
+        ('{"accountId":"","x":1}', None),
+        ('{"accountId":"1","accountId":""}', None),
+        ('{"accountId":"","accountId":"2"}', "2"),
+        ('{"account\\u0049d":"1"}', "1"),
+        ('{"accountId":"1","account\\u0049d":""}', None),
+        ('{"accountId":5}', None),
+        ('{"a":{"accountId":"1"}}', None),
+        ("null", None),
+        ("[]", None),
+        ('"x"', None),
+    ],
+)
+def test_who_names_an_account(scan: bool, user: str, account: str | None) -> None:
+    from trailsift.builder import Builder, Scanner
+
+    if scan and Scanner is None:
+        pytest.skip("the accelerators are not built: no C compiler at hand")
+    builder = Builder(scan=scan)
+    other = text(sample(eventID="11111111-2222-4333-8444-666666666666")).decode()
+    mine = re.sub(
+        r'"userIdentity":.*?,"eventTime"', lambda _: f'"userIdentity":{user},"eventTime"', text(sample()).decode()
+    )
+    mine = re.sub(r',"recipientAccountId":"[0-9]*"', "", mine)
+    builder.add("object", f'{{"Records":[{other},{mine},{mine}]}}'.encode())
+    rows = [row for row in builder.finish().table.to_pylist() if row["event_id"] == sample()["eventID"]]
+    assert [(row["principal_account"], row["account_id"]) for row in rows] == [(account, account)] * 2
+
+
+@pytest.mark.parametrize("scan", [True, False], ids=["scan", "python"])
+def test_a_number_that_python_does_not_read(scan: bool) -> None:
+    """It stands in userIdentity, among good records: these are taken, and it is told."""
+    from trailsift.builder import Builder
+
+    user = '{"accountId":"1","x":%s}' % ("1" * 5000)
+    mine = re.sub(r'"userIdentity":.*?,"eventTime"', lambda _: f'"userIdentity":{user},"eventTime"', text(ONE).decode())
+    builder = Builder(scan=scan)
+    tally = builder.add("object", f'{{"Records":[{text(TWO).decode()},{mine}]}}'.encode())
+    assert (tally.records, tally.malformed.parts, len(builder.finish())) == (2, 1, 1)
 
 
 def looks(made: dict[str, Any]) -> bool:

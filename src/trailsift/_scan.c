@@ -890,9 +890,27 @@ static int grow(Names *names) {
 enum { IRREGULAR = -1, THIS_TIME = -2, FAILED = -3 };
 enum { HAS_KEY = 1, FIXED_KEY = 2, IS_THIN = 4 };
 
+/* Whether a userIdentity names an account in a form that needs no second look. */
+static int names_account(Slice user) {
+    Parts parts;
+    int flags = 0, named = 0;
+    /* Python reads no number of more than 4,300 digits. */
+    if (user.size > 4096 || user.at[0] != '{') return 0;
+    object_end(user.at, user.at + user.size, &flags, &parts);
+    for (int part = 0; flags == 0 && part < parts.count; part++) {
+        if (!IS(parts.at[part].name, "accountId")) continue;
+        if (named || parts.at[part].value.at[0] != '"' || parts.at[part].value.size == 2) return 0;
+        named = 1;
+    }
+    return named;
+}
+
 static PyObject *ask(Scanner *scanner, int kind, Record *record, Slice text) {
     Py_ssize_t size = (Py_ssize_t)text.size;
-    if (kind == WHO) return PyObject_CallMethod(scanner->shared, "scan_who", "y#", text.at, size);
+    if (kind == WHO) {
+        Slice user = record->present & BIT(IDENTITY) ? record->members[IDENTITY] : (Slice){"", 0};
+        return PyObject_CallMethod(scanner->shared, "scan_who", "y#i", user.at, (Py_ssize_t)user.size, names_account(user));
+    }
     if (kind == WHERE) return PyObject_CallMethod(scanner->shared, "scan_place", "y#", text.at, size);
     return PyObject_CallMethod(scanner->shared, "scan_what", "y#y#ii", text.at, size,
                                record->key.at ? record->key.at : "", (Py_ssize_t)record->key.size,
@@ -1104,7 +1122,6 @@ static int read_record(Scanner *scanner, const char **from, const char *end, Rec
     int open = STRETCHES;
     const char *opened = NULL;
     uint32_t before = 0;
-    int plain = 1;
     for (int member = -1;;) {
         const char *behind = NULL;
         int stretch = stretch_at(at, end, member);
@@ -1113,7 +1130,6 @@ static int read_record(Scanner *scanner, const char **from, const char *end, Rec
             open = behind == NULL ? stretch : STRETCHES;
             opened = at;
             before = record->present;
-            plain = 1;
         }
         if (behind != NULL) {
             at = behind;
@@ -1132,7 +1148,6 @@ static int read_record(Scanner *scanner, const char **from, const char *end, Rec
                     behind = value_end(at, end, DEPTH_LIMIT, &flags);
                 if (behind == NULL) return BROKEN;
                 any |= flags;
-                plain &= flags == 0;
             }
             if (member < 0 || record->present & BIT(member)) {
                 regular = 0;
@@ -1150,10 +1165,8 @@ static int read_record(Scanner *scanner, const char **from, const char *end, Rec
             }
             at = behind;
             if (open != STRETCHES && (open == CALL ? member == AGENT : *at == '}')) {
-                if (plain) {
-                    record->stretches[open] = (Slice){opened, (size_t)(at - opened)};
-                    record->said_in[open] = record->present & ~before;
-                }
+                record->stretches[open] = (Slice){opened, (size_t)(at - opened)};
+                record->said_in[open] = record->present & ~before;
                 open = STRETCHES;
             }
         }
@@ -1599,7 +1612,7 @@ static PyGetSetDef VALUES[] = {
 
 PyDoc_STRVAR(scanner_doc,
              "Scanner(shared, check)\n--\n\n"
-             "Rows of regular records. `shared` (regular.Shared) says what a new name stands for: scan_who(record),\n"
+             "Rows of regular records. `shared` (regular.Shared) says what a new name stands for: scan_who(user, named),\n"
              "scan_place(record) and scan_what(record, key, key_is_item, kept) give a number (see there), -1 (all\n"
              "records of this name are irregular) or -2 (this one is). check(record) -> int is a checksum of its text.");
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -115,12 +117,17 @@ class Shape(NamedTuple):
     rest: str | None
 
 
-class Who(NamedTuple):
+@dataclass(eq=False)
+class Who:
     """A ``userIdentity``: its columns and its text."""
 
     number: int
-    identity: careful.Identity
     text: str | None
+
+    @cached_property
+    def identity(self) -> careful.Identity:
+        """Its columns, worked out when they are asked for: sessions are many, and short."""
+        return careful.identity(json.loads(self.text) if self.text is not None else None)
 
 
 class Place(NamedTuple):
@@ -298,7 +305,10 @@ class Shared:
         if found is None or micros is None or not record.eventID:
             return None
         cut, match = found
-        who = self._who_of(record)
+        try:
+            who = self._who_with(bytes(record.userIdentity))
+        except (RecursionError, ValueError):
+            return None
         what = self._what_of(record, who, cut, match, raw)
         if what is None:
             return None
@@ -325,11 +335,13 @@ class Shared:
 
     # What `_scan` asks of a name that it does not know; see Scanner.
 
-    def scan_who(self, raw: bytes) -> int:
-        """Number * 2, + 1 where no account is named."""
+    def scan_who(self, user: bytes, named: int) -> int:
+        """Number * 2, + 1 where no account is named; ``named``: one is for sure, and the text can be read."""
+        if named:
+            return self._who_with(user, read=False).number * 2
         try:
-            who = self._who_of(_decode(raw))
-        except (msgspec.DecodeError, RecursionError, ValueError):
+            who = self._who_with(user)
+        except (RecursionError, ValueError):
             return -2
         return who.number * 2 + (who.identity.principal_account is None)
 
@@ -353,7 +365,7 @@ class Shared:
         if (cut.key or b"", cut.key_is_item, cut.kept is not None) != (key, bool(key_is_item), bool(kept)):
             # Cut in another place: which one is right, the careful path says.
             return -2
-        what = self._what_of(record, self._who_of(record), cut, match, raw)
+        what = self._what_of(record, self._who_with(bytes(record.userIdentity)), cut, match, raw)
         if what is None:
             return -1
         thin = self._thin is not None and self._thin(what)
@@ -364,12 +376,14 @@ class Shared:
         micros = self._times[text] = careful.canonical_time(text)
         return micros
 
-    def _who_of(self, record: _Record) -> Who:
-        user = bytes(record.userIdentity)
+    def _who_with(self, user: bytes, *, read: bool = True) -> Who:
+        """Who has this ``userIdentity`` (empty: none). ValueError, RecursionError where its text cannot be read."""
         who = self._who.get(user)
         if who is None:
-            identity = careful.identity(json.loads(user) if user else None)
-            who = self._who[user] = Who(len(self.who), identity, user.decode() if user else None)
+            who = Who(len(self.who), user.decode() if user else None)
+            if read:
+                _ = who.identity
+            self._who[user] = who
             self.who.append(who)
         return who
 
