@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Processes that run the tests.
+TESTS ?= 2
 # What is built here runs here: the accelerators are a third faster for the processor at hand.
 NATIVE := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),-march=native)
 
@@ -40,8 +42,8 @@ demo: $(CORE) ## set up, then generate logs, store them and show what can be ask
 setup: $(CORE) ## only set up: afterwards .venv/bin/trailsift runs
 	@echo "ready: $(BIN)/trailsift --help"
 
-test: lint ## lint, types, import contracts, then all tests
-	@$(BIN)/python -m pytest
+test: lint ## lint, types, import contracts, then all tests, in two processes; TESTS=0 for one
+	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile
 
 test-aws: $(DEV) ## the tests of the AWS side with servers that stand in for AWS, which are installed first
 	@CFLAGS="$(NATIVE) $$CFLAGS" $(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,aws,emulators]'

@@ -32,10 +32,10 @@ settings.load_profile("house")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Answers kept by the person who runs the tests are neither read nor written."""
+    """Answers kept by the person who runs the tests are neither read nor written; nothing is as wide as a terminal."""
     patch = pytest.MonkeyPatch()
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    for name in ("TRAILSIFT_LAKE", "TRAILSIFT_TIMEZONE", "TRAILSIFT_DEBUG"):
+    for name in ("TRAILSIFT_LAKE", "TRAILSIFT_TIMEZONE", "TRAILSIFT_DEBUG", "COLUMNS", "LINES"):
         patch.delenv(name, raising=False)
     yield
     patch.undo()

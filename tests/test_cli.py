@@ -378,7 +378,11 @@ def test_status_reconciles(world: World, ask: Any) -> None:
     assert (found["first_time"], found["last_time"]) == (times[0], times[-1])
 
 
-def test_ingest_counts_add_up_and_tell_of_bad_input(world: World, run: Any, tmp_path: Path) -> None:
+def test_ingest_counts_add_up_and_tell_of_bad_input(
+    world: World, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Names of files are folded where the width is short.
+    monkeypatch.setenv("COLUMNS", "300")
     logs = tmp_path / "logs"
     logs.mkdir()
     good = next(world.logs.rglob("*.json.gz"))
@@ -479,9 +483,18 @@ def test_no_colour_in_a_pipe(world: World) -> None:
 
 
 def test_a_terminal_without_unicode(world: World) -> None:
-    done = shell(f"trailsift role orders-etl-batch --lake {world.lake}", PYTHONIOENCODING="ascii:strict")
-    assert done.returncode == 0, done.stderr
-    assert "##" in done.stdout
+    for width in ("", "80", "40"):
+        done = shell(
+            f"trailsift role orders-etl-batch --lake {world.lake}", PYTHONIOENCODING="ascii:strict", COLUMNS=width
+        )
+        assert done.returncode == 0, done.stderr
+        assert "##" in done.stdout and "\\u" not in done.stdout
+    name = "s3-\N{HANGUL SYLLABLE HAN}-\N{GRINNING FACE}"
+    query = f"trailsift query \"SELECT '{name}' AS k\" --lake {world.lake} --format"
+    for encoding in ("ascii:strict", "utf-8:strict"):
+        assert json.loads(shell(f"{query} json", PYTHONIOENCODING=encoding).stdout) == [{"k": name}]
+    done = shell(f"trailsift query \"SELECT '{name}'\" --lake /nowhere/{name}", PYTHONIOENCODING="latin-1:strict")
+    assert done.returncode == 1 and json.dumps(name)[1:-1] in done.stderr
 
 
 def test_help_of_every_command(run: Any) -> None:

@@ -6,7 +6,9 @@ Nothing heavy is imported here or at the top of a command's module: a cold ``tra
 
 from __future__ import annotations
 
+import codecs
 import gc
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +28,11 @@ def _main(argv: Sequence[str] | None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # A command makes many objects and few cycles: looking for those every 700 objects is a tenth of a cold start.
     gc.set_threshold(100_000, 50, 100)
+    codecs.register_error("trailsift", _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        # Names in logs are of any language; a terminal that cannot show them shows their numbers.
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="trailsift")
     if os.environ.get("TRAILSIFT_DEBUG"):
         return _run(argv)
     try:
@@ -46,6 +53,14 @@ def _main(argv: Sequence[str] | None) -> int:
             return _fail(usage, 2)
         text = " ".join(str(error).split())
         return _fail(f"unexpected {type(error).__name__}: {text}. Run again with TRAILSIFT_DEBUG=1 for a traceback", 1)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """What an encoding has no signs for, as JSON writes it."""
+    import json
+
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _usage(error: Exception) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -59,16 +59,17 @@ def grid(
     """
     cells = [[cell(value, kind.lstrip("?")) for value, (_, kind) in zip(row, columns, strict=True)] for row in rows]
     kept = _fitting(out.width, columns, cells)
+    cut: Literal["ellipsis", "crop"] = "ellipsis" if unicode_fits(out) else "crop"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
     for place in kept:
         heading, kind = columns[place][0], columns[place][1].lstrip("?")
         if kind in ("number", "bad"):
-            table.add_column(heading, justify="right", no_wrap=True)
+            table.add_column(heading, justify="right", no_wrap=True, overflow=cut)
         elif kind in ("faint", "text"):
-            table.add_column(heading, style="dim" if kind == "faint" else "", no_wrap=True, overflow="ellipsis")
+            table.add_column(heading, style="dim" if kind == "faint" else "", no_wrap=True, overflow=cut)
         else:
             # Where the width is short, rich takes it from the columns that may wrap; an id without blanks is cut then.
-            table.add_column(heading, overflow="ellipsis" if kind == "id" else "fold")
+            table.add_column(heading, overflow=cut if kind == "id" else "fold")
     for row in cells:
         table.add_row(*(row[place] for place in kept))
     parts: list[RenderableType] = [Text(title, style="bold")] if title else []
