@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from trailsift import groups, pattern, summarize
 from trailsift.groups import Codes, Ints, grouped, smallest_text, text_buffers
-from trailsift.pattern import key_pattern, key_patterns
+from trailsift.pattern import key_pattern
 from trailsift.store import files, seen
+from trailsift.summarize import key_patterns
 
 _keys = pytest.importorskip("trailsift._keys", reason="the accelerators are not built: no C compiler at hand")
 
@@ -52,7 +53,7 @@ _ITEMS = st.dictionaries(_KEYS, _KEYS, min_size=1, max_size=3).map(
     ['{"pk":"order#12"}', '{"pk":"a","n":12}', '{"a":"b"', '{"a":"b" }', '{"pk":"x\\"y"}', "", "{", '{"', "ip-1", "us-"]
 )
 def test_patterns_in_bulk_are_those_of_each_key(keys: list[str]) -> None:
-    assert patterns(keys, pattern._word, key_pattern) == [key_pattern(key) for key in keys]
+    assert patterns(keys, pattern.word_pattern, key_pattern) == [key_pattern(key) for key in keys]
     column = pa.array(["", *keys], pa.string()).slice(1)
     assert key_patterns(column).to_pylist() == without_accelerators(key_patterns, column).to_pylist()
 
@@ -67,7 +68,7 @@ def patterns(keys: list[str], word: Callable[[str], str], fallback: Callable[[st
 def test_many_patterns_are_each_found_again() -> None:
     folders = map("".join, itertools.product("abcdefgh", repeat=4))
     keys = [f"folder-{folder}/page{at}" for folder in folders for at in range(3)]
-    assert patterns(keys, pattern._word, key_pattern) == [key_pattern(key) for key in keys]
+    assert patterns(keys, pattern.word_pattern, key_pattern) == [key_pattern(key) for key in keys]
 
 
 def test_no_word_with_digits_reads_as_a_hash() -> None:
@@ -224,8 +225,8 @@ def test_sketches_are_those_of_numpy(pairs: list[tuple[int, int]]) -> None:
 def without_accelerators(function: Callable[..., Any], *args: Any) -> Any:
     """What a function gives where there is no C compiler."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (groups, pattern, summarize):
-            patch.setattr(module, "_keys" if module is pattern else "_lines", None)
+        patch.setattr(groups, "_lines", None)
+        patch.setattr(summarize, "_lines", None)
         patch.setattr(summarize, "_keys", None)
         patch.setattr(files, "_lines", None)
         patch.setattr(seen, "_lines", None)
@@ -239,7 +240,7 @@ def test_errors_of_callbacks_are_passed_on() -> None:
     with pytest.raises(KeyError):
         patterns(["page7"], fail, key_pattern)
     with pytest.raises(KeyError):
-        patterns(["a@b"], pattern._word, fail)
+        patterns(["a@b"], pattern.word_pattern, fail)
 
 
 def test_texts_that_there_are_not() -> None:
@@ -248,4 +249,4 @@ def test_texts_that_there_are_not() -> None:
         with pytest.raises(ValueError, match="a text that there is not"):
             _keys.hashes(offsets, b"ab")
         with pytest.raises(ValueError, match="a text that there is not"):
-            _keys.patterns(offsets, b"ab", pattern._word, key_pattern)
+            _keys.patterns(offsets, b"ab", pattern.word_pattern, key_pattern)

@@ -1,4 +1,4 @@
-/* Object keys in bulk: their patterns, and the hashes that sketches hold. An accelerator of pattern.py and summarize.py:
+/* Object keys in bulk: their patterns, and the hashes that sketches hold. An accelerator of summarize.py:
  * the same comes out without it, more slowly.
  *
  * A key is read run by run of ASCII letters and digits, as pattern._TOKEN does. What needs a second look (addresses,

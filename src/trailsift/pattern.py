@@ -12,18 +12,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from itertools import pairwise
-from types import ModuleType
-
-import pyarrow as pa
-
-from trailsift.groups import text_buffers
-
-_keys: ModuleType | None
-try:
-    from trailsift import _keys
-except ImportError:
-    # Built where there is a C compiler only.
-    _keys = None
 
 #: Longest pattern, in characters. S3 keys have up to 1,024 bytes; a pattern is a grouping key and a label.
 LIMIT = 512
@@ -147,16 +135,6 @@ _DATE_OPEN = re.compile(rf"(?<![0-9A-Za-z]){_YEAR}(?:/{_MONTH})?\Z")
 _DATE_REST = re.compile(rf"(?:{_MONTH}|{_DAY})(?![0-9A-Za-z])")
 
 
-def key_patterns(keys: pa.StringArray) -> pa.DictionaryArray:
-    """``key_pattern`` of each of many keys, none of them null."""
-    if _keys is None or not len(keys):
-        return pa.array([key_pattern(key) for key in keys.to_pylist()], pa.string()).dictionary_encode()
-    places, patterns = _keys.patterns(*text_buffers(keys), _word, key_pattern)
-    return pa.DictionaryArray.from_arrays(
-        pa.Array.from_buffers(pa.int32(), len(keys), [None, pa.py_buffer(places)]), pa.array(patterns, pa.string())
-    )
-
-
 def key_pattern(key: str) -> str:
     """The pattern of an object key: at most ``LIMIT`` characters, the same for every key of a kind.
 
@@ -234,7 +212,7 @@ def _number(digits: str) -> str:
     return "{n}"
 
 
-def _word(word: str) -> str:
+def word_pattern(word: str) -> str:
     """A run of letters and digits that is no date, number or hash by its form."""
     return _letters(word) if word.isalpha() else _mixed(word)
 

@@ -24,7 +24,7 @@ from trailsift import event
 from trailsift.columnar import Alike, arrow_schema
 from trailsift.groups import Codes, Groups, Ints, by_group, filled, grouped, offset, smallest_text, text_buffers
 from trailsift.origin import agent_family, source_network
-from trailsift.pattern import key_patterns
+from trailsift.pattern import key_pattern, word_pattern
 
 _keys: ModuleType | None
 _lines: ModuleType | None
@@ -166,6 +166,16 @@ class Summaries:
     def _folded(self, groups: Groups) -> dict[str, Ints]:
         """What the lines of all tables count."""
         return {name: _folded(groups, name, values) for name, values in self._sums.items()}
+
+
+def key_patterns(keys: pa.StringArray) -> pa.DictionaryArray:
+    """``key_pattern`` of each of many keys, none of them null."""
+    if _keys is None or not len(keys):
+        return pa.array([key_pattern(key) for key in keys.to_pylist()], pa.string()).dictionary_encode()
+    places, patterns = _keys.patterns(*text_buffers(keys), word_pattern, key_pattern)
+    return pa.DictionaryArray.from_arrays(
+        pa.Array.from_buffers(pa.int32(), len(keys), [None, pa.py_buffer(places)]), pa.array(patterns, pa.string())
+    )
 
 
 def _totals(group: Ints, groups: int, bytes_in: Ints, bytes_out: Ints, time: Ints) -> dict[str, Ints]:
