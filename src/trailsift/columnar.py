@@ -163,11 +163,13 @@ class Chunk:
 
     def alike(self, names: Sequence[str], rows: Indices | None = None) -> Alike:
         """Some columns, of some rows or of all, each set of alike rows once; in another order than ``columns``."""
-        others, own = self.others, self.own
+        wanted = [*dict.fromkeys((*names, *Alike.OWN))]
+        others = self.others.select(wanted)
+        own = None if self.own is None else self.own.select(_made_from(wanted))
         if rows is not None:
             mine = rows < len(self.order)
             others = others.take(pa.array(rows[~mine] - len(self.order)))
-            own = own and own.take(pa.array(self.order[rows[mine]]))
+            own = None if own is None else own.take(pa.array(self.order[rows[mine]]))
         names = [name for name in names if name not in Alike.OWN]
         tables, sets, of_row = [_keys_encoded(others)], [others.select(names)], np.arange(len(others))
         if own is not None and len(own):
