@@ -42,7 +42,7 @@ POOL: dict[str, list[Any]] = {
     "role_arn": ["arn:aws:iam::111122223333:role/etl-a", "arn:aws:iam::111122223333:role/web", None],
     "principal_type": ["AssumedRole", "AWSService", None],
     "resource_arn": ["arn:aws:s3:::logs", "arn:aws:s3:::data", None],
-    "object_key": ["a/1.gz", "a/2.csv", "b/1.gz", "", None],
+    "object_key": ["a/1.gz", "a/2.csv", "b/1.gz", "", None, "\N{HANGUL SYLLABLE GA}/1.gz", "b"],
     "source_ip": ["10.1.2.3", "192.0.2.1", "2001:db8::1", "lambda.amazonaws.com", "10.9.9.9, 192.0.2.1", None],
     "user_agent": ["Boto3/1.2", "aws-cli/2.1", None],
     "error_code": [None, None, None, "AccessDenied", "NoSuchKey", ""],
@@ -55,7 +55,7 @@ CONDITIONS: dict[str, list[Any]] = {
     "event_name": ["GetObject", "*Object", ["Invoke", ""]],
     "role": ["*:role/etl-*", "arn:aws:iam::111122223333:role/web", ""],
     "resource": ["arn:aws:s3:::*", "*data"],
-    "object_key": ["a/*", ["*.gz", "b/*"], "", "*"],
+    "object_key": ["a/*", ["*.gz", "b/*"], "", "*", ["b", "*v"], ["\N{HANGUL SYLLABLE GA}/*", "a/*.gz"]],
     "source_ip": ["10.0.0.0/8", ["2001:db8::/32", "192.0.2.1"], "*.amazonaws.com"],
     "user_agent": ["*oto*", "aws-cli/*"],
     "error_code": ["*", "AccessDenied", "", ["NoSuch*", ""]],
@@ -66,7 +66,7 @@ CONDITIONS: dict[str, list[Any]] = {
 }
 ACTIONS = ['"keep"', '"drop"', '"sample"\nrate = 0.3', '"sample"\nrate = { "09-17" = 0.5, otherwise = 0.05 }']
 
-whens = st.dictionaries(st.sampled_from(sorted(CONDITIONS)), st.integers(0, 2), max_size=3)
+whens = st.dictionaries(st.sampled_from(sorted(CONDITIONS)), st.integers(0, 5), max_size=3)
 files = st.lists(st.tuples(whens, st.sampled_from(ACTIONS)), max_size=8)
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from trailsift.columnar import CHUNK_SCHEMA, OF_WHAT, Chunk
 from trailsift.event import HOURLY
+from trailsift.groups import Codes
 from trailsift.regular import WHAT_MEMBERS, What
 from trailsift.sift import Rules, Sifter
 from trailsift.sift.clock import SLOT, week_hour
@@ -133,11 +134,16 @@ class Sifting:
 
     def _by_key(self, column: pa.ChunkedArray, rows: Ints, masks: Sequence[int], place: Ints) -> Ints:
         """The rules of rows for which the object key tells."""
-        keys, codes = coded(column.take(pa.array(rows)))
-        known: dict[int, int] = {}
-        work_out = self.sifter.keys.work_out
-        of_key = np.array([known.setdefault(work_out(key), len(known)) for key in keys], np.int64)
-        both, where = _crossed(masks, place[rows], list(known), of_key[codes])
+        keys = Codes(column.take(pa.array(rows)).combine_chunks())
+        conditions = self.sifter.keys
+        known = {conditions.absent: 0}
+        of_key = np.full(keys.size, known.setdefault(conditions.free, len(known)))
+        of_key[0] = 0
+        # Most keys are met by no rule, and not looked at one by one.
+        near = np.flatnonzero(_can_be_met(keys.values, *conditions.met()))
+        masks_near = map(conditions.work_out, keys.values.take(pa.array(near)).to_pylist())
+        of_key[near + 1] = [known.setdefault(mask, len(known)) for mask in masks_near]
+        both, where = _crossed(masks, place[rows], list(known), of_key[keys.codes])
         return np.array([_lowest(mask) for mask in both], np.int64)[where]
 
     def firsts(self, table: pa.Table, ids: np.ndarray[Any, np.dtype[np.void]], decided: Decided) -> tuple[Ints, Words]:
@@ -151,6 +157,19 @@ class Sifting:
         group, _ = groups([table.column(name) for name in LINE], time // _HOUR, rows)
         best = smallest(group, rank)
         return rows[best], rank[best]
+
+
+def _can_be_met(
+    values: pa.StringArray, whole: list[str], starts: dict[int, list[str]], ends: dict[int, list[str]]
+) -> Mask:
+    """Which values are one of some texts, or empty, or begin or end with some (by their size)."""
+    met = [pc.is_in(values, pa.array(["", *whole]))]
+    for size, texts in starts.items():
+        met.append(pc.is_in(pc.utf8_slice_codeunits(values, 0, size), pa.array(texts)))
+    for size, texts in ends.items():
+        met.append(pc.is_in(pc.utf8_slice_codeunits(values, -size), pa.array(texts)))
+    found: Mask = np.logical_or.reduce([np.asarray(each) for each in met])
+    return found
 
 
 def counted(names: Sequence[str], rule: Ints, weight: Floats) -> Counter[str]:

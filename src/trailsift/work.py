@@ -169,6 +169,7 @@ class Worker:
             decided = self.sifting.decide(narrow, ids)
             decided.weight[before], decided.lottery[before] = given[before], False
             first, rank = self.sifting.firsts(narrow, ids, decided)
+        del narrow
         here = decided.weight > 0
         here[first] = False
         rows = np.flatnonzero(here)

@@ -54,6 +54,14 @@ class _Patterns:
         self._starts = tuple(sorted({len(text) for text in self._by_start}))
         self._ends = tuple(sorted({len(text) for text in self._by_end}))
 
+    def starts(self) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+        """By their size, what values begin with that a glob can match, and what the others end with."""
+        found: tuple[dict[int, list[str]], dict[int, list[str]]] = defaultdict(list), defaultdict(list)
+        for texts, known in zip(found, (self._by_start, self._by_end), strict=True):
+            for text in known:
+                texts[len(text)].append(text)
+        return found
+
     def mask(self, value: str) -> int:
         """The rules of which a glob matches."""
         mask = 0
@@ -76,7 +84,8 @@ class Column:
         self._exact: dict[Any, int] = defaultdict(int)
         self._patterns = _Patterns()
         self._networks: dict[tuple[int, int], dict[int, int]] = defaultdict(lambda: defaultdict(int))
-        self._free = 0
+        #: Rules that do not look at this column, whatever value is there.
+        self.free = 0
         #: Rules that an absent value does not exclude.
         self.absent = 0
         self._memory: dict[Any, int] = {}
@@ -85,7 +94,7 @@ class Column:
             if wanted is None:
                 self.absent |= bit
                 if name != "error_code" or rule.touches_failed:
-                    self._free |= bit
+                    self.free |= bit
             elif isinstance(wanted, bool):
                 self._exact[wanted] |= bit
             elif isinstance(wanted, tuple):
@@ -119,12 +128,17 @@ class Column:
         """The same without remembering it, for values that do not repeat."""
         if value is None or value == "":
             return self.absent
-        mask = self._free | self._exact.get(value, 0)
+        mask = self.free | self._exact.get(value, 0)
         if isinstance(value, str):
             mask |= self._patterns.mask(value)
             if self._networks:
                 mask |= self._in_networks(value)
         return mask
+
+    def met(self) -> tuple[list[str], dict[int, list[str]], dict[int, list[str]]]:
+        """What tells the texts that a condition can meet, where there are no networks: whole ones; by their size, what
+        others begin with; and what others end with. For every other text ``work_out`` gives ``free``."""
+        return list(self._exact), *self._patterns.starts()
 
     def _in_networks(self, value: str) -> int:
         # Behind proxies a list is written: the first entry is the client.
