@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -92,56 +93,65 @@ class Run:
     def _drive(self, pool: Pool) -> None:
         """Runs the workers' state machine until everything is written: objects, cut, keep, written."""
         tasks = _Tasks(self.files, self.sizes, max(pool.size, 1))
-        # What each worker's chunk was read of.
-        chunks: list[list[tuple[LogFile, Tally]]] = [[] for _ in range(max(pool.size, 1))]
-        held: deque[tuple[int, Cut]] = deque()
+        desks = [_Desk(number) for number in range(max(pool.size, 1))]
+        held: deque[tuple[_Desk, Cut]] = deque()
         writing = 0
-        busy = 0
-        sent: list[deque[LogFile]] = [deque() for _ in chunks]
-
-        def next_step(worker: int, rows: int) -> int:
-            enough = self.sizes.chunk_rows
-            if (sent[worker] or tasks) and rows < enough:
-                # A large file that was left in the middle is gone on with.
-                files = [] if sent[worker] else tasks.take(worker)
-                sent[worker] += files
-                pool.call(worker, "decode", files, enough)
-            elif chunks[worker]:
-                pool.call(worker, "cut")
-            else:
-                return 0
-            return 1
-
-        for worker in range(len(chunks)):
-            busy += next_step(worker, 0)
+        busy = sum(self._next_steps(pool, tasks, desk) for desk in desks)
         while busy or held:
             if self._full() and not writing:
                 self._commit()
             if self._committing is not None and (not busy or self._committing.done()):
                 self._settle()
             while held and self._committing is None and not self._full():
-                worker, cut = held.popleft()
-                self._offer(pool, worker, cut)
+                desk, cut = held.popleft()
+                self._offer(pool, desk.number, cut)
                 writing += 1
                 busy += 1
             if not busy:
                 continue
             for worker, answer in pool.answers():
                 busy -= 1
+                desk = desks[worker]
                 if isinstance(answer, tuple):
-                    tallies, rows = answer
-                    self._tally(sent[worker], tallies, chunks[worker])
-                    busy += next_step(worker, rows)
+                    tallies, desk.rows = answer
+                    desk.calls -= 1
+                    self._tally(desk, tallies)
                 elif isinstance(answer, Cut):
-                    held.append((worker, answer))
+                    held.append((desk, answer))
                 else:
                     if isinstance(answer, Written):
                         writing -= 1
                         self.open.take(answer)
                         self._report()
-                    self.open.close(chunks[worker])
-                    chunks[worker] = []
-                    busy += next_step(worker, 0)
+                    self.open.close(desk.cut)
+                    desk.cut = []
+                busy += self._next_steps(pool, tasks, desk)
+
+    def _next_steps(self, pool: Pool, tasks: _Tasks, desk: _Desk) -> int:
+        """Gives a worker what it may do now; how many calls that are.
+
+        It has something to read while it waits for the next call, and while others decide on the chunk it has cut.
+        """
+        calls = 0
+        enough = self.sizes.chunk_rows
+        more = bool(desk.files or tasks) and desk.rows < enough
+        if desk.read and not desk.calls and not desk.cut and not more:
+            pool.call(desk.number, "cut")
+            desk.cut, desk.read, desk.rows = desk.read, [], 0
+            calls += 1
+        while desk.rows < enough and desk.calls < _CALLS_AHEAD:
+            if desk.files and not desk.calls:
+                # A large file that was left in the middle is gone on with.
+                files = []
+            elif tasks:
+                files = tasks.take(desk.number)
+            else:
+                break
+            desk.files += files
+            pool.call(desk.number, "decode", files, enough)
+            desk.calls += 1
+            calls += 1
+        return calls
 
     def _full(self) -> bool:
         """Whether the batch is to be committed before it grows further."""
@@ -157,19 +167,19 @@ class Run:
         self.open.offered(cut, len(fresh), int(fresh.sum()))
         pool.call(worker, "write", fresh.tobytes(), differs.astype(np.int64).tobytes())
 
-    def _tally(self, files: deque[LogFile], tallies: list[Tally], chunk: list[tuple[LogFile, Tally]]) -> None:
-        """Counts what a worker has read of ``files``; those that it has read to their ends are taken out."""
+    def _tally(self, desk: _Desk, tallies: list[Tally]) -> None:
+        """Counts what a worker has read of its files; those that it has read to their ends are taken out."""
         for tally in tallies:
-            file = files[0]
+            file = desk.files[0]
             if tally.ends:
-                files.popleft()
+                desk.files.popleft()
                 self.objects_done += 1
                 self.bytes_done += file.size
             if tally.foreign is not None:
                 self.counts.log_objects_skipped += 1
             self.counts.records += tally.records
             self.counts.malformed += tally.malformed.parts
-            chunk.append((file, tally))
+            desk.read.append((file, tally))
         self._report()
 
     def _commit(self) -> None:
@@ -230,6 +240,26 @@ class Run:
             self.progress(now)
         except OSError as error:
             raise CallbackError(error) from error
+
+
+#: Pieces of work that a worker has at once, so that it need not wait for the next.
+_CALLS_AHEAD = 2
+
+
+@dataclass(slots=True)
+class _Desk:
+    """What lies before one worker."""
+
+    number: int
+    #: Sent to it and not read to their ends.
+    files: deque[LogFile] = field(default_factory=deque)
+    #: Calls to decode that it has not answered.
+    calls: int = 0
+    #: What the chunk that it decodes was read of, and that chunk's size as it was last told.
+    read: list[tuple[LogFile, Tally]] = field(default_factory=list)
+    rows: int = 0
+    #: What the chunk was read of that is cut and not yet written.
+    cut: list[tuple[LogFile, Tally]] = field(default_factory=list)
 
 
 class _Tasks:

@@ -85,8 +85,8 @@ class Builder:
 
     @property
     def size(self) -> int:
-        """Rows, of which two thin ones take the room of one."""
-        return self.rows - self.thin // 2
+        """Rows, of which four thin ones take the room of one."""
+        return self.rows - 3 * self.thin // 4
 
     def add(self, log_object: str, data: bytes | bytearray, damage: str | None = None) -> Tally:
         """Decodes one log object. Nothing raises; what cannot be used is in the tally.

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,8 @@ from trailsift.store.index import File
 from trailsift.summarize import NEEDED, Summaries
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+#: A method of ``Worker`` and its arguments.
+Call = tuple[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +74,10 @@ class Worker:
         self.root = root
         self.sifting = Sifting(rules) if rules else None
         self.builder = Builder(thin=self.sifting.drops_all if self.sifting else None)
-        #: The files of the chunk's log objects, where rows may have to be read again.
-        self._objects: dict[str, LogFile] = {}
         self.bounds = bounds
+        #: The files of log objects, where rows may have to be read again: of the chunk that is decoded, of that cut.
+        self._objects: dict[str, LogFile] = {}
+        self._cut_objects: dict[str, LogFile] = {}
         self._chunk: Chunk | None = None
         self._waiting: deque[LogFile] = deque()
         self._reading: Iterator[Tally] | None = None
@@ -80,11 +85,12 @@ class Worker:
     def decode(self, files: Sequence[LogFile], rows: int) -> tuple[list[Tally], int]:
         """Takes log objects into the chunk: what became of each, and the chunk's size now (``Builder.size``).
 
-        Where that is ``rows`` in the middle of a file, the file is left there, and the next call goes on.
+        Where that is ``rows`` in the middle of a file, the file is left there, and the next call goes on; where it was
+        before, nothing is read.
         """
         self._waiting += files
-        tallies = []
-        while self._waiting:
+        tallies: list[Tally] = []
+        while self._waiting and self.builder.size < rows:
             if self._reading is None:
                 self._reading = self._read(self._waiting[0])
             for tally in self._reading:
@@ -119,8 +125,9 @@ class Worker:
             yield Tally(1, Rejects([Malformed(-1, f"cannot be read: {error.strerror or error}", "")]))
 
     def cut(self) -> Cut | None:
-        """Ends the chunk; None where it is empty."""
+        """Ends the chunk; None where it is empty. The next may be decoded before this one is written."""
         self._chunk = self.builder.finish()
+        self._cut_objects, self._objects = self._objects, {}
         if not len(self._chunk):
             return None
         return Cut(self._chunk.ids.tobytes(), self._chunk.checks.tobytes(), *self._chunk.span())
@@ -142,8 +149,8 @@ class Worker:
 
     def _copies(self, chunk: Chunk, rows: Indices) -> bytes:
         """Rows that repeat an id with another text, packed."""
-        packed = copies.pack(whole(chunk, rows, self._objects, self.bounds)) if len(rows) else b""
-        self._objects.clear()
+        packed = copies.pack(whole(chunk, rows, self._cut_objects, self.bounds)) if len(rows) else b""
+        self._cut_objects.clear()
         return packed
 
     @cached_property
@@ -224,7 +231,10 @@ def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bound
     """The loop of a worker process: a method name and its arguments in, the result out; None ends it."""
     pa.set_cpu_count(1)
     worker = Worker(root, rules, bounds)
-    while (call := _next_call(connection)) is not None:
+    # Calls are taken in while one is worked on: else two that both send more than a pipe holds would wait for ever.
+    calls: SimpleQueue[Call | None] = SimpleQueue()
+    threading.Thread(target=_take_in, args=(connection, calls), daemon=True).start()
+    while (call := calls.get()) is not None:
         method, arguments = call
         try:
             connection.send(getattr(worker, method)(*arguments))
@@ -234,10 +244,13 @@ def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bound
     os._exit(0)
 
 
-def _next_call(connection: Connection) -> tuple[str, tuple[Any, ...]] | None:
-    """What to do next; None where there is nothing more, or nobody who asks."""
+def _take_in(connection: Connection, calls: SimpleQueue[Call | None]) -> None:
+    """What to do next, as it comes; None where there is nothing more, or nobody who asks."""
+    call: Call | None = None
     try:
-        call: tuple[str, tuple[Any, ...]] | None = connection.recv()
+        while (call := connection.recv()) is not None:
+            calls.put(call)
     except (EOFError, ConnectionError):
-        return None
-    return call
+        pass
+    finally:
+        calls.put(None)
