@@ -113,15 +113,16 @@ class Builder:
             return None
         records, others = scanned
         raws = [bytes(text[start:end]) for _, start, end in others]
-        if not all(map(_is_record, raws)):
+        irregular = self._add_fast(log_object, raws)
+        if not all(_is_record(raws[at]) for at in irregular):
             # It begins like records but holds something else (S3's notifications).
             scanner.keep(before)
+            self._forget(len(raws) - len(irregular))
             return None
         self.rows += scanner.rows - before
         self.thin += scanner.thin - thin
         self._scanned.append(log_object)
         tally = Tally(records)
-        irregular = self._add_fast(log_object, raws)
         self._add_slow(log_object, [(others[at][0], raws[at]) for at in irregular], tally)
         return tally
 

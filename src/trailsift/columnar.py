@@ -155,10 +155,8 @@ class Chunk:
             if rows is not None or not self.as_read:
                 own = own.take(pa.array(own_rows))
             tables.append(_regular_columns(own, self.who, self.place, self.what, names))
-        if len(others) or not tables:
-            tables.append(others.select(names))
-        # One table alone is not copied again.
-        table = pa.concat_tables(tables).combine_chunks() if len(tables) > 1 else tables[0]
+        tables.append(others.select(names))
+        table = _joined(tables)
         return table if order is None else table.take(pa.array(order))
 
     def alike(self, names: Sequence[str], rows: Indices | None = None) -> Alike:
@@ -182,10 +180,35 @@ class Chunk:
             one_each = own.select(_made_from(names)).take(pa.array(groups.first))
             sets.insert(0, _regular_columns(one_each, *known, names))
             of_row = np.concatenate([groups.of_row, of_row + len(groups)])
-        return Alike(pa.concat_tables(tables), pa.concat_tables(sets), of_row)
+        return Alike(_joined(tables, stack=True), _joined(sets), of_row)
 
 
 # -- Arrow -----------------------------------------------------------------------------------------------------------
+
+
+def _joined(tables: Sequence[pa.Table], *, stack: bool = False) -> pa.Table:
+    """One table of several. To join dictionaries is to look at all their values: tables without rows are left out.
+
+    ``stack``: where dictionaries may hold a value twice, they are put one behind the other.
+    """
+    some = [table for table in tables if len(table)] or tables[:1]
+    if len(some) == 1:
+        return some[0]
+    if not stack:
+        return pa.concat_tables(some).combine_chunks()
+    names = some[0].column_names
+    return pa.table([_stacked([_whole(table, name) for table in some]) for name in names], names)
+
+
+def _stacked(parts: Sequence[pa.Array]) -> pa.Array:
+    """The rows of several arrays of one type. A value of several dictionaries stands in that of all several times."""
+    if not pa.types.is_dictionary(parts[0].type):
+        return pa.concat_arrays(parts)
+    ends = np.cumsum([0, *(len(part.dictionary) for part in parts)]).tolist()
+    indices = [pc.add(part.indices, pa.scalar(end, pa.int32())) for part, end in zip(parts, ends, strict=False)]
+    return pa.DictionaryArray.from_arrays(
+        pa.concat_arrays(indices), pa.concat_arrays([part.dictionary for part in parts])
+    )
 
 
 def encoded(values: Sequence[Any]) -> pa.DictionaryArray:
@@ -369,9 +392,9 @@ def _first_of(own: pa.Array, shared: pa.DictionaryArray) -> pa.DictionaryArray:
     mine = own if isinstance(own, pa.DictionaryArray) else own.dictionary_encode()
     if shared.null_count == len(shared):
         return mine
-    shifted = pc.add(mine.indices, pa.scalar(len(shared.dictionary), pa.int32()))
-    indices = pc.coalesce(shifted, shared.indices)
-    return pa.DictionaryArray.from_arrays(indices, pa.concat_arrays([shared.dictionary, mine.dictionary]))
+    both = _stacked([shared, mine])
+    indices = pc.coalesce(both.indices[len(shared) :], both.indices[: len(shared)])
+    return pa.DictionaryArray.from_arrays(indices, both.dictionary)
 
 
 def _whole(table: pa.Table, name: str) -> pa.Array:

@@ -60,7 +60,7 @@ class Sizes:
     #: Or earlier, where so many rows wait in memory for the commit (``firsts``).
     held_rows: int = 200_000
     #: Work is handed out in pieces of about this many bytes, or this many log objects.
-    task_bytes: int = 2 << 20
+    task_bytes: int = 4 << 20
     task_objects: int = 500
     #: What of one file is held in memory.
     bounds: Bounds = BOUNDS
