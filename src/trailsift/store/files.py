@@ -51,6 +51,8 @@ _SMALL_DICTIONARY = 1000
 _FEW_ROWS = 1024
 #: Setting ZSTD up for each column costs more than it saves of so few: Snappy packs them until they are compacted.
 _TOO_FEW_FOR_ZSTD = 256
+#: Parquet is written in some hundred pieces, of which most are small.
+_BUFFER = 1 << 20
 #: Columns whose statistics let a reader skip row groups.
 _STATISTICS = (
     "event_time",
@@ -167,6 +169,7 @@ class Writer:
         self.table = table
         self.path = path
         self._writer: pq.ParquetWriter | None = None
+        self._file: pa.NativeFile | None = None
 
     def write(self, rows: pa.Table) -> None:
         """Adds rows; all pieces must have the types of the first."""
@@ -175,8 +178,9 @@ class Writer:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             names = rows.schema.names
             few = rows.num_rows < _TOO_FEW_FOR_ZSTD
+            self._file = pa.output_stream(str(self.path), compression=None, buffer_size=_BUFFER)
             self._writer = pq.ParquetWriter(
-                self.path,
+                self._file,
                 rows.schema,
                 compression="snappy" if few else "zstd",
                 compression_level=None if few else ZSTD_LEVEL,
@@ -190,8 +194,9 @@ class Writer:
 
     def close(self) -> int:
         """Ends the file; its size in bytes."""
-        if self._writer is not None:
+        if self._writer is not None and self._file is not None:
             self._writer.close()
+            self._file.close()
         return self.path.stat().st_size
 
 
