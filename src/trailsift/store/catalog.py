@@ -36,6 +36,7 @@ from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import CommitTableResponse, Table, Transaction
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Summary
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.table.update import RemoveSnapshotsUpdate, TableRequirement, TableUpdate
@@ -231,7 +232,7 @@ class LakeCatalog(SqlCatalog):
         """Stages one snapshot of a table: files added and files taken out."""
         name = of.name
         table = self.load_table((NAMESPACE, name))
-        transaction = table.transaction()
+        transaction = _Transaction(table)
         if removed:
             producer: Any = Replacement(transaction, {location(self.root / file.path) for file in removed}, properties)
         else:
@@ -252,7 +253,7 @@ class LakeCatalog(SqlCatalog):
 
     def expire(self, name: str, snapshot_ids: Sequence[int]) -> None:
         """Stages the removal of snapshots from a table's history."""
-        transaction = self.load_table((NAMESPACE, name)).transaction()
+        transaction = _Transaction(self.load_table((NAMESPACE, name)))
         _expire(transaction, list(snapshot_ids))
         transaction.commit_transaction()
 
@@ -292,7 +293,7 @@ class LakeCatalog(SqlCatalog):
         blank = before.model_copy(update=fields)
         # Nothing may point to the old place: where this is a copy, another engine would tidy up there.
         table = Table((NAMESPACE, name), blank, here(pointer), io, self)
-        transaction = table.transaction()
+        transaction = _Transaction(table)
         live: list[str] = []
         # An empty table still gets its new location written.
         transaction.set_properties({"trailsift.relocated-from": old})
@@ -323,6 +324,21 @@ class LakeCatalog(SqlCatalog):
     def discard(self) -> None:
         """Forgets what is staged; its files stay behind for ``sweep``."""
         self._staged.clear()
+
+
+class _Transaction(Transaction):
+    """Keeps the table's metadata until something is staged: PyIceberg makes a deep copy of all of it for each of some
+    fifteen looks that a commit takes at it."""
+
+    _made: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        """The table's metadata with what is staged."""
+        before, updates = self._table.metadata, self._updates
+        if self._made is None or self._made[0] is not before or self._made[1] is not updates:
+            self._made = before, updates, super().table_metadata
+        return self._made[2]
 
 
 def _expire(transaction: Transaction, snapshot_ids: list[int]) -> None:
