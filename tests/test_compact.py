@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyiceberg.table import Transaction
 
 from trailsift import event, summarize
 from trailsift.columnar import arrow_schema
@@ -32,7 +33,7 @@ from trailsift.errors import LakeError, SnapshotGoneError
 from trailsift.ingest import ingest
 from trailsift.store import compact as module
 from trailsift.store import expire, index, pieces, seen
-from trailsift.store.catalog import LakeCatalog
+from trailsift.store.catalog import LakeCatalog, _Transaction
 from trailsift.store.compact import Compacted, compact, needs_compaction
 from trailsift.store.expire import SeenFile
 from trailsift.store.files import Writer
@@ -667,3 +668,19 @@ def test_there_is_one_catalog(lake: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(set(map(id, found))) == 1
+
+
+def test_what_is_staged_shows_in_a_tables_metadata(tmp_path: Path) -> None:
+    """As in PyIceberg's own transaction, which makes it anew for each look."""
+    catalog = Lake.create(tmp_path / "lake").catalog
+    table = catalog.load_table(("trailsift", "hourly"))
+    mine, own = _Transaction(table), Transaction(table)
+    assert mine.table_metadata == own.table_metadata and mine.table_metadata is mine.table_metadata
+    for number in range(2):
+        for each in (mine, own):
+            each.set_properties({f"stage-{number}": "set"})
+        assert mine.table_metadata.properties == own.table_metadata.properties
+        assert mine.table_metadata.properties[f"stage-{number}"] == "set"
+    # Another look at the table, as where a commit is tried again.
+    mine._table = catalog.load_table(("trailsift", "usage"))
+    assert mine.table_metadata.location == mine._table.metadata.location
