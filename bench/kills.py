@@ -31,7 +31,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from trailsift import event
+from trailsift import schema
 from trailsift.engine import Engine
 from trailsift.errors import LakeError
 from trailsift.generate import Options, generate
@@ -232,12 +232,12 @@ def leftovers(root: Path) -> str:
     current: set[str] = set()
     if (root / index.CATALOG_FILE).exists():
         with contextlib.suppress(Exception), contextlib.closing(index.connect(root)) as db:
-            for table in event.TABLES:
+            for table in schema.TABLES:
                 named |= {path for (path,) in db.execute("SELECT path FROM file WHERE table_name = ?", (table,))}
             named |= {path for (path,) in db.execute("SELECT path FROM seen_file")}
             current = {path.removeprefix("file://") for path in index.live_locations(db).values()}
     found: Counter[str] = Counter()
-    for table in event.TABLES:
+    for table in schema.TABLES:
         found["data files"] += sum(_name(root, path) not in named for path in (root / table).rglob("*.parquet"))
         newest = max((int(Path(p).name.partition("-")[0]) for p in current if f"/{table}/metadata/" in p), default=-1)
         staged = (root / table / "metadata").glob("*.metadata.json")

@@ -50,7 +50,7 @@ def pick(arguments: Arguments) -> Arguments:
 def questions(arguments: Arguments) -> Arguments:
     """Questions to an open engine, and what planning takes. ``lake``; ``repeat``; ``questions``: SQL by name."""
     from trailsift.engine import Engine
-    from trailsift.event import TABLES
+    from trailsift.schema import TABLES
     from trailsift.store import index
     from trailsift.store.index import open_snapshot
 

@@ -243,7 +243,7 @@ def events_in_glue(on_moto: str, small_lake: Path) -> Iterator[dict[str, dict[st
     from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.transforms import IdentityTransform
 
-    from trailsift.event import EVENTS
+    from trailsift.schema import EVENTS
     from trailsift.store.catalog import _partition_spec, iceberg_schema
 
     boto3.client("s3").create_bucket(Bucket="lake")

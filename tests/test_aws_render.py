@@ -18,7 +18,7 @@ import standins
 from trailsift.aws import boards, metrics, render, template
 from trailsift.aws.tables import Place
 from trailsift.cli import main
-from trailsift.event import TABLES
+from trailsift.schema import TABLES
 
 PLACE = Place(bucket="my-bucket", regions=("eu-west-1",))
 TEMPLATE = template.template(PLACE)

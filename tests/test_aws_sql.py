@@ -18,7 +18,7 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from trailsift import event
+from trailsift import schema as event
 from trailsift.aws import glue, sql, tables
 from trailsift.aws.tables import Place
 from trailsift.cli import main

@@ -17,9 +17,9 @@ import duckdb
 import pytest
 
 from trailsift.cli import main
-from trailsift.event import DENIED_CODES
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
+from trailsift.schema import DENIED_CODES
 
 EVENTS = 6_000
 

@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyiceberg.table import Transaction
 
-from trailsift import event, summarize
+from trailsift import schema, summarize
 from trailsift.columnar import arrow_schema
 from trailsift.engine import Engine
 from trailsift.errors import LakeError, SnapshotGoneError
@@ -46,7 +46,7 @@ DAY = 86_400_000_000
 #: Everything that must not change, by table; sums of hashes tell any change of any row.
 QUESTIONS = {
     "rows": "SELECT count(*), sum(weight), count(DISTINCT event_id) FROM events",
-    **{name: f"SELECT count(*), sum(hash({name})::HUGEINT) FROM {name}" for name in event.TABLES},
+    **{name: f"SELECT count(*), sum(hash({name})::HUGEINT) FROM {name}" for name in schema.TABLES},
     "role": "SELECT role_arn, count(*), min(event_time), max(event_time) FROM events GROUP BY ALL ORDER BY ALL",
     "top": "SELECT resource_arn, sum(events), sum(bytes_out) FROM hourly GROUP BY ALL ORDER BY ALL",
 }
@@ -135,7 +135,7 @@ def compacted(small_logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Bef
 
 
 def live(lake: Path) -> dict[str, int]:
-    return {name: len(open_snapshot(lake).files(name)) for name in event.TABLES}
+    return {name: len(open_snapshot(lake).files(name)) for name in schema.TABLES}
 
 
 def on_disk(lake: Path) -> set[str]:
@@ -144,7 +144,7 @@ def on_disk(lake: Path) -> set[str]:
 
 def named(lake: Path) -> set[str]:
     """The live files."""
-    return {file.path for name in event.TABLES for file in open_snapshot(lake).files(name)}
+    return {file.path for name in schema.TABLES for file in open_snapshot(lake).files(name)}
 
 
 def partitions(lake: Path) -> dict[tuple[int, str | None], list[File]]:
@@ -167,11 +167,11 @@ def assert_disjoint(lake: Path) -> None:
 def scanned(lake: Path) -> dict[str, int]:
     """Rows of each table as PyIceberg's own scan reads them."""
     catalog = Lake(lake).catalog
-    return {name: catalog.load_table(("trailsift", name)).scan().to_arrow().num_rows for name in event.TABLES}
+    return {name: catalog.load_table(("trailsift", name)).scan().to_arrow().num_rows for name in schema.TABLES}
 
 
 def indexed(lake: Path) -> dict[str, int]:
-    return {name: sum(file.rows for file in open_snapshot(lake).files(name)) for name in event.TABLES}
+    return {name: sum(file.rows for file in open_snapshot(lake).files(name)) for name in schema.TABLES}
 
 
 def test_answers_are_the_same_before_during_and_after(compacted: Before) -> None:
@@ -388,24 +388,24 @@ def profile(values: list[tuple[str | None, int]]) -> pa.Table:
         }
         for number, (value, events) in enumerate(values)
     ]  # fmt: skip
-    return summarize.merge(event.PROFILE, [pa.Table.from_pylist(rows, schema=arrow_schema(event.PROFILE))])
+    return summarize.merge(schema.PROFILE, [pa.Table.from_pylist(rows, schema=arrow_schema(schema.PROFILE))])
 
 
 def test_fold_keeps_the_most_events_and_of_equal_ones_the_first() -> None:
     lines = profile([("d", 5), ("c", 5), ("b", 5), ("a", 1), (OTHER, 100), ("e", 9)])
-    folded, number = fold(event.PROFILE, lines, {"values": 2}, lambda end: True)
+    folded, number = fold(schema.PROFILE, lines, {"values": 2}, lambda end: True)
     kept = {row["value"]: row["events"] for row in folded.to_pylist()}
     assert kept == {"e": 9, "b": 5, OTHER: 111}
     assert number == 3
-    assert fold(event.PROFILE, folded, {"values": 2}, lambda end: True) == (folded, 0)
-    assert fold(event.PROFILE, lines, {"values": 2}, lambda end: False) == (lines, 0)
-    assert fold(event.PROFILE, lines, None, lambda end: True) == (lines, 0)
+    assert fold(schema.PROFILE, folded, {"values": 2}, lambda end: True) == (folded, 0)
+    assert fold(schema.PROFILE, lines, {"values": 2}, lambda end: False) == (lines, 0)
+    assert fold(schema.PROFILE, lines, None, lambda end: True) == (lines, 0)
 
 
 @pytest.mark.parametrize("settings", [{"values": 0}, {"values": "many"}, {"values": True}, [1]])
 def test_a_budget_that_is_none(settings: object) -> None:
     with pytest.raises(LakeError, match=r"budget"):
-        fold(event.PROFILE, profile([("a", 1)]), settings, lambda end: True)
+        fold(schema.PROFILE, profile([("a", 1)]), settings, lambda end: True)
 
 
 class Crash(Exception):
@@ -648,7 +648,7 @@ def test_two_at_once(lake: Path, small_logs: Path) -> None:
 def test_a_file_that_is_gone_from_the_table(lake: Path) -> None:
     catalog = Lake(lake).catalog
     with pytest.raises(LakeError, match="no longer in the table"):
-        catalog.change(event.EVENTS, [], [File("events", "events/data/none.parquet", 1, 1, 0, 0, "s3")])
+        catalog.change(schema.EVENTS, [], [File("events", "events/data/none.parquet", 1, 1, 0, 0, "s3")])
 
 
 def test_settings_are_checked(lake: Path) -> None:

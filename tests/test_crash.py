@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from test_ingest import event_number, exported, ingest, merged, rows, write
-from trailsift import event
+from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.store import index
 from trailsift.store.index import open_snapshot
@@ -25,8 +25,8 @@ from trailsift.store.lake import MARKER_FILE, Lake
 
 def orphans(lake: Path) -> set[str]:
     """Data files on disk that no commit names."""
-    named = {file.path for table in event.TABLES for file in open_snapshot(lake).files(table)}
-    folders = [lake / table / "data" for table in event.TABLES]
+    named = {file.path for table in schema.TABLES for file in open_snapshot(lake).files(table)}
+    folders = [lake / table / "data" for table in schema.TABLES]
     return {str(path.relative_to(lake)) for folder in folders for path in folder.rglob("*.parquet")} - named
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from test_engine_lake import DAY, event, line, make_lake, open_engine
 from trailsift.engine import Engine, plan
-from trailsift.event import TABLES
+from trailsift.schema import TABLES
 from trailsift.store.index import Snapshot
 
 DAYS = 5

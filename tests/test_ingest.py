@@ -22,7 +22,7 @@ import duckdb
 import pytest
 
 from test_decode import sample, text
-from trailsift import event
+from trailsift import schema
 from trailsift.batch import OpenBatch
 from trailsift.batches import Run
 from trailsift.decode import record
@@ -98,7 +98,7 @@ def test_everything_is_stored_once(small_logs: Path, tmp_path: Path) -> None:
 def test_summaries_add_up(small_lake: Path) -> None:
     for table in ("hourly", "usage"):
         assert sum(row["events"] for row in rows(small_lake, table, "events")) == 20_000
-    denied = [row for row in rows(small_lake, columns="error_code") if row["error_code"] in event.DENIED_CODES]
+    denied = [row for row in rows(small_lake, columns="error_code") if row["error_code"] in schema.DENIED_CODES]
     counted = rows(small_lake, "profile", "sum(denied) FILTER (dimension = 'principal_account') AS n")
     assert denied and int(counted[0]["n"]) <= len(denied)
 
@@ -292,8 +292,8 @@ def test_killed_and_run_again(small_logs: Path, small_lake: Path, tmp_path: Path
 
 def orphans(lake: Path) -> set[str]:
     """Data files that no commit names."""
-    named = {file.path for table in event.TABLES for file in open_snapshot(lake).files(table)}
-    found = [path for table in event.TABLES for path in (lake / table / "data").rglob("*.parquet")]
+    named = {file.path for table in schema.TABLES for file in open_snapshot(lake).files(table)}
+    found = [path for table in schema.TABLES for path in (lake / table / "data").rglob("*.parquet")]
     return {str(path.relative_to(lake)) for path in found} - named
 
 
@@ -450,7 +450,7 @@ def test_failed_commit_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_other_engines_see_the_same(small_lake: Path) -> None:
     """The tables as Iceberg has them, by PyIceberg's own scan."""
     catalog = Lake(small_lake).catalog
-    for name in event.TABLES:
+    for name in schema.TABLES:
         table = catalog.load_table((index.NAMESPACE, name))
         assert table.scan().count() == len(rows(small_lake, name, "1"))
     scan = catalog.load_table((index.NAMESPACE, "events")).scan(

@@ -13,7 +13,7 @@ import pytest
 from test_engine_lake import DAY, commit, event, make_lake, open_engine, write_file
 from trailsift.engine import Cache, Engine
 from trailsift.engine.cache import Recorder, default_folder, key_of
-from trailsift.event import TABLES
+from trailsift.schema import TABLES
 
 COUNT = "SELECT count(*) FROM events"
 

@@ -196,7 +196,7 @@ def test_streams_and_formats(engine: Engine) -> None:
 def test_json_and_csv_load_nothing_heavy(engine: Engine, tmp_path: Path) -> None:
     program = (
         # Where pandas is installed, DuckDB itself loads it, and with it the others.
-        "from contextlib import ExitStack; from trailsift.process import without_pandas;"
+        "from contextlib import ExitStack; from trailsift.runtime import without_pandas;"
         "held = ExitStack(); held.enter_context(without_pandas());"
         "import sys; from pathlib import Path; from trailsift.engine import Engine, write;"
         "from trailsift.store.index import open_snapshot;"

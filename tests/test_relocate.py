@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
-from trailsift import event
+from trailsift import schema
 from trailsift.columnar import arrow_schema
 from trailsift.engine import Engine
 from trailsift.errors import LakeError
@@ -33,17 +33,17 @@ def answers(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
     with Engine(open_snapshot(lake), threads=2) as engine:
         return {
             name: engine.query(f"SELECT count(*), sum(hash({name})::HUGEINT) FROM {name}", cache=False).rows()
-            for name in event.TABLES
+            for name in schema.TABLES
         }
 
 
 def scanned(lake: Path) -> dict[str, int]:
     catalog = Lake(lake).catalog
-    return {name: catalog.load_table(("trailsift", name)).scan().to_arrow().num_rows for name in event.TABLES}
+    return {name: catalog.load_table(("trailsift", name)).scan().to_arrow().num_rows for name in schema.TABLES}
 
 
 def indexed(lake: Path) -> dict[str, int]:
-    return {name: sum(file.rows for file in open_snapshot(lake).files(name)) for name in event.TABLES}
+    return {name: sum(file.rows for file in open_snapshot(lake).files(name)) for name in schema.TABLES}
 
 
 def tree(lake: Path) -> dict[str, bytes]:
@@ -80,8 +80,8 @@ def test_a_moved_lake_says_so(moved: Path) -> None:
 def test_everything_works_in_the_new_place(home: Path, moved: Path, small_logs: Path) -> None:
     before, original = answers(home), tree(home)
     done = relocate(moved)
-    assert (done.lake, done.moved_from, done.tables) == (str(moved), str(home), len(event.TABLES))
-    assert done.files == sum(len(open_snapshot(moved).files(name)) for name in event.TABLES)
+    assert (done.lake, done.moved_from, done.tables) == (str(moved), str(home), len(schema.TABLES))
+    assert done.files == sum(len(open_snapshot(moved).files(name)) for name in schema.TABLES)
     assert answers(moved) == before
     assert scanned(moved) == indexed(moved)
     # Known log objects are known by their own paths; new ones go in; and it can be compacted.
@@ -101,7 +101,7 @@ def test_everything_works_in_the_new_place(home: Path, moved: Path, small_logs: 
 
 def test_nothing_points_to_the_old_place(home: Path, moved: Path) -> None:
     relocate(moved)
-    for name in event.TABLES:
+    for name in schema.TABLES:
         table = Lake(moved).catalog.load_table(("trailsift", name))
         assert table.location() == f"file://{moved}/{name}"
         assert len(table.metadata.snapshots) <= 1
@@ -186,7 +186,7 @@ def test_what_another_engine_committed_before_the_move(moved: Path, home: Path, 
     other = SqlCatalog("trailsift", uri=f"sqlite:///{moved}/{index.CATALOG_FILE}", warehouse=f"file://{moved}")
     table = other.load_table(("trailsift", "rejects"))
     row = {"ingested_at": datetime(2026, 3, 2, tzinfo=UTC), "log_object": "x", "position": 1, "reason": "r", "raw": ""}
-    (file,) = write_lines(event.REJECTS, pa.Table.from_pylist([row], schema=arrow_schema(event.REJECTS)), moved)
+    (file,) = write_lines(schema.REJECTS, pa.Table.from_pylist([row], schema=arrow_schema(schema.REJECTS)), moved)
     table.add_files([f"file://{moved}/{file.path}"])
     other.close()
     again = moved.rename(tmp_path / "again")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from test_decode import sample, text
-from trailsift import event
+from trailsift import schema
 from trailsift.builder import Builder
 from trailsift.columnar import CHUNK_SCHEMA, Chunk
 from trailsift.decode import record
@@ -33,9 +33,9 @@ def chunk(records: list[dict[str, Any]]) -> Chunk:
 
 def summarize(made: list[Summaries]) -> dict[str, list[dict[str, Any]]]:
     parts = {
-        event.HOURLY: [each.hourly() for each in made],
-        event.USAGE: [each.usage() for each in made],
-        event.PROFILE: [each.profile() for each in made],
+        schema.HOURLY: [each.hourly() for each in made],
+        schema.USAGE: [each.usage() for each in made],
+        schema.PROFILE: [each.profile() for each in made],
     }
     return {table.name: merge(table, lines).to_pylist() for table, lines in parts.items()}
 
@@ -90,7 +90,7 @@ def recount(records: list[dict[str, Any]]) -> dict[str, dict[tuple[Any, ...], di
             if value is not None:
                 line = tables["profile"][(day, row["account_id"], row["role_arn"], dimension, value)]
                 add(line, row)
-                line["denied"] = line.get("denied", 0) + (row["error_code"] in event.DENIED_CODES)
+                line["denied"] = line.get("denied", 0) + (row["error_code"] in schema.DENIED_CODES)
     return tables
 
 
@@ -101,7 +101,7 @@ def compare(records: list[dict[str, Any]], cuts: list[int]) -> None:
     got = summarize([Summaries(each.alike(NEEDED)) for each in chunks])
     assert got == summarize([Summaries.of(each.table) for each in chunks])
     for name, want in recount(records).items():
-        table = event.TABLES[name]
+        table = schema.TABLES[name]
         assert len(got[name]) == len(want), name
         for line in got[name]:
             for column in ("first_time", "last_time"):
@@ -182,6 +182,6 @@ def test_sketch_keeps_the_smallest(distinct: int) -> None:
     ]
     half = len(records) // 2
     parts = [part for part in (records[half:], records[:half]) if part]
-    lines = merge(event.HOURLY, [Summaries(chunk(part).alike(NEEDED)).hourly() for part in parts])
+    lines = merge(schema.HOURLY, [Summaries(chunk(part).alike(NEEDED)).hourly() for part in parts])
     (sketch,) = lines.column("object_keys").to_pylist()
     assert sketch == sorted(map(hash64, keys))[:SKETCH_SIZE]

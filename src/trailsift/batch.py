@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from trailsift import copies, event, summarize, work
+from trailsift import copies, schema, summarize, work
 from trailsift.builder import Tally
 from trailsift.columnar import arrow_schema
 from trailsift.counts import Counts
@@ -106,19 +106,19 @@ class OpenBatch:
         self._batch.ids = self.lake.seen.batch()
         self._rejects += self._other_content()
         if self._rejects:
-            self._batch.files += write_lines(event.REJECTS, _reject_table(self._rejects), self.lake.root)
+            self._batch.files += write_lines(schema.REJECTS, _reject_table(self._rejects), self.lake.root)
         self._batch.counts = {**self._in_batch, "dropped": dict(self._dropped), **self._by_rules()}
         return self.lake.commit(self._batch)
 
     def _written_lines(self, name: str) -> list[File]:
         """The batch's lines of one summary table, in files."""
-        table = event.TABLES[name]
+        table = schema.TABLES[name]
         return write_lines(table, summarize.merge(table, self._lines[name]), self.lake.root)
 
     def _other_content(self) -> list[tuple[str, Malformed]]:
         if not self._copies:
             return []
-        files = [*self.lake.live_files(event.EVENTS.name), *copies.live_events(self._batch.files)]
+        files = [*self.lake.live_files(schema.EVENTS.name), *copies.live_events(self._batch.files)]
         omit = self.lake.left_out()
         if self.rules is not None or self._dropped:
             omit = {*(omit or ()), *(self.rules.omit if self.rules else ())}
@@ -160,4 +160,4 @@ def _reject_table(rejects: list[tuple[str, Malformed]]) -> pa.Table:
         }
         for name, malformed in sorted(rejects, key=lambda reject: (reject[0], reject[1].position))
     ]
-    return pa.Table.from_pylist(rows, schema=arrow_schema(event.REJECTS))
+    return pa.Table.from_pylist(rows, schema=arrow_schema(schema.REJECTS))

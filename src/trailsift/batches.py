@@ -20,7 +20,7 @@ from trailsift.builder import Tally
 from trailsift.counts import CallbackError, Counts, Progress, Sizes
 from trailsift.errors import TrailsiftError
 from trailsift.pool import Pool
-from trailsift.process import give_back
+from trailsift.runtime import give_back
 from trailsift.sift import Rules
 from trailsift.source import LogFile
 from trailsift.store import seen

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trailsift import event
+from trailsift import schema as event
 from trailsift.decode import record as careful
 from trailsift.groups import Groups, offset
 from trailsift.regular import WHAT_MEMBERS, Place, Row, Shape, Shared, What, Who

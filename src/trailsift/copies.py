@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trailsift import event
+from trailsift import schema
 from trailsift.columnar import CHUNK_SCHEMA
 from trailsift.decode import record
 from trailsift.decode.found import RAW_LIMIT, Malformed, dump
@@ -151,4 +151,4 @@ def _named(row: dict[str, Any]) -> Found:
 
 def live_events(files: Sequence[File]) -> list[File]:
     """Those of a batch's files that hold events."""
-    return [file for file in files if file.table == event.EVENTS.name]
+    return [file for file in files if file.table == schema.EVENTS.name]

@@ -18,7 +18,7 @@ from trailsift.analysis.period import Period
 from trailsift.analysis.roles import roles
 from trailsift.analysis.shell import double_quoted, quoted
 from trailsift.analysis.summary import Overview, hours, overview, refusals
-from trailsift.event import DENIED_CODES
+from trailsift.schema import DENIED_CODES
 
 if TYPE_CHECKING:
     from trailsift.analysis.asking import Engine

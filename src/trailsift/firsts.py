@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from trailsift import sifting
 from trailsift.columnar import Chunk
-from trailsift.event import HOURLY
+from trailsift.schema import HOURLY
 from trailsift.sift import Rules
 from trailsift.sifting import LINE
 from trailsift.store import index

@@ -19,7 +19,7 @@ from typing import Any
 
 from trailsift.decode.parts import BOUNDS, Bounds
 from trailsift.errors import TrailsiftError
-from trailsift.process import keep_memory, without_pandas
+from trailsift.runtime import keep_memory, without_pandas
 from trailsift.sift import Rules
 
 

@@ -16,10 +16,10 @@ from trailsift import source
 from trailsift.builder import Builder
 from trailsift.columnar import CHUNK_SCHEMA, identities
 from trailsift.errors import SourceError
-from trailsift.event import DENIED_CODES, EVENTS
 from trailsift.firsts import RANK, candidates, new_lines
 from trailsift.origin import source_network
 from trailsift.prices import MONTH, Price
+from trailsift.schema import DENIED_CODES, EVENTS
 from trailsift.sift import Rules
 from trailsift.sifting import LINE, LOOKED_AT, Sifting, coded, micros_of
 from trailsift.store import index, seen

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trailsift.columnar import CHUNK_SCHEMA, OF_WHAT, Chunk
-from trailsift.event import HOURLY
 from trailsift.groups import Codes
 from trailsift.regular import WHAT_MEMBERS, What
+from trailsift.schema import HOURLY
 from trailsift.sift import Rules, Sifter
 from trailsift.sift.clock import SLOT, week_hour
 from trailsift.sift.lottery import Key, draw, threshold

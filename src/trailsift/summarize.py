@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trailsift import event
+from trailsift import schema as event
 from trailsift.columnar import Alike, arrow_schema
 from trailsift.groups import Codes, Groups, Ints, by_group, filled, grouped, offset, smallest_text, text_buffers
 from trailsift.origin import agent_family, source_network

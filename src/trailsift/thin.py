@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trailsift.columnar import CHUNK_SCHEMA, identities
-from trailsift.event import EVENTS
 from trailsift.firsts import RANK, candidates, new_lines
+from trailsift.schema import EVENTS
 from trailsift.sift import Rules
 from trailsift.sifting import LINE, LOOKED_AT, Floats, Sifting
 from trailsift.store import index

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from trailsift import copies, event
+from trailsift import copies, schema
 from trailsift.builder import Builder, Tally
 from trailsift.columnar import CHUNK_SCHEMA, Chunk, Indices
 from trailsift.decode.envelope import Malformed, Rejects
@@ -154,7 +154,7 @@ class Worker:
         return packed
 
     @cached_property
-    def _events(self) -> event.Table:
+    def _events(self) -> schema.Table:
         return events_table(self.root)
 
     def _sifted(self, chunk: Chunk, mask: Mask, other: bytes) -> Written:
@@ -208,9 +208,9 @@ def _lines(chunk: Chunk, rows: Indices | None) -> dict[str, bytes]:
     """The summary lines of some rows or of all, as Arrow streams by table."""
     summaries = Summaries(chunk.alike(NEEDED, rows))
     return {
-        event.HOURLY.name: to_stream(summaries.hourly()),
-        event.USAGE.name: to_stream(summaries.usage()),
-        event.PROFILE.name: to_stream(summaries.profile()),
+        schema.HOURLY.name: to_stream(summaries.hourly()),
+        schema.USAGE.name: to_stream(summaries.usage()),
+        schema.PROFILE.name: to_stream(summaries.profile()),
     }
 
 

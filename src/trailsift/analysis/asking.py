@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from trailsift.analysis.period import HOUR, Period, iso
-from trailsift.event import DENIED_CODES
+from trailsift.schema import DENIED_CODES
 
 if TYPE_CHECKING:
     from trailsift.store.index import Snapshot

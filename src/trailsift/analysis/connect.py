@@ -8,7 +8,7 @@ from pathlib import Path
 from trailsift.analysis.asking import text
 from trailsift.engine.names import DUCK_TYPES, MACROS, VIEWS, table_columns
 from trailsift.engine.views import merged, whole_and_parts
-from trailsift.event import TABLES, Column, Table
+from trailsift.schema import TABLES, Column, Table
 from trailsift.store.index import File, Snapshot
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trailsift import event
+from trailsift import schema
 from trailsift.analysis.interval import Sums, interval, sums_sql
 from trailsift.analysis.period import HOUR, Period, iso
 from trailsift.analysis.status import dropped_whole, omitted, thinned
@@ -119,7 +119,7 @@ def estimate(
     """
     period = period or Period()
     columns = tuple(by)
-    known = {column.name for table in (event.EVENTS, event.USAGE) for column in table.columns} | set(_MADE)
+    known = {column.name for table in (schema.EVENTS, schema.USAGE) for column in table.columns} | set(_MADE)
     for name in columns:
         if name not in known or name in _LISTS:
             import difflib
@@ -130,7 +130,7 @@ def estimate(
     if where is not None and not where.strip():
         raise UsageError("--where is empty: leave it out to count everything")
     dropped = dropped_whole(engine.snapshot.root)
-    for table in (event.HOURLY, event.USAGE):
+    for table in (schema.HOURLY, schema.USAGE):
         groups = _from_summary(engine, table, columns, where, period)
         if groups is not None:
             return Estimate(columns, table.name, _largest(groups, limit), {})
@@ -138,7 +138,7 @@ def estimate(
     groups = _from_events(engine, columns, where, period, missing)
     words = {*columns, *re.findall(r"\w+", where or "")}
     empty = tuple(name for name in omitted(engine.snapshot.root) if name in words)
-    return Estimate(columns, event.EVENTS.name, _largest(groups, limit), dropped, missing.events, empty)
+    return Estimate(columns, schema.EVENTS.name, _largest(groups, limit), dropped, missing.events, empty)
 
 
 def _largest(groups: list[Group], limit: int) -> tuple[Group, ...]:
@@ -147,17 +147,17 @@ def _largest(groups: list[Group], limit: int) -> tuple[Group, ...]:
 
 
 def _from_summary(
-    engine: Engine, table: event.Table, columns: tuple[str, ...], where: str | None, period: Period
+    engine: Engine, table: schema.Table, columns: tuple[str, ...], where: str | None, period: Period
 ) -> list[Group] | None:
     """The exact answer, where the table's lines tell it; None where they do not."""
-    step = HOUR if table is event.HOURLY else 24 * HOUR
+    step = HOUR if table is schema.HOURLY else 24 * HOUR
     aligned = all(end is None or end % step == 0 for end in (period.since, period.until))
-    made = {"hour": "hour", "date": "CAST(hour AS DATE)"} if table is event.HOURLY else {"date": "day"}
+    made = {"hour": "hour", "date": "CAST(hour AS DATE)"} if table is schema.HOURLY else {"date": "day"}
     names = {name: name for name in table.keys if name not in ("hour", "day")} | made
     if not aligned or not set(columns) <= names.keys():
         return None
     given = ", ".join(f"{expression} AS {name}" for name, expression in names.items())
-    sketches = table is event.HOURLY
+    sketches = table is schema.HOURLY
     # The counts have names that no condition uses: bytes_out of a line is not bytes_out of an event.
     hidden = "events AS _n, bytes_in AS _i, bytes_out AS _o"
     hidden += ", source_ips AS _s, object_keys AS _k" if sketches else ""
@@ -207,10 +207,10 @@ def _missing(engine: Engine, where: str | None, period: Period) -> _Missing:
     since = None if period.since is None else period.since // HOUR * HOUR
     until = None if period.until is None else -(-period.until // HOUR) * HOUR
     hours = Period(since, until, period.zone)
-    counted = _from_summary(engine, event.HOURLY, (), where, hours)
+    counted = _from_summary(engine, schema.HOURLY, (), where, hours)
     if counted is None:
         where = None
-        counted = _from_summary(engine, event.HOURLY, (), where, hours) or []
+        counted = _from_summary(engine, schema.HOURLY, (), where, hours) or []
     sql = "SELECT count(*), coalesce(sum(bytes_in), 0)::BIGINT, coalesce(sum(bytes_out), 0)::BIGINT FROM "
     sql += f"{_events(hours)}{_condition(where)}"
     (stored,) = engine.query(sql, cache=False).rows()
@@ -220,7 +220,7 @@ def _missing(engine: Engine, where: str | None, period: Period) -> _Missing:
 
 def _events(period: Period) -> str:
     """The events of a period, with the columns that conditions may name beside their own."""
-    names = [column.name for column in event.EVENTS.columns]
+    names = [column.name for column in schema.EVENTS.columns]
     given = ", ".join([*names, *(f"{expression} AS {name}" for name, expression in _MADE.items())])
     return f"(SELECT {given} FROM events WHERE {period.where('event_time')}) AS events"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trailsift.engine.names import MACROS, VIEWS
-from trailsift.event import TABLES, Table
+from trailsift.schema import TABLES, Table
 
 
 def relations() -> list[Table]:

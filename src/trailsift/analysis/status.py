@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trailsift import event
+from trailsift import schema
 from trailsift.analysis.period import iso
 from trailsift.store import index
 
@@ -53,7 +53,7 @@ class Status:
     @property
     def events(self) -> TableState:
         """The state of the events table."""
-        return next(table for table in self.tables if table.name == event.EVENTS.name)
+        return next(table for table in self.tables if table.name == schema.EVENTS.name)
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -108,7 +108,7 @@ def status(lake: Path) -> Status:
         seq=snapshot.seq,
         committed_at=snapshot.committed_at,
         commits=sum(commit["kind"] != "create" for commit in commits),
-        tables=tuple(_state(snapshot, name) for name in event.TABLES),
+        tables=tuple(_state(snapshot, name) for name in schema.TABLES),
         totals=dict(totals),
         dropped=dict(dropped),
         latest=tuple(commit for commit in reversed(commits[-LATEST:]) if commit["kind"] != "create"),

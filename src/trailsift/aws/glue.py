@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from trailsift import event
+from trailsift import schema
 from trailsift.aws.tables import DDL_TYPES, LANDING_PARTITIONS, Place
 from trailsift.errors import UsageError
 
@@ -24,7 +24,7 @@ def storage(location: str) -> dict[str, Any]:
     return {
         "Columns": [
             {"Name": column.name, "Type": DDL_TYPES[column.type], "Comment": column.meaning}
-            for column in event.EVENTS.columns
+            for column in schema.EVENTS.columns
             if column.name not in LANDING_PARTITIONS
         ],
         "Location": location,

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from trailsift.aws import calls
 from trailsift.errors import TrailsiftError
-from trailsift.event import TABLES
+from trailsift.schema import TABLES
 
 
 class Glue(Protocol):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from trailsift import event
+from trailsift import schema
 from trailsift.decode import record as careful
 from trailsift.regular import WHAT_MEMBERS, Row, Shared, What
 
@@ -46,7 +46,7 @@ class Own(msgspec.Struct, omit_defaults=True, gc=False):
     bytes_out: int | None = None
 
 
-_NOTHING = {column.name: None for column in event.EVENTS.columns if column.name not in ("year", "month", "day")}
+_NOTHING = {column.name: None for column in schema.EVENTS.columns if column.name not in ("year", "month", "day")}
 
 
 def columns_of(user: User, line: Line, own: Own) -> dict[str, Any]:

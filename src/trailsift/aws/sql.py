@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from trailsift import event
+from trailsift import schema
 from trailsift.aws import tables
 from trailsift.aws.selectors import SERVICES
 from trailsift.aws.tables import Place
@@ -95,7 +95,7 @@ def statements(place: Place, until: date | None = None) -> list[Statement]:
     make.append(Statement("landing", "what the Firehose transformation lands", tables.landing(place)))
     make += [
         Statement(f"lake_{table.name}", f"Iceberg: {table.meaning}", tables.iceberg(place, table))
-        for table in event.TABLES.values()
+        for table in schema.TABLES.values()
     ]
     return [*make, *_copy(place, until), _merge(place, until), _hourly(place, until), _summary(place), *_keep(place),
             *_ask(place)]  # fmt: skip
@@ -192,7 +192,7 @@ def sketch(column: str) -> str:
 
 def summarized(source: str, where: str) -> str:
     """Lines of ``hourly`` from rows of ``events``."""
-    keys = event.HOURLY.keys
+    keys = schema.HOURLY.keys
     values = {
         "hour": "date_trunc('hour', event_time)",
         "events": "CAST(round(sum(weight)) AS bigint)",
@@ -203,16 +203,16 @@ def summarized(source: str, where: str) -> str:
         "first_time": "min(event_time)",
         "last_time": "max(event_time)",
     }
-    columns = ",\n".join(f"  {values.get(c.name, c.name)} AS {c.name}" for c in event.HOURLY.columns)
-    groups = ", ".join(str(number) for number, c in enumerate(event.HOURLY.columns, 1) if c.name in keys)
+    columns = ",\n".join(f"  {values.get(c.name, c.name)} AS {c.name}" for c in schema.HOURLY.columns)
+    groups = ", ".join(str(number) for number, c in enumerate(schema.HOURLY.columns, 1) if c.name in keys)
     return f"SELECT\n{columns}\nFROM {source}\nWHERE {where}\nGROUP BY {groups}"
 
 
 def _hourly(place: Place, until: date) -> Statement:
     since = until - timedelta(days=2)
-    names = [column.name for column in event.HOURLY.columns]
-    same = " AND ".join(f"known.{name} IS NOT DISTINCT FROM new.{name}" for name in event.HOURLY.keys)
-    changed = ", ".join(f"{name} = new.{name}" for name in names if name not in event.HOURLY.keys)
+    names = [column.name for column in schema.HOURLY.columns]
+    same = " AND ".join(f"known.{name} IS NOT DISTINCT FROM new.{name}" for name in schema.HOURLY.keys)
+    changed = ", ".join(f"{name} = new.{name}" for name in names if name not in schema.HOURLY.keys)
     span = f"event_time >= TIMESTAMP '{since} 00:00:00' AND event_time < TIMESTAMP '{until} 00:00:00'"
     return Statement(
         "hourly",

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import date
 
-from trailsift import event
+from trailsift import schema
 from trailsift.aws.selectors import SERVICES
 from trailsift.errors import UsageError
 
@@ -148,7 +148,7 @@ def landing(place: Place) -> str:
     """What the transformation lands, a JSON object a line, with a partition for each hour and service, projected."""
     columns = ",\n".join(
         f"  {column.name} {DDL_TYPES[column.type]}"
-        for column in event.EVENTS.columns
+        for column in schema.EVENTS.columns
         if column.name not in LANDING_PARTITIONS
     )
     keys = ", ".join(f"{name} string" for name in LANDING_PARTITIONS)
@@ -172,7 +172,7 @@ def landing(place: Place) -> str:
     )
 
 
-def iceberg(place: Place, table: event.Table) -> str:
+def iceberg(place: Place, table: schema.Table) -> str:
     """One table of the lake. A filter on the time alone prunes, by the hidden field ``day(...)``."""
     columns = ",\n".join(f"  {column.name} {DDL_TYPES[column.type]}" for column in table.columns)
     hidden = table.time if table.column(table.time).type == "date" else f"day({table.time})"

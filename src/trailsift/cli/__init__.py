@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from trailsift.errors import TrailsiftError
-from trailsift.process import without_pandas
+from trailsift.runtime import without_pandas
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -126,7 +126,7 @@ def ingest(
     chosen = None if rules is None else open_rules(rules)
     from trailsift.analysis.period import moment, period
     from trailsift.ingest import ingest as run
-    from trailsift.process import spare_memory
+    from trailsift.runtime import spare_memory
     from trailsift.views import load
     from trailsift.views.progress import IngestProgress
 

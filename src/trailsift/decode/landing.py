@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from trailsift import event
+from trailsift import schema
 from trailsift.decode.found import NotARecord
 
 #: The partition of dropped lines, in the place of a service.
@@ -125,7 +125,7 @@ _EVENT_MEMBERS = frozenset(("event_time", "event_id", "service", "weight"))
 _DROPPED_MEMBERS = frozenset(("dropped_by", "dropped", *_DERIVED))
 
 _TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "bool": (bool,), "int64": (int,), "double": (float, int)}
-_COLUMNS = {column.name: column.type for column in event.EVENTS.columns}
+_COLUMNS = {column.name: column.type for column in schema.EVENTS.columns}
 
 
 def is_event(value: Mapping[str, Any]) -> bool:

@@ -369,7 +369,7 @@ def _literal(text: str) -> str:
 
 
 def _show_tables() -> str:
-    from trailsift.event import TABLES
+    from trailsift.schema import TABLES
 
     rows = [(name, table.meaning) for name, table in TABLES.items()] + [(name, view[0]) for name, view in VIEWS.items()]
     values = ", ".join(f"({_literal(name)}, {_literal(meaning)})" for name, meaning in rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from trailsift.engine.plan import Plan, Scan
 from trailsift.engine.predicate import AllOf, AnyOf, Predicate, Test, wanted
-from trailsift.event import TABLES
+from trailsift.schema import TABLES
 from trailsift.store.index import Wanted
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from trailsift.engine.plan import Plan, Scan
 from trailsift.engine.predicate import Range, may_pass, micros_of, range_reader
 from trailsift.engine.predicate import columns as columns_of
 from trailsift.engine.views import whole_and_parts
-from trailsift.event import TABLES, Table
 from trailsift.prices import ATHENA_LEAST, athena, prices
+from trailsift.schema import TABLES, Table
 from trailsift.store.index import File
 
 if TYPE_CHECKING:

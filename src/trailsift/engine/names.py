@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trailsift.event import HOUR_COLUMN, TABLES, Column, Table
+from trailsift.schema import HOUR_COLUMN, TABLES, Column, Table
 
 #: Type of a column here -> type in DuckDB.
 DUCK_TYPES = {

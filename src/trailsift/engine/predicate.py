@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from trailsift.event import Table
+from trailsift.schema import Table
 from trailsift.store.index import File, Wanted
 
 DAY = 86_400_000_000

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trailsift.engine.names import SKETCH_SIZE, VIEWS
 from trailsift.errors import QueryError, UsageError
-from trailsift.event import TABLES
+from trailsift.schema import TABLES
 
 if TYPE_CHECKING:
     from sqlglot import exp

@@ -13,7 +13,7 @@ import duckdb
 from trailsift.engine.names import DUCK_TYPES, SKETCH_SIZE, VIEWS, table_columns
 from trailsift.engine.plan import Plan
 from trailsift.engine.predicate import DAY
-from trailsift.event import TABLES, Column, Table
+from trailsift.schema import TABLES, Column, Table
 from trailsift.store.index import File
 
 

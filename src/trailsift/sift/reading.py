@@ -9,7 +9,7 @@ import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from trailsift.event import EVENTS
+from trailsift.schema import EVENTS
 from trailsift.sift.clock import WEEKDAYS
 from trailsift.sift.lines import Path, line_numbers
 from trailsift.sift.rules import (

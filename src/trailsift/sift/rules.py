@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
-from trailsift import event
+from trailsift import schema
 from trailsift.errors import RulesError
 
 Action = Literal["keep", "sample", "drop"]
@@ -52,7 +52,7 @@ _NEEDED = frozenset(
     }
 )
 #: What ``[fields] omit`` can name.
-OMITTABLE: tuple[str, ...] = tuple(c.name for c in event.EVENTS.columns if c.name not in _NEEDED)
+OMITTABLE: tuple[str, ...] = tuple(c.name for c in schema.EVENTS.columns if c.name not in _NEEDED)
 
 #: A condition: texts with ``*`` for anything and "" for absent, hours 0-23, weekdays 0-6, or a truth value.
 Wanted = tuple[str, ...] | frozenset[int] | bool

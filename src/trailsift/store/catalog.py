@@ -57,7 +57,7 @@ from pyiceberg.types import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from trailsift import event
+from trailsift import schema as event
 from trailsift.errors import LakeError
 from trailsift.store.fields import element_id, field_id
 from trailsift.store.files import partition_values

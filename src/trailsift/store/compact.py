@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from trailsift import event, summarize
+from trailsift import schema, summarize
 from trailsift.columnar import ranks
 from trailsift.store import expire, index
 from trailsift.store.files import Writer, micros
@@ -157,8 +157,8 @@ def needs_compaction(
     budgets = snapshot.settings.get("budgets")
     by_hour = bool(snapshot.settings.get("hourly_partitions"))
     found = []
-    for name in event.TABLES:
-        for partition in _partitions(name, snapshot.files(name), by_hour=by_hour and name == event.EVENTS.name):
+    for name in schema.TABLES:
+        for partition in _partitions(name, snapshot.files(name), by_hour=by_hour and name == schema.EVENTS.name):
             closed = is_closed(partition.end, moment)
             if (closed or everything) and _is_worth_it(partition, settled, budgets, everything=everything):
                 found.append(partition)
@@ -176,11 +176,11 @@ def _partitions(name: str, files: Sequence[File], *, by_hour: bool) -> list[Part
     for file in files:
         slot = file.min_time // length
         service = file.service
-        if service is None and name == event.EVENTS.name:
+        if service is None and name == schema.EVENTS.name:
             # The index was made anew from Iceberg: the folder says it.
             match = _SERVICE.search(file.path)
             service = match[1] if match else None
-        if file.max_time // length == slot and (service is not None or name != event.EVENTS.name):
+        if file.max_time // length == slot and (service is not None or name != schema.EVENTS.name):
             groups.setdefault((slot, service), []).append(file)
     return [
         Partition(name, slot * length // DAY, service, tuple(group), slot % 24 if by_hour else None)
@@ -260,7 +260,7 @@ def rewrite(
     folded = 0
     with tempfile.TemporaryDirectory(prefix=".compact-", dir=root) as scratch:
         for piece, starts_file in pieces(root, partition, file_rows, Path(scratch)):
-            if table.name == event.EVENTS.name:
+            if table.name == schema.EVENTS.name:
                 out.write(_sorted_events(piece), new_file=starts_file)
             elif table.keys:
                 lines, number = fold(table, summarize.merge(table, [piece]), budgets, lambda end: is_closed(end, now))
@@ -277,7 +277,7 @@ def rewrite(
 class _Output:
     """The new files of a partition, one after the other."""
 
-    def __init__(self, root: Path, table: event.Table, folder: str, service: str | None) -> None:
+    def __init__(self, root: Path, table: schema.Table, folder: str, service: str | None) -> None:
         self._root = root
         self._table = table
         self._folder = folder
@@ -299,7 +299,7 @@ class _Output:
         self._rows += rows.num_rows
         span = micros(rows.column(self._table.time).combine_chunks())
         self._times += [int(span.min()), int(span.max())]
-        if self._table.name == event.EVENTS.name:
+        if self._table.name == schema.EVENTS.name:
             role = rows.column("role_arn")
             self._roles += [role[0].as_py(), role[-1].as_py()]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from trailsift import event
+from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.store import index, seen
 from trailsift.store.lake import Batch, Lake
@@ -138,13 +138,13 @@ def clean(lake: Lake, now: datetime, grace: timedelta = GRACE) -> Counter[str]:
         needed: dict[str, set[str]] = {}
         for name, path in _replaced(lake, now, grace):
             if name not in needed:
-                needed[name] = lake.catalog.data_files(name) if name in event.TABLES else set()
+                needed[name] = lake.catalog.data_files(name) if name in schema.TABLES else set()
             file = lake.root / path
             if str(file) not in needed[name]:
                 counts["files_deleted"] += 1
                 counts["bytes_deleted"] += file.stat().st_size
                 file.unlink()
-        for name in event.TABLES:
+        for name in schema.TABLES:
             delete_metadata(lake.root / name / "metadata", lake.catalog.metadata_files(name), now, grace)
         _forget(lake.root, now)
     return counts
@@ -158,7 +158,7 @@ def _is_past(age: timedelta, commits: int, grace: timedelta) -> bool:
 def _expire_snapshots(lake: Lake, now: datetime, grace: timedelta) -> int:
     expired = 0
     try:
-        for name in event.TABLES:
+        for name in schema.TABLES:
             snapshots = lake.catalog.snapshots(name)
             old = []
             for number, (snapshot_id, _) in enumerate(snapshots[:-1]):

@@ -6,23 +6,23 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from trailsift import event
+from trailsift import schema
 from trailsift.columnar import arrow_schema
 
 
-def field_id(table: event.Table, name: str) -> int:
+def field_id(table: schema.Table, name: str) -> int:
     """Field ids count from 1 in column order."""
     return next(number for number, column in enumerate(table.columns, 1) if column.name == name)
 
 
-def element_id(table: event.Table, name: str) -> int:
+def element_id(table: schema.Table, name: str) -> int:
     """The id of a list's elements: they follow the last column, as Iceberg numbers a new schema."""
     lists = [column.name for column in table.columns if column.type.startswith("list")]
     return len(table.columns) + 1 + lists.index(name)
 
 
 @lru_cache
-def field_ids(table: event.Table) -> pa.Schema:
+def field_ids(table: schema.Table) -> pa.Schema:
     """A table's Arrow schema with Iceberg's field ids, as other engines look for them in the Parquet files."""
     fields = []
     for field in arrow_schema(table):

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trailsift import event
+from trailsift import schema as event
 from trailsift.columnar import ordered, ranks
 from trailsift.store.fields import field_ids
 from trailsift.store.index import File, read_settings

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trailsift import event, summarize
+from trailsift import schema, summarize
 from trailsift.columnar import ranks
 from trailsift.errors import LakeError
 from trailsift.store.files import micros
@@ -39,13 +39,13 @@ DEFAULTS = {"resources": 10_000, "patterns": 1_000, "values": 1_000}
 
 #: In the order in which they are applied.
 _BUDGETS: dict[str, tuple[Budget, ...]] = {
-    event.HOURLY.name: (Budget("resources", "resource_arn", ("hour", "role_arn")),),
-    event.USAGE.name: (
+    schema.HOURLY.name: (Budget("resources", "resource_arn", ("hour", "role_arn")),),
+    schema.USAGE.name: (
         Budget("resources", "resource_arn", ("day", "role_arn")),
         # A pattern counts once for each resource: otherwise resources times patterns would be the bound.
         Budget("patterns", "key_pattern", ("day", "role_arn"), ("resource_arn",)),
     ),
-    event.PROFILE.name: (Budget("values", "value", ("day", "role_arn", "dimension")),),
+    schema.PROFILE.name: (Budget("values", "value", ("day", "role_arn", "dimension")),),
 }
 _LENGTH = {"hour": 3_600_000_000, "day": 86_400_000_000}
 
@@ -66,7 +66,7 @@ def least_budget(table: str, settings: object) -> float:
 
 
 def fold(
-    table: event.Table, lines: pa.Table, settings: object, is_closed: Callable[[int], bool]
+    table: schema.Table, lines: pa.Table, settings: object, is_closed: Callable[[int], bool]
 ) -> tuple[pa.Table, int]:
     """Merged lines within their budgets, and how many lines went into others.
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trailsift import event
+from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.store import durable, index, seen
 from trailsift.store.index import CATALOG_FILE, FORMAT_VERSION, LAKE_FILE, File
@@ -139,7 +139,7 @@ class Lake:
         if not moved and self.settings.get("location") != str(self.root):
             index.open_snapshot(self.root)  # raises, and says what to do about a moved lake
         self.seen = seen.Seen()
-        self.tables = event.tables_of(hourly_partitions=bool(self.settings.get("hourly_partitions")))
+        self.tables = schema.tables_of(hourly_partitions=bool(self.settings.get("hourly_partitions")))
         self._catalog: LakeCatalog | None = None
         # An ingest opens the catalog ahead, in a thread. Of two catalogs, one would stage and the other apply nothing.
         self._opening = threading.RLock()
@@ -226,7 +226,7 @@ class Lake:
         with closing(index.connect(self.root)) as db:
             db.executescript(_SCHEMA)  # the writer may have died before it made them
             named = {path for (path,) in db.execute("SELECT path FROM file UNION SELECT path FROM seen_file")}
-        folders = [self.root / name / "data" for name in event.TABLES] + [self.root / "seen"]
+        folders = [self.root / name / "data" for name in schema.TABLES] + [self.root / "seen"]
         removed = 0
         for folder in folders:
             for path in folder.rglob("*.*"):

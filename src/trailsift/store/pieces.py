@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trailsift import event
+from trailsift import schema
 from trailsift.columnar import CHUNK_SCHEMA, ranks
 from trailsift.store.files import micros
 from trailsift.store.index import File
@@ -26,9 +26,9 @@ PIECE_BYTES = 64 << 20
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
 #: Parts of a day at which a role's rows can be cut: events by the minute, lines where no line crosses.
-_SLOTS = {event.EVENTS.name: 1440, event.HOURLY.name: 24}
+_SLOTS = {schema.EVENTS.name: 1440, schema.HOURLY.name: 24}
 _ENCODED = frozenset(
-    {f.name for f in CHUNK_SCHEMA if pa.types.is_dictionary(f.type)} | set(event.EVENTS_BY_HOUR.partition)
+    {f.name for f in CHUNK_SCHEMA if pa.types.is_dictionary(f.type)} | set(schema.EVENTS_BY_HOUR.partition)
 )
 
 
@@ -44,9 +44,9 @@ class Partition:
     hour: int | None = None
 
     @property
-    def stored(self) -> event.Table:
+    def stored(self) -> schema.Table:
         """The table as its files have it."""
-        return event.tables_of(hourly_partitions=self.hour is not None)[self.table]
+        return schema.tables_of(hourly_partitions=self.hour is not None)[self.table]
 
     @property
     def end(self) -> int:
@@ -73,7 +73,7 @@ def pieces(root: Path, partition: Partition, file_rows: int, scratch: Path) -> I
     if "role_arn" not in table.order:
         yield from ((batch, False) for batch in _batches(root, partition, limit))
         return
-    is_events = table.name == event.EVENTS.name
+    is_events = table.name == schema.EVENTS.name
     if rows <= limit and (not is_events or rows <= file_rows):
         yield from ((batch, False) for batch in _batches(root, partition, rows))
         return
@@ -95,9 +95,9 @@ def _piece_rows(root: Path, partition: Partition) -> int:
     return max(PIECE_BYTES * int(sample.num_rows) // max(int(sample.nbytes), 1), 1)
 
 
-def _open(root: Path, table: event.Table, file: File) -> pq.ParquetFile:
+def _open(root: Path, table: schema.Table, file: File) -> pq.ParquetFile:
     encoded = [column.name for column in table.columns if column.name in _ENCODED]
-    return pq.ParquetFile(root / file.path, read_dictionary=encoded if table.name == event.EVENTS.name else None)
+    return pq.ParquetFile(root / file.path, read_dictionary=encoded if table.name == schema.EVENTS.name else None)
 
 
 def _batches(root: Path, partition: Partition, limit: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -133,7 +133,7 @@ class _Cuts:
         # Events have the null role first, as ``write_events`` does; lines have it last, as ``merge`` does.
         ordered: list[str | None] = [*sorted(name for name in names if name is not None)]
         if None in names:
-            ordered.insert(0 if self._table.name == event.EVENTS.name else len(ordered), None)
+            ordered.insert(0 if self._table.name == schema.EVENTS.name else len(ordered), None)
         self._rank = {name: number for number, name in enumerate(ordered)}
         keyed = sorted((self._rank[role] * self._slots + slot, number) for (role, slot), number in counts.items())
         starts, self.new_files = plan_cuts(keyed, self._slots, piece_rows, file_rows)

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trailsift import event
+from trailsift import schema as event
 from trailsift.errors import LakeError
 from trailsift.store import index
 from trailsift.store.index import File

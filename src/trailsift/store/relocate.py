@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from trailsift import event
+from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.store import expire, index
 from trailsift.store.catalog import SCHEME, location
@@ -52,7 +52,7 @@ def relocate(root: Path) -> Relocated:
         try:
             with closing(index.connect(lake.root)) as db:
                 pointers = index.live_locations(db)
-            moved = {name: old for name in event.TABLES if (old := _old_place(name, pointers, lake.root)) is not None}
+            moved = {name: old for name in schema.TABLES if (old := _old_place(name, pointers, lake.root)) is not None}
             if moved:
                 files = _repoint(lake, moved, pointers)
                 tables = len(moved)
@@ -120,6 +120,6 @@ def _write_location(lake: Lake) -> None:
 def _tidy(lake: Lake) -> None:
     """Deletes the metadata of the old place: no reader here can be at it."""
     with lake.lock():
-        for name in event.TABLES:
+        for name in schema.TABLES:
             needed = lake.catalog.metadata_files(name)
             expire.delete_metadata(lake.root / name / "metadata", needed, datetime.now(UTC), timedelta(0))

@@ -14,7 +14,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadataUtil
 from pyiceberg.types import PrimitiveType
 
-from trailsift import event
+from trailsift import schema as event
 from trailsift.store.index import File
 
 _DAY = 86_400_000_000

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 
 from trailsift.analysis.period import Period
 from trailsift.analysis.shell import quoted
-from trailsift.event import Table
+from trailsift.schema import Table
 from trailsift.views.console import console, grid, plural, show, size
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def show_columns(tables: Sequence[Table], functions: Mapping[str, str]) -> None:
 
 def columns_markdown(tables: Sequence[Table], functions: Mapping[str, str]) -> str:
     """The same as a Markdown page; `docs/schema.md` is made of it."""
-    made = "Made by `trailsift columns --format markdown`; change `trailsift/event.py` instead of this page."
+    made = "Made by `trailsift columns --format markdown`; change `trailsift/schema.py` instead of this page."
     lines = ["# Tables", "", made, ""]
     if len(tables) > 1:
         lines += [*(f"- [`{table.name}`](#{table.name}): {table.meaning}" for table in tables), ""]
