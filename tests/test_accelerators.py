@@ -15,9 +15,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trailsift import groups, pattern, summarize
+from trailsift import groups, summarize
+from trailsift.cloudtrail import key_patterns as pattern
+from trailsift.cloudtrail.key_patterns import key_pattern
 from trailsift.groups import Codes, Ints, grouped, smallest_text, text_buffers
-from trailsift.pattern import key_pattern
 from trailsift.store import files, seen
 from trailsift.summarize import key_patterns
 

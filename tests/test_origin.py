@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trailsift.origin import LIMIT, agent_family, source_network
+from trailsift.cloudtrail.origins import LIMIT, agent_family, source_network
 
 HERE = Path(__file__).parent
 AGENTS: list[tuple[str | None, str | None]] = [

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trailsift import pattern
-from trailsift.pattern import LIMIT, PLACEHOLDERS, key_pattern
+from trailsift.cloudtrail import key_patterns
+from trailsift.cloudtrail.key_patterns import LIMIT, PLACEHOLDERS, key_pattern
 
 CASES: list[tuple[str, str]] = [
     (key, expected)
@@ -67,8 +67,8 @@ def test_idempotent_and_bounded_when_long(key: str) -> None:
 @given(st.lists(keys, max_size=8))
 def test_no_memory(many: list[str]) -> None:
     first = [key_pattern(key) for key in many]
-    pattern._folder.cache_clear()
-    pattern._mixed.cache_clear()
+    key_patterns._folder.cache_clear()
+    key_patterns._mixed.cache_clear()
     assert [key_pattern(key) for key in reversed(many)] == first[::-1]
 
 

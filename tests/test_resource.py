@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trailsift.resource import DATA_EVENT_TYPES, Touched, canonical_resources, touched
+from trailsift.cloudtrail.resources import DATA_EVENT_TYPES, Touched, canonical_resources, touched
 
 CASES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "cases/touched_resources.json").read_text(encoding="utf-8")

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from test_decode import sample, text
 from trailsift import schema
 from trailsift.builder import Builder
+from trailsift.cloudtrail.key_patterns import key_pattern
+from trailsift.cloudtrail.origins import agent_family, source_network
 from trailsift.columnar import CHUNK_SCHEMA, Chunk
 from trailsift.decode import record
-from trailsift.origin import agent_family, source_network
-from trailsift.pattern import key_pattern
 from trailsift.summarize import NEEDED, SKETCH_SIZE, Summaries, hash64, merge
 
 HOUR, DAY = 3_600_000_000, 86_400_000_000

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from trailsift import source
 from trailsift.builder import Builder
+from trailsift.cloudtrail.origins import source_network
 from trailsift.columnar import CHUNK_SCHEMA, identities
 from trailsift.errors import SourceError
 from trailsift.firsts import RANK, candidates, new_lines
-from trailsift.origin import source_network
 from trailsift.prices import MONTH, Price
 from trailsift.schema import DENIED_CODES, EVENTS
 from trailsift.sift import Rules

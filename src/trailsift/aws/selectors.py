@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from trailsift.cloudtrail.resources import DATA_EVENT_TYPES
 from trailsift.errors import TrailsiftError, UsageError
-from trailsift.resource import DATA_EVENT_TYPES
 
 Selector = dict[str, Any]
 

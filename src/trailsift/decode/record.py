@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from trailsift.cloudtrail.resources import Touched, canonical_resources, touched
 from trailsift.decode import landing
 from trailsift.decode.envelope import dump
 from trailsift.decode.found import NotARecord as NotARecord
-from trailsift.resource import Touched, canonical_resources, touched
 
 ABSENT = "(absent)"
 FLOAT = "(float)"

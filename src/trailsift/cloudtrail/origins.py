@@ -6,7 +6,7 @@ import ipaddress
 import re
 from functools import lru_cache
 
-from trailsift.pattern import key_pattern
+from trailsift.cloudtrail.key_patterns import key_pattern
 
 #: Longest value returned, in characters.
 LIMIT = 64
