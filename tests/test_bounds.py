@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 
 from test_decode import ONE, sample, text
 from test_ingest import event_number, exported, rows
-from trailsift.decode.archive import gunzip, inflate_whole
+from trailsift.decode.compression import gunzip, inflate_whole
 from trailsift.decode.envelope import find_records
-from trailsift.decode.found import Found
-from trailsift.decode.parts import Bounds, parts_of
+from trailsift.decode.outcome import Found
+from trailsift.decode.stream import Bounds, parts_of
 from trailsift.ingest import Sizes, ingest
 
 
 def test_every_malformed_part_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a bound they share one line of rejects; records between and after them are all read."""
-    monkeypatch.setattr("trailsift.decode.found.KEPT_PARTS", 100)
+    monkeypatch.setattr("trailsift.decode.outcome.KEPT_PARTS", 100)
     good = [sample(eventID=f"{number:08x}-2222-4333-8444-555555555555") for number in range(3)]
     timeless = text(sample(eventTime="soon", eventID="x"))
     bad = [*[b"{broken"] * 300, text(good[1]), *[b'{"strange": 1}'] * 40, *[timeless] * 7]
@@ -44,7 +44,7 @@ def test_every_malformed_part_is_counted(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_bytes_kept_of_malformed_parts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trailsift.decode.found.KEPT_BYTES", 10_000)
+    monkeypatch.setattr("trailsift.decode.outcome.KEPT_BYTES", 10_000)
     found = find_records(b"\n".join([text(ONE), *[b"{" + b"x" * 999] * 50]))
     assert (len(found.records), found.malformed.parts) == (1, 50)
     assert sum(len(one.raw) for one in found.malformed) <= 10_000

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 from conftest import REAL_LOGS, ROOT
 from trailsift.builder import Builder, Tally
-from trailsift.decode import archive, envelope, record
+from trailsift.decode import compression, envelope, record
 from trailsift.decode.envelope import find_records
-from trailsift.decode.tables import words
+from trailsift.decode.tabular import words
 
 EXPECTED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "cases" / "envelopes.json").read_text())
 
@@ -547,7 +547,7 @@ def test_wrapping_is_bounded() -> None:
 
 
 def test_a_bomb_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "FREE", 1 << 20)
+    monkeypatch.setattr(compression, "FREE", 1 << 20)
     zeros, lines = bytes(20 << 20), (text(A) + b"\n") * 20_000
     for data in (zeros, b"x" * (20 << 20), b"[" * (20 << 20)):
         for packed in (gzip.compress(data), zipped(a=data), bz2.compress(data), lzma.compress(data)):
@@ -561,8 +561,8 @@ def test_a_bomb_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bomb_of_many_members_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "FREE", 1 << 20)
-    monkeypatch.setattr("trailsift.decode.found.ROOM", 1 << 20)
+    monkeypatch.setattr(compression, "FREE", 1 << 20)
+    monkeypatch.setattr("trailsift.decode.outcome.ROOM", 1 << 20)
     found = find_records(zipped(**{str(at): bytes(1 << 19) for at in range(50)}))
     assert not found.records and found.malformed
 

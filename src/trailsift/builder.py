@@ -17,7 +17,7 @@ from isal import isal_zlib
 
 from trailsift.columnar import CHUNK_SCHEMA, Chunk, chunk_table, encoded, file_order, identities
 from trailsift.decode import record as careful
-from trailsift.decode.archive import FREE, gunzip, inflate_whole
+from trailsift.decode.compression import FREE, gunzip, inflate_whole
 from trailsift.decode.envelope import (
     Found,
     Malformed,
@@ -28,7 +28,7 @@ from trailsift.decode.envelope import (
     parse,
     text_of,
 )
-from trailsift.regular import Row, Shared, What
+from trailsift.decode.fast_path import Row, Shared, What
 
 try:
     from trailsift._scan import Scanner

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from trailsift import schema as event
 from trailsift.decode import record as careful
+from trailsift.decode.fast_path import WHAT_MEMBERS, Place, Row, Shape, Shared, What, Who
 from trailsift.groups import Groups, offset
-from trailsift.regular import WHAT_MEMBERS, Place, Row, Shape, Shared, What, Who
 
 _ARROW: dict[str, pa.DataType] = {
     "timestamp": pa.timestamp("us", tz="UTC"),

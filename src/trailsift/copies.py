@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from trailsift import schema
 from trailsift.columnar import CHUNK_SCHEMA
 from trailsift.decode import record
-from trailsift.decode.found import RAW_LIMIT, Malformed, dump
+from trailsift.decode.outcome import RAW_LIMIT, Malformed, dump
 from trailsift.store.index import File
 
 #: Rows compared at a time: a few kilobytes each on both sides.

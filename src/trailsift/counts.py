@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from trailsift.decode.parts import BOUNDS, Bounds
+from trailsift.decode.stream import BOUNDS, Bounds
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from trailsift.decode.parts import BOUNDS, Bounds
+from trailsift.decode.stream import BOUNDS, Bounds
 from trailsift.errors import TrailsiftError
 from trailsift.runtime import keep_memory, without_pandas
 from trailsift.sift import Rules

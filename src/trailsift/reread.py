@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from trailsift.builder import Builder
 from trailsift.columnar import CHUNK_SCHEMA, Chunk
-from trailsift.decode.parts import Bounds, parts_of
+from trailsift.decode.stream import Bounds, parts_of
 from trailsift.source import LogFile
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trailsift.columnar import CHUNK_SCHEMA, OF_WHAT, Chunk
+from trailsift.decode.fast_path import WHAT_MEMBERS, What
 from trailsift.groups import Codes
-from trailsift.regular import WHAT_MEMBERS, What
 from trailsift.schema import HOURLY
 from trailsift.sift import Rules, Sifter
 from trailsift.sift.clock import SLOT, week_hour

@@ -26,7 +26,7 @@ from trailsift.builder import Builder, Tally
 from trailsift.columnar import CHUNK_SCHEMA, Chunk, Indices
 from trailsift.decode.envelope import Malformed, Rejects
 from trailsift.decode.landing import DROPPED_BY
-from trailsift.decode.parts import BOUNDS, Bounds, parts_of
+from trailsift.decode.stream import BOUNDS, Bounds, parts_of
 from trailsift.firsts import candidates
 from trailsift.reread import whole
 from trailsift.sift import Rules

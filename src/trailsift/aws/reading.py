@@ -8,7 +8,7 @@ import msgspec
 
 from trailsift import schema
 from trailsift.decode import record as careful
-from trailsift.regular import WHAT_MEMBERS, Row, Shared, What
+from trailsift.decode.fast_path import WHAT_MEMBERS, Row, Shared, What
 
 
 class User(NamedTuple):

@@ -18,9 +18,9 @@ from typing import Any
 
 import msgspec
 
-from trailsift.decode import tables
-from trailsift.decode.archive import gunzip, gunzip_one, unpack
-from trailsift.decode.found import (
+from trailsift.decode import tabular
+from trailsift.decode.compression import gunzip, gunzip_one, unpack
+from trailsift.decode.outcome import (
     INVALID,
     RAW_LIMIT,
     Found,
@@ -337,9 +337,9 @@ class _Reading:
 
     def _read_table(self, text: bytes, depth: int) -> bool:
         """A table with a header. Only where no JSON begins: the header's cells may be quoted."""
-        if text[:1] in (b"{", b"[") or not tables.has_header(text_of(text[: tables.HEADER_LIMIT])):
+        if text[:1] in (b"{", b"[") or not tabular.has_header(text_of(text[: tabular.HEADER_LIMIT])):
             return False
-        rows = tables.read_csv(text_of(text))
+        rows = tabular.read_csv(text_of(text))
         if rows is None:
             return False
         unsure, empty = self.unsure, True

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from trailsift import schema
-from trailsift.decode.found import NotARecord
+from trailsift.decode.outcome import NotARecord
 
 #: The partition of dropped lines, in the place of a service.
 DROPPED = "_dropped"

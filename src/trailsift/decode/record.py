@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from trailsift.cloudtrail.resources import Touched, canonical_resources, touched
 from trailsift.decode import landing
 from trailsift.decode.envelope import dump
-from trailsift.decode.found import NotARecord as NotARecord
+from trailsift.decode.outcome import NotARecord
 
 ABSENT = "(absent)"
 FLOAT = "(float)"

@@ -11,7 +11,7 @@ import binascii
 from collections.abc import Callable
 from typing import Any
 
-from trailsift.decode import landing, tables
+from trailsift.decode import landing, tabular
 
 _Object = dict[str, Any]
 
@@ -149,7 +149,7 @@ def _kinesis(value: _Object) -> list[Any] | None:
 
 #: What an element that carries ``data`` may have beside it (Firehose in three forms, Kinesis by its API and by Pipes).
 _DATA_COMPANIONS = frozenset(
-    tables.words(
+    tabular.words(
         "data recordid approximatearrivaltimestamp kinesisrecordmetadata result metadata sequencenumber partitionkey "
         "encryptiontype kinesisschemaversion eventsource eventversion eventid eventname invokeidentityarn awsregion "
         "eventsourcearn"
@@ -230,9 +230,9 @@ _UNWRAP: tuple[Callable[[_Object], list[Any] | None], ...] = (
     _sqs,
     _sns,
     _lookup_event,
-    tables.lake_rows,
-    tables.athena_rows,
-    tables.insights_rows,
+    tabular.lake_rows,
+    tabular.athena_rows,
+    tabular.insights_rows,
     _search_hits,
     _splunk_result,
     # The raw text before a shipper's `message`, which may be a rendering of it.

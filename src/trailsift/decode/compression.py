@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 
 from isal import isal_zlib
 
-from trailsift.decode.found import Found
+from trailsift.decode.outcome import Found
 
 try:
     import deflate

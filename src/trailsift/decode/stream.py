@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, Protocol
 
 from isal import isal_zlib
 
-from trailsift.decode.archive import _DAMAGE, _noise, inflate_whole
-from trailsift.decode.found import parse
+from trailsift.decode.compression import _DAMAGE, _noise, inflate_whole
+from trailsift.decode.outcome import parse
 
 
 @dataclass(frozen=True, slots=True)
