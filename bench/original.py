@@ -38,7 +38,7 @@ from trailsift.generate import Options, generate
 from trailsift.generate.delivery import delays
 from trailsift.ingest import ingest
 from trailsift.prices import prices
-from trailsift.sift import Sifter, load
+from trailsift.rules import Sifter, load
 from trailsift.store.index import open_snapshot
 
 Record = dict[str, Any]
@@ -133,9 +133,9 @@ def _plain(row: Record) -> Record:
 
 
 def _ready(name: str) -> Path:
-    from trailsift.sift import ready
+    from trailsift.rules import presets
 
-    return Path(next(iter(ready.__path__))) / f"{name}.toml"
+    return Path(next(iter(presets.__path__))) / f"{name}.toml"
 
 
 def projection(scene: Scene) -> Row:

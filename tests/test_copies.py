@@ -19,7 +19,7 @@ from trailsift.builder import Scanner
 from trailsift.columnar import Chunk
 from trailsift.ingest import Sizes, ingest
 from trailsift.reread import whole
-from trailsift.sift import parse
+from trailsift.rules import parse
 from trailsift.store import compact, seen
 
 

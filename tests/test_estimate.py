@@ -16,9 +16,9 @@ from trailsift.cli import main
 from trailsift.engine import Engine
 from trailsift.errors import QueryError, UsageError
 from trailsift.ingest import ingest
-from trailsift.sift import parse
-from trailsift.sift.lottery import key_of, threshold
-from trailsift.sift.ready import text
+from trailsift.rules import parse
+from trailsift.rules.presets import text
+from trailsift.rules.sampling import key_of, threshold
 from trailsift.sifting import hashes
 from trailsift.store.index import open_snapshot
 

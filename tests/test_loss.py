@@ -18,7 +18,7 @@ from trailsift.detect.loss import FATES, Loss, losses
 from trailsift.engine import Engine
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
-from trailsift.sift import Rules, parse
+from trailsift.rules import Rules, parse
 from trailsift.store.index import open_snapshot
 from trailsift.thin import thinned
 

@@ -15,7 +15,7 @@ from trailsift.errors import SourceError, UsageError
 from trailsift.ingest import ingest
 from trailsift.prices import athena, prices
 from trailsift.rehearse import rehearse
-from trailsift.sift import parse
+from trailsift.rules import parse
 from trailsift.store.index import open_snapshot
 
 RULES = """

@@ -14,9 +14,9 @@ import pytest
 from trailsift.cli import main
 from trailsift.decode.record import row as row_of
 from trailsift.errors import RulesError
-from trailsift.sift import Sifter, parse
-from trailsift.sift.lottery import Key, draw, identity, key_of, threshold
-from trailsift.sift.ready import READY, text
+from trailsift.rules import Sifter, parse
+from trailsift.rules.presets import READY, text
+from trailsift.rules.sampling import Key, draw, identity, key_of, threshold
 
 ISSUE = """
 timezone = "Asia/Seoul"

@@ -228,7 +228,7 @@ def test_the_command(small_lake: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_trail_that_cannot_tell_roles_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from trailsift.sift import Sifter, load
+    from trailsift.rules import Sifter, load
 
     rules = tmp_path / "only-roles.toml"
     assert main(["selectors", "--role", ETL, "--without-roles", "--rules-output", str(rules)]) == 0

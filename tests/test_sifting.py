@@ -22,10 +22,10 @@ from trailsift.columnar import CHUNK_SCHEMA, identities
 from trailsift.engine import Engine
 from trailsift.firsts import Firsts, Settled, new_lines
 from trailsift.ingest import SIZES, Counts, Sizes, ingest
-from trailsift.sift import Rules, Sifter, parse
-from trailsift.sift.lottery import draw, identity
-from trailsift.sift.ready import text
-from trailsift.sift.rules import FIELDS
+from trailsift.rules import Rules, Sifter, parse
+from trailsift.rules.model import FIELDS
+from trailsift.rules.presets import text
+from trailsift.rules.sampling import draw, identity
 from trailsift.sifting import LINE, LOOKED_AT, Sifting
 from trailsift.store import index
 from trailsift.store.index import open_snapshot

@@ -17,7 +17,7 @@ from trailsift.columnar import arrow_schema
 from trailsift.counts import Counts
 from trailsift.decode.envelope import Malformed
 from trailsift.firsts import Firsts
-from trailsift.sift import Rules
+from trailsift.rules import Rules
 from trailsift.source import LogFile
 from trailsift.store.files import write_lines
 from trailsift.store.index import File

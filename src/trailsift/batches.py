@@ -20,8 +20,8 @@ from trailsift.builder import Tally
 from trailsift.counts import CallbackError, Counts, Progress, Sizes
 from trailsift.errors import TrailsiftError
 from trailsift.pool import Pool
+from trailsift.rules import Rules
 from trailsift.runtime import give_back
-from trailsift.sift import Rules
 from trailsift.source import LogFile
 from trailsift.store import seen
 from trailsift.store.lake import Lake, WriteLock

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from trailsift import sifting
 from trailsift.columnar import Chunk
+from trailsift.rules import Rules
 from trailsift.schema import HOURLY
-from trailsift.sift import Rules
 from trailsift.sifting import LINE
 from trailsift.store import index
 from trailsift.store.files import events_table, write_events

@@ -17,7 +17,7 @@ from trailsift import source
 from trailsift.counts import SIZES, CallbackError, Counts, Progress, Sizes
 from trailsift.errors import SourceError
 from trailsift.pool import Pool
-from trailsift.sift import Rules
+from trailsift.rules import Rules
 from trailsift.source import LogFile
 from trailsift.store.lake import Lake, LogObject, cannot_write
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from trailsift.decode.stream import BOUNDS, Bounds
 from trailsift.errors import TrailsiftError
+from trailsift.rules import Rules
 from trailsift.runtime import keep_memory, without_pandas
-from trailsift.sift import Rules
 
 
 class Pool:

@@ -19,8 +19,8 @@ from trailsift.columnar import CHUNK_SCHEMA, identities
 from trailsift.errors import SourceError
 from trailsift.firsts import RANK, candidates, new_lines
 from trailsift.prices import MONTH, Price
+from trailsift.rules import Rules
 from trailsift.schema import DENIED_CODES, EVENTS
-from trailsift.sift import Rules
 from trailsift.sifting import LINE, LOOKED_AT, Sifting, coded, micros_of
 from trailsift.store import index, seen
 

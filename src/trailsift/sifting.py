@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from trailsift.columnar import CHUNK_SCHEMA, OF_WHAT, Chunk
 from trailsift.decode.fast_path import WHAT_MEMBERS, What
 from trailsift.groups import Codes
+from trailsift.rules import Rules, Sifter
+from trailsift.rules.model import FIELDS
+from trailsift.rules.sampling import Key, draw, threshold
+from trailsift.rules.week import SLOT, week_hour
 from trailsift.schema import HOURLY
-from trailsift.sift import Rules, Sifter
-from trailsift.sift.clock import SLOT, week_hour
-from trailsift.sift.lottery import Key, draw, threshold
-from trailsift.sift.rules import FIELDS
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Words = np.ndarray[Any, np.dtype[np.uint64]]

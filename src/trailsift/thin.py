@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from trailsift.columnar import CHUNK_SCHEMA, identities
 from trailsift.firsts import RANK, candidates, new_lines
+from trailsift.rules import Rules
 from trailsift.schema import EVENTS
-from trailsift.sift import Rules
 from trailsift.sifting import LINE, LOOKED_AT, Floats, Sifting
 from trailsift.store import index
 from trailsift.store.index import CATALOG_FILE, LAKE_FILE, File

@@ -29,7 +29,7 @@ from trailsift.decode.landing import DROPPED_BY
 from trailsift.decode.stream import BOUNDS, Bounds, parts_of
 from trailsift.firsts import candidates
 from trailsift.reread import whole
-from trailsift.sift import Rules
+from trailsift.rules import Rules
 from trailsift.sifting import Decided, Sifting, counted, stored
 from trailsift.source import LogFile
 from trailsift.store.files import events_table, write_events

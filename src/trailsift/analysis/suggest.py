@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from trailsift.analysis.asking import Engine, ask, tuple_of
 from trailsift.errors import RulesError, UsageError
 from trailsift.prices import MONTH, Price
-from trailsift.sift import parse
+from trailsift.rules import parse
 
 #: Share of a line that a suggested rule keeps.
 RATE = 0.01

@@ -19,7 +19,7 @@ from trailsift.aws import metrics
 from trailsift.aws.stream import FirehoseStream, Stream
 from trailsift.aws.transform import Answer, Batch, Decide, Transform
 from trailsift.decode.landing import Partition
-from trailsift.sift import Sifter, load
+from trailsift.rules import Sifter, load
 
 #: Rules packed into the function's zip.
 PACKED_RULES = Path(__file__).resolve().parents[2] / "rules.toml"

@@ -51,7 +51,7 @@ def build(
     """
     entries = dict(_our_modules())
     if rules is not None:
-        from trailsift.sift import load
+        from trailsift.rules import load
 
         load(rules)
         entries["rules.toml"] = rules.read_bytes()

@@ -121,7 +121,7 @@ def ingest(
     """
     inputs = ["-" if path == STDIN else path for path in paths]
     _check_inputs(inputs, workers)
-    from trailsift.sift.ready import open_rules
+    from trailsift.rules.presets import open_rules
 
     chosen = None if rules is None else open_rules(rules)
     from trailsift.analysis.period import moment, period

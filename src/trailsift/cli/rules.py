@@ -13,7 +13,7 @@ from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
     from trailsift.detect.loss import Loss
-    from trailsift.sift import Rules
+    from trailsift.rules import Rules
 
 FileArgument = Annotated[str, Parameter(name="FILE", help="A rules file (TOML), or the name of a ready one.")]
 
@@ -26,7 +26,7 @@ def ready(*, as_json: JsonOption = False) -> int:
 
     Example: `trailsift rules list`
     """
-    from trailsift.sift.ready import READY
+    from trailsift.rules.presets import READY
     from trailsift.views.console import print_json
     from trailsift.views.rules import show_ready
 
@@ -43,7 +43,7 @@ def text(name: Annotated[str, Parameter(name="NAME", help="A name that `trailsif
 
     Example: `trailsift rules show time-of-day > my.toml`
     """
-    from trailsift.sift.ready import text as text_of
+    from trailsift.rules.presets import text as text_of
 
     sys.stdout.write(text_of(name))
     return 0
@@ -55,7 +55,7 @@ def check(file: FileArgument, /, *, as_json: JsonOption = False) -> int:
 
     Example: `trailsift rules check my.toml`
     """
-    from trailsift.sift.ready import open_rules
+    from trailsift.rules.presets import open_rules
     from trailsift.views.console import print_json
     from trailsift.views.rules import show_checked
 
@@ -92,7 +92,7 @@ def rehearse(
     Nothing is written. Examples: `trailsift rules try my.toml logs/AWSLogs`, `trailsift rules try my.toml --lake lake`
     """
     from trailsift.prices import prices as load_prices
-    from trailsift.sift.ready import open_rules
+    from trailsift.rules.presets import open_rules
     from trailsift.views.console import print_json
     from trailsift.views.rules import show_losses, show_rehearsal
 

@@ -72,7 +72,7 @@ def suggest(
     from trailsift.cli.lake import engine_of
     from trailsift.cli.rules import losses_of
     from trailsift.prices import prices as load_prices
-    from trailsift.sift import parse
+    from trailsift.rules import parse
     from trailsift.views.console import print_json
     from trailsift.views.rules import show_losses, show_suggestions
 

@@ -21,7 +21,7 @@ from trailsift.gains.variants import Variants, write_variants
 from trailsift.gains.ways import Gains, Way
 from trailsift.ingest import ingest
 from trailsift.prices import Price, athena
-from trailsift.sift.ready import open_rules
+from trailsift.rules.presets import open_rules
 from trailsift.store.index import open_snapshot
 
 #: The events that the question is about, as the original has them.

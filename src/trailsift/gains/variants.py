@@ -17,8 +17,8 @@ from isal import igzip
 
 from trailsift.builder import Builder
 from trailsift.decode.envelope import find_records
-from trailsift.sift import parse
-from trailsift.sift.ready import text
+from trailsift.rules import parse
+from trailsift.rules.presets import text
 from trailsift.sifting import LOOKED_AT, Sifting, micros_of
 
 #: Records of a file that is written, about as many as a busy trail's log object holds.

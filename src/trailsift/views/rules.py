@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from trailsift.analysis.suggest import Suggestions
     from trailsift.detect.loss import Loss
     from trailsift.rehearse import Rehearsal
-    from trailsift.sift import Rules
+    from trailsift.rules import Rules
 
 
 _LOSSES = 20  # findings that are shown

@@ -110,8 +110,8 @@ def load(path: Path) -> Rules:
 def parse(text: str, name: str) -> Rules:
     """The rules in a text. RulesError as of ``load``; ``name`` is what messages call the file."""
     # Here, and not above: both know the classes of this module.
-    from trailsift.sift.impossible import never_matching
-    from trailsift.sift.reading import Reader
+    from trailsift.rules.parser import Reader
+    from trailsift.rules.unreachable import never_matching
 
     try:
         given = tomllib.loads(text)

@@ -4,7 +4,7 @@
 millions of rows, is ``trailsift.sifting``; both decide the same.
 """
 
-from trailsift.sift.match import Decision, Sifter
-from trailsift.sift.rules import Rule, Rules, load, parse
+from trailsift.rules.matcher import Decision, Sifter
+from trailsift.rules.model import Rule, Rules, load, parse
 
 __all__ = ["Decision", "Rule", "Rules", "Sifter", "load", "parse"]

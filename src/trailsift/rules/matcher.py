@@ -14,9 +14,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from trailsift.sift.clock import SLOT, WEEK, week_hour
-from trailsift.sift.lottery import draw, identity, key_of, threshold
-from trailsift.sift.rules import FIELDS, Action, Rule, Rules
+from trailsift.rules.model import FIELDS, Action, Rule, Rules
+from trailsift.rules.sampling import draw, identity, key_of, threshold
+from trailsift.rules.week import SLOT, WEEK, week_hour
 
 #: Masks and candidates are remembered for so many values; beyond that memory starts anew.
 _REMEMBERED = 100_000

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from trailsift.decode.record import service_of
-from trailsift.sift.rules import Rule, Rules, Wanted
+from trailsift.rules.model import Rule, Rules, Wanted
 
 
 def never_matching(rules: Rules) -> list[tuple[int, str]]:

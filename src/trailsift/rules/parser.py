@@ -9,20 +9,10 @@ import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from trailsift.rules.model import ACTIONS, DEFAULT_SEED, DEFAULT_ZONE, FIELDS, OMITTABLE, Action, Rule, Rules, Wanted
+from trailsift.rules.toml_positions import Path, line_numbers
+from trailsift.rules.week import WEEKDAYS
 from trailsift.schema import EVENTS
-from trailsift.sift.clock import WEEKDAYS
-from trailsift.sift.lines import Path, line_numbers
-from trailsift.sift.rules import (
-    ACTIONS,
-    DEFAULT_SEED,
-    DEFAULT_ZONE,
-    FIELDS,
-    OMITTABLE,
-    Action,
-    Rule,
-    Rules,
-    Wanted,
-)
 
 #: Longest name of a rule, in characters.
 NAME_LIMIT = 100

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from trailsift.errors import UsageError
-from trailsift.sift.rules import Rules, load, parse
+from trailsift.rules.model import Rules, load, parse
 
 #: Name -> what the file does.
 READY = {
