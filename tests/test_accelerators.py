@@ -15,12 +15,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trailsift import groups, summarize
 from trailsift.cloudtrail import key_patterns as pattern
 from trailsift.cloudtrail.key_patterns import key_pattern
-from trailsift.groups import Codes, Ints, grouped, smallest_text, text_buffers
+from trailsift.columns import group_by as groups
+from trailsift.columns import summarize
+from trailsift.columns.group_by import Codes, Ints, grouped, smallest_text, text_buffers
+from trailsift.columns.summarize import key_patterns
 from trailsift.store import files, seen
-from trailsift.summarize import key_patterns
 
 _keys = pytest.importorskip("trailsift._keys", reason="the accelerators are not built: no C compiler at hand")
 

@@ -26,8 +26,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyiceberg.table import Transaction
 
-from trailsift import schema, summarize
+from trailsift import schema
 from trailsift.columnar import arrow_schema
+from trailsift.columns import summarize
 from trailsift.engine import Engine
 from trailsift.errors import LakeError, SnapshotGoneError
 from trailsift.ingest import ingest

@@ -19,6 +19,7 @@ from trailsift.analysis.status import omitted, status
 from trailsift.builder import Builder, Scanner
 from trailsift.cli import main
 from trailsift.columnar import CHUNK_SCHEMA, identities
+from trailsift.columns.summarize import NEEDED
 from trailsift.engine import Engine
 from trailsift.firsts import Firsts, Settled, new_lines
 from trailsift.ingest import SIZES, Counts, Sizes, ingest
@@ -29,7 +30,6 @@ from trailsift.rules.sampling import draw, identity
 from trailsift.sifting import LINE, LOOKED_AT, Sifting
 from trailsift.store import index
 from trailsift.store.index import open_snapshot
-from trailsift.summarize import NEEDED
 
 HOUR = 3_600_000_000
 

@@ -19,8 +19,8 @@ from trailsift.builder import Builder
 from trailsift.cloudtrail.key_patterns import key_pattern
 from trailsift.cloudtrail.origins import agent_family, source_network
 from trailsift.columnar import CHUNK_SCHEMA, Chunk
+from trailsift.columns.summarize import NEEDED, SKETCH_SIZE, Summaries, hash64, merge
 from trailsift.decode import record
-from trailsift.summarize import NEEDED, SKETCH_SIZE, Summaries, hash64, merge
 
 HOUR, DAY = 3_600_000_000, 86_400_000_000
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from trailsift import copies, schema, summarize, work
+from trailsift import copies, schema, work
 from trailsift.builder import Tally
 from trailsift.columnar import arrow_schema
+from trailsift.columns import summarize
 from trailsift.counts import Counts
 from trailsift.decode.envelope import Malformed
 from trailsift.firsts import Firsts

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trailsift import schema as event
+from trailsift.columns.group_by import Groups, offset
 from trailsift.decode import record as careful
 from trailsift.decode.fast_path import WHAT_MEMBERS, Place, Row, Shape, Shared, What, Who
-from trailsift.groups import Groups, offset
 
 _ARROW: dict[str, pa.DataType] = {
     "timestamp": pa.timestamp("us", tz="UTC"),

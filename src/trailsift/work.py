@@ -24,6 +24,7 @@ import pyarrow as pa
 from trailsift import copies, schema
 from trailsift.builder import Builder, Tally
 from trailsift.columnar import CHUNK_SCHEMA, Chunk, Indices
+from trailsift.columns.summarize import NEEDED, Summaries
 from trailsift.decode.envelope import Malformed, Rejects
 from trailsift.decode.landing import DROPPED_BY
 from trailsift.decode.stream import BOUNDS, Bounds, parts_of
@@ -34,7 +35,6 @@ from trailsift.sifting import Decided, Sifting, counted, stored
 from trailsift.source import LogFile
 from trailsift.store.files import events_table, write_events
 from trailsift.store.index import File
-from trailsift.summarize import NEEDED, Summaries
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 #: A method of ``Worker`` and its arguments.

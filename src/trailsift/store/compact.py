@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from trailsift import schema, summarize
+from trailsift import schema
 from trailsift.columnar import ranks
+from trailsift.columns import summarize
 from trailsift.store import expire, index
 from trailsift.store.files import Writer, micros
 from trailsift.store.fold import fold, least_budget

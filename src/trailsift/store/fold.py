@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trailsift import schema, summarize
+from trailsift import schema
 from trailsift.columnar import ranks
+from trailsift.columns import summarize
 from trailsift.errors import LakeError
 from trailsift.store.files import micros
 

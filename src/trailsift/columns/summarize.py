@@ -24,7 +24,17 @@ from trailsift import schema as event
 from trailsift.cloudtrail.key_patterns import key_pattern, word_pattern
 from trailsift.cloudtrail.origins import agent_family, source_network
 from trailsift.columnar import Alike, arrow_schema
-from trailsift.groups import Codes, Groups, Ints, by_group, filled, grouped, offset, smallest_text, text_buffers
+from trailsift.columns.group_by import (
+    Codes,
+    Groups,
+    Ints,
+    by_group,
+    filled,
+    grouped,
+    offset,
+    smallest_text,
+    text_buffers,
+)
 
 _keys: ModuleType | None
 _lines: ModuleType | None

@@ -1,0 +1,1 @@
+"""Columnar kernels that the ingest and the lake share: Arrow types, grouping, summaries."""
