@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from test_ingest import event_number, write
-from trailsift import source
 from trailsift.pool import Pool
-from trailsift.source import LogFile
+from trailsift.sources import files as source
+from trailsift.sources.files import LogFile
 from trailsift.store.lake import Lake
 from trailsift.work import Cut, Worker, Written
 

@@ -19,7 +19,7 @@ from trailsift.counts import Counts
 from trailsift.decode.envelope import Malformed
 from trailsift.firsts import Firsts
 from trailsift.rules import Rules
-from trailsift.source import LogFile
+from trailsift.sources.files import LogFile
 from trailsift.store.files import write_lines
 from trailsift.store.index import File
 from trailsift.store.lake import Batch, Lake, LogObject

@@ -22,7 +22,7 @@ from trailsift.errors import TrailsiftError
 from trailsift.pool import Pool
 from trailsift.rules import Rules
 from trailsift.runtime import give_back
-from trailsift.source import LogFile
+from trailsift.sources.files import LogFile
 from trailsift.store import seen
 from trailsift.store.lake import Lake, WriteLock
 from trailsift.work import Cut, Written

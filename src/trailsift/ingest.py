@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from trailsift import source
 from trailsift.counts import SIZES, CallbackError, Counts, Progress, Sizes
 from trailsift.errors import SourceError
 from trailsift.pool import Pool
 from trailsift.rules import Rules
-from trailsift.source import LogFile
+from trailsift.sources import files as source
+from trailsift.sources.files import LogFile
 from trailsift.store.lake import Lake, LogObject, cannot_write
 
 __all__ = ["SIZES", "Counts", "Progress", "Sizes", "ingest"]

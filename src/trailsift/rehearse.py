@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trailsift import source
 from trailsift.builder import Builder
 from trailsift.cloudtrail.origins import source_network
 from trailsift.columnar import CHUNK_SCHEMA, identities
@@ -22,6 +21,7 @@ from trailsift.prices import MONTH, Price
 from trailsift.rules import Rules
 from trailsift.schema import DENIED_CODES, EVENTS
 from trailsift.sifting import LINE, LOOKED_AT, Sifting, coded, micros_of
+from trailsift.sources import files as source
 from trailsift.store import index, seen
 
 #: Rows of one turn.

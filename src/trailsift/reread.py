@@ -15,7 +15,7 @@ import pyarrow as pa
 from trailsift.builder import Builder
 from trailsift.columnar import CHUNK_SCHEMA, Chunk
 from trailsift.decode.stream import Bounds, parts_of
-from trailsift.source import LogFile
+from trailsift.sources.files import LogFile
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 

@@ -32,7 +32,7 @@ from trailsift.firsts import candidates
 from trailsift.reread import whole
 from trailsift.rules import Rules
 from trailsift.sifting import Decided, Sifting, counted, stored
-from trailsift.source import LogFile
+from trailsift.sources.files import LogFile
 from trailsift.store.files import events_table, write_events
 from trailsift.store.index import File
 

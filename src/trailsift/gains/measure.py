@@ -13,7 +13,6 @@ from typing import Any
 
 import duckdb
 
-from trailsift import source
 from trailsift.engine import Engine
 from trailsift.engine.explanation import explain
 from trailsift.errors import EngineError, SourceError
@@ -22,6 +21,7 @@ from trailsift.gains.ways import Gains, Way
 from trailsift.ingest import ingest
 from trailsift.prices import Price, athena
 from trailsift.rules.presets import open_rules
+from trailsift.sources import files as source
 from trailsift.store.index import open_snapshot
 
 #: The events that the question is about, as the original has them.
