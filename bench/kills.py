@@ -36,8 +36,8 @@ from trailsift.engine import Engine
 from trailsift.errors import LakeError
 from trailsift.generate import Options, generate
 from trailsift.ingest import Sizes, ingest
-from trailsift.store import index, lake
-from trailsift.store.index import open_snapshot
+from trailsift.lake import index, writer
+from trailsift.lake.index import open_snapshot
 
 #: Several commits out of few events, each of several chunks.
 SIZES = Sizes(chunk_rows=1_200, batch_rows=3_600, task_bytes=20_000, task_objects=40)
@@ -111,11 +111,11 @@ def run_child(logs: str, root: str) -> None:
 
         setattr(owner, name, outer)
 
-    around(lake.Lake, "_make_index", None, PHASES[1])
-    around(lake.Lake, "refresh", PHASES[2], None)
-    around(lake.Lake, "commit", PHASES[3], PHASES[5])
-    around(lake.Lake, "_apply", PHASES[4], None)
-    around(lake.WriteLock, "release", None, PHASES[1])
+    around(writer.Lake, "_make_index", None, PHASES[1])
+    around(writer.Lake, "refresh", PHASES[2], None)
+    around(writer.Lake, "commit", PHASES[3], PHASES[5])
+    around(writer.Lake, "_apply", PHASES[4], None)
+    around(writer.WriteLock, "release", None, PHASES[1])
     say(PHASES[0])
     counts = ingest([logs], Path(root), workers=WORKERS, sizes=SIZES)
     say(json.dumps(counts.as_dict()))
@@ -243,7 +243,7 @@ def leftovers(root: Path) -> str:
         staged = (root / table / "metadata").glob("*.metadata.json")
         found["staged metadata"] += sum(int(path.name.partition("-")[0]) > newest for path in staged)
     found["files of ids"] = sum(_name(root, path) not in named for path in root.glob("seen/*.ids"))
-    found["writer's mark"] = int((root / lake.MARKER_FILE).exists())
+    found["writer's mark"] = int((root / writer.MARKER_FILE).exists())
     return ", ".join(f"{number} {name}" for name, number in found.items() if number) or "nothing"
 
 

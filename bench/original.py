@@ -37,9 +37,9 @@ from trailsift.gains.ways import Way
 from trailsift.generate import Options, generate
 from trailsift.generate.delivery import delays
 from trailsift.ingest import ingest
+from trailsift.lake.index import open_snapshot
 from trailsift.prices import prices
 from trailsift.rules import Sifter, load
-from trailsift.store.index import open_snapshot
 
 Record = dict[str, Any]
 

@@ -21,7 +21,7 @@ from trailsift.columns import group_by as groups
 from trailsift.columns import summarize
 from trailsift.columns.group_by import Codes, Ints, grouped, smallest_text, text_buffers
 from trailsift.columns.summarize import key_patterns
-from trailsift.store import files, seen
+from trailsift.lake import dedup, parquet
 
 _keys = pytest.importorskip("trailsift._keys", reason="the accelerators are not built: no C compiler at hand")
 
@@ -176,7 +176,7 @@ def test_trimmed_codes_are_those_of_numpy(codes: list[int], size: int) -> None:
     given = np.array(codes, np.int32)
 
     def found() -> tuple[list[int], list[int]] | None:
-        parts = files._trimmed_codes(given, size)
+        parts = parquet._trimmed_codes(given, size)
         return parts and (parts[0].tolist(), parts[1].tolist())
 
     assert found() == without_accelerators(found)
@@ -195,7 +195,7 @@ _IDS = st.lists(st.tuples(_WORDS_OF_IDS, _WORDS_OF_IDS), max_size=60).map(sorted
 def test_places_of_ids_are_those_of_numpy(mine: list[Any], other: list[Any], more: bool) -> None:
     """Of an id that stands in several places the first one."""
     known, asked = (
-        seen.Ids(*(np.array([id[word] for id in ids], np.uint64) for word in (0, 1)), np.zeros(len(ids), np.uint32))
+        dedup.Ids(*(np.array([id[word] for id in ids], np.uint64) for word in (0, 1)), np.zeros(len(ids), np.uint32))
         for ids in (mine, sorted([*other, *mine[::2]]) if more else other)
     )
     assert known.find(asked).tolist() == without_accelerators(known.find, asked).tolist()
@@ -204,12 +204,12 @@ def test_places_of_ids_are_those_of_numpy(mine: list[Any], other: list[Any], mor
 @given(st.lists(_IDS, min_size=1, max_size=5))
 def test_merged_ids_are_those_of_numpy(lists: list[list[Any]]) -> None:
     parts = [
-        seen.Ids(*(np.array([id[word] for id in ids], np.uint64) for word in (0, 1)), np.arange(len(ids), dtype="u4"))
+        dedup.Ids(*(np.array([id[word] for id in ids], np.uint64) for word in (0, 1)), np.arange(len(ids), dtype="u4"))
         for ids in lists
     ]
 
     def merged() -> list[tuple[int, int, int]]:
-        ids = seen.merge(parts)
+        ids = dedup.merge(parts)
         return list(zip(ids.high.tolist(), ids.low.tolist(), ids.check.tolist(), strict=True))
 
     assert [entry[:2] for entry in merged()] == sorted(itertools.chain.from_iterable(lists))
@@ -230,8 +230,8 @@ def without_accelerators(function: Callable[..., Any], *args: Any) -> Any:
         patch.setattr(groups, "_lines", None)
         patch.setattr(summarize, "_lines", None)
         patch.setattr(summarize, "_keys", None)
-        patch.setattr(files, "_lines", None)
-        patch.setattr(seen, "_lines", None)
+        patch.setattr(parquet, "_lines", None)
+        patch.setattr(dedup, "_lines", None)
         return function(*args)
 
 

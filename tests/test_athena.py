@@ -19,7 +19,7 @@ from trailsift.engine import Engine
 from trailsift.engine.athena import Athena, cost_of
 from trailsift.engine.translate import partitions, translate
 from trailsift.errors import EngineError, QueryError
-from trailsift.store.index import open_snapshot
+from trailsift.lake.index import open_snapshot
 
 TRANSLATED = {
     "SELECT event_name, count(*) AS n FROM events GROUP BY ALL ORDER BY n DESC": "GROUP BY 1 ORDER BY n DESC",
@@ -243,8 +243,8 @@ def events_in_glue(on_moto: str, small_lake: Path) -> Iterator[dict[str, dict[st
     from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.transforms import IdentityTransform
 
+    from trailsift.lake.iceberg import _partition_spec, iceberg_schema
     from trailsift.schema import EVENTS
-    from trailsift.store.catalog import _partition_spec, iceberg_schema
 
     boto3.client("s3").create_bucket(Bucket="lake")
     keys = {"s3.endpoint": on_moto, "s3.access-key-id": "x", "s3.secret-access-key": "x", "s3.region": "us-east-1"}

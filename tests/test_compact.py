@@ -32,16 +32,17 @@ from trailsift.columns import summarize
 from trailsift.engine import Engine
 from trailsift.errors import LakeError, SnapshotGoneError
 from trailsift.ingest import ingest
-from trailsift.store import compact as module
-from trailsift.store import expire, index, pieces, seen
-from trailsift.store.catalog import LakeCatalog, _Transaction
-from trailsift.store.compact import Compacted, compact, needs_compaction
-from trailsift.store.expire import SeenFile
-from trailsift.store.files import Writer
-from trailsift.store.fold import OTHER, fold
-from trailsift.store.index import File, open_snapshot
-from trailsift.store.lake import Lake
-from trailsift.store.pieces import Partition, plan_cuts
+from trailsift.lake import compact as module
+from trailsift.lake import dedup, expire, index
+from trailsift.lake import partitions as pieces
+from trailsift.lake.cardinality import OTHER, fold
+from trailsift.lake.compact import Compacted, compact, needs_compaction
+from trailsift.lake.expire import SeenFile
+from trailsift.lake.iceberg import LakeCatalog, _Transaction
+from trailsift.lake.index import File, open_snapshot
+from trailsift.lake.parquet import Writer
+from trailsift.lake.partitions import Partition, plan_cuts
+from trailsift.lake.writer import Lake
 
 DAY = 86_400_000_000
 #: Everything that must not change, by table; sums of hashes tell any change of any row.
@@ -470,7 +471,7 @@ def test_a_crash_while_cleaning(lake: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_killed_process(lake: Path) -> None:
     before = answers(lake)
     script = (
-        "import os, sys; from pathlib import Path; from trailsift.store import catalog, compact\n"
+        "import os, sys; from pathlib import Path; from trailsift.lake import catalog, compact\n"
         "catalog.LakeCatalog.apply = lambda *_: os._exit(9)\n"
         "compact.compact(Path(sys.argv[1]))"
     )
@@ -562,19 +563,19 @@ def test_ids_are_still_known_after_merging(small_logs: Path, tmp_path: Path) -> 
 
 
 def test_ids_are_merged_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen, "SLICE", 1000)
+    monkeypatch.setattr(dedup, "SLICE", 1000)
     rng = np.random.default_rng(7)
     parts, group = [], []
     for number in range(5):
         words = rng.integers(0, 1 << 64, (2, 1500), np.uint64)
         words[0, :3] = (0, (1 << 64) - 1, 1 << 63)
-        part, _ = seen.sort(seen.Ids(words[0], words[1], rng.integers(0, 1 << 32, 1500, np.uint32)))
-        seen.write([part], tmp_path / f"seen/{number}.ids")
+        part, _ = dedup.sort(dedup.Ids(words[0], words[1], rng.integers(0, 1 << 32, 1500, np.uint32)))
+        dedup.write([part], tmp_path / f"seen/{number}.ids")
         parts.append(part)
         group.append(SeenFile(f"seen/{number}.ids", 1500, number, 10 - number, number))
     made = expire._merge(tmp_path, group)
     assert (made.ids, made.min_time, made.max_time, made.added) == (7500, 0, 10, 4)
-    got, want = seen.read(tmp_path / made.path), seen.merge(parts)
+    got, want = dedup.read(tmp_path / made.path), dedup.merge(parts)
     assert all(np.array_equal(getattr(got, name), getattr(want, name)) for name in ("high", "low", "check"))
 
 

@@ -18,9 +18,9 @@ from trailsift import copies, work
 from trailsift.builder import Scanner
 from trailsift.columnar import Chunk
 from trailsift.ingest import Sizes, ingest
+from trailsift.lake import compact, dedup
 from trailsift.reread import whole
 from trailsift.rules import parse
-from trailsift.store import compact, seen
 
 
 def turned(value: Any) -> Any:
@@ -162,22 +162,22 @@ def test_a_copy_whose_log_object_is_gone(tmp_path: Path, monkeypatch: pytest.Mon
 # -- ids ---------------------------------------------------------------------------------------------------------------
 
 
-def ids(numbers: list[int], checks: list[int] | None = None) -> seen.Ids:
+def ids(numbers: list[int], checks: list[int] | None = None) -> dedup.Ids:
     raw = np.frombuffer(b"".join(number.to_bytes(16, "big") for number in numbers), "V16")
-    return seen.ids_of(raw, np.array(checks or [7] * len(numbers), np.uint32))
+    return dedup.ids_of(raw, np.array(checks or [7] * len(numbers), np.uint32))
 
 
 def test_ids_are_kept_whether_stored_or_not(tmp_path: Path) -> None:
     """What is offered is seen: nobody asks what became of the event."""
-    first = seen.Seen()
+    first = dedup.Seen()
     fresh, differs = first.offer(ids([5, 1 << 100, 5, 9], [1, 2, 3, 4]))
     assert fresh.tolist() == [True, True, False, True] and differs.tolist() == [2]
     batch = first.batch()
     assert sum(map(len, batch)) == 3
-    seen.write(batch, tmp_path / "a.ids")
+    dedup.write(batch, tmp_path / "a.ids")
     first.committed()
     assert first.batch() == []
-    later = seen.Seen()
+    later = dedup.Seen()
     later.load(tmp_path, ["a.ids"])
     fresh, differs = later.offer(ids([9, 5, 6, 1 << 100], [4, 9, 1, 2]))
     assert fresh.tolist() == [False, False, True, False] and differs.tolist() == [1]

@@ -18,9 +18,9 @@ import pytest
 from test_ingest import event_number, exported, ingest, merged, rows, write
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.store import index
-from trailsift.store.index import open_snapshot
-from trailsift.store.lake import MARKER_FILE, Lake
+from trailsift.lake import index
+from trailsift.lake.index import open_snapshot
+from trailsift.lake.writer import MARKER_FILE, Lake
 
 
 def orphans(lake: Path) -> set[str]:
@@ -50,7 +50,7 @@ import os, signal, sys
 from pathlib import Path
 from typing import Any
 from trailsift.ingest import ingest
-from trailsift.store import catalog, index, lake
+from trailsift.lake import catalog, index, lake
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)

@@ -30,7 +30,7 @@ from trailsift.engine import Engine
 from trailsift.errors import LakeError, SourceError, UsageError
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
-from trailsift.store.index import open_snapshot
+from trailsift.lake.index import open_snapshot
 
 FIELDS = {"id", "title", "role_arn", "event_names", "resource_arn", "first_time", "last_time", "score", "severity"}
 MONDAY = 20_514 * DAY  # 2026-03-02 in microseconds

@@ -31,7 +31,7 @@ from trailsift.detect.run import Wish, detect
 from trailsift.detect.tell import tell
 from trailsift.engine import Engine
 from trailsift.generate import Options, generate
-from trailsift.store.index import open_snapshot
+from trailsift.lake.index import open_snapshot
 
 MONDAY = 20_514  # 2026-03-02
 ROLE_ARN, BUCKET = "arn:aws:iam::1:role/orders-etl", "arn:aws:s3:::payroll-archive"

@@ -30,7 +30,7 @@ from trailsift.engine import Engine
 from trailsift.errors import LakeError
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
-from trailsift.store.index import open_snapshot
+from trailsift.lake.index import open_snapshot
 
 Record = dict[str, Any]
 CHOSEN = known.shipped()[0]

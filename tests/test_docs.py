@@ -16,7 +16,7 @@ import pytest
 from trailsift.cli import main
 from trailsift.cli.app import COMMANDS
 from trailsift.engine import Engine
-from trailsift.store.index import open_snapshot
+from trailsift.lake.index import open_snapshot
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

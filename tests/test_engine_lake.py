@@ -20,8 +20,8 @@ from trailsift.engine import Cache, Engine
 from trailsift.engine.names import MACROS, SKETCH_SIZE, relations, table_columns
 from trailsift.engine.views import whole_and_parts
 from trailsift.errors import EngineError, UsageError
+from trailsift.lake.index import CATALOG_FILE, LAKE_FILE, NAMESPACE, SCHEMA, File, open_snapshot, record_files
 from trailsift.schema import TABLES, Table
-from trailsift.store.index import CATALOG_FILE, LAKE_FILE, NAMESPACE, SCHEMA, File, open_snapshot, record_files
 
 ARROW_TYPES = {
     "timestamp": pa.timestamp("us", "UTC"),

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from test_engine_lake import DAY, event, line, make_lake, open_engine
 from trailsift.engine import Engine, plan
+from trailsift.lake.index import Snapshot
 from trailsift.schema import TABLES
-from trailsift.store.index import Snapshot
 
 DAYS = 5
 SERVICES = ("s3", "lambda")

@@ -16,11 +16,11 @@ from trailsift.cli import main
 from trailsift.engine import Engine
 from trailsift.errors import QueryError, UsageError
 from trailsift.ingest import ingest
+from trailsift.lake.index import open_snapshot
 from trailsift.rules import parse
 from trailsift.rules.presets import text
 from trailsift.rules.sampling import key_of, threshold
 from trailsift.sifting import hashes
-from trailsift.store.index import open_snapshot
 
 SAMPLES = 1000
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from test_decode import sample, text
 from trailsift.builder import Builder
-from trailsift.store.files import write_events
+from trailsift.lake.parquet import write_events
 
 ANONYMOUS = {"type": "AWSAccount", "principalId": "", "accountId": "ANONYMOUS_PRINCIPAL"}
 

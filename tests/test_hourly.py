@@ -16,10 +16,10 @@ from trailsift.engine import Engine
 from trailsift.engine.explanation import explain
 from trailsift.errors import LakeError
 from trailsift.ingest import ingest
-from trailsift.store.catalog import LakeCatalog
-from trailsift.store.compact import compact, needs_compaction
-from trailsift.store.index import open_snapshot
-from trailsift.store.lake import Lake
+from trailsift.lake.compact import compact, needs_compaction
+from trailsift.lake.iceberg import LakeCatalog
+from trailsift.lake.index import open_snapshot
+from trailsift.lake.writer import Lake
 
 HOUR = 3_600_000_000
 NAMES = (

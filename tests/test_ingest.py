@@ -29,9 +29,9 @@ from trailsift.decode import record
 from trailsift.engine import Engine
 from trailsift.errors import LakeError, SourceError
 from trailsift.ingest import Counts, Progress, Sizes, ingest
-from trailsift.store import index
-from trailsift.store.index import open_snapshot
-from trailsift.store.lake import MARKER_FILE, Lake
+from trailsift.lake import index
+from trailsift.lake.index import open_snapshot
+from trailsift.lake.writer import MARKER_FILE, Lake
 
 IMPORTS = "import sys; from pathlib import Path; from trailsift.ingest import ingest"
 

@@ -23,7 +23,7 @@ from trailsift.detect.tell import tell
 from trailsift.engine import Engine
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
-from trailsift.store.index import open_snapshot
+from trailsift.lake.index import open_snapshot
 
 pytest.importorskip("sklearn", reason="the extra ml is not installed")
 

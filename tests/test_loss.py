@@ -18,8 +18,8 @@ from trailsift.detect.loss import FATES, Loss, losses
 from trailsift.engine import Engine
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
+from trailsift.lake.index import open_snapshot
 from trailsift.rules import Rules, parse
-from trailsift.store.index import open_snapshot
 from trailsift.thin import thinned
 
 RULES = """

@@ -18,7 +18,7 @@ from trailsift.decode import record
 from trailsift.engine import Engine
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
-from trailsift.store.index import open_snapshot
+from trailsift.lake.index import open_snapshot
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "cases" / "oddities.json").read_text("utf-8"))
 

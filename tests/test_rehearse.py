@@ -13,10 +13,10 @@ from trailsift.cli import main
 from trailsift.engine import Engine
 from trailsift.errors import SourceError, UsageError
 from trailsift.ingest import ingest
+from trailsift.lake.index import open_snapshot
 from trailsift.prices import athena, prices
 from trailsift.rehearse import rehearse
 from trailsift.rules import parse
-from trailsift.store.index import open_snapshot
 
 RULES = """
 timezone = "Asia/Seoul"

@@ -19,14 +19,14 @@ from trailsift.columnar import arrow_schema
 from trailsift.engine import Engine
 from trailsift.errors import LakeError
 from trailsift.ingest import ingest
-from trailsift.store import index
-from trailsift.store import relocate as module
-from trailsift.store.catalog import LakeCatalog
-from trailsift.store.compact import compact
-from trailsift.store.files import write_lines
-from trailsift.store.index import open_snapshot
-from trailsift.store.lake import Lake
-from trailsift.store.relocate import relocate
+from trailsift.lake import index
+from trailsift.lake import relocate as module
+from trailsift.lake.compact import compact
+from trailsift.lake.iceberg import LakeCatalog
+from trailsift.lake.index import open_snapshot
+from trailsift.lake.parquet import write_lines
+from trailsift.lake.relocate import relocate
+from trailsift.lake.writer import Lake
 
 
 def answers(lake: Path) -> dict[str, list[tuple[Any, ...]]]:

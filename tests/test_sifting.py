@@ -23,13 +23,13 @@ from trailsift.columns.summarize import NEEDED
 from trailsift.engine import Engine
 from trailsift.firsts import Firsts, Settled, new_lines
 from trailsift.ingest import SIZES, Counts, Sizes, ingest
+from trailsift.lake import index
+from trailsift.lake.index import open_snapshot
 from trailsift.rules import Rules, Sifter, parse
 from trailsift.rules.model import FIELDS
 from trailsift.rules.presets import text
 from trailsift.rules.sampling import draw, identity
 from trailsift.sifting import LINE, LOOKED_AT, Sifting
-from trailsift.store import index
-from trailsift.store.index import open_snapshot
 
 HOUR = 3_600_000_000
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-import trailsift.store.upkeep as upkeep_module
+import trailsift.lake.maintenance as upkeep_module
 from test_compact import answers, indexed, live, partitions, scanned
 from trailsift.ingest import ingest
-from trailsift.store import expire, index, upkeep
-from trailsift.store.index import open_snapshot
-from trailsift.store.lake import Lake
-from trailsift.store.pieces import Partition
+from trailsift.lake import expire, index, maintenance
+from trailsift.lake.index import open_snapshot
+from trailsift.lake.partitions import Partition
+from trailsift.lake.writer import Lake
 
 COMMITS = 17
 
@@ -40,24 +40,24 @@ def test_many_small_ingests(logs: list[str], untidy: Path, tmp_path: Path) -> No
         ingest(logs[number::COMMITS], lake)
     assert answers(lake) == answers(untidy)
     assert max(map(len, partitions(untidy).values())) >= COMMITS - 2
-    assert max(map(len, partitions(lake).values())) <= upkeep.LATE_FILES + upkeep.LOOK_EVERY
+    assert max(map(len, partitions(lake).values())) <= maintenance.LATE_FILES + maintenance.LOOK_EVERY
     assert live(lake)["hourly"] * 2 < live(untidy)["hourly"]
     with closing(index.connect(lake)) as db:
         (ids,) = db.execute("SELECT count(*) FROM seen_file WHERE removed IS NULL").fetchone()
-    assert ids <= upkeep.ID_FILES < COMMITS
+    assert ids <= maintenance.ID_FILES < COMMITS
     assert scanned(lake) == indexed(lake)
 
 
 def test_time_is_bounded(untidy: Path) -> None:
     files = live(untidy)
-    assert len(upkeep.due(untidy, now=datetime.now(UTC))) > 3
-    upkeep.upkeep(Lake(untidy), 0, seconds=0)
+    assert len(maintenance.due(untidy, now=datetime.now(UTC))) > 3
+    maintenance.upkeep(Lake(untidy), 0, seconds=0)
     assert live(untidy) == files
 
 
 def test_open_days_are_left_alone(untidy: Path) -> None:
     first = min(file.min_time for file in open_snapshot(untidy).files("events"))
-    assert not upkeep.due(untidy, now=datetime.fromtimestamp(first / 1e6, UTC))
+    assert not maintenance.due(untidy, now=datetime.fromtimestamp(first / 1e6, UTC))
 
 
 def test_when_another_rewrite_pays() -> None:
@@ -65,14 +65,14 @@ def test_when_another_rewrite_pays() -> None:
         files = tuple(index.File("events", f"f{at}", 1, size, 0, 1, "s3") for at, size in enumerate(sizes))
         return Partition("events", 0, "s3", files)
 
-    eight = [10] * upkeep.LATE_FILES
-    assert not upkeep.is_due(partition(*eight[1:]), set())
-    assert upkeep.is_due(partition(*eight), set())
-    assert upkeep.is_due(partition(200, *eight), {"f0"})
+    eight = [10] * maintenance.LATE_FILES
+    assert not maintenance.is_due(partition(*eight[1:]), set())
+    assert maintenance.is_due(partition(*eight), set())
+    assert maintenance.is_due(partition(200, *eight), {"f0"})
     # So that a large day is not written again for each few small files ...
-    assert not upkeep.is_due(partition(1000, *eight), {"f0"})
+    assert not maintenance.is_due(partition(1000, *eight), {"f0"})
     # ... but for many.
-    assert upkeep.is_due(partition(100_000, *([10] * upkeep.MANY_FILES)), {"f0"})
+    assert maintenance.is_due(partition(100_000, *([10] * maintenance.MANY_FILES)), {"f0"})
 
 
 def test_what_goes_wrong_afterwards_is_no_error(
@@ -92,10 +92,10 @@ def test_what_goes_wrong_afterwards_is_no_error(
 
 def test_deleting_is_part_of_it(untidy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Metadata of expired snapshots goes, every so many commits."""
-    monkeypatch.setattr(upkeep, "CLEAN_EVERY", 1)
+    monkeypatch.setattr(maintenance, "CLEAN_EVERY", 1)
     monkeypatch.setattr(expire, "KEPT_COMMITS", 1)
     before = len(list((untidy / "events" / "metadata").iterdir()))
-    done = upkeep.upkeep(Lake(untidy), 0, now=datetime.now(UTC) + timedelta(days=2), seconds=0)
+    done = maintenance.upkeep(Lake(untidy), 0, now=datetime.now(UTC) + timedelta(days=2), seconds=0)
     assert done is not None and done.snapshots_expired
     assert len(list((untidy / "events" / "metadata").iterdir())) < before
     assert scanned(untidy) == indexed(untidy)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from test_ingest import event_number, write
+from trailsift.lake.writer import Lake
 from trailsift.pool import Pool
 from trailsift.sources import files as source
 from trailsift.sources.files import LogFile
-from trailsift.store.lake import Lake
 from trailsift.work import Cut, Worker, Written
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -31,7 +31,7 @@ from trailsift.detect.features import Floats, Hours, Ints, features, read
 from trailsift.engine import Engine
 from trailsift.generate import KINDS, QUIET_KINDS, Options, generate
 from trailsift.ingest import ingest
-from trailsift.store.index import open_snapshot
+from trailsift.lake.index import open_snapshot
 
 Way = Callable[[Floats, Floats], Floats]
 _FALSE = 3

@@ -18,11 +18,11 @@ from trailsift.columns import summarize
 from trailsift.counts import Counts
 from trailsift.decode.envelope import Malformed
 from trailsift.firsts import Firsts
+from trailsift.lake.index import File
+from trailsift.lake.parquet import write_lines
+from trailsift.lake.writer import Batch, Lake, LogObject
 from trailsift.rules import Rules
 from trailsift.sources.files import LogFile
-from trailsift.store.files import write_lines
-from trailsift.store.index import File
-from trailsift.store.lake import Batch, Lake, LogObject
 from trailsift.work import Cut, Written
 
 

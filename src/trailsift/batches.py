@@ -19,12 +19,12 @@ from trailsift.batch import OpenBatch
 from trailsift.builder import Tally
 from trailsift.counts import CallbackError, Counts, Progress, Sizes
 from trailsift.errors import TrailsiftError
+from trailsift.lake import dedup
+from trailsift.lake.writer import Lake, WriteLock
 from trailsift.pool import Pool
 from trailsift.rules import Rules
 from trailsift.runtime import give_back
 from trailsift.sources.files import LogFile
-from trailsift.store import seen
-from trailsift.store.lake import Lake, WriteLock
 from trailsift.work import Cut, Written
 
 
@@ -163,7 +163,7 @@ class Run:
             self._lock_lake()
             self.lake.refresh()
         checks = np.frombuffer(cut.checks, np.uint32)
-        fresh, differs = self.lake.seen.offer(seen.ids_of(np.frombuffer(cut.ids, "V16"), checks))
+        fresh, differs = self.lake.seen.offer(dedup.ids_of(np.frombuffer(cut.ids, "V16"), checks))
         self.open.offered(cut, len(fresh), int(fresh.sum()))
         pool.call(worker, "write", fresh.tobytes(), differs.astype(np.int64).tobytes())
 

@@ -21,7 +21,7 @@ from trailsift import schema
 from trailsift.columnar import CHUNK_SCHEMA
 from trailsift.decode import record
 from trailsift.decode.outcome import RAW_LIMIT, Malformed, dump
-from trailsift.store.index import File
+from trailsift.lake.index import File
 
 #: Rows compared at a time: a few kilobytes each on both sides.
 AT_ONCE = 10_000

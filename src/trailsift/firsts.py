@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 
 from trailsift import sifting
 from trailsift.columnar import Chunk
+from trailsift.lake import index
+from trailsift.lake.index import File, Wanted
+from trailsift.lake.parquet import events_table, write_events
 from trailsift.rules import Rules
 from trailsift.schema import HOURLY
 from trailsift.sifting import LINE
-from trailsift.store import index
-from trailsift.store.files import events_table, write_events
-from trailsift.store.index import File, Wanted
 
 _HOUR = 3_600_000_000
 #: Columns that candidates have beside those of a chunk: the second hash, the number of the rule.

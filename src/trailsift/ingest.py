@@ -15,11 +15,11 @@ from pathlib import Path
 
 from trailsift.counts import SIZES, CallbackError, Counts, Progress, Sizes
 from trailsift.errors import SourceError
+from trailsift.lake.writer import Lake, LogObject, cannot_write
 from trailsift.pool import Pool
 from trailsift.rules import Rules
 from trailsift.sources import files as source
 from trailsift.sources.files import LogFile
-from trailsift.store.lake import Lake, LogObject, cannot_write
 
 __all__ = ["SIZES", "Counts", "Progress", "Sizes", "ingest"]
 
@@ -102,7 +102,7 @@ def _size(files: list[LogFile], workers: int | None) -> int:
 
 def _tidy_up(lake: Lake, first: int) -> None:
     """What the commits from number ``first`` on made necessary. What was ingested is safe: nothing here is an error."""
-    from trailsift.store.upkeep import upkeep
+    from trailsift.lake.maintenance import upkeep
 
     try:
         upkeep(lake, first - 1)

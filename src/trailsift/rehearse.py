@@ -17,12 +17,12 @@ from trailsift.cloudtrail.origins import source_network
 from trailsift.columnar import CHUNK_SCHEMA, identities
 from trailsift.errors import SourceError
 from trailsift.firsts import RANK, candidates, new_lines
+from trailsift.lake import dedup, index
 from trailsift.prices import MONTH, Price
 from trailsift.rules import Rules
 from trailsift.schema import DENIED_CODES, EVENTS
 from trailsift.sifting import LINE, LOOKED_AT, Sifting, coded, micros_of
 from trailsift.sources import files as source
-from trailsift.store import index, seen
 
 #: Rows of one turn.
 CHUNK_ROWS = 100_000
@@ -124,7 +124,7 @@ def rehearse(rules: Rules, prices: dict[str, Price], inputs: Sequence[str] = (),
 
 def _of_logs(inputs: Sequence[str]) -> Iterator[_Chunk]:
     files = source.find(list(inputs))
-    builder, known = Builder(), seen.Seen()
+    builder, known = Builder(), dedup.Seen()
     size = 0
     try:
         for number, file in enumerate(files):
@@ -146,9 +146,9 @@ def _read(path: Path | str) -> bytes:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _fresh(builder: Builder, known: seen.Seen, size: int) -> _Chunk:
+def _fresh(builder: Builder, known: dedup.Seen, size: int) -> _Chunk:
     chunk = builder.finish()
-    fresh, _ = known.offer(seen.ids_of(chunk.ids, chunk.checks))
+    fresh, _ = known.offer(dedup.ids_of(chunk.ids, chunk.checks))
     table = chunk.columns(_COLUMNS, np.flatnonzero(fresh))
     return _Chunk(table, chunk.ids[fresh], np.ones(table.num_rows), float(size))
 

@@ -20,12 +20,12 @@ import pyarrow.parquet as pq
 
 from trailsift.columnar import CHUNK_SCHEMA, identities
 from trailsift.firsts import RANK, candidates, new_lines
+from trailsift.lake import index
+from trailsift.lake.index import CATALOG_FILE, LAKE_FILE, File
+from trailsift.lake.writer import cannot_write
 from trailsift.rules import Rules
 from trailsift.schema import EVENTS
 from trailsift.sifting import LINE, LOOKED_AT, Floats, Sifting
-from trailsift.store import index
-from trailsift.store.index import CATALOG_FILE, LAKE_FILE, File
-from trailsift.store.lake import cannot_write
 
 _COLUMNS = list(dict.fromkeys((*LOOKED_AT, *LINE)))
 _FILE, _ROW = "rule_number", "row"

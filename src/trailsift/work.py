@@ -29,12 +29,12 @@ from trailsift.decode.envelope import Malformed, Rejects
 from trailsift.decode.landing import DROPPED_BY
 from trailsift.decode.stream import BOUNDS, Bounds, parts_of
 from trailsift.firsts import candidates
+from trailsift.lake.index import File
+from trailsift.lake.parquet import events_table, write_events
 from trailsift.reread import whole
 from trailsift.rules import Rules
 from trailsift.sifting import Decided, Sifting, counted, stored
 from trailsift.sources.files import LogFile
-from trailsift.store.files import events_table, write_events
-from trailsift.store.index import File
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 #: A method of ``Worker`` and its arguments.

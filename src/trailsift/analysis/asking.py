@@ -9,7 +9,7 @@ from trailsift.analysis.period import HOUR, Period, iso
 from trailsift.schema import DENIED_CODES
 
 if TYPE_CHECKING:
-    from trailsift.store.index import Snapshot
+    from trailsift.lake.index import Snapshot
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from trailsift.analysis.asking import text
 from trailsift.engine.names import DUCK_TYPES, MACROS, VIEWS, table_columns
 from trailsift.engine.views import merged, whole_and_parts
+from trailsift.lake.index import File, Snapshot
 from trailsift.schema import TABLES, Column, Table
-from trailsift.store.index import File, Snapshot
 
 
 def script(snapshot: Snapshot) -> str:

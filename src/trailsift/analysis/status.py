@@ -11,7 +11,7 @@ from typing import Any
 
 from trailsift import schema
 from trailsift.analysis.period import iso
-from trailsift.store import index
+from trailsift.lake import index
 
 #: Commits shown.
 LATEST = 5

@@ -31,7 +31,7 @@ class Catalog:
 
     def files(self, name: str) -> list[Any]:
         """The table's live files as ``store.sizes.Sized``. TrailsiftError where it cannot be looked at."""
-        from trailsift.store.sizes import sized_files
+        from trailsift.lake.column_sizes import sized_files
 
         return sized_files(TABLES[name], self._metadata(name), self._fetch)
 

@@ -61,7 +61,7 @@ def connect(*, lake: LakeOption, output: OutputOption = None) -> int:
     `trailsift connect --lake lake -o lake.duckdb`
     """
     from trailsift.analysis.connect import script
-    from trailsift.store.index import open_snapshot
+    from trailsift.lake.index import open_snapshot
 
     text = script(open_snapshot(lake))
     if output is None:

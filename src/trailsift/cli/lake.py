@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 def engine_of(lake: Path, timezone: str = "UTC") -> Engine:
     """The engine over the newest commit of a lake. LakeError where there is no lake."""
     from trailsift.engine import Engine
-    from trailsift.store.index import open_snapshot
+    from trailsift.lake.index import open_snapshot
 
     return Engine(open_snapshot(lake))

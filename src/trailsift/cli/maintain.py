@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from trailsift.cli.options import JsonOption, LakeOption, QuietOption
 
 if TYPE_CHECKING:
-    from trailsift.store.compact import Compacted
+    from trailsift.lake.compact import Compacted
 
 
 def compact(
@@ -30,8 +30,8 @@ def compact(
 
     Example: `trailsift compact --lake lake`
     """
-    from trailsift.store.compact import Progress
-    from trailsift.store.compact import compact as run
+    from trailsift.lake.compact import Progress
+    from trailsift.lake.compact import compact as run
     from trailsift.views.console import print_json
     from trailsift.views.progress import CountProgress
 
@@ -79,7 +79,7 @@ def relocate(*, lake: LakeOption, as_json: JsonOption = False) -> int:
 
     Example: `mv lake archive/lake`, then `trailsift relocate --lake archive/lake`
     """
-    from trailsift.store.relocate import relocate as run
+    from trailsift.lake.relocate import relocate as run
     from trailsift.views.console import console, plural, print_json
 
     done = run(lake)

@@ -33,7 +33,7 @@ def run(
         raise UsageError(f"--format {form} is not for a terminal: name a file with --output, or pipe it")
     from trailsift.engine import Engine, why_empty, write
     from trailsift.engine import explain as explained
-    from trailsift.store.index import open_snapshot
+    from trailsift.lake.index import open_snapshot
 
     with Engine(open_snapshot(lake), timezone=timezone) as engine:
         if explain:

@@ -119,7 +119,7 @@ def losses_of(lake: Path, rules: Rules) -> list[Loss]:
     from trailsift.detect.known import shipped
     from trailsift.detect.loss import losses
     from trailsift.engine import Engine
-    from trailsift.store.index import open_snapshot
+    from trailsift.lake.index import open_snapshot
     from trailsift.thin import thinned
 
     with thinned(lake, rules) as folder, Engine(open_snapshot(folder)) as thin:

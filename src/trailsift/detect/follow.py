@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from trailsift.engine import Engine
 from trailsift.errors import LakeError
-from trailsift.store.index import open_snapshot
+from trailsift.lake.index import open_snapshot
 
 T = TypeVar("T")
 

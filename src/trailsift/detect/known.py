@@ -305,7 +305,7 @@ def prove(detections: Sequence[Detection]) -> list[Problem]:
     """
     from trailsift.engine import Engine
     from trailsift.ingest import ingest
-    from trailsift.store.index import open_snapshot
+    from trailsift.lake.index import open_snapshot
 
     wrong: list[Problem] = []
     with tempfile.TemporaryDirectory(prefix="trailsift-examples-") as folder:

@@ -18,7 +18,7 @@ from trailsift.detect.look import look
 from trailsift.engine import Engine as DuckEngine
 from trailsift.generate import STRENGTHS, Options, generate
 from trailsift.ingest import ingest
-from trailsift.store.index import open_snapshot
+from trailsift.lake.index import open_snapshot
 
 #: All levels, then each one off.
 WAYS = ("all", *dict.fromkeys(LEVELS.values()))

@@ -22,8 +22,8 @@ from trailsift.engine.result import Result
 from trailsift.engine.running import Call, Statements
 from trailsift.engine.values import ColumnType
 from trailsift.errors import EngineError, SnapshotGoneError, UsageError
+from trailsift.lake.index import Snapshot, open_snapshot
 from trailsift.schema import TABLES
-from trailsift.store.index import Snapshot, open_snapshot
 
 
 class Engine:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from trailsift.engine.plan import Plan, Scan
 from trailsift.engine.predicate import AllOf, AnyOf, Predicate, Test, wanted
+from trailsift.lake.index import Wanted
 from trailsift.schema import TABLES
-from trailsift.store.index import Wanted
 
 if TYPE_CHECKING:
     from trailsift.engine.duck import Engine

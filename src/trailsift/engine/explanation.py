@@ -10,9 +10,9 @@ from trailsift.engine.plan import Plan, Scan
 from trailsift.engine.predicate import Range, may_pass, micros_of, range_reader
 from trailsift.engine.predicate import columns as columns_of
 from trailsift.engine.views import whole_and_parts
+from trailsift.lake.index import File
 from trailsift.prices import ATHENA_LEAST, athena, prices
 from trailsift.schema import TABLES, Table
-from trailsift.store.index import File
 
 if TYPE_CHECKING:
     from trailsift.engine.duck import Engine

@@ -22,8 +22,8 @@ from trailsift.engine.mistakes import from_duckdb
 from trailsift.engine.names import DUCK_TYPES, MACROS, VIEWS, table_columns
 from trailsift.engine.predicate import Predicate, Reader, all_of, columns, may_pass, range_reader, wanted
 from trailsift.engine.values import UTC_NAMES
+from trailsift.lake.index import File, Snapshot
 from trailsift.schema import TABLES
-from trailsift.store.index import File, Snapshot
 
 Parameters = Sequence[object] | Mapping[str, object] | None
 

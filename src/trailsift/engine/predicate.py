@@ -12,8 +12,8 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
 
+from trailsift.lake.index import File, Wanted
 from trailsift.schema import Table
-from trailsift.store.index import File, Wanted
 
 DAY = 86_400_000_000
 HOUR = 3_600_000_000

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from trailsift.engine.confine import check
 from trailsift.engine.plan import Planner, Scan
 from trailsift.engine.predicate import columns, may_pass, range_reader
+from trailsift.lake.index import File
 from trailsift.schema import TABLES
-from trailsift.store.index import File
 
 #: A live file and the bytes of its columns.
 Sized = tuple[File, dict[str, int]]

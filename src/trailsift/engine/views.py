@@ -13,8 +13,8 @@ import duckdb
 from trailsift.engine.names import DUCK_TYPES, SKETCH_SIZE, VIEWS, table_columns
 from trailsift.engine.plan import Plan
 from trailsift.engine.predicate import DAY
+from trailsift.lake.index import File
 from trailsift.schema import TABLES, Column, Table
-from trailsift.store.index import File
 
 
 def create_views(cursor: duckdb.DuckDBPyConnection, plan: Plan, names: Sequence[str]) -> None:

@@ -19,10 +19,10 @@ from trailsift.errors import EngineError, SourceError
 from trailsift.gains.variants import Variants, write_variants
 from trailsift.gains.ways import Gains, Way
 from trailsift.ingest import ingest
+from trailsift.lake.index import open_snapshot
 from trailsift.prices import Price, athena
 from trailsift.rules.presets import open_rules
 from trailsift.sources import files as source
-from trailsift.store.index import open_snapshot
 
 #: The events that the question is about, as the original has them.
 NAMES = ("GetObject", "PutObject", "DeleteObject")

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.store import expire, index
-from trailsift.store.catalog import SCHEME, location
-from trailsift.store.index import LAKE_FILE
-from trailsift.store.lake import Lake, _now
+from trailsift.lake import expire, index
+from trailsift.lake.iceberg import SCHEME, location
+from trailsift.lake.index import LAKE_FILE
+from trailsift.lake.writer import Lake, _now
 
 
 @dataclass(frozen=True, slots=True)

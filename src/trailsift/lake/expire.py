@@ -14,8 +14,8 @@ from pathlib import Path
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.store import index, seen
-from trailsift.store.lake import Batch, Lake
+from trailsift.lake import dedup, index
+from trailsift.lake.writer import Batch, Lake
 
 #: A reader that planned before a file was replaced finds it for this long; afterwards it plans anew.
 GRACE = timedelta(minutes=10)
@@ -120,9 +120,9 @@ def mergeable(files: Sequence[SeenFile]) -> list[list[SeenFile]]:
 
 def _merge(root: Path, group: Sequence[SeenFile]) -> SeenFile:
     """Writes one sorted file of several."""
-    parts = [seen.read(root / file.path) for file in group]
+    parts = [dedup.read(root / file.path) for file in group]
     path = f"seen/{uuid.uuid4().hex}.ids"
-    seen.write(parts, root / path)
+    dedup.write(parts, root / path)
     spans = [(file.min_time, file.max_time) for file in group]
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
     return SeenFile(path, sum(map(len, parts)), low, high, max(one.added for one in group))

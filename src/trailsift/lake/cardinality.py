@@ -18,7 +18,7 @@ from trailsift import schema
 from trailsift.columnar import ranks
 from trailsift.columns import summarize
 from trailsift.errors import LakeError
-from trailsift.store.files import micros
+from trailsift.lake.parquet import micros
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from trailsift import schema as event
 from trailsift.errors import LakeError
-from trailsift.store import index
-from trailsift.store.index import File
+from trailsift.lake import index
+from trailsift.lake.index import File
 
 if TYPE_CHECKING:
-    from trailsift.store.lake import Lake
+    from trailsift.lake.writer import Lake
 
 _DAY = 86_400_000_000
 
 
 def rebuild_index(root: Path) -> None:
     """Makes a stale index anew."""
-    from trailsift.store.lake import Lake
+    from trailsift.lake.writer import Lake
 
     with Lake(root).lock():
         pass  # whoever gets the lock finds an index that describes the tables
@@ -34,7 +34,7 @@ def catch_up(lake: Lake) -> None:
     with closing(index.connect(lake.root)) as db:
         if not index.is_stale(db):
             return
-    from trailsift.store.lake import _now
+    from trailsift.lake.writer import _now
 
     files: list[File] = []
     locations: dict[str, str] = {}

@@ -15,7 +15,7 @@ from pyiceberg.table.metadata import TableMetadataUtil
 from pyiceberg.types import PrimitiveType
 
 from trailsift import schema as event
-from trailsift.store.index import File
+from trailsift.lake.index import File
 
 _DAY = 86_400_000_000
 

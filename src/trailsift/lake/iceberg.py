@@ -59,9 +59,9 @@ from sqlalchemy.exc import DBAPIError
 
 from trailsift import schema as event
 from trailsift.errors import LakeError
-from trailsift.store.fields import element_id, field_id
-from trailsift.store.files import partition_values
-from trailsift.store.index import CATALOG_FILE, NAMESPACE, File
+from trailsift.lake.field_ids import element_id, field_id
+from trailsift.lake.index import CATALOG_FILE, NAMESPACE, File
+from trailsift.lake.parquet import partition_values
 
 # PyIceberg says on every name mapping it meets what we already know.
 logging.getLogger("pyiceberg").setLevel(logging.ERROR)

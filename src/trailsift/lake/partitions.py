@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from trailsift import schema
 from trailsift.columnar import CHUNK_SCHEMA, ranks
-from trailsift.store.files import micros
-from trailsift.store.index import File
+from trailsift.lake.index import File
+from trailsift.lake.parquet import micros
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 

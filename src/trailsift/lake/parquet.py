@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from trailsift import schema as event
 from trailsift.columnar import ordered, ranks
-from trailsift.store.fields import field_ids
-from trailsift.store.index import File, read_settings
+from trailsift.lake.field_ids import field_ids
+from trailsift.lake.index import File, read_settings
 
 _lines: ModuleType | None
 try:

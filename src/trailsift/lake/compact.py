@@ -28,12 +28,12 @@ import pyarrow as pa
 from trailsift import schema
 from trailsift.columnar import ranks
 from trailsift.columns import summarize
-from trailsift.store import expire, index
-from trailsift.store.files import Writer, micros
-from trailsift.store.fold import fold, least_budget
-from trailsift.store.index import File, Snapshot
-from trailsift.store.lake import Batch, Lake
-from trailsift.store.pieces import DAY, HOUR, Partition, pieces, whole
+from trailsift.lake import expire, index
+from trailsift.lake.cardinality import fold, least_budget
+from trailsift.lake.index import File, Snapshot
+from trailsift.lake.parquet import Writer, micros
+from trailsift.lake.partitions import DAY, HOUR, Partition, pieces, whole
+from trailsift.lake.writer import Batch, Lake
 
 TARGET_BYTES = 128 << 20
 #: A commit takes partitions of about this many bytes: what a crash can cost, and how long other writers wait.

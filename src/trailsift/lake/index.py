@@ -198,7 +198,7 @@ def open_snapshot(root: Path) -> Snapshot:
         raise unmade
     locations: dict[str, str] = json.loads(row[2])
     if _differ(locations, live):
-        from trailsift.store.rebuild import rebuild_index
+        from trailsift.lake.reindex import rebuild_index
 
         rebuild_index(root)
         return open_snapshot(root)

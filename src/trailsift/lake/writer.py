@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.store import durable, index, seen
-from trailsift.store.index import CATALOG_FILE, FORMAT_VERSION, LAKE_FILE, File
+from trailsift.lake import dedup, index
+from trailsift.lake import disk as durable
+from trailsift.lake.index import CATALOG_FILE, FORMAT_VERSION, LAKE_FILE, File
 
 if TYPE_CHECKING:
-    from trailsift.store.catalog import LakeCatalog
+    from trailsift.lake.iceberg import LakeCatalog
 
 LOCK_FILE = ".lock"
 MARKER_FILE = ".writing"
@@ -74,7 +75,7 @@ class Batch:
     removed: list[File] = field(default_factory=list)
     log_objects: list[LogObject] = field(default_factory=list)
     #: Sorted lists of the ids of its events.
-    ids: Sequence[seen.Ids] = ()
+    ids: Sequence[dedup.Ids] = ()
     #: Files of ids that ``also`` names.
     seen_paths: list[str] = field(default_factory=list)
     min_time: int = 0
@@ -138,7 +139,7 @@ class Lake:
         self.settings = index.read_settings(self.root)
         if not moved and self.settings.get("location") != str(self.root):
             index.open_snapshot(self.root)  # raises, and says what to do about a moved lake
-        self.seen = seen.Seen()
+        self.seen = dedup.Seen()
         self.tables = schema.tables_of(hourly_partitions=bool(self.settings.get("hourly_partitions")))
         self._catalog: LakeCatalog | None = None
         # An ingest opens the catalog ahead, in a thread. Of two catalogs, one would stage and the other apply nothing.
@@ -204,7 +205,7 @@ class Lake:
         """The Iceberg catalog; imported on first use, for it takes a second."""
         with self._opening:
             if self._catalog is None:
-                from trailsift.store.catalog import LakeCatalog
+                from trailsift.lake.iceberg import LakeCatalog
 
                 self._catalog = LakeCatalog(self.root)
             return self._catalog
@@ -241,7 +242,7 @@ class Lake:
             made = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'commit_log'").fetchone()
             stale = made is not None and index.is_stale(db)
         if stale and not self._moved:
-            from trailsift.store.rebuild import catch_up
+            from trailsift.lake.reindex import catch_up
 
             catch_up(self)
 
@@ -325,7 +326,7 @@ class Lake:
         if not number:
             return None
         path = f"seen/{uuid.uuid4().hex}.ids"
-        seen.write(batch.ids, self.root / path)
+        dedup.write(batch.ids, self.root / path)
         return path, number, batch.min_time, batch.max_time
 
     def _apply(self, db: sqlite3.Connection, batch: Batch, kind: str, seen_row: tuple[Any, ...] | None) -> int:

@@ -11,10 +11,10 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trailsift.store import expire, index
-from trailsift.store.compact import Compacted, compact_partitions, needs_compaction, settled_files
-from trailsift.store.lake import Lake
-from trailsift.store.pieces import Partition
+from trailsift.lake import expire, index
+from trailsift.lake.compact import Compacted, compact_partitions, needs_compaction, settled_files
+from trailsift.lake.partitions import Partition
+from trailsift.lake.writer import Lake
 
 #: Seconds after which an ingest starts no further rewrite.
 SECONDS = 20.0
