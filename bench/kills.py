@@ -32,12 +32,12 @@ from statistics import median
 from typing import Any
 
 from trailsift import schema
-from trailsift.engine import Engine
 from trailsift.errors import LakeError
 from trailsift.generate import Options, generate
 from trailsift.ingest import Sizes, ingest
 from trailsift.lake import index, writer
 from trailsift.lake.index import open_snapshot
+from trailsift.query import Engine
 
 #: Several commits out of few events, each of several chunks.
 SIZES = Sizes(chunk_rows=1_200, batch_rows=3_600, task_bytes=20_000, task_objects=40)

@@ -35,8 +35,8 @@ def commits(arguments: Arguments) -> Arguments:
 
 def pick(arguments: Arguments) -> Arguments:
     """An event id and an object key that is not on everybody's way. ``lake``."""
-    from trailsift.engine import Engine
     from trailsift.lake.index import open_snapshot
+    from trailsift.query import Engine
 
     with Engine(open_snapshot(Path(arguments["lake"]))) as engine:
         sql = (
@@ -49,9 +49,9 @@ def pick(arguments: Arguments) -> Arguments:
 
 def questions(arguments: Arguments) -> Arguments:
     """Questions to an open engine, and what planning takes. ``lake``; ``repeat``; ``questions``: SQL by name."""
-    from trailsift.engine import Engine
     from trailsift.lake import index
     from trailsift.lake.index import open_snapshot
+    from trailsift.query import Engine
     from trailsift.schema import TABLES
 
     lake = Path(arguments["lake"])

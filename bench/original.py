@@ -31,7 +31,6 @@ from trailsift.aws.handler import firehose
 from trailsift.detect.evaluate import judge, read_truth
 from trailsift.detect.known import shipped
 from trailsift.detect.run import detect, over_threshold
-from trailsift.engine import Engine
 from trailsift.gains import measure
 from trailsift.gains.ways import Way
 from trailsift.generate import Options, generate
@@ -39,6 +38,7 @@ from trailsift.generate.delivery import delays
 from trailsift.ingest import ingest
 from trailsift.lake.index import open_snapshot
 from trailsift.prices import prices
+from trailsift.query import Engine
 from trailsift.rules import Sifter, load
 
 Record = dict[str, Any]

@@ -15,11 +15,11 @@ import pytest
 import sqlglot
 
 from trailsift.cli import main
-from trailsift.engine import Engine
-from trailsift.engine.athena import Athena, cost_of
-from trailsift.engine.translate import partitions, translate
 from trailsift.errors import EngineError, QueryError
 from trailsift.lake.index import open_snapshot
+from trailsift.query import Engine
+from trailsift.query.athena import Athena, cost_of
+from trailsift.query.trino_sql import partitions, translate
 
 TRANSLATED = {
     "SELECT event_name, count(*) AS n FROM events GROUP BY ALL ORDER BY n DESC": "GROUP BY 1 ORDER BY n DESC",

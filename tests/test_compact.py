@@ -29,7 +29,6 @@ from pyiceberg.table import Transaction
 from trailsift import schema
 from trailsift.columnar import arrow_schema
 from trailsift.columns import summarize
-from trailsift.engine import Engine
 from trailsift.errors import LakeError, SnapshotGoneError
 from trailsift.ingest import ingest
 from trailsift.lake import compact as module
@@ -43,6 +42,7 @@ from trailsift.lake.index import File, open_snapshot
 from trailsift.lake.parquet import Writer
 from trailsift.lake.partitions import Partition, plan_cuts
 from trailsift.lake.writer import Lake
+from trailsift.query import Engine
 
 DAY = 86_400_000_000
 #: Everything that must not change, by table; sums of hashes tell any change of any row.

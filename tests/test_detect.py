@@ -26,11 +26,11 @@ from trailsift.detect.rehearsal import WAYS, judge_all
 from trailsift.detect.run import Wish, detect, find, over_threshold
 from trailsift.detect.tell import tell
 from trailsift.detect.volume import exceeding, hours
-from trailsift.engine import Engine
 from trailsift.errors import LakeError, SourceError, UsageError
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.index import open_snapshot
+from trailsift.query import Engine
 
 FIELDS = {"id", "title", "role_arn", "event_names", "resource_arn", "first_time", "last_time", "score", "severity"}
 MONDAY = 20_514 * DAY  # 2026-03-02 in microseconds

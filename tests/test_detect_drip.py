@@ -29,9 +29,9 @@ from trailsift.detect.look import _grown
 from trailsift.detect.marks import Mark, _much, mark, taught
 from trailsift.detect.run import Wish, detect
 from trailsift.detect.tell import tell
-from trailsift.engine import Engine
 from trailsift.generate import Options, generate
 from trailsift.lake.index import open_snapshot
+from trailsift.query import Engine
 
 MONDAY = 20_514  # 2026-03-02
 ROLE_ARN, BUCKET = "arn:aws:iam::1:role/orders-etl", "arn:aws:s3:::payroll-archive"

@@ -26,11 +26,11 @@ from trailsift.detect.follow import follow
 from trailsift.detect.join import join
 from trailsift.detect.run import Detected, Wish, detect
 from trailsift.detect.weigh import _highest
-from trailsift.engine import Engine
 from trailsift.errors import LakeError
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.index import open_snapshot
+from trailsift.query import Engine
 
 Record = dict[str, Any]
 CHOSEN = known.shipped()[0]

@@ -15,8 +15,8 @@ import pytest
 
 from trailsift.cli import main
 from trailsift.cli.app import COMMANDS
-from trailsift.engine import Engine
 from trailsift.lake.index import open_snapshot
+from trailsift.query import Engine
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trailsift.engine import Cache, Engine
-from trailsift.engine.names import MACROS, SKETCH_SIZE, relations, table_columns
-from trailsift.engine.views import whole_and_parts
 from trailsift.errors import EngineError, UsageError
 from trailsift.lake.index import CATALOG_FILE, LAKE_FILE, NAMESPACE, SCHEMA, File, open_snapshot, record_files
+from trailsift.query import Cache, Engine
+from trailsift.query.relations import MACROS, SKETCH_SIZE, relations, table_columns
+from trailsift.query.views import whole_and_parts
 from trailsift.schema import TABLES, Table
 
 ARROW_TYPES = {

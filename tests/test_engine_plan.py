@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from test_engine_lake import DAY, event, line, make_lake, open_engine
-from trailsift.engine import Engine, plan
 from trailsift.lake.index import Snapshot
+from trailsift.query import Engine, planner
 from trailsift.schema import TABLES
 
 DAYS = 5
@@ -273,11 +273,11 @@ def _rows(engine: Engine, sql: str) -> list[tuple[str, ...]]:
 
 
 def _rows_unpruned(engine: Engine, sql: str) -> list[tuple[str, ...]]:
-    def everything(snapshot: Snapshot, scans: Any, stored: Any) -> plan.Plan:
-        return plan.Plan(snapshot, tuple(scans), {name: snapshot.files(name) for name in stored})
+    def everything(snapshot: Snapshot, scans: Any, stored: Any) -> planner.Plan:
+        return planner.Plan(snapshot, tuple(scans), {name: snapshot.files(name) for name in stored})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trailsift.engine.duck.choose_files", everything)
+        patch.setattr("trailsift.query.duckdb.choose_files", everything)
         return _rows(engine, sql)
 
 
@@ -307,10 +307,10 @@ def test_a_scan_that_is_not_understood_is_read_whole(lake: Path, monkeypatch: py
     """Should DuckDB print plans in another way one day, answers stay right."""
     sql = "SELECT 1 FROM events WHERE event_time >= '2024-01-19'"
     with open_engine(lake) as engine:
-        monkeypatch.setattr(plan, "_table_of", lambda node: None)
+        monkeypatch.setattr(planner, "_table_of", lambda node: None)
         assert read(engine, sql)["events"] == ALL
         monkeypatch.undo()
-        monkeypatch.setattr(plan, "_plain", lambda text: "((" + text)
+        monkeypatch.setattr(planner, "_plain", lambda text: "((" + text)
         assert read(engine, sql)["events"] == ALL
 
 

@@ -13,10 +13,10 @@ from trailsift.analysis.estimate import estimate
 from trailsift.analysis.interval import Sums, interval, quantile
 from trailsift.analysis.period import period
 from trailsift.cli import main
-from trailsift.engine import Engine
 from trailsift.errors import QueryError, UsageError
 from trailsift.ingest import ingest
 from trailsift.lake.index import open_snapshot
+from trailsift.query import Engine
 from trailsift.rules import parse
 from trailsift.rules.presets import text
 from trailsift.rules.sampling import key_of, threshold

@@ -12,14 +12,14 @@ import pytest
 
 from test_compact import answers, indexed, scanned
 from trailsift.cli import main
-from trailsift.engine import Engine
-from trailsift.engine.explanation import explain
 from trailsift.errors import LakeError
 from trailsift.ingest import ingest
 from trailsift.lake.compact import compact, needs_compaction
 from trailsift.lake.iceberg import LakeCatalog
 from trailsift.lake.index import open_snapshot
 from trailsift.lake.writer import Lake
+from trailsift.query import Engine
+from trailsift.query.explanation import explain
 
 HOUR = 3_600_000_000
 NAMES = (

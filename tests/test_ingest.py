@@ -26,12 +26,12 @@ from trailsift import schema
 from trailsift.batch import OpenBatch
 from trailsift.batches import Run
 from trailsift.decode import record
-from trailsift.engine import Engine
 from trailsift.errors import LakeError, SourceError
 from trailsift.ingest import Counts, Progress, Sizes, ingest
 from trailsift.lake import index
 from trailsift.lake.index import open_snapshot
 from trailsift.lake.writer import MARKER_FILE, Lake
+from trailsift.query import Engine
 
 IMPORTS = "import sys; from pathlib import Path; from trailsift.ingest import ingest"
 

@@ -20,10 +20,10 @@ from trailsift.detect.learned import learned, unlike
 from trailsift.detect.rehearsal import judge_all
 from trailsift.detect.run import Wish, detect
 from trailsift.detect.tell import tell
-from trailsift.engine import Engine
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.index import open_snapshot
+from trailsift.query import Engine
 
 pytest.importorskip("sklearn", reason="the extra ml is not installed")
 

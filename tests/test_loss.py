@@ -15,10 +15,10 @@ from trailsift.detect.finding import Signal
 from trailsift.detect.known import happenings, search, shipped
 from trailsift.detect.look import look
 from trailsift.detect.loss import FATES, Loss, losses
-from trailsift.engine import Engine
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.index import open_snapshot
+from trailsift.query import Engine
 from trailsift.rules import Rules, parse
 from trailsift.thin import thinned
 

@@ -15,10 +15,10 @@ from test_decode import comparable, sample, text
 from test_ingest import exported
 from trailsift.builder import Builder, Scanner
 from trailsift.decode import record
-from trailsift.engine import Engine
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.index import open_snapshot
+from trailsift.query import Engine
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "cases" / "oddities.json").read_text("utf-8"))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from test_engine_lake import DAY, commit, event, make_lake, open_engine, write_file
-from trailsift.engine import Cache, Engine
-from trailsift.engine.cache import Recorder, default_folder, key_of
+from trailsift.query import Cache, Engine
+from trailsift.query.result_cache import Recorder, default_folder, key_of
 from trailsift.schema import TABLES
 
 COUNT = "SELECT count(*) FROM events"
@@ -109,9 +109,9 @@ def test_an_age_can_be_accepted(engine: Engine, monkeypatch: pytest.MonkeyPatch)
     assert first.rows() == second.rows()
     assert not engine.query("SELECT now()").from_cache
     real = __import__("time").time
-    monkeypatch.setattr("trailsift.engine.cache.time.time", lambda: real() + 301)
+    monkeypatch.setattr("trailsift.query.result_cache.time.time", lambda: real() + 301)
     assert not engine.query("SELECT now()", ttl=300).from_cache
-    monkeypatch.setattr("trailsift.engine.cache.time.time", lambda: real() - 86_400)
+    monkeypatch.setattr("trailsift.query.result_cache.time.time", lambda: real() - 86_400)
     assert not engine.query("SELECT now()", ttl=300).from_cache
 
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from test_engine_lake import DAY, event, line, make_lake, open_engine
-from trailsift.engine import Engine
-from trailsift.engine.confine import _DENIED_FUNCTIONS, CLOCK_NAMES, SESSION_NAMES, TABLE_FUNCTIONS, check, normalised
-from trailsift.engine.functions import _COMMON
 from trailsift.errors import QueryError, TrailsiftError
+from trailsift.query import Engine
+from trailsift.query.sandbox import _DENIED_FUNCTIONS, CLOCK_NAMES, SESSION_NAMES, TABLE_FUNCTIONS, check, normalised
+from trailsift.query.volatility import _COMMON
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from test_engine_lake import DAY, event, line, make_lake, open_engine
-from trailsift.engine import FORMATS, Engine, explain, why_empty, write
 from trailsift.errors import QueryError, UsageError
+from trailsift.query import FORMATS, Engine, explain, why_empty, write
 
 ROLE = "arn:aws:iam::111122223333:role/reports"
 
@@ -198,7 +198,7 @@ def test_json_and_csv_load_nothing_heavy(engine: Engine, tmp_path: Path) -> None
         # Where pandas is installed, DuckDB itself loads it, and with it the others.
         "from contextlib import ExitStack; from trailsift.runtime import without_pandas;"
         "held = ExitStack(); held.enter_context(without_pandas());"
-        "import sys; from pathlib import Path; from trailsift.engine import Engine, write;"
+        "import sys; from pathlib import Path; from trailsift.query import Engine, write;"
         "from trailsift.lake.index import open_snapshot;"
         "e = Engine(open_snapshot(Path(sys.argv[1])));"
         "[write(e.query('SELECT event_time, role_arn FROM events LIMIT 2'), f, sys.stdout.buffer) for f in ('json', 'csv')];"
@@ -316,7 +316,7 @@ def test_explain_skips_row_groups(tmp_path: Path) -> None:
 
 def test_explain_estimates_from_a_sample_of_many_files(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = explain(engine, "SELECT role_arn FROM events")
-    monkeypatch.setattr("trailsift.engine.explanation._FOOTERS", 2)
+    monkeypatch.setattr("trailsift.query.explanation._FOOTERS", 2)
     about = explain(engine, "SELECT role_arn FROM events")
     assert about.estimated
     assert not exact.estimated

@@ -10,11 +10,11 @@ import pytest
 
 from trailsift.analysis.suggest import suggest
 from trailsift.cli import main
-from trailsift.engine import Engine
 from trailsift.errors import SourceError, UsageError
 from trailsift.ingest import ingest
 from trailsift.lake.index import open_snapshot
 from trailsift.prices import athena, prices
+from trailsift.query import Engine
 from trailsift.rehearse import rehearse
 from trailsift.rules import parse
 

@@ -16,7 +16,6 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from trailsift import schema
 from trailsift.columnar import arrow_schema
-from trailsift.engine import Engine
 from trailsift.errors import LakeError
 from trailsift.ingest import ingest
 from trailsift.lake import index
@@ -27,6 +26,7 @@ from trailsift.lake.index import open_snapshot
 from trailsift.lake.parquet import write_lines
 from trailsift.lake.relocate import relocate
 from trailsift.lake.writer import Lake
+from trailsift.query import Engine
 
 
 def answers(lake: Path) -> dict[str, list[tuple[Any, ...]]]:

@@ -20,11 +20,11 @@ from trailsift.builder import Builder, Scanner
 from trailsift.cli import main
 from trailsift.columnar import CHUNK_SCHEMA, identities
 from trailsift.columns.summarize import NEEDED
-from trailsift.engine import Engine
 from trailsift.firsts import Firsts, Settled, new_lines
 from trailsift.ingest import SIZES, Counts, Sizes, ingest
 from trailsift.lake import index
 from trailsift.lake.index import open_snapshot
+from trailsift.query import Engine
 from trailsift.rules import Rules, Sifter, parse
 from trailsift.rules.model import FIELDS
 from trailsift.rules.presets import text

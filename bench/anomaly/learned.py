@@ -28,10 +28,10 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import LocalOutlierFactor
 
 from trailsift.detect.features import Floats, Hours, Ints, features, read
-from trailsift.engine import Engine
 from trailsift.generate import KINDS, QUIET_KINDS, Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.index import open_snapshot
+from trailsift.query import Engine
 
 Way = Callable[[Floats, Floats], Floats]
 _FALSE = 3

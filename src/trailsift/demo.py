@@ -142,8 +142,8 @@ def load(made: Made, progress: Callable[[Progress], None]) -> Counts:
 
 def ask(made: Made, counts: Counts) -> Demo:
     """Asks the lake, and once the raw logs."""
-    from trailsift.engine import Engine
     from trailsift.lake.index import open_snapshot
+    from trailsift.query import Engine
 
     lake = made.folder / "lake"
     truth = json.loads((made.folder / "logs" / "truth.json").read_text("utf-8"))

@@ -17,7 +17,7 @@ from trailsift.analysis.status import dropped_whole, omitted, thinned
 from trailsift.errors import QueryError, UsageError
 
 if TYPE_CHECKING:
-    from trailsift.engine import Engine
+    from trailsift.query import Engine
 
 #: Sampled events below which an interval is rough.
 FEW = 50

@@ -10,7 +10,7 @@ from trailsift.decode.record import BYTES, PLAIN, restore
 from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
-    from trailsift.engine import Engine
+    from trailsift.query import Engine
 
 #: What ``restore`` reads.
 COLUMNS = (

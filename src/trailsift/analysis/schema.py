@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trailsift.engine.names import MACROS, VIEWS
+from trailsift.query.relations import MACROS, VIEWS
 from trailsift.schema import TABLES, Table
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trailsift.analysis.period import Period
-    from trailsift.engine import Engine
+    from trailsift.query import Engine
 
 
 def summary(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from trailsift.detect.known import Detection, Problem
     from trailsift.detect.marks import Word
     from trailsift.detect.run import Wish
-    from trailsift.engine import Engine
+    from trailsift.query import Engine
 
 LanguageOption = Annotated[
     Literal["en", "ko"], Parameter(name="--lang", env_var="TRAILSIFT_LANG", help="Language of the sentences.")

@@ -60,8 +60,8 @@ def connect(*, lake: LakeOption, output: OutputOption = None) -> int:
     Examples: `trailsift connect --lake lake -o lake.sql`, then `duckdb -init lake.sql`;
     `trailsift connect --lake lake -o lake.duckdb`
     """
-    from trailsift.analysis.connect import script
     from trailsift.lake.index import open_snapshot
+    from trailsift.query.connect import script
 
     text = script(open_snapshot(lake))
     if output is None:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trailsift.engine import Engine
+    from trailsift.query import Engine
 
 
 def engine_of(lake: Path, timezone: str = "UTC") -> Engine:
     """The engine over the newest commit of a lake. LakeError where there is no lake."""
-    from trailsift.engine import Engine
     from trailsift.lake.index import open_snapshot
+    from trailsift.query import Engine
 
     return Engine(open_snapshot(lake))

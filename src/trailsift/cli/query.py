@@ -10,8 +10,8 @@ from trailsift.cli.output import binary_output
 from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
-    from trailsift.engine.athena import Athena
-    from trailsift.engine.reckon import Reckoned
+    from trailsift.query.athena import Athena
+    from trailsift.query.scan_estimate import Reckoned
 
 #: Formats that a terminal cannot show.
 BINARY = ("parquet", "arrow")
@@ -31,9 +31,9 @@ def run(
     """Runs one statement and writes its answer; says on standard error why it is empty. The exit code."""
     if form in BINARY and output is None and sys.stdout.isatty() and not explain:
         raise UsageError(f"--format {form} is not for a terminal: name a file with --output, or pipe it")
-    from trailsift.engine import Engine, why_empty, write
-    from trailsift.engine import explain as explained
     from trailsift.lake.index import open_snapshot
+    from trailsift.query import Engine, why_empty, write
+    from trailsift.query import explain as explained
 
     with Engine(open_snapshot(lake), timezone=timezone) as engine:
         if explain:
@@ -60,10 +60,10 @@ def run_on_athena(
     prices: Path | None,
 ) -> int:
     """Runs one statement on Athena and says on standard error what it will cost and what it did. The exit code."""
-    from trailsift.engine import write
-    from trailsift.engine.athena import Athena, explained
-    from trailsift.engine.translate import translate
     from trailsift.prices import prices as load_prices
+    from trailsift.query import write
+    from trailsift.query.athena import Athena, explained
+    from trailsift.query.trino_sql import translate
 
     if form in BINARY:
         raise UsageError(f"answers of Athena come as table, json or csv, not {form}")
@@ -88,10 +88,10 @@ def run_on_athena(
 def _reckoned(athena: Athena, sql: str) -> Reckoned | None:
     """What the statement will read, told on standard error; None, with the reason, where that cannot be known."""
     from trailsift.aws.lake import Catalog
-    from trailsift.engine.athena import cost_of
-    from trailsift.engine.explanation import size
-    from trailsift.engine.reckon import reckon
     from trailsift.errors import TrailsiftError
+    from trailsift.query.athena import cost_of
+    from trailsift.query.explanation import size
+    from trailsift.query.scan_estimate import reckon
 
     try:
         found = reckon(sql, Catalog(athena.database).files, athena.timezone)

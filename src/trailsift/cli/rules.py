@@ -118,8 +118,8 @@ def losses_of(lake: Path, rules: Rules) -> list[Loss]:
     from trailsift.cli.lake import engine_of
     from trailsift.detect.known import shipped
     from trailsift.detect.loss import losses
-    from trailsift.engine import Engine
     from trailsift.lake.index import open_snapshot
+    from trailsift.query import Engine
     from trailsift.thin import thinned
 
     with thinned(lake, rules) as folder, Engine(open_snapshot(folder)) as thin:

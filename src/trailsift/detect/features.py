@@ -18,7 +18,7 @@ from trailsift.analysis.period import HOUR
 from trailsift.detect.reading import period_of
 
 if TYPE_CHECKING:
-    from trailsift.engine import Engine
+    from trailsift.query import Engine
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from trailsift.engine import Engine
 from trailsift.errors import LakeError
 from trailsift.lake.index import open_snapshot
+from trailsift.query import Engine
 
 T = TypeVar("T")
 

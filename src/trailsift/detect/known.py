@@ -24,7 +24,7 @@ from trailsift.detect.finding import Signal
 from trailsift.errors import EngineError, QueryError, UsageError
 
 if TYPE_CHECKING:
-    from trailsift.engine import Engine
+    from trailsift.query import Engine
 
 COLUMNS = ("account_id", "role_arn", "event_name", "resource_arn", "first_time", "last_time", "events")
 
@@ -303,9 +303,9 @@ def prove(detections: Sequence[Detection]) -> list[Problem]:
 
     All examples go to one lake, each under an account of its own, so SQL has to tell accounts apart.
     """
-    from trailsift.engine import Engine
     from trailsift.ingest import ingest
     from trailsift.lake.index import open_snapshot
+    from trailsift.query import Engine
 
     wrong: list[Problem] = []
     with tempfile.TemporaryDirectory(prefix="trailsift-examples-") as folder:

@@ -23,7 +23,7 @@ from trailsift.detect.features import FEATURES, Floats, Hours, Ints, Lines, Week
 from trailsift.detect.finding import Signal
 
 if TYPE_CHECKING:
-    from trailsift.engine import Engine
+    from trailsift.query import Engine
 
 #: What is told where the level cannot run.
 MISSING = "the level learned needs scikit-learn: pip install 'trailsift[ml]'"

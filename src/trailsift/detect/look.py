@@ -22,7 +22,7 @@ from trailsift.detect.volume import exceeding, hours
 from trailsift.detect.weigh import weighed
 
 if TYPE_CHECKING:
-    from trailsift.engine import Engine
+    from trailsift.query import Engine
 
 #: Signals, and links, that are kept at most, and happenings of one detection: the newest.
 SIGNALS = 20_000

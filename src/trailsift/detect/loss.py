@@ -17,7 +17,7 @@ from trailsift.detect.look import look
 from trailsift.detect.run import Wish, detect
 
 if TYPE_CHECKING:
-    from trailsift.engine import Engine
+    from trailsift.query import Engine
 
 #: What becomes of a finding, the worst first.
 FATES = ("lost", "without events", "weaker", "with fewer events", "as before")

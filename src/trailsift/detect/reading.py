@@ -14,7 +14,7 @@ from trailsift.detect.habits import FIRSTS, MEASURES, Cells, Column, Day, Firsts
 if TYPE_CHECKING:
     import pyarrow
 
-    from trailsift.engine import Engine
+    from trailsift.query import Engine
 
 _DAYS_AT_ONCE = 16
 _EVENTS_AT_ONCE = 5_000_000

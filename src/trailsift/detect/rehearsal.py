@@ -15,10 +15,10 @@ from trailsift.detect.finding import LEVELS
 from trailsift.detect.join import join
 from trailsift.detect.known import shipped
 from trailsift.detect.look import look
-from trailsift.engine import Engine as DuckEngine
 from trailsift.generate import STRENGTHS, Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.index import open_snapshot
+from trailsift.query import Engine as DuckEngine
 
 #: All levels, then each one off.
 WAYS = ("all", *dict.fromkeys(LEVELS.values()))

@@ -19,7 +19,7 @@ from trailsift.errors import UsageError
 if TYPE_CHECKING:
     from trailsift.detect.known import Detection, Problem
     from trailsift.detect.look import Seen
-    from trailsift.engine import Engine
+    from trailsift.query import Engine
 
 
 #: The levels that a person can choose among.

@@ -14,7 +14,7 @@ from trailsift.detect.reading import arrow, chunks, numbers, period_of
 if TYPE_CHECKING:
     import pyarrow
 
-    from trailsift.engine import Engine
+    from trailsift.query import Engine
 
 #: Calls that hand out content.
 _READS = "^(Get(Object|Item|Records)$|BatchGetItem$|Query$|Scan$|Select|ExecuteStatement$|BatchExecuteStatement$|Copy)"

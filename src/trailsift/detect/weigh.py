@@ -17,7 +17,7 @@ from trailsift.detect.finding import Signal
 from trailsift.detect.reading import period_of
 
 if TYPE_CHECKING:
-    from trailsift.engine import Engine
+    from trailsift.query import Engine
 
 _KINDS = ("more_calls", "more_reads", "more_deletes")
 _PAST = 14  # days that are looked at

@@ -13,14 +13,14 @@ from typing import Any
 
 import duckdb
 
-from trailsift.engine import Engine
-from trailsift.engine.explanation import explain
 from trailsift.errors import EngineError, SourceError
 from trailsift.gains.variants import Variants, write_variants
 from trailsift.gains.ways import Gains, Way
 from trailsift.ingest import ingest
 from trailsift.lake.index import open_snapshot
 from trailsift.prices import Price, athena
+from trailsift.query import Engine
+from trailsift.query.explanation import explain
 from trailsift.rules.presets import open_rules
 from trailsift.sources import files as source
 

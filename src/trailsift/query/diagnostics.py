@@ -13,8 +13,8 @@ from collections.abc import Iterable
 
 import duckdb
 
-from trailsift.engine.names import FUNCTIONS, columns_of, relations
 from trailsift.errors import EngineError, QueryError, TrailsiftError
+from trailsift.query.relations import FUNCTIONS, columns_of, relations
 
 #: DuckDB's exception types that speak of the statement; the rest speak of the machine or the lake.
 _ABOUT_THE_SQL = frozenset(

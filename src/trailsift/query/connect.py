@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trailsift.analysis.asking import text
-from trailsift.engine.names import DUCK_TYPES, MACROS, VIEWS, table_columns
-from trailsift.engine.views import merged, whole_and_parts
 from trailsift.lake.index import File, Snapshot
+from trailsift.query.relations import DUCK_TYPES, MACROS, VIEWS, table_columns
+from trailsift.query.views import merged, whole_and_parts
 from trailsift.schema import TABLES, Column, Table
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from trailsift.engine.plan import Plan, Scan
-from trailsift.engine.predicate import AllOf, AnyOf, Predicate, Test, wanted
 from trailsift.lake.index import Wanted
+from trailsift.query.planner import Plan, Scan
+from trailsift.query.pruning import AllOf, AnyOf, Predicate, Test, wanted
 from trailsift.schema import TABLES
 
 if TYPE_CHECKING:
-    from trailsift.engine.duck import Engine
-    from trailsift.engine.result import Result
+    from trailsift.query.duckdb import Engine
+    from trailsift.query.result import Result
 
 #: Columns of ``hourly`` whose values are few: a value that does not exist can be told from one that does.
 _KNOWN = ("service", "event_name", "role_arn", "account_id", "aws_region", "resource_arn", "error_code")

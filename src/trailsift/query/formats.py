@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from trailsift.engine.result import Result
-from trailsift.engine.values import Decoder, Row, converted, is_number, writer
 from trailsift.errors import UsageError
+from trailsift.query.result import Result
+from trailsift.query.types import Decoder, Row, converted, is_number, writer
 
 #: Rows that a table shows at most; machine formats have no limit.
 TABLE_ROWS = 1000

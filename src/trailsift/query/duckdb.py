@@ -14,15 +14,15 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import duckdb
 
 from trailsift import __version__
-from trailsift.engine.cache import Cache, Recorder, key_of
-from trailsift.engine.confine import Statement, check, normalised
-from trailsift.engine.functions import are_consistent
-from trailsift.engine.plan import Parameters, Plan, Planner, choose_files, connect, lock
-from trailsift.engine.result import Result
-from trailsift.engine.running import Call, Statements
-from trailsift.engine.values import ColumnType
 from trailsift.errors import EngineError, SnapshotGoneError, UsageError
 from trailsift.lake.index import Snapshot, open_snapshot
+from trailsift.query.execution import Call, Statements
+from trailsift.query.planner import Parameters, Plan, Planner, choose_files, connect, lock
+from trailsift.query.result import Result
+from trailsift.query.result_cache import Cache, Recorder, key_of
+from trailsift.query.sandbox import Statement, check, normalised
+from trailsift.query.types import ColumnType
+from trailsift.query.volatility import are_consistent
 from trailsift.schema import TABLES
 
 

@@ -7,8 +7,8 @@ from datetime import tzinfo
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trailsift.engine.plan import Plan
-from trailsift.engine.values import ColumnType, Row, converted, decoder, unique_names
+from trailsift.query.planner import Plan
+from trailsift.query.types import ColumnType, Row, converted, decoder, unique_names
 
 if TYPE_CHECKING:
     import pyarrow

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import duckdb
 
-from trailsift.engine.names import FUNCTIONS
+from trailsift.query.relations import FUNCTIONS
 
 #: Known to be consistent without a look into DuckDB's list of functions (which takes 25 ms).
 # fmt: off

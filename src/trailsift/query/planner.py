@@ -17,12 +17,12 @@ from typing import Any
 
 import duckdb
 
-from trailsift.engine.confine import Statement
-from trailsift.engine.mistakes import from_duckdb
-from trailsift.engine.names import DUCK_TYPES, MACROS, VIEWS, table_columns
-from trailsift.engine.predicate import Predicate, Reader, all_of, columns, may_pass, range_reader, wanted
-from trailsift.engine.values import UTC_NAMES
 from trailsift.lake.index import File, Snapshot
+from trailsift.query.diagnostics import from_duckdb
+from trailsift.query.pruning import Predicate, Reader, all_of, columns, may_pass, range_reader, wanted
+from trailsift.query.relations import DUCK_TYPES, MACROS, VIEWS, table_columns
+from trailsift.query.sandbox import Statement
+from trailsift.query.types import UTC_NAMES
 from trailsift.schema import TABLES
 
 Parameters = Sequence[object] | Mapping[str, object] | None

@@ -16,7 +16,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from trailsift.engine.values import ColumnType, Row
+from trailsift.query.types import ColumnType, Row
 
 #: Raised when what a file holds changes; files of another version are not found.
 _VERSION = 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from trailsift.engine.confine import check
-from trailsift.engine.plan import Planner, Scan
-from trailsift.engine.predicate import columns, may_pass, range_reader
 from trailsift.lake.index import File
+from trailsift.query.planner import Planner, Scan
+from trailsift.query.pruning import columns, may_pass, range_reader
+from trailsift.query.sandbox import check
 from trailsift.schema import TABLES
 
 #: A live file and the bytes of its columns.

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import duckdb
 
-from trailsift.engine.names import DUCK_TYPES, SKETCH_SIZE, VIEWS, table_columns
-from trailsift.engine.plan import Plan
-from trailsift.engine.predicate import DAY
 from trailsift.lake.index import File
+from trailsift.query.planner import Plan
+from trailsift.query.pruning import DAY
+from trailsift.query.relations import DUCK_TYPES, SKETCH_SIZE, VIEWS, table_columns
 from trailsift.schema import TABLES, Column, Table
 
 

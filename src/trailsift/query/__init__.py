@@ -2,7 +2,7 @@
 
 ::
 
-    from trailsift.engine import Engine, explain, why_empty, write
+    from trailsift.query import Engine, explain, why_empty, write
     from trailsift.lake.index import open_snapshot
 
     with Engine(open_snapshot(root)) as engine:
@@ -18,13 +18,13 @@ Importing this package loads DuckDB and nothing heavier; pyarrow and rich load w
 
 from __future__ import annotations
 
-from trailsift.engine.cache import Cache
-from trailsift.engine.duck import Engine
-from trailsift.engine.empty import why_empty
-from trailsift.engine.explanation import Explanation, explain
-from trailsift.engine.plan import Plan, Scan
-from trailsift.engine.render import FORMATS, write
-from trailsift.engine.result import Result
+from trailsift.query.duckdb import Engine
+from trailsift.query.empty_result import why_empty
+from trailsift.query.explanation import Explanation, explain
+from trailsift.query.formats import FORMATS, write
+from trailsift.query.planner import Plan, Scan
+from trailsift.query.result import Result
+from trailsift.query.result_cache import Cache
 
 __all__ = [
     "FORMATS",

@@ -14,9 +14,9 @@ from typing import Any
 
 import duckdb
 
-from trailsift.engine.mistakes import from_duckdb, nearest_table, query_error
-from trailsift.engine.names import VIEWS, base_table, relations
 from trailsift.errors import QueryError
+from trailsift.query.diagnostics import from_duckdb, nearest_table, query_error
+from trailsift.query.relations import VIEWS, base_table, relations
 
 ALLOWED = "`query` runs one read-only statement: SELECT, WITH, FROM, VALUES, TABLE, DESCRIBE, SUMMARIZE or SHOW TABLES"
 

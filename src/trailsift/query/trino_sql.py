@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from trailsift.engine.names import SKETCH_SIZE, VIEWS
 from trailsift.errors import QueryError, UsageError
+from trailsift.query.relations import SKETCH_SIZE, VIEWS
 from trailsift.schema import TABLES
 
 if TYPE_CHECKING:

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from trailsift.aws import calls
-from trailsift.engine.result import Result
-from trailsift.engine.translate import Translated, translate
-from trailsift.engine.values import ColumnType, Row
 from trailsift.errors import EngineError, QueryError
 from trailsift.prices import Price, athena, prices
+from trailsift.query.result import Result
+from trailsift.query.trino_sql import Translated, translate
+from trailsift.query.types import ColumnType, Row
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from trailsift.engine.plan import Plan
-    from trailsift.engine.reckon import Reckoned
+    from trailsift.query.planner import Plan
+    from trailsift.query.scan_estimate import Reckoned
 
 #: Seconds between two looks at a running query: the first, and the most.
 FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 
-from trailsift.engine.cache import Recorder
-from trailsift.engine.confine import Statement
-from trailsift.engine.mistakes import from_duckdb, is_missing_file
-from trailsift.engine.plan import Parameters, Plan
-from trailsift.engine.values import ColumnType, Row, projection, unique_names
-from trailsift.engine.views import create_views
 from trailsift.errors import EngineError
+from trailsift.query.diagnostics import from_duckdb, is_missing_file
+from trailsift.query.planner import Parameters, Plan
+from trailsift.query.result_cache import Recorder
+from trailsift.query.sandbox import Statement
+from trailsift.query.types import ColumnType, Row, projection, unique_names
+from trailsift.query.views import create_views
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from trailsift.engine.duck import Engine
+    from trailsift.query.duckdb import Engine
 
 T = TypeVar("T")
 

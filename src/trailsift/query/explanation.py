@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trailsift.engine.plan import Plan, Scan
-from trailsift.engine.predicate import Range, may_pass, micros_of, range_reader
-from trailsift.engine.predicate import columns as columns_of
-from trailsift.engine.views import whole_and_parts
 from trailsift.lake.index import File
 from trailsift.prices import ATHENA_LEAST, athena, prices
+from trailsift.query.planner import Plan, Scan
+from trailsift.query.pruning import Range, may_pass, micros_of, range_reader
+from trailsift.query.pruning import columns as columns_of
+from trailsift.query.views import whole_and_parts
 from trailsift.schema import TABLES, Table
 
 if TYPE_CHECKING:
-    from trailsift.engine.duck import Engine
+    from trailsift.query.duckdb import Engine
 
 #: Footers opened at most; of more files, as many evenly spread ones stand for all.
 _FOOTERS = 256
