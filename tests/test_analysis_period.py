@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from trailsift.analysis.asking import plain
-from trailsift.analysis.period import DAY, HOUR, Period, iso, literal, parse, period, zone_of
+from trailsift.analysis.base import plain
 from trailsift.analysis.roles import choose
 from trailsift.analysis.summary import Hour
+from trailsift.analysis.time_range import DAY, HOUR, Period, iso, literal, parse, period, zone_of
 from trailsift.errors import UsageError
 
 NOW = datetime(2026, 3, 9, 12, 34, 56, tzinfo=UTC)

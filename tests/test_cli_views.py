@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from trailsift.analysis.period import HOUR, Period
 from trailsift.analysis.summary import Hour
+from trailsift.analysis.time_range import HOUR, Period
 from trailsift.ingest import Progress, ingest
 from trailsift.views import heat
 from trailsift.views.console import cell, duration, grid, safe, short_resource, short_role, size

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from trailsift.analysis.period import DAY, HOUR, Period
+from trailsift.analysis.time_range import DAY, HOUR, Period
 from trailsift.cli import main
 from trailsift.detect import alert, known
 from trailsift.detect.evaluate import judge, read_truth

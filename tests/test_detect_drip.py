@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trailsift.analysis.period import DAY, HOUR
+from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.cli import main
 from trailsift.detect.alert import _size
 from trailsift.detect.drip import BYTES, PATTERN, READS, ROLE, TOUCHES, Drips, Taken

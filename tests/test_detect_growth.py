@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trailsift.analysis.period import DAY, HOUR
+from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.cli import main
 from trailsift.detect import known, look, names
 from trailsift.detect.finding import Finding, Link, Signal

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trailsift.analysis.confidence import Sums, interval, quantile
 from trailsift.analysis.estimate import estimate
-from trailsift.analysis.interval import Sums, interval, quantile
-from trailsift.analysis.period import period
+from trailsift.analysis.time_range import period
 from trailsift.cli import main
 from trailsift.errors import QueryError, UsageError
 from trailsift.ingest import ingest

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trailsift.analysis.period import DAY, HOUR
+from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.cli import main
 from trailsift.detect import learned as level
 from trailsift.detect.evaluate import judge, read_truth

@@ -396,7 +396,7 @@ def test_roles_that_need_data_events(small_lake: Path, capsys: pytest.CaptureFix
 
 
 def test_what_speaks_for_data_events() -> None:
-    from trailsift.analysis.need import _need
+    from trailsift.analysis.trail_coverage import _need
 
     quiet = _need(ETL, [("ec2", "DescribeInstances", 900, 3), ("s3", "GetObject", 50, 0)])
     assert (quiet.score, quiet.logged, quiet.management_events) == (0, 50, 900)

@@ -13,15 +13,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trailsift.analysis.asking import plain
-from trailsift.analysis.period import Period
+from trailsift.analysis.base import plain
 from trailsift.analysis.roles import roles
 from trailsift.analysis.shell import double_quoted, quoted
 from trailsift.analysis.summary import Overview, hours, overview, refusals
+from trailsift.analysis.time_range import Period
 from trailsift.schema import DENIED_CODES
 
 if TYPE_CHECKING:
-    from trailsift.analysis.asking import Engine
+    from trailsift.analysis.base import Engine
     from trailsift.generate import Generated
     from trailsift.ingest import Counts, Progress
 

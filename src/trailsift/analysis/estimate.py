@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trailsift import schema
-from trailsift.analysis.interval import Sums, interval, sums_sql
-from trailsift.analysis.period import HOUR, Period, iso
+from trailsift.analysis.confidence import Sums, interval, sums_sql
 from trailsift.analysis.status import dropped_whole, omitted, thinned
+from trailsift.analysis.time_range import HOUR, Period, iso
 from trailsift.errors import QueryError, UsageError
 
 if TYPE_CHECKING:

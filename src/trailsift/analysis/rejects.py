@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from trailsift.analysis.asking import Engine, ask, plain
+from trailsift.analysis.base import Engine, ask, plain
 
 
 class Reject(NamedTuple):

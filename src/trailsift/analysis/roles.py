@@ -6,9 +6,9 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from trailsift.analysis.asking import DENIED, SKETCH_SIZE, Engine, ask, lines, plain, text, tuple_of
-from trailsift.analysis.period import Period, moment
+from trailsift.analysis.base import DENIED, SKETCH_SIZE, Engine, ask, lines, plain, text, tuple_of
 from trailsift.analysis.summary import Hour, Refusal, hours, refusals
+from trailsift.analysis.time_range import Period, moment
 from trailsift.errors import UsageError
 
 #: What callers without any identity are called.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trailsift import schema
-from trailsift.analysis.period import iso
+from trailsift.analysis.time_range import iso
 from trailsift.lake import index
 
 #: Commits shown.

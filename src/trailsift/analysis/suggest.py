@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from trailsift.analysis.asking import Engine, ask, tuple_of
+from trailsift.analysis.base import Engine, ask, tuple_of
 from trailsift.errors import RulesError, UsageError
 from trailsift.prices import MONTH, Price
 from trailsift.rules import parse

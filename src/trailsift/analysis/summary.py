@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from trailsift.analysis.asking import DENIED, SKETCH_SIZE, Engine, ask, lines, plain, tuple_of
-from trailsift.analysis.period import Period, iso
+from trailsift.analysis.base import DENIED, SKETCH_SIZE, Engine, ask, lines, plain, tuple_of
+from trailsift.analysis.time_range import Period, iso
 from trailsift.errors import UsageError
 
 #: What `summary --by` can group by -> columns of ``hourly``.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from trailsift.analysis.period import period as period_of
+from trailsift.analysis.time_range import period as period_of
 from trailsift.cli.options import (
     STDIN,
     JsonOption,
@@ -25,7 +25,7 @@ from trailsift.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trailsift.analysis.period import Period
+    from trailsift.analysis.time_range import Period
     from trailsift.query import Engine
 
 
@@ -91,7 +91,7 @@ def roles(
     """
     if need_data_events:
         return _needs(lake, period_of(since, until, timezone), as_json)
-    from trailsift.analysis.asking import plain
+    from trailsift.analysis.base import plain
     from trailsift.analysis.roles import roles as ask
     from trailsift.cli.lake import engine_of
     from trailsift.views import role as view
@@ -109,8 +109,8 @@ def roles(
 
 def _say_without_data_events(engine: Engine, lake: Path) -> None:
     """Where there are none, a trail was not asked for them: how to switch them on."""
-    from trailsift.analysis.need import has_data_events
     from trailsift.analysis.shell import quoted
+    from trailsift.analysis.trail_coverage import has_data_events
 
     if not has_data_events(engine):
         told = "no data events are in this lake: a trail logs them where its selectors ask for them"
@@ -120,8 +120,8 @@ def _say_without_data_events(engine: Engine, lake: Path) -> None:
 def _needs(lake: Path, period: Period, as_json: bool) -> int:
     from dataclasses import asdict
 
-    from trailsift.analysis.need import needs
     from trailsift.analysis.shell import quoted
+    from trailsift.analysis.trail_coverage import needs
     from trailsift.cli.lake import engine_of
     from trailsift.views import aws as view
     from trailsift.views.console import print_json
@@ -246,7 +246,7 @@ def _from_stdin(sql: str) -> str:
 def _said_if_empty(engine: Engine, empty: bool, period: Period) -> int:
     """Says on standard error why there is no answer; that is no failure."""
     if empty:
-        from trailsift.analysis.asking import why_nothing
+        from trailsift.analysis.base import why_nothing
 
         print(f"trailsift: {why_nothing(engine.snapshot, period)}", file=sys.stderr)
     return 0

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from trailsift.analysis.period import Period, zone_of
-from trailsift.analysis.period import period as period_of
+from trailsift.analysis.time_range import Period, zone_of
+from trailsift.analysis.time_range import period as period_of
 from trailsift.cli.options import (
     JsonOption,
     LakeOption,
@@ -151,7 +151,7 @@ class _Telling:
         return code
 
     def _show(self, engine: Engine, shown: list[Finding]) -> None:
-        from trailsift.analysis.asking import why_nothing
+        from trailsift.analysis.base import why_nothing
         from trailsift.views import findings as view
         from trailsift.views.console import print_json
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from trailsift.analysis.period import Period, zone_of
+from trailsift.analysis.time_range import Period, zone_of
 from trailsift.cli.options import JsonOption, LakeOption, LimitOption, OutputOption, ZoneOption
 from trailsift.errors import UsageError
 

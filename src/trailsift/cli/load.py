@@ -124,7 +124,7 @@ def ingest(
     from trailsift.rules.presets import open_rules
 
     chosen = None if rules is None else open_rules(rules)
-    from trailsift.analysis.period import moment, period
+    from trailsift.analysis.time_range import moment, period
     from trailsift.ingest import ingest as run
     from trailsift.runtime import spare_memory
     from trailsift.views import load

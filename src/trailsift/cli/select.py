@@ -112,8 +112,8 @@ def _said(want: Wanted, have: list[Selector] | None, lake: Path | None, as_json:
             for one in state:
                 print(f"trailsift: {one.arn} {one.type}: reads {one.reads}, writes {one.writes}", file=sys.stderr)
     if lake is not None:
-        from trailsift.analysis.need import cost
-        from trailsift.analysis.period import period
+        from trailsift.analysis.time_range import period
+        from trailsift.analysis.trail_coverage import cost
         from trailsift.cli.lake import engine_of
 
         found = cost(engine_of(lake), period(None, None), want)

@@ -40,7 +40,7 @@ def estimate(
     Example: `trailsift estimate --by user_agent --where "service = 's3'" --lake lake`
     """
     from trailsift.analysis.estimate import estimate as ask
-    from trailsift.analysis.period import period as period_of
+    from trailsift.analysis.time_range import period as period_of
     from trailsift.cli.lake import engine_of
     from trailsift.views.console import print_json
     from trailsift.views.estimate import show_estimate

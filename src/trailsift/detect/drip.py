@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trailsift.analysis.period import DAY
+from trailsift.analysis.time_range import DAY
 from trailsift.detect.finding import Signal
 from trailsift.detect.habits import Column
 

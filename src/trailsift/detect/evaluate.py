@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trailsift.analysis.period import DAY, HOUR
+from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.detect.finding import DRIPS, Finding, Signal
 from trailsift.detect.join import LEAST, score
 from trailsift.errors import SourceError

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trailsift.analysis.asking import DENIED, ask, tuple_of
-from trailsift.analysis.period import HOUR
+from trailsift.analysis.base import DENIED, ask, tuple_of
+from trailsift.analysis.time_range import HOUR
 from trailsift.detect.reading import period_of
 
 if TYPE_CHECKING:

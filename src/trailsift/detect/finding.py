@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from trailsift.analysis.period import iso
+from trailsift.analysis.time_range import iso
 
 
 class Signal(NamedTuple):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from trailsift.analysis.period import DAY, HOUR
+from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.detect.finding import DRIPS, Finding, Link, Signal
 
 #: Findings with less are not told.

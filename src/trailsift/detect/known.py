@@ -19,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trailsift.analysis.period import DAY, HOUR, literal, moment
+from trailsift.analysis.time_range import DAY, HOUR, literal, moment
 from trailsift.detect.finding import Signal
 from trailsift.errors import EngineError, QueryError, UsageError
 

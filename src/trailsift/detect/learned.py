@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trailsift.analysis.period import HOUR
+from trailsift.analysis.time_range import HOUR
 from trailsift.detect.features import FEATURES, Floats, Hours, Ints, Lines, Week, features, read
 from trailsift.detect.finding import Signal
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trailsift.analysis.period import DAY, Period
+from trailsift.analysis.time_range import DAY, Period
 from trailsift.detect import keep
 from trailsift.detect.drip import Drips
 from trailsift.detect.finding import DRIPS, Link, Signal

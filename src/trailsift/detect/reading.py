@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trailsift.analysis.asking import DENIED, ask, tuple_of
-from trailsift.analysis.period import DAY, HOUR, Period
+from trailsift.analysis.base import DENIED, ask, tuple_of
+from trailsift.analysis.time_range import DAY, HOUR, Period
 from trailsift.detect.habits import FIRSTS, MEASURES, Cells, Column, Day, Firsts, Habits
 
 if TYPE_CHECKING:

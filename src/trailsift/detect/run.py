@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from trailsift.analysis.asking import ask, plain, tuple_of
-from trailsift.analysis.period import HOUR, UTC_ZONE, Period, literal
+from trailsift.analysis.base import ask, plain, tuple_of
+from trailsift.analysis.time_range import HOUR, UTC_ZONE, Period, literal
 from trailsift.detect.finding import LEVELS, Finding, Signal
 from trailsift.detect.join import BUDGET, LEAST, budgeted, identity, join, ranked
 from trailsift.detect.marks import Mark, marks, taught

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trailsift.analysis.period import DAY
+from trailsift.analysis.time_range import DAY
 from trailsift.detect.drip import BYTES, PATTERN, READS, ROLE, TOUCHES, Taken
 from trailsift.detect.reading import arrow, chunks, numbers, period_of
 

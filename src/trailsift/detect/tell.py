@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from trailsift.analysis.period import UTC_ZONE, moment
+from trailsift.analysis.time_range import UTC_ZONE, moment
 from trailsift.detect.finding import DRIPS, Finding, Signal
 
 Language = Literal["en", "ko"]

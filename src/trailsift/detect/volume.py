@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from trailsift.analysis.period import DAY, HOUR
+from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.detect.finding import Signal
 from trailsift.detect.habits import KINDS, Column, Day, Habits
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trailsift.analysis.anomaly import score
-from trailsift.analysis.asking import ask, text, tuple_of
-from trailsift.analysis.period import DAY, HOUR, moment
+from trailsift.analysis.base import ask, text, tuple_of
+from trailsift.analysis.time_range import DAY, HOUR, moment
 from trailsift.detect.finding import Signal
 from trailsift.detect.reading import period_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trailsift.analysis.asking import text
+from trailsift.analysis.base import text
 from trailsift.lake.index import File, Snapshot
 from trailsift.query.relations import DUCK_TYPES, MACROS, VIEWS, table_columns
 from trailsift.query.views import merged, whole_and_parts

@@ -10,7 +10,7 @@ from rich.text import Text
 from trailsift.views.console import console, grid, short_role, show
 
 if TYPE_CHECKING:
-    from trailsift.analysis.need import Cost, Need
+    from trailsift.analysis.trail_coverage import Cost, Need
 
 
 def show_needs(needs: Sequence[Need]) -> None:

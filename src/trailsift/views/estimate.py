@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trailsift.analysis.period import Period
+from trailsift.analysis.time_range import Period
 from trailsift.views.console import console, grid, plural, show, size
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from trailsift.analysis.period import Period
+from trailsift.analysis.time_range import Period
 from trailsift.detect.finding import Finding
 from trailsift.detect.run import Drilled
 from trailsift.views.console import console, grid, plural, safe, short_resource, show, size

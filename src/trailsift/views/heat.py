@@ -9,8 +9,8 @@ from statistics import median
 from rich.console import Console
 from rich.text import Text
 
-from trailsift.analysis.period import Period, moment
 from trailsift.analysis.summary import Hour
+from trailsift.analysis.time_range import Period, moment
 from trailsift.views.console import unicode_fits
 
 _BLOCKS = (" ", "█", "█", "█", "█")

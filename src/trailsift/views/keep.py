@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 
-from trailsift.analysis.period import Period
 from trailsift.analysis.shell import quoted
+from trailsift.analysis.time_range import Period
 from trailsift.schema import Table
 from trailsift.views.console import console, grid, plural, show, size
 

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
-from trailsift.analysis.period import Period
 from trailsift.analysis.summary import GROUPS, Measures, Overview, Refusal, Summary
+from trailsift.analysis.time_range import Period
 from trailsift.views import heat
 from trailsift.views.console import console, grid, plural, short_resource, short_role, show, size
 

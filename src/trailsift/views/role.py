@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.console import Console, Group
 from rich.text import Text
 
-from trailsift.analysis.period import Period
 from trailsift.analysis.roles import Role, RoleLine
+from trailsift.analysis.time_range import Period
 from trailsift.views import heat
 from trailsift.views.console import account_of, console, grid, plural, short_resource, short_role, show, size
 

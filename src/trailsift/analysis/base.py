@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from trailsift.analysis.period import HOUR, Period, iso
+from trailsift.analysis.time_range import HOUR, Period, iso
 from trailsift.schema import DENIED_CODES
 
 if TYPE_CHECKING:

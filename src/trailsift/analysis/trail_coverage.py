@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from trailsift.analysis.asking import DENIED, Engine, ask, lines, tuple_of
-from trailsift.analysis.period import Period
+from trailsift.analysis.base import DENIED, Engine, ask, lines, tuple_of
+from trailsift.analysis.time_range import Period
 from trailsift.aws.selectors import SERVICES, Wanted
 from trailsift.decode.record import category
 from trailsift.prices import Price, prices
