@@ -108,8 +108,8 @@ def test_hashes_are_the_first_bytes_of_the_md5(texts: list[str]) -> None:
 @example([*range(130)])
 def test_checksums_are_those_of_zlib(sizes: list[int]) -> None:
     """Of records of every size: the checksum is taken 64 bytes at a time, then 16, then one."""
-    from trailsift.builder import Scanner
     from trailsift.decode.fast_path import Shared
+    from trailsift.ingest.chunk_builder import Scanner
 
     records = [
         f'{{"eventVersion":"1.11","eventTime":"2026-03-02T01:02:03Z","eventSource":"s3.amazonaws.com",'

@@ -27,10 +27,10 @@ from hypothesis import strategies as st
 from pyiceberg.table import Transaction
 
 from trailsift import schema
-from trailsift.columnar import arrow_schema
 from trailsift.columns import summarize
 from trailsift.errors import LakeError, SnapshotGoneError
 from trailsift.ingest import ingest
+from trailsift.ingest.chunk import arrow_schema
 from trailsift.lake import compact as module
 from trailsift.lake import dedup, expire, index
 from trailsift.lake import partitions as pieces

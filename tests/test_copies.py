@@ -14,12 +14,11 @@ import pytest
 
 from test_decode import sample, text
 from test_ingest import event_number, rows, write
-from trailsift import copies, work
-from trailsift.builder import Scanner
-from trailsift.columnar import Chunk
-from trailsift.ingest import Sizes, ingest
+from trailsift.ingest import Sizes, conflicts, ingest, worker
+from trailsift.ingest.chunk import Chunk
+from trailsift.ingest.chunk_builder import Scanner
+from trailsift.ingest.reread import whole
 from trailsift.lake import compact, dedup
-from trailsift.reread import whole
 from trailsift.rules import parse
 
 
@@ -46,7 +45,7 @@ def rejected(lake: Path) -> list[str]:
 @pytest.mark.parametrize("compacted", [False, True])
 def test_other_spelling_is_the_same_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compacted: bool) -> None:
     """Across commits, and a few at a time; only what differs is listed."""
-    monkeypatch.setattr(copies, "AT_ONCE", 7)
+    monkeypatch.setattr(conflicts, "AT_ONCE", 7)
     days = [f"2026-03-0{1 + number % 3}T04:05:{number:02d}Z" for number in range(40)]
     mine = [event_number(number, eventTime=day) for number, day in enumerate(days)]
     mine[5] |= {"eventSource": "lambda.amazonaws.com", "eventName": "Invoke", "resources": None}
@@ -122,7 +121,7 @@ def test_copies_of_dropped_events_are_compared_whole(
         thin.append(int(chunk.thin(rows).sum()))
         return whole(chunk, rows, *more)
 
-    monkeypatch.setattr(work, "whole", counted)
+    monkeypatch.setattr(worker, "whole", counted)
     mine = [event_number(number, eventName="ListObjects", requestParameters=None) for number in range(40)]
     changed = [one | {"requestID": f"R{at}"} for at, one in enumerate(mine) if at % 3 == 0]
     # The same text twice, and another one.
@@ -152,7 +151,7 @@ def test_a_copy_whose_log_object_is_gone(tmp_path: Path, monkeypatch: pytest.Mon
         path.unlink()
         return whole(*given)
 
-    monkeypatch.setattr(work, "whole", vanish)
+    monkeypatch.setattr(worker, "whole", vanish)
     counts = ingest([str(tmp_path / "again")], tmp_path / "lake", rules=parse(LISTS, "f"))
     assert (counts.stored, counts.duplicates) == (1, 5)
     if Scanner is not None:

@@ -124,7 +124,7 @@ def test_no_damage_raises(at: int, put: bytes) -> None:
 
 def test_wrong_cut_is_seen() -> None:
     """The text at which records are cut may also stand inside one."""
-    from trailsift.builder import Builder
+    from trailsift.ingest.chunk_builder import Builder
 
     inner = sample(requestParameters={"list": [{"a": 1}, {"eventVersion": "1"}]})
     data = text({"Records": [ONE, inner, TWO | {"eventID": "x"}]})
@@ -292,7 +292,7 @@ def alike() -> st.SearchStrategy[list[dict[str, Any]]]:
 @pytest.mark.parametrize("ascii_only", [True, False], ids=["ascii", "utf-8"])
 @given(st.one_of(st.lists(mutated(), min_size=1, max_size=5), alike()))
 def test_all_paths_agree(scan: bool, ascii_only: bool, records: list[dict[str, Any]]) -> None:
-    from trailsift.builder import Builder, Scanner
+    from trailsift.ingest.chunk_builder import Builder, Scanner
 
     if scan and Scanner is None:
         pytest.skip("the accelerators are not built: no C compiler at hand")
@@ -317,7 +317,7 @@ def test_all_paths_agree(scan: bool, ascii_only: bool, records: list[dict[str, A
 
 @given(st.one_of(st.lists(mutated(), min_size=1, max_size=3), alike()), st.data())
 def test_damaged_records_are_read_alike_by_all_paths(records: list[dict[str, Any]], data: st.DataObject) -> None:
-    from trailsift.builder import Builder, Scanner
+    from trailsift.ingest.chunk_builder import Builder, Scanner
 
     if Scanner is None:
         pytest.skip("the accelerators are not built: no C compiler at hand")
@@ -400,7 +400,7 @@ _CLOSE = ("requestParameters", "eventID", "eventType", "managementEvent", "recip
 @example([_members(at, *_CALL, *_CLOSE, *["apiVersion"][: at % 3], *["tlsDetails"][: at % 3]) for at in range(6)])
 @example([_members(at, *["awsRegion"][: at % 3], *_CALL, "awsRegion", *_CLOSE) for at in range(6)])
 def test_stretches_that_records_share_are_read_as_if_they_were_alone(records: list[str]) -> None:
-    from trailsift.builder import Builder, Scanner
+    from trailsift.ingest.chunk_builder import Builder, Scanner
 
     if Scanner is None:
         pytest.skip("the accelerators are not built: no C compiler at hand")
@@ -435,7 +435,7 @@ def test_stretches_that_records_share_are_read_as_if_they_were_alone(records: li
     ],
 )
 def test_who_names_an_account(scan: bool, user: str, account: str | None) -> None:
-    from trailsift.builder import Builder, Scanner
+    from trailsift.ingest.chunk_builder import Builder, Scanner
 
     if scan and Scanner is None:
         pytest.skip("the accelerators are not built: no C compiler at hand")
@@ -453,7 +453,7 @@ def test_who_names_an_account(scan: bool, user: str, account: str | None) -> Non
 @pytest.mark.parametrize("scan", [True, False], ids=["scan", "python"])
 def test_a_number_that_python_does_not_read(scan: bool) -> None:
     """It stands in userIdentity, among good records: these are taken, and it is told."""
-    from trailsift.builder import Builder
+    from trailsift.ingest.chunk_builder import Builder
 
     user = '{"accountId":"1","x":%s}' % ("1" * 5000)
     mine = re.sub(r'"userIdentity":.*?,"eventTime"', lambda _: f'"userIdentity":{user},"eventTime"', text(ONE).decode())

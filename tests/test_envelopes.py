@@ -23,10 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import REAL_LOGS, ROOT
-from trailsift.builder import Builder, Tally
 from trailsift.decode import compression, envelope, record
 from trailsift.decode.envelope import find_records
 from trailsift.decode.tabular import words
+from trailsift.ingest.chunk_builder import Builder, Tally
 
 EXPECTED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "cases" / "envelopes.json").read_text())
 

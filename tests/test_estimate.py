@@ -15,12 +15,12 @@ from trailsift.analysis.time_range import period
 from trailsift.cli import main
 from trailsift.errors import QueryError, UsageError
 from trailsift.ingest import ingest
+from trailsift.ingest.sift import hashes
 from trailsift.lake.index import open_snapshot
 from trailsift.query import Engine
 from trailsift.rules import parse
 from trailsift.rules.presets import text
 from trailsift.rules.sampling import key_of, threshold
-from trailsift.sifting import hashes
 
 SAMPLES = 1000
 

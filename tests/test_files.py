@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from test_decode import sample, text
-from trailsift.builder import Builder
+from trailsift.ingest.chunk_builder import Builder
 from trailsift.lake.parquet import write_events
 
 ANONYMOUS = {"type": "AWSAccount", "principalId": "", "accountId": "ANONYMOUS_PRINCIPAL"}

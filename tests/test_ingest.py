@@ -23,11 +23,11 @@ import pytest
 
 from test_decode import sample, text
 from trailsift import schema
-from trailsift.batch import OpenBatch
-from trailsift.batches import Run
 from trailsift.decode import record
 from trailsift.errors import LakeError, SourceError
 from trailsift.ingest import Counts, Progress, Sizes, ingest
+from trailsift.ingest.batch import OpenBatch
+from trailsift.ingest.coordinator import Run
 from trailsift.lake import index
 from trailsift.lake.index import open_snapshot
 from trailsift.lake.writer import MARKER_FILE, Lake

@@ -17,10 +17,10 @@ from trailsift.detect.look import look
 from trailsift.detect.loss import FATES, Loss, losses
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
+from trailsift.ingest.what_if import thinned
 from trailsift.lake.index import open_snapshot
 from trailsift.query import Engine
 from trailsift.rules import Rules, parse
-from trailsift.thin import thinned
 
 RULES = """
 [[rule]]

@@ -13,10 +13,10 @@ import pytest
 
 from test_decode import comparable, sample, text
 from test_ingest import exported
-from trailsift.builder import Builder, Scanner
 from trailsift.decode import record
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
+from trailsift.ingest.chunk_builder import Builder, Scanner
 from trailsift.lake.index import open_snapshot
 from trailsift.query import Engine
 

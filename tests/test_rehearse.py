@@ -12,10 +12,10 @@ from trailsift.analysis.suggest import suggest
 from trailsift.cli import main
 from trailsift.errors import SourceError, UsageError
 from trailsift.ingest import ingest
+from trailsift.ingest.dry_run import rehearse
 from trailsift.lake.index import open_snapshot
 from trailsift.prices import athena, prices
 from trailsift.query import Engine
-from trailsift.rehearse import rehearse
 from trailsift.rules import parse
 
 RULES = """

@@ -15,9 +15,9 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
 from trailsift import schema
-from trailsift.columnar import arrow_schema
 from trailsift.errors import LakeError
 from trailsift.ingest import ingest
+from trailsift.ingest.chunk import arrow_schema
 from trailsift.lake import index
 from trailsift.lake import relocate as module
 from trailsift.lake.compact import compact

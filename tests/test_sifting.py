@@ -14,14 +14,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trailsift import sifting
 from trailsift.analysis.status import omitted, status
-from trailsift.builder import Builder, Scanner
 from trailsift.cli import main
-from trailsift.columnar import CHUNK_SCHEMA, identities
 from trailsift.columns.summarize import NEEDED
-from trailsift.firsts import Firsts, Settled, new_lines
-from trailsift.ingest import SIZES, Counts, Sizes, ingest
+from trailsift.ingest import SIZES, Counts, Sizes, ingest, sift
+from trailsift.ingest.chunk import CHUNK_SCHEMA, identities
+from trailsift.ingest.chunk_builder import Builder, Scanner
+from trailsift.ingest.exemplars import Firsts, Settled, new_lines
+from trailsift.ingest.sift import LINE, LOOKED_AT, Sifting
 from trailsift.lake import index
 from trailsift.lake.index import open_snapshot
 from trailsift.query import Engine
@@ -29,7 +29,6 @@ from trailsift.rules import Rules, Sifter, parse
 from trailsift.rules.model import FIELDS
 from trailsift.rules.presets import text
 from trailsift.rules.sampling import draw, identity
-from trailsift.sifting import LINE, LOOKED_AT, Sifting
 
 HOUR = 3_600_000_000
 
@@ -419,7 +418,7 @@ def test_lines_of_many_different_values_are_told_apart(number: int) -> None:
     size = 2_000
     hour = np.repeat(np.arange(size // 2), 2)
     column = pa.chunked_array([pa.array([f"value {row // 2}" for row in range(size)])])
-    group, count = sifting.groups([column] * number, hour)
+    group, count = sift.groups([column] * number, hour)
     assert count < 1 << 22 and int(group.max()) < count
     assert (group[::2] == group[1::2]).all() and len(set(group.tolist())) == size // 2
     columns: dict[str, Any] = {name: column for name in LINE if name != "read_only"}

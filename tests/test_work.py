@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from test_ingest import event_number, write
+from trailsift.ingest.pool import Pool
+from trailsift.ingest.worker import Cut, Worker, Written
 from trailsift.lake.writer import Lake
-from trailsift.pool import Pool
 from trailsift.sources import files as source
 from trailsift.sources.files import LogFile
-from trailsift.work import Cut, Worker, Written
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -99,7 +99,7 @@ def rehearse(
     if bool(paths) == (lake is not None):
         raise UsageError("on what? Name log files, or a lake with --lake")
     chosen = open_rules(file)
-    from trailsift.rehearse import rehearse as run
+    from trailsift.ingest.dry_run import rehearse as run
 
     found = run(chosen, load_prices(prices), list(paths), lake)
     lost = losses_of(lake, chosen) if lake is not None and not no_findings else None
@@ -118,9 +118,9 @@ def losses_of(lake: Path, rules: Rules) -> list[Loss]:
     from trailsift.cli.lake import engine_of
     from trailsift.detect.known import shipped
     from trailsift.detect.loss import losses
+    from trailsift.ingest.what_if import thinned
     from trailsift.lake.index import open_snapshot
     from trailsift.query import Engine
-    from trailsift.thin import thinned
 
     with thinned(lake, rules) as folder, Engine(open_snapshot(folder)) as thin:
         return losses(engine_of(lake), thin, shipped()[0])

@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 from trailsift import schema as event
 from trailsift.cloudtrail.key_patterns import key_pattern, word_pattern
 from trailsift.cloudtrail.origins import agent_family, source_network
-from trailsift.columnar import Alike, arrow_schema
 from trailsift.columns.group_by import (
     Codes,
     Groups,
@@ -35,6 +34,7 @@ from trailsift.columns.group_by import (
     smallest_text,
     text_buffers,
 )
+from trailsift.ingest.chunk import Alike, arrow_schema
 
 _keys: ModuleType | None
 _lines: ModuleType | None

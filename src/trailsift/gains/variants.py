@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import igzip
 
-from trailsift.builder import Builder
 from trailsift.decode.envelope import find_records
+from trailsift.ingest.chunk_builder import Builder
+from trailsift.ingest.sift import LOOKED_AT, Sifting, micros_of
 from trailsift.rules import parse
 from trailsift.rules.presets import text
-from trailsift.sifting import LOOKED_AT, Sifting, micros_of
 
 #: Records of a file that is written, about as many as a busy trail's log object holds.
 FILE_RECORDS = 4_000

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trailsift import schema
-from trailsift.columnar import ranks
 from trailsift.columns import summarize
 from trailsift.errors import LakeError
+from trailsift.ingest.chunk import ranks
 from trailsift.lake.parquet import micros
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]

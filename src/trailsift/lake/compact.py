@@ -26,8 +26,8 @@ import numpy as np
 import pyarrow as pa
 
 from trailsift import schema
-from trailsift.columnar import ranks
 from trailsift.columns import summarize
+from trailsift.ingest.chunk import ranks
 from trailsift.lake import expire, index
 from trailsift.lake.cardinality import fold, least_budget
 from trailsift.lake.index import File, Snapshot

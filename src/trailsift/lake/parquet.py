@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trailsift import schema as event
-from trailsift.columnar import ordered, ranks
+from trailsift.ingest.chunk import ordered, ranks
 from trailsift.lake.field_ids import field_ids
 from trailsift.lake.index import File, read_settings
 

@@ -1,7 +1,7 @@
 """Rules over events: what to keep, sample or drop, decided on one row without any heavy package.
 
 ``load`` reads a rules file, ``Sifter(rules).decide(row)`` decides on a row of ``decode.record``. The columnar form, for
-millions of rows, is ``trailsift.sifting``; both decide the same.
+millions of rows, is ``trailsift.ingest.sift``; both decide the same.
 """
 
 from trailsift.rules.matcher import Decision, Sifter

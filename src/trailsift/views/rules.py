@@ -12,7 +12,7 @@ from trailsift.views.console import console, grid, plural, short_resource, short
 if TYPE_CHECKING:
     from trailsift.analysis.suggest import Suggestions
     from trailsift.detect.loss import Loss
-    from trailsift.rehearse import Rehearsal
+    from trailsift.ingest.dry_run import Rehearsal
     from trailsift.rules import Rules
 
 

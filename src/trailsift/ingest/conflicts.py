@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trailsift import schema
-from trailsift.columnar import CHUNK_SCHEMA
 from trailsift.decode import record
 from trailsift.decode.outcome import RAW_LIMIT, Malformed, dump
+from trailsift.ingest.chunk import CHUNK_SCHEMA
 from trailsift.lake.index import File
 
 #: Rows compared at a time: a few kilobytes each on both sides.

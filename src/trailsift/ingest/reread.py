@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from trailsift.builder import Builder
-from trailsift.columnar import CHUNK_SCHEMA, Chunk
 from trailsift.decode.stream import Bounds, parts_of
+from trailsift.ingest.chunk import CHUNK_SCHEMA, Chunk
+from trailsift.ingest.chunk_builder import Builder
 from trailsift.sources.files import LogFile
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]

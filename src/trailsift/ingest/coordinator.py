@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from trailsift.batch import OpenBatch
-from trailsift.builder import Tally
-from trailsift.counts import CallbackError, Counts, Progress, Sizes
 from trailsift.errors import TrailsiftError
+from trailsift.ingest.batch import OpenBatch
+from trailsift.ingest.chunk_builder import Tally
+from trailsift.ingest.counts import CallbackError, Counts, Progress, Sizes
+from trailsift.ingest.pool import Pool
+from trailsift.ingest.worker import Cut, Written
 from trailsift.lake import dedup
 from trailsift.lake.writer import Lake, WriteLock
-from trailsift.pool import Pool
 from trailsift.rules import Rules
 from trailsift.runtime import give_back
 from trailsift.sources.files import LogFile
-from trailsift.work import Cut, Written
 
 
 class Run:

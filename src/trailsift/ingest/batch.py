@@ -11,19 +11,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from trailsift import copies, schema, work
-from trailsift.builder import Tally
-from trailsift.columnar import arrow_schema
+from trailsift import schema
 from trailsift.columns import summarize
-from trailsift.counts import Counts
 from trailsift.decode.envelope import Malformed
-from trailsift.firsts import Firsts
+from trailsift.ingest import conflicts, worker
+from trailsift.ingest.chunk import arrow_schema
+from trailsift.ingest.chunk_builder import Tally
+from trailsift.ingest.counts import Counts
+from trailsift.ingest.exemplars import Firsts
+from trailsift.ingest.worker import Cut, Written
 from trailsift.lake.index import File
 from trailsift.lake.parquet import write_lines
 from trailsift.lake.writer import Batch, Lake, LogObject
 from trailsift.rules import Rules
 from trailsift.sources.files import LogFile
-from trailsift.work import Cut, Written
 
 
 class OpenBatch:
@@ -88,11 +89,11 @@ class OpenBatch:
         self._count("stored", written.stored)
         self._drop(written.dropped)
         if self.firsts is not None and written.held:
-            self.firsts.hold(work.from_stream(written.held))
+            self.firsts.hold(worker.from_stream(written.held))
         if written.copies:
             self._copies.append(written.copies)
         for name, data in written.lines.items():
-            self._lines.setdefault(name, []).append(work.from_stream(data))
+            self._lines.setdefault(name, []).append(worker.from_stream(data))
 
     def commit(self) -> int:
         """Makes the batch visible, all of it together; the number of the commit."""
@@ -119,11 +120,11 @@ class OpenBatch:
     def _other_content(self) -> list[tuple[str, Malformed]]:
         if not self._copies:
             return []
-        files = [*self.lake.live_files(schema.EVENTS.name), *copies.live_events(self._batch.files)]
+        files = [*self.lake.live_files(schema.EVENTS.name), *conflicts.live_events(self._batch.files)]
         omit = self.lake.left_out()
         if self.rules is not None or self._dropped:
             omit = {*(omit or ()), *(self.rules.omit if self.rules else ())}
-        return list(copies.other_content(self._copies, files, self.lake.root, omit))
+        return list(conflicts.other_content(self._copies, files, self.lake.root, omit))
 
     def _by_rules(self) -> dict[str, Any]:
         """Which rules the batch was sifted by, for the lake to remember."""

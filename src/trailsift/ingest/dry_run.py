@@ -12,16 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trailsift.builder import Builder
 from trailsift.cloudtrail.origins import source_network
-from trailsift.columnar import CHUNK_SCHEMA, identities
 from trailsift.errors import SourceError
-from trailsift.firsts import RANK, candidates, new_lines
+from trailsift.ingest.chunk import CHUNK_SCHEMA, identities
+from trailsift.ingest.chunk_builder import Builder
+from trailsift.ingest.exemplars import RANK, candidates, new_lines
+from trailsift.ingest.sift import LINE, LOOKED_AT, Sifting, coded, micros_of
 from trailsift.lake import dedup, index
 from trailsift.prices import MONTH, Price
 from trailsift.rules import Rules
 from trailsift.schema import DENIED_CODES, EVENTS
-from trailsift.sifting import LINE, LOOKED_AT, Sifting, coded, micros_of
 from trailsift.sources import files as source
 
 #: Rows of one turn.

@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trailsift import sifting
-from trailsift.columnar import Chunk
+from trailsift.ingest import sift
+from trailsift.ingest.chunk import Chunk
+from trailsift.ingest.sift import LINE
 from trailsift.lake import index
 from trailsift.lake.index import File, Wanted
 from trailsift.lake.parquet import events_table, write_events
 from trailsift.rules import Rules
 from trailsift.schema import HOURLY
-from trailsift.sifting import LINE
 
 _HOUR = 3_600_000_000
 #: Columns that candidates have beside those of a chunk: the second hash, the number of the rule.
@@ -39,7 +39,7 @@ class Settled:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
-def candidates(table: pa.Table, rank: sifting.Words, rule: sifting.Ints) -> pa.Table:
+def candidates(table: pa.Table, rank: sift.Words, rule: sift.Ints) -> pa.Table:
     """A chunk's candidates as they travel: rows with the weights that the lottery gave them."""
     return table.append_column(RANK, pa.array(rank)).append_column(RULE, pa.array(rule))
 
@@ -65,13 +65,13 @@ class Firsts:
         whole = pa.concat_tables(self._held).combine_chunks()
         self._held, self.rows = [], 0
         weight = np.asarray(whole.column("weight")).copy()
-        hour = sifting.micros_of(whole.column("event_time")) // _HOUR
+        hour = sift.micros_of(whole.column("event_time")) // _HOUR
         known = self._lines(int(hour.min()), int(hour.max()))
         weight[new_lines(whole, np.asarray(whole.column(RANK)), known)] = 1.0
         rule = np.asarray(whole.column(RULE))
         rows = np.flatnonzero(weight)
-        kept = sifting.stored(Chunk.of(whole.drop_columns([RANK, RULE])), rows, weight[rows])
-        dropped = sifting.counted(self.names, rule, weight)
+        kept = sift.stored(Chunk.of(whole.drop_columns([RANK, RULE])), rows, weight[rows])
+        dropped = sift.counted(self.names, rule, weight)
         return Settled(write_events(kept, self.root, events_table(self.root)), len(rows), dropped)
 
     def _lines(self, first: int, last: int) -> pa.Table:
@@ -85,17 +85,17 @@ class Firsts:
         return pa.concat_tables(parts, promote_options="permissive")
 
 
-def new_lines(whole: pa.Table, rank: sifting.Words, known: pa.Table | None = None) -> sifting.Ints:
+def new_lines(whole: pa.Table, rank: sift.Words, known: pa.Table | None = None) -> sift.Ints:
     """Of each line the row with the smallest rank, but of those lines that are ``known`` (keys of ``hourly``)."""
-    hour = sifting.micros_of(whole.column("event_time")) // _HOUR
+    hour = sift.micros_of(whole.column("event_time")) // _HOUR
     known = known if known is not None else _no_lines()
     columns = [pa.chunked_array([*_plain(whole.column(name)), *_plain(known.column(name))]) for name in LINE]
-    hours = np.concatenate([hour, sifting.micros_of(known.column("hour")) // _HOUR])
-    group, count = sifting.groups(columns, hours)
+    hours = np.concatenate([hour, sift.micros_of(known.column("hour")) // _HOUR])
+    group, count = sift.groups(columns, hours)
     old = np.zeros(count, bool)
     old[group[len(hour) :]] = True
     group = group[: len(hour)]
-    best = sifting.smallest(group, rank)
+    best = sift.smallest(group, rank)
     return best[~old[group[best]]]
 
 

@@ -21,19 +21,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from trailsift import copies, schema
-from trailsift.builder import Builder, Tally
-from trailsift.columnar import CHUNK_SCHEMA, Chunk, Indices
+from trailsift import schema
 from trailsift.columns.summarize import NEEDED, Summaries
 from trailsift.decode.envelope import Malformed, Rejects
 from trailsift.decode.landing import DROPPED_BY
 from trailsift.decode.stream import BOUNDS, Bounds, parts_of
-from trailsift.firsts import candidates
+from trailsift.ingest import conflicts as copies
+from trailsift.ingest.chunk import CHUNK_SCHEMA, Chunk, Indices
+from trailsift.ingest.chunk_builder import Builder, Tally
+from trailsift.ingest.exemplars import candidates
+from trailsift.ingest.reread import whole
+from trailsift.ingest.sift import Decided, Sifting, counted, stored
 from trailsift.lake.index import File
 from trailsift.lake.parquet import events_table, write_events
-from trailsift.reread import whole
 from trailsift.rules import Rules
-from trailsift.sifting import Decided, Sifting, counted, stored
 from trailsift.sources.files import LogFile
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]

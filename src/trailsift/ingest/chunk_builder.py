@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from isal import isal_zlib
 
-from trailsift.columnar import CHUNK_SCHEMA, Chunk, chunk_table, encoded, file_order, identities
 from trailsift.decode import record as careful
 from trailsift.decode.compression import FREE, gunzip, inflate_whole
 from trailsift.decode.envelope import (
@@ -29,6 +28,7 @@ from trailsift.decode.envelope import (
     text_of,
 )
 from trailsift.decode.fast_path import Row, Shared, What
+from trailsift.ingest.chunk import CHUNK_SCHEMA, Chunk, chunk_table, encoded, file_order, identities
 
 try:
     from trailsift._scan import Scanner

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from trailsift.counts import SIZES, CallbackError, Counts, Progress, Sizes
 from trailsift.errors import SourceError
+from trailsift.ingest.counts import SIZES, CallbackError, Counts, Progress, Sizes
+from trailsift.ingest.pool import Pool
 from trailsift.lake.writer import Lake, LogObject, cannot_write
-from trailsift.pool import Pool
 from trailsift.rules import Rules
 from trailsift.sources import files as source
 from trailsift.sources.files import LogFile
@@ -64,7 +64,7 @@ def ingest(
         if new:
             pool = Pool(opened.root, _size(new, workers), rules, sizes.bounds)
             with pool:
-                from trailsift.batches import Run
+                from trailsift.ingest.coordinator import Run
 
                 run = Run(opened, new, counts, progress, sizes, rules, started)
                 run.all(pool)

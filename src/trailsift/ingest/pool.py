@@ -30,7 +30,7 @@ class Pool:
         self.size = size
         self._inline: Any = None
         if size == 0:
-            from trailsift.work import Worker
+            from trailsift.ingest.worker import Worker
 
             self._inline = Worker(root, rules, bounds)
         self._answers: deque[tuple[int, Any]] = deque()
@@ -100,7 +100,7 @@ def _serve(connection: Connection, root: Path, rules: Rules | None, bounds: Boun
     gc.disable()
     keep_memory()
     with without_pandas():
-        from trailsift.work import serve
+        from trailsift.ingest.worker import serve
 
         serve(connection, root, rules, bounds)
 

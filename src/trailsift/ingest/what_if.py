@@ -18,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trailsift.columnar import CHUNK_SCHEMA, identities
-from trailsift.firsts import RANK, candidates, new_lines
+from trailsift.ingest.chunk import CHUNK_SCHEMA, identities
+from trailsift.ingest.exemplars import RANK, candidates, new_lines
+from trailsift.ingest.sift import LINE, LOOKED_AT, Floats, Sifting
 from trailsift.lake import index
 from trailsift.lake.index import CATALOG_FILE, LAKE_FILE, File
 from trailsift.lake.writer import cannot_write
 from trailsift.rules import Rules
 from trailsift.schema import EVENTS
-from trailsift.sifting import LINE, LOOKED_AT, Floats, Sifting
 
 _COLUMNS = list(dict.fromkeys((*LOOKED_AT, *LINE)))
 _FILE, _ROW = "rule_number", "row"
