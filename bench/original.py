@@ -28,9 +28,9 @@ import numpy as np
 from page import say
 from trailsift.aws import metrics
 from trailsift.aws.handler import firehose
-from trailsift.detect.evaluate import judge, read_truth
-from trailsift.detect.known import shipped
-from trailsift.detect.run import detect, over_threshold
+from trailsift.detect.detection_rules import shipped
+from trailsift.detect.evaluation import judge, read_truth
+from trailsift.detect.pipeline import detect, over_threshold
 from trailsift.gains import measure
 from trailsift.gains.ways import Way
 from trailsift.generate import Options, generate

@@ -15,16 +15,16 @@ import pytest
 
 from trailsift.analysis.time_range import DAY, HOUR, Period
 from trailsift.cli import main
-from trailsift.detect import alert, known
-from trailsift.detect.evaluate import judge, read_truth
+from trailsift.detect import detection_rules, notify
+from trailsift.detect.baseline import BOUNDS, FIRSTS, Bounds, Cells, Day, Firsts, Habits
+from trailsift.detect.correlate import identity, join
+from trailsift.detect.describe import tell
+from trailsift.detect.evaluation import judge, read_truth
+from trailsift.detect.experiment import WAYS, judge_all
 from trailsift.detect.finding import KINDS, LEVELS, Finding, Signal
-from trailsift.detect.habits import BOUNDS, FIRSTS, Bounds, Cells, Day, Firsts, Habits
-from trailsift.detect.join import identity, join
-from trailsift.detect.marks import Mark, marks, taught
-from trailsift.detect.novel import novel
-from trailsift.detect.rehearsal import WAYS, judge_all
-from trailsift.detect.run import Wish, detect, find, over_threshold
-from trailsift.detect.tell import tell
+from trailsift.detect.novelty import novel
+from trailsift.detect.pipeline import Wish, detect, find, over_threshold
+from trailsift.detect.triage import Mark, marks, taught
 from trailsift.detect.volume import exceeding, hours
 from trailsift.errors import LakeError, SourceError, UsageError
 from trailsift.generate import Options, generate
@@ -102,7 +102,7 @@ def test_json_and_drill_down(lake: Path, logs: Path, capsys: pytest.CaptureFixtu
 def test_views(lake: Path, engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     """What people read, in both languages."""
     best = detect(engine).findings[0]
-    chosen, _ = known.shipped()
+    chosen, _ = detection_rules.shipped()
     assert best.id in {one.id for one in detect(engine, detections=chosen).findings}
     assert main(["detect", "--lake", str(lake)]) == 0
     out = capsys.readouterr().out
@@ -140,7 +140,7 @@ def test_period_and_budget(engine: Engine) -> None:
 
 def test_mute_and_confirm(engine: Engine, lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Words about findings stay in the lake; muted findings are told no more, unless they are asked for."""
-    chosen, _ = known.shipped()
+    chosen, _ = detection_rules.shipped()
     first, second = detect(engine, detections=chosen).findings[:2]
     try:
         assert main(["mute", first.id[:7], "--lake", str(lake), "--reason", "a drill"]) == 0
@@ -342,9 +342,9 @@ def test_truth_that_is_none(tmp_path: Path) -> None:
 
 def test_shipped_detections_prove_themselves() -> None:
     """Each finds its example and leaves the harmless one alone, in one lake of all examples."""
-    detections, wrong = known.shipped()
+    detections, wrong = detection_rules.shipped()
     assert len(detections) >= 12 and not wrong
-    assert known.prove(detections) == []
+    assert detection_rules.prove(detections) == []
     assert all(one.mitre and one.title_ko != one.title for one in detections)
 
 
@@ -375,9 +375,9 @@ def test_own_detections_and_their_mistakes(
     (tmp_path / "sql.toml").write_text(GOOD.replace("object_key =", "object_kex ="))
     (tmp_path / "column.toml").write_text(GOOD.replace("1 AS events", "1 AS n"))
     (tmp_path / "write.toml").write_text(GOOD.replace("SELECT account_id", "DELETE FROM events; SELECT account_id"))
-    chosen, wrong = known.own(tmp_path)
+    chosen, wrong = detection_rules.own(tmp_path)
     assert {(Path(one.path).stem, one.line) for one in wrong} == {("not-toml", 2), ("no-example", 1), ("severe", 2)}
-    _, failed = known.run(engine, chosen)
+    _, failed = detection_rules.run(engine, chosen)
     assert set(detect(engine, detections=chosen).problems) == set(failed)
     assert {(Path(one.path).stem, one.line) for one in failed} == {("sql", 4), ("column", 4), ("write", 4)}
     assert main(["detect", "--lake", str(lake), "--detections", str(tmp_path), "--json"]) == 3
@@ -390,15 +390,15 @@ def test_own_detections_and_their_mistakes(
     err = capsys.readouterr().err
     assert "does not find its example" in err and "finds its example [[ignores]]" in err
     with pytest.raises(UsageError, match="is no folder"):
-        known.own(tmp_path / "none")
+        detection_rules.own(tmp_path / "none")
 
 
 def test_detection_becomes_one_finding(engine: Engine) -> None:
     """A habit is told once, with the technique of the file, among the other findings."""
-    signals, wrong = known.run(engine, known.shipped()[0])
+    signals, wrong = detection_rules.run(engine, detection_rules.shipped()[0])
     assert not wrong
     public = [one for one in signals if one.rule == "anonymous-reads"]
-    found = detect(engine, Wish(budget=0), known.shipped()[0]).findings
+    found = detect(engine, Wish(budget=0), detection_rules.shipped()[0]).findings
     told_of = [one for one in found if any(signal.rule == "anonymous-reads" for signal in one.signals)]
     assert public and len(told_of) == 1 and "T1530" in told_of[0].techniques
     assert told_of[0].last_time == max(one.goes_on or 0 for one in public)
@@ -406,19 +406,19 @@ def test_detection_becomes_one_finding(engine: Engine) -> None:
 
 def test_rows_of_one_happening() -> None:
     """One role over many resources is one finding, after a week of quiet another; no role: one for each resource."""
-    row = lambda role, resource, at, events=1: known.Happening(  # noqa: E731
+    row = lambda role, resource, at, events=1: detection_rules.Happening(  # noqa: E731
         "1", role, "GetObject", resource, at * DAY, at * DAY, events, at * DAY, events
     )
     rows = [row("a", "x", 0), row("a", "y", 1, 5), row("a", "x", 20), row(None, "x", 0), row(None, "y", 0)]
-    found = known.happenings(rows)
+    found = detection_rules.happenings(rows)
     assert [(one.role_arn, one.resource_arn, one.events, one.near) for one in found if one.role_arn] == [
         ("a", "y", 6, 0),
         ("a", "x", 1, 20 * DAY),
     ]
     assert len([one for one in found if one.role_arn is None]) == 2
     for cut in range(21):
-        before = known.happenings([one for one in rows if one.first_time < cut * DAY])
-        assert known.happenings([one for one in rows if one.first_time >= cut * DAY], before) == found
+        before = detection_rules.happenings([one for one in rows if one.first_time < cut * DAY])
+        assert detection_rules.happenings([one for one in rows if one.first_time >= cut * DAY], before) == found
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -458,13 +458,13 @@ def test_alerts_are_told_once_and_again_when_grown(receiver: str, tmp_path: Path
     grown = tell(join([signal(events=151)], least=0)[0])
     waited: list[float] = []
     Receiver.answers = [503, 200]
-    assert alert.alert(tmp_path, [small], receiver, wait=waited.append) == (1, [])
+    assert notify.alert(tmp_path, [small], receiver, wait=waited.append) == (1, [])
     assert waited == [2.0] and Receiver.got[0]["finding"]["id"] == small.id
-    assert alert.alert(tmp_path, [small], receiver, wait=waited.append) == (0, [])
+    assert notify.alert(tmp_path, [small], receiver, wait=waited.append) == (0, [])
     Receiver.answers = [404]
-    taken, wrong = alert.alert(tmp_path, [grown], receiver, "slack", waited.append)
+    taken, wrong = notify.alert(tmp_path, [grown], receiver, "slack", waited.append)
     assert taken == 0 and "HTTP 404" in wrong[0] and len(waited) == 1
-    assert alert.alert(tmp_path, [grown], receiver, "slack", waited.append) == (1, [])
+    assert notify.alert(tmp_path, [grown], receiver, "slack", waited.append) == (1, [])
     assert grown.id in Receiver.got[-1]["text"] and len(Receiver.got) == 2
 
 
@@ -479,6 +479,6 @@ def test_alerts_from_the_command(receiver: str, lake: Path, capsys: pytest.Captu
         assert main(["detect", "--lake", str(lake), "--webhook", "file:///etc/hosts"]) == 2
         (lake / "findings" / "told.json").write_text("[")
         with pytest.raises(LakeError, match="is damaged"):
-            alert.news(lake, [])
+            notify.news(lake, [])
     finally:
         (lake / "findings" / "told.json").unlink()

@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 
 from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.cli import main
-from trailsift.detect.alert import _size
-from trailsift.detect.drip import BYTES, PATTERN, READS, ROLE, TOUCHES, Drips, Taken
-from trailsift.detect.evaluate import judge
+from trailsift.detect.checkpoint import State, load, save
+from trailsift.detect.correlate import join
+from trailsift.detect.describe import tell
+from trailsift.detect.evaluation import judge
 from trailsift.detect.finding import DRIPS, Finding, Link, Signal
-from trailsift.detect.join import join
-from trailsift.detect.keep import State, load, save
-from trailsift.detect.look import _grown
-from trailsift.detect.marks import Mark, _much, mark, taught
-from trailsift.detect.run import Wish, detect
-from trailsift.detect.tell import tell
+from trailsift.detect.low_and_slow import BYTES, PATTERN, READS, ROLE, TOUCHES, Drips, Taken
+from trailsift.detect.notify import _size
+from trailsift.detect.pipeline import Wish, detect
+from trailsift.detect.signals import _grown
+from trailsift.detect.triage import Mark, _much, mark, taught
 from trailsift.generate import Options, generate
 from trailsift.lake.index import open_snapshot
 from trailsift.query import Engine

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.cli import main
-from trailsift.detect import known, look, names
+from trailsift.detect import detection_rules, finding_ids, signals
+from trailsift.detect.correlate import join
 from trailsift.detect.finding import Finding, Link, Signal
 from trailsift.detect.follow import follow
-from trailsift.detect.join import join
-from trailsift.detect.run import Detected, Wish, detect
-from trailsift.detect.weigh import _highest
+from trailsift.detect.pipeline import Detected, Wish, detect
+from trailsift.detect.rescore import _highest
 from trailsift.errors import LakeError
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
@@ -33,7 +33,7 @@ from trailsift.lake.index import open_snapshot
 from trailsift.query import Engine
 
 Record = dict[str, Any]
-CHOSEN = known.shipped()[0]
+CHOSEN = detection_rules.shipped()[0]
 NIGHT = "2026-03-13T20:00:00+00:00"
 
 
@@ -286,15 +286,15 @@ def finding(id_: str, roles: Sequence[str], first: int, last: int) -> Finding:
 
 def test_ids_stay() -> None:
     """An earlier begin, another leading role, two that become one and one that becomes two."""
-    first, known_names = names.give([finding("f1", "a", 10, 20), finding("f2", "b", 12, 30)], [])
+    first, known_names = finding_ids.give([finding("f1", "a", 10, 20), finding("f2", "b", 12, 30)], [])
     assert [one.id for one in first] == ["f1", "f2"]
-    earlier, known_names = names.give([finding("g1", ["c", "a"], 5, 15), finding("g2", "b", 12, 40)], known_names)
+    earlier, known_names = finding_ids.give([finding("g1", ["c", "a"], 5, 15), finding("g2", "b", 12, 40)], known_names)
     assert [one.id for one in earlier] == ["f1", "f2"]
-    one, both = names.give([finding("h", ["b", "a", "c"], 5, 40)], known_names)
+    one, both = finding_ids.give([finding("h", ["b", "a", "c"], 5, 40)], known_names)
     assert one[0].id == "f1" and one[0].also == ("f2",) and {name.id for name in both} == {"f1", "f2"}
-    apart, _ = names.give([finding("i1", "a", 5, 20), finding("i2", "b", 12, 40)], both)
+    apart, _ = finding_ids.give([finding("i1", "a", 5, 20), finding("i2", "b", 12, 40)], both)
     assert [one.id for one in apart] == ["f1", "f2"]
-    other, more = names.give([finding("f1", "z", 900, 910), finding("k", "a", 5, 20)], known_names)
+    other, more = finding_ids.give([finding("f1", "z", 900, 910), finding("k", "a", 5, 20)], known_names)
     assert other[0].id not in ("f1", "f2") and other[1].id == "f1" and len(more) == 3
     assert len({name.id for name in more}) == 3
 
@@ -307,41 +307,43 @@ _FOUND = st.tuples(st.sampled_from("abc"), st.integers(0, 60), st.integers(0, 9)
 @given(st.lists(st.lists(_FOUND, max_size=6, unique=True)))
 def test_ids_are_never_given_twice(rounds: list[list[tuple[str, int, int]]]) -> None:
     """Whatever findings come and go: one id each, and what was named stays named."""
-    known_names: list[names.Name] = []
+    known_names: list[finding_ids.Name] = []
     for number, of_round in enumerate(rounds):
         found = [finding(f"f{number}{i}", role, at, at + long) for i, (role, at, long) in enumerate(of_round)]
-        out, after = names.give(found, known_names)
+        out, after = finding_ids.give(found, known_names)
         ids = [one.id for one in out] + [name for one in out for name in one.also]
         assert len(set(ids)) == len(ids)
         assert [name.id for name in after][: len(known_names)] == [name.id for name in known_names]
         assert {one.id for one in out} <= {name.id for name in after}
-        again, same = names.give(out, after)
+        again, same = finding_ids.give(out, after)
         assert [one.id for one in again] == [one.id for one in out] and len(same) == len(after)
         known_names = after
 
 
 def test_names_are_kept_in_the_lake(tmp_path: Path) -> None:
     """From run to run, at most so many; a damaged file is told."""
-    found = [finding(f"f{i}", "a", 100 * i, 100 * i + 5) for i in range(names.KEPT + 50)]
-    assert [one.id for one in names.named(tmp_path, found)] == [one.id for one in found]
-    assert len(json.loads((tmp_path / "findings" / "ids.json").read_text())) == names.KEPT
-    late = names.named(tmp_path, [finding("x", ["b", "a"], 100 * names.KEPT - 3, 100 * names.KEPT + 1)])
-    assert late[0].id == f"f{names.KEPT}"
+    found = [finding(f"f{i}", "a", 100 * i, 100 * i + 5) for i in range(finding_ids.KEPT + 50)]
+    assert [one.id for one in finding_ids.named(tmp_path, found)] == [one.id for one in found]
+    assert len(json.loads((tmp_path / "findings" / "ids.json").read_text())) == finding_ids.KEPT
+    late = finding_ids.named(
+        tmp_path, [finding("x", ["b", "a"], 100 * finding_ids.KEPT - 3, 100 * finding_ids.KEPT + 1)]
+    )
+    assert late[0].id == f"f{finding_ids.KEPT}"
     (tmp_path / "findings" / "ids.json").write_text("[[1]]")
     with pytest.raises(LakeError, match=r"ids\.json is damaged"):
-        names.named(tmp_path, found)
+        finding_ids.named(tmp_path, found)
 
 
 def test_signals_are_bounded(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest stay."""
     with Engine(open_snapshot(whole)) as engine:
-        everything = look.look(engine, save=False, afresh=True).signals
-        monkeypatch.setattr(look, "SIGNALS", 20)
-        newest = look.look(engine, save=False, afresh=True).signals
+        everything = signals.look(engine, save=False, afresh=True).signals
+        monkeypatch.setattr(signals, "SIGNALS", 20)
+        newest = signals.look(engine, save=False, afresh=True).signals
     assert len(everything) > 20 == len(newest)
     assert min(one.first_time for one in newest) >= sorted(one.first_time for one in everything)[-20]
-    rows = [known.Happening("1", f"r{i}", "G", None, i, i, 1, i, 1) for i in range(look.HAPPENINGS + 9)]
-    assert len(look._last(rows)) == look.HAPPENINGS and look._last(rows)[0].role_arn == "r9"
+    rows = [detection_rules.Happening("1", f"r{i}", "G", None, i, i, 1, i, 1) for i in range(signals.HAPPENINGS + 9)]
+    assert len(signals._last(rows)) == signals.HAPPENINGS and signals._last(rows)[0].role_arn == "r9"
 
 
 def test_hours_without_delivery_are_unknown(whole: Path) -> None:

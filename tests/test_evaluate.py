@@ -7,8 +7,8 @@ import json
 import pytest
 
 from trailsift.cli import main
-from trailsift.detect.evaluate import Outcome, Result
-from trailsift.detect.rehearsal import WAYS, Cast, Table
+from trailsift.detect.evaluation import Outcome, Result
+from trailsift.detect.experiment import WAYS, Cast, Table
 from trailsift.generate import KINDS, QUIET_KINDS
 from trailsift.views.findings import show_evaluation
 

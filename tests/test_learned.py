@@ -11,15 +11,15 @@ import pytest
 
 from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.cli import main
-from trailsift.detect import learned as level
-from trailsift.detect.evaluate import judge, read_truth
+from trailsift.detect import multivariate as level
+from trailsift.detect.correlate import join
+from trailsift.detect.describe import tell
+from trailsift.detect.evaluation import judge, read_truth
+from trailsift.detect.experiment import judge_all
 from trailsift.detect.features import FEATURES, Lines, features, read
 from trailsift.detect.finding import LEVELS, Finding
-from trailsift.detect.join import join
-from trailsift.detect.learned import learned, unlike
-from trailsift.detect.rehearsal import judge_all
-from trailsift.detect.run import Wish, detect
-from trailsift.detect.tell import tell
+from trailsift.detect.multivariate import learned, unlike
+from trailsift.detect.pipeline import Wish, detect
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.index import open_snapshot

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from trailsift.cli import main
+from trailsift.detect.detection_rules import happenings, search, shipped
 from trailsift.detect.finding import Signal
-from trailsift.detect.known import happenings, search, shipped
-from trailsift.detect.look import look
-from trailsift.detect.loss import FATES, Loss, losses
+from trailsift.detect.rule_impact import FATES, Loss, losses
+from trailsift.detect.signals import look
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.ingest.what_if import thinned

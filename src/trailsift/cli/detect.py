@@ -27,10 +27,10 @@ from trailsift.cli.options import (
 from trailsift.errors import TrailsiftError, UsageError
 
 if TYPE_CHECKING:
+    from trailsift.detect.detection_rules import Detection, Problem
     from trailsift.detect.finding import Finding
-    from trailsift.detect.known import Detection, Problem
-    from trailsift.detect.marks import Word
-    from trailsift.detect.run import Wish
+    from trailsift.detect.pipeline import Wish
+    from trailsift.detect.triage import Word
     from trailsift.query import Engine
 
 LanguageOption = Annotated[
@@ -100,17 +100,17 @@ def detect(
         return _check(detections)
     if lake is None:
         raise UsageError("which lake? Name its folder with --lake, or set TRAILSIFT_LAKE")
-    from trailsift.detect import run
+    from trailsift.detect import pipeline
     from trailsift.views.console import safe
 
     if webhook is not None:
-        from trailsift.detect.alert import check_url
+        from trailsift.detect.notify import check_url
 
         check_url(webhook)
     period = period_of(since, until, timezone)
-    chosen = frozenset[str](levels) if levels else run.ALL_LEVELS
+    chosen = frozenset[str](levels) if levels else pipeline.ALL_LEVELS
     clean = str if as_json else safe
-    wish = run.Wish(period, budget, language=lang, muted=muted, afresh=afresh, clean=clean, levels=chosen)
+    wish = pipeline.Wish(period, budget, language=lang, muted=muted, afresh=afresh, clean=clean, levels=chosen)
     code = 0 if threshold is not None else _skipped(chosen, levels is not None)
     tell = _Telling(lake, wish, detections, threshold, webhook, webhook_form, new or follow, as_json)
     if follow:
@@ -136,7 +136,7 @@ class _Telling:
 
     def __call__(self, engine: Engine) -> int:
         """The exit code: 3 where a detection is wrong, 1 where the webhook does not answer."""
-        from trailsift.detect.alert import news, remember
+        from trailsift.detect.notify import news, remember
 
         found, code = _found(engine, self.wish, self.detections, self.threshold)
         shown = found
@@ -168,12 +168,12 @@ class _Telling:
 
 def _found(engine: Engine, wish: Wish, folder: Path | None, threshold: int | None = None) -> tuple[list[Finding], int]:
     """Findings, and the exit code: 3 where a detection is wrong, which is said on standard error."""
-    from trailsift.detect import run
+    from trailsift.detect import pipeline
 
     if threshold is not None:
-        return run.over_threshold(engine, threshold, wish), 0
+        return pipeline.over_threshold(engine, threshold, wish), 0
     chosen, wrong = _detections(folder)
-    detected = run.detect(engine, wish, chosen)
+    detected = pipeline.detect(engine, wish, chosen)
     _say_problems([*wrong, *detected.problems])
     return detected.findings, 3 if wrong or detected.problems else 0
 
@@ -192,12 +192,12 @@ def _follow(lake: Path, tell: _Telling, every: float) -> int:
 def after_ingest(lake: Path) -> None:
     """What is new after an ingest, on standard error and to the webhook of the environment. Never an error."""
     from trailsift.cli.lake import engine_of
-    from trailsift.detect import run
-    from trailsift.detect.alert import news, remember
+    from trailsift.detect import pipeline
+    from trailsift.detect.notify import news, remember
     from trailsift.views.console import safe
 
     try:
-        wish = run.Wish(language="ko" if os.environ.get("TRAILSIFT_LANG") == "ko" else "en", clean=safe)
+        wish = pipeline.Wish(language="ko" if os.environ.get("TRAILSIFT_LANG") == "ko" else "en", clean=safe)
         folder = os.environ.get("TRAILSIFT_DETECTIONS")
         with engine_of(lake) as engine:
             found, _ = _found(engine, wish, Path(folder) if folder else None)
@@ -236,7 +236,7 @@ def finding(
     Example: `trailsift finding f3a91c --lake lake`, `trailsift finding f3a91c --lake lake --records`
     """
     from trailsift.cli.lake import engine_of
-    from trailsift.detect import run
+    from trailsift.detect import pipeline
     from trailsift.views import findings as view
     from trailsift.views.console import print_json, safe
 
@@ -245,14 +245,14 @@ def finding(
     plain = as_json or records
     chosen, wrong = _detections(detections)
     _say_problems(wrong)
-    found = run.find(engine, name, run.Wish(period, language=lang, clean=str if plain else safe), chosen)
+    found = pipeline.find(engine, name, pipeline.Wish(period, language=lang, clean=str if plain else safe), chosen)
     code = 3 if wrong else 0
     if records:
         from trailsift.analysis.export import export
 
         export(engine, sys.stdout, found.condition, "ndjson")
         return code
-    drilled = run.drill(engine, found, limit if limit is not None else 10)
+    drilled = pipeline.drill(engine, found, limit if limit is not None else 10)
     if as_json:
         print_json(drilled.as_dict())
     else:
@@ -294,7 +294,7 @@ def evaluate(
 
     Example: `trailsift evaluate --seeds 1 --events 20000 --days 10 --roles 12`
     """
-    from trailsift.detect.rehearsal import Cast, rehearse
+    from trailsift.detect.experiment import Cast, rehearse
     from trailsift.views import findings as view
     from trailsift.views.console import print_json
 
@@ -316,8 +316,8 @@ def evaluate(
 
 def _say(name: str, lake: Path, word: Word, reason: str, as_json: bool) -> int:
     from trailsift.cli.lake import engine_of
-    from trailsift.detect.marks import mark
-    from trailsift.detect.run import find
+    from trailsift.detect.pipeline import find
+    from trailsift.detect.triage import mark
     from trailsift.views.console import print_json
 
     engine = engine_of(lake)
@@ -333,11 +333,11 @@ def _say(name: str, lake: Path, word: Word, reason: str, as_json: bool) -> int:
 
 def _detections(folder: Path | None) -> tuple[list[Detection], list[Problem]]:
     """All detections, and what is wrong with files of others."""
-    from trailsift.detect import known
+    from trailsift.detect import detection_rules
 
-    chosen, wrong = known.shipped()
+    chosen, wrong = detection_rules.shipped()
     if folder is not None:
-        more, mistakes = known.own(folder)
+        more, mistakes = detection_rules.own(folder)
         chosen, wrong = [*chosen, *more], [*wrong, *mistakes]
     return chosen, wrong
 
@@ -349,7 +349,7 @@ def _say_problems(wrong: Sequence[Problem]) -> None:
 
 def _skipped(levels: frozenset[str], wanted: bool) -> int:
     """Says where the learned level cannot run; the exit code is 3 where it was asked for."""
-    from trailsift.detect.learned import MISSING, available
+    from trailsift.detect.multivariate import MISSING, available
 
     if "learned" not in levels or available():
         return 0
@@ -358,7 +358,7 @@ def _skipped(levels: frozenset[str], wanted: bool) -> int:
 
 
 def _posted(lake: Path, found: list[Finding], url: str, form: Literal["json", "slack"]) -> int:
-    from trailsift.detect.alert import alert
+    from trailsift.detect.notify import alert
 
     taken, wrong = alert(lake, found, url, form)
     for text in wrong:
@@ -368,10 +368,10 @@ def _posted(lake: Path, found: list[Finding], url: str, form: Literal["json", "s
 
 
 def _check(folder: Path | None) -> int:
-    from trailsift.detect import known
+    from trailsift.detect import detection_rules
 
-    chosen, wrong = known.shipped() if folder is None else known.own(folder)
-    wrong = [*wrong, *known.prove(chosen)]
+    chosen, wrong = detection_rules.shipped() if folder is None else detection_rules.own(folder)
+    wrong = [*wrong, *detection_rules.prove(chosen)]
     for problem in wrong:
         print(f"trailsift: {problem}", file=sys.stderr)
     print(f"{len(chosen)} detections, {len(wrong)} mistakes")

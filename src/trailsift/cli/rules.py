@@ -12,7 +12,7 @@ from trailsift.cli.options import JsonOption, NoFindingsOption, PricesOption
 from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
-    from trailsift.detect.loss import Loss
+    from trailsift.detect.rule_impact import Loss
     from trailsift.rules import Rules
 
 FileArgument = Annotated[str, Parameter(name="FILE", help="A rules file (TOML), or the name of a ready one.")]
@@ -116,8 +116,8 @@ def rehearse(
 def losses_of(lake: Path, rules: Rules) -> list[Loss]:
     """What becomes of the findings of a lake under some rules."""
     from trailsift.cli.lake import engine_of
-    from trailsift.detect.known import shipped
-    from trailsift.detect.loss import losses
+    from trailsift.detect.detection_rules import shipped
+    from trailsift.detect.rule_impact import losses
     from trailsift.ingest.what_if import thinned
     from trailsift.lake.index import open_snapshot
     from trailsift.query import Engine

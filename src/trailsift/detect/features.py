@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trailsift.analysis.base import DENIED, ask, tuple_of
 from trailsift.analysis.time_range import HOUR
-from trailsift.detect.reading import period_of
+from trailsift.detect.daily_data import period_of
 
 if TYPE_CHECKING:
     from trailsift.query import Engine

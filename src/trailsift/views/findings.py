@@ -9,11 +9,11 @@ from rich.text import Text
 
 from trailsift.analysis.time_range import Period
 from trailsift.detect.finding import Finding
-from trailsift.detect.run import Drilled
+from trailsift.detect.pipeline import Drilled
 from trailsift.views.console import console, grid, plural, safe, short_resource, show, size
 
 if TYPE_CHECKING:
-    from trailsift.detect.rehearsal import Table
+    from trailsift.detect.experiment import Table
 
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 

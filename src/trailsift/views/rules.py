@@ -11,7 +11,7 @@ from trailsift.views.console import console, grid, plural, short_resource, short
 
 if TYPE_CHECKING:
     from trailsift.analysis.suggest import Suggestions
-    from trailsift.detect.loss import Loss
+    from trailsift.detect.rule_impact import Loss
     from trailsift.ingest.dry_run import Rehearsal
     from trailsift.rules import Rules
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trailsift.detect.correlate import identity
 from trailsift.detect.finding import Finding
-from trailsift.detect.join import identity
 from trailsift.errors import LakeError
 
 _FILE = Path("findings") / "ids.json"

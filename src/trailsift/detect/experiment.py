@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trailsift.detect.evaluate import Outcome, Result, judge, read_truth
+from trailsift.detect.correlate import join
+from trailsift.detect.detection_rules import shipped
+from trailsift.detect.evaluation import Outcome, Result, judge, read_truth
 from trailsift.detect.finding import LEVELS
-from trailsift.detect.join import join
-from trailsift.detect.known import shipped
-from trailsift.detect.look import look
+from trailsift.detect.signals import look
 from trailsift.generate import STRENGTHS, Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.index import open_snapshot

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from trailsift import __version__
-from trailsift.detect.drip import Drips
+from trailsift.detect.baseline import Bounds, Habits
+from trailsift.detect.detection_rules import Happening
 from trailsift.detect.finding import Link, Signal
-from trailsift.detect.habits import Bounds, Habits
-from trailsift.detect.known import Happening
-from trailsift.detect.learned import available
+from trailsift.detect.low_and_slow import Drips
+from trailsift.detect.multivariate import available
 
 _FOLDER = "findings"
 _FILES = ("habits.npz", "habits-before.npz")

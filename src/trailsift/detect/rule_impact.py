@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from trailsift.detect.correlate import join
+from trailsift.detect.detection_rules import Detection, Problem, happenings, search, signals_of
 from trailsift.detect.finding import Finding, Signal
-from trailsift.detect.join import join
-from trailsift.detect.known import Detection, Problem, happenings, search, signals_of
-from trailsift.detect.look import look
-from trailsift.detect.run import Wish, detect
+from trailsift.detect.pipeline import Wish, detect
+from trailsift.detect.signals import look
 
 if TYPE_CHECKING:
     from trailsift.query import Engine

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trailsift.analysis.time_range import DAY, HOUR
+from trailsift.detect.correlate import LEAST, score
 from trailsift.detect.finding import DRIPS, Finding, Signal
-from trailsift.detect.join import LEAST, score
 from trailsift.errors import SourceError
 
 _LONG = 2 * DAY

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from trailsift.analysis.anomaly import score
 from trailsift.analysis.base import ask, text, tuple_of
 from trailsift.analysis.time_range import DAY, HOUR, moment
+from trailsift.detect.daily_data import period_of
 from trailsift.detect.finding import Signal
-from trailsift.detect.reading import period_of
 
 if TYPE_CHECKING:
     from trailsift.query import Engine

@@ -9,7 +9,7 @@ import numpy as np
 
 from trailsift.analysis.base import DENIED, ask, tuple_of
 from trailsift.analysis.time_range import DAY, HOUR, Period
-from trailsift.detect.habits import FIRSTS, MEASURES, Cells, Column, Day, Firsts, Habits
+from trailsift.detect.baseline import FIRSTS, MEASURES, Cells, Column, Day, Firsts, Habits
 
 if TYPE_CHECKING:
     import pyarrow

@@ -9,16 +9,16 @@ from zoneinfo import ZoneInfo
 
 from trailsift.analysis.base import ask, plain, tuple_of
 from trailsift.analysis.time_range import HOUR, UTC_ZONE, Period, literal
+from trailsift.detect.correlate import BUDGET, LEAST, budgeted, identity, join, ranked
+from trailsift.detect.describe import Language, tell
 from trailsift.detect.finding import LEVELS, Finding, Signal
-from trailsift.detect.join import BUDGET, LEAST, budgeted, identity, join, ranked
-from trailsift.detect.marks import Mark, marks, taught
-from trailsift.detect.names import named
-from trailsift.detect.tell import Language, tell
+from trailsift.detect.finding_ids import named
+from trailsift.detect.triage import Mark, marks, taught
 from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
-    from trailsift.detect.known import Detection, Problem
-    from trailsift.detect.look import Seen
+    from trailsift.detect.detection_rules import Detection, Problem
+    from trailsift.detect.signals import Seen
     from trailsift.query import Engine
 
 
@@ -60,7 +60,7 @@ def detect(engine: Engine, wish: Wish = Wish(), detections: Sequence[Detection] 
     What was found is kept in the lake, so that the next run reads only what changed; ``wish.afresh`` reads everything.
     """
     # numpy is paid for by who detects only.
-    from trailsift.detect.look import look
+    from trailsift.detect.signals import look
 
     seen = look(engine, detections, afresh=wish.afresh)
     if wish.levels != ALL_LEVELS:

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trailsift.analysis.time_range import DAY, Period
-from trailsift.detect import keep
-from trailsift.detect.drip import Drips
+from trailsift.detect import checkpoint
+from trailsift.detect.baseline import BOUNDS, Bounds, Habits
+from trailsift.detect.checkpoint import State
+from trailsift.detect.daily_data import days, period_of, totals
+from trailsift.detect.detection_rules import Detection, Happening, Problem, happenings, search, signals_of
+from trailsift.detect.egress import taken
 from trailsift.detect.finding import DRIPS, Link, Signal
-from trailsift.detect.habits import BOUNDS, Bounds, Habits
-from trailsift.detect.keep import State
-from trailsift.detect.known import Detection, Happening, Problem, happenings, search, signals_of
-from trailsift.detect.learned import available, learned
-from trailsift.detect.novel import links, novel
-from trailsift.detect.reading import days, period_of, totals
-from trailsift.detect.taken import taken
+from trailsift.detect.low_and_slow import Drips
+from trailsift.detect.multivariate import available, learned
+from trailsift.detect.novelty import links, novel
+from trailsift.detect.rescore import weighed
 from trailsift.detect.volume import exceeding, hours
-from trailsift.detect.weigh import weighed
 
 if TYPE_CHECKING:
     from trailsift.query import Engine
@@ -55,10 +55,10 @@ def look(
     """
     lake = engine.snapshot.root
     of = _looked_at(engine, detections, bounds)
-    again = None if afresh else keep.last(lake, of)
+    again = None if afresh else checkpoint.last(lake, of)
     if again is not None:
         return Seen(*again)
-    begun = None if afresh else keep.load(lake, lambda state: _fits(engine, state))
+    begun = None if afresh else checkpoint.load(lake, lambda state: _fits(engine, state))
     state = begun or State(Habits(bounds))
     present = totals(engine, [Period(state.before * DAY)])
     order = sorted(present)
@@ -71,14 +71,14 @@ def look(
     unlike = _of_somebody(learned(engine, order, state.before)) if available() else []
     closed.signals = _newest([*closed.signals, *(one for one in unlike if one.first_time < settled * DAY)])
     if save and (begun is None or new or settled > begun.before):
-        keep.save(lake, closed)
+        checkpoint.save(lake, closed)
     later = {day: events for day, events in present.items() if day >= settled}
     seen = _folded(engine, closed.habits, closed.drips, later)
     seen.signals += [one for one in unlike if one.first_time >= settled * DAY]
     signals = _newest(_grown([*closed.signals, *seen.signals])) + found
     found_links = _newest([*closed.links, *seen.links])
     if save and not problems:
-        keep.save_last(lake, of, signals, found_links)
+        checkpoint.save_last(lake, of, signals, found_links)
     return Seen(signals, found_links, problems, order)
 
 

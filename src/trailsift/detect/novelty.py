@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from trailsift.detect.baseline import FIRSTS, Column, Day, Habits
 from trailsift.detect.finding import Link, Signal
-from trailsift.detect.habits import FIRSTS, Column, Day, Habits
 
 #: Kind -> how much a first of it counts. A newer client or one more resource is mostly harmless.
 _WEIGHTS = {
