@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from isal import isal_zlib
 
-from trailsift.generate.text import ALNUM, Ints, day_text
+from trailsift.generate.bulk_text import ALNUM, Ints, day_text
 
 _GZIP = 31  # window bits of zlib that ask for a gzip header, whose time stays 0
 _LEVEL = 1

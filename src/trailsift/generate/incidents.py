@@ -9,13 +9,13 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from trailsift.generate.bulk_text import Ints, iso_time
 from trailsift.generate.options import Options
-from trailsift.generate.plots import PLOTS, Plot
+from trailsift.generate.record_templates import SHAPES
 from trailsift.generate.roles import Role, resource_arn
+from trailsift.generate.scenarios import PLOTS, Plot
 from trailsift.generate.sessions import FIRST_INTRUDER, Intruder
-from trailsift.generate.shapes import SHAPES
-from trailsift.generate.stealth import STEALTHY
-from trailsift.generate.text import Ints, iso_time
+from trailsift.generate.stealthy_scenarios import STEALTHY
 
 SAMPLE = 50
 """Event ids that the truth names for an incident."""

@@ -10,12 +10,12 @@ from operator import mod
 
 import numpy as np
 
-from trailsift.generate import keys
-from trailsift.generate.cast import Op
+from trailsift.generate import object_keys
+from trailsift.generate.archetypes import Op
+from trailsift.generate.bulk_text import BASE64, UPPER, Bytes, Ints, iso_times, strings, uuid_rows
+from trailsift.generate.record_templates import ERRORS, SHAPES, Frame, Shape, denial
 from trailsift.generate.roles import Role, resource_arn
 from trailsift.generate.sessions import Sessions
-from trailsift.generate.shapes import ERRORS, SHAPES, Frame, Shape, denial
-from trailsift.generate.text import BASE64, UPPER, Bytes, Ints, iso_times, strings, uuid_rows
 
 _SPREAD = 0.9  # sigma of the log-normal payload sizes
 _EVENT_ID = np.frombuffer(b'","eventID":"', np.uint8)
@@ -55,8 +55,8 @@ def render(group: Group) -> Rendered:
     """Write the group's events."""
     pattern = group.op.key
     salts = np.array([r.salt for r in group.roles], np.uint64)[group.role]
-    draw = keys.Draw(group.rng, group.seconds, salts)
-    key = _own_keys(group, draw) if "$" in pattern else keys.make(pattern, draw)
+    draw = object_keys.Draw(group.rng, group.seconds, salts)
+    key = _own_keys(group, draw) if "$" in pattern else object_keys.make(pattern, draw)
     _mirror(group, key)
     failed, errors, error_bytes = _errors(group, key)
     ids = _ids(group)
@@ -71,14 +71,14 @@ def render(group: Group) -> Rendered:
     return Rendered(records, [text[-36:] for text in ids])
 
 
-def _own_keys(group: Group, all_of: keys.Draw) -> list[bytes]:
+def _own_keys(group: Group, all_of: object_keys.Draw) -> list[bytes]:
     """Keys whose pattern names the role's own account or region: role by role."""
     out: list[bytes] = [b""] * len(group)
     role = np.array(group.role)
     for index in np.unique(role).tolist():
         places = np.flatnonzero(role == index)
-        draw = keys.Draw(group.rng, group.seconds[places], all_of.salts[places])
-        made = keys.make(group.roles[index].fill(group.op.key), draw)
+        draw = object_keys.Draw(group.rng, group.seconds[places], all_of.salts[places])
+        made = object_keys.make(group.roles[index].fill(group.op.key), draw)
         for place, text in zip(places.tolist(), made, strict=True):
             out[place] = text
     return out
@@ -204,8 +204,8 @@ def _items(group: Group) -> list[bytes]:
     counts = group.rng.integers(2, 13, len(group))
     counts[group.rng.random(len(group)) < 0.05] = 40
     salts = np.array([r.salt for r in group.roles], np.uint64)[group.role]
-    draw = keys.Draw(group.rng, np.repeat(group.seconds, counts), np.repeat(salts, counts))
-    flat = [b'{"pk":"%b","sk":"v0"}' % key for key in keys.make(group.op.key, draw)]
+    draw = object_keys.Draw(group.rng, np.repeat(group.seconds, counts), np.repeat(salts, counts))
+    flat = [b'{"pk":"%b","sk":"v0"}' % key for key in object_keys.make(group.op.key, draw)]
     ends = np.cumsum(counts).tolist()
     return [b",".join(flat[end - count : end]) for end, count in zip(ends, counts.tolist(), strict=True)]
 

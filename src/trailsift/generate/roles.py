@@ -7,9 +7,9 @@ from string import Template
 
 import numpy as np
 
-from trailsift.generate.cast import ARCHETYPES, Archetype, Op
-from trailsift.generate.shapes import SHAPES, Frame, compile_frame, frame_text
-from trailsift.generate.text import ALNUM, BASE32, coded, hash_bytes, mix_int, strings, uuid_rows
+from trailsift.generate.archetypes import ARCHETYPES, Archetype, Op
+from trailsift.generate.bulk_text import ALNUM, BASE32, coded, hash_bytes, mix_int, strings, uuid_rows
+from trailsift.generate.record_templates import SHAPES, Frame, compile_frame, frame_text
 
 ORG = "kelp"
 ACCOUNTS = ("400011112201", "400011112202", "400011112203", "400011112204", "400011112205", "400011112206")

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from trailsift.errors import UsageError
-from trailsift.generate.cast import Op
+from trailsift.generate.archetypes import Op
+from trailsift.generate.bulk_text import Ints, iso_time
 from trailsift.generate.delivery import Stream, Trail, delays, window_seconds
 from trailsift.generate.incidents import Incident, plan
 from trailsift.generate.options import Generated, Options, check
@@ -19,7 +20,6 @@ from trailsift.generate.records import Group, render
 from trailsift.generate.roles import ACCOUNTS, REGIONS, Role, hire
 from trailsift.generate.schedule import Schedule
 from trailsift.generate.sessions import Intruder, open_sessions
-from trailsift.generate.text import Ints, iso_time
 
 _SECOND_TRAIL = 0.996  # part of the events that the second trail delivers too
 

@@ -14,10 +14,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from trailsift.generate.cast import RHYTHMS, Activity, Op, Rhythm
+from trailsift.generate.archetypes import RHYTHMS, Activity, Op, Rhythm
+from trailsift.generate.bulk_text import Ints, iso_time, mix_int
 from trailsift.generate.options import Options
 from trailsift.generate.roles import Role, resource_arn
-from trailsift.generate.text import Ints, iso_time, mix_int
 
 Floats = NDArray[np.float64]
 

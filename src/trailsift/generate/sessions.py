@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from trailsift.generate.bulk_text import BASE32, Ints, coded, day_text, iso_time, mix_int
 from trailsift.generate.roles import PEOPLE, Role
-from trailsift.generate.text import BASE32, Ints, coded, day_text, iso_time, mix_int
 
 _EPOCHS = 1 << 32
 _SLOTS = 64

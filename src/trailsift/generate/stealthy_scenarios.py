@@ -6,8 +6,8 @@ is much, and only all of it together is odd.
 
 from __future__ import annotations
 
-from trailsift.generate.cast import ANALYST, CHECKOUT, DEPLOY, ETL, INDEXER, REPORT, RESIZER, WEB, Op
-from trailsift.generate.plots import LEDGER, LISTED, Plot
+from trailsift.generate.archetypes import ANALYST, CHECKOUT, DEPLOY, ETL, INDEXER, REPORT, RESIZER, WEB, Op
+from trailsift.generate.scenarios import LEDGER, LISTED, Plot
 
 _REFUSED = ((0.3, "AccessDenied"),)
 _SOMETIMES = ((0.08, "AccessDenied"),)

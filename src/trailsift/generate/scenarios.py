@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trailsift.generate.cast import ANALYST, BACKUP, CHECKOUT, DEPLOY, ETL, INDEXER, REPORT, RESIZER, Archetype, Op
+from trailsift.generate.archetypes import (
+    ANALYST,
+    BACKUP,
+    CHECKOUT,
+    DEPLOY,
+    ETL,
+    INDEXER,
+    REPORT,
+    RESIZER,
+    Archetype,
+    Op,
+)
 
 DENIED = ((0.85, "AccessDenied"),)
 LISTED = (

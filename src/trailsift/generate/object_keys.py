@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 
-from trailsift.generate.text import Hashes, Ints, day_text, hash_bytes, hex_rows, mix, strings, uuid_rows
+from trailsift.generate.bulk_text import Hashes, Ints, day_text, hash_bytes, hex_rows, mix, strings, uuid_rows
 
 
 @dataclass(frozen=True)
