@@ -28,11 +28,11 @@ import numpy as np
 from page import say
 from trailsift.aws import metrics
 from trailsift.aws.handler import firehose
+from trailsift.benchmark import measure
+from trailsift.benchmark.results import Way
 from trailsift.detect.detection_rules import shipped
 from trailsift.detect.evaluation import judge, read_truth
 from trailsift.detect.pipeline import detect, over_threshold
-from trailsift.gains import measure
-from trailsift.gains.ways import Way
 from trailsift.generate import Options, generate
 from trailsift.generate.delivery import delays
 from trailsift.ingest import ingest

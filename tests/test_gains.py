@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from trailsift.benchmark import CLAIMS, measure
 from trailsift.cli import main
 from trailsift.errors import SourceError
-from trailsift.gains import CLAIMS, measure
 from trailsift.prices import prices
 
 

@@ -114,7 +114,7 @@ def bench(
     import shutil
     import tempfile
 
-    from trailsift.gains import measure
+    from trailsift.benchmark import measure
     from trailsift.prices import prices as load_prices
     from trailsift.views.console import print_json
     from trailsift.views.gains import picture, show_gains

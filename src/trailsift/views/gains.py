@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from trailsift.views.console import console, duration, grid, plural, show, size
 
 if TYPE_CHECKING:
-    from trailsift.gains import Gains, Way
+    from trailsift.benchmark import Gains, Way
 
 
 def show_gains(found: Gains) -> None:

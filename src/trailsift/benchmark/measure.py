@@ -13,9 +13,9 @@ from typing import Any
 
 import duckdb
 
+from trailsift.benchmark.results import Gains, Way
+from trailsift.benchmark.variants import Variants, write_variants
 from trailsift.errors import EngineError, SourceError
-from trailsift.gains.variants import Variants, write_variants
-from trailsift.gains.ways import Gains, Way
 from trailsift.ingest import ingest
 from trailsift.lake.index import open_snapshot
 from trailsift.prices import Price, athena
