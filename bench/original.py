@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from page import say
-from trailsift.aws import metrics
 from trailsift.aws.handler import firehose
+from trailsift.aws.transform import metrics
 from trailsift.benchmark import measure
 from trailsift.benchmark.results import Way
 from trailsift.detect.detection_rules import shipped

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from trailsift.aws import boards, glue, render
-from trailsift.aws.tables import LANDING_PARTITIONS, Place
+from trailsift.deploy import boards, glue_requests, render
+from trailsift.deploy.tables import LANDING_PARTITIONS, Place
 
 PLACE = Place(bucket="my-bucket")
 
@@ -25,13 +25,13 @@ def test_registered_partitions_are_found_by_their_keys(on_moto: str) -> None:
         "Name": "landing",
         "TableType": "EXTERNAL_TABLE",
         "PartitionKeys": [{"Name": name, "Type": "string"} for name in LANDING_PARTITIONS],
-        "StorageDescriptor": glue.storage("s3://my-bucket/landing/"),
+        "StorageDescriptor": glue_requests.storage("s3://my-bucket/landing/"),
     }
     client.create_table(DatabaseName=PLACE.database, TableInput=landing)
     folders = "landing/year=2026/month=01/day={:02}/hour={:02}/service={}/x.gz"
     keys = [folders.format(day, hour, name) for day in (9, 10) for hour in range(24) for name in ("s3", "sns", "sqs")]
     try:
-        for request in glue.partitions(PLACE, keys):
+        for request in glue_requests.partitions(PLACE, keys):
             assert not client.batch_create_partition(**request).get("Errors")
         asked = "year = '2026' AND month = '01' AND day = '09' AND service = 's3'"
         pages = client.get_paginator("get_partitions").paginate(
@@ -43,10 +43,10 @@ def test_registered_partitions_are_found_by_their_keys(on_moto: str) -> None:
         (eight,) = [one["StorageDescriptor"]["Location"] for one in found if one["Values"][3] == "08"]
         assert eight == "s3://my-bucket/landing/year=2026/month=01/day=09/hour=08/service=s3/"
         # The same once more, as a function that registers on write would: nothing breaks.
-        (first, *_) = glue.partitions(PLACE, keys)
+        (first, *_) = glue_requests.partitions(PLACE, keys)
         again = client.batch_create_partition(**first)["Errors"]
         assert {one["ErrorDetail"]["ErrorCode"] for one in again} == {"AlreadyExistsException"}
-        client.create_crawler(**glue.crawler(PLACE, "arn:aws:iam::123456789012:role/Crawler"))
+        client.create_crawler(**glue_requests.crawler(PLACE, "arn:aws:iam::123456789012:role/Crawler"))
     finally:
         client.delete_table(DatabaseName=PLACE.database, Name="landing")
         client.delete_database(Name=PLACE.database)

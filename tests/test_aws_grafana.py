@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from trailsift.aws import render
-from trailsift.aws.tables import Place
+from trailsift.deploy import render
+from trailsift.deploy.tables import Place
 
 SHAPES = Path(__file__).parent / "grafana" / "shapes.ts"
 MADE = render.files(Place(bucket="my-bucket", regions=("eu-west-1",)))

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from test_decode import sample, text
-from trailsift.aws import package
 from trailsift.cli import main
+from trailsift.deploy import package
 from trailsift.errors import TrailsiftError
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -15,9 +15,10 @@ import yaml
 from sqlglot import exp
 
 import standins
-from trailsift.aws import boards, metrics, render, template
-from trailsift.aws.tables import Place
+from trailsift.aws.transform import metrics
 from trailsift.cli import main
+from trailsift.deploy import boards, render, template
+from trailsift.deploy.tables import Place
 from trailsift.schema import TABLES
 
 PLACE = Place(bucket="my-bucket", regions=("eu-west-1",))

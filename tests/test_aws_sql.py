@@ -19,17 +19,17 @@ import sqlglot
 from sqlglot import exp
 
 from trailsift import schema as event
-from trailsift.aws import glue, sql, tables
-from trailsift.aws.tables import Place
 from trailsift.cli import main
 from trailsift.decode.envelope import find_records
+from trailsift.deploy import athena_sql, glue_requests, tables
+from trailsift.deploy.tables import Place
 from trailsift.errors import UsageError
 from trailsift.generate import Options, generate
 
 PLACE = Place(
     accounts=("123456789012", "210987654321"), regions=("us-east-1", "ap-northeast-2"), since=date(2026, 3, 2)
 )
-MADE = {one.name: one for one in sql.statements(PLACE)}
+MADE = {one.name: one for one in athena_sql.statements(PLACE)}
 #: Athena's own statements, which no Trino knows.
 ATHENA_ONLY = re.compile(r"database|raw|landing|lake_\w+|optimize_\w+|vacuum_\w+")
 
@@ -53,18 +53,18 @@ def test_tables_have_the_columns_of_the_schema() -> None:
         assert [column.name for column in schema.expressions] == [column.name for column in table.columns]
     landed = re.findall(r"^  (\w+) \S+?,?$", tables.landing(PLACE).partition("PARTITIONED")[0], re.MULTILINE)
     assert [*landed, *tables.LANDING_PARTITIONS[:3], "service"] == [c.name for c in event.EVENTS.columns]
-    assert set(sql.FROM_RAW) <= {column.name for column in event.EVENTS.columns}
-    assert list(sql.FROM_RAW)[-4:] == list(event.EVENTS.partition), "Hive wants partition columns last, in order"
+    assert set(athena_sql.FROM_RAW) <= {column.name for column in event.EVENTS.columns}
+    assert list(athena_sql.FROM_RAW)[-4:] == list(event.EVENTS.partition), "Hive wants partition columns last, in order"
 
 
 def test_no_statement_writes_more_partitions_than_athena_does() -> None:
     for services in (1, 3, 8, 60, 200):
-        parts = list(sql.chunks(date(2026, 1, 1), date(2026, 4, 1), services))
+        parts = list(athena_sql.chunks(date(2026, 1, 1), date(2026, 4, 1), services))
         assert parts[0][0] == date(2026, 1, 1) and parts[-1][1] == date(2026, 4, 1)
         assert all(one[1] == other[0] for one, other in itertools.pairwise(parts))
         # A day of delivery holds events of the day before.
         most = max(((end - since).days + 1) * services for since, end in parts)
-        assert most <= sql.PARTITIONS or all(end - since == timedelta(1) for since, end in parts)
+        assert most <= athena_sql.PARTITIONS or all(end - since == timedelta(1) for since, end in parts)
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ def test_glue_requests_are_what_glue_takes(capsys: pytest.CaptureFixture[str]) -
     folder = "landing/year=2026/month=01/day=15/hour={}/service={}/x.gz"
     services = ("s3", "lambda", "dynamodb", "sns", "sqs")
     keys = [folder.format(f"{hour:02}", name) for hour in range(24) for name in services]
-    requests = list(glue.partitions(PLACE, [*keys, *keys, folder.format("00", "_dropped")]))
+    requests = list(glue_requests.partitions(PLACE, [*keys, *keys, folder.format("00", "_dropped")]))
     assert [len(request["PartitionInputList"]) for request in requests] == [100, 20]
     for request in requests:
         _valid("BatchCreatePartition", request)
     assert requests[0]["PartitionInputList"][0]["Values"] == ["2026", "01", "15", "00", "dynamodb"]
-    _valid("CreateCrawler", glue.crawler(PLACE, "arn:aws:iam::123456789012:role/Crawler"))
+    _valid("CreateCrawler", glue_requests.crawler(PLACE, "arn:aws:iam::123456789012:role/Crawler"))
     with pytest.raises(UsageError, match="in no folder"):
-        list(glue.partitions(PLACE, ["AWSLogs/x.gz"]))
+        list(glue_requests.partitions(PLACE, ["AWSLogs/x.gz"]))
     assert main(["aws", "glue", keys[0]]) == 0
     assert json.loads(capsys.readouterr().out)["TableName"] == "landing"
     assert main(["aws", "glue"]) == 2
@@ -221,7 +221,7 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
     )
     services = ("s3", "lambda", "dynamodb", "sns", "sqs", "kinesis", "bedrock")
     place = Place(database="default", since=date(2026, 3, 2), services=services)
-    copies = [one for one in sql.statements(place, date(2026, 3, 22)) if one.name.startswith("columnar")]
+    copies = [one for one in athena_sql.statements(place, date(2026, 3, 22)) if one.name.startswith("columnar")]
     assert len(copies) > 1
     first = re.sub(r"\nWITH \(.*?\n\) AS\n", " AS\n", copies[0].text, flags=re.DOTALL)
     for text in (first, *(one.text for one in copies[1:])):
@@ -232,7 +232,7 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
     assert trino.run("SELECT count(*) FROM events_columnar") == [[str(len(data))]]
 
     wide = ("log_object", "request_parameters", "response_elements", "additional_event_data", "event_time", "weight")
-    names = [name for name in sql.FROM_RAW if name not in wide]
+    names = [name for name in athena_sql.FROM_RAW if name not in wide]
     with Engine(open_snapshot(tmp_path / "lake")) as engine:
         listed = ", ".join(names)
         theirs = trino.run(f"SELECT {listed}, date_format(event_time, '%Y-%m-%d %H:%i:%s') FROM events_columnar")
@@ -244,14 +244,14 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
         trino.run("CREATE TABLE events AS SELECT * FROM events_columnar")
         keys = ["date_format(hour, '%Y-%m-%d %H')", *event.HOURLY.keys[1:], "events", "bytes_in", "bytes_out"]
         sketches = [f"array_join({name}, ',')" for name in ("source_ips", "object_keys")]
-        lines = sql.summarized("events", "true")
+        lines = athena_sql.summarized("events", "true")
         theirs = trino.run(f"SELECT {', '.join([*keys, *sketches])} FROM ({lines}) AS lines")
         keys[0] = "strftime(hour, '%Y-%m-%d %H')"
         sketches = [f"array_to_string({name}, ',')" for name in ("source_ips", "object_keys")]
         assert sorted(theirs) == _texts(engine.sql(f"SELECT {', '.join([*keys, *sketches])} FROM hourly"))
 
         trino.run(f"CREATE TABLE hourly AS {lines}")
-        (view,) = [one.text.partition("AS\n")[2] for one in sql.statements(place) if one.name == "summary"]
+        (view,) = [one.text.partition("AS\n")[2] for one in athena_sql.statements(place) if one.name == "summary"]
         counts = "eventname, event_count, unique_ips"
         theirs = trino.run(f"SELECT date_format(hour, '%Y-%m-%d %H'), {counts} FROM ({view}) AS view")
         ours = engine.sql(f"SELECT strftime(hour, '%Y-%m-%d %H'), {counts} FROM hourly_summary")

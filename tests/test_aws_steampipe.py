@@ -14,8 +14,8 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from trailsift.aws import steampipe
-from trailsift.aws.tables import Place
+from trailsift.deploy import steampipe
+from trailsift.deploy.tables import Place
 
 MADE = steampipe.files(Place(regions=("eu-west-1", "us-east-1")))
 #: Columns of aws_cloudtrail_trail_event that a question about calls may name, with their types.

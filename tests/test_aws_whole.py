@@ -17,9 +17,9 @@ import pytest
 
 from test_decode import text
 from test_ingest import event_number
-from trailsift.aws import glue, package, template
-from trailsift.aws.tables import Place
 from trailsift.decode import record
+from trailsift.deploy import glue_requests, package, template
+from trailsift.deploy.tables import Place
 from trailsift.errors import TrailsiftError
 
 ARCH: package.Arch = "arm64" if platform.machine() == "aarch64" else "x86_64"
@@ -129,7 +129,7 @@ def test_the_stream_can_write_parquet(ministack: str, tmp_path: Path) -> None:
     boto3 = pytest.importorskip("boto3")
     catalog = boto3.Session("x", "x", region_name="us-east-1").client("glue", endpoint_url=ministack)
     catalog.create_database(DatabaseInput={"Name": "columns"})
-    table = {"Name": "landing", "StorageDescriptor": glue.storage("s3://columns/landing/")}
+    table = {"Name": "landing", "StorageDescriptor": glue_requests.storage("s3://columns/landing/")}
     catalog.create_table(DatabaseName="columns", TableInput=table)
     role = "arn:aws:iam::000000000000:role/x"
     conversion = {

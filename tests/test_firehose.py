@@ -20,11 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from test_decode import sample, text
-from trailsift.aws import handler, metrics
-from trailsift.aws.reading import Reader
-from trailsift.aws.stream import FirehoseStream
-from trailsift.aws.transform import ANSWER_BYTES, RECORD_BYTES, Pair, Transform
-from trailsift.aws.writing import Writer
+from trailsift.aws import handler
+from trailsift.aws.transform import metrics
+from trailsift.aws.transform.firehose import ANSWER_BYTES, RECORD_BYTES, Pair, Transform
+from trailsift.aws.transform.reader import Reader
+from trailsift.aws.transform.stream import FirehoseStream
+from trailsift.aws.transform.writer import Writer
 from trailsift.decode import landing, record
 from trailsift.decode.envelope import find_records
 from trailsift.generate import Options, generate

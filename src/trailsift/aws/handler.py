@@ -15,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from trailsift.aws import metrics
-from trailsift.aws.stream import FirehoseStream, Stream
-from trailsift.aws.transform import Answer, Batch, Decide, Transform
+from trailsift.aws.transform import metrics
+from trailsift.aws.transform.firehose import Answer, Batch, Decide, Transform
+from trailsift.aws.transform.stream import FirehoseStream, Stream
 from trailsift.decode.landing import Partition
 from trailsift.rules import Sifter, load
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from trailsift.aws import calls
+from trailsift.aws import client as calls
 from trailsift.aws.selectors import RolesRefused, Selector, advanced, refuses_roles
 from trailsift.errors import TrailsiftError
 

@@ -14,7 +14,7 @@ from trailsift.cli.options import JsonOption
 from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
-    from trailsift.aws.tables import Place
+    from trailsift.deploy.tables import Place
 
 aws = App(name="aws", help="The AWS side as files: made without credentials, for you to look at and to use.")
 
@@ -33,7 +33,7 @@ def package(
 
     Example: `trailsift aws package --arch arm64 --output transform.zip`
     """
-    from trailsift.aws.package import HANDLER, build
+    from trailsift.deploy.package import HANDLER, build
     from trailsift.views.console import print_json
 
     made = build(output, arch=arch, python=python, rules=rules, wheels=wheels)
@@ -63,7 +63,7 @@ def _place(
     database: str,
     since: datetime | None,
 ) -> Place:
-    from trailsift.aws.tables import Place
+    from trailsift.deploy.tables import Place
 
     known = Place()
     return Place(
@@ -95,7 +95,7 @@ def sql(
 
     Example: `trailsift aws sql --trail my-trail-bucket --bucket my-bucket --account 123456789012 --region us-east-1`
     """
-    from trailsift.aws.sql import script, statements
+    from trailsift.deploy.athena_sql import script, statements
     from trailsift.views.console import print_json
 
     place = _place(trail, bucket, account, region, organization, database, since)
@@ -126,7 +126,7 @@ def glue(
 
     Example: `trailsift aws glue landing/year=2026/month=01/day=15/hour=14/service=s3/part.gz --bucket my-bucket`
     """
-    from trailsift.aws import glue as make
+    from trailsift.deploy import glue_requests as make
     from trailsift.views.console import print_json
 
     place = _place("my-cloudtrail-bucket", bucket, None, None, "", database, None)
@@ -157,7 +157,7 @@ def render(
 
     Example: `trailsift aws render --out stack --bucket my-bucket --region us-east-1`
     """
-    from trailsift.aws.render import files, write
+    from trailsift.deploy.render import files, write
 
     if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9-]{0,40}", stack):
         raise UsageError(f"{stack!r} is no name of a stack: letters, digits and hyphens, 41 at most")

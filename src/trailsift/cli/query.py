@@ -87,7 +87,7 @@ def run_on_athena(
 
 def _reckoned(athena: Athena, sql: str) -> Reckoned | None:
     """What the statement will read, told on standard error; None, with the reason, where that cannot be known."""
-    from trailsift.aws.lake import Catalog
+    from trailsift.aws.glue_catalog import Catalog
     from trailsift.errors import TrailsiftError
     from trailsift.query.athena import cost_of
     from trailsift.query.explanation import size

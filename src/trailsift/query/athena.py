@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
-from trailsift.aws import calls
+from trailsift.aws import client as calls
 from trailsift.errors import EngineError, QueryError
 from trailsift.prices import Price, athena, prices
 from trailsift.query.result import Result

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from trailsift import schema
-from trailsift.aws.tables import DDL_TYPES, LANDING_PARTITIONS, Place
+from trailsift.deploy.tables import DDL_TYPES, LANDING_PARTITIONS, Place
 from trailsift.errors import UsageError
 
 #: BatchCreatePartition takes at most so many. https://docs.aws.amazon.com/glue/latest/webapi/API_BatchCreatePartition.html

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from trailsift.aws.reading import Line, Own, User
+from trailsift.aws.transform.reader import Line, Own, User
 from trailsift.decode import record as careful
 from trailsift.decode.landing import Partition, partition_of, time_text
 

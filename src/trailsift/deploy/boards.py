@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, NamedTuple
 
-from trailsift.aws import metrics
-from trailsift.aws.tables import Place
+from trailsift.aws.transform import metrics
+from trailsift.deploy.tables import Place
 from trailsift.prices import prices
 
 Board = Literal["operations", "roles", "cost"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from trailsift.aws import calls
+from trailsift.aws import client
 from trailsift.errors import TrailsiftError
 from trailsift.schema import TABLES
 
@@ -26,8 +26,8 @@ class Catalog:
 
     def __init__(self, database: str, glue: Glue | None = None, s3: S3 | None = None) -> None:
         self.database = database
-        self._glue: Glue = glue or calls.client("glue")
-        self._s3: S3 = s3 or calls.client("s3")
+        self._glue: Glue = glue or client.client("glue")
+        self._s3: S3 = s3 or client.client("s3")
 
     def files(self, name: str) -> list[Any]:
         """The table's live files as ``store.sizes.Sized``. TrailsiftError where it cannot be looked at."""
@@ -36,7 +36,7 @@ class Catalog:
         return sized_files(TABLES[name], self._metadata(name), self._fetch)
 
     def _metadata(self, name: str) -> str:
-        with calls.told(f"looking up the table {self.database}.{name} in Glue", calls.region_of(self._glue)):
+        with client.told(f"looking up the table {self.database}.{name} in Glue", client.region_of(self._glue)):
             found = self._glue.get_table(DatabaseName=self.database, Name=name)["Table"]
         where = found.get("Parameters", {}).get("metadata_location")
         if not where:
@@ -45,7 +45,7 @@ class Catalog:
 
     def _fetch(self, location: str) -> bytes:
         bucket, _, key = location.partition("://")[2].partition("/")
-        with calls.told(f"reading {location}", calls.region_of(self._s3)):
+        with client.told(f"reading {location}", client.region_of(self._s3)):
             answer = self._s3.get_object(Bucket=bucket, Key=key)
             data: bytes = answer["Body"].read()
         return data

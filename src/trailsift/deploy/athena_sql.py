@@ -10,9 +10,9 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from trailsift import schema
-from trailsift.aws import tables
 from trailsift.aws.selectors import SERVICES
-from trailsift.aws.tables import Place
+from trailsift.deploy import tables
+from trailsift.deploy.tables import Place
 from trailsift.errors import UsageError
 
 #: CTAS and INSERT write at most so many partitions. https://docs.aws.amazon.com/athena/latest/ug/ctas-insert-into.html

@@ -6,7 +6,7 @@ log group keeps them; LookupEvents has none. https://hub.steampipe.io/plugins/tu
 
 from __future__ import annotations
 
-from trailsift.aws.tables import Place
+from trailsift.deploy.tables import Place
 
 QUERY = """\
 -- Data events of S3 of the last day, from the log group of the trail. A condition on log_group_name is a must; those on

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from trailsift.aws import boards, sql, steampipe, template
-from trailsift.aws.tables import Place
+from trailsift.deploy import athena_sql, boards, steampipe, template
+from trailsift.deploy.tables import Place
 from trailsift.errors import UsageError
 
 
@@ -21,7 +21,7 @@ def files(place: Place, stack: str = "trailsift") -> dict[str, str]:
     made = {
         "cloudformation.json": boards.text(template.template(place)),
         "cloudwatch/dashboard.json": boards.text(boards.cloudwatch(place.regions[0], stream, function)),
-        "athena.sql": sql.script(sql.statements(place)),
+        "athena.sql": athena_sql.script(athena_sql.statements(place)),
         "grafana/provisioning/datasources/trailsift.yaml": boards.data_sources(place, stack),
         "grafana/provisioning/dashboards/trailsift.yaml": boards.PROVIDER,
         **steampipe.files(place),

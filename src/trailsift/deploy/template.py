@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from trailsift.aws import boards, glue
-from trailsift.aws.package import HANDLER
-from trailsift.aws.tables import LANDING_PARTITIONS, Place
+from trailsift.deploy import boards, glue_requests
+from trailsift.deploy.package import HANDLER
+from trailsift.deploy.tables import LANDING_PARTITIONS, Place
 
 Resource = dict[str, Any]
 
@@ -279,7 +279,7 @@ def _subscription() -> dict[str, Resource]:
 
 def _catalog(place: Place) -> dict[str, Resource]:
     folder = "s3://${Bucket}/landing/"
-    storage = {**glue.storage(""), "Location": _sub(folder)}
+    storage = {**glue_requests.storage(""), "Location": _sub(folder)}
     keys = "/".join(f"{name}=${{!{name}}}" for name in LANDING_PARTITIONS)
     parameters: dict[str, Any] = {
         "EXTERNAL": "TRUE",

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from trailsift.aws.reading import Reader, columns_of
-from trailsift.aws.writing import Writer
+from trailsift.aws.transform.reader import Reader, columns_of
+from trailsift.aws.transform.writer import Writer
 from trailsift.decode import landing
 from trailsift.decode import record as careful
 from trailsift.decode.envelope import find_records, looks_like_record, one_record

@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from trailsift.aws.transform import Pair, Tally
+from trailsift.aws.transform.firehose import Pair, Tally
 
 NAMESPACE = "trailsift"
 OTHER = "(other)"

@@ -1,0 +1,1 @@
+"""What is deployed to AWS: templates, tables, SQL, dashboards, the Lambda package."""
