@@ -14,9 +14,9 @@ from rich.console import Console
 from trailsift.analysis.summary import Hour
 from trailsift.analysis.time_range import HOUR, Period
 from trailsift.ingest import Progress, ingest
-from trailsift.views import heat
-from trailsift.views.console import cell, duration, grid, safe, short_resource, short_role, size
-from trailsift.views.progress import CountProgress, IngestProgress, said
+from trailsift.terminal import heatmap
+from trailsift.terminal.console import cell, duration, grid, safe, short_resource, short_role, size
+from trailsift.terminal.progress import CountProgress, IngestProgress, said
 
 
 def printed(width: int, make: Callable[[Console], object], encoding: str = "utf-8") -> str:
@@ -72,24 +72,24 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_an_hour_out_of_the_ordinary_stands_out() -> None:
-    bounds = heat.limits([100] * 20 + [30, 900])
-    assert [heat.level(count, bounds) for count in (0, 30, 100, 150, 900)] == [0, 1, 2, 3, 4]
-    assert [heat.level(1, heat.limits([1]))] == [2]
+    bounds = heatmap.limits([100] * 20 + [30, 900])
+    assert [heatmap.level(count, bounds) for count in (0, 30, 100, 150, 900)] == [0, 1, 2, 3, 4]
+    assert [heatmap.level(1, heatmap.limits([1]))] == [2]
 
 
 def test_heat_by_day_in_the_zone_and_without_unicode() -> None:
     hours = [Hour(23 * HOUR, 5, 0), Hour(26 * HOUR, 7, 0)]
-    text = printed(80, lambda out: "\n".join(map(str, heat.strip(out, hours, Period()))), "ascii")
+    text = printed(80, lambda out: "\n".join(map(str, heatmap.strip(out, hours, Period()))), "ascii")
     assert "Thu 01-01" in text and "Fri 01-02" in text
     assert text.isascii()
     many = [Hour(day * 24 * HOUR, 1, 0) for day in range(40)]
-    text = printed(80, lambda out: "\n".join(map(str, heat.strip(out, many, Period()))))
+    text = printed(80, lambda out: "\n".join(map(str, heatmap.strip(out, many, Period()))))
     assert text.splitlines()[1].startswith("Mon ")
     assert max(map(len, text.splitlines())) <= 80
 
 
 def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trailsift.views.progress.EVERY", 0.0)
+    monkeypatch.setattr("trailsift.terminal.progress.EVERY", 0.0)
     now = Progress(10, 5, 100, 50, 1000, 900, 90, 0, 10, 0.5)
     assert said(now) == "5 of 10 log objects, 1,000 records, 900 stored, 90 duplicates, 10 malformed, 2,000/s"
     with IngestProgress() as live:
@@ -105,7 +105,7 @@ def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeyp
 
 def test_progress_that_nobody_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A reader of standard error that has gone away does not stop an ingest, nor is the lake blamed for it."""
-    monkeypatch.setattr("trailsift.views.progress.EVERY", 0.0)
+    monkeypatch.setattr("trailsift.terminal.progress.EVERY", 0.0)
     log = tmp_path / "log.json"
     log.write_text(
         '{"eventTime": "2026-03-02T10:00:00Z", "eventName": "GetObject", "eventID": "1", "eventVersion": "1"}'

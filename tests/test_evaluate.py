@@ -10,7 +10,7 @@ from trailsift.cli import main
 from trailsift.detect.evaluation import Outcome, Result
 from trailsift.detect.experiment import WAYS, Cast, Table
 from trailsift.generate import KINDS, QUIET_KINDS
-from trailsift.views.findings import show_evaluation
+from trailsift.terminal.findings import show_evaluation
 
 
 def test_evaluate_goes_all_the_way(capsys: pytest.CaptureFixture[str]) -> None:

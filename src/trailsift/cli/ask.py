@@ -48,8 +48,8 @@ def summary(
     """
     from trailsift.analysis import summary as ask
     from trailsift.cli.lake import engine_of
-    from trailsift.views import report
-    from trailsift.views.console import print_json
+    from trailsift.terminal import summary as report
+    from trailsift.terminal.console import print_json
 
     period = period_of(since, until, timezone)
     engine = engine_of(lake)
@@ -94,8 +94,8 @@ def roles(
     from trailsift.analysis.base import plain
     from trailsift.analysis.roles import roles as ask
     from trailsift.cli.lake import engine_of
-    from trailsift.views import role as view
-    from trailsift.views.console import print_json
+    from trailsift.terminal import role as view
+    from trailsift.terminal.console import print_json
 
     period = period_of(since, until, timezone)
     engine = engine_of(lake)
@@ -123,8 +123,8 @@ def _needs(lake: Path, period: Period, as_json: bool) -> int:
     from trailsift.analysis.shell import quoted
     from trailsift.analysis.trail_coverage import needs
     from trailsift.cli.lake import engine_of
-    from trailsift.views import aws as view
-    from trailsift.views.console import print_json
+    from trailsift.terminal import aws as view
+    from trailsift.terminal.console import print_json
 
     engine = engine_of(lake)
     found = needs(engine, period)
@@ -157,8 +157,8 @@ def role(
     """
     from trailsift.analysis.roles import role as ask
     from trailsift.cli.lake import engine_of
-    from trailsift.views import role as view
-    from trailsift.views.console import print_json
+    from trailsift.terminal import role as view
+    from trailsift.terminal.console import print_json
 
     period = period_of(since, until, timezone)
     engine = engine_of(lake)

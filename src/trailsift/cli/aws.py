@@ -34,7 +34,7 @@ def package(
     Example: `trailsift aws package --arch arm64 --output transform.zip`
     """
     from trailsift.deploy.package import HANDLER, build
-    from trailsift.views.console import print_json
+    from trailsift.terminal.console import print_json
 
     made = build(output, arch=arch, python=python, rules=rules, wheels=wheels)
     if as_json:
@@ -96,7 +96,7 @@ def sql(
     Example: `trailsift aws sql --trail my-trail-bucket --bucket my-bucket --account 123456789012 --region us-east-1`
     """
     from trailsift.deploy.athena_sql import script, statements
-    from trailsift.views.console import print_json
+    from trailsift.terminal.console import print_json
 
     place = _place(trail, bucket, account, region, organization, database, since)
     made = statements(place, until.date() if until else None)
@@ -127,7 +127,7 @@ def glue(
     Example: `trailsift aws glue landing/year=2026/month=01/day=15/hour=14/service=s3/part.gz --bucket my-bucket`
     """
     from trailsift.deploy import glue_requests as make
-    from trailsift.views.console import print_json
+    from trailsift.terminal.console import print_json
 
     place = _place("my-cloudtrail-bucket", bucket, None, None, "", database, None)
     if crawler is not None:

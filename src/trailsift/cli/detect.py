@@ -101,7 +101,7 @@ def detect(
     if lake is None:
         raise UsageError("which lake? Name its folder with --lake, or set TRAILSIFT_LAKE")
     from trailsift.detect import pipeline
-    from trailsift.views.console import safe
+    from trailsift.terminal.console import safe
 
     if webhook is not None:
         from trailsift.detect.notify import check_url
@@ -152,8 +152,8 @@ class _Telling:
 
     def _show(self, engine: Engine, shown: list[Finding]) -> None:
         from trailsift.analysis.base import why_nothing
-        from trailsift.views import findings as view
-        from trailsift.views.console import print_json
+        from trailsift.terminal import findings as view
+        from trailsift.terminal.console import print_json
 
         if self.lines and self.as_json:
             for one in shown:
@@ -194,7 +194,7 @@ def after_ingest(lake: Path) -> None:
     from trailsift.cli.lake import engine_of
     from trailsift.detect import pipeline
     from trailsift.detect.notify import news, remember
-    from trailsift.views.console import safe
+    from trailsift.terminal.console import safe
 
     try:
         wish = pipeline.Wish(language="ko" if os.environ.get("TRAILSIFT_LANG") == "ko" else "en", clean=safe)
@@ -237,8 +237,8 @@ def finding(
     """
     from trailsift.cli.lake import engine_of
     from trailsift.detect import pipeline
-    from trailsift.views import findings as view
-    from trailsift.views.console import print_json, safe
+    from trailsift.terminal import findings as view
+    from trailsift.terminal.console import print_json, safe
 
     period = Period(zone=zone_of(timezone))
     engine = engine_of(lake)
@@ -295,8 +295,8 @@ def evaluate(
     Example: `trailsift evaluate --seeds 1 --events 20000 --days 10 --roles 12`
     """
     from trailsift.detect.experiment import Cast, rehearse
-    from trailsift.views import findings as view
-    from trailsift.views.console import print_json
+    from trailsift.terminal import findings as view
+    from trailsift.terminal.console import print_json
 
     def tell(text: str) -> None:
         if not quiet:
@@ -318,7 +318,7 @@ def _say(name: str, lake: Path, word: Word, reason: str, as_json: bool) -> int:
     from trailsift.cli.lake import engine_of
     from trailsift.detect.pipeline import find
     from trailsift.detect.triage import mark
-    from trailsift.views.console import print_json
+    from trailsift.terminal.console import print_json
 
     engine = engine_of(lake)
     chosen, _ = _detections(None)

@@ -18,8 +18,8 @@ def status(*, lake: LakeOption, timezone: ZoneOption = "UTC", as_json: JsonOptio
     Example: `trailsift status --lake lake`
     """
     from trailsift.analysis.status import status as ask
-    from trailsift.views import keep
-    from trailsift.views.console import print_json
+    from trailsift.terminal import lake as keep
+    from trailsift.terminal.console import print_json
 
     zone = Period(zone=zone_of(timezone))
     found = ask(lake)
@@ -39,8 +39,8 @@ def rejects(
     """
     from trailsift.analysis.rejects import rejects as ask
     from trailsift.cli.lake import engine_of
-    from trailsift.views import keep
-    from trailsift.views.console import print_json
+    from trailsift.terminal import lake as keep
+    from trailsift.terminal.console import print_json
 
     zone = Period(zone=zone_of(timezone))
     found = ask(engine_of(lake), limit if limit is not None else 0 if as_json else 10)
@@ -90,8 +90,8 @@ def columns(
     Example: `trailsift columns hourly`
     """
     from trailsift.analysis.schema import functions, relations
-    from trailsift.views import keep
-    from trailsift.views.console import print_json
+    from trailsift.terminal import lake as keep
+    from trailsift.terminal.console import print_json
 
     known = relations()
     if table is not None and table not in {one.name for one in known}:

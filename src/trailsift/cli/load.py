@@ -54,7 +54,7 @@ def generate(
     """
     from trailsift.generate import Options
     from trailsift.generate import generate as run
-    from trailsift.views.progress import CountProgress
+    from trailsift.terminal.progress import CountProgress
 
     options = Options(
         events=events,
@@ -70,7 +70,7 @@ def generate(
     )
     with CountProgress("events", events, quiet) as bar:
         made = run(target, options, bar.update)
-    from trailsift.views import load
+    from trailsift.terminal import ingest as load
 
     load.show_generated(made, target, as_json)
     return 0
@@ -127,8 +127,8 @@ def ingest(
     from trailsift.analysis.time_range import moment, period
     from trailsift.ingest import ingest as run
     from trailsift.runtime import spare_memory
-    from trailsift.views import load
-    from trailsift.views.progress import IngestProgress
+    from trailsift.terminal import ingest as load
+    from trailsift.terminal.progress import IngestProgress
 
     times = period(since, until, timezone)
     first, end = (None if micros is None else moment(micros) for micros in (times.since, times.until))
@@ -190,15 +190,15 @@ def demo(
     Example: `trailsift demo`
     """
     from trailsift import demo as steps
-    from trailsift.views.progress import CountProgress, IngestProgress
+    from trailsift.terminal.progress import CountProgress, IngestProgress
 
     with CountProgress("events generated", events, quiet) as making:
         made = steps.make(events, days, seed, folder, making.update)
     with IngestProgress(quiet) as live:
         counts = steps.load(made, live.update)
     result = steps.ask(made, counts)
-    from trailsift.views.console import print_json
-    from trailsift.views.demo import show_demo
+    from trailsift.terminal.console import print_json
+    from trailsift.terminal.demo import show_demo
 
     if as_json:
         print_json(result.as_dict())

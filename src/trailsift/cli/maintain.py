@@ -32,8 +32,8 @@ def compact(
     """
     from trailsift.lake.compact import Progress
     from trailsift.lake.compact import compact as run
-    from trailsift.views.console import print_json
-    from trailsift.views.progress import CountProgress
+    from trailsift.terminal.console import print_json
+    from trailsift.terminal.progress import CountProgress
 
     with contextlib.ExitStack() as open_bar:
         bars: list[CountProgress] = []
@@ -53,7 +53,7 @@ def compact(
 
 
 def _show_compacted(done: Compacted) -> None:
-    from trailsift.views.console import console, duration, plural, size
+    from trailsift.terminal.console import console, duration, plural, size
 
     out = console()
     if done.partitions:
@@ -80,7 +80,7 @@ def relocate(*, lake: LakeOption, as_json: JsonOption = False) -> int:
     Example: `mv lake archive/lake`, then `trailsift relocate --lake archive/lake`
     """
     from trailsift.lake.relocate import relocate as run
-    from trailsift.views.console import console, plural, print_json
+    from trailsift.terminal.console import console, plural, print_json
 
     done = run(lake)
     if as_json:

@@ -27,8 +27,8 @@ def ready(*, as_json: JsonOption = False) -> int:
     Example: `trailsift rules list`
     """
     from trailsift.rules.presets import READY
-    from trailsift.views.console import print_json
-    from trailsift.views.rules import show_ready
+    from trailsift.terminal.console import print_json
+    from trailsift.terminal.rules import show_ready
 
     if as_json:
         print_json(READY)
@@ -56,8 +56,8 @@ def check(file: FileArgument, /, *, as_json: JsonOption = False) -> int:
     Example: `trailsift rules check my.toml`
     """
     from trailsift.rules.presets import open_rules
-    from trailsift.views.console import print_json
-    from trailsift.views.rules import show_checked
+    from trailsift.terminal.console import print_json
+    from trailsift.terminal.rules import show_checked
 
     found = open_rules(file)
     if as_json:
@@ -93,8 +93,8 @@ def rehearse(
     """
     from trailsift.prices import prices as load_prices
     from trailsift.rules.presets import open_rules
-    from trailsift.views.console import print_json
-    from trailsift.views.rules import show_losses, show_rehearsal
+    from trailsift.terminal.console import print_json
+    from trailsift.terminal.rules import show_losses, show_rehearsal
 
     if bool(paths) == (lake is not None):
         raise UsageError("on what? Name log files, or a lake with --lake")

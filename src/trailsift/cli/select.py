@@ -99,7 +99,7 @@ def _existing(path: Path | None) -> list[Selector] | None:
 def _said(want: Wanted, have: list[Selector] | None, lake: Path | None, as_json: bool) -> dict[str, Any]:
     """Tells what is logged today and what it costs; the same as values."""
     from trailsift.aws.selectors import covered, logs_data
-    from trailsift.views import aws as view
+    from trailsift.terminal import aws as view
 
     said: dict[str, Any] = {}
     if have is not None:
@@ -131,7 +131,7 @@ def _rules(text: str, path: Path) -> None:
 
 
 def _applied(trail: Trail, have: list[Selector], chosen: list[Selector], asking: bool, as_json: bool) -> int:
-    from trailsift.views.aws import show_change
+    from trailsift.terminal.aws import show_change
 
     if have == chosen:
         print(f"trailsift: the trail {trail.name} has these selectors already", file=sys.stderr)

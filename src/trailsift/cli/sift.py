@@ -42,8 +42,8 @@ def estimate(
     from trailsift.analysis.estimate import estimate as ask
     from trailsift.analysis.time_range import period as period_of
     from trailsift.cli.lake import engine_of
-    from trailsift.views.console import print_json
-    from trailsift.views.estimate import show_estimate
+    from trailsift.terminal.console import print_json
+    from trailsift.terminal.estimate import show_estimate
 
     period = period_of(since, until, timezone)
     columns = [name.strip() for name in by.split(",") if name.strip()]
@@ -73,8 +73,8 @@ def suggest(
     from trailsift.cli.rules import losses_of
     from trailsift.prices import prices as load_prices
     from trailsift.rules import parse
-    from trailsift.views.console import print_json
-    from trailsift.views.rules import show_losses, show_suggestions
+    from trailsift.terminal.console import print_json
+    from trailsift.terminal.rules import show_losses, show_suggestions
 
     found = ask(engine_of(lake), load_prices(prices), 10 if limit is None else limit)
     if rules:
@@ -116,8 +116,8 @@ def bench(
 
     from trailsift.benchmark import measure
     from trailsift.prices import prices as load_prices
-    from trailsift.views.console import print_json
-    from trailsift.views.gains import picture, show_gains
+    from trailsift.terminal.benchmark import picture, show_gains
+    from trailsift.terminal.console import print_json
 
     if rounds < 1:
         raise UsageError(f"--rounds {rounds}: ask for 1 or more")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trailsift.analysis.shell import quoted
-from trailsift.views.console import console, grid, plural, short_resource, short_role, show, size
+from trailsift.terminal.console import console, grid, plural, short_resource, short_role, show, size
 
 if TYPE_CHECKING:
     from trailsift.analysis.suggest import Suggestions

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from trailsift.analysis.roles import Role, RoleLine
 from trailsift.analysis.time_range import Period
-from trailsift.views import heat
-from trailsift.views.console import account_of, console, grid, plural, short_resource, short_role, show, size
+from trailsift.terminal import heatmap
+from trailsift.terminal.console import account_of, console, grid, plural, short_resource, short_role, show, size
 
 _ORIGINS = {
     "source_network": "Networks",
@@ -51,7 +51,7 @@ def show_role(role: Role, limit: int = 10) -> None:
     out = console()
     _headline(out, role)
     _what(out, role, limit)
-    picture = heat.strip(out, role.hours, role.period)
+    picture = heatmap.strip(out, role.hours, role.period)
     show(out, Group(Text(f"When (hours in {role.period.zone.key})", style="bold"), *picture))
     _where_from(out, role, limit)
     if not role.refusals:

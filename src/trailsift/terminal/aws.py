@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from trailsift.views.console import console, grid, short_role, show
+from trailsift.terminal.console import console, grid, short_role, show
 
 if TYPE_CHECKING:
     from trailsift.analysis.trail_coverage import Cost, Need

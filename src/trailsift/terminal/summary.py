@@ -10,8 +10,8 @@ from rich.text import Text
 
 from trailsift.analysis.summary import GROUPS, Measures, Overview, Refusal, Summary
 from trailsift.analysis.time_range import Period
-from trailsift.views import heat
-from trailsift.views.console import console, grid, plural, short_resource, short_role, show, size
+from trailsift.terminal import heatmap
+from trailsift.terminal.console import console, grid, plural, short_resource, short_role, show, size
 
 _HEADINGS = {
     "service": "service",
@@ -71,7 +71,7 @@ def headline(seen: Overview) -> Text:
 def parts(out: Console, seen: Overview) -> list[Group]:
     """What follows the headline."""
     shown = [
-        Group(Text("Events by hour", style="bold"), *heat.strip(out, seen.hours, seen.period)),
+        Group(Text("Events by hour", style="bold"), *heatmap.strip(out, seen.hours, seen.period)),
         table(out, seen.roles, "Busiest roles"),
         table(out, seen.resources, "Most used resources"),
         table(out, seen.events, "Most frequent calls"),

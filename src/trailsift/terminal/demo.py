@@ -11,15 +11,15 @@ from rich.text import Text
 
 from trailsift.analysis.shell import quoted
 from trailsift.demo import Demo
-from trailsift.views import report
-from trailsift.views.console import console, duration, grid, plural, short_role, show, size
+from trailsift.terminal import summary
+from trailsift.terminal.console import console, duration, grid, plural, short_role, show, size
 
 
 def show_demo(demo: Demo) -> None:
     """Steps, the overview, what was planted, how long answers took, and what to try next."""
     out = console()
     _steps(out, demo)
-    show(out, report.headline(demo.seen), *report.parts(out, demo.seen))
+    show(out, summary.headline(demo.seen), *summary.parts(out, demo.seen))
     _planted(out, demo)
     _speed(out, demo)
     _next(out, demo)

@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from trailsift.analysis.shell import quoted
 from trailsift.analysis.time_range import Period
 from trailsift.schema import Table
-from trailsift.views.console import console, grid, plural, show, size
+from trailsift.terminal.console import console, grid, plural, show, size
 
 if TYPE_CHECKING:
     from trailsift.analysis.rejects import Rejects

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from trailsift.analysis.summary import Hour
 from trailsift.analysis.time_range import Period, moment
-from trailsift.views.console import unicode_fits
+from trailsift.terminal.console import unicode_fits
 
 _BLOCKS = (" ", "█", "█", "█", "█")
 _SHADES = (" ", "░", "▒", "▓", "█")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trailsift.analysis.time_range import Period
-from trailsift.views.console import console, grid, plural, show, size
+from trailsift.terminal.console import console, grid, plural, show, size
 
 if TYPE_CHECKING:
     from trailsift.analysis.estimate import Distinct, Estimate, Value

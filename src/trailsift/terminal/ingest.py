@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailsift.analysis.shell import quoted
-from trailsift.views.console import console, duration, plural, print_json, size
+from trailsift.terminal.console import console, duration, plural, print_json, size
 
 if TYPE_CHECKING:
     from trailsift.generate import Generated

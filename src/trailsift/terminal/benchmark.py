@@ -6,7 +6,7 @@ from html import escape
 from math import log10
 from typing import TYPE_CHECKING
 
-from trailsift.views.console import console, duration, grid, plural, show, size
+from trailsift.terminal.console import console, duration, grid, plural, show, size
 
 if TYPE_CHECKING:
     from trailsift.benchmark import Gains, Way

@@ -10,7 +10,7 @@ from rich.text import Text
 from trailsift.analysis.time_range import Period
 from trailsift.detect.finding import Finding
 from trailsift.detect.pipeline import Drilled
-from trailsift.views.console import console, grid, plural, safe, short_resource, show, size
+from trailsift.terminal.console import console, grid, plural, safe, short_resource, show, size
 
 if TYPE_CHECKING:
     from trailsift.detect.experiment import Table
