@@ -7,7 +7,7 @@ from collections.abc import Callable
 from cyclopts import App, Group, Parameter
 
 from trailsift import __version__
-from trailsift.cli import ask, detect, keep, load, maintain, select, sift
+from trailsift.cli import ask, detect, ingest, lake, maintain, sampling, selectors
 from trailsift.cli.aws import aws
 from trailsift.cli.rules import rules
 
@@ -21,26 +21,26 @@ REST = Group("Options", sort_key=7)
 
 #: The commands in the order in which the help shows them.
 COMMANDS: tuple[tuple[Group, Callable[..., int]], ...] = (
-    (START, load.demo),
-    (START, load.generate),
-    (START, load.ingest),
+    (START, ingest.demo),
+    (START, ingest.generate),
+    (START, ingest.ingest),
     (ASK, ask.summary),
     (ASK, ask.roles),
     (ASK, ask.role),
     (ASK, ask.query),
     (ASK, ask.export),
-    (ASK, keep.columns),
+    (ASK, lake.columns),
     (FIND, detect.detect),
     (FIND, detect.finding),
     (FIND, detect.mute),
     (FIND, detect.confirm),
     (FIND, detect.evaluate),
-    (SIFT, sift.suggest),
-    (SIFT, sift.estimate),
-    (SIFT, sift.bench),
-    (KEEP, keep.status),
-    (KEEP, keep.rejects),
-    (KEEP, keep.connect),
+    (SIFT, sampling.suggest),
+    (SIFT, sampling.estimate),
+    (SIFT, sampling.bench),
+    (KEEP, lake.status),
+    (KEEP, lake.rejects),
+    (KEEP, lake.connect),
     (KEEP, maintain.compact),
     (KEEP, maintain.relocate),
 )
@@ -59,7 +59,7 @@ for number, (group, command) in enumerate(COMMANDS):
     app.command(command, group=group, sort_key=number, help_epilogue="")
 rules.group = SIFT
 app.command(rules)
-app.command(select.selectors, group=AWS, sort_key=len(COMMANDS), help_epilogue="")
+app.command(selectors.selectors, group=AWS, sort_key=len(COMMANDS), help_epilogue="")
 aws.group = AWS
 app.command(aws)
 app["--help"].group = REST

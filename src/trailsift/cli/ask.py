@@ -47,7 +47,7 @@ def summary(
     Examples: `trailsift summary --lake lake`, `trailsift summary --lake lake --by role --since -7d`
     """
     from trailsift.analysis import summary as ask
-    from trailsift.cli.lake import engine_of
+    from trailsift.cli.session import engine_of
     from trailsift.terminal import summary as report
     from trailsift.terminal.console import print_json
 
@@ -93,7 +93,7 @@ def roles(
         return _needs(lake, period_of(since, until, timezone), as_json)
     from trailsift.analysis.base import plain
     from trailsift.analysis.roles import roles as ask
-    from trailsift.cli.lake import engine_of
+    from trailsift.cli.session import engine_of
     from trailsift.terminal import role as view
     from trailsift.terminal.console import print_json
 
@@ -122,7 +122,7 @@ def _needs(lake: Path, period: Period, as_json: bool) -> int:
 
     from trailsift.analysis.shell import quoted
     from trailsift.analysis.trail_coverage import needs
-    from trailsift.cli.lake import engine_of
+    from trailsift.cli.session import engine_of
     from trailsift.terminal import aws as view
     from trailsift.terminal.console import print_json
 
@@ -156,7 +156,7 @@ def role(
     Example: `trailsift role orders-etl-batch --lake lake --timezone Asia/Seoul`
     """
     from trailsift.analysis.roles import role as ask
-    from trailsift.cli.lake import engine_of
+    from trailsift.cli.session import engine_of
     from trailsift.terminal import role as view
     from trailsift.terminal.console import print_json
 
@@ -222,8 +222,8 @@ def export(
     """
     from trailsift.analysis.export import export as run
     from trailsift.analysis.status import omitted
-    from trailsift.cli.lake import engine_of
     from trailsift.cli.output import text_output
+    from trailsift.cli.session import engine_of
 
     source = engine_of(lake)
     left_out = omitted(source.snapshot.root)

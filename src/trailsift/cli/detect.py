@@ -115,7 +115,7 @@ def detect(
     tell = _Telling(lake, wish, detections, threshold, webhook, webhook_form, new or follow, as_json)
     if follow:
         return _follow(lake, tell, every)
-    from trailsift.cli.lake import engine_of
+    from trailsift.cli.session import engine_of
 
     return max(code, tell(engine_of(lake)))
 
@@ -191,7 +191,7 @@ def _follow(lake: Path, tell: _Telling, every: float) -> int:
 
 def after_ingest(lake: Path) -> None:
     """What is new after an ingest, on standard error and to the webhook of the environment. Never an error."""
-    from trailsift.cli.lake import engine_of
+    from trailsift.cli.session import engine_of
     from trailsift.detect import pipeline
     from trailsift.detect.notify import news, remember
     from trailsift.terminal.console import safe
@@ -235,7 +235,7 @@ def finding(
 
     Example: `trailsift finding f3a91c --lake lake`, `trailsift finding f3a91c --lake lake --records`
     """
-    from trailsift.cli.lake import engine_of
+    from trailsift.cli.session import engine_of
     from trailsift.detect import pipeline
     from trailsift.terminal import findings as view
     from trailsift.terminal.console import print_json, safe
@@ -315,7 +315,7 @@ def evaluate(
 
 
 def _say(name: str, lake: Path, word: Word, reason: str, as_json: bool) -> int:
-    from trailsift.cli.lake import engine_of
+    from trailsift.cli.session import engine_of
     from trailsift.detect.pipeline import find
     from trailsift.detect.triage import mark
     from trailsift.terminal.console import print_json

@@ -115,7 +115,7 @@ def rehearse(
 
 def losses_of(lake: Path, rules: Rules) -> list[Loss]:
     """What becomes of the findings of a lake under some rules."""
-    from trailsift.cli.lake import engine_of
+    from trailsift.cli.session import engine_of
     from trailsift.detect.detection_rules import shipped
     from trailsift.detect.rule_impact import losses
     from trailsift.ingest.what_if import thinned

@@ -41,7 +41,7 @@ def estimate(
     """
     from trailsift.analysis.estimate import estimate as ask
     from trailsift.analysis.time_range import period as period_of
-    from trailsift.cli.lake import engine_of
+    from trailsift.cli.session import engine_of
     from trailsift.terminal.console import print_json
     from trailsift.terminal.estimate import show_estimate
 
@@ -69,8 +69,8 @@ def suggest(
     Examples: `trailsift suggest --lake lake`, `trailsift suggest --lake lake --rules > my.toml`
     """
     from trailsift.analysis.suggest import suggest as ask
-    from trailsift.cli.lake import engine_of
     from trailsift.cli.rules import losses_of
+    from trailsift.cli.session import engine_of
     from trailsift.prices import prices as load_prices
     from trailsift.rules import parse
     from trailsift.terminal.console import print_json

@@ -114,7 +114,7 @@ def _said(want: Wanted, have: list[Selector] | None, lake: Path | None, as_json:
     if lake is not None:
         from trailsift.analysis.time_range import period
         from trailsift.analysis.trail_coverage import cost
-        from trailsift.cli.lake import engine_of
+        from trailsift.cli.session import engine_of
 
         found = cost(engine_of(lake), period(None, None), want)
         said["cost_a_month"] = found._asdict()

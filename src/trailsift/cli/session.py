@@ -1,0 +1,17 @@
+"""Opening a lake for a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trailsift.query import Engine
+
+
+def engine_of(lake: Path, timezone: str = "UTC") -> Engine:
+    """The engine over the newest commit of a lake. LakeError where there is no lake."""
+    from trailsift.lake.index import open_snapshot
+    from trailsift.query import Engine
+
+    return Engine(open_snapshot(lake))
