@@ -86,7 +86,7 @@ kills: $(DEV) ## kill an ingest at 100 moments, run it again, compare, and write
 	@$(BIN)/python bench/kills.py --out bench/KILLS.md $(KILLS)
 
 clean: ## remove the environment and all caches
-	rm -rf $(VENV) src/trailsift/*.so src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) src/trailsift/_native/*.so src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(MADE):
@@ -110,8 +110,8 @@ define install
 	@touch $(MADE) $(2)
 endef
 
-$(CORE): pyproject.toml setup.py $(wildcard src/trailsift/*.c) constraints.txt | $(MADE)
+$(CORE): pyproject.toml setup.py $(wildcard src/trailsift/_native/*.[ch]) constraints.txt | $(MADE)
 	$(call install,,$(CORE))
 
-$(DEV): pyproject.toml setup.py $(wildcard src/trailsift/*.c) constraints.txt | $(MADE)
+$(DEV): pyproject.toml setup.py $(wildcard src/trailsift/_native/*.[ch]) constraints.txt | $(MADE)
 	$(call install,[dev],$(CORE) $(DEV))

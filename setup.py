@@ -6,8 +6,11 @@ setup(
     ext_modules=[
         # Without a C compiler the same rows come out, more slowly.
         Extension(
-            f"trailsift.{name}", [f"src/trailsift/{name}.c"], extra_compile_args=["-O3", "-std=c11"], optional=True
+            f"trailsift._native._{name}",
+            [f"src/trailsift/_native/{name}.c"],
+            extra_compile_args=["-O3", "-std=c11"],
+            optional=True,
         )
-        for name in ("_keys", "_lines", "_scan")
+        for name in ("groups", "keys", "scan")
     ]
 )

@@ -15,15 +15,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from trailsift import _native
 from trailsift.cloudtrail import key_patterns as pattern
 from trailsift.cloudtrail.key_patterns import key_pattern
-from trailsift.columns import group_by as groups
 from trailsift.columns import summarize
 from trailsift.columns.group_by import Codes, Ints, grouped, smallest_text, text_buffers
 from trailsift.columns.summarize import key_patterns
 from trailsift.lake import dedup, parquet
 
-_keys = pytest.importorskip("trailsift._keys", reason="the accelerators are not built: no C compiler at hand")
+if not _native.available():
+    pytest.skip("the C modules are not built: no C compiler at hand", allow_module_level=True)
 
 _NUMBERS = st.one_of(
     st.integers(0, 10**6).map(str),
@@ -62,7 +63,7 @@ def test_patterns_in_bulk_are_those_of_each_key(keys: list[str]) -> None:
 
 def patterns(keys: list[str], word: Callable[[str], str], fallback: Callable[[str], str]) -> list[str]:
     """The pattern of each key; each of them is given once."""
-    places, found = _keys.patterns(*text_buffers(pa.array(["", *keys], pa.string())), word, fallback)
+    places, found = _native.keys.patterns(*text_buffers(pa.array(["", *keys], pa.string())), word, fallback)
     assert len(set(found)) == len(found)
     return [found[place] for place in np.frombuffer(places, np.int32)[1:]]
 
@@ -227,11 +228,8 @@ def test_sketches_are_those_of_numpy(pairs: list[tuple[int, int]]) -> None:
 def without_accelerators(function: Callable[..., Any], *args: Any) -> Any:
     """What a function gives where there is no C compiler."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(groups, "_lines", None)
-        patch.setattr(summarize, "_lines", None)
-        patch.setattr(summarize, "_keys", None)
-        patch.setattr(parquet, "_lines", None)
-        patch.setattr(dedup, "_lines", None)
+        patch.setattr(_native, "groups", None)
+        patch.setattr(_native, "keys", None)
         return function(*args)
 
 
@@ -249,6 +247,6 @@ def test_texts_that_there_are_not() -> None:
     for ends in ([0, 3], [2, 1], [-1, 1]):
         offsets = np.array(ends, np.int32)
         with pytest.raises(ValueError, match="a text that there is not"):
-            _keys.hashes(offsets, b"ab")
+            _native.keys.hashes(offsets, b"ab")
         with pytest.raises(ValueError, match="a text that there is not"):
-            _keys.patterns(offsets, b"ab", pattern.word_pattern, key_pattern)
+            _native.keys.patterns(offsets, b"ab", pattern.word_pattern, key_pattern)

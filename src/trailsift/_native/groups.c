@@ -334,7 +334,7 @@ static PyMethodDef METHODS[] = {
 };
 
 static struct PyModuleDef MODULE = {
-    PyModuleDef_HEAD_INIT, .m_name = "trailsift._lines", .m_doc = "See _lines.c.", .m_size = -1, .m_methods = METHODS,
+    PyModuleDef_HEAD_INIT, .m_name = "trailsift._native._groups", .m_doc = "See groups.c.", .m_size = -1, .m_methods = METHODS,
 };
 
-PyMODINIT_FUNC PyInit__lines(void) { return PyModule_Create(&MODULE); }
+PyMODINIT_FUNC PyInit__groups(void) { return PyModule_Create(&MODULE); }

@@ -513,7 +513,7 @@ static PyMethodDef METHODS[] = {
 };
 
 static struct PyModuleDef MODULE = {
-    PyModuleDef_HEAD_INIT, .m_name = "trailsift._keys", .m_doc = "See _keys.c.", .m_size = -1, .m_methods = METHODS,
+    PyModuleDef_HEAD_INIT, .m_name = "trailsift._native._keys", .m_doc = "See keys.c.", .m_size = -1, .m_methods = METHODS,
 };
 
 /* floor(abs(sin(n)) * 2^32), as the RFC defines its constants. */

@@ -1618,7 +1618,7 @@ PyDoc_STRVAR(scanner_doc,
 
 static PyTypeObject SCANNER = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "trailsift._scan.Scanner",
+    .tp_name = "trailsift._native._scan.Scanner",
     .tp_basicsize = sizeof(Scanner),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_doc = scanner_doc,
@@ -1632,7 +1632,7 @@ static PyTypeObject SCANNER = {
 };
 
 static struct PyModuleDef MODULE = {
-    PyModuleDef_HEAD_INIT, .m_name = "trailsift._scan", .m_doc = "See _scan.c.", .m_size = -1, .m_methods = FUNCTIONS,
+    PyModuleDef_HEAD_INIT, .m_name = "trailsift._native._scan", .m_doc = "See scan.c.", .m_size = -1, .m_methods = FUNCTIONS,
 };
 
 PyMODINIT_FUNC PyInit__scan(void) {

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_lines: ModuleType | None
-try:
-    from trailsift import _lines
-except ImportError:
-    # Built where there is a C compiler only.
-    _lines = None
+from trailsift import _native
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -75,8 +69,10 @@ def filled(indices: pa.Array) -> Ints:
 
 def grouped(key: Ints) -> tuple[Ints, Ints, Ints]:
     """The rows in an order in which equal keys stand together, where each run of them starts, and each row's run."""
-    if _lines is not None:
-        order, starts, group = (np.frombuffer(part, np.int64) for part in _lines.groups(np.ascontiguousarray(key)))
+    if _native.groups is not None:
+        order, starts, group = (
+            np.frombuffer(part, np.int64) for part in _native.groups.groups(np.ascontiguousarray(key))
+        )
         return order, starts, group
     order = np.argsort(key)
     ordered = key[order]
@@ -126,16 +122,16 @@ class Groups:
 
 def by_group(group: Ints, values: Ints, groups: int) -> Ints:
     """The rows by group, those of a group by value."""
-    if _lines is None:
+    if _native.groups is None:
         return np.lexsort((values, group))
     order = np.argsort(values)
-    return order[np.frombuffer(_lines.by_group(group[order], groups), np.int64)]
+    return order[np.frombuffer(_native.groups.by_group(group[order], groups), np.int64)]
 
 
 def smallest_text(column: Codes, group: Ints, groups: int) -> pa.Array:
     """The smallest value of each group by UTF-8 bytes; null where a group has none. ``group``: that of each row."""
-    if _lines is not None and len(column.values):
-        best = _lines.smallest(*text_buffers(column.values), column.codes, group, groups)
+    if _native.groups is not None and len(column.values):
+        best = _native.groups.smallest(*text_buffers(column.values), column.codes, group, groups)
         code = np.frombuffer(best, np.int64)
         return column.values.take(pa.array(code - 1, mask=code == 0))
     order = np.asarray(pc.sort_indices(column.values)).astype(np.int64)

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trailsift import _native
 from trailsift import schema as event
 from trailsift.cloudtrail.key_patterns import key_pattern, word_pattern
 from trailsift.cloudtrail.origins import agent_family, source_network
@@ -36,14 +36,6 @@ from trailsift.columns.group_by import (
 )
 from trailsift.ingest.chunk import Alike, arrow_schema
 
-_keys: ModuleType | None
-_lines: ModuleType | None
-try:
-    from trailsift import _keys, _lines
-except ImportError:
-    # Built where there is a C compiler only.
-    _keys = _lines = None
-
 SKETCH_SIZE = 2048
 
 _HOUR = 3_600_000_000
@@ -57,9 +49,9 @@ SKETCHES = ("source_ips", "object_keys")
 
 def hashes64(values: pa.StringArray) -> Ints:
     """``hash64`` of each of many values, none of them null."""
-    if _keys is None or not len(values):
+    if _native.keys is None or not len(values):
         return np.array([hash64(value) for value in values.to_pylist()], np.int64)
-    return np.frombuffer(_keys.hashes(*text_buffers(values)), np.int64)
+    return np.frombuffer(_native.keys.hashes(*text_buffers(values)), np.int64)
 
 
 def hash64(value: str) -> int:
@@ -180,9 +172,9 @@ class Summaries:
 
 def key_patterns(keys: pa.StringArray) -> pa.DictionaryArray:
     """``key_pattern`` of each of many keys, none of them null."""
-    if _keys is None or not len(keys):
+    if _native.keys is None or not len(keys):
         return pa.array([key_pattern(key) for key in keys.to_pylist()], pa.string()).dictionary_encode()
-    places, patterns = _keys.patterns(*text_buffers(keys), word_pattern, key_pattern)
+    places, patterns = _native.keys.patterns(*text_buffers(keys), word_pattern, key_pattern)
     return pa.DictionaryArray.from_arrays(
         pa.Array.from_buffers(pa.int32(), len(keys), [None, pa.py_buffer(places)]), pa.array(patterns, pa.string())
     )
@@ -191,9 +183,9 @@ def key_patterns(keys: pa.StringArray) -> pa.DictionaryArray:
 def _totals(group: Ints, groups: int, bytes_in: Ints, bytes_out: Ints, time: Ints) -> dict[str, Ints]:
     """What lines count, of each group of rows."""
     names = ("events", *_BYTES, *TIMES)
-    if _lines is not None:
+    if _native.groups is not None:
         columns = (np.ascontiguousarray(column) for column in (bytes_in, bytes_out, time))
-        made = _lines.totals(np.ascontiguousarray(group), groups, *columns)
+        made = _native.groups.totals(np.ascontiguousarray(group), groups, *columns)
         return {name: np.frombuffer(part, np.int64) for name, part in zip(names, made, strict=True)}
     sums = {"events": np.bincount(group, minlength=groups)}
     for name, values in zip(_BYTES, (bytes_in, bytes_out), strict=True):

@@ -17,6 +17,7 @@ from typing import NamedTuple, cast
 
 from isal import isal_zlib
 
+from trailsift import _native
 from trailsift.decode.outcome import Found
 
 try:
@@ -24,15 +25,6 @@ try:
 except ImportError:
     # Not in the zip for Lambda, whose payloads are small.
     deflate = None  # type: ignore[assignment]
-
-try:
-    from trailsift._scan import only_at_end
-except ImportError:
-    # Built where there is a C compiler only.
-    def only_at_end(data: bytes | bytearray, size: int, /) -> bool:
-        """Whether the last bytes of data, ``size`` of them, stand nowhere else."""
-        return data.find(data[-size:]) == len(data) - size
-
 
 #: Logs shrink 5 to 50 times. What grows more than this, beyond ``FREE`` bytes, is a bomb.
 GROWTH = 100
@@ -51,6 +43,14 @@ class Piece(NamedTuple):
 #: isal's stubs take its error for an instance of one.
 _DAMAGE = (cast("type[Exception]", isal_zlib.error), zlib.error)
 _Opener = Callable[[bytes, Found], Iterator[Piece]]
+
+
+def _only_at_end(data: bytes | bytearray, size: int) -> bool:
+    """Return whether the last `size` bytes of data occur nowhere else in it."""
+    if _native.scan is not None:
+        answer: bool = _native.scan.only_at_end(data, size)
+        return answer
+    return data.find(data[-size:]) == len(data) - size
 
 
 def unpack(data: bytes, found: Found, depth: int, damage: str | None = None) -> Iterator[Piece]:
@@ -105,7 +105,7 @@ def inflate_whole(data: bytes | bytearray, limit: int) -> bytearray | None:
     size = int.from_bytes(data[-4:], "little")
     # The library stops behind the first member, whose last four bytes are the size of its text. A member of that size
     # which ended earlier, whatever follows it, would have these bytes in two places.
-    if deflate is None or not 0 < size <= limit or not only_at_end(data, 4):
+    if deflate is None or not 0 < size <= limit or not _only_at_end(data, 4):
         return None
     try:
         text: bytearray = deflate.gzip_decompress(data, size)

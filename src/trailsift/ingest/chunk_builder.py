@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from isal import isal_zlib
 
+from trailsift import _native
 from trailsift.decode import record as careful
 from trailsift.decode.compression import FREE, gunzip, inflate_whole
 from trailsift.decode.envelope import (
@@ -29,12 +30,6 @@ from trailsift.decode.envelope import (
 )
 from trailsift.decode.fast_path import Row, Shared, What
 from trailsift.ingest.chunk import CHUNK_SCHEMA, Chunk, chunk_table, encoded, file_order, identities
-
-try:
-    from trailsift._scan import Scanner
-except ImportError:
-    # Built where there is a C compiler only.
-    Scanner = None  # type: ignore[assignment,misc]
 
 
 @dataclass(slots=True)
@@ -67,7 +62,9 @@ class Builder:
         self.step = step
         self.rows = self.thin = 0
         self._shared = Shared(thin)
-        self._scanner = Scanner(self._shared, isal_zlib.crc32) if scan and Scanner is not None else None
+        self._scanner = (
+            _native.scan.Scanner(self._shared, isal_zlib.crc32) if scan and _native.scan is not None else None
+        )
         self._start()
 
     def _start(self, in_use: int = 0) -> None:

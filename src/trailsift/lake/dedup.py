@@ -10,17 +10,11 @@ import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-_lines: ModuleType | None
-try:
-    from trailsift import _lines
-except ImportError:
-    # Built where there is a C compiler only.
-    _lines = None
+from trailsift import _native
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 Checks = np.ndarray[Any, np.dtype[np.uint32]]
@@ -47,8 +41,8 @@ class Ids:
         """For each of ``other``'s ids, which are in order, its place here, or -1."""
         if not len(self) or not len(other):
             return np.full(len(other), -1, np.int64)
-        if _lines is not None:
-            return np.frombuffer(_lines.places(self.high, self.low, other.high, other.low), np.int64)
+        if _native.groups is not None:
+            return np.frombuffer(_native.groups.places(self.high, self.low, other.high, other.low), np.int64)
         place = np.searchsorted(self.high, other.high)
         last = len(self) - 1
         while True:
@@ -107,8 +101,8 @@ def merge(parts: Sequence[Ids]) -> Ids:
 
 
 def _merged(one: Ids, two: Ids) -> Ids:
-    if _lines is not None:
-        high, low, check = _lines.merged(one.high, one.low, one.check, two.high, two.low, two.check)
+    if _native.groups is not None:
+        high, low, check = _native.groups.merged(one.high, one.low, one.check, two.high, two.low, two.check)
         return Ids(np.frombuffer(high, np.uint64), np.frombuffer(low, np.uint64), np.frombuffer(check, np.uint32))
     fields = ("high", "low", "check")
     return sort(Ids(*(np.concatenate([getattr(one, field), getattr(two, field)]) for field in fields)))[0]

@@ -6,7 +6,6 @@ import itertools
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from trailsift import _native
 from trailsift import schema as event
 from trailsift.ingest.chunk import ordered, ranks
 from trailsift.lake.field_ids import field_ids
 from trailsift.lake.index import File, read_settings
-
-_lines: ModuleType | None
-try:
-    from trailsift import _lines
-except ImportError:
-    # Built where there is a C compiler only.
-    _lines = None
 
 Codes = np.ndarray[Any, np.dtype[Any]]
 
@@ -271,8 +264,8 @@ def _with_own_values(column: pa.DictionaryArray) -> pa.DictionaryArray:
 
 def _trimmed_codes(codes: Codes, size: int) -> tuple[Codes, Codes] | None:
     """Codes below ``size`` (-1: none) counted anew over those that occur, and which these are; None where all do."""
-    if _lines is not None:
-        parts = _lines.trimmed(np.ascontiguousarray(codes), size)
+    if _native.groups is not None:
+        parts = _native.groups.trimmed(np.ascontiguousarray(codes), size)
         return parts and (np.frombuffer(parts[0], np.int32), np.frombuffer(parts[1], np.int64))
     used = np.zeros(size + 1, bool)
     used[codes] = True
