@@ -35,8 +35,8 @@ from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.generate import Options, generate
 from trailsift.ingest import Sizes, ingest
-from trailsift.lake import index, writer
-from trailsift.lake.index import open_snapshot
+from trailsift.lake import index, settings, writer
+from trailsift.lake.open import open_snapshot
 from trailsift.query import Engine
 
 #: Several commits out of few events, each of several chunks.
@@ -226,11 +226,11 @@ def check_whole(root: Path, ids_of: dict[str, frozenset[str]]) -> str | None:
 
 def leftovers(root: Path) -> str:
     """What the dead left behind that no commit names."""
-    if not (root / index.LAKE_FILE).exists():
+    if not (root / settings.LAKE_FILE).exists():
         return "no lake"
     named: set[str] = set()
     current: set[str] = set()
-    if (root / index.CATALOG_FILE).exists():
+    if (root / settings.CATALOG_FILE).exists():
         with contextlib.suppress(Exception), contextlib.closing(index.connect(root)) as db:
             for table in schema.TABLES:
                 named |= {path for (path,) in db.execute("SELECT path FROM file WHERE table_name = ?", (table,))}
@@ -243,7 +243,7 @@ def leftovers(root: Path) -> str:
         staged = (root / table / "metadata").glob("*.metadata.json")
         found["staged metadata"] += sum(int(path.name.partition("-")[0]) > newest for path in staged)
     found["files of ids"] = sum(_name(root, path) not in named for path in root.glob("seen/*.ids"))
-    found["writer's mark"] = int((root / writer.MARKER_FILE).exists())
+    found["writer's mark"] = int((root / settings.MARKER_FILE).exists())
     return ", ".join(f"{number} {name}" for name, number in found.items() if number) or "nothing"
 
 

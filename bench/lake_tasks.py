@@ -35,7 +35,7 @@ def commits(arguments: Arguments) -> Arguments:
 
 def pick(arguments: Arguments) -> Arguments:
     """An event id and an object key that is not on everybody's way. ``lake``."""
-    from trailsift.lake.index import open_snapshot
+    from trailsift.lake.open import open_snapshot
     from trailsift.query import Engine
 
     with Engine(open_snapshot(Path(arguments["lake"]))) as engine:
@@ -50,7 +50,7 @@ def pick(arguments: Arguments) -> Arguments:
 def questions(arguments: Arguments) -> Arguments:
     """Questions to an open engine, and what planning takes. ``lake``; ``repeat``; ``questions``: SQL by name."""
     from trailsift.lake import index
-    from trailsift.lake.index import open_snapshot
+    from trailsift.lake.open import open_snapshot
     from trailsift.query import Engine
     from trailsift.schema import TABLES
 

@@ -36,7 +36,7 @@ from trailsift.detect.pipeline import detect, over_threshold
 from trailsift.generate import Options, generate
 from trailsift.generate.delivery import delays
 from trailsift.ingest import ingest
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.prices import prices
 from trailsift.query import Engine
 from trailsift.rules import Sifter, load

@@ -58,7 +58,7 @@ def largest(files: list[str]) -> int:
 
 def questions(arguments: Arguments) -> Arguments:
     """Questions to an open engine. ``lake``; ``repeat``; ``questions``: SQL by name. Kept answers are not used."""
-    from trailsift.lake.index import open_snapshot
+    from trailsift.lake.open import open_snapshot
     from trailsift.query import Engine
 
     out: Arguments = {}

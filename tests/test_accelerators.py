@@ -110,14 +110,15 @@ def test_hashes_are_the_first_bytes_of_the_md5(texts: list[str]) -> None:
 def test_checksums_are_those_of_zlib(sizes: list[int]) -> None:
     """Of records of every size: the checksum is taken 64 bytes at a time, then 16, then one."""
     from trailsift.decode.fast_path import Shared
-    from trailsift.ingest.chunk_builder import Scanner
+
+    assert _native.scan is not None
 
     records = [
         f'{{"eventVersion":"1.11","eventTime":"2026-03-02T01:02:03Z","eventSource":"s3.amazonaws.com",'
         f'"eventName":"GetObject","eventID":"{uuid.UUID(int=at)}","requestID":"{"x" * size}"}}'
         for at, size in enumerate(sizes)
     ]
-    scanner = Scanner(Shared(), zlib.crc32)
+    scanner = _native.scan.Scanner(Shared(), zlib.crc32)
     assert scanner.scan(('{"Records":[' + ",".join(records) + "]}").encode(), 0) == (len(records), [])
     checks = scanner.take()["check"]
     assert isinstance(checks, bytes)

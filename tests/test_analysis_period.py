@@ -9,8 +9,9 @@ import pytest
 from trailsift.analysis.base import plain
 from trailsift.analysis.roles import choose
 from trailsift.analysis.summary import Hour
-from trailsift.analysis.time_range import DAY, HOUR, Period, iso, literal, parse, period, zone_of
+from trailsift.analysis.time_range import Period, parse, period, zone_of
 from trailsift.errors import UsageError
+from trailsift.times import DAY, HOUR, iso, literal
 
 NOW = datetime(2026, 3, 9, 12, 34, 56, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ import sqlglot
 
 from trailsift.cli import main
 from trailsift.errors import EngineError, QueryError
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.query import Engine
 from trailsift.query.athena import Athena, cost_of
 from trailsift.query.trino_sql import partitions, translate

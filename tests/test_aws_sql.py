@@ -191,7 +191,7 @@ def _raw_doc(record: dict[str, Any]) -> str:
 def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
     """Log files -> columnar copy -> hourly -> hourly_summary on Trino, and the same from ``ingest`` and DuckDB."""
     from trailsift.ingest import ingest
-    from trailsift.lake.index import open_snapshot
+    from trailsift.lake.open import open_snapshot
     from trailsift.query import Engine
 
     generate(tmp_path / "logs", Options(events=500, days=4, seed=5))

@@ -12,11 +12,12 @@ import pytest
 from rich.console import Console
 
 from trailsift.analysis.summary import Hour
-from trailsift.analysis.time_range import HOUR, Period
+from trailsift.analysis.time_range import Period
 from trailsift.ingest import Progress, ingest
 from trailsift.terminal import heatmap
 from trailsift.terminal.console import cell, duration, grid, safe, short_resource, short_role, size
 from trailsift.terminal.progress import CountProgress, IngestProgress, said
+from trailsift.times import HOUR
 
 
 def printed(width: int, make: Callable[[Console], object], encoding: str = "utf-8") -> str:

@@ -28,17 +28,18 @@ from pyiceberg.table import Transaction
 
 from trailsift import schema
 from trailsift.columns import summarize
+from trailsift.columns.arrow import arrow_schema
 from trailsift.errors import LakeError, SnapshotGoneError
 from trailsift.ingest import ingest
-from trailsift.ingest.chunk import arrow_schema
 from trailsift.lake import compact as module
-from trailsift.lake import dedup, expire, index
+from trailsift.lake import dedup, expire, index, settings
 from trailsift.lake import partitions as pieces
 from trailsift.lake.cardinality import OTHER, fold
 from trailsift.lake.compact import Compacted, compact, needs_compaction
 from trailsift.lake.expire import SeenFile
 from trailsift.lake.iceberg import LakeCatalog, _Transaction
-from trailsift.lake.index import File, open_snapshot
+from trailsift.lake.index import File
+from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import Writer
 from trailsift.lake.partitions import Partition, plan_cuts
 from trailsift.lake.writer import Lake
@@ -320,7 +321,7 @@ def end_of(lake: Path) -> datetime:
 
 
 def budgets(lake: Path, **limits: int) -> None:
-    path = lake / index.LAKE_FILE
+    path = lake / settings.LAKE_FILE
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"budgets": limits}), "utf-8")
 
 
@@ -471,8 +472,8 @@ def test_a_crash_while_cleaning(lake: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_killed_process(lake: Path) -> None:
     before = answers(lake)
     script = (
-        "import os, sys; from pathlib import Path; from trailsift.lake import catalog, compact\n"
-        "catalog.LakeCatalog.apply = lambda *_: os._exit(9)\n"
+        "import os, sys; from pathlib import Path; from trailsift.lake import compact, iceberg\n"
+        "iceberg.LakeCatalog.apply = lambda *_: os._exit(9)\n"
         "compact.compact(Path(sys.argv[1]))"
     )
     assert subprocess.run([sys.executable, "-c", script, str(lake)], check=False).returncode == 9
@@ -654,7 +655,7 @@ def test_a_file_that_is_gone_from_the_table(lake: Path) -> None:
 
 
 def test_settings_are_checked(lake: Path) -> None:
-    path = lake / index.LAKE_FILE
+    path = lake / settings.LAKE_FILE
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"seen_days": "few"}), "utf-8")
     with pytest.raises(LakeError, match="seen_days"):
         compact(lake)

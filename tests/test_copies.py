@@ -14,9 +14,9 @@ import pytest
 
 from test_decode import sample, text
 from test_ingest import event_number, rows, write
+from trailsift import _native
 from trailsift.ingest import Sizes, conflicts, ingest, worker
 from trailsift.ingest.chunk import Chunk
-from trailsift.ingest.chunk_builder import Scanner
 from trailsift.ingest.reread import whole
 from trailsift.lake import compact, dedup
 from trailsift.rules import parse
@@ -136,7 +136,7 @@ def test_copies_of_dropped_events_are_compared_whole(
     counts = ingest([str(tmp_path / "again")], lake, rules=parse(LISTS, "f"), sizes=sizes)
     assert (counts.stored, counts.duplicates, sum(counts.dropped.values())) == (0, 40 + len(changed), 300)
     assert rejected(lake) == sorted(json.dumps(each, sort_keys=True) for each in changed)
-    assert sum(thin) >= len(changed) or Scanner is None
+    assert sum(thin) >= len(changed) or not _native.available()
     assert how is not zipped or len(thin) > 1
 
 
@@ -154,7 +154,7 @@ def test_a_copy_whose_log_object_is_gone(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(worker, "whole", vanish)
     counts = ingest([str(tmp_path / "again")], tmp_path / "lake", rules=parse(LISTS, "f"))
     assert (counts.stored, counts.duplicates) == (1, 5)
-    if Scanner is not None:
+    if _native.available():
         assert rejected(tmp_path / "lake") == []
 
 

@@ -19,8 +19,9 @@ from test_ingest import event_number, exported, ingest, merged, rows, write
 from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import index
-from trailsift.lake.index import open_snapshot
-from trailsift.lake.writer import MARKER_FILE, Lake
+from trailsift.lake.open import open_snapshot
+from trailsift.lake.settings import MARKER_FILE
+from trailsift.lake.writer import Lake
 
 
 def orphans(lake: Path) -> set[str]:
@@ -34,13 +35,13 @@ def orphans(lake: Path) -> set[str]:
 
 #: Where the process is killed, by name: the statement that puts the kill there. ``nth`` runs the kill at the n-th call.
 STEPS = {
-    "files written, nothing staged": "at(lake.Lake, 'commit')",
-    "one table of several staged": "at(catalog.LakeCatalog, 'change', 2)",
-    "all tables staged, no ids": "at(lake.Lake, '_write_seen')",
-    "ids written, no transaction": "at(lake.Lake, '_apply')",
+    "files written, nothing staged": "at(writer.Lake, 'commit')",
+    "one table of several staged": "at(iceberg.LakeCatalog, 'change', 2)",
+    "all tables staged, no ids": "at(writer.Lake, '_write_seen')",
+    "ids written, no transaction": "at(writer.Lake, '_apply')",
     "pointers changed, transaction open": "at(index, 'record_files')",
     "transaction spilled to the log, not committed": "spill()",
-    "committed, mark and lock still there": "at(lake.WriteLock, 'release')",
+    "committed, mark and lock still there": "at(writer.WriteLock, 'release')",
 }
 COMMITTED = "committed, mark and lock still there"
 
@@ -50,7 +51,7 @@ import os, signal, sys
 from pathlib import Path
 from typing import Any
 from trailsift.ingest import ingest
-from trailsift.lake import catalog, index, lake
+from trailsift.lake import iceberg, index, writer
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from trailsift import _native
 from trailsift.decode import record
 from trailsift.decode.envelope import find_records
 
@@ -292,9 +293,9 @@ def alike() -> st.SearchStrategy[list[dict[str, Any]]]:
 @pytest.mark.parametrize("ascii_only", [True, False], ids=["ascii", "utf-8"])
 @given(st.one_of(st.lists(mutated(), min_size=1, max_size=5), alike()))
 def test_all_paths_agree(scan: bool, ascii_only: bool, records: list[dict[str, Any]]) -> None:
-    from trailsift.ingest.chunk_builder import Builder, Scanner
+    from trailsift.ingest.chunk_builder import Builder
 
-    if scan and Scanner is None:
+    if scan and not _native.available():
         pytest.skip("the accelerators are not built: no C compiler at hand")
     builder = Builder(scan=scan)
     try:
@@ -317,9 +318,9 @@ def test_all_paths_agree(scan: bool, ascii_only: bool, records: list[dict[str, A
 
 @given(st.one_of(st.lists(mutated(), min_size=1, max_size=3), alike()), st.data())
 def test_damaged_records_are_read_alike_by_all_paths(records: list[dict[str, Any]], data: st.DataObject) -> None:
-    from trailsift.ingest.chunk_builder import Builder, Scanner
+    from trailsift.ingest.chunk_builder import Builder
 
-    if Scanner is None:
+    if not _native.available():
         pytest.skip("the accelerators are not built: no C compiler at hand")
     text_of_all = text({"Records": records})
     at = data.draw(st.integers(0, len(text_of_all)))
@@ -400,9 +401,9 @@ _CLOSE = ("requestParameters", "eventID", "eventType", "managementEvent", "recip
 @example([_members(at, *_CALL, *_CLOSE, *["apiVersion"][: at % 3], *["tlsDetails"][: at % 3]) for at in range(6)])
 @example([_members(at, *["awsRegion"][: at % 3], *_CALL, "awsRegion", *_CLOSE) for at in range(6)])
 def test_stretches_that_records_share_are_read_as_if_they_were_alone(records: list[str]) -> None:
-    from trailsift.ingest.chunk_builder import Builder, Scanner
+    from trailsift.ingest.chunk_builder import Builder
 
-    if Scanner is None:
+    if not _native.available():
         pytest.skip("the accelerators are not built: no C compiler at hand")
 
     def rows(scan: bool, *logs: list[str]) -> list[str]:
@@ -435,9 +436,9 @@ def test_stretches_that_records_share_are_read_as_if_they_were_alone(records: li
     ],
 )
 def test_who_names_an_account(scan: bool, user: str, account: str | None) -> None:
-    from trailsift.ingest.chunk_builder import Builder, Scanner
+    from trailsift.ingest.chunk_builder import Builder
 
-    if scan and Scanner is None:
+    if scan and not _native.available():
         pytest.skip("the accelerators are not built: no C compiler at hand")
     builder = Builder(scan=scan)
     other = text(sample(eventID="11111111-2222-4333-8444-666666666666")).decode()

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from trailsift.analysis.time_range import DAY, HOUR, Period
+from trailsift.analysis.time_range import Period
 from trailsift.cli import main
 from trailsift.detect import detection_rules, notify
 from trailsift.detect.baseline import BOUNDS, FIRSTS, Bounds, Cells, Day, Firsts, Habits
@@ -29,8 +29,9 @@ from trailsift.detect.volume import exceeding, hours
 from trailsift.errors import LakeError, SourceError, UsageError
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.query import Engine
+from trailsift.times import DAY, HOUR
 
 FIELDS = {"id", "title", "role_arn", "event_names", "resource_arn", "first_time", "last_time", "score", "severity"}
 MONDAY = 20_514 * DAY  # 2026-03-02 in microseconds

@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.cli import main
 from trailsift.detect.checkpoint import State, load, save
 from trailsift.detect.correlate import join
@@ -30,8 +29,9 @@ from trailsift.detect.pipeline import Wish, detect
 from trailsift.detect.signals import _grown
 from trailsift.detect.triage import Mark, _much, mark, taught
 from trailsift.generate import Options, generate
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.query import Engine
+from trailsift.times import DAY, HOUR
 
 MONDAY = 20_514  # 2026-03-02
 ROLE_ARN, BUCKET = "arn:aws:iam::1:role/orders-etl", "arn:aws:s3:::payroll-archive"

@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.cli import main
 from trailsift.detect import detection_rules, finding_ids, signals
 from trailsift.detect.correlate import join
@@ -29,8 +28,9 @@ from trailsift.detect.rescore import _highest
 from trailsift.errors import LakeError
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.query import Engine
+from trailsift.times import DAY, HOUR
 
 Record = dict[str, Any]
 CHOSEN = detection_rules.shipped()[0]

@@ -15,7 +15,7 @@ import pytest
 
 from trailsift.cli import main
 from trailsift.cli.app import COMMANDS
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.query import Engine
 
 ROOT = Path(__file__).resolve().parent.parent

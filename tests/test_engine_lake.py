@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from trailsift.errors import EngineError, UsageError
-from trailsift.lake.index import CATALOG_FILE, LAKE_FILE, NAMESPACE, SCHEMA, File, open_snapshot, record_files
+from trailsift.lake.index import SCHEMA, File, record_files
+from trailsift.lake.open import open_snapshot
+from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, NAMESPACE
 from trailsift.query import Cache, Engine
 from trailsift.query.relations import MACROS, SKETCH_SIZE, relations, table_columns
 from trailsift.query.views import whole_and_parts

@@ -16,7 +16,7 @@ from trailsift.cli import main
 from trailsift.errors import QueryError, UsageError
 from trailsift.ingest import ingest
 from trailsift.ingest.sift import hashes
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.query import Engine
 from trailsift.rules import parse
 from trailsift.rules.presets import text

@@ -28,6 +28,7 @@ from trailsift.aws.transform.stream import FirehoseStream
 from trailsift.aws.transform.writer import Writer
 from trailsift.decode import landing, record
 from trailsift.decode.envelope import find_records
+from trailsift.decode.outcome import NotARecord
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 
@@ -294,7 +295,7 @@ BAD_LINES = {
 @pytest.mark.parametrize("name", BAD_LINES)
 def test_a_bad_landing_line_is_malformed(name: str) -> None:
     line = json.loads(Writer().row(record.row(sample(), "")))
-    with pytest.raises(record.NotARecord):
+    with pytest.raises(NotARecord):
         record.row(line | BAD_LINES[name], "x")
 
 

@@ -16,7 +16,7 @@ from trailsift.errors import LakeError
 from trailsift.ingest import ingest
 from trailsift.lake.compact import compact, needs_compaction
 from trailsift.lake.iceberg import LakeCatalog
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.lake.writer import Lake
 from trailsift.query import Engine
 from trailsift.query.explanation import explain

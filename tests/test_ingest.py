@@ -28,9 +28,10 @@ from trailsift.errors import LakeError, SourceError
 from trailsift.ingest import Counts, Progress, Sizes, ingest
 from trailsift.ingest.batch import OpenBatch
 from trailsift.ingest.coordinator import Run
-from trailsift.lake import index
-from trailsift.lake.index import open_snapshot
-from trailsift.lake.writer import MARKER_FILE, Lake
+from trailsift.lake import index, settings
+from trailsift.lake.open import open_snapshot
+from trailsift.lake.settings import MARKER_FILE
+from trailsift.lake.writer import Lake
 from trailsift.query import Engine
 
 IMPORTS = "import sys; from pathlib import Path; from trailsift.ingest import ingest"
@@ -451,9 +452,9 @@ def test_other_engines_see_the_same(small_lake: Path) -> None:
     """The tables as Iceberg has them, by PyIceberg's own scan."""
     catalog = Lake(small_lake).catalog
     for name in schema.TABLES:
-        table = catalog.load_table((index.NAMESPACE, name))
+        table = catalog.load_table((settings.NAMESPACE, name))
         assert table.scan().count() == len(rows(small_lake, name, "1"))
-    scan = catalog.load_table((index.NAMESPACE, "events")).scan(
+    scan = catalog.load_table((settings.NAMESPACE, "events")).scan(
         row_filter="event_time >= '2026-03-03T00:00:00+00:00' and service = 's3'"
     )
     paths = {task.file.file_path for task in scan.plan_files()}
@@ -472,8 +473,8 @@ def test_index_is_rebuilt_after_another_engine(small_logs: Path, tmp_path: Path)
     ingest([str(tmp_path / "in")], lake)
     write(tmp_path / "in", "b.json.gz", [event_number(3, eventTime="2026-03-05T00:00:00Z")])
     ingest([str(tmp_path / "in" / "b.json.gz")], lake)
-    other = SqlCatalog("trailsift", uri=f"sqlite:///{lake / index.CATALOG_FILE}", warehouse=f"file://{lake}")
-    other.load_table((index.NAMESPACE, "events")).delete("event_time < '2026-03-05T00:00:00+00:00'")
+    other = SqlCatalog("trailsift", uri=f"sqlite:///{lake / settings.CATALOG_FILE}", warehouse=f"file://{lake}")
+    other.load_table((settings.NAMESPACE, "events")).delete("event_time < '2026-03-05T00:00:00+00:00'")
     assert [row["event_id"][:8] for row in rows(lake)] == ["00000003"]
     # And a writer of ours goes on from there.
     write(tmp_path / "in", "c.json.gz", [event_number(4)])
@@ -494,8 +495,8 @@ def test_a_writer_after_another_engine(tmp_path: Path, monkeypatch: pytest.Monke
     copy = lake / "events/data/year=2026/month=03/day=05/service=s3/theirs.parquet"
 
     def another() -> None:
-        other = SqlCatalog("trailsift", uri=f"sqlite:///{lake / index.CATALOG_FILE}", warehouse=f"file://{lake}")
-        table = other.load_table((index.NAMESPACE, "events"))
+        other = SqlCatalog("trailsift", uri=f"sqlite:///{lake / settings.CATALOG_FILE}", warehouse=f"file://{lake}")
+        table = other.load_table((settings.NAMESPACE, "events"))
         table.delete("event_time < '2026-03-05T00:00:00+00:00'")
         (ours,) = open_files(lake)
         shutil.copy(ours, copy)
@@ -522,7 +523,7 @@ def test_snapshots_and_metadata_stay_few(tmp_path: Path) -> None:
     for number in range(60):
         write(tmp_path / "in", f"{number}.json.gz", [event_number(number)])
         ingest([str(tmp_path / "in" / f"{number}.json.gz")], lake)
-    metadata = Lake(lake).catalog.load_table((index.NAMESPACE, "events")).metadata
+    metadata = Lake(lake).catalog.load_table((settings.NAMESPACE, "events")).metadata
     assert len(metadata.snapshots) <= 31
     assert len(list((lake / "events" / "metadata").glob("*.metadata.json"))) <= 12
     with closing(index.connect(lake)) as db:

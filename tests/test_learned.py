@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.cli import main
 from trailsift.detect import multivariate as level
 from trailsift.detect.correlate import join
@@ -22,8 +21,9 @@ from trailsift.detect.multivariate import learned, unlike
 from trailsift.detect.pipeline import Wish, detect
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.query import Engine
+from trailsift.times import DAY, HOUR
 
 pytest.importorskip("sklearn", reason="the extra ml is not installed")
 

@@ -18,7 +18,7 @@ from trailsift.detect.signals import look
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.ingest.what_if import thinned
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.query import Engine
 from trailsift.rules import Rules, parse
 

@@ -13,11 +13,12 @@ import pytest
 
 from test_decode import comparable, sample, text
 from test_ingest import exported
+from trailsift import _native
 from trailsift.decode import record
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
-from trailsift.ingest.chunk_builder import Builder, Scanner
-from trailsift.lake.index import open_snapshot
+from trailsift.ingest.chunk_builder import Builder
+from trailsift.lake.open import open_snapshot
 from trailsift.query import Engine
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "cases" / "oddities.json").read_text("utf-8"))
@@ -34,7 +35,7 @@ RECORDS = [made(number, one.get("changes", {}), one.get("without", [])) for numb
 def on_every_path(records: list[dict[str, Any]]) -> None:
     """The same rows from the careful path and from all faster ones, in other spellings too; each is given back."""
     careful = {row["event_id"]: comparable(row) for row in (record.row(one, "object") for one in records)}
-    for scan in {True, Scanner is None}:
+    for scan in {True, not _native.available()}:
         for data in (
             text({"Records": records}),
             json.dumps({"Records": records}, indent=1).encode(),

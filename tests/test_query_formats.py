@@ -199,7 +199,7 @@ def test_json_and_csv_load_nothing_heavy(engine: Engine, tmp_path: Path) -> None
         "from contextlib import ExitStack; from trailsift.runtime import without_pandas;"
         "held = ExitStack(); held.enter_context(without_pandas());"
         "import sys; from pathlib import Path; from trailsift.query import Engine, write;"
-        "from trailsift.lake.index import open_snapshot;"
+        "from trailsift.lake.open import open_snapshot;"
         "e = Engine(open_snapshot(Path(sys.argv[1])));"
         "[write(e.query('SELECT event_time, role_arn FROM events LIMIT 2'), f, sys.stdout.buffer) for f in ('json', 'csv')];"
         "heavy = {'pyarrow', 'numpy', 'pandas', 'rich', 'pytz', 'pyiceberg', 'sqlglot'} & set(sys.modules);"

@@ -13,7 +13,7 @@ from trailsift.cli import main
 from trailsift.errors import SourceError, UsageError
 from trailsift.ingest import ingest
 from trailsift.ingest.dry_run import rehearse
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.prices import athena, prices
 from trailsift.query import Engine
 from trailsift.rules import parse

@@ -15,14 +15,14 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
 from trailsift import schema
+from trailsift.columns.arrow import arrow_schema
 from trailsift.errors import LakeError
 from trailsift.ingest import ingest
-from trailsift.ingest.chunk import arrow_schema
-from trailsift.lake import index
+from trailsift.lake import index, settings
 from trailsift.lake import relocate as module
 from trailsift.lake.compact import compact
 from trailsift.lake.iceberg import LakeCatalog
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import write_lines
 from trailsift.lake.relocate import relocate
 from trailsift.lake.writer import Lake
@@ -49,7 +49,7 @@ def indexed(lake: Path) -> dict[str, int]:
 def tree(lake: Path) -> dict[str, bytes]:
     files = [path for path in lake.rglob("*") if path.is_file()]
     # Also a reader may move SQLite's log into the database.
-    return {str(path): path.read_bytes() for path in files if not path.name.startswith(index.CATALOG_FILE)}
+    return {str(path): path.read_bytes() for path in files if not path.name.startswith(settings.CATALOG_FILE)}
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_tidying_is_not_needed(home: Path, moved: Path, monkeypatch: pytest.Monk
 def test_what_another_engine_committed_before_the_move(moved: Path, home: Path, tmp_path: Path) -> None:
     """The index was stale when the lake moved: it is made anew."""
     relocate(moved)
-    other = SqlCatalog("trailsift", uri=f"sqlite:///{moved}/{index.CATALOG_FILE}", warehouse=f"file://{moved}")
+    other = SqlCatalog("trailsift", uri=f"sqlite:///{moved}/{settings.CATALOG_FILE}", warehouse=f"file://{moved}")
     table = other.load_table(("trailsift", "rejects"))
     row = {"ingested_at": datetime(2026, 3, 2, tzinfo=UTC), "log_object": "x", "position": 1, "reason": "r", "raw": ""}
     (file,) = write_lines(schema.REJECTS, pa.Table.from_pylist([row], schema=arrow_schema(schema.REJECTS)), moved)
@@ -199,7 +199,7 @@ def test_a_path_that_cannot_be_a_lake(home: Path, tmp_path: Path) -> None:
     wrong = Path(shutil.copytree(home, tmp_path / "100%"))
     with pytest.raises(LakeError, match="cannot stand in the path"):
         relocate(wrong)
-    assert json.loads((wrong / index.LAKE_FILE).read_text("utf-8"))["location"] == str(home)
+    assert json.loads((wrong / settings.LAKE_FILE).read_text("utf-8"))["location"] == str(home)
 
 
 def test_no_lake(tmp_path: Path) -> None:

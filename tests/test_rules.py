@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from trailsift.cli import main
+from trailsift.cloudtrail.event_ids import event_key
 from trailsift.decode.record import row as row_of
 from trailsift.errors import RulesError
 from trailsift.rules import Sifter, parse
 from trailsift.rules.presets import READY, text
-from trailsift.rules.sampling import Key, draw, identity, key_of, threshold
+from trailsift.rules.sampling import Key, draw, key_of, threshold
 
 ISSUE = """
 timezone = "Asia/Seoul"
@@ -214,11 +215,11 @@ def test_lottery_is_the_published_hash_and_fair() -> None:
     assert draw(Key(first, second), first, second) == 0x3F2ACC7F57C29BDB
     ids = [str(uuid.UUID(int=number * 7919)) for number in range(4000)] + ["content-1", "CONTENT-1"]
     key, other = key_of("trailsift", "lottery"), key_of("trailsift", "first")
-    won = [draw(key, *identity(one)) < threshold(0.2) for one in ids]
-    also = [draw(other, *identity(one)) < threshold(0.2) for one in ids]
+    won = [draw(key, *event_key(one)) < threshold(0.2) for one in ids]
+    also = [draw(other, *event_key(one)) < threshold(0.2) for one in ids]
     assert 700 < sum(won) < 900 and 700 < sum(also) < 900
     assert 110 < sum(a and b for a, b in zip(won, also, strict=True)) < 210
-    assert identity(ids[-1]) != identity(ids[-2])
+    assert event_key(ids[-1]) != event_key(ids[-2])
 
 
 @pytest.mark.parametrize("name", READY)

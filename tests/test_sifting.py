@@ -14,21 +14,24 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from trailsift import _native
 from trailsift.analysis.status import omitted, status
 from trailsift.cli import main
+from trailsift.cloudtrail.event_ids import event_key
+from trailsift.columns.arrow import CHUNK_SCHEMA, identities
 from trailsift.columns.summarize import NEEDED
-from trailsift.ingest import SIZES, Counts, Sizes, ingest, sift
-from trailsift.ingest.chunk import CHUNK_SCHEMA, identities
-from trailsift.ingest.chunk_builder import Builder, Scanner
+from trailsift.ingest import Counts, Sizes, ingest, sift
+from trailsift.ingest.chunk_builder import Builder
+from trailsift.ingest.counts import SIZES
 from trailsift.ingest.exemplars import Firsts, Settled, new_lines
 from trailsift.ingest.sift import LINE, LOOKED_AT, Sifting
-from trailsift.lake import index
-from trailsift.lake.index import open_snapshot
+from trailsift.lake import settings as lake_settings
+from trailsift.lake.open import open_snapshot
 from trailsift.query import Engine
 from trailsift.rules import Rules, Sifter, parse
 from trailsift.rules.model import FIELDS
 from trailsift.rules.presets import text
-from trailsift.rules.sampling import draw, identity
+from trailsift.rules.sampling import draw
 
 HOUR = 3_600_000_000
 
@@ -128,7 +131,7 @@ def test_columns_decide_as_rows_do(given_rules: list[tuple[dict[str, int], str]]
     for at in np.flatnonzero(decided.lottery).tolist():
         row = rows[at]
         line = (row["event_time"] // HOUR, *(row[name] for name in POOL if name in LINE_KEYS))
-        rank = draw(one.first, *identity(row["event_id"]))
+        rank = draw(one.first, *event_key(row["event_id"]))
         best[line] = min(best.get(line, (1 << 64, -1)), (rank, at))
     first, ranks = many.firsts(table, ids, decided)
     assert sorted(zip(ranks.tolist(), first.tolist(), strict=True)) == sorted(best.values())
@@ -158,7 +161,7 @@ def test_what_is_dropped_in_any_case(given_rules: list[tuple[dict[str, int], str
             assert sifter.decide(row).action != "drop"
 
 
-@pytest.mark.skipif(Scanner is None, reason="there is no C compiler")
+@pytest.mark.skipif(not _native.available(), reason="there is no C compiler")
 def test_events_that_are_dropped_in_any_case_have_no_texts(small_logs: Path) -> None:
     """And only those; the columns that summaries and rules look at are the same."""
     many, plain = Sifting(parse(MIXED, "mixed.toml")), Builder()
@@ -182,7 +185,7 @@ def test_events_that_are_dropped_in_any_case_have_no_texts(small_logs: Path) -> 
     assert chunk.columns(CHUNK_SCHEMA.names, kept).equals(whole.columns(CHUNK_SCHEMA.names, kept))
 
 
-@pytest.mark.skipif(Scanner is None, reason="there is no C compiler")
+@pytest.mark.skipif(not _native.available(), reason="there is no C compiler")
 def test_a_chunk_of_which_little_is_stored_stays_as_it_was_read(small_logs: Path) -> None:
     """What is stored of it is put in order by itself."""
     rules = parse('[[rule]]\nname = "data"\nwhen = {event_category = "Data"}\naction = "drop"\n', "f")
@@ -309,7 +312,7 @@ def test_events_are_stored_as_decided(made: Made) -> None:
         drawn = {name: made.decided[name].weight for name in ids}
         ones = [name for name in ids if made.weights.get(name) == 1]
         assert len(ones) == 1, "one event of each line, outside the lottery"
-        smallest = min(ids, key=lambda name: draw(made.sifter.first, *identity(name)))
+        smallest = min(ids, key=lambda name: draw(made.sifter.first, *event_key(name)))
         firsts += ones == [smallest]
         for name in ids:
             if name not in ones:
@@ -395,8 +398,10 @@ def test_another_engine_commits_meanwhile(tmp_path: Path, monkeypatch: pytest.Mo
     settle = Firsts.settle
 
     def after_another(firsts: Firsts) -> Settled:
-        other = SqlCatalog("trailsift", uri=f"sqlite:///{lake / index.CATALOG_FILE}", warehouse=f"file://{lake}")
-        with other.load_table((index.NAMESPACE, "hourly")).transaction() as transaction:
+        other = SqlCatalog(
+            "trailsift", uri=f"sqlite:///{lake / lake_settings.CATALOG_FILE}", warehouse=f"file://{lake}"
+        )
+        with other.load_table((lake_settings.NAMESPACE, "hourly")).transaction() as transaction:
             transaction.set_properties(seen="by another engine")
         return settle(firsts)
 

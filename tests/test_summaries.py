@@ -17,9 +17,10 @@ from test_decode import sample, text
 from trailsift import schema
 from trailsift.cloudtrail.key_patterns import key_pattern
 from trailsift.cloudtrail.origins import agent_family, source_network
+from trailsift.columns.arrow import CHUNK_SCHEMA
 from trailsift.columns.summarize import NEEDED, SKETCH_SIZE, Summaries, hash64, merge
 from trailsift.decode import record
-from trailsift.ingest.chunk import CHUNK_SCHEMA, Chunk
+from trailsift.ingest.chunk import Chunk
 from trailsift.ingest.chunk_builder import Builder
 
 HOUR, DAY = 3_600_000_000, 86_400_000_000

@@ -13,7 +13,7 @@ import trailsift.lake.maintenance as upkeep_module
 from test_compact import answers, indexed, live, partitions, scanned
 from trailsift.ingest import ingest
 from trailsift.lake import expire, index, maintenance
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.lake.partitions import Partition
 from trailsift.lake.writer import Lake
 

@@ -15,7 +15,7 @@ from trailsift.ingest.pool import Pool
 from trailsift.ingest.worker import Cut, Worker, Written
 from trailsift.lake.writer import Lake
 from trailsift.sources import files as source
-from trailsift.sources.files import LogFile
+from trailsift.sources.base import LogFile
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -30,7 +30,7 @@ from sklearn.neighbors import LocalOutlierFactor
 from trailsift.detect.features import Floats, Hours, Ints, features, read
 from trailsift.generate import KINDS, QUIET_KINDS, Options, generate
 from trailsift.ingest import ingest
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.query import Engine
 
 Way = Callable[[Floats, Floats], Floats]

@@ -21,9 +21,9 @@ from trailsift.analysis.time_range import Period
 from trailsift.schema import DENIED_CODES
 
 if TYPE_CHECKING:
-    from trailsift.analysis.base import Engine
     from trailsift.generate import Generated
     from trailsift.ingest import Counts, Progress
+    from trailsift.query.engine import Engine
 
 #: Where each kind of planted incident can be seen with the commands of this version.
 SHOWS = {
@@ -142,7 +142,7 @@ def load(made: Made, progress: Callable[[Progress], None]) -> Counts:
 
 def ask(made: Made, counts: Counts) -> Demo:
     """Asks the lake, and once the raw logs."""
-    from trailsift.lake.index import open_snapshot
+    from trailsift.lake.open import open_snapshot
     from trailsift.query import Engine
 
     lake = made.folder / "lake"

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from trailsift.analysis.time_range import HOUR, Period, iso
+from trailsift.analysis.time_range import Period
+from trailsift.query.engine import Engine
+from trailsift.query.relations import text
 from trailsift.schema import DENIED_CODES
+from trailsift.times import HOUR, iso
 
 if TYPE_CHECKING:
     from trailsift.lake.index import Snapshot
 
 T = TypeVar("T")
-
-
-class Engine(Protocol):
-    """What a question needs of an engine: trusted SQL over the lake's tables."""
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The state of the lake that is asked."""
-
-    def sql(self, sql: str, parameters: Any = None) -> Any:
-        """Runs one statement; its result has ``rows()``."""
 
 
 def ask(engine: Engine, kind: Callable[..., T], sql: str) -> list[T]:
@@ -33,11 +25,6 @@ def ask(engine: Engine, kind: Callable[..., T], sql: str) -> list[T]:
 def tuple_of(*values: Any) -> tuple[Any, ...]:
     """A row as it is, as a ``kind`` of ``ask``."""
     return values
-
-
-def text(value: str) -> str:
-    """A string constant in SQL."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 #: Condition on an error code: the call was refused for lack of permission.

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from trailsift import schema
 from trailsift.analysis.confidence import Sums, interval, sums_sql
 from trailsift.analysis.status import dropped_whole, omitted, thinned
-from trailsift.analysis.time_range import HOUR, Period, iso
+from trailsift.analysis.time_range import Period
 from trailsift.errors import QueryError, UsageError
+from trailsift.times import HOUR, iso
 
 if TYPE_CHECKING:
     from trailsift.query import Engine

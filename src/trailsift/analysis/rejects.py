@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from trailsift.analysis.base import Engine, ask, plain
+from trailsift.analysis.base import ask, plain
+from trailsift.query.engine import Engine
 
 
 class Reject(NamedTuple):

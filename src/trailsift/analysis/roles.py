@@ -6,10 +6,13 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from trailsift.analysis.base import DENIED, SKETCH_SIZE, Engine, ask, lines, plain, text, tuple_of
+from trailsift.analysis.base import DENIED, SKETCH_SIZE, ask, lines, plain, tuple_of
 from trailsift.analysis.summary import Hour, Refusal, hours, refusals
-from trailsift.analysis.time_range import Period, moment
+from trailsift.analysis.time_range import Period
 from trailsift.errors import UsageError
+from trailsift.query.engine import Engine
+from trailsift.query.relations import text
+from trailsift.times import moment
 
 #: What callers without any identity are called.
 ANONYMOUS = "(anonymous)"

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from trailsift import schema
-from trailsift.analysis.time_range import iso
 from trailsift.lake import index
+from trailsift.lake.open import open_snapshot
+from trailsift.times import iso
 
 #: Commits shown.
 LATEST = 5
@@ -86,7 +87,7 @@ class Status:
 
 def status(lake: Path) -> Status:
     """The newest committed state of ``lake``. LakeError where there is no lake."""
-    snapshot = index.open_snapshot(lake)
+    snapshot = open_snapshot(lake)
     with closing(index.connect(snapshot.root)) as db:
         log = db.execute(
             "SELECT seq, committed_at, kind, counts FROM commit_log WHERE seq <= ? ORDER BY seq", (snapshot.seq,)

@@ -11,9 +11,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from trailsift.analysis.base import Engine, ask, tuple_of
+from trailsift.analysis.base import ask, tuple_of
 from trailsift.errors import RulesError, UsageError
 from trailsift.prices import MONTH, Price
+from trailsift.query.engine import Engine
 from trailsift.rules import parse
 
 #: Share of a line that a suggested rule keeps.

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from trailsift.analysis.base import DENIED, SKETCH_SIZE, Engine, ask, lines, plain, tuple_of
-from trailsift.analysis.time_range import Period, iso
+from trailsift.analysis.base import DENIED, SKETCH_SIZE, ask, lines, plain, tuple_of
+from trailsift.analysis.time_range import Period
 from trailsift.errors import UsageError
+from trailsift.query.engine import Engine
+from trailsift.times import iso
 
 #: What `summary --by` can group by -> columns of ``hourly``.
 GROUPS: dict[str, tuple[str, ...]] = {

@@ -8,19 +8,12 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from trailsift.errors import UsageError
+from trailsift.times import DAY, UTC_ZONE, iso, literal, micros, moment
 
 _UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _RELATIVE = re.compile(r"-?((?:\d+[wdhms])+)", re.IGNORECASE)
 _PART = re.compile(r"(\d+)([wdhms])", re.IGNORECASE)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _EXAMPLES = "2026-03-02, 2026-03-02T10:30, 2026-03-02T10:30+09:00, -7d, -36h, -90m, now"
-
-#: What "no zone given" means.
-UTC_ZONE = ZoneInfo("UTC")
-
-HOUR = 3_600_000_000
-DAY = 24 * HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,33 +90,14 @@ def parse(text: str, zone: ZoneInfo, now: datetime, what: str = "time") -> int:
     """
     given = text.strip()
     if given.lower() == "now":
-        return _micros(now)
+        return micros(now)
     match = _RELATIVE.fullmatch(given)
     try:
         if match:
             seconds = sum(int(count) * _UNITS[unit.lower()] for count, unit in _PART.findall(match[1]))
-            return _micros(now - timedelta(seconds=seconds))
+            return micros(now - timedelta(seconds=seconds))
         value = datetime.fromisoformat(given)
         value = value if value.tzinfo else value.replace(tzinfo=zone)
-        return _micros(value.astimezone(UTC))
+        return micros(value.astimezone(UTC))
     except (ValueError, OverflowError) as error:
         raise UsageError(f"{what} {text!r} is no time: use one of these forms: {_EXAMPLES}") from error
-
-
-def moment(micros: int) -> datetime:
-    """The time of microseconds since 1970, in UTC."""
-    return _EPOCH + timedelta(microseconds=micros)
-
-
-def iso(micros: int | None) -> str | None:
-    """ISO 8601 in UTC, a fraction only where there is one."""
-    return None if micros is None else moment(micros).isoformat().replace("+00:00", "Z")
-
-
-def literal(micros: int) -> str:
-    """A constant that both the engine's pruning and DuckDB understand."""
-    return f"TIMESTAMPTZ '{moment(micros).isoformat(sep=' ')}'"
-
-
-def _micros(value: datetime) -> int:
-    return (value - _EPOCH) // _MICROSECOND

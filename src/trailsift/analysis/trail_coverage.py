@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from trailsift.analysis.base import DENIED, Engine, ask, lines, tuple_of
+from trailsift.analysis.base import DENIED, ask, lines, tuple_of
 from trailsift.analysis.time_range import Period
 from trailsift.aws.selectors import SERVICES, Wanted
 from trailsift.decode.record import category
 from trailsift.prices import Price, prices
+from trailsift.query.engine import Engine
 
 _DAYS_A_MONTH = 365.25 / 12
 _DAY = 86_400_000_000

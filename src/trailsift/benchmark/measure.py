@@ -17,7 +17,7 @@ from trailsift.benchmark.results import Gains, Way
 from trailsift.benchmark.variants import Variants, write_variants
 from trailsift.errors import EngineError, SourceError
 from trailsift.ingest import ingest
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.prices import Price, athena
 from trailsift.query import Engine
 from trailsift.query.explanation import explain

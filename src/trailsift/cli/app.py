@@ -7,7 +7,7 @@ from collections.abc import Callable
 from cyclopts import App, Group, Parameter
 
 from trailsift import __version__
-from trailsift.cli import ask, detect, ingest, lake, maintain, sampling, selectors
+from trailsift.cli import ask, detect, ingest, lake, sampling, selectors
 from trailsift.cli.aws import aws
 from trailsift.cli.rules import rules
 
@@ -41,8 +41,8 @@ COMMANDS: tuple[tuple[Group, Callable[..., int]], ...] = (
     (KEEP, lake.status),
     (KEEP, lake.rejects),
     (KEEP, lake.connect),
-    (KEEP, maintain.compact),
-    (KEEP, maintain.relocate),
+    (KEEP, lake.compact),
+    (KEEP, lake.relocate),
 )
 
 app = App(

@@ -124,11 +124,12 @@ def ingest(
     from trailsift.rules.presets import open_rules
 
     chosen = None if rules is None else open_rules(rules)
-    from trailsift.analysis.time_range import moment, period
+    from trailsift.analysis.time_range import period
     from trailsift.ingest import ingest as run
     from trailsift.runtime import spare_memory
     from trailsift.terminal import ingest as load
     from trailsift.terminal.progress import IngestProgress
+    from trailsift.times import moment
 
     times = period(since, until, timezone)
     first, end = (None if micros is None else moment(micros) for micros in (times.since, times.until))

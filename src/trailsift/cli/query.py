@@ -31,7 +31,7 @@ def run(
     """Runs one statement and writes its answer; says on standard error why it is empty. The exit code."""
     if form in BINARY and output is None and sys.stdout.isatty() and not explain:
         raise UsageError(f"--format {form} is not for a terminal: name a file with --output, or pipe it")
-    from trailsift.lake.index import open_snapshot
+    from trailsift.lake.open import open_snapshot
     from trailsift.query import Engine, why_empty, write
     from trailsift.query import explain as explained
 

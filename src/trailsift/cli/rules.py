@@ -119,7 +119,7 @@ def losses_of(lake: Path, rules: Rules) -> list[Loss]:
     from trailsift.detect.detection_rules import shipped
     from trailsift.detect.rule_impact import losses
     from trailsift.ingest.what_if import thinned
-    from trailsift.lake.index import open_snapshot
+    from trailsift.lake.open import open_snapshot
     from trailsift.query import Engine
 
     with thinned(lake, rules) as folder, Engine(open_snapshot(folder)) as thin:

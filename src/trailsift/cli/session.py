@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def engine_of(lake: Path, timezone: str = "UTC") -> Engine:
     """The engine over the newest commit of a lake. LakeError where there is no lake."""
-    from trailsift.lake.index import open_snapshot
+    from trailsift.lake.open import open_snapshot
     from trailsift.query import Engine
 
     return Engine(open_snapshot(lake))

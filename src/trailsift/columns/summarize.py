@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,10 @@ from trailsift import _native
 from trailsift import schema as event
 from trailsift.cloudtrail.key_patterns import key_pattern, word_pattern
 from trailsift.cloudtrail.origins import agent_family, source_network
+from trailsift.columns.arrow import (
+    Indices,
+    arrow_schema,
+)
 from trailsift.columns.group_by import (
     Codes,
     Groups,
@@ -34,7 +39,6 @@ from trailsift.columns.group_by import (
     smallest_text,
     text_buffers,
 )
-from trailsift.ingest.chunk import Alike, arrow_schema
 
 SKETCH_SIZE = 2048
 
@@ -45,6 +49,20 @@ _DAY = 24 * _HOUR
 SUMS = ("events", "bytes_in", "bytes_out", "denied")
 TIMES = ("first_time", "last_time")
 SKETCHES = ("source_ips", "object_keys")
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Events of which many say the same: all but these columns, and all of one set are of one hour."""
+
+    #: object_key (encoded), event_time, bytes_in and bytes_out, a row for each event.
+    own: pa.Table
+    #: Other columns, a row for each set of events that are alike; and which of them an event belongs to.
+    sets: pa.Table
+    of_row: Indices
+
+    #: Columns that events have for themselves.
+    OWN: ClassVar = ("object_key", "event_time", "bytes_in", "bytes_out")
 
 
 def hashes64(values: pa.StringArray) -> Ints:

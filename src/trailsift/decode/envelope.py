@@ -20,18 +20,8 @@ import msgspec
 
 from trailsift.decode import tabular
 from trailsift.decode.compression import gunzip, gunzip_one, unpack
-from trailsift.decode.outcome import (
-    INVALID,
-    RAW_LIMIT,
-    Found,
-    Malformed,
-    Rejects,
-    bytes_of,
-    dump,
-    dump_bytes,
-    parse,
-    text_of,
-)
+from trailsift.decode.json_text import INVALID, bytes_of, dump, dump_bytes, parse, text_of
+from trailsift.decode.outcome import RAW_LIMIT, Found, Malformed, Rejects
 from trailsift.decode.unwrap import foreign_kind, looks_like_record, unwrap
 
 __all__ = [

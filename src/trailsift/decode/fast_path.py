@@ -21,6 +21,7 @@ import msgspec
 
 from trailsift.decode import record as careful
 from trailsift.decode.envelope import dump, parse
+from trailsift.decode.outcome import NotARecord
 
 #: The default of a member that may be absent. Its type is not optional: msgspec would take a null for it then, and
 #: null told from absent is part of "nothing lost".
@@ -455,7 +456,7 @@ class Shared:
             return None
         try:
             rest = self._rest(record, who, cut, shape, account, category, raw)
-        except careful.NotARecord:
+        except NotARecord:
             return None
         service = careful.service_of(record.eventSource)
         members = _what_members(record)
@@ -493,7 +494,7 @@ class Shared:
         if name not in self._rests:
             value = parse(bytes(raw))
             if not isinstance(value, dict):
-                raise careful.NotARecord("not a JSON object")
+                raise NotARecord("not a JSON object")
             if who.text is not None:
                 value["userIdentity"] = {"accountId": account} if account and not nobody else {}
             value.pop("tlsDetails", None)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+
+from trailsift.decode.json_text import text_of
 
 #: Raw text kept of something malformed, in bytes.
 RAW_LIMIT = 256 * 1024
@@ -15,8 +15,6 @@ ROOM = 1 << 30
 KEPT_PARTS = 10_000
 KEPT_BYTES = 32 << 20
 _MORE = "and "
-#: Not JSON.
-INVALID = object()
 
 
 class NotARecord(ValueError):
@@ -91,36 +89,3 @@ class Found:
         """Something malformed at the current position, not yet counted."""
         here = len(self.records) + len(self.malformed) + len(self.strange)
         return Malformed(here if position is None else position, reason, text_of(raw[:RAW_LIMIT]))
-
-
-def text_of(raw: bytes) -> str:
-    """UTF-8 text; what is not UTF-8 becomes U+FFFD."""
-    return raw.decode("utf-8", "replace")
-
-
-def bytes_of(text: str) -> bytes:
-    """UTF-8 of a text that was inside JSON: a lone surrogate goes back into the escape that it came from."""
-    return text.encode("utf-8", "backslashreplace")
-
-
-def parse(text: bytes | str) -> Any:
-    """The value of a JSON text as Python's ``json`` reads it, or INVALID."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return INVALID
-
-
-def dump(value: Any) -> str:
-    """Compact JSON text that reads back as the same value; lone surrogates stay escaped."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":"))
-    return text
-
-
-def dump_bytes(value: Any) -> bytes:
-    """``dump`` as UTF-8."""
-    return dump(value).encode("utf-8")

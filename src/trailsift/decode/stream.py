@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 from isal import isal_zlib
 
 from trailsift.decode.compression import _DAMAGE, _noise, inflate_whole
-from trailsift.decode.outcome import parse
+from trailsift.decode.json_text import parse
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from trailsift.decode.outcome import INVALID, dump, parse
+from trailsift.decode.json_text import INVALID, dump, parse
 
 #: A cell may hold a whole event and more; Python's own limit is 128 KiB.
 csv.field_size_limit(max(csv.field_size_limit(), 1 << 28))

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.detect.finding import DRIPS, Finding, Link, Signal
+from trailsift.times import DAY, HOUR
 
 #: Findings with less are not told.
 LEAST = 0.4

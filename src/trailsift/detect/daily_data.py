@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trailsift.analysis.base import DENIED, ask, tuple_of
-from trailsift.analysis.time_range import DAY, HOUR, Period
+from trailsift.analysis.time_range import Period
 from trailsift.detect.baseline import FIRSTS, MEASURES, Cells, Column, Day, Firsts, Habits
+from trailsift.times import DAY, HOUR
 
 if TYPE_CHECKING:
     import pyarrow

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from trailsift.analysis.time_range import UTC_ZONE, moment
 from trailsift.detect.finding import DRIPS, Finding, Signal
+from trailsift.times import UTC_ZONE, moment
 
 Language = Literal["en", "ko"]
 

@@ -19,9 +19,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trailsift.analysis.time_range import DAY, HOUR, literal, moment
 from trailsift.detect.finding import Signal
 from trailsift.errors import EngineError, QueryError, UsageError
+from trailsift.times import DAY, HOUR, literal, moment
 
 if TYPE_CHECKING:
     from trailsift.query import Engine
@@ -304,7 +304,7 @@ def prove(detections: Sequence[Detection]) -> list[Problem]:
     All examples go to one lake, each under an account of its own, so SQL has to tell accounts apart.
     """
     from trailsift.ingest import ingest
-    from trailsift.lake.index import open_snapshot
+    from trailsift.lake.open import open_snapshot
     from trailsift.query import Engine
 
     wrong: list[Problem] = []

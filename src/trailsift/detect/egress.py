@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trailsift.analysis.time_range import DAY
 from trailsift.detect.daily_data import arrow, chunks, numbers, period_of
 from trailsift.detect.low_and_slow import BYTES, PATTERN, READS, ROLE, TOUCHES, Taken
+from trailsift.times import DAY
 
 if TYPE_CHECKING:
     import pyarrow

@@ -9,10 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.detect.correlate import LEAST, score
 from trailsift.detect.finding import DRIPS, Finding, Signal
 from trailsift.errors import SourceError
+from trailsift.times import DAY, HOUR
 
 _LONG = 2 * DAY
 #: Measures of a role name no call: more bytes while bytes are taken out are about that.

@@ -17,7 +17,7 @@ from trailsift.detect.finding import LEVELS
 from trailsift.detect.signals import look
 from trailsift.generate import STRENGTHS, Options, generate
 from trailsift.ingest import ingest
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.query import Engine as DuckEngine
 
 #: All levels, then each one off.

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trailsift.analysis.base import DENIED, ask, tuple_of
-from trailsift.analysis.time_range import HOUR
 from trailsift.detect.daily_data import period_of
+from trailsift.times import HOUR
 
 if TYPE_CHECKING:
     from trailsift.query import Engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from trailsift.analysis.time_range import iso
+from trailsift.times import iso
 
 
 class Signal(NamedTuple):

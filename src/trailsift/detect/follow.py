@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from trailsift.errors import LakeError
-from trailsift.lake.index import open_snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.query import Engine
 
 T = TypeVar("T")

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trailsift.analysis.time_range import DAY
 from trailsift.detect.baseline import Column
 from trailsift.detect.finding import Signal
+from trailsift.times import DAY
 
 #: What a series counts: all calls on a resource (only looked at beside the others), megabytes out of it, reads of it by
 #: one call, and those of one key pattern.

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trailsift.analysis.time_range import HOUR
 from trailsift.detect.features import FEATURES, Floats, Hours, Ints, Lines, Week, features, read
 from trailsift.detect.finding import Signal
+from trailsift.times import HOUR
 
 if TYPE_CHECKING:
     from trailsift.query import Engine

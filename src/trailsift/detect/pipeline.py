@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from trailsift.analysis.base import ask, plain, tuple_of
-from trailsift.analysis.time_range import HOUR, UTC_ZONE, Period, literal
+from trailsift.analysis.time_range import Period
 from trailsift.detect.correlate import BUDGET, LEAST, budgeted, identity, join, ranked
 from trailsift.detect.describe import Language, tell
 from trailsift.detect.finding import LEVELS, Finding, Signal
 from trailsift.detect.finding_ids import named
 from trailsift.detect.triage import Mark, marks, taught
 from trailsift.errors import UsageError
+from trailsift.times import HOUR, UTC_ZONE, literal
 
 if TYPE_CHECKING:
     from trailsift.detect.detection_rules import Detection, Problem

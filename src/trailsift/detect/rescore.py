@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trailsift.analysis.anomaly import score
-from trailsift.analysis.base import ask, text, tuple_of
-from trailsift.analysis.time_range import DAY, HOUR, moment
+from trailsift.analysis.base import ask, tuple_of
 from trailsift.detect.daily_data import period_of
 from trailsift.detect.finding import Signal
+from trailsift.query.relations import text
+from trailsift.times import DAY, HOUR, moment
 
 if TYPE_CHECKING:
     from trailsift.query import Engine

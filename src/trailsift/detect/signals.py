@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trailsift.analysis.time_range import DAY, Period
+from trailsift.analysis.time_range import Period
 from trailsift.detect import checkpoint
 from trailsift.detect.baseline import BOUNDS, Bounds, Habits
 from trailsift.detect.checkpoint import State
@@ -20,6 +20,7 @@ from trailsift.detect.multivariate import available, learned
 from trailsift.detect.novelty import links, novel
 from trailsift.detect.rescore import weighed
 from trailsift.detect.volume import exceeding, hours
+from trailsift.times import DAY
 
 if TYPE_CHECKING:
     from trailsift.query import Engine

@@ -12,9 +12,9 @@ import math
 
 import numpy as np
 
-from trailsift.analysis.time_range import DAY, HOUR
 from trailsift.detect.baseline import KINDS, Column, Day, Habits
 from trailsift.detect.finding import Signal
+from trailsift.times import DAY, HOUR
 
 #: Least of a measure in an hour that can be a signal: events, bytes, refusals, resources.
 _LEAST = {"more_calls": 30, "more_reads": 30, "more_deletes": 20, "more_bytes": 50e6, "more_denied": 8}

@@ -13,18 +13,19 @@ import pyarrow as pa
 
 from trailsift import schema
 from trailsift.columns import summarize
+from trailsift.columns.arrow import arrow_schema
 from trailsift.decode.envelope import Malformed
 from trailsift.ingest import conflicts, worker
-from trailsift.ingest.chunk import arrow_schema
 from trailsift.ingest.chunk_builder import Tally
 from trailsift.ingest.counts import Counts
 from trailsift.ingest.exemplars import Firsts
 from trailsift.ingest.worker import Cut, Written
+from trailsift.lake.commit import Batch, LogObject
 from trailsift.lake.index import File
 from trailsift.lake.parquet import write_lines
-from trailsift.lake.writer import Batch, Lake, LogObject
+from trailsift.lake.writer import Lake
 from trailsift.rules import Rules
-from trailsift.sources.files import LogFile
+from trailsift.sources.base import LogFile
 
 
 class OpenBatch:

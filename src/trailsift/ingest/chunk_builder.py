@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from isal import isal_zlib
 
 from trailsift import _native
+from trailsift.columns.arrow import CHUNK_SCHEMA, chunk_table, encoded, identities
 from trailsift.decode import record as careful
 from trailsift.decode.compression import FREE, gunzip, inflate_whole
 from trailsift.decode.envelope import (
@@ -29,7 +30,8 @@ from trailsift.decode.envelope import (
     text_of,
 )
 from trailsift.decode.fast_path import Row, Shared, What
-from trailsift.ingest.chunk import CHUNK_SCHEMA, Chunk, chunk_table, encoded, file_order, identities
+from trailsift.decode.outcome import NotARecord
+from trailsift.ingest.chunk import Chunk, file_order
 
 
 @dataclass(slots=True)
@@ -172,7 +174,7 @@ class Builder:
         try:
             row = careful.row(value, log_object)
             check = isal_zlib.crc32(dump_bytes(value))
-        except careful.NotARecord as error:
+        except NotARecord as error:
             tally.malformed.keep(Malformed(at, str(error), text_of(raw)))
             return
         except Exception as error:

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trailsift import schema
+from trailsift.columns.arrow import CHUNK_SCHEMA
 from trailsift.decode import record
-from trailsift.decode.outcome import RAW_LIMIT, Malformed, dump
-from trailsift.ingest.chunk import CHUNK_SCHEMA
+from trailsift.decode.json_text import dump
+from trailsift.decode.outcome import RAW_LIMIT, Malformed
 from trailsift.lake.index import File
 
 #: Rows compared at a time: a few kilobytes each on both sides.

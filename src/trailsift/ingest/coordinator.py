@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -20,12 +19,13 @@ from trailsift.ingest.batch import OpenBatch
 from trailsift.ingest.chunk_builder import Tally
 from trailsift.ingest.counts import CallbackError, Counts, Progress, Sizes
 from trailsift.ingest.pool import Pool
+from trailsift.ingest.schedule import WorkQueue
 from trailsift.ingest.worker import Cut, Written
 from trailsift.lake import dedup
 from trailsift.lake.writer import Lake, WriteLock
 from trailsift.rules import Rules
 from trailsift.runtime import give_back
-from trailsift.sources.files import LogFile
+from trailsift.sources.base import LogFile
 
 
 class Run:
@@ -92,7 +92,7 @@ class Run:
 
     def _drive(self, pool: Pool) -> None:
         """Runs the workers' state machine until everything is written: objects, cut, keep, written."""
-        tasks = _Tasks(self.files, self.sizes, max(pool.size, 1))
+        tasks = WorkQueue(self.files, self.sizes, max(pool.size, 1))
         desks = [_Desk(number) for number in range(max(pool.size, 1))]
         held: deque[tuple[_Desk, Cut]] = deque()
         writing = 0
@@ -127,7 +127,7 @@ class Run:
                     desk.cut = []
                 busy += self._next_steps(pool, tasks, desk)
 
-    def _next_steps(self, pool: Pool, tasks: _Tasks, desk: _Desk) -> int:
+    def _next_steps(self, pool: Pool, tasks: WorkQueue, desk: _Desk) -> int:
         """Gives a worker what it may do now; how many calls that are.
 
         It has something to read while it waits for the next call, and while others decide on the chunk it has cut.
@@ -260,36 +260,3 @@ class _Desk:
     rows: int = 0
     #: What the chunk was read of that is cut and not yet written.
     cut: list[tuple[LogFile, Tally]] = field(default_factory=list)
-
-
-class _Tasks:
-    """Pieces of work. Each worker has its own stretch of the time of delivery, so that the workers seldom write files
-    of the same partition; one that is through helps another, from the end of what that one has."""
-
-    def __init__(self, files: list[LogFile], sizes: Sizes, workers: int) -> None:
-        pieces = list(_pieces(files, sizes))
-        bounds = [len(pieces) * number // workers for number in range(workers + 1)]
-        self._left = [deque(pieces[low:high]) for low, high in itertools.pairwise(bounds)]
-
-    def __bool__(self) -> bool:
-        return any(self._left)
-
-    def take(self, worker: int) -> list[LogFile]:
-        """The next piece for a worker; there must be one."""
-        if self._left[worker]:
-            return self._left[worker].popleft()
-        return max(self._left, key=len).pop()
-
-
-def _pieces(files: list[LogFile], sizes: Sizes) -> Iterator[list[LogFile]]:
-    """Files in the order of delivery, some at a time."""
-    piece: list[LogFile] = []
-    size = 0
-    for file in files:
-        if piece and (size + file.size > sizes.task_bytes or len(piece) >= sizes.task_objects):
-            yield piece
-            piece, size = [], 0
-        piece.append(file)
-        size += file.size
-    if piece:
-        yield piece

@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trailsift.cloudtrail.origins import source_network
+from trailsift.columns.arrow import CHUNK_SCHEMA, identities
 from trailsift.errors import SourceError
-from trailsift.ingest.chunk import CHUNK_SCHEMA, identities
 from trailsift.ingest.chunk_builder import Builder
 from trailsift.ingest.exemplars import RANK, candidates, new_lines
 from trailsift.ingest.sift import LINE, LOOKED_AT, Sifting, coded, micros_of
-from trailsift.lake import dedup, index
+from trailsift.lake import dedup
+from trailsift.lake.open import open_snapshot
 from trailsift.prices import MONTH, Price
 from trailsift.rules import Rules
 from trailsift.schema import DENIED_CODES, EVENTS
@@ -155,7 +156,7 @@ def _fresh(builder: Builder, known: dedup.Seen, size: int) -> _Chunk:
 
 def _of_lake(root: Path) -> Iterator[_Chunk]:
     coded_columns = [name for name in _COLUMNS if pa.types.is_dictionary(CHUNK_SCHEMA.field(name).type)]
-    for file in index.open_snapshot(root).files(EVENTS.name):
+    for file in open_snapshot(root).files(EVENTS.name):
         names = [*_COLUMNS, "event_id", "weight"]
         table = pq.read_table(root / file.path, columns=names, read_dictionary=coded_columns, partitioning=None)
         ids = identities(table.column("event_id").to_pylist())

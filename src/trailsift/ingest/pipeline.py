@@ -16,10 +16,12 @@ from pathlib import Path
 from trailsift.errors import SourceError
 from trailsift.ingest.counts import SIZES, CallbackError, Counts, Progress, Sizes
 from trailsift.ingest.pool import Pool
-from trailsift.lake.writer import Lake, LogObject, cannot_write
+from trailsift.lake.commit import LogObject
+from trailsift.lake.disk import cannot_write
+from trailsift.lake.writer import Lake
 from trailsift.rules import Rules
 from trailsift.sources import files as source
-from trailsift.sources.files import LogFile
+from trailsift.sources.base import LogFile
 
 __all__ = ["SIZES", "Counts", "Progress", "Sizes", "ingest"]
 

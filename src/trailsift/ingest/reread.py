@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from trailsift.columns.arrow import CHUNK_SCHEMA
 from trailsift.decode.stream import Bounds, parts_of
-from trailsift.ingest.chunk import CHUNK_SCHEMA, Chunk
+from trailsift.ingest.chunk import Chunk
 from trailsift.ingest.chunk_builder import Builder
-from trailsift.sources.files import LogFile
+from trailsift.sources.base import LogFile
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trailsift.columns.arrow import CHUNK_SCHEMA
 from trailsift.columns.group_by import Codes
 from trailsift.decode.fast_path import WHAT_MEMBERS, What
-from trailsift.ingest.chunk import CHUNK_SCHEMA, OF_WHAT, Chunk
+from trailsift.ingest.chunk import OF_WHAT, Chunk
 from trailsift.rules import Rules, Sifter
 from trailsift.rules.model import FIELDS
 from trailsift.rules.sampling import Key, draw, threshold

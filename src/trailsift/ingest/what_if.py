@@ -18,12 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trailsift.ingest.chunk import CHUNK_SCHEMA, identities
+from trailsift.columns.arrow import CHUNK_SCHEMA, identities
 from trailsift.ingest.exemplars import RANK, candidates, new_lines
 from trailsift.ingest.sift import LINE, LOOKED_AT, Floats, Sifting
 from trailsift.lake import index
-from trailsift.lake.index import CATALOG_FILE, LAKE_FILE, File
-from trailsift.lake.writer import cannot_write
+from trailsift.lake.disk import cannot_write
+from trailsift.lake.index import File
+from trailsift.lake.open import open_snapshot
+from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE
 from trailsift.rules import Rules
 from trailsift.schema import EVENTS
 
@@ -35,7 +37,7 @@ _FILE, _ROW = "rule_number", "row"
 def thinned(root: Path, rules: Rules) -> Iterator[Path]:
     """The folder of such a lake; it is removed afterwards. LakeError where there is no lake, or no room."""
     root = root.resolve()
-    files = index.open_snapshot(root).files(EVENTS.name)
+    files = open_snapshot(root).files(EVENTS.name)
     folder = Path(tempfile.mkdtemp(prefix="trailsift-thinned-")).resolve()
     try:
         try:

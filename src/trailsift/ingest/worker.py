@@ -22,12 +22,13 @@ import numpy as np
 import pyarrow as pa
 
 from trailsift import schema
+from trailsift.columns.arrow import CHUNK_SCHEMA, Indices
 from trailsift.columns.summarize import NEEDED, Summaries
 from trailsift.decode.envelope import Malformed, Rejects
 from trailsift.decode.landing import DROPPED_BY
 from trailsift.decode.stream import BOUNDS, Bounds, parts_of
 from trailsift.ingest import conflicts as copies
-from trailsift.ingest.chunk import CHUNK_SCHEMA, Chunk, Indices
+from trailsift.ingest.chunk import Chunk
 from trailsift.ingest.chunk_builder import Builder, Tally
 from trailsift.ingest.exemplars import candidates
 from trailsift.ingest.reread import whole
@@ -35,7 +36,7 @@ from trailsift.ingest.sift import Decided, Sifting, counted, stored
 from trailsift.lake.index import File
 from trailsift.lake.parquet import events_table, write_events
 from trailsift.rules import Rules
-from trailsift.sources.files import LogFile
+from trailsift.sources.base import LogFile
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 #: A method of ``Worker`` and its arguments.

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from trailsift import schema
 from trailsift.columns import summarize
+from trailsift.columns.arrow import ranks
 from trailsift.errors import LakeError
-from trailsift.ingest.chunk import ranks
 from trailsift.lake.parquet import micros
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]

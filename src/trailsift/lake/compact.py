@@ -27,13 +27,15 @@ import pyarrow as pa
 
 from trailsift import schema
 from trailsift.columns import summarize
-from trailsift.ingest.chunk import ranks
+from trailsift.columns.arrow import ranks
 from trailsift.lake import expire, index
 from trailsift.lake.cardinality import fold, least_budget
+from trailsift.lake.commit import Batch
 from trailsift.lake.index import File, Snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import Writer, micros
 from trailsift.lake.partitions import DAY, HOUR, Partition, pieces, whole
-from trailsift.lake.writer import Batch, Lake
+from trailsift.lake.writer import Lake
 
 TARGET_BYTES = 128 << 20
 #: A commit takes partitions of about this many bytes: what a crash can cost, and how long other writers wait.
@@ -116,7 +118,7 @@ def compact_lake(
     started = time.monotonic()
     moment = now or datetime.now(UTC)
     done = Compacted()
-    todo = needs_compaction(index.open_snapshot(lake.root), everything=everything, now=moment)
+    todo = needs_compaction(open_snapshot(lake.root), everything=everything, now=moment)
     total, size = len(todo), sum(partition.bytes for partition in todo)
     for group in _groups(todo):
         compact_partitions(lake, group, moment, target_bytes=target_bytes, done=done)

@@ -15,7 +15,8 @@ from pathlib import Path
 from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import dedup, index
-from trailsift.lake.writer import Batch, Lake
+from trailsift.lake.commit import Batch
+from trailsift.lake.writer import Lake
 
 #: A reader that planned before a file was replaced finds it for this long; afterwards it plans anew.
 GRACE = timedelta(minutes=10)

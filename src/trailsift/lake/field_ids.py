@@ -7,7 +7,7 @@ from functools import lru_cache
 import pyarrow as pa
 
 from trailsift import schema
-from trailsift.ingest.chunk import arrow_schema
+from trailsift.columns.arrow import arrow_schema
 
 
 def field_id(table: schema.Table, name: str) -> int:

@@ -60,8 +60,9 @@ from sqlalchemy.exc import DBAPIError
 from trailsift import schema as event
 from trailsift.errors import LakeError
 from trailsift.lake.field_ids import element_id, field_id
-from trailsift.lake.index import CATALOG_FILE, NAMESPACE, File
+from trailsift.lake.index import File
 from trailsift.lake.parquet import partition_values
+from trailsift.lake.settings import CATALOG_FILE, NAMESPACE
 
 # PyIceberg says on every name mapping it meets what we already know.
 logging.getLogger("pyiceberg").setLevel(logging.ERROR)

@@ -18,14 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from trailsift.errors import LakeError, SnapshotGoneError
-
-#: Version of everything on disk; a lake with a larger one is refused.
-FORMAT_VERSION = 1
-LAKE_FILE = "lake.json"
-CATALOG_FILE = "catalog.db"
-#: Iceberg namespace and catalog name of our tables.
-NAMESPACE = "trailsift"
+from trailsift.errors import SnapshotGoneError
+from trailsift.lake.settings import CATALOG_FILE, NAMESPACE
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS commit_log (
@@ -141,68 +135,12 @@ class Snapshot:
             return list(map(tuple, rows))
 
 
-_LAST = "SELECT seq, committed_at, locations FROM commit_log ORDER BY seq DESC LIMIT 1"
+LAST_COMMIT = "SELECT seq, committed_at, locations FROM commit_log ORDER BY seq DESC LIMIT 1"
 
 
 def connect(root: Path) -> sqlite3.Connection:
     """A connection to the lake's SQLite file. Writers wait up to a minute for each other."""
     return sqlite3.connect(root / CATALOG_FILE, timeout=60, isolation_level=None)
-
-
-def read_settings(root: Path) -> dict[str, object]:
-    """``lake.json`` of the lake at ``root``. LakeError where there is no lake, or one that cannot be read here."""
-    path = root / LAKE_FILE
-    try:
-        settings = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise LakeError(
-            f"there is no lake at {root}: {LAKE_FILE} is missing. `trailsift ingest PATH --lake {root}` makes one"
-        ) from None
-    except NotADirectoryError:
-        raise LakeError(f"{root} is a file, not a lake") from None
-    except (OSError, ValueError) as error:
-        raise LakeError(f"{path} cannot be read: {error}") from error
-    if not isinstance(settings, dict) or settings.get("format") != "trailsift-lake":
-        raise LakeError(f"{path} is not the settings file of a trailsift lake")
-    version = settings.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise LakeError(
-            f"the lake at {root} has format version {version}; this trailsift reads up to {FORMAT_VERSION}: upgrade it"
-        )
-    return settings
-
-
-def open_snapshot(root: Path) -> Snapshot:
-    """The newest committed state. LakeError where there is no lake, or it was moved."""
-    settings = read_settings(root)
-    home = settings.get("location")
-    if home != str(root.resolve()):
-        raise LakeError(
-            f"the lake at {root.resolve()} was made at {home}: Iceberg metadata holds absolute paths. "
-            f"Move it back, or run `trailsift relocate --lake {root}`"
-        )
-    unmade = LakeError(f"the lake at {root} was never finished being made: run `trailsift ingest` into it once more")
-    if not (root / CATALOG_FILE).exists():
-        raise unmade
-    with closing(connect(root)) as db:
-        try:
-            # One transaction: the newest commit and the catalog's pointers of the same moment.
-            db.execute("BEGIN")
-            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'commit_log'").fetchone():
-                raise unmade
-            row = db.execute(_LAST).fetchone()
-            live = live_locations(db) if row else {}
-        except sqlite3.DatabaseError as error:
-            raise LakeError(f"the catalog {root / CATALOG_FILE} cannot be read: {error}") from error
-    if row is None:
-        raise unmade
-    locations: dict[str, str] = json.loads(row[2])
-    if _differ(locations, live):
-        from trailsift.lake.reindex import rebuild_index
-
-        rebuild_index(root)
-        return open_snapshot(root)
-    return Snapshot(root.resolve(), row[0], row[1], locations, settings)
 
 
 def last_commit(root: Path) -> Snapshot:
@@ -211,17 +149,18 @@ def last_commit(root: Path) -> Snapshot:
     For a writer that holds the lock: ``open_snapshot`` would wait for that very lock to make a stale index anew.
     """
     with closing(connect(root)) as db:
-        row = db.execute(_LAST).fetchone()
+        row = db.execute(LAST_COMMIT).fetchone()
     return Snapshot(root.resolve(), row[0], row[1], json.loads(row[2]), {})
 
 
 def is_stale(db: sqlite3.Connection) -> bool:
     """Whether another engine wrote through the catalog, so that the index no longer describes the tables."""
-    row = db.execute(_LAST).fetchone()
-    return row is not None and _differ(json.loads(row[2]), live_locations(db))
+    row = db.execute(LAST_COMMIT).fetchone()
+    return row is not None and differ(json.loads(row[2]), live_locations(db))
 
 
-def _differ(logged: dict[str, str], live: dict[str, str]) -> bool:
+def differ(logged: dict[str, str], live: dict[str, str]) -> bool:
+    """Return whether a table's current metadata is not that which the index was made from."""
     return any(live.get(name) != location for name, location in logged.items())
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trailsift.lake import expire, index
 from trailsift.lake.compact import Compacted, compact_partitions, needs_compaction, settled_files
+from trailsift.lake.open import open_snapshot
 from trailsift.lake.partitions import Partition
 from trailsift.lake.writer import Lake
 
@@ -61,7 +62,7 @@ def due(root: Path, *, now: datetime) -> Sequence[Partition]:
         most = max((number for (number,) in db.execute(sql)), default=0)
     if most < LATE_FILES:
         return ()
-    snapshot = index.open_snapshot(root)
+    snapshot = open_snapshot(root)
     settled = settled_files(snapshot)
     return [one for one in needs_compaction(snapshot, now=now, settled=settled) if is_due(one, settled)]
 

@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 
 from trailsift import _native
 from trailsift import schema as event
-from trailsift.ingest.chunk import ordered, ranks
+from trailsift.columns.arrow import ordered, ranks
 from trailsift.lake.field_ids import field_ids
-from trailsift.lake.index import File, read_settings
+from trailsift.lake.index import File
+from trailsift.lake.settings import read_settings
 
 Codes = np.ndarray[Any, np.dtype[Any]]
 

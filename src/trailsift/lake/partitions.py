@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trailsift import schema
-from trailsift.ingest.chunk import CHUNK_SCHEMA, ranks
+from trailsift.columns.arrow import CHUNK_SCHEMA, ranks
 from trailsift.lake.index import File
 from trailsift.lake.parquet import micros
 

@@ -3,46 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trailsift import schema as event
 from trailsift.errors import LakeError
-from trailsift.lake import index
+from trailsift.lake import index, settings
 from trailsift.lake.index import File
 
 if TYPE_CHECKING:
-    from trailsift.lake.writer import Lake
+    from trailsift.lake.iceberg import LakeCatalog
 
 _DAY = 86_400_000_000
 
 
-def rebuild_index(root: Path) -> None:
-    """Makes a stale index anew."""
-    from trailsift.lake.writer import Lake
-
-    with Lake(root).lock():
-        pass  # whoever gets the lock finds an index that describes the tables
-
-
-def catch_up(lake: Lake) -> None:
+def catch_up(root: Path, tables: Mapping[str, event.Table], catalog: LakeCatalog) -> None:
     """Reads every table's live files from its manifests and writes them as one more entry of the commit log.
 
     Under the lock. Nothing is done where the index is not stale.
     """
-    with closing(index.connect(lake.root)) as db:
+    with closing(index.connect(root)) as db:
         if not index.is_stale(db):
             return
-    from trailsift.lake.writer import _now
+    from trailsift.times import now_text
 
     files: list[File] = []
     locations: dict[str, str] = {}
-    for name, table in lake.tables.items():
-        loaded = lake.catalog.load_table((index.NAMESPACE, name))
+    for name, table in tables.items():
+        loaded = catalog.load_table((settings.NAMESPACE, name))
         locations[name] = loaded.metadata_location
-        files += [_file(lake.root, table, task.file, loaded.schema()) for task in loaded.scan().plan_files()]
-    with closing(index.connect(lake.root)) as db:
+        files += [_file(root, table, task.file, loaded.schema()) for task in loaded.scan().plan_files()]
+    with closing(index.connect(root)) as db:
         db.execute("BEGIN IMMEDIATE")
         try:
             seq = int(db.execute("SELECT max(seq) FROM commit_log").fetchone()[0]) + 1
@@ -52,7 +45,9 @@ def catch_up(lake: Lake) -> None:
             now = {(file.table, file.path) for file in files}
             added = [file for file in files if (file.table, file.path) not in known]
             index.record_files(db, seq, added, sorted(known - now))
-            db.execute("INSERT INTO commit_log VALUES (?, ?, 'rebuild', '{}', ?)", (seq, _now(), json.dumps(locations)))
+            db.execute(
+                "INSERT INTO commit_log VALUES (?, ?, 'rebuild', '{}', ?)", (seq, now_text(), json.dumps(locations))
+            )
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:

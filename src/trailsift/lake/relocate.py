@@ -23,8 +23,9 @@ from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import expire, index
 from trailsift.lake.iceberg import SCHEME, location
-from trailsift.lake.index import LAKE_FILE
-from trailsift.lake.writer import Lake, _now
+from trailsift.lake.settings import LAKE_FILE
+from trailsift.lake.writer import Lake
+from trailsift.times import now_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def _repoint(lake: Lake, moved: dict[str, str], pointers: dict[str, str]) -> int
                 locations = index.live_locations(db) if fresh else known
                 db.execute(
                     "INSERT INTO commit_log VALUES (?, ?, 'relocate', '{}', ?)",
-                    (int(last) + 1, _now(), json.dumps(locations)),
+                    (int(last) + 1, now_text(), json.dumps(locations)),
                 )
                 db.execute("COMMIT")
             except BaseException:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -11,28 +10,24 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake import dedup, index
-from trailsift.lake import disk as durable
-from trailsift.lake.index import CATALOG_FILE, FORMAT_VERSION, LAKE_FILE, File
+from trailsift.lake import dedup, disk, index
+from trailsift.lake.commit import Batch, LogObject
+from trailsift.lake.create import make_folder
+from trailsift.lake.disk import cannot_write
+from trailsift.lake.index import File
+from trailsift.lake.settings import LAKE_FILE, LOCK_FILE, MARKER_FILE, check_location, read_settings
+from trailsift.times import now_text
 
 if TYPE_CHECKING:
     from trailsift.lake.iceberg import LakeCatalog
 
-LOCK_FILE = ".lock"
-MARKER_FILE = ".writing"
-#: What ``lake.json`` is called until it is whole.
-_PARTIAL = f".{LAKE_FILE}."
-#: No space, no quota, a file larger than may be.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _SCHEMA = (
     index.SCHEMA
@@ -55,34 +50,6 @@ CREATE TABLE IF NOT EXISTS seen_file (
 );
 """
 )
-
-
-@dataclass(frozen=True, slots=True)
-class LogObject:
-    """One delivered log object: its name, what tells this content from another of the name, its delivery day (UTC)."""
-
-    name: str
-    version: str
-    delivered_on: str
-
-
-@dataclass(slots=True)
-class Batch:
-    """Everything that becomes visible together."""
-
-    files: list[File] = field(default_factory=list)
-    #: Files that the new ones replace (compaction).
-    removed: list[File] = field(default_factory=list)
-    log_objects: list[LogObject] = field(default_factory=list)
-    #: Sorted lists of the ids of its events.
-    ids: Sequence[dedup.Ids] = ()
-    #: Files of ids that ``also`` names.
-    seen_paths: list[str] = field(default_factory=list)
-    min_time: int = 0
-    max_time: int = 0
-    counts: Mapping[str, Any] = field(default_factory=dict)
-    #: What else changes in the catalog's database in the same transaction; given the commit's sequence number.
-    also: Callable[[sqlite3.Connection, int], None] | None = None
 
 
 class WriteLock:
@@ -136,9 +103,9 @@ class Lake:
     def __init__(self, root: Path, *, moved: bool = False) -> None:
         """``moved``: opens also a lake that is not where it was made (for ``relocate``)."""
         self.root = root.resolve()
-        self.settings = index.read_settings(self.root)
-        if not moved and self.settings.get("location") != str(self.root):
-            index.open_snapshot(self.root)  # raises, and says what to do about a moved lake
+        self.settings = read_settings(self.root)
+        if not moved:
+            check_location(self.root, self.settings)
         self.seen = dedup.Seen()
         self.tables = schema.tables_of(hourly_partitions=bool(self.settings.get("hourly_partitions")))
         self._catalog: LakeCatalog | None = None
@@ -157,7 +124,7 @@ class Lake:
         """
         root = root.absolute()
         if not (root / LAKE_FILE).exists():
-            _make_folder(root, hourly_partitions=bool(hourly_partitions))
+            make_folder(root, hourly_partitions=bool(hourly_partitions))
         lake = cls(root)
         found = bool(lake.settings.get("hourly_partitions"))
         if hourly_partitions is not None and hourly_partitions != found:
@@ -197,8 +164,8 @@ class Lake:
         if not _has_tables(db):
             locations = self.catalog.make_tables(list(self.tables.values()))
             # Not the database itself: to open and close it here would take SQLite's locks off it. SQLite flushes it.
-            durable.flush(map(Path, self._metadata_files()), self.root)
-            db.execute("INSERT INTO commit_log VALUES (0, ?, 'create', '{}', ?)", (_now(), json.dumps(locations)))
+            disk.flush(map(Path, self._metadata_files()), self.root)
+            db.execute("INSERT INTO commit_log VALUES (0, ?, 'create', '{}', ?)", (now_text(), json.dumps(locations)))
 
     @property
     def catalog(self) -> LakeCatalog:
@@ -244,7 +211,7 @@ class Lake:
         if stale and not self._moved:
             from trailsift.lake.reindex import catch_up
 
-            catch_up(self)
+            catch_up(self.root, self.tables, self.catalog)
 
     def live_files(self, table: str) -> list[File]:
         """The files of a table as the last commit left them."""
@@ -302,7 +269,7 @@ class Lake:
             seen_row = self._write_seen(batch)
             written = [self.root / file.path for file in batch.files] + [self.root / path for path in batch.seen_paths]
             written += [self.root / seen_row[0]] if seen_row else []
-            durable.flush([*written, *map(Path, self._metadata_files() - before)], self.root)
+            disk.flush([*written, *map(Path, self._metadata_files() - before)], self.root)
             with closing(index.connect(self.root)) as db:
                 seq = self._apply(db, batch, kind, seen_row)
         except (sqlite3.DatabaseError, OSError) as error:
@@ -349,7 +316,7 @@ class Lake:
                 batch.also(db, seq)
             db.execute(
                 "INSERT INTO commit_log VALUES (?, ?, ?, ?, ?)",
-                (seq, _now(), kind, json.dumps(batch.counts), json.dumps(locations)),
+                (seq, now_text(), kind, json.dumps(batch.counts), json.dumps(locations)),
             )
             db.execute("COMMIT")
         except BaseException:
@@ -368,79 +335,5 @@ class Lake:
                 each({"seq": seq, "committed_at": committed_at, "kind": kind, **json.loads(counts)})
 
 
-#: A file of that age that was to become lake.json never will.
-_LEFT_SECONDS = 3600
-
-
-def _make_folder(root: Path, *, hourly_partitions: bool) -> None:
-    """The folder of a new lake, with its settings."""
-    mine = (LOCK_FILE, MARKER_FILE, CATALOG_FILE)
-    if root.is_dir() and any(path.name not in mine and not path.name.startswith(_PARTIAL) for path in root.iterdir()):
-        if (root / LAKE_FILE).exists():
-            # Made by another writer, this moment.
-            return
-        raise LakeError(f"{root} is not empty and holds no lake: name an empty or a new folder")
-    if set("%?#") & set(str(root)):
-        raise LakeError(f"{root}: the characters %, ? and # cannot stand in the path of a lake; choose another")
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        settings = {
-            "format": "trailsift-lake",
-            "format_version": FORMAT_VERSION,
-            "catalog": {"type": "sql", "file": CATALOG_FILE},
-            "hourly_partitions": hourly_partitions,
-            "location": str(root.resolve()),
-        }
-        partial = root / f"{_PARTIAL}{uuid.uuid4().hex}"
-        partial.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
-        durable.flush([partial], root)
-        _put(partial, root / LAKE_FILE)
-        for path in root.glob(f"{_PARTIAL}*"):
-            # What a crash left, not what another writer is making now.
-            with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
-                    path.unlink()
-    except OSError as error:
-        raise cannot_write(root, error) from error
-
-
-def _put(partial: Path, target: Path) -> None:
-    """Gives a finished file its name, unless another writer was first."""
-    try:
-        os.link(partial, target)
-    except FileExistsError:
-        pass
-    except OSError:
-        # A file system without hard links.
-        partial.replace(target)
-    partial.unlink(missing_ok=True)
-
-
 def _has_tables(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM commit_log LIMIT 1").fetchone() is not None
-
-
-def cannot_write(root: Path, error: OSError | sqlite3.DatabaseError) -> LakeError:
-    """What to tell whoever wanted to write the lake at ``root``."""
-    safe = "what was committed before is safe, and nothing else is visible"
-    code = getattr(error, "errno", None)
-    if code in _FULL or "disk is full" in str(error) or _is_full(root):
-        return LakeError(
-            f"the disk of the lake at {root} is full ({error}): {safe}. Make room there and run the same command again"
-        )
-    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return LakeError(f"the lake at {root} cannot be written ({error}): allow it, or name another folder; {safe}")
-    return LakeError(f"the lake at {root} cannot be written ({error}): {safe}")
-
-
-def _is_full(root: Path) -> bool:
-    """Whether there is next to no room: SQLite names some of the ways to meet a full disk an I/O error."""
-    try:
-        disk = os.statvfs(root)
-    except OSError:
-        return False
-    return disk.f_bavail * disk.f_frsize < 1 << 20
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

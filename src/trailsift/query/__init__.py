@@ -3,7 +3,7 @@
 ::
 
     from trailsift.query import Engine, explain, why_empty, write
-    from trailsift.lake.index import open_snapshot
+    from trailsift.lake.open import open_snapshot
 
     with Engine(open_snapshot(root)) as engine:
         result = engine.query("SELECT event_name, count(*) AS n FROM events GROUP BY ALL")

@@ -1,13 +1,16 @@
-"""A script that gives any DuckDB client the lake's tables: views over the files of one commit, and our functions."""
+"""The tables of a lake for any DuckDB client: a script of views over the files of one commit, or a database of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from trailsift.analysis.base import text
+import duckdb
+
+from trailsift.errors import EngineError
 from trailsift.lake.index import File, Snapshot
-from trailsift.query.relations import DUCK_TYPES, MACROS, VIEWS, table_columns
+from trailsift.query.relations import DUCK_TYPES, MACROS, VIEWS, table_columns, text
 from trailsift.query.views import merged, whole_and_parts
 from trailsift.schema import TABLES, Column, Table
 
@@ -59,3 +62,20 @@ def _relation(snapshot: Snapshot, table: Table, columns: Sequence[Column]) -> st
 def _source(snapshot: Snapshot, files: Sequence[File]) -> str:
     paths = ",\n  ".join(text(str(snapshot.root / file.path)) for file in files)
     return f"read_parquet([\n  {paths}\n], hive_partitioning = false)"
+
+
+def write_database(path: Path, script: str) -> None:
+    """Makes a database that has run ``script``; one that is there is replaced whole, or stays as it was.
+
+    EngineError where it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        with duckdb.connect(str(partial)) as db:
+            db.execute(script)
+        partial.replace(path)
+    except (OSError, duckdb.Error) as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise EngineError(f"the database {path} cannot be written: {error}") from error

@@ -15,7 +15,8 @@ import duckdb
 
 from trailsift import __version__
 from trailsift.errors import EngineError, SnapshotGoneError, UsageError
-from trailsift.lake.index import Snapshot, open_snapshot
+from trailsift.lake.index import Snapshot
+from trailsift.lake.open import open_snapshot
 from trailsift.query.execution import Call, Statements
 from trailsift.query.planner import Parameters, Plan, Planner, choose_files, connect, lock
 from trailsift.query.result import Result

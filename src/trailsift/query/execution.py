@@ -6,23 +6,20 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import duckdb
 
 from trailsift.errors import EngineError
 from trailsift.query.diagnostics import from_duckdb, is_missing_file
 from trailsift.query.planner import Parameters, Plan
-from trailsift.query.result_cache import Recorder
+from trailsift.query.result_cache import Cache, Recorder
 from trailsift.query.sandbox import Statement
 from trailsift.query.types import ColumnType, Row, projection, unique_names
 from trailsift.query.views import create_views
 
 if TYPE_CHECKING:
     import pyarrow
-
-    from trailsift.query.duckdb import Engine
-
 T = TypeVar("T")
 
 #: Rows fetched at a time; an answer of no more rows is held as a whole.
@@ -39,6 +36,28 @@ class Call:
     parameters: Parameters
     timeout: float | None
     keep: tuple[str, float | None] | None
+
+
+class Session(Protocol):
+    """What a running statement needs of its engine."""
+
+    @property
+    def cache(self) -> Cache:
+        """Where answers are kept."""
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection of its own to the confined database."""
+
+    def planned(self, call: Call) -> Plan:
+        """Return the plan of a call on the present snapshot."""
+
+    def refresh(self) -> bool:
+        """Move to the newest snapshot; return whether there was a newer one."""
+
+    def keep(
+        self, key: str, ttl: float | None, statement: Statement, columns: list[ColumnType], done: Recorder
+    ) -> None:
+        """Keep a whole answer for the next time."""
 
 
 class Run:
@@ -104,7 +123,7 @@ class Run:
 class Statements:
     """Where a result's rows come from: runs its statement, as often as it is read anew."""
 
-    def __init__(self, engine: Engine, call: Call, columns: list[ColumnType]) -> None:
+    def __init__(self, engine: Session, call: Call, columns: list[ColumnType]) -> None:
         self._engine = engine
         self._call = call
         self._columns = columns

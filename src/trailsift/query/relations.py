@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from trailsift.schema import HOUR_COLUMN, TABLES, Column, Table
+
+if TYPE_CHECKING:
+    pass
 
 #: Type of a column here -> type in DuckDB.
 DUCK_TYPES = {
@@ -77,3 +82,19 @@ def table_columns(table: Table, *, hourly_partitions: bool = False) -> tuple[Col
 def base_table(relation: str) -> str:
     """The stored table that a name reads."""
     return VIEWS[relation][1] if relation in VIEWS else relation
+
+
+def text(value: str) -> str:
+    """A string constant in SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def described() -> list[Table]:
+    """The tables, then the views over them (which have no partitions of their own)."""
+    views = [Table(name, view[0], view[3], (), "", ()) for name, view in VIEWS.items()]
+    return [*TABLES.values(), *views]
+
+
+def functions() -> dict[str, str]:
+    """SQL functions that come with the lake, and what they return."""
+    return {name: meaning for name, (meaning, _) in MACROS.items()}

@@ -5,6 +5,7 @@ millions of rows, is ``trailsift.ingest.sift``; both decide the same.
 """
 
 from trailsift.rules.matcher import Decision, Sifter
-from trailsift.rules.model import Rule, Rules, load, parse
+from trailsift.rules.model import Rule, Rules
+from trailsift.rules.parser import load, parse
 
 __all__ = ["Decision", "Rule", "Rules", "Sifter", "load", "parse"]

@@ -14,8 +14,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from trailsift.cloudtrail.event_ids import event_key
 from trailsift.rules.model import FIELDS, Action, Rule, Rules
-from trailsift.rules.sampling import draw, identity, key_of, threshold
+from trailsift.rules.sampling import draw, key_of, threshold
 from trailsift.rules.week import SLOT, WEEK, week_hour
 
 #: Masks and candidates are remembered for so many values; beyond that memory starts anew.
@@ -219,7 +220,7 @@ class Sifter:
         rate = rule.rates[hour % 24]
         if rate >= 1:
             return Decision("sample", rule.name, 1.0)
-        wins = draw(self.lottery, *identity(row["event_id"])) < threshold(rate)
+        wins = draw(self.lottery, *event_key(row["event_id"])) < threshold(rate)
         return Decision("sample", rule.name, 1 / rate if wins else 0.0)
 
 

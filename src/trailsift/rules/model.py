@@ -6,15 +6,12 @@ A denied or failed call is sampled or dropped only by a rule whose ``when`` name
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
 from trailsift import schema
-from trailsift.errors import RulesError
 
 Action = Literal["keep", "sample", "drop"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -94,34 +91,3 @@ class Rules:
     def zone(self) -> ZoneInfo:
         """The zone of hours and weekdays."""
         return ZoneInfo(self.timezone)
-
-
-def load(path: Path) -> Rules:
-    """The rules of a file. RulesError, with every line that is wrong, where they cannot be used."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise RulesError(f"the rules file {path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise RulesError(f"the rules file {path} is not UTF-8 text: {error}") from error
-    return parse(text, str(path))
-
-
-def parse(text: str, name: str) -> Rules:
-    """The rules in a text. RulesError as of ``load``; ``name`` is what messages call the file."""
-    # Here, and not above: both know the classes of this module.
-    from trailsift.rules.parser import Reader
-    from trailsift.rules.unreachable import never_matching
-
-    try:
-        given = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RulesError(f"{name}: not TOML: {error}") from error
-    reader = Reader(text, name, given)
-    rules = reader.read()
-    if not reader.problems:
-        reader.problems += never_matching(rules)
-    if reader.problems:
-        told = [f"{name}, line {line}: {problem}" for line, problem in sorted(reader.problems)]
-        raise RulesError("\n".join(told))
-    return rules

@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
+import tomllib
 import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from trailsift.errors import RulesError
 from trailsift.rules.model import ACTIONS, DEFAULT_SEED, DEFAULT_ZONE, FIELDS, OMITTABLE, Action, Rule, Rules, Wanted
-from trailsift.rules.toml_positions import Path, line_numbers
+from trailsift.rules.toml_positions import KeyPath, line_numbers
 from trailsift.rules.week import WEEKDAYS
 from trailsift.schema import EVENTS
 
@@ -45,7 +48,7 @@ class Reader:
         self.lines = line_numbers(text)
         self.problems: list[tuple[int, str]] = []
 
-    def wrong(self, path: Path, problem: str) -> None:
+    def wrong(self, path: KeyPath, problem: str) -> None:
         """Notes a problem at the line of ``path``, or of the nearest thing that holds it."""
         while path and path not in self.lines:
             path = path[:-1]
@@ -125,7 +128,7 @@ class Reader:
 
     # -- one rule --------------------------------------------------------------------------------------------------
 
-    def _rule(self, path: Path, given: dict[str, Any]) -> Rule:
+    def _rule(self, path: KeyPath, given: dict[str, Any]) -> Rule:
         known = ("name", "when", "action", "rate")
         for key in given:
             if key not in known:
@@ -138,7 +141,7 @@ class Reader:
         rates = self._rates((*path, "rate"), action, given.get("rate"), when) if given.get("action") in ACTIONS else ()
         return Rule(name, action, when, rates, self.lines.get(path, 1))
 
-    def _action(self, path: Path, given: Any) -> Action:
+    def _action(self, path: KeyPath, given: Any) -> Action:
         for known in ACTIONS:
             if given == known:
                 return known
@@ -146,7 +149,7 @@ class Reader:
         self.wrong((*path, "action"), told + nearest(str(given or ""), ACTIONS))
         return "keep"
 
-    def _name(self, path: Path, given: dict[str, Any]) -> str:
+    def _name(self, path: KeyPath, given: dict[str, Any]) -> str:
         name = given.get("name")
         if not isinstance(name, str) or not name.strip():
             self.wrong((*path, "name"), 'a rule needs a name, such as name = "bulk reads": counts are kept by it')
@@ -155,7 +158,7 @@ class Reader:
             self.wrong((*path, "name"), f"a name is one line of at most {NAME_LIMIT} characters")
         return name
 
-    def _when(self, path: Path, given: Any) -> dict[str, Wanted]:
+    def _when(self, path: KeyPath, given: Any) -> dict[str, Wanted]:
         if not isinstance(given, dict):
             self.wrong(path, 'when is a table of conditions, such as when = { service = "s3" }')
             return {}
@@ -169,7 +172,7 @@ class Reader:
                 when[key] = wanted
         return when
 
-    def _wanted(self, path: Path, key: str, value: Any) -> Wanted | None:
+    def _wanted(self, path: KeyPath, key: str, value: Any) -> Wanted | None:
         if key == "read_only":
             if not isinstance(value, bool):
                 self.wrong(path, f"read_only is true or false, without quotes, and not {_shown(value)}")
@@ -194,7 +197,7 @@ class Reader:
         return tuple(dict.fromkeys(texts))
 
     def _times(
-        self, places: list[Path], values: list[Any], read: Callable[[Any], frozenset[int] | str]
+        self, places: list[KeyPath], values: list[Any], read: Callable[[Any], frozenset[int] | str]
     ) -> frozenset[int]:
         chosen: frozenset[int] = frozenset()
         for place, one in zip(places, values, strict=True):
@@ -207,7 +210,7 @@ class Reader:
             chosen |= found
         return chosen
 
-    def _rates(self, path: Path, action: str, given: Any, when: Mapping[str, Wanted]) -> tuple[float, ...]:
+    def _rates(self, path: KeyPath, action: str, given: Any, when: Mapping[str, Wanted]) -> tuple[float, ...]:
         if action != "sample":
             if given is not None:
                 self.wrong(path, f'a rate belongs to action = "sample", and this rule says "{action}"')
@@ -241,7 +244,7 @@ class Reader:
             self.wrong(path, f"no rate for the hours {told}: add otherwise = ..., the rate of all other hours")
         return tuple(rates.get(hour, otherwise or 1.0) for hour in range(24))
 
-    def _rate(self, path: Path, given: Any) -> float:
+    def _rate(self, path: KeyPath, given: Any) -> float:
         if isinstance(given, bool) or not isinstance(given, int | float):
             self.wrong(path, f"a rate is a number above 0 and up to 1, and not {_shown(given)}")
             return 1.0
@@ -251,7 +254,7 @@ class Reader:
             return 1.0
         return float(given)
 
-    def _text(self, path: Path, given: Any) -> str:
+    def _text(self, path: KeyPath, given: Any) -> str:
         if not isinstance(given, str):
             self.wrong(path, f"{path[-1]} is text in quotes, and not {_shown(given)}")
             return DEFAULT_ZONE
@@ -396,3 +399,34 @@ _CHECKS: dict[str, Callable[[str], str]] = {
     "event_name": _name_of_event,
     "source_ip": _address,
 }
+
+
+def load(path: Path) -> Rules:
+    """The rules of a file. RulesError, with every line that is wrong, where they cannot be used."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise RulesError(f"the rules file {path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RulesError(f"the rules file {path} is not UTF-8 text: {error}") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> Rules:
+    """The rules in a text. RulesError as of ``load``; ``name`` is what messages call the file."""
+    # Here, and not above: both know the classes of this module.
+    from trailsift.rules.parser import Reader
+    from trailsift.rules.unreachable import never_matching
+
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RulesError(f"{name}: not TOML: {error}") from error
+    reader = Reader(text, name, given)
+    rules = reader.read()
+    if not reader.problems:
+        reader.problems += never_matching(rules)
+    if reader.problems:
+        told = [f"{name}, line {line}: {problem}" for line, problem in sorted(reader.problems)]
+        raise RulesError("\n".join(told))
+    return rules

@@ -1,6 +1,6 @@
 """The lottery of sampled events: a keyed hash of the event id, the same on every machine and in every rerun.
 
-The hash is SipHash-2-4 over the 16-byte identity of the event (Aumasson and Bernstein, SipHash: a fast short-input
+The hash is SipHash-2-4 over the 16-byte event_key of the event (Aumasson and Bernstein, SipHash: a fast short-input
 PRF, 2012). It is a few additions, rotations and xors of 64-bit words, so that the very same function works on one
 event's integers and on whole numpy columns: there is one definition of who wins.
 """
@@ -8,11 +8,9 @@ event's integers and on whole numpy columns: there is one definition of who wins
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Any, NamedTuple
 
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 #: One more than the largest draw.
 SPAN = 1 << 64
@@ -29,15 +27,6 @@ def key_of(seed: str, use: str) -> Key:
     """The key that a seed gives for one use (``lottery``, ``first``): hashes under different uses are independent."""
     digest = hashlib.blake2b(seed.encode(), digest_size=16, person=use.encode()).digest()
     return Key(int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little"))
-
-
-def identity(event_id: str) -> tuple[int, int]:
-    """The 16-byte identity of an event as two words: the bytes of a UUID in its usual form, else the text's MD5."""
-    if _UUID.fullmatch(event_id):
-        raw = bytes.fromhex(event_id.replace("-", ""))
-    else:
-        raw = hashlib.md5(event_id.encode(), usedforsecurity=False).digest()
-    return int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")
 
 
 def draw(key: Key, first: Any, second: Any) -> Any:

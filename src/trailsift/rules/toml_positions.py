@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 _TOKEN = re.compile(
     r'(?P<string>"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\')'
@@ -21,7 +21,7 @@ class _Token(NamedTuple):
     line: int
 
 
-def line_numbers(text: str) -> dict[Path, int]:
+def line_numbers(text: str) -> dict[KeyPath, int]:
     """The line of every key, and of every element of an array, by its path: ``("rule", 0, "when", "service", 1)``.
 
     ``text`` is TOML that ``tomllib`` has accepted. Headers count as the key that they make.
@@ -33,12 +33,12 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self.tokens = list(_tokens(text))
         self.at = 0
-        self.found: dict[Path, int] = {}
-        self.tables: Counter[Path] = Counter()
+        self.found: dict[KeyPath, int] = {}
+        self.tables: Counter[KeyPath] = Counter()
 
-    def scan(self) -> dict[Path, int]:
+    def scan(self) -> dict[KeyPath, int]:
         """Reads the whole text."""
-        base: Path = ()
+        base: KeyPath = ()
         while self.at < len(self.tokens):
             token = self.tokens[self.at]
             if token.kind == "newline":
@@ -49,11 +49,11 @@ class _Scanner:
                 self._pair(base)
         return self.found
 
-    def _header(self) -> Path:
+    def _header(self) -> KeyPath:
         line = self.tokens[self.at].line
         array = self._text(self.at + 1) == "["
         self.at += 2 if array else 1
-        path: Path = ()
+        path: KeyPath = ()
         names = self._key()
         for place, name in enumerate(names):
             path = (*path, name)
@@ -86,7 +86,7 @@ class _Scanner:
             self.at += 1
         return names
 
-    def _pair(self, base: Path) -> None:
+    def _pair(self, base: KeyPath) -> None:
         line = self.tokens[self.at].line
         path = base
         for name in self._key():
@@ -95,7 +95,7 @@ class _Scanner:
         self.at += 1  # the sign =
         self._value(path)
 
-    def _value(self, path: Path) -> None:
+    def _value(self, path: KeyPath) -> None:
         opening = self._text(self.at)
         if opening == "[":
             self._array(path)
@@ -106,7 +106,7 @@ class _Scanner:
             while self._text(self.at) not in (",", "]", "}", "\n", ""):
                 self.at += 1
 
-    def _array(self, path: Path) -> None:
+    def _array(self, path: KeyPath) -> None:
         self.at += 1
         number = 0
         while self._text(self.at) not in ("]", ""):
@@ -118,7 +118,7 @@ class _Scanner:
             number += 1
         self.at += 1
 
-    def _table(self, path: Path) -> None:
+    def _table(self, path: KeyPath) -> None:
         self.at += 1
         while self._text(self.at) not in ("}", ""):
             if self._text(self.at) in (",", "\n"):

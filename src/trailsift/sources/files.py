@@ -8,32 +8,15 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from trailsift.errors import SourceError
+from trailsift.sources.base import LogFile
 
 #: In CloudTrail's file names: the minute of delivery.
 _DELIVERY = re.compile(r"_(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)Z_")
 _STDIN = "-"
-
-
-@dataclass(frozen=True, slots=True)
-class LogFile:
-    """One file to read. ``version`` tells this content from a later one of the same name; ``size`` is in bytes."""
-
-    name: str
-    path: str
-    version: str
-    size: int
-    #: Minute of delivery (UTC), of the file's time where the name does not tell it.
-    delivered_at: datetime
-
-    @property
-    def delivered_on(self) -> str:
-        """Day of delivery (UTC), ISO 8601."""
-        return self.delivered_at.isoformat()[:10]
 
 
 def find(inputs: Sequence[str], exclude: Path | None = None) -> list[LogFile]:

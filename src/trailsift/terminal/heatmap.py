@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from trailsift.analysis.summary import Hour
-from trailsift.analysis.time_range import Period, moment
+from trailsift.analysis.time_range import Period
 from trailsift.terminal.console import unicode_fits
+from trailsift.times import moment
 
 _BLOCKS = (" ", "█", "█", "█", "█")
 _SHADES = (" ", "░", "▒", "▓", "█")

@@ -26,8 +26,9 @@ from trailsift.aws.transform.writer import Writer
 from trailsift.decode import landing
 from trailsift.decode import record as careful
 from trailsift.decode.envelope import find_records, looks_like_record, one_record
+from trailsift.decode.json_text import parse
 from trailsift.decode.landing import Dropped, Partition
-from trailsift.decode.outcome import NotARecord, parse
+from trailsift.decode.outcome import NotARecord
 
 Result = Literal["Ok", "Dropped", "ProcessingFailed"]
 

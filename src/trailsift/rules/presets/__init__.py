@@ -7,7 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 from trailsift.errors import UsageError
-from trailsift.rules.model import Rules, load, parse
+from trailsift.rules.model import Rules
+from trailsift.rules.parser import load, parse
 
 #: Name -> what the file does.
 READY = {
