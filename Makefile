@@ -48,7 +48,7 @@ test: lint ## lint, types, import contracts, then all tests, in two processes; T
 test-aws: $(DEV) ## the tests of the AWS side with servers that stand in for AWS, which are installed first
 	@CFLAGS="$(NATIVE) $$CFLAGS" $(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,aws,emulators]'
 	@$(GRAFANA) || echo "make: npm did not install Grafana's schema: the boards are not checked against it" >&2
-	@$(BIN)/python -m pytest tests/test_aws_*.py tests/test_athena.py tests/test_firehose.py tests/test_selectors.py
+	@$(BIN)/python -m pytest tests/aws tests/deploy tests/query/test_athena.py
 
 lint: $(DEV) ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

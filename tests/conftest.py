@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-import standins
+from support import servers
+from support.paths import REAL_LOGS, ROOT
 from trailsift.generate import Options, generate
-
-ROOT = Path(__file__).resolve().parent.parent
-REAL_LOGS = "TRAILSIFT_REAL_LOGS"
 
 # A shared core may stand still for a second: how long an example takes says nothing here. Where nobody watches, the
 # examples are the same every time, so that a failure comes from the change and not from the draw.
@@ -75,8 +73,8 @@ def small_lake(small_logs: Path) -> Path:
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """moto's server: it takes the calls as AWS does, and answers with results that were queued."""
-    words = [standins.program("moto_server"), "-H", "127.0.0.1"]
-    with standins.served(words, "-p", "moto-api/", tmp_path_factory.mktemp("moto"), {}) as url:
+    words = [servers.program("moto_server"), "-H", "127.0.0.1"]
+    with servers.served(words, "-p", "moto-api/", tmp_path_factory.mktemp("moto"), {}) as url:
         yield url
 
 
@@ -84,8 +82,8 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server that runs Lambda code and Firehose with transformation and dynamic partitioning."""
     env = {"BIND_HOST": "127.0.0.1", "LAMBDA_EXECUTOR": "local"}
-    words = [standins.program("ministack")]
-    with standins.served(words, "GATEWAY_PORT", "_ministack/health", tmp_path_factory.mktemp("ministack"), env) as url:
+    words = [servers.program("ministack")]
+    with servers.served(words, "GATEWAY_PORT", "_ministack/health", tmp_path_factory.mktemp("ministack"), env) as url:
         yield url
 
 

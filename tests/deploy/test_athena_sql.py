@@ -1,0 +1,267 @@
+"""SQL for Athena: derived from the schema, in Trino's grammar, and with the same rows as ours on a real Trino."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlglot
+from sqlglot import exp
+
+from support.paths import TESTS
+from trailsift import schema as event
+from trailsift.cli import main
+from trailsift.decode.envelope import find_records
+from trailsift.deploy import athena_sql, glue_requests, tables
+from trailsift.deploy.tables import Place
+from trailsift.errors import UsageError
+from trailsift.generate import Options, generate
+
+PLACE = Place(
+    accounts=("123456789012", "210987654321"), regions=("us-east-1", "ap-northeast-2"), since=date(2026, 3, 2)
+)
+MADE = {one.name: one for one in athena_sql.statements(PLACE)}
+#: Athena's own statements, which no Trino knows.
+ATHENA_ONLY = re.compile(r"database|raw|landing|lake_\w+|optimize_\w+|vacuum_\w+")
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_statements_are_in_the_grammar(name: str) -> None:
+    if re.match("optimize|vacuum", name):
+        assert re.fullmatch(r"OPTIMIZE \S+ REWRITE DATA USING BIN_PACK|VACUUM \S+", MADE[name].text)
+        return
+    for dialect in ("athena",) if ATHENA_ONLY.fullmatch(name) else ("athena", "trino"):
+        (parsed,) = sqlglot.parse(MADE[name].text, dialect=dialect)
+        assert parsed is not None and not isinstance(parsed, exp.Command), dialect
+
+
+def test_tables_have_the_columns_of_the_schema() -> None:
+    for table in event.TABLES.values():
+        (parsed,) = sqlglot.parse(tables.iceberg(PLACE, table), dialect="athena")
+        assert parsed is not None
+        schema = parsed.find(exp.Schema)
+        assert schema is not None
+        assert [column.name for column in schema.expressions] == [column.name for column in table.columns]
+    landed = re.findall(r"^  (\w+) \S+?,?$", tables.landing(PLACE).partition("PARTITIONED")[0], re.MULTILINE)
+    assert [*landed, *tables.LANDING_PARTITIONS[:3], "service"] == [c.name for c in event.EVENTS.columns]
+    assert set(athena_sql.FROM_RAW) <= {column.name for column in event.EVENTS.columns}
+    assert list(athena_sql.FROM_RAW)[-4:] == list(event.EVENTS.partition), "Hive wants partition columns last, in order"
+
+
+def test_no_statement_writes_more_partitions_than_athena_does() -> None:
+    for services in (1, 3, 8, 60, 200):
+        parts = list(athena_sql.chunks(date(2026, 1, 1), date(2026, 4, 1), services))
+        assert parts[0][0] == date(2026, 1, 1) and parts[-1][1] == date(2026, 4, 1)
+        assert all(one[1] == other[0] for one, other in itertools.pairwise(parts))
+        # A day of delivery holds events of the day before.
+        most = max(((end - since).days + 1) * services for since, end in parts)
+        assert most <= athena_sql.PARTITIONS or all(end - since == timedelta(1) for since, end in parts)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"trail": "x'; DROP"}, {"bucket": "UPPER"}, {"database": "a-b"}, {"accounts": ("1",)}, {"regions": ("moon",)}],
+)
+def test_nothing_strange_gets_into_sql(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="is no"):
+        Place(**wrong).checked()
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["aws", "sql", "--trail", "t-bucket/logs", "--account", "111122223333", "--region", "eu-west-1"]
+    assert main([*words, "--only", "raw"]) == 0
+    out = capsys.readouterr().out
+    assert "LOCATION 's3://t-bucket/logs/AWSLogs/'" in out and "'projection.account.values'='111122223333'" in out
+    assert main([*words, "--from", "2026-02-01", "--to", "2026-02-01"]) == 2
+    assert main([*words, "--only", "everything"]) == 2
+    assert "there is no statement 'everything'" in capsys.readouterr().err
+    assert main([*words, "--json"]) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)][:3] == ["database", "raw", "landing"]
+
+
+def _valid(operation: str, request: dict[str, Any]) -> None:
+    session = pytest.importorskip("botocore.session")
+    from botocore.validate import ParamValidator
+
+    shape = session.get_session().get_service_model("glue").operation_model(operation).input_shape
+    report = ParamValidator().validate(request, shape)
+    assert not report.has_errors(), report.generate_report()
+
+
+def test_glue_requests_are_what_glue_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = "landing/year=2026/month=01/day=15/hour={}/service={}/x.gz"
+    services = ("s3", "lambda", "dynamodb", "sns", "sqs")
+    keys = [folder.format(f"{hour:02}", name) for hour in range(24) for name in services]
+    requests = list(glue_requests.partitions(PLACE, [*keys, *keys, folder.format("00", "_dropped")]))
+    assert [len(request["PartitionInputList"]) for request in requests] == [100, 20]
+    for request in requests:
+        _valid("BatchCreatePartition", request)
+    assert requests[0]["PartitionInputList"][0]["Values"] == ["2026", "01", "15", "00", "dynamodb"]
+    _valid("CreateCrawler", glue_requests.crawler(PLACE, "arn:aws:iam::123456789012:role/Crawler"))
+    with pytest.raises(UsageError, match="in no folder"):
+        list(glue_requests.partitions(PLACE, ["AWSLogs/x.gz"]))
+    assert main(["aws", "glue", keys[0]]) == 0
+    assert json.loads(capsys.readouterr().out)["TableName"] == "landing"
+    assert main(["aws", "glue"]) == 2
+
+
+# -- a real Trino ----------------------------------------------------------------------------------------------------
+
+
+class Trino:
+    """Trino in one process, with tables in memory."""
+
+    def __init__(self, jars: str, folder: Path) -> None:
+        source = TESTS / "trino" / "Run.java"
+        classes = f"{jars}/*"
+        subprocess.run(["javac", "-cp", classes, "-d", str(folder), str(source)], check=True)
+        self.process = subprocess.Popen(
+            ["java", "-Xmx1500m", "-cp", f"{folder}:{classes}", "Run"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    def _call(self, kind: str, statement: str) -> list[list[str]]:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(f"{kind} {base64.b64encode(statement.encode()).decode()}\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith("> "):
+                state, *found = line[2:].rstrip("\n").split("\t")
+                assert state == "ok", f"{found}\n{statement}"
+                return [row.split("\x01") for row in found]
+        raise AssertionError("Trino ended")
+
+    def parse(self, statement: str) -> None:
+        self._call("p", statement)
+
+    def run(self, statement: str) -> list[list[str]]:
+        return self._call("x", statement)
+
+
+@pytest.fixture(scope="module")
+def trino(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trino]:
+    jars = os.environ.get("TRAILSIFT_TRINO")
+    if not jars or not shutil.which("javac"):
+        pytest.skip("no Trino: tests/trino/pom.xml says how to get one, TRAILSIFT_TRINO names the folder of its jars")
+    made = Trino(jars, tmp_path_factory.mktemp("trino"))
+    yield made
+    made.process.kill()
+    made.process.wait()
+
+
+def test_trino_takes_the_grammar(trino: Trino) -> None:
+    for name, made in MADE.items():
+        if not ATHENA_ONLY.fullmatch(name):
+            trino.parse(made.text)
+
+
+def _trino_type(hive: str) -> str:
+    text = hive.replace("string", "varchar").replace("array<", "array(").replace("map<", "map(")
+    text = re.sub(r"struct<", "row(", text).replace(">", ")")
+    return re.sub(r"(\w+):", r"\1 ", text)
+
+
+def _lowered(value: Any) -> Any:
+    """A record as the JSON reader of CloudTrail's files gives it: names in lower case, inner objects as text."""
+    if isinstance(value, dict):
+        return {name.lower(): _lowered(each) for name, each in value.items()}
+    return [_lowered(each) for each in value] if isinstance(value, list) else value
+
+
+def _raw_doc(record: dict[str, Any]) -> str:
+    """The columns of the raw table for one record, as JSON: what is a string there is text."""
+    known = {name.lower(): value for name, value in record.items()}
+    row: dict[str, Any] = {}
+    for name, kind in tables.RAW.items():
+        value = known.get(name)
+        plain = kind != "string" or value is None or isinstance(value, str)
+        row[name] = _lowered(value) if plain else json.dumps(value, separators=(",", ":"))
+    return json.dumps(row).replace("'", "''")
+
+
+def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
+    """Log files -> columnar copy -> hourly -> hourly_summary on Trino, and the same from ``ingest`` and DuckDB."""
+    from trailsift.ingest import ingest
+    from trailsift.lake.open import open_snapshot
+    from trailsift.query import Engine
+
+    generate(tmp_path / "logs", Options(events=500, days=4, seed=5))
+    records = []
+    for path in sorted((tmp_path / "logs").rglob("*.json.gz")):
+        delivered = re.search(r"_(\d{8}T\d{4}Z)_", path.name)
+        assert delivered
+        records += [(delivered[1], json.loads(bytes(raw))) for raw in find_records(path.read_bytes()).records]
+    data = [(day, record) for day, record in records if record.get("eventCategory") == "Data"]
+    whole = tmp_path / "data.json"
+    whole.write_text(json.dumps({"Records": [record for _, record in data]}))
+    ingest([str(whole)], tmp_path / "lake", workers=1)
+
+    twice = [*records, *records[:100]]
+    for start in range(0, len(twice), 100):
+        given = ", ".join(f"('{_raw_doc(record)}', '{day}')" for day, record in twice[start : start + 100])
+        into = "INSERT INTO given" if start else "CREATE TABLE given AS"
+        values = f"(VALUES {given}) AS v (doc, path)"
+        trino.run(f"{into} SELECT CAST(doc AS varchar) AS doc, CAST(path AS varchar) AS path FROM {values}")
+    kind = ", ".join(f"{name} {_trino_type(kind)}" for name, kind in tables.RAW.items())
+    members = ", ".join(f"r.{name}" for name in tables.RAW)
+    day = "substr(path, 1, 4) || '/' || substr(path, 5, 2) || '/' || substr(path, 7, 2)"
+    trino.run(
+        f"CREATE TABLE cloudtrail_raw AS SELECT {members}, '1' AS account, 'x' AS region, {day} AS day,"
+        f' path AS "$path"'
+        f" FROM (SELECT CAST(json_parse(doc) AS row({kind})) AS r, path FROM given) AS parsed"
+    )
+    services = ("s3", "lambda", "dynamodb", "sns", "sqs", "kinesis", "bedrock")
+    place = Place(database="default", since=date(2026, 3, 2), services=services)
+    copies = [one for one in athena_sql.statements(place, date(2026, 3, 22)) if one.name.startswith("columnar")]
+    assert len(copies) > 1
+    first = re.sub(r"\nWITH \(.*?\n\) AS\n", " AS\n", copies[0].text, flags=re.DOTALL)
+    for text in (first, *(one.text for one in copies[1:])):
+        trino.run(text)
+    assert trino.run("SELECT count(*), count(DISTINCT event_id) FROM events_columnar") == [[str(len(data))] * 2]
+    for one in copies[1:]:
+        trino.run(one.text)
+    assert trino.run("SELECT count(*) FROM events_columnar") == [[str(len(data))]]
+
+    wide = ("log_object", "request_parameters", "response_elements", "additional_event_data", "event_time", "weight")
+    names = [name for name in athena_sql.FROM_RAW if name not in wide]
+    with Engine(open_snapshot(tmp_path / "lake")) as engine:
+        listed = ", ".join(names)
+        theirs = trino.run(f"SELECT {listed}, date_format(event_time, '%Y-%m-%d %H:%i:%s') FROM events_columnar")
+        ours = _texts(engine.sql(f"SELECT {listed}, strftime(event_time, '%Y-%m-%d %H:%M:%S') FROM events"))
+        pairs = zip(sorted(theirs), ours, strict=True)
+        differ = {(name, a, b) for one, two in pairs for name, a, b in zip(names, one, two, strict=False) if a != b}
+        assert not differ
+
+        trino.run("CREATE TABLE events AS SELECT * FROM events_columnar")
+        keys = ["date_format(hour, '%Y-%m-%d %H')", *event.HOURLY.keys[1:], "events", "bytes_in", "bytes_out"]
+        sketches = [f"array_join({name}, ',')" for name in ("source_ips", "object_keys")]
+        lines = athena_sql.summarized("events", "true")
+        theirs = trino.run(f"SELECT {', '.join([*keys, *sketches])} FROM ({lines}) AS lines")
+        keys[0] = "strftime(hour, '%Y-%m-%d %H')"
+        sketches = [f"array_to_string({name}, ',')" for name in ("source_ips", "object_keys")]
+        assert sorted(theirs) == _texts(engine.sql(f"SELECT {', '.join([*keys, *sketches])} FROM hourly"))
+
+        trino.run(f"CREATE TABLE hourly AS {lines}")
+        (view,) = [one.text.partition("AS\n")[2] for one in athena_sql.statements(place) if one.name == "summary"]
+        counts = "eventname, event_count, unique_ips"
+        theirs = trino.run(f"SELECT date_format(hour, '%Y-%m-%d %H'), {counts} FROM ({view}) AS view")
+        ours = engine.sql(f"SELECT strftime(hour, '%Y-%m-%d %H'), {counts} FROM hourly_summary")
+        assert sorted(theirs) == _texts(ours)
+
+
+def _texts(result: Any) -> list[list[str]]:
+    words = {None: "null", True: "true", False: "false"}
+    return sorted(
+        [words[value] if value is None or isinstance(value, bool) else str(value) for value in row]
+        for row in result.rows()
+    )

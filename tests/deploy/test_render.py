@@ -1,0 +1,148 @@
+"""Boards, alarms and the template: valid, of one piece with our metrics and tables, no more rights than needed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlglot
+import yaml
+from sqlglot import exp
+
+from support import servers
+from trailsift.aws.transform import metrics
+from trailsift.cli import main
+from trailsift.deploy import boards, render, template
+from trailsift.deploy.tables import Place
+from trailsift.schema import TABLES
+
+PLACE = Place(bucket="my-bucket", regions=("eu-west-1",))
+TEMPLATE = template.template(PLACE)
+
+
+def test_the_command_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["aws", "render", "--out", str(tmp_path), "--region", "eu-west-1", "--stack", "logs"]) == 0
+    told = capsys.readouterr().out.split()
+    assert sorted(told) == sorted(str(path) for path in tmp_path.rglob("*") if path.is_file())
+    for path in map(Path, told):
+        text = path.read_text("utf-8")
+        if path.suffix == ".json":
+            assert json.loads(text)
+        elif path.suffix == ".yaml":
+            assert yaml.safe_load(text)["apiVersion"] == 1
+    assert '"logs-transform"' in (tmp_path / "cloudwatch" / "dashboard.json").read_text()
+    assert main(["aws", "render", "--out", str(tmp_path), "--stack", "1"]) == 2
+    assert main(["aws", "render", "--out", str(tmp_path), "--bucket", "one/prefix"]) == 2
+
+
+def test_the_files_name_the_same_things() -> None:
+    """The bucket that the template makes is the one that the statements write to; so are database and workgroup."""
+    made = render.files(PLACE, "logs")
+    assert TEMPLATE["Parameters"]["BucketName"]["Default"] == PLACE.bucket
+    assert set(re.findall(r"s3://([a-z-]+)/(?:landing|lake|columnar)/", made["athena.sql"])) == {PLACE.bucket}
+    sources = yaml.safe_load(made["grafana/provisioning/datasources/trailsift.yaml"])["datasources"]
+    (athena,) = [one["jsonData"] for one in sources if one["type"] == "grafana-athena-datasource"]
+    assert athena["workgroup"] == "logs" and athena["database"] == PLACE.database
+    assert TEMPLATE["Resources"]["Workgroup"]["Properties"]["Name"] == {"Fn::Sub": "${AWS::StackName}"}
+
+
+def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
+    lint = servers.program("cfn-lint")
+    path = tmp_path / "cloudformation.json"
+    path.write_text(boards.text(TEMPLATE))
+    done = subprocess.run([lint, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def _statements(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if value.get("Effect") == "Allow" and "Principal" not in value:
+            yield value
+        for each in value.values():
+            yield from _statements(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _statements(each)
+
+
+def test_every_policy_names_actions_and_resources() -> None:
+    found = list(_statements(TEMPLATE))
+    assert len(found) == 7
+    for statement in found:
+        assert all("*" not in action for action in statement["Action"]), statement
+        assert statement["Resource"] not in ("*", ["*"]), statement
+
+
+def test_the_stream_is_what_firehose_takes() -> None:
+    session = pytest.importorskip("botocore.session")
+    from botocore.validate import ParamValidator
+
+    def plain(value: Any) -> Any:
+        """The template's values as they will be: names in place of references."""
+        if isinstance(value, dict):
+            if set(value) & {"Ref", "Fn::GetAtt", "Fn::Sub"}:
+                return "arn:aws:x:::y"
+            return {name: plain(each) for name, each in value.items()}
+        return [plain(each) for each in value] if isinstance(value, list) else value
+
+    request = plain(TEMPLATE["Resources"]["Stream"]["Properties"])
+    shape = session.get_session().get_service_model("firehose").operation_model("CreateDeliveryStream").input_shape
+    report = ParamValidator().validate(request, shape)
+    assert not report.has_errors(), report.generate_report()
+    folders = request["ExtendedS3DestinationConfiguration"]["Prefix"]
+    assert re.findall(r"(\w+)=!\{partitionKeyFromLambda:\1\}/", folders) == ["year", "month", "day", "hour", "service"]
+
+
+def _ours(found: boards.Metric) -> bool:
+    if found.namespace != metrics.NAMESPACE:
+        return True
+    match = dict(found.match)
+    if not match:
+        return found.name in metrics.TOTALS
+    return found.name in metrics.OF_PAIR and match["event_name"] in metrics.PAIRS[match["service"]]
+
+
+def test_boards_and_alarms_show_metrics_that_there_are() -> None:
+    shown = [one for panel in boards.PANELS for one in panel.metrics] + [alarm.metric for alarm in boards.ALARMS]
+    assert len(shown) > 20 and all(map(_ours, shown))
+    for panel in boards.PANELS:
+        assert bool(panel.metrics) != bool(panel.sql), panel.title
+
+
+@pytest.mark.parametrize("panel", [one for one in boards.PANELS if one.sql], ids=lambda one: one.title)
+def test_statements_of_boards_are_trinos(panel: boards.Panel) -> None:
+    text = panel.sql.replace("{database}", "db").replace("$__timeFilter(hour)", "hour > TIMESTAMP '2026-01-01 00:00'")
+    parsed = sqlglot.parse_one(text, dialect="trino")
+    (table,) = parsed.find_all(exp.Table)
+    known = {column.name for column in TABLES[table.name].columns}
+    aliases = {one.alias for one in parsed.find_all(exp.Alias)}
+    assert {column.name for column in parsed.find_all(exp.Column)} <= known | aliases
+
+
+def test_grafana_boards_hang_together() -> None:
+    made = render.files(PLACE)
+    sources = set(re.findall(r"uid: (\S+)", made["grafana/provisioning/datasources/trailsift.yaml"]))
+    assert sources == {"trailsift-cloudwatch", "trailsift-athena", "trailsift-prometheus"}
+    for board in ("operations", "roles", "cost"):
+        dashboard = json.loads(made[f"grafana/dashboards/{board}.json"])
+        assert len(dashboard["panels"]) >= 3
+        places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in dashboard["panels"]}
+        assert len(places) == len(dashboard["panels"]), "panels lie on each other"
+        for panel in dashboard["panels"]:
+            assert panel["datasource"]["uid"] in sources and panel["targets"]
+            assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
+
+
+def test_the_dashboard_is_one_that_cloudwatch_takes() -> None:
+    body = boards.cloudwatch("eu-west-1", "stream", "function")
+    for widget in body["widgets"]:
+        assert widget["x"] + widget["width"] <= 24
+        for line in widget["properties"]["metrics"]:
+            names = line[:-1]
+            assert len(names) % 2 == 0 and all(isinstance(name, str) and "{" not in name for name in names)
+    assert TEMPLATE["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"].count("${Stream}") == 2

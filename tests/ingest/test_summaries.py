@@ -1,0 +1,188 @@
+"""Summary lines equal a plain recount of the events, however these were cut into batches."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.records import sample, text
+from trailsift import schema
+from trailsift.cloudtrail.key_patterns import key_pattern
+from trailsift.cloudtrail.origins import agent_family, source_network
+from trailsift.columns.arrow import CHUNK_SCHEMA
+from trailsift.columns.summarize import NEEDED, SKETCH_SIZE, Summaries, hash64, merge
+from trailsift.decode import record
+from trailsift.ingest.chunk import Chunk
+from trailsift.ingest.chunk_builder import Builder
+
+HOUR, DAY = 3_600_000_000, 86_400_000_000
+
+
+def chunk(records: list[dict[str, Any]]) -> Chunk:
+    builder = Builder()
+    builder.add("object", text({"Records": records}))
+    return builder.finish()
+
+
+def summarize(made: list[Summaries]) -> dict[str, list[dict[str, Any]]]:
+    parts = {
+        schema.HOURLY: [each.hourly() for each in made],
+        schema.USAGE: [each.usage() for each in made],
+        schema.PROFILE: [each.profile() for each in made],
+    }
+    return {table.name: merge(table, lines).to_pylist() for table, lines in parts.items()}
+
+
+def add(line: dict[str, Any], row: dict[str, Any]) -> None:
+    line["events"] = line.get("events", 0) + 1
+    for name in ("bytes_in", "bytes_out"):
+        line[name] = line.get(name, 0) + (row[name] or 0)
+    line["first_time"] = min(line.get("first_time", row["event_time"]), row["event_time"])
+    line["last_time"] = max(line.get("last_time", row["event_time"]), row["event_time"])
+
+
+def recount(records: list[dict[str, Any]]) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
+    """The three tables by dictionaries and loops, from the rows of the careful path."""
+    tables: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {
+        n: defaultdict(dict) for n in ("hourly", "usage", "profile")
+    }
+    for made in records:
+        row = record.row(made, "object")
+        key = row["object_key"]
+        hour, day = row["event_time"] // HOUR * HOUR, row["event_time"] // DAY
+        names = (
+            "account_id",
+            "aws_region",
+            "service",
+            "event_name",
+            "role_arn",
+            "resource_arn",
+            "error_code",
+            "read_only",
+        )
+        line = tables["hourly"][(hour, *(row[name] for name in names))]
+        add(line, row)
+        for column, value in (("source_ips", row["source_ip"]), ("object_keys", key)):
+            values = line.setdefault(column, set())
+            if value is not None:
+                values.add(hash64(value))
+        pattern = None if key is None else key_pattern(key)
+        names = ("account_id", "role_arn", "service", "event_name", "resource_arn")
+        line = tables["usage"][(day, *(row[name] for name in names), pattern, row["error_code"])]
+        add(line, row)
+        if key is not None:
+            line["example_key"] = min(line.get("example_key", key), key, key=str.encode)
+        values = {
+            "source_network": source_network(row["source_ip"]),
+            "user_agent": agent_family(row["user_agent"]),
+            "vpc_endpoint": row["vpc_endpoint_id"],
+            "session_name": row["session_name"],
+            "principal_account": row["principal_account"],
+        }
+        for dimension, value in values.items():
+            if value is not None:
+                line = tables["profile"][(day, row["account_id"], row["role_arn"], dimension, value)]
+                add(line, row)
+                line["denied"] = line.get("denied", 0) + (row["error_code"] in schema.DENIED_CODES)
+    return tables
+
+
+def compare(records: list[dict[str, Any]], cuts: list[int]) -> None:
+    bounds = [0, *sorted(cuts), len(records)]
+    batches = [records[low:high] for low, high in itertools.pairwise(bounds) if low < high]
+    chunks = [chunk(batch) for batch in batches]
+    got = summarize([Summaries(each.alike(NEEDED)) for each in chunks])
+    assert got == summarize([Summaries.of(each.table) for each in chunks])
+    for name, want in recount(records).items():
+        table = schema.TABLES[name]
+        assert len(got[name]) == len(want), name
+        for line in got[name]:
+            for column in ("first_time", "last_time"):
+                line[column] = round(line[column].timestamp() * 1_000_000)
+            if name == "hourly":
+                line["hour"] = round(line["hour"].timestamp() * 1_000_000)
+            else:
+                line["day"] = (line["day"] - type(line["day"])(1970, 1, 1)).days
+            expected = want[tuple(line[key] for key in table.keys)]
+            for column, value in expected.items():
+                if isinstance(value, set):
+                    value = sorted(value)[:SKETCH_SIZE]
+                if column in line:
+                    assert line[column] == value, (name, column)
+            assert set(line) - set(expected) - set(table.keys) <= {"example_key"}
+
+
+def varied(rng: random.Random, number: int) -> dict[str, Any]:
+    """A record with the variety that the summaries group by."""
+    bucket, key = rng.choice("abc"), f"in/2026/03/0{rng.randint(1, 3)}/part-{rng.randint(1, 30)}.gz"
+    made = sample(
+        eventID=f"{number:08x}-2222-4333-8444-555555555555",
+        eventTime=f"2026-03-0{rng.randint(1, 2)}T{rng.randint(0, 23):02d}:{rng.randint(0, 59):02d}:00Z",
+        eventName=rng.choice(["GetObject", "PutObject"]),
+        sourceIPAddress=rng.choice(["10.0.0.7", "10.0.1.9", "203.0.113.5", "athena.amazonaws.com", ""]),
+        userAgent=rng.choice(["[Boto3/1.34]", "aws-cli/2.1", None]),
+        requestParameters={"bucketName": bucket, "Host": "h", "key": key} if rng.random() < 0.8 else None,
+        resources=[
+            {"type": "AWS::S3::Object", "ARN": f"arn:aws:s3:::{bucket}/{key}"},
+            {"accountId": "111122223333", "type": "AWS::S3::Bucket", "ARN": f"arn:aws:s3:::{bucket}"},
+        ],
+        additionalEventData={
+            "bytesTransferredIn": rng.choice([0, 5, 7.0]),
+            "bytesTransferredOut": rng.randint(0, 10**12),
+        },
+    )
+    if rng.random() < 0.3:
+        made["errorCode"] = rng.choice(["AccessDenied", "NoSuchKey"])
+    if rng.random() < 0.3:
+        made["vpcEndpointId"] = "vpce-1"
+    if rng.random() < 0.1:
+        made["userIdentity"] = {"type": "AWSAccount", "principalId": "", "accountId": "ANONYMOUS_PRINCIPAL"}
+    if rng.random() < 0.2:
+        del made["readOnly"]
+    return made
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32), st.integers(1, 120), st.lists(st.integers(0, 120), max_size=4))
+def test_lines_equal_a_recount(seed: int, number: int, cuts: list[int]) -> None:
+    rng = random.Random(seed)
+    compare([varied(rng, at) for at in range(number)], [min(cut, number) for cut in cuts])
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32), st.sets(st.integers(0, 79)))
+def test_lines_of_some_rows(seed: int, chosen: set[int]) -> None:
+    rng = random.Random(seed)
+    whole = chunk([varied(rng, at) for at in range(80)])
+    rows = np.array(sorted(chosen), np.int64)
+    some = whole.alike(NEEDED, rows)
+    assert some.own.num_rows == len(rows) and (not len(rows) or some.sets.num_rows <= len(rows))
+    assert summarize([Summaries(some)]) == summarize([Summaries.of(whole.columns(CHUNK_SCHEMA.names, rows))])
+
+
+def test_no_events() -> None:
+    nothing = {"hourly": [], "usage": [], "profile": []}
+    assert summarize([Summaries(chunk([]).alike(NEEDED))]) == nothing
+    assert summarize([Summaries.of(chunk([]).table)]) == nothing
+
+
+@pytest.mark.parametrize("distinct", [1, 100, SKETCH_SIZE, SKETCH_SIZE + 1, 20_000])
+def test_sketch_keeps_the_smallest(distinct: int) -> None:
+    keys = [f"k{number}" for number in range(distinct)]
+    records = [
+        json.loads(json.dumps(sample(requestParameters={"bucketName": "data", "key": key}, resources=None)))
+        for key in keys
+    ]
+    half = len(records) // 2
+    parts = [part for part in (records[half:], records[:half]) if part]
+    lines = merge(schema.HOURLY, [Summaries(chunk(part).alike(NEEDED)).hourly() for part in parts])
+    (sketch,) = lines.column("object_keys").to_pylist()
+    assert sketch == sorted(map(hash64, keys))[:SKETCH_SIZE]

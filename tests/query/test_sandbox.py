@@ -1,0 +1,405 @@
+"""User SQL reads our tables and nothing else: by its syntax tree, and again by the connection it runs on."""
+
+# ruff: noqa: E501, RUF001 (a statement a line; some are meant to deceive)
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.lakes import DAY, event, line, make_lake, open_engine
+from trailsift.errors import QueryError, TrailsiftError
+from trailsift.query import Engine
+from trailsift.query.sandbox import _DENIED_FUNCTIONS, CLOCK_NAMES, SESSION_NAMES, TABLE_FUNCTIONS, check, normalised
+from trailsift.query.volatility import _COMMON
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    root = make_lake(tmp_path_factory.mktemp("confine") / "lake", {"events": [[event(DAY)]], "hourly": [[line(DAY)]]})
+    (root / "secret.csv").write_text("secret\n")
+    (root / "events" / "data" / "planted.csv").write_text("planted\n")
+    with open_engine(root) as engine:
+        yield engine
+
+
+ALLOWED = [
+    "SELECT 1",
+    "select count(*) from events",
+    "FROM events",
+    "FROM events SELECT event_id LIMIT 1",
+    "TABLE events",
+    "VALUES (1), (2)",
+    "SHOW TABLES",
+    "show tables;",
+    "DESCRIBE events",
+    "DESCRIBE SELECT 1",
+    "DESC hourly_summary",
+    "SUMMARIZE events",
+    "SELECT * FROM (DESCRIBE events)",
+    "SELECT * FROM main.events",
+    'SELECT * FROM "events"',
+    "SELECT * FROM EVENTS e",
+    "WITH x AS (SELECT 1 AS a) SELECT * FROM x",
+    "WITH x AS (SELECT 1 AS a), y AS (SELECT * FROM x) SELECT * FROM y, x",
+    "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 5) SELECT * FROM t",
+    "WITH events AS (SELECT 1 AS a) SELECT a FROM events",
+    "SELECT * FROM range(3)",
+    "SELECT unnest([1, 2])",
+    "SELECT * FROM unnest([1, 2])",
+    "SELECT * FROM events, generate_series(1, 3) AS g(i)",
+    "SELECT e.key FROM json_each('{\"a\": 1}') AS e",
+    "SELECT list_transform([1, 2], x -> x + 1), list_filter([1], lambda x: x > 0)",
+    "SELECT count(*) FILTER (WHERE service = 's3') OVER (PARTITION BY role_arn ORDER BY event_time) FROM events",
+    "SELECT * EXCLUDE (rest) REPLACE (upper(service) AS service) FROM events",
+    "SELECT COLUMNS('.*_arn') FROM events",
+    "SELECT service, count(*) FROM events GROUP BY ALL ORDER BY ALL",
+    "SELECT DISTINCT ON (role_arn) role_arn FROM events ORDER BY role_arn, event_time DESC NULLS LAST LIMIT 10% OFFSET 0",
+    "SELECT CASE WHEN read_only THEN 1 ELSE 2 END, {'a': 1}.a, [1, 2][1], MAP {'a': 1} FROM events",
+    "SELECT * FROM events TABLESAMPLE 10%",
+    "SELECT 'a' COLLATE NOCASE, TRY_CAST('x' AS INT), INTERVAL 3 DAY, DATE '2024-01-01', now(), current_date",
+    "SELECT grouping(service) FROM events GROUP BY ROLLUP (service)",
+    "SELECT (SELECT max(event_time) FROM events), EXISTS (FROM hourly), 1 IN (SELECT 1), 1 > ALL (SELECT 0)",
+    "SELECT 1 UNION SELECT 2 INTERSECT SELECT 2 EXCEPT SELECT 3",
+    "SELECT regexp_extract(user_agent, '(\\w+)', 1), json_extract_string(rest, '$.a') FROM events",
+    "SELECT a.role_arn FROM events a ASOF JOIN hourly h ON a.role_arn = h.role_arn AND a.event_time >= h.hour",
+    "SELECT * FROM events a SEMI JOIN hourly USING (role_arn)",
+    "SELECT approx_quantile(bytes_out, 0.5), distinct_count(merge_sketches(list([1::BIGINT]))) FROM events",
+    "SELECT ';', \"event_id\" -- a comment; with a semicolon\n FROM events /* another; one */ ;  -- the end",
+    "SELECT $$a;b$$;",
+    "SELECT E'it\\'s; fine';",
+    "SELECT 'é', '한국어; '",
+]
+
+
+@pytest.mark.parametrize("sql", ALLOWED)
+def test_allowed(engine: Engine, sql: str) -> None:
+    engine.query(sql, cache=False).rows()
+
+
+#: Attacks. ``{lake}`` is the lake's folder.
+ATTACKS = [
+    "SELECT * FROM '{lake}/lake.json'",
+    "SELECT * FROM 'lake.json'",
+    'SELECT * FROM "{lake}/catalog.db"',
+    "SELECT * FROM '{lake}/secret.csv' AS events",
+    "SELECT * FROM '{lake}/events/data/planted.csv'",
+    "FROM '/etc/passwd'",
+    "SELECT * FROM read_csv('{lake}/secret.csv')",
+    "SELECT * FROM read_csv_auto('/etc/passwd')",
+    "SELECT * FROM read_text('{lake}/lake.json')",
+    "SELECT * FROM read_blob('{lake}/catalog.db')",
+    "SELECT * FROM read_parquet('{lake}/events/data/**/*.parquet')",
+    "SELECT * FROM parquet_scan('{lake}/events/data/**/*.parquet')",
+    "SELECT * FROM parquet_metadata('{lake}/events/data/**/*.parquet')",
+    "SELECT * FROM read_json_auto('{lake}/lake.json')",
+    "SELECT * FROM read_ndjson_objects('{lake}/lake.json')",
+    "SELECT * FROM read_duckdb('{lake}/catalog.db')",
+    "SELECT * FROM sniff_csv('{lake}/secret.csv')",
+    "SELECT * FROM glob('/etc/*')",
+    "SELECT * FROM sqlite_scan('{lake}/catalog.db', 'file')",
+    "SELECT * FROM 'https://example.com/x.parquet'",
+    "SELECT * FROM read_parquet('s3://bucket/key')",
+    "SELECT (SELECT content FROM read_text('/etc/passwd'))",
+    "SELECT * FROM events WHERE event_id IN (SELECT content FROM read_text('/etc/passwd'))",
+    "WITH x AS (SELECT * FROM read_text('/etc/passwd')) SELECT * FROM x",
+    "WITH x AS (SELECT 1) SELECT (WITH y AS (FROM glob('/*')) SELECT count(*) FROM y)",
+    "SELECT * FROM events, LATERAL (SELECT * FROM read_text(event_id))",
+    "SELECT * FROM events JOIN glob('/*') ON true",
+    "SELECT 1 UNION ALL SELECT 2 FROM glob('/*')",
+    "SELECT 1 ORDER BY (SELECT file FROM glob('/*') LIMIT 1)",
+    "SELECT 1 LIMIT (SELECT count(*) FROM glob('/*'))",
+    "SELECT list_transform([1], x -> (SELECT count(*) FROM glob('/*')))",
+    "SELECT sum(1) OVER (ORDER BY (SELECT count(*) FROM glob('/*')))",
+    "SELECT CASE WHEN true THEN (SELECT count(*) FROM glob('/*')) END",
+    "VALUES ((SELECT count(*) FROM glob('/*')))",
+    "SUMMARIZE SELECT * FROM glob('/*')",
+    "DESCRIBE FROM '{lake}/secret.csv'",
+    "SUMMARIZE '{lake}/secret.csv'",
+    "DESCRIBE '{lake}/secret.csv'",
+    "SELECT * FROM range((SELECT count(*) FROM glob('/*')))",
+    "SELECT * FROM sqlite_master",
+    "SELECT * FROM main.sqlite_master",
+    "SELECT * FROM information_schema.tables",
+    "SELECT * FROM pg_catalog.pg_settings",
+    "SELECT * FROM duckdb_settings",
+    "SELECT * FROM system.main.duckdb_settings()",
+    "SELECT * FROM duckdb_settings()",
+    "SELECT * FROM duckdb_secrets()",
+    "SELECT * FROM duckdb_views",
+    "SELECT * FROM duckdb_logs",
+    "SELECT * FROM duckdb_variables()",
+    "SELECT * FROM pragma_version()",
+    "SELECT * FROM pragma_database_size()",
+    "SELECT * FROM which_secret('s3://x', 's3')",
+    "SELECT * FROM query('SELECT 1')",
+    "SELECT * FROM query_table('events')",
+    "SELECT * FROM query_table(['events'])",
+    "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
+    "SELECT json_serialize_plan('SELECT * FROM events')",
+    "SELECT current_setting('allowed_directories')",
+    "SELECT main.current_setting('memory_limit')",
+    "SELECT getvariable('trailsift_events')",
+    "SELECT getenv('HOME')",
+    "SELECT GetEnv('HOME')",
+    "SELECT \"getenv\"('HOME')",
+    "SELECT 'HOME'.getenv()",
+    "SELECT pg_catalog.pg_get_viewdef(1)",
+    "SELECT write_log('x')",
+    "SELECT sleep_ms(100)",
+    "SELECT nextval('s')",
+    "SELECT setseed(0.5)",
+    "SELECT current_query()",
+    "SELECT system.main.getvariable('x')",
+    "SELECT * FROM memory.main.events",
+    "SELECT * FROM temp.events",
+    "SELECT * FROM other.events",
+    "SELECT * FROM a.b.events",
+    "SELECT * FROM events AT (VERSION => 1)",
+    # Names of common table expressions reach only as far as they are valid.
+    "WITH a AS (SELECT * FROM sqlite_master), sqlite_master AS (SELECT 1) SELECT * FROM a",
+    "SELECT * FROM '/etc/passwd', (WITH \"/etc/passwd\" AS (SELECT 1) SELECT 1)",
+    "WITH sqlite_master AS (SELECT 1) SELECT * FROM main.sqlite_master",
+    "WITH sqlite_master AS (SELECT * FROM sqlite_master) SELECT * FROM sqlite_master",
+    # What is not a SELECT.
+    "COPY events TO '/tmp/x.csv'",
+    "COPY (SELECT 1) TO '{lake}/events/data/x.parquet'",
+    "COPY events FROM '/etc/passwd'",
+    "EXPORT DATABASE '/tmp/x'",
+    "IMPORT DATABASE '/tmp/x'",
+    "ATTACH '{lake}/catalog.db' (TYPE sqlite)",
+    "DETACH memory",
+    "USE memory",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "FORCE INSTALL httpfs FROM 'http://example.com'",
+    "UPDATE EXTENSIONS",
+    "SET memory_limit = '1TB'",
+    "SET VARIABLE trailsift_events = ['/etc/passwd']",
+    "RESET lock_configuration",
+    "PRAGMA database_list",
+    "PRAGMA enable_profiling",
+    "CALL pragma_version()",
+    "CALL enable_logging()",
+    "CREATE TABLE x AS SELECT 1",
+    "CREATE TEMP VIEW events AS SELECT 1",
+    "CREATE MACRO f() AS 1",
+    "CREATE SECRET s (TYPE s3)",
+    "CREATE FUNCTION f() AS (SELECT 1)",
+    "DROP VIEW events",
+    "ALTER TABLE events RENAME TO x",
+    "INSERT INTO events SELECT * FROM events",
+    "UPDATE events SET service = 'x'",
+    "DELETE FROM events",
+    "TRUNCATE events",
+    "MERGE INTO events USING hourly ON true WHEN MATCHED THEN DELETE",
+    "BEGIN",
+    "COMMIT",
+    "VACUUM",
+    "ANALYZE",
+    "CHECKPOINT",
+    "PREPARE p AS SELECT 1",
+    "EXECUTE p",
+    "DEALLOCATE p",
+    "EXPLAIN SELECT 1",
+    "EXPLAIN ANALYZE SELECT * FROM read_text('/etc/passwd')",
+    "WITH x AS (DELETE FROM events RETURNING *) SELECT * FROM x",
+    "SHOW ALL TABLES",
+    "SHOW DATABASES",
+    "SHOW VARIABLES",
+    "SELECT * FROM (SHOW TABLES)",
+    "PIVOT events ON service USING count(*)",
+    # More than one statement, or none.
+    "SELECT 1; SELECT 2",
+    "SELECT 1; DROP VIEW events",
+    "SELECT 1;;SELECT 2",
+    "SELECT 1;/* */COPY events TO '/tmp/x'",
+    "SELECT 1;\n--\nSET threads = 1",
+    "SELECT 1) AS answer(c0); COPY (SELECT 1) TO '/tmp/x'; --",
+    "SELECT now()) AS answer(c0), glob('/*') --",
+    "SELECT $$;$$; SELECT 2",
+    "SELECT E'\\''; SELECT 2; --'",
+    "",
+    "  \n\t",
+    ";",
+    "-- nothing",
+    "/* nothing */",
+    # Text that looks like something else.
+    "ＳＥＬＥＣＴ * FROM events",
+    "SELECT * FROM ｅvents",
+    "SELECT * FROM events\u202e",
+    "SELECT \x00 1",
+    "SELECT '\ud800'",
+    "SELECT $1",
+    "SELECT ?",
+    "SELECT $name",
+    "SELECT " + "abs(" * 5000 + "1" + ")" * 5000,
+    "SELECT " + "1 + " * 20000 + "1",
+    "SELECT " + "NOT " * 5000 + "true",
+    "SELECT 1 WHERE " + " OR ".join("(1 = 1 AND 2 = 2" for _ in range(3000)) + ")" * 3000,
+    "SELECT * FROM (" * 2000 + "SELECT 1" + ")" * 2000,
+    "SELECT (" * 2000 + "SELECT 1" + ")" * 2000,
+    "SELECT 1" + " " * 2_000_000,
+]
+
+
+@pytest.mark.parametrize("sql", ATTACKS)
+def test_refused(engine: Engine, sql: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        engine.query(sql.replace("{lake}", str(engine.snapshot.root)))
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_refusal_says_what_is_allowed(engine: Engine) -> None:
+    for sql in ("DROP VIEW events", "SELECT 1; SELECT 2", ""):
+        with pytest.raises(QueryError, match="one read-only statement: SELECT, WITH, FROM"):
+            engine.query(sql)
+    with pytest.raises(QueryError, match=r"(?s)read_text is not allowed \(line 2, column 6\).*\n       \^\nallowed"):
+        engine.query("SELECT *\nFROM read_text('/etc/passwd')")
+
+
+#: What DuckDB itself must refuse, had the first wall a hole.
+BEHIND_THE_FIRST_WALL = [
+    "SELECT * FROM '{lake}/secret.csv'",
+    "SELECT * FROM read_text('{lake}/lake.json')",
+    "SELECT * FROM read_blob('{lake}/catalog.db')",
+    "SELECT * FROM read_text('{lake}/events/data/../../lake.json')",
+    "SELECT * FROM read_text('/etc/passwd')",
+    "SELECT * FROM read_csv('http://127.0.0.1:1/x.csv')",
+    "SELECT * FROM glob('/etc/*')",
+    "COPY (SELECT 1) TO '{lake}/x.csv'",
+    "ATTACH '{lake}/x.db'",
+    "ATTACH '{lake}/catalog.db' (TYPE sqlite)",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "SET enable_external_access = true",
+    "SET lock_configuration = false",
+    "SET allowed_directories = ['/']",
+    "SET memory_limit = '1TB'",
+    "SET GLOBAL TimeZone = 'Asia/Seoul'",
+    "RESET memory_limit",
+    "PRAGMA threads = 1",
+    "SET temp_directory = '/tmp/x'",
+    "SELECT * FROM found_in_python",
+    "EXPORT DATABASE '{lake}/out'",
+]
+
+
+@pytest.mark.parametrize("sql", BEHIND_THE_FIRST_WALL)
+def test_the_connection_refuses_too(engine: Engine, sql: str) -> None:
+    found_in_python = duckdb.sql("SELECT 1 AS x")
+    assert found_in_python is not None
+    with engine.cursor() as cursor, pytest.raises(duckdb.Error):
+        cursor.execute(sql.replace("{lake}", str(engine.snapshot.root))).fetchall()
+
+
+def test_the_planner_refuses_too(engine: Engine) -> None:
+    lake = str(engine.snapshot.root)
+    for sql in ("FROM read_text('{lake}/lake.json')", "FROM '{lake}/events/data/planted.csv'", "SET threads = 2"):
+        with engine._planner.cursor() as cursor, pytest.raises(duckdb.Error):
+            cursor.execute(sql.replace("{lake}", lake))
+
+
+def test_one_query_leaves_nothing_for_the_next(engine: Engine) -> None:
+    engine.query("SELECT * FROM events", cache=False).rows()
+    with engine.cursor() as cursor:
+        with pytest.raises(duckdb.Error):
+            cursor.execute("SELECT * FROM events")
+        assert cursor.execute("SELECT getvariable('trailsift_events')").fetchone() == (None,)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from([
+    "SELECT", "*", "FROM", "events", "(", ")", ";", "'", '"', "--", "\n", "/*", "*/", "$$", "1", ",", "glob('/*')",
+    "read_text('/etc/passwd')", "WITH", "x", "AS", "UNION", "WHERE", "E'\\'", "=", "now()", "é",
+]), max_size=14).map(" ".join))  # fmt: skip
+def test_any_text_is_answered_or_refused(engine: Engine, sql: str) -> None:
+    try:
+        rows = engine.query(sql, cache=False).rows()
+    except TrailsiftError as error:
+        assert str(error)
+    else:
+        assert "root:" not in str(rows)
+
+
+def test_the_lists_of_functions_match_duckdb(engine: Engine) -> None:
+    """A DuckDB with a new function that reads the clock, or the outside, must be looked at before it is used."""
+    with engine.cursor() as cursor:
+        rows = cursor.execute(
+            "SELECT function_name, bool_or(stability <> 'CONSISTENT') FROM duckdb_functions()"
+            " WHERE function_type IN ('scalar', 'aggregate') GROUP BY 1"
+        ).fetchall()
+        tables = {name for (name,) in cursor.execute(
+            "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type IN ('table', 'table_macro')"
+        ).fetchall()}  # fmt: skip
+    changing = {name for name, changes in rows if changes}
+    assert not changing & _COMMON
+    handled = CLOCK_NAMES | SESSION_NAMES | _DENIED_FUNCTIONS
+    random = {
+        "random",
+        "uuid",
+        "uuidv4",
+        "uuidv7",
+        "gen_random_uuid",
+        "error",
+        "txid_current",
+        "current_transaction_id",
+    }
+    session = {"current_database", "current_schemas", "current_connection_id", "current_query_id"}
+    assert changing <= handled | random | session
+    assert tables >= TABLE_FUNCTIONS
+    assert {name for name, _ in rows if "read" in name or "file" in name or "scan" in name} <= {
+        "read_parquet", "starts_with", "spread", "parse_filename", "parse_dirpath"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "same"),
+    [
+        ("SELECT  1\n FROM events", "SELECT 1 FROM events -- all", True),
+        ("SELECT 1 ;", "SELECT 1;", False),
+        ("SELECT 'a  b'", "SELECT 'a b'", False),
+        ("SELECT 'a--b'", "SELECT 'a", False),
+        ("SELECT \"a  b\"", "SELECT \"a b\"", False),
+        ("SELECT 'it''s  x'", "SELECT 'it''s x'", False),
+        ("SELECT $$a  b$$", "SELECT $$a b$$", False),
+        ("SELECT E'\\'a  b'", "SELECT E'\\'a b'", False),
+        ("SELECT 1 - -1", "SELECT 1--1", False),
+        ("SELECT a", "SELECT A", False),
+    ],
+)  # fmt: skip
+def test_normalised(one: str, two: str, same: bool) -> None:
+    assert (normalised(one) == normalised(two)) is same
+
+
+def test_what_a_statement_names(engine: Engine) -> None:
+    with engine._planner.cursor() as cursor:
+        found = check("WITH x AS (FROM hourly_summary) SELECT upper(service), count(*) FROM x, Events;", cursor)
+        assert found.tables == {"hourly_summary", "events"}
+        assert found.stored == {"hourly", "events"}
+        assert found.functions == {"upper", "count_star"}
+        assert not found.clock
+        assert not found.volatile
+        for sql in (
+            "SELECT now()",
+            "SELECT current_date",
+            "FROM usage WHERE day > CURRENT_DATE",
+        ):
+            assert check(sql, cursor).clock, sql
+        for sql in ("SELECT current_user", "FROM events TABLESAMPLE 5 ROWS", "FROM events USING SAMPLE 5"):
+            assert check(sql, cursor).volatile, sql
+
+
+def test_a_link_out_of_the_lake_is_not_followed_for_a_user(engine: Engine) -> None:
+    link = Path(engine.snapshot.root) / "events" / "data" / "out.csv"
+    link.symlink_to("/etc/passwd")
+    try:
+        with pytest.raises(QueryError):
+            engine.query(f"SELECT * FROM read_csv('{link}')")
+    finally:
+        link.unlink()

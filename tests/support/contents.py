@@ -1,0 +1,51 @@
+"""What a lake holds, by every way to read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trailsift import schema
+from trailsift.lake.index import File
+from trailsift.lake.open import open_snapshot
+from trailsift.lake.writer import Lake
+from trailsift.query import Engine
+
+
+def answers(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
+    with Engine(open_snapshot(lake), threads=2) as engine:
+        return {name: engine.query(sql, cache=False).rows() for name, sql in QUESTIONS.items()}
+
+
+def live(lake: Path) -> dict[str, int]:
+    return {name: len(open_snapshot(lake).files(name)) for name in schema.TABLES}
+
+
+def partitions(lake: Path) -> dict[tuple[int, str | None], list[File]]:
+    found: dict[tuple[int, str | None], list[File]] = {}
+    for file in open_snapshot(lake).files("events"):
+        assert file.min_time // DAY == file.max_time // DAY
+        found.setdefault((file.min_time // DAY, file.service), []).append(file)
+    return found
+
+
+def scanned(lake: Path) -> dict[str, int]:
+    """Rows of each table as PyIceberg's own scan reads them."""
+    catalog = Lake(lake).catalog
+    return {name: catalog.load_table(("trailsift", name)).scan().to_arrow().num_rows for name in schema.TABLES}
+
+
+def indexed(lake: Path) -> dict[str, int]:
+    return {name: sum(file.rows for file in open_snapshot(lake).files(name)) for name in schema.TABLES}
+
+
+DAY = 86_400_000_000
+
+
+#: Everything that must not change, by table; sums of hashes tell any change of any row.
+QUESTIONS = {
+    "rows": "SELECT count(*), sum(weight), count(DISTINCT event_id) FROM events",
+    **{name: f"SELECT count(*), sum(hash({name})::HUGEINT) FROM {name}" for name in schema.TABLES},
+    "role": "SELECT role_arn, count(*), min(event_time), max(event_time) FROM events GROUP BY ALL ORDER BY ALL",
+    "top": "SELECT resource_arn, sum(events), sum(bytes_out) FROM hourly GROUP BY ALL ORDER BY ALL",
+}

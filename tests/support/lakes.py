@@ -1,0 +1,127 @@
+"""Lakes with exactly the rows that a test names."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trailsift.lake.index import SCHEMA, File, record_files
+from trailsift.lake.open import open_snapshot
+from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, NAMESPACE
+from trailsift.query import Cache, Engine
+from trailsift.query.relations import table_columns
+from trailsift.schema import TABLES, Table
+
+DAY = datetime(2024, 1, 15, tzinfo=UTC)
+
+
+def make_lake(root: Path, tables: Mapping[str, Sequence[Rows]] = {}, **settings: object) -> Path:
+    """A lake at ``root`` with one commit: for each table, the rows of each file."""
+    root.mkdir(parents=True)
+    with closing(sqlite3.connect(root / CATALOG_FILE)) as db:
+        db.executescript(SCHEMA)
+        db.execute("CREATE TABLE iceberg_tables (table_namespace TEXT, table_name TEXT, metadata_location TEXT)")
+        db.commit()
+    (root / LAKE_FILE).write_text(
+        json.dumps({"format": "trailsift-lake", "format_version": 1, "location": str(root.resolve()), **settings})
+    )
+    commit(root, [write_file(root, TABLES[name], rows) for name, files in tables.items() for rows in files])
+    return root
+
+
+def write_file(root: Path, table: Table, rows: Rows, name: str = "") -> File:
+    """Writes one data file, with what the partition columns follow from."""
+    hourly = bool(json.loads((root / LAKE_FILE).read_text()).get("hourly_partitions"))
+    columns = table_columns(table, hourly_partitions=hourly)
+    filled = [_filled(table, row) for row in rows]
+    schema = pa.schema([pa.field(c.name, ARROW_TYPES[c.type]) for c in columns])
+    data = pa.Table.from_pylist(filled, schema)
+    folder = root / table.name / "data"
+    first = filled[0]
+    if table.name == "events":
+        folder = folder.joinpath(*(f"{part}={first[part]}" for part in table.partition))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name or len(list(root.rglob('*.parquet')))}.parquet"
+    pq.write_table(data, path, compression="zstd")
+    times = [_micros(row[table.time]) for row in filled]
+    roles = [row["role_arn"] for row in filled if row.get("role_arn") is not None]
+    return File(
+        table.name,
+        str(path.relative_to(root)),
+        len(filled),
+        path.stat().st_size,
+        min(times),
+        max(times),
+        first["service"] if table.name == "events" else None,
+        min(roles, default=None),
+        max(roles, default=None),
+    )
+
+
+def commit(root: Path, added: Sequence[File], removed: Sequence[File] = ()) -> int:
+    """Adds and removes files in one commit; its number."""
+    with closing(sqlite3.connect(root / CATALOG_FILE)) as db:
+        seq = int(db.execute("SELECT coalesce(max(seq), 0) + 1 FROM commit_log").fetchone()[0])
+        locations = {name: f"file://{root}/{name}/{seq}.json" for name in TABLES}
+        db.execute("DELETE FROM iceberg_tables")
+        db.executemany(
+            "INSERT INTO iceberg_tables VALUES (?, ?, ?)", [(NAMESPACE, *item) for item in locations.items()]
+        )
+        db.execute("INSERT INTO commit_log VALUES (?, ?, 'ingest', '{}', ?)", (seq, f"{seq}", json.dumps(locations)))
+        record_files(db, seq, added, [(file.table, file.path) for file in removed])
+        db.commit()
+    return seq
+
+
+def event(time: datetime, service: str = "s3", role: str | None = "role/a", **more: Any) -> dict[str, Any]:
+    """A row of ``events``."""
+    return {"event_time": time, "service": service, "role_arn": role, "event_name": "GetObject", "weight": 1.0, **more}
+
+
+def line(hour: datetime, events: int = 1, **more: Any) -> dict[str, Any]:
+    """A row of ``hourly``."""
+    first = {"first_time": hour + timedelta(minutes=5), "last_time": hour + timedelta(minutes=50)}
+    base = {"hour": hour, "event_name": "GetObject", "role_arn": "role/a", "service": "s3", "source_ips": []}
+    return {**base, **first, "events": events, "bytes_out": 10 * events, **more}
+
+
+def open_engine(root: Path, **options: Any) -> Engine:
+    """An engine that keeps its answers beside the lake."""
+    return Engine(open_snapshot(root), cache=Cache(root.parent / f"{root.name}-answers"), threads=2, **options)
+
+
+ARROW_TYPES = {
+    "timestamp": pa.timestamp("us", "UTC"),
+    "date": pa.date32(),
+    "string": pa.string(),
+    "bool": pa.bool_(),
+    "int64": pa.int64(),
+    "double": pa.float64(),
+    "list<string>": pa.list_(pa.string()),
+    "list<int64>": pa.list_(pa.int64()),
+}
+
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def _filled(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+    filled = dict(row)
+    if table.name == "events":
+        time = filled["event_time"].astimezone(UTC)
+        filled |= {"year": f"{time:%Y}", "month": f"{time:%m}", "day": f"{time:%d}", "hour": f"{time:%H}"}
+    return filled
+
+
+def _micros(value: date) -> int:
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+    return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
