@@ -37,7 +37,7 @@ from trailsift.generate import Options, generate
 from trailsift.ingest import Sizes, ingest
 from trailsift.lake import index, settings, writer
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 
 #: Several commits out of few events, each of several chunks.
 SIZES = Sizes(chunk_rows=1_200, batch_rows=3_600, task_bytes=20_000, task_objects=40)
@@ -111,10 +111,10 @@ def run_child(logs: str, root: str) -> None:
 
         setattr(owner, name, outer)
 
-    around(writer.Lake, "_make_index", None, PHASES[1])
-    around(writer.Lake, "refresh", PHASES[2], None)
-    around(writer.Lake, "commit", PHASES[3], PHASES[5])
-    around(writer.Lake, "_apply", PHASES[4], None)
+    around(writer.LakeWriter, "_make_index", None, PHASES[1])
+    around(writer.LakeWriter, "refresh", PHASES[2], None)
+    around(writer.LakeWriter, "commit", PHASES[3], PHASES[5])
+    around(writer.LakeWriter, "_apply", PHASES[4], None)
     around(writer.WriteLock, "release", None, PHASES[1])
     say(PHASES[0])
     counts = ingest([logs], Path(root), workers=WORKERS, sizes=SIZES)
@@ -181,14 +181,14 @@ class Child:
 
 def state(root: Path) -> State:
     """Everything that a reader sees, and what the commits counted."""
-    with Engine(open_snapshot(root)) as engine:
+    with DuckDBEngine(open_snapshot(root)) as engine:
         summaries = {name: _digest(engine, f"SELECT * FROM {name}") for name in SUMMARIES}
         # Of an event that came twice, any of its log objects may be named.
         rows = _digest(engine, "SELECT * EXCLUDE (log_object) FROM events")
     return State(rows, summaries, counted(root))
 
 
-def _digest(engine: Engine, sql: str) -> str:
+def _digest(engine: DuckDBEngine, sql: str) -> str:
     rows = sorted(repr(row) for row in engine.sql(sql).rows())
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
@@ -207,7 +207,7 @@ def check_whole(root: Path, ids_of: dict[str, frozenset[str]]) -> str | None:
     except LakeError as error:
         unmade = "never finished" in str(error) or "there is no lake" in str(error)
         return None if unmade else f"cannot be opened: {error}"
-    with Engine(snapshot) as engine:
+    with DuckDBEngine(snapshot) as engine:
         stored = [str(row[0]) for row in engine.sql("SELECT event_id FROM events").rows()]
         sums = {name: engine.sql(f"SELECT sum(events) FROM {name}").value() or 0 for name in ("hourly", "usage")}
     with contextlib.closing(index.connect(root)) as db:

@@ -36,9 +36,9 @@ def commits(arguments: Arguments) -> Arguments:
 def pick(arguments: Arguments) -> Arguments:
     """An event id and an object key that is not on everybody's way. ``lake``."""
     from trailsift.lake.open import open_snapshot
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
-    with Engine(open_snapshot(Path(arguments["lake"]))) as engine:
+    with DuckDBEngine(open_snapshot(Path(arguments["lake"]))) as engine:
         sql = (
             "SELECT max(event_id) AS event_id, object_key FROM events WHERE service = 's3' AND object_key IS NOT NULL"
             " GROUP BY object_key ORDER BY abs(count(*) - 3), object_key LIMIT 1"
@@ -51,12 +51,12 @@ def questions(arguments: Arguments) -> Arguments:
     """Questions to an open engine, and what planning takes. ``lake``; ``repeat``; ``questions``: SQL by name."""
     from trailsift.lake import index
     from trailsift.lake.open import open_snapshot
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
     from trailsift.schema import TABLES
 
     lake = Path(arguments["lake"])
     snapshot = open_snapshot(lake)
-    with Engine(snapshot) as engine:
+    with DuckDBEngine(snapshot) as engine:
 
         def ask(sql: str) -> int:
             return len(engine.query(sql, cache=False).rows())

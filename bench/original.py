@@ -30,7 +30,7 @@ from trailsift.aws.handler import firehose
 from trailsift.aws.transform import metrics
 from trailsift.benchmark import measure
 from trailsift.benchmark.results import Way
-from trailsift.detect.detection_rules import shipped
+from trailsift.detect.detection_rules import builtin_rules
 from trailsift.detect.evaluation import judge, read_truth
 from trailsift.detect.pipeline import detect, over_threshold
 from trailsift.generate import Options, generate
@@ -38,8 +38,8 @@ from trailsift.generate.delivery import delays
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
 from trailsift.prices import prices
-from trailsift.query import Engine
-from trailsift.rules import Sifter, load
+from trailsift.query import DuckDBEngine
+from trailsift.rules import RowRules, load
 
 Record = dict[str, Any]
 
@@ -65,7 +65,7 @@ class Scene:
 
     folder: Path
     records: list[tuple[datetime, Record]]
-    engine: Engine
+    engine: DuckDBEngine
 
     @cached_property
     def distinct(self) -> list[Record]:
@@ -118,7 +118,7 @@ def names(scene: Scene) -> Row:
     """What the list of names loses of the data events."""
     data = [one for one in scene.distinct if one.get("eventCategory") == "Data"]
     lost = sum(one["eventName"] not in NAMES for one in data)
-    sifter = Sifter(load(_ready("important-events")))
+    sifter = RowRules(load(_ready("important-events")))
     dropped = 0
     columns = scene.engine.query("SELECT * FROM events WHERE event_category = 'Data'", cache=False)
     fields = [name for name, _ in columns.columns]
@@ -192,7 +192,7 @@ def sampling(scene: Scene) -> Row:
     # The clock of the machine that samples, in the company's own zone.
     kept = sum(SHARES.get((_time(one) + timedelta(hours=9)).hour, NIGHT_SHARE) for one in failed)
     ingest([str(scene.folder / "logs" / "AWSLogs")], scene.folder / "sampled", rules=load(_ready("time-of-day")))
-    with Engine(open_snapshot(scene.folder / "sampled")) as engine:
+    with DuckDBEngine(open_snapshot(scene.folder / "sampled")) as engine:
         sampled = Scene(scene.folder, [], engine)
         left = sampled.ask("SELECT count(*) FROM events WHERE error_code IS NOT NULL")
         stored, reckoned = (sampled.ask(f"SELECT {what} FROM events") for what in ("count(*)", "sum(weight)"))
@@ -215,7 +215,7 @@ def anomalies(scene: Scene) -> Row:
     """Planted incidents that are found, and what else is told."""
     truth = read_truth(scene.folder / "logs" / "truth.json")
     told = []
-    for findings in (over_threshold(scene.engine, 1000), detect(scene.engine, detections=shipped()[0]).findings):
+    for findings in (over_threshold(scene.engine, 1000), detect(scene.engine, detections=builtin_rules()[0]).findings):
         result = judge(findings, truth)
         found = sum(one.found for one in result.outcomes)
         told.append(f"{found} of {len(result.outcomes)}, {result.false_per_day:.1f} false a day")
@@ -267,7 +267,7 @@ def main() -> None:
         say(f"generating {options.events:,} events")
         generate(folder / "logs", Options(events=options.events, days=options.days, seed=5, two_trails=True))
         ingest([str(folder / "logs" / "AWSLogs")], folder / "lake")
-        with Engine(open_snapshot(folder / "lake")) as engine:
+        with DuckDBEngine(open_snapshot(folder / "lake")) as engine:
             scene = Scene(folder, _records(folder / "logs"), engine)
             found = list(rows(scene))
         total = len(scene.records)

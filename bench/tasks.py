@@ -59,11 +59,11 @@ def largest(files: list[str]) -> int:
 def questions(arguments: Arguments) -> Arguments:
     """Questions to an open engine. ``lake``; ``repeat``; ``questions``: SQL by name. Kept answers are not used."""
     from trailsift.lake.open import open_snapshot
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
     out: Arguments = {}
     started = perf_counter()
-    with Engine(open_snapshot(Path(arguments["lake"]))) as engine:
+    with DuckDBEngine(open_snapshot(Path(arguments["lake"]))) as engine:
         out["open"] = perf_counter() - started
         for name, sql in arguments["questions"].items():
             times = []

@@ -16,7 +16,7 @@ import pytest
 from trailsift.cli import main
 from trailsift.cli.app import COMMANDS
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -90,14 +90,14 @@ def test_there_is_something_to_check() -> None:
 
 
 @pytest.fixture(scope="module")
-def engine(small_lake: Path) -> Iterator[Engine]:
+def engine(small_lake: Path) -> Iterator[DuckDBEngine]:
     """An engine over the small lake."""
-    with Engine(open_snapshot(small_lake)) as engine:
+    with DuckDBEngine(open_snapshot(small_lake)) as engine:
         yield engine
 
 
 @pytest.mark.parametrize("block", QUERIES, ids=lambda block: f"{block.page.name}:{block.line}")
-def test_query_finds_something(block: Block, engine: Engine) -> None:
+def test_query_finds_something(block: Block, engine: DuckDBEngine) -> None:
     """Every query of the pages runs as it stands and has an answer on the demo's kind of lake."""
     rows = list(engine.query(block.text, cache=False).rows())
     if "FROM rejects" in block.text:

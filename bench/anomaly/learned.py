@@ -31,7 +31,7 @@ from trailsift.detect.features import Floats, Hours, Ints, features, read
 from trailsift.generate import KINDS, QUIET_KINDS, Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 
 Way = Callable[[Floats, Floats], Floats]
 _FALSE = 3
@@ -110,7 +110,7 @@ def case(seed: int) -> Case:
         generate(folder / "logs", Options(120_000, 30, seed, roles=40, strength="stealthy"))
         ingest([str(folder / "logs" / "AWSLogs")], folder / "lake", workers=1)
         truth = json.loads((folder / "logs" / "truth.json").read_text())
-        with Engine(open_snapshot(folder / "lake")) as engine:
+        with DuckDBEngine(open_snapshot(folder / "lake")) as engine:
             begin = int(datetime.fromisoformat(truth["start"]).timestamp() // 86_400)
             lines = read(engine, begin, begin + 30)
     finally:

@@ -23,7 +23,6 @@ from trailsift.schema import DENIED_CODES
 if TYPE_CHECKING:
     from trailsift.generate import Generated
     from trailsift.ingest import Counts, Progress
-    from trailsift.query.engine import Engine
 
 #: Where each kind of planted incident can be seen with the commands of this version.
 SHOWS = {
@@ -143,13 +142,13 @@ def load(made: Made, progress: Callable[[Progress], None]) -> Counts:
 def ask(made: Made, counts: Counts) -> Demo:
     """Asks the lake, and once the raw logs."""
     from trailsift.lake.open import open_snapshot
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
     lake = made.folder / "lake"
     truth = json.loads((made.folder / "logs" / "truth.json").read_text("utf-8"))
     planted = tuple(_planted(incident) for incident in truth["incidents"])
     begun = perf_counter()
-    with Engine(open_snapshot(lake)) as engine:
+    with DuckDBEngine(open_snapshot(lake)) as engine:
         engine.sql("SELECT 1").rows()
         opened = perf_counter() - begun
         asked = questions(engine, planted)

@@ -17,10 +17,10 @@ from trailsift.errors import QueryError, UsageError
 from trailsift.ingest import ingest
 from trailsift.ingest.sift import hashes
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 from trailsift.rules import parse
 from trailsift.rules.presets import text
-from trailsift.rules.sampling import key_of, threshold
+from trailsift.rules.sampling import sip_key, threshold
 
 SAMPLES = 1000
 
@@ -58,7 +58,7 @@ def test_intervals_cover_and_estimates_are_unbiased() -> None:
     covered: list[list[list[bool]]] = [[[] for _ in members] for _ in numbers]
     errors: list[list[list[float]]] = [[[] for _ in members] for _ in numbers]
     for sample in range(SAMPLES):
-        won = hashes(key_of(str(sample), "lottery"), ids) < bars
+        won = hashes(sip_key(str(sample), "lottery"), ids) < bars
         for number, member in enumerate(members):
             drawn = member[won[member]]
             for which, y in enumerate(numbers):
@@ -96,14 +96,14 @@ def sampled(small_logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def truth(lake: Path, by: str, where: str = "true") -> dict[Any, tuple[int, int]]:
     """Events and bytes out of the lake that has everything."""
-    with Engine(open_snapshot(lake)) as engine:
+    with DuckDBEngine(open_snapshot(lake)) as engine:
         sql = f"SELECT {by}, count(*), coalesce(sum(bytes_out), 0)::BIGINT FROM events WHERE {where} GROUP BY {by}"
         return {row[0]: (row[1], row[2]) for row in engine.sql(sql).rows()}
 
 
 def test_what_a_summary_knows_is_exact(sampled: Path, small_lake: Path) -> None:
     """The same numbers as of the lake that has everything, dropped events included, and it says so."""
-    with Engine(open_snapshot(sampled)) as engine:
+    with DuckDBEngine(open_snapshot(sampled)) as engine:
         for by, where in (("event_name", None), ("role_arn", "service = 's3' AND error_code IS NULL")):
             found = estimate(engine, [by], where)
             assert found.exact and found.source == "hourly"
@@ -116,7 +116,7 @@ def test_what_a_summary_knows_is_exact(sampled: Path, small_lake: Path) -> None:
 def test_what_no_summary_knows_is_estimated(sampled: Path, small_lake: Path) -> None:
     """Most intervals hold the truth, whatever the group; few events are said to be rough; what was dropped is told."""
     where = "event_name <> 'ListObjects'"
-    with Engine(open_snapshot(sampled)) as engine:
+    with DuckDBEngine(open_snapshot(sampled)) as engine:
         found = estimate(engine, ["user_agent"], where)
     assert found.source == "events" and not found.exact and list(found.dropped) == ["listing"]
     real = truth(small_lake, "user_agent", where)
@@ -134,7 +134,7 @@ def test_what_no_summary_knows_is_estimated(sampled: Path, small_lake: Path) -> 
 def test_what_was_sampled_away_leaves_a_doubt(sampled: Path, small_lake: Path) -> None:
     """Also where nothing of the scope was drawn, and where none of it is stored; not where nothing is missing."""
     real = truth(small_lake, "object_key")
-    with Engine(open_snapshot(sampled)) as engine:
+    with DuckDBEngine(open_snapshot(sampled)) as engine:
         alone = "SELECT object_key FROM events GROUP BY object_key HAVING count(*) = 1 AND max(weight) = 1"
         keys = [key for (key,) in engine.sql(alone).rows() if key in real and real[key][0] > 1 and "'" not in key]
         assert keys
@@ -159,7 +159,7 @@ def test_no_more_than_is_missing(sampled: Path, small_lake: Path) -> None:
     since, until = "2026-03-03T02:00:00Z", "2026-03-03T03:00:00Z"
     hour = period(since, until, "UTC")
     (all_of_it,) = truth(small_lake, "1", f"event_time >= '{since}' AND event_time < '{until}'").values()
-    with Engine(open_snapshot(sampled)) as engine:
+    with DuckDBEngine(open_snapshot(sampled)) as engine:
         found = estimate(engine, ["user_agent"], None, hour)
     assert found.groups and 0 < found.not_stored < all_of_it[0]
     for group in found.groups:
@@ -171,7 +171,7 @@ def test_columns_that_rules_left_empty_are_named(small_logs: Path, tmp_path: Pat
     rules = parse('[fields]\nomit = ["access_key_id"]', "f")
     files = sorted((small_logs / "AWSLogs").rglob("*.json.gz"))[:20]
     ingest(list(map(str, files)), tmp_path / "lake", rules=rules)
-    with Engine(open_snapshot(tmp_path / "lake")) as engine:
+    with DuckDBEngine(open_snapshot(tmp_path / "lake")) as engine:
         assert estimate(engine, ["access_key_id"]).omitted == ("access_key_id",)
         assert estimate(engine, ["user_agent"], "access_key_id IS NULL").omitted == ("access_key_id",)
         assert estimate(engine, ["user_agent"]).omitted == ()
@@ -179,14 +179,14 @@ def test_columns_that_rules_left_empty_are_named(small_logs: Path, tmp_path: Pat
 
 def test_a_lake_that_keeps_everything_is_exact(small_lake: Path) -> None:
     """Also by columns that no summary has."""
-    with Engine(open_snapshot(small_lake)) as engine:
+    with DuckDBEngine(open_snapshot(small_lake)) as engine:
         found = estimate(engine, ["access_key_id"], "bytes_out > 1000")
         assert found.exact and found.source == "events" and not found.groups[0].rough
 
 
 def test_what_cannot_be_asked(sampled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Unknown columns and conditions are told like everywhere."""
-    with Engine(open_snapshot(sampled)) as engine:
+    with DuckDBEngine(open_snapshot(sampled)) as engine:
         with pytest.raises(UsageError, match="user_agent"):
             estimate(engine, ["user_agnt"])
         with pytest.raises(QueryError):

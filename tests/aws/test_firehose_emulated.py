@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from trailsift.deploy import boards, glue_requests, render
-from trailsift.deploy.tables import LANDING_PARTITIONS, Place
+from trailsift.deploy.tables import LANDING_PARTITIONS, StackConfig
 
-PLACE = Place(bucket="my-bucket")
+PLACE = StackConfig(bucket="my-bucket")
 
 
 def test_registered_partitions_are_found_by_their_keys(on_moto: str) -> None:

@@ -228,13 +228,13 @@ def test_the_command(small_lake: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_trail_that_cannot_tell_roles_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from trailsift.rules import Sifter, load
+    from trailsift.rules import RowRules, load
 
     rules = tmp_path / "only-roles.toml"
     assert main(["selectors", "--role", ETL, "--without-roles", "--rules-output", str(rules)]) == 0
     assert "userIdentity" not in capsys.readouterr().out
     tomllib.loads(rules.read_text())
-    decide = Sifter(load(rules)).decide
+    decide = RowRules(load(rules)).decide
     row = {"error_code": None, "object_key": None, "event_category": "Data", "event_time": 0, "event_id": "x"}
     assert decide({**row, "role_arn": ETL}).action == "keep"
     assert decide({**row, "role_arn": ETL_2}).action == "drop"
@@ -289,7 +289,7 @@ def test_a_trail_is_changed_after_a_yes(trail: Any, tmp_path: Path, capsys: pyte
     assert "has these selectors already" in capsys.readouterr().err
 
 
-def _want(*services: str) -> make.Wanted:
+def _want(*services: str) -> make.SelectorRequest:
     return make.wanted([ETL], services)
 
 

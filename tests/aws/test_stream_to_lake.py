@@ -19,7 +19,7 @@ from support.logs import event_number
 from support.records import text
 from trailsift.decode import record
 from trailsift.deploy import glue_requests, package, template
-from trailsift.deploy.tables import Place
+from trailsift.deploy.tables import StackConfig
 from trailsift.errors import TrailsiftError
 
 ARCH: package.Arch = "arm64" if platform.machine() == "aarch64" else "x86_64"
@@ -88,7 +88,7 @@ def started(ministack: str, tmp_path: Path, name: str, more: dict[str, Any] | No
     )
     names = {"Bucket": f"arn:aws:s3:::{name}", "StreamRole": "arn:aws:iam::000000000000:role/x"}
     names["Function"] = function["FunctionArn"]
-    stream = _resolved(template.template(Place())["Resources"]["Stream"]["Properties"], names)
+    stream = _resolved(template.template(StackConfig())["Resources"]["Stream"]["Properties"], names)
     target = stream["ExtendedS3DestinationConfiguration"] | (more or {})
     streams.create_delivery_stream(
         DeliveryStreamName=name,

@@ -19,7 +19,7 @@ from trailsift import _native
 from trailsift.cloudtrail import key_patterns as pattern
 from trailsift.cloudtrail.key_patterns import key_pattern
 from trailsift.columns import summarize
-from trailsift.columns.group_by import Codes, Ints, grouped, smallest_text, text_buffers
+from trailsift.columns.group_by import DictionaryColumn, Ints, grouped, smallest_text, text_buffers
 from trailsift.columns.summarize import key_patterns
 from trailsift.lake import dedup, parquet
 
@@ -109,7 +109,7 @@ def test_hashes_are_the_first_bytes_of_the_md5(texts: list[str]) -> None:
 @example([*range(130)])
 def test_checksums_are_those_of_zlib(sizes: list[int]) -> None:
     """Of records of every size: the checksum is taken 64 bytes at a time, then 16, then one."""
-    from trailsift.decode.fast_path import Shared
+    from trailsift.decode.fast_path import InternTable
 
     assert _native.scan is not None
 
@@ -118,7 +118,7 @@ def test_checksums_are_those_of_zlib(sizes: list[int]) -> None:
         f'"eventName":"GetObject","eventID":"{uuid.UUID(int=at)}","requestID":"{"x" * size}"}}'
         for at, size in enumerate(sizes)
     ]
-    scanner = _native.scan.Scanner(Shared(), zlib.crc32)
+    scanner = _native.scan.Scanner(InternTable(), zlib.crc32)
     assert scanner.scan(('{"Records":[' + ",".join(records) + "]}").encode(), 0) == (len(records), [])
     checks = scanner.take()["check"]
     assert isinstance(checks, bytes)
@@ -166,7 +166,7 @@ def test_smallest_texts_are_those_of_arrow(rows: list[tuple[int, str | None]], s
     group = np.array([number for number, _ in rows[skipped:]], np.int64)
 
     def found() -> list[str | None]:
-        return smallest_text(Codes(column), group, 4).to_pylist()
+        return smallest_text(DictionaryColumn(column), group, 4).to_pylist()
 
     assert found() == without_accelerators(found)
 

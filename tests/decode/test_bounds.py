@@ -21,7 +21,7 @@ from support.logs import event_number, exported, rows
 from support.records import ONE, sample, text
 from trailsift.decode.compression import gunzip, inflate_whole
 from trailsift.decode.envelope import find_records
-from trailsift.decode.outcome import Found
+from trailsift.decode.outcome import Outcome
 from trailsift.decode.stream import Bounds, parts_of
 from trailsift.ingest import Sizes, ingest
 
@@ -187,7 +187,7 @@ def test_one_step_gives_what_the_careful_way_gives(members: list[bytes], tail: b
     for data in (whole, whole[:cut] if cut else whole, bytes(damaged)):
         text = inflate_whole(data, 10_000)
         if text is not None:
-            assert gunzip(data, Found()) == (text, None)
+            assert gunzip(data, Outcome()) == (text, None)
     if len(members) == 1 and members[0] and not tail:
         assert inflate_whole(whole, 10_000) == members[0]
     assert inflate_whole(whole, 1) is None

@@ -84,11 +84,11 @@ def test_no_damage_raises(at: int, put: bytes) -> None:
 
 def test_wrong_cut_is_seen() -> None:
     """The text at which records are cut may also stand inside one."""
-    from trailsift.ingest.chunk_builder import Builder
+    from trailsift.ingest.chunk_builder import ChunkBuilder
 
     inner = sample(requestParameters={"list": [{"a": 1}, {"eventVersion": "1"}]})
     data = text({"Records": [ONE, inner, TWO | {"eventID": "x"}]})
-    builder = Builder()
+    builder = ChunkBuilder()
     tally = builder.add("o", data)
     assert (tally.records, tally.malformed) == (3, [])
     assert builder.finish().table.num_rows == 3
@@ -252,11 +252,11 @@ def alike() -> st.SearchStrategy[list[dict[str, Any]]]:
 @pytest.mark.parametrize("ascii_only", [True, False], ids=["ascii", "utf-8"])
 @given(st.one_of(st.lists(mutated(), min_size=1, max_size=5), alike()))
 def test_all_paths_agree(scan: bool, ascii_only: bool, records: list[dict[str, Any]]) -> None:
-    from trailsift.ingest.chunk_builder import Builder
+    from trailsift.ingest.chunk_builder import ChunkBuilder
 
     if scan and not _native.available():
         pytest.skip("the accelerators are not built: no C compiler at hand")
-    builder = Builder(scan=scan)
+    builder = ChunkBuilder(scan=scan)
     try:
         data = json.dumps({"Records": records}, separators=(",", ":"), ensure_ascii=ascii_only).encode()
     except UnicodeEncodeError:
@@ -277,7 +277,7 @@ def test_all_paths_agree(scan: bool, ascii_only: bool, records: list[dict[str, A
 
 @given(st.one_of(st.lists(mutated(), min_size=1, max_size=3), alike()), st.data())
 def test_damaged_records_are_read_alike_by_all_paths(records: list[dict[str, Any]], data: st.DataObject) -> None:
-    from trailsift.ingest.chunk_builder import Builder
+    from trailsift.ingest.chunk_builder import ChunkBuilder
 
     if not _native.available():
         pytest.skip("the accelerators are not built: no C compiler at hand")
@@ -286,7 +286,7 @@ def test_damaged_records_are_read_alike_by_all_paths(records: list[dict[str, Any
     damaged = text_of_all[:at] + data.draw(st.binary(max_size=3)) + text_of_all[at + data.draw(st.integers(0, 3)) :]
     found = []
     for scan in (True, False):
-        builder = Builder(scan=scan)
+        builder = ChunkBuilder(scan=scan)
         tally = builder.add("object", damaged)
         rows = [repr(sorted(comparable(row).items())) for row in builder.finish().table.to_pylist()]
         found.append((tally.records, tally.foreign, [one.reason for one in tally.malformed], sorted(rows)))
@@ -360,13 +360,13 @@ _CLOSE = ("requestParameters", "eventID", "eventType", "managementEvent", "recip
 @example([_members(at, *_CALL, *_CLOSE, *["apiVersion"][: at % 3], *["tlsDetails"][: at % 3]) for at in range(6)])
 @example([_members(at, *["awsRegion"][: at % 3], *_CALL, "awsRegion", *_CLOSE) for at in range(6)])
 def test_stretches_that_records_share_are_read_as_if_they_were_alone(records: list[str]) -> None:
-    from trailsift.ingest.chunk_builder import Builder
+    from trailsift.ingest.chunk_builder import ChunkBuilder
 
     if not _native.available():
         pytest.skip("the accelerators are not built: no C compiler at hand")
 
     def rows(scan: bool, *logs: list[str]) -> list[str]:
-        builder = Builder(scan=scan)
+        builder = ChunkBuilder(scan=scan)
         for log in logs:
             builder.add("object", ('{"Records":[' + ",".join(log) + "]}").encode())
         chunk = builder.finish()
@@ -395,11 +395,11 @@ def test_stretches_that_records_share_are_read_as_if_they_were_alone(records: li
     ],
 )
 def test_who_names_an_account(scan: bool, user: str, account: str | None) -> None:
-    from trailsift.ingest.chunk_builder import Builder
+    from trailsift.ingest.chunk_builder import ChunkBuilder
 
     if scan and not _native.available():
         pytest.skip("the accelerators are not built: no C compiler at hand")
-    builder = Builder(scan=scan)
+    builder = ChunkBuilder(scan=scan)
     other = text(sample(eventID="11111111-2222-4333-8444-666666666666")).decode()
     mine = re.sub(
         r'"userIdentity":.*?,"eventTime"', lambda _: f'"userIdentity":{user},"eventTime"', text(sample()).decode()
@@ -413,11 +413,11 @@ def test_who_names_an_account(scan: bool, user: str, account: str | None) -> Non
 @pytest.mark.parametrize("scan", [True, False], ids=["scan", "python"])
 def test_a_number_that_python_does_not_read(scan: bool) -> None:
     """It stands in userIdentity, among good records: these are taken, and it is told."""
-    from trailsift.ingest.chunk_builder import Builder
+    from trailsift.ingest.chunk_builder import ChunkBuilder
 
     user = '{"accountId":"1","x":%s}' % ("1" * 5000)
     mine = re.sub(r'"userIdentity":.*?,"eventTime"', lambda _: f'"userIdentity":{user},"eventTime"', text(ONE).decode())
-    builder = Builder(scan=scan)
+    builder = ChunkBuilder(scan=scan)
     tally = builder.add("object", f'{{"Records":[{text(TWO).decode()},{mine}]}}'.encode())
     assert (tally.records, tally.malformed.parts, len(builder.finish())) == (2, 1, 1)
 

@@ -26,7 +26,7 @@ from support.paths import REAL_LOGS, ROOT, TESTS
 from trailsift.decode import compression, envelope, record
 from trailsift.decode.envelope import find_records
 from trailsift.decode.tabular import words
-from trailsift.ingest.chunk_builder import Builder, Tally
+from trailsift.ingest.chunk_builder import ChunkBuilder, ObjectStats
 
 EXPECTED: dict[str, dict[str, Any]] = json.loads((TESTS / "cases" / "envelopes.json").read_text())
 
@@ -34,9 +34,9 @@ EXPECTED: dict[str, dict[str, Any]] = json.loads((TESTS / "cases" / "envelopes.j
 # -- helpers ---------------------------------------------------------------------------------------------------------
 
 
-def ingested(data: bytes) -> tuple[Tally, list[dict[str, Any]]]:
+def ingested(data: bytes) -> tuple[ObjectStats, list[dict[str, Any]]]:
     """What became of a log object: the counts, and the records as the lake gives them back."""
-    builder = Builder()
+    builder = ChunkBuilder()
     tally = builder.add("object", data)
     rows = builder.finish().table.to_pylist()
     for row in rows:
@@ -578,7 +578,7 @@ def test_fifty_megabytes() -> None:
         "\n".join(tight).encode(),
     ):
         assert len(data) > 40_000_000
-        builder = Builder()
+        builder = ChunkBuilder()
         tally = builder.add("object", gzip.compress(data, 1))
         assert (tally.records, tally.malformed) == (count, [])
         assert builder.finish().table.num_rows == count

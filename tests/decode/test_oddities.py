@@ -18,9 +18,9 @@ from trailsift import _native
 from trailsift.decode import record
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
-from trailsift.ingest.chunk_builder import Builder
+from trailsift.ingest.chunk_builder import ChunkBuilder
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 
 CASES: list[dict[str, Any]] = json.loads((TESTS / "cases" / "oddities.json").read_text("utf-8"))
 
@@ -43,7 +43,7 @@ def on_every_path(records: list[dict[str, Any]]) -> None:
             json.dumps({"Records": records}, ensure_ascii=False).encode(),
             b"\n".join(map(text, records)),
         ):
-            builder = Builder(scan=not scan)
+            builder = ChunkBuilder(scan=not scan)
             tally = builder.add("object", data)
             assert tally.malformed == [] and tally.records == len(records)
             rows = builder.finish().table.to_pylist()
@@ -79,7 +79,7 @@ def test_columns_say_what_is_meant(odd_lake: Path, number: int) -> None:
     expect = CASES[number].get("expect", {"event_name": RECORDS[number].get("eventName")})
     event_id = RECORDS[number]["eventID"]
     shown = ", ".join(f"epoch_us({name})" if name == "event_time" else name for name in expect)
-    with Engine(open_snapshot(odd_lake)) as engine:
+    with DuckDBEngine(open_snapshot(odd_lake)) as engine:
         found = list(engine.query(f"SELECT {shown} FROM events WHERE event_id = '{event_id}'", cache=False).rows())
     assert [dict(zip(expect, row, strict=True)) for row in found] == [expect]
 
@@ -125,7 +125,7 @@ def test_the_largest_log_object_the_whole_way(tmp_path: Path) -> None:
     counts = ingest([str(tmp_path / "log.json.gz")], tmp_path / "lake")
     assert (counts.records, counts.stored, counts.malformed) == (201, 200, 1)
     assert sorted(exported(tmp_path / "lake")) == sorted(json.dumps(one, sort_keys=True) for one in records)
-    with Engine(open_snapshot(tmp_path / "lake")) as engine:
+    with DuckDBEngine(open_snapshot(tmp_path / "lake")) as engine:
         ((number, length),) = engine.query(
             "SELECT count(*), min(length(object_key)) FROM events WHERE length(object_key) > 200000", cache=False
         ).rows()

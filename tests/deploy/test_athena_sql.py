@@ -23,11 +23,11 @@ from trailsift import schema as event
 from trailsift.cli import main
 from trailsift.decode.envelope import find_records
 from trailsift.deploy import athena_sql, glue_requests, tables
-from trailsift.deploy.tables import Place
+from trailsift.deploy.tables import StackConfig
 from trailsift.errors import UsageError
 from trailsift.generate import Options, generate
 
-PLACE = Place(
+PLACE = StackConfig(
     accounts=("123456789012", "210987654321"), regions=("us-east-1", "ap-northeast-2"), since=date(2026, 3, 2)
 )
 MADE = {one.name: one for one in athena_sql.statements(PLACE)}
@@ -74,7 +74,7 @@ def test_no_statement_writes_more_partitions_than_athena_does() -> None:
 )
 def test_nothing_strange_gets_into_sql(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="is no"):
-        Place(**wrong).checked()
+        StackConfig(**wrong).checked()
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,7 +193,7 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
     """Log files -> columnar copy -> hourly -> hourly_summary on Trino, and the same from ``ingest`` and DuckDB."""
     from trailsift.ingest import ingest
     from trailsift.lake.open import open_snapshot
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
     generate(tmp_path / "logs", Options(events=500, days=4, seed=5))
     records = []
@@ -221,7 +221,7 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
         f" FROM (SELECT CAST(json_parse(doc) AS row({kind})) AS r, path FROM given) AS parsed"
     )
     services = ("s3", "lambda", "dynamodb", "sns", "sqs", "kinesis", "bedrock")
-    place = Place(database="default", since=date(2026, 3, 2), services=services)
+    place = StackConfig(database="default", since=date(2026, 3, 2), services=services)
     copies = [one for one in athena_sql.statements(place, date(2026, 3, 22)) if one.name.startswith("columnar")]
     assert len(copies) > 1
     first = re.sub(r"\nWITH \(.*?\n\) AS\n", " AS\n", copies[0].text, flags=re.DOTALL)
@@ -234,7 +234,7 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
 
     wide = ("log_object", "request_parameters", "response_elements", "additional_event_data", "event_time", "weight")
     names = [name for name in athena_sql.FROM_RAW if name not in wide]
-    with Engine(open_snapshot(tmp_path / "lake")) as engine:
+    with DuckDBEngine(open_snapshot(tmp_path / "lake")) as engine:
         listed = ", ".join(names)
         theirs = trino.run(f"SELECT {listed}, date_format(event_time, '%Y-%m-%d %H:%i:%s') FROM events_columnar")
         ours = _texts(engine.sql(f"SELECT {listed}, strftime(event_time, '%Y-%m-%d %H:%M:%S') FROM events"))

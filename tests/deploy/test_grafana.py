@@ -16,10 +16,10 @@ import yaml
 
 from support.paths import TESTS
 from trailsift.deploy import render
-from trailsift.deploy.tables import Place
+from trailsift.deploy.tables import StackConfig
 
 SHAPES = TESTS / "grafana" / "shapes.ts"
-MADE = render.files(Place(bucket="my-bucket", regions=("eu-west-1",)))
+MADE = render.files(StackConfig(bucket="my-bucket", regions=("eu-west-1",)))
 BOARDS = ("operations", "roles", "cost")
 _SETTINGS = {
     "compilerOptions": {

@@ -18,10 +18,10 @@ from support import servers
 from trailsift.aws.transform import metrics
 from trailsift.cli import main
 from trailsift.deploy import boards, render, template
-from trailsift.deploy.tables import Place
+from trailsift.deploy.tables import StackConfig
 from trailsift.schema import TABLES
 
-PLACE = Place(bucket="my-bucket", regions=("eu-west-1",))
+PLACE = StackConfig(bucket="my-bucket", regions=("eu-west-1",))
 TEMPLATE = template.template(PLACE)
 
 

@@ -16,9 +16,9 @@ from sqlglot import exp
 
 from support.paths import ROOT
 from trailsift.deploy import steampipe
-from trailsift.deploy.tables import Place
+from trailsift.deploy.tables import StackConfig
 
-MADE = steampipe.files(Place(regions=("eu-west-1", "us-east-1")))
+MADE = steampipe.files(StackConfig(regions=("eu-west-1", "us-east-1")))
 #: Columns of aws_cloudtrail_trail_event that a question about calls may name, with their types.
 #: https://hub.steampipe.io/plugins/turbot/aws/tables/aws_cloudtrail_trail_event
 COLUMNS = {
@@ -54,7 +54,7 @@ def test_settings_are_hcl_that_the_plugin_reads() -> None:
 def test_the_page_shows_these_files() -> None:
     """What docs/original.md has in its blocks is what ``aws render`` writes."""
     page = (ROOT / "docs" / "original.md").read_text("utf-8")
-    made = steampipe.files(Place(regions=("ap-northeast-2",)))
+    made = steampipe.files(StackConfig(regions=("ap-northeast-2",)))
     shown = re.findall(r"^```hcl\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert sorted(shown) == sorted(text for path, text in made.items() if not path.endswith(".sql"))
     assert re.sub(r"^--.*\n", "", steampipe.QUERY, flags=re.MULTILINE) in page

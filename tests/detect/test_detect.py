@@ -16,21 +16,21 @@ import pytest
 from trailsift.analysis.time_range import Period
 from trailsift.cli import main
 from trailsift.detect import detection_rules, notify
-from trailsift.detect.baseline import BOUNDS, FIRSTS, Bounds, Cells, Day, Firsts, Habits
-from trailsift.detect.correlate import identity, join
-from trailsift.detect.describe import tell
+from trailsift.detect.baseline import BOUNDS, FIRSTS, Bounds, Cells, Day, FirstSeen, Habits
+from trailsift.detect.correlate import finding_id, join
+from trailsift.detect.describe import describe
 from trailsift.detect.evaluation import judge, read_truth
 from trailsift.detect.experiment import WAYS, judge_all
 from trailsift.detect.finding import KINDS, LEVELS, Finding, Signal
 from trailsift.detect.novelty import novel
-from trailsift.detect.pipeline import Wish, detect, find, over_threshold
-from trailsift.detect.triage import Mark, marks, taught
+from trailsift.detect.pipeline import DetectOptions, detect, find, over_threshold
+from trailsift.detect.triage import Verdict, marks, taught
 from trailsift.detect.volume import exceeding, hours
 from trailsift.errors import LakeError, SourceError, UsageError
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 from trailsift.times import DAY, HOUR
 
 FIELDS = {"id", "title", "role_arn", "event_names", "resource_arn", "first_time", "last_time", "score", "severity"}
@@ -53,13 +53,13 @@ def lake(logs: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(lake: Path) -> Iterator[Engine]:
+def engine(lake: Path) -> Iterator[DuckDBEngine]:
     """An engine over that lake."""
-    with Engine(open_snapshot(lake)) as engine:
+    with DuckDBEngine(open_snapshot(lake)) as engine:
         yield engine
 
 
-def test_planted_incidents_are_found(engine: Engine, logs: Path) -> None:
+def test_planted_incidents_are_found(engine: DuckDBEngine, logs: Path) -> None:
     """Nearly all kinds, each among the first ten of its day, with few other findings."""
     result = judge(detect(engine).findings, read_truth(logs / "truth.json"))
     missed = [one.kind for one in result.outcomes if not one.found]
@@ -69,7 +69,7 @@ def test_planted_incidents_are_found(engine: Engine, logs: Path) -> None:
     assert result.false_per_day <= 2
 
 
-def test_each_level_adds_something(engine: Engine, logs: Path) -> None:
+def test_each_level_adds_something(engine: DuckDBEngine, logs: Path) -> None:
     """Without the firsts, incidents are lost: the levels are really switched off."""
     truth = read_truth(logs / "truth.json")
     found = {way: sum(o.found for o in result.outcomes) for way, result in judge_all(engine, truth).items()}
@@ -100,10 +100,10 @@ def test_json_and_drill_down(lake: Path, logs: Path, capsys: pytest.CaptureFixtu
     assert {row["event_id"] for row in json.loads(capsys.readouterr().out)} == ids
 
 
-def test_views(lake: Path, engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_views(lake: Path, engine: DuckDBEngine, capsys: pytest.CaptureFixture[str]) -> None:
     """What people read, in both languages."""
     best = detect(engine).findings[0]
-    chosen, _ = detection_rules.shipped()
+    chosen, _ = detection_rules.builtin_rules()
     assert best.id in {one.id for one in detect(engine, detections=chosen).findings}
     assert main(["detect", "--lake", str(lake)]) == 0
     out = capsys.readouterr().out
@@ -116,7 +116,7 @@ def test_views(lake: Path, engine: Engine, capsys: pytest.CaptureFixture[str]) -
     assert "no findings" in capsys.readouterr().err
 
 
-def test_threshold_is_what_it_says(engine: Engine) -> None:
+def test_threshold_is_what_it_says(engine: DuckDBEngine) -> None:
     """Exactly the hours and events above the number."""
     wanted = engine.query(
         "SELECT count(*) FROM (SELECT hour, event_name FROM hourly GROUP BY ALL HAVING sum(events) > 100)"
@@ -129,19 +129,19 @@ def test_threshold_is_what_it_says(engine: Engine) -> None:
         over_threshold(engine, 0)
 
 
-def test_period_and_budget(engine: Engine) -> None:
+def test_period_and_budget(engine: DuckDBEngine) -> None:
     """A period takes out of the whole; a budget cuts each day."""
-    everything = detect(engine, Wish(budget=0)).findings
+    everything = detect(engine, DetectOptions(budget=0)).findings
     middle = sorted(one.first_time for one in everything)[len(everything) // 2]
-    late = detect(engine, Wish(Period(since=middle), budget=0)).findings
+    late = detect(engine, DetectOptions(Period(since=middle), budget=0)).findings
     assert {one.id for one in late} == {one.id for one in everything if one.last_time >= middle}
-    one_a_day = detect(engine, Wish(budget=1)).findings
+    one_a_day = detect(engine, DetectOptions(budget=1)).findings
     assert len(one_a_day) == len({one.first_time // DAY for one in everything})
 
 
-def test_mute_and_confirm(engine: Engine, lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mute_and_confirm(engine: DuckDBEngine, lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Words about findings stay in the lake; muted findings are told no more, unless they are asked for."""
-    chosen, _ = detection_rules.shipped()
+    chosen, _ = detection_rules.builtin_rules()
     first, second = detect(engine, detections=chosen).findings[:2]
     try:
         assert main(["mute", first.id[:7], "--lake", str(lake), "--reason", "a drill"]) == 0
@@ -151,7 +151,7 @@ def test_mute_and_confirm(engine: Engine, lake: Path, capsys: pytest.CaptureFixt
         assert {key: said.word for key, said in marks(lake).items()} == {first.id: "mute", second.id: "confirm"}
         left = [one.id for one in detect(engine, detections=chosen).findings]
         assert first.id not in left and second.id in left
-        assert first.id in [one.id for one in detect(engine, Wish(muted=True), chosen).findings]
+        assert first.id in [one.id for one in detect(engine, DetectOptions(muted=True), chosen).findings]
         with (lake / "findings" / "marks.jsonl").open("a") as handle:
             handle.write("{broken\n")
         with pytest.raises(LakeError, match=r"marks\.jsonl, line 3"):
@@ -160,7 +160,7 @@ def test_mute_and_confirm(engine: Engine, lake: Path, capsys: pytest.CaptureFixt
         (lake / "findings" / "marks.jsonl").unlink()
 
 
-def test_unknown_finding_is_told(engine: Engine) -> None:
+def test_unknown_finding_is_told(engine: DuckDBEngine) -> None:
     """No traceback, but what to do."""
     with pytest.raises(UsageError, match="no finding 'nope'"):
         find(engine, "nope")
@@ -196,13 +196,13 @@ def test_finding_keeps_its_id_as_it_grows() -> None:
     """More hours, more events and other signals change its score, never its id."""
     small = join([signal("first_pattern", decades=1.5)], least=0)[0]
     grown = join([signal("first_pattern", decades=2.5, events=900), signal("more_reads", 1, 6.0)], least=0)[0]
-    assert small.id == grown.id == identity(small.role_arn, small.first_time)
+    assert small.id == grown.id == finding_id(small.role_arn, small.first_time)
     assert grown.score > small.score
 
 
 def test_muting_teaches() -> None:
     """The same again is a habit, far more of it is not; other roles are not meant."""
-    said = [Mark("f1", "mute", "why", "now", (("more_reads", "a", "GetObject", 100),))]
+    said = [Verdict("f1", "mute", "why", "now", (("more_reads", "a", "GetObject", 100),))]
     make = lambda events, role="a": signal("more_reads", role_arn=role, value="GetObject", events=events)  # noqa: E731
     assert taught([make(140)], said) == []
     assert len(taught([make(160), make(10, "b")], said)) == 2
@@ -213,7 +213,7 @@ def first(day: int, kind: str = "first_network", value: str = "n", role: str = "
     return day, role, kind, value, events
 
 
-def firsts_of(habits: Habits, of_day: list[Any]) -> Firsts:
+def firsts_of(habits: Habits, of_day: list[Any]) -> FirstSeen:
     """What is not known yet, as it is read from a lake."""
     key = lambda *texts: int.from_bytes(hashlib.sha256(repr(texts).encode()).digest()[:8], "big")  # noqa: E731
     rows = [(habits.role(r), FIRSTS.index(k), key(r, k, v), key(k, v), n, 0, 1) for _, r, k, v, n in of_day]
@@ -221,7 +221,7 @@ def firsts_of(habits: Habits, of_day: list[Any]) -> Firsts:
     columns = [np.array([row[i] for row in rows], kind) for i, kind in enumerate(kinds)]
     texts = [one[3] for one in of_day], ["GetObject"] * len(rows), [None] * len(rows)
     new = np.flatnonzero(habits.unknown(columns[2]))
-    return Firsts(*(column[new] for column in columns), *([text[i] for i in new.tolist()] for text in texts))
+    return FirstSeen(*(column[new] for column in columns), *([text[i] for i in new.tolist()] for text in texts))
 
 
 def lived(firsts: list[Any], days: int = 30, roles: str = "ab", bounds: Bounds = BOUNDS) -> tuple[list[Signal], Habits]:
@@ -322,14 +322,14 @@ def test_every_kind_has_words(language: Any) -> None:
     """Each kind of signal is a sentence without holes, and belongs to a level."""
     for kind in KINDS:
         one = signal(kind, event_name="GetObject", resource_arn="arn:aws:s3:::b", usual=3.0)
-        told = tell(Finding("f", None, 0.5, one.first_time, one.last_time, (one,)), language)
+        told = describe(Finding("f", None, 0.5, one.first_time, one.last_time, (one,)), language)
         assert told.title and told.reasons and "{" not in told.title and LEVELS[kind]
 
 
-def test_text_of_a_log_is_harmless(engine: Engine) -> None:
+def test_text_of_a_log_is_harmless(engine: DuckDBEngine) -> None:
     """What a caller wrote is cleaned where it is shown, and escaped in SQL."""
     bad = signal("first_agent", value="\x1b[31m", role_arn="arn:aws:iam::1:role/o'brien\x07")
-    told = tell(Finding("f", bad.role_arn, 0.5, bad.first_time, bad.last_time, (bad,)), clean=lambda text: "clean")
+    told = describe(Finding("f", bad.role_arn, 0.5, bad.first_time, bad.last_time, (bad,)), clean=lambda text: "clean")
     assert "\x1b" not in told.title and "\x07" not in told.title
     assert engine.query(told.query).rows() == []
 
@@ -343,9 +343,9 @@ def test_truth_that_is_none(tmp_path: Path) -> None:
 
 def test_shipped_detections_prove_themselves() -> None:
     """Each finds its example and leaves the harmless one alone, in one lake of all examples."""
-    detections, wrong = detection_rules.shipped()
+    detections, wrong = detection_rules.builtin_rules()
     assert len(detections) >= 12 and not wrong
-    assert detection_rules.prove(detections) == []
+    assert detection_rules.run_examples(detections) == []
     assert all(one.mitre and one.title_ko != one.title for one in detections)
 
 
@@ -366,7 +366,7 @@ parameters = { bucketName = "b", key = "other" }
 
 
 def test_own_detections_and_their_mistakes(
-    tmp_path: Path, lake: Path, engine: Engine, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, lake: Path, engine: DuckDBEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A wrong file is told with its line, and the rest runs; examples that prove nothing are told as well."""
     (tmp_path / "good.toml").write_text(GOOD)
@@ -376,7 +376,7 @@ def test_own_detections_and_their_mistakes(
     (tmp_path / "sql.toml").write_text(GOOD.replace("object_key =", "object_kex ="))
     (tmp_path / "column.toml").write_text(GOOD.replace("1 AS events", "1 AS n"))
     (tmp_path / "write.toml").write_text(GOOD.replace("SELECT account_id", "DELETE FROM events; SELECT account_id"))
-    chosen, wrong = detection_rules.own(tmp_path)
+    chosen, wrong = detection_rules.load_rules(tmp_path)
     assert {(Path(one.path).stem, one.line) for one in wrong} == {("not-toml", 2), ("no-example", 1), ("severe", 2)}
     _, failed = detection_rules.run(engine, chosen)
     assert set(detect(engine, detections=chosen).problems) == set(failed)
@@ -391,15 +391,15 @@ def test_own_detections_and_their_mistakes(
     err = capsys.readouterr().err
     assert "does not find its example" in err and "finds its example [[ignores]]" in err
     with pytest.raises(UsageError, match="is no folder"):
-        detection_rules.own(tmp_path / "none")
+        detection_rules.load_rules(tmp_path / "none")
 
 
-def test_detection_becomes_one_finding(engine: Engine) -> None:
+def test_detection_becomes_one_finding(engine: DuckDBEngine) -> None:
     """A habit is told once, with the technique of the file, among the other findings."""
-    signals, wrong = detection_rules.run(engine, detection_rules.shipped()[0])
+    signals, wrong = detection_rules.run(engine, detection_rules.builtin_rules()[0])
     assert not wrong
     public = [one for one in signals if one.rule == "anonymous-reads"]
-    found = detect(engine, Wish(budget=0), detection_rules.shipped()[0]).findings
+    found = detect(engine, DetectOptions(budget=0), detection_rules.builtin_rules()[0]).findings
     told_of = [one for one in found if any(signal.rule == "anonymous-reads" for signal in one.signals)]
     assert public and len(told_of) == 1 and "T1530" in told_of[0].techniques
     assert told_of[0].last_time == max(one.goes_on or 0 for one in public)
@@ -455,8 +455,8 @@ def receiver() -> Iterator[str]:
 
 def test_alerts_are_told_once_and_again_when_grown(receiver: str, tmp_path: Path) -> None:
     """Once each; again after growth by half; a refusal is told and tried again later."""
-    small = tell(join([signal(events=100)], least=0)[0])
-    grown = tell(join([signal(events=151)], least=0)[0])
+    small = describe(join([signal(events=100)], least=0)[0])
+    grown = describe(join([signal(events=151)], least=0)[0])
     waited: list[float] = []
     Receiver.answers = [503, 200]
     assert notify.alert(tmp_path, [small], receiver, wait=waited.append) == (1, [])

@@ -8,7 +8,7 @@ import pytest
 
 from trailsift.cli import main
 from trailsift.detect.evaluation import Outcome, Result
-from trailsift.detect.experiment import WAYS, Cast, Table
+from trailsift.detect.experiment import WAYS, ExperimentConfig, Table
 from trailsift.generate import KINDS, QUIET_KINDS
 from trailsift.terminal.findings import show_evaluation
 
@@ -28,7 +28,7 @@ def test_evaluate_goes_all_the_way(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_table_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
     """Shares over seeds, by kind and by level left out, and false findings a day and 1,000 roles."""
-    table = Table(Cast(1_000, 10, 20, ("weak",)), seeds=2)
+    table = Table(ExperimentConfig(1_000, 10, 20, ("weak",)), seeds=2)
     hit, miss = Outcome("mass_delete", True, 3, 2.0, 0.7), Outcome("mass_delete", False, None, None, None)
     late = Outcome("mass_delete", True, 12, 4.0, 0.5)
     for way in WAYS:

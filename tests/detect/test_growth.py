@@ -23,17 +23,17 @@ from trailsift.detect import detection_rules, finding_ids, signals
 from trailsift.detect.correlate import join
 from trailsift.detect.finding import Finding, Link, Signal
 from trailsift.detect.follow import follow
-from trailsift.detect.pipeline import Detected, Wish, detect
+from trailsift.detect.pipeline import DetectionResult, DetectOptions, detect
 from trailsift.detect.rescore import _highest
 from trailsift.errors import LakeError
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 from trailsift.times import DAY, HOUR
 
 Record = dict[str, Any]
-CHOSEN = detection_rules.shipped()[0]
+CHOSEN = detection_rules.builtin_rules()[0]
 NIGHT = "2026-03-13T20:00:00+00:00"
 
 
@@ -59,10 +59,10 @@ def load(lake: Path, batch: Sequence[Record]) -> None:
         ingest([str(path)], lake)
 
 
-def run(lake: Path, **more: Any) -> Detected:
+def run(lake: Path, **more: Any) -> DetectionResult:
     """All levels over the newest state of a lake, weak findings too."""
-    with Engine(open_snapshot(lake)) as engine:
-        return detect(engine, Wish(budget=0, least=0.2, **more), CHOSEN)
+    with DuckDBEngine(open_snapshot(lake)) as engine:
+        return detect(engine, DetectOptions(budget=0, least=0.2, **more), CHOSEN)
 
 
 def plain(found: Sequence[Finding]) -> list[Record]:
@@ -185,8 +185,8 @@ def test_clock_that_jumps(records: list[Record], whole: Path, tmp_path: Path) ->
 def test_too_little_history(tmp_path: Path, days: int) -> None:
     """Of a day or two, nothing but what is known to be bad is told."""
     load(tmp_path / "lake", made(tmp_path, Options(events=1_500, days=days, seed=5, roles=13, incidents=False)))
-    with Engine(open_snapshot(tmp_path / "lake")) as engine:
-        found = detect(engine, Wish(budget=0), CHOSEN).findings
+    with DuckDBEngine(open_snapshot(tmp_path / "lake")) as engine:
+        found = detect(engine, DetectOptions(budget=0), CHOSEN).findings
     assert all(one.signals[0].kind == "detection" for one in found), [one.title for one in found]
 
 
@@ -202,8 +202,8 @@ def test_one_role_with_nearly_all_traffic(records: list[Record], tmp_path: Path)
         one["sourceIPAddress"] = "192.88.99.7"
     load(tmp_path / "lake", sorted([*large, *small, *stolen], key=lambda one: str(one["eventTime"])))
     assert share.most_common(1)[0][1] > 0.98 * (len(large) + len(small))
-    with Engine(open_snapshot(tmp_path / "lake")) as engine:
-        found = detect(engine, Wish(), CHOSEN).findings
+    with DuckDBEngine(open_snapshot(tmp_path / "lake")) as engine:
+        found = detect(engine, DetectOptions(), CHOSEN).findings
     assert role_of(stolen[0]) in [one.role_arn for one in found if "192.88.99.0/24" in " ".join(one.reasons)]
     assert len([one for one in found if one.role_arn == share.most_common(1)[0][0]]) <= 3
 
@@ -336,7 +336,7 @@ def test_names_are_kept_in_the_lake(tmp_path: Path) -> None:
 
 def test_signals_are_bounded(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest stay."""
-    with Engine(open_snapshot(whole)) as engine:
+    with DuckDBEngine(open_snapshot(whole)) as engine:
         everything = signals.look(engine, save=False, afresh=True).signals
         monkeypatch.setattr(signals, "SIGNALS", 20)
         newest = signals.look(engine, save=False, afresh=True).signals

@@ -20,17 +20,17 @@ from hypothesis import strategies as st
 from trailsift.cli import main
 from trailsift.detect.checkpoint import State, load, save
 from trailsift.detect.correlate import join
-from trailsift.detect.describe import tell
+from trailsift.detect.describe import describe
 from trailsift.detect.evaluation import judge
 from trailsift.detect.finding import DRIPS, Finding, Link, Signal
-from trailsift.detect.low_and_slow import BYTES, PATTERN, READS, ROLE, TOUCHES, Drips, Taken
+from trailsift.detect.low_and_slow import BYTES, PATTERN, READS, ROLE, TOUCHES, DailyEgress, Drips
 from trailsift.detect.notify import _size
-from trailsift.detect.pipeline import Wish, detect
+from trailsift.detect.pipeline import DetectOptions, detect
 from trailsift.detect.signals import _grown
-from trailsift.detect.triage import Mark, _much, mark, taught
+from trailsift.detect.triage import Verdict, _much, mark, taught
 from trailsift.generate import Options, generate
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 from trailsift.times import DAY, HOUR
 
 MONDAY = 20_514  # 2026-03-02
@@ -54,16 +54,16 @@ def line(kind: int, value: float, *texts: str | None, role: str = ROLE_ARN) -> t
     return kind, keys[kind], under.get(kind, 0), value, role, resource, event_name, pattern
 
 
-def day_of(day: int, lines: Sequence[tuple[Any, ...]]) -> Taken:
+def day_of(day: int, lines: Sequence[tuple[Any, ...]]) -> DailyEgress:
     """A day (since the Monday) of these lines."""
     kind, key, under, value = (np.array(column) for column in zip(*(one[:4] for one in lines), strict=True))
     unsigned = key.astype(np.uint64), under.astype(np.uint64)
-    return Taken(MONDAY + day, kind, *unsigned, value.astype(np.float64), lambda i: lines[i][4:])
+    return DailyEgress(MONDAY + day, kind, *unsigned, value.astype(np.float64), lambda i: lines[i][4:])
 
 
 def days(
     reads: Values, rest: float | Values = 500.0, size: float = 0.0, kinds: dict[str, Values] | None = None
-) -> Iterator[Taken]:
+) -> Iterator[DailyEgress]:
     """Days on which one role reads objects of one bucket, does other things (``rest``), and takes MB for each read.
 
     A day of NaN is one on which the role is not at work. ``kinds``: reads by key pattern.
@@ -83,7 +83,7 @@ def days(
         yield day_of(place, lines)
 
 
-def told(of: Iterator[Taken], drips: Drips | None = None) -> list[Signal]:
+def told(of: Iterator[DailyEgress], drips: Drips | None = None) -> list[Signal]:
     """What is said of each drip last."""
     drips = drips or Drips()
     return _grown([one for day in of for one in drips.fold(day)])
@@ -114,17 +114,17 @@ def test_words_of_a_drip() -> None:
     both = {one.kind: one for one in told(days(reads, size=4.0))}
     assert set(both) == set(DRIPS)
     (finding,) = join(both.values())
-    english = " ".join(tell(finding).reasons)
+    english = " ".join(describe(finding).reasons)
     over = both["drip_bytes"].parts[0][1] / 1e9
     assert f"read {over:.1f} GB more of payroll-archive than its habit over 6 days (1.7 times, every day)" in english
     assert "called GetObject 8" in english and "times more on payroll-archive than its habit" in english
-    korean = " ".join(tell(finding, "ko").reasons)
+    korean = " ".join(describe(finding, "ko").reasons)
     assert f"6일 동안 payroll-archive에서 평소보다 {over:.1f} GB 더 읽음 (평소의 1.7배, 매일)" in korean
     assert finding.techniques == ["T1030", "T1530"] and "payroll-archive" in finding.query
     none = both["drip_bytes"]._replace(usual=0.0, parts=(("over", 9e9, 7, 5),))
-    told_of = tell(Finding("f", ROLE_ARN, 0.5, 0, 9, (none,)))
+    told_of = describe(Finding("f", ROLE_ARN, 0.5, 0, 9, (none,)))
     assert "(where none is usual, on 5 of them)" in told_of.title
-    assert "(평소에는 없던 일, 그중 5일)" in tell(told_of, "ko").title
+    assert "(평소에는 없던 일, 그중 5일)" in describe(told_of, "ko").title
 
 
 def test_kind_of_key_that_drips() -> None:
@@ -133,7 +133,7 @@ def test_kind_of_key_that_drips() -> None:
     users[35:] += 40
     (one,) = told(days(users + others, kinds={"users/{uuid}.png": users, "catalog/{n}.webp": others}))
     assert one.value == f"{BUCKET}/users/{{uuid}}.png" and one.resource_arn == BUCKET
-    assert "payroll-archive/users/{uuid}.png" in tell(join([one])[0]).title
+    assert "payroll-archive/users/{uuid}.png" in describe(join([one])[0]).title
     others[35:] -= 40
     assert told(days(users + others, kinds={"users/{uuid}.png": users, "catalog/{n}.webp": others})) == []
     new = np.where(np.arange(42) < 35, 0, others)
@@ -291,7 +291,7 @@ def test_muting_a_drip_teaches(tmp_path: Path) -> None:
     """The same a day is a habit, however long it goes on; half as much more a day is not."""
     drip = signal("drip_bytes", 0, events=900)
     said = mark(tmp_path, join([drip])[0], "mute", "a new report")
-    assert isinstance(said, Mark) and _much(drip) == 6
+    assert isinstance(said, Verdict) and _much(drip) == 6
     later = drip._replace(events=9_000, parts=(("over", 78.0, 13.0, 13.0),))
     assert taught([later], [said]) == []
     assert taught([drip._replace(parts=(("over", 90.0, 9.0, 9.0),))], [said]) != []
@@ -343,8 +343,8 @@ def ingested(lake: Path, batch: Sequence[Record], rules: str | None = None) -> N
 
 def drips_of(lake: Path, **more: Any) -> list[Finding]:
     """Findings with a drip."""
-    with Engine(open_snapshot(lake)) as engine:
-        found = detect(engine, Wish(budget=0, **more)).findings
+    with DuckDBEngine(open_snapshot(lake)) as engine:
+        found = detect(engine, DetectOptions(budget=0, **more)).findings
     return [one for one in found if any(signal.kind in DRIPS for signal in one.signals)]
 
 

@@ -12,17 +12,17 @@ import pytest
 from trailsift.cli import main
 from trailsift.detect import multivariate as level
 from trailsift.detect.correlate import join
-from trailsift.detect.describe import tell
+from trailsift.detect.describe import describe
 from trailsift.detect.evaluation import judge, read_truth
 from trailsift.detect.experiment import judge_all
 from trailsift.detect.features import FEATURES, Lines, features, read
 from trailsift.detect.finding import LEVELS, Finding
-from trailsift.detect.multivariate import learned, unlike
-from trailsift.detect.pipeline import Wish, detect
+from trailsift.detect.multivariate import learned, outliers
+from trailsift.detect.pipeline import DetectOptions, detect
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 from trailsift.times import DAY, HOUR
 
 pytest.importorskip("sklearn", reason="the extra ml is not installed")
@@ -41,13 +41,13 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(logs: Path) -> Iterator[Engine]:
+def engine(logs: Path) -> Iterator[DuckDBEngine]:
     """An engine over their lake."""
-    with Engine(open_snapshot(logs.parent / "lake")) as engine:
+    with DuckDBEngine(open_snapshot(logs.parent / "lake")) as engine:
         yield engine
 
 
-def test_takeover_is_found_by_this_level_alone(engine: Engine, logs: Path) -> None:
+def test_takeover_is_found_by_this_level_alone(engine: DuckDBEngine, logs: Path) -> None:
     """Nothing is new and nothing is much: no other level sees it, and this one tells of little else."""
     truth = read_truth(logs / "truth.json")
     judged = judge_all(engine, truth)
@@ -58,7 +58,7 @@ def test_takeover_is_found_by_this_level_alone(engine: Engine, logs: Path) -> No
     assert alone.false_per_day <= 0.4
 
 
-def test_same_signals_each_time_and_from_any_day(engine: Engine) -> None:
+def test_same_signals_each_time_and_from_any_day(engine: DuckDBEngine) -> None:
     """Deterministic, and what is said of a day does not hang on where the run begins."""
     whole = learned(engine, DAYS)
     assert whole == learned(engine, DAYS)
@@ -97,8 +97,8 @@ def test_no_signal_changes_when_later_days_are_cut_off() -> None:
         whole = with_more(whole, (BEGIN + 15) * 24 + 9, place, 3.0 if place else 2.0)
     cut = whole.hour < (BEGIN + 17) * 24
     earlier = Lines(whole.roles, whole.names, whole.role_of, whole.call[cut], whole.hour[cut], whole.numbers[cut])
-    found = [one for one in unlike(whole) if one.first_time < (BEGIN + 17) * DAY]
-    assert found == unlike(earlier)
+    found = [one for one in outliers(whole) if one.first_time < (BEGIN + 17) * DAY]
+    assert found == outliers(earlier)
     hit = [one for one in found if one.role_arn == "a"]
     assert [(one.first_time - BEGIN * DAY) // HOUR for one in hit] == [15 * 24 + 9]
     assert abs(features(earlier).far).max() <= 4
@@ -109,30 +109,30 @@ def test_contributions_are_told_in_words() -> None:
     given = lines(24, np.random.default_rng(6))
     for place in (4, 5, 6, 7):
         given = with_more(given, (BEGIN + 20) * 24 + 3, place, 4.0)
-    (one,) = (one for one in unlike(given) if one.role_arn == "b" and one.first_time >= (BEGIN + 20) * DAY)
+    (one,) = (one for one in outliers(given) if one.role_arn == "b" and one.first_time >= (BEGIN + 20) * DAY)
     assert {feature for feature, *_ in one.parts} <= set(FEATURES) and len(one.parts) >= 2
     assert sum(share for *_, share in one.parts) <= 1.001
     assert all(much > usual for _, much, usual, _ in one.parts)
     for language, word in (("en", "usual, "), ("ko", "평소")):
-        told = tell(Finding("f", "b", 0.5, one.first_time, one.last_time, (one,)), language)  # type: ignore[arg-type]
+        told = describe(Finding("f", "b", 0.5, one.first_time, one.last_time, (one,)), language)  # type: ignore[arg-type]
         assert word in told.reasons[0] and "%" in told.reasons[0]
 
 
 def test_too_little_history_says_nothing() -> None:
     """The first days of a lake, and a lake of next to nothing."""
-    assert unlike(lines(4, np.random.default_rng(1))) == []
+    assert outliers(lines(4, np.random.default_rng(1))) == []
     few = lines(12, np.random.default_rng(2))
     kept = np.flatnonzero(few.hour % 24 == 0)
-    assert unlike(Lines(few.roles, few.names, few.role_of, few.call[kept], few.hour[kept], few.numbers[kept])) == []
+    assert outliers(Lines(few.roles, few.names, few.role_of, few.call[kept], few.hour[kept], few.numbers[kept])) == []
 
 
 def test_levels_alone_and_without_the_library(
-    engine: Engine, logs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    engine: DuckDBEngine, logs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each level can be used alone; without scikit-learn that one is skipped aloud."""
     lake = str(logs.parent / "lake")
     for name in ("novel", "volume", "shapes", "learned"):
-        only = detect(engine, Wish(levels=frozenset([name])))
+        only = detect(engine, DetectOptions(levels=frozenset([name])))
         assert {LEVELS[signal.kind] for one in only.findings for signal in one.signals} <= {name}, name
     assert main(["detect", "--lake", lake, "--levels", "learned", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)["findings"]
@@ -148,6 +148,6 @@ def test_lake_without_events(tmp_path: Path) -> None:
     """Nothing to learn from."""
     (tmp_path / "a.json").write_text('{"Records": []}')
     main(["ingest", str(tmp_path / "a.json"), "--lake", str(tmp_path / "lake"), "--quiet"])
-    with Engine(open_snapshot(tmp_path / "lake")) as empty:
+    with DuckDBEngine(open_snapshot(tmp_path / "lake")) as empty:
         assert learned(empty, DAYS) == []
         assert read(empty, 20_000, 20_006) is None

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from trailsift.cli import main
-from trailsift.detect.detection_rules import happenings, search, shipped
+from trailsift.detect.detection_rules import builtin_rules, happenings, search
 from trailsift.detect.finding import Signal
 from trailsift.detect.rule_impact import FATES, Loss, losses
 from trailsift.detect.signals import look
@@ -19,7 +19,7 @@ from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.ingest.what_if import thinned
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 from trailsift.rules import Rules, parse
 
 RULES = """
@@ -51,30 +51,30 @@ def rules() -> Rules:
 
 
 @pytest.fixture(scope="module")
-def whole(logs: Path) -> Iterator[Engine]:
+def whole(logs: Path) -> Iterator[DuckDBEngine]:
     """All events."""
     ingest([str(logs)], logs.parents[1] / "whole", workers=1)
-    with Engine(open_snapshot(logs.parents[1] / "whole")) as engine:
+    with DuckDBEngine(open_snapshot(logs.parents[1] / "whole")) as engine:
         yield engine
 
 
 @pytest.fixture(scope="module")
-def sampled(logs: Path, rules: Rules) -> Iterator[Engine]:
+def sampled(logs: Path, rules: Rules) -> Iterator[DuckDBEngine]:
     """The same logs, ingested with the rules."""
     ingest([str(logs)], logs.parents[1] / "sampled", workers=1, rules=rules)
-    with Engine(open_snapshot(logs.parents[1] / "sampled")) as engine:
+    with DuckDBEngine(open_snapshot(logs.parents[1] / "sampled")) as engine:
         yield engine
 
 
-def stored(engine: Engine) -> list[tuple[Any, ...]]:
+def stored(engine: DuckDBEngine) -> list[tuple[Any, ...]]:
     """Ids and weights of the stored events."""
     return engine.query("SELECT event_id, weight FROM events ORDER BY 1", cache=False).rows()
 
 
-def test_thinned_lake_is_what_ingest_would_have_made(whole: Engine, sampled: Engine, rules: Rules) -> None:
+def test_thinned_lake_is_what_ingest_would_have_made(whole: DuckDBEngine, sampled: DuckDBEngine, rules: Rules) -> None:
     """The same events with the same weights, the same summaries; the lake itself is as it was."""
     before = stored(whole)
-    with thinned(whole.snapshot.root, rules) as folder, Engine(open_snapshot(folder)) as thin:
+    with thinned(whole.snapshot.root, rules) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
         assert stored(thin) == stored(sampled)
         total = "SELECT sum(events), count(DISTINCT role_arn) FROM hourly"
         assert thin.query(total, cache=False).rows() == whole.query(total, cache=False).rows()
@@ -82,10 +82,10 @@ def test_thinned_lake_is_what_ingest_would_have_made(whole: Engine, sampled: Eng
     assert len(before) == 12_000 > len(stored(sampled))
 
 
-def test_what_findings_lose(whole: Engine, rules: Rules) -> None:
+def test_what_findings_lose(whole: DuckDBEngine, rules: Rules) -> None:
     """A detection over dropped events is lost; what summaries tell stays and can be looked into less."""
-    detections = shipped()[0]
-    with thinned(whole.snapshot.root, rules) as folder, Engine(open_snapshot(folder)) as thin:
+    detections = builtin_rules()[0]
+    with thinned(whole.snapshot.root, rules) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
         found = losses(whole, thin, detections)
     by_fate: dict[str, list[Loss]] = {fate: [one for one in found if one.fate == fate] for fate in FATES}
     assert [one.fate for one in found] == sorted((one.fate for one in found), key=FATES.index)
@@ -95,11 +95,11 @@ def test_what_findings_lose(whole: Engine, rules: Rules) -> None:
     fewer = by_fate["with fewer events"]
     assert fewer and all(0 < one.events_after < one.events and abs(one.score_after - one.score) < 0.01 for one in fewer)
     assert all(one.events_after == one.events for one in by_fate["as before"])
-    with thinned(whole.snapshot.root, parse("", "nothing")) as folder, Engine(open_snapshot(folder)) as thin:
+    with thinned(whole.snapshot.root, parse("", "nothing")) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
         assert {one.fate for one in losses(whole, thin, detections)} == {"as before"}
 
 
-def test_commands_name_them(whole: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_name_them(whole: DuckDBEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`rules try` and `suggest`, in both forms; log files say what to do instead."""
     lake, file = str(whole.snapshot.root), tmp_path / "rules.toml"
     file.write_text(RULES)
@@ -118,12 +118,12 @@ def key(signal: Signal) -> tuple[Any, ...]:
     return signal[:8]
 
 
-def test_sampled_lake_finds_the_same(whole: Engine, sampled: Engine) -> None:
+def test_sampled_lake_finds_the_same(whole: DuckDBEngine, sampled: DuckDBEngine) -> None:
     """Summaries are exact, so each of their signals is the same; detections over events count by weight."""
     mine, theirs = (look(engine, (), save=False) for engine in (whole, sampled))
     assert sorted(map(str, map(key, mine.signals))) == sorted(map(str, map(key, theirs.signals)))
     assert mine.signals and mine.links == theirs.links
-    for one in shipped()[0]:
+    for one in builtin_rules()[0]:
         rows, thin_rows = (search(engine, one) for engine in (whole, sampled))
         assert isinstance(rows, list) and isinstance(thin_rows, list)
         if "FROM events" not in one.sql:
@@ -144,11 +144,11 @@ def test_detections_over_sampled_events_count_by_weight(tmp_path: Path) -> None:
         for i in range(600)
     ]  # fmt: skip
     (tmp_path / "a.json").write_text(json.dumps({"Records": records}))
-    (one,) = (one for one in shipped()[0] if one.id == "ransom-sse-c")
+    (one,) = (one for one in builtin_rules()[0] if one.id == "ransom-sse-c")
     told = []
     for name, text in (("whole", ""), ("sampled", RULES.replace("0.1", "0.2"))):
         ingest([str(tmp_path / "a.json")], tmp_path / name, workers=1, rules=parse(text, name))
-        with Engine(open_snapshot(tmp_path / name)) as engine:
+        with DuckDBEngine(open_snapshot(tmp_path / name)) as engine:
             (row,) = happenings(search(engine, one))  # type: ignore[arg-type]
             told.append((row.events, len(stored(engine))))
     (events, rows), (guess, fewer) = told
@@ -156,7 +156,7 @@ def test_detections_over_sampled_events_count_by_weight(tmp_path: Path) -> None:
     assert guess == pytest.approx(600, abs=3 * (600 * 4) ** 0.5)
 
 
-def test_no_room(whole: Engine, rules: Rules, tmp_path: Path) -> None:
+def test_no_room(whole: DuckDBEngine, rules: Rules, tmp_path: Path) -> None:
     """A folder that cannot be made sense of leaves nothing behind."""
     from trailsift.errors import LakeError
 

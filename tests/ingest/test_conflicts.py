@@ -168,7 +168,7 @@ def ids(numbers: list[int], checks: list[int] | None = None) -> dedup.Ids:
 
 def test_ids_are_kept_whether_stored_or_not(tmp_path: Path) -> None:
     """What is offered is seen: nobody asks what became of the event."""
-    first = dedup.Seen()
+    first = dedup.DedupIndex()
     fresh, differs = first.offer(ids([5, 1 << 100, 5, 9], [1, 2, 3, 4]))
     assert fresh.tolist() == [True, True, False, True] and differs.tolist() == [2]
     batch = first.batch()
@@ -176,7 +176,7 @@ def test_ids_are_kept_whether_stored_or_not(tmp_path: Path) -> None:
     dedup.write(batch, tmp_path / "a.ids")
     first.committed()
     assert first.batch() == []
-    later = dedup.Seen()
+    later = dedup.DedupIndex()
     later.load(tmp_path, ["a.ids"])
     fresh, differs = later.offer(ids([9, 5, 6, 1 << 100], [4, 9, 1, 2]))
     assert fresh.tolist() == [False, False, True, False] and differs.tolist() == [1]

@@ -22,7 +22,7 @@ from trailsift.errors import LakeError
 from trailsift.lake import index
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.settings import MARKER_FILE
-from trailsift.lake.writer import Lake
+from trailsift.lake.writer import LakeWriter
 
 
 def orphans(lake: Path) -> set[str]:
@@ -141,7 +141,7 @@ def test_commit_cut_off(step: str, whole: Path, driver: subprocess.Popen[str], t
     assert exported(lake) == exported(whole / "both")
     assert merged(lake) == merged(whole / "both")
     assert len(rows(lake, "rejects")) == len(rows(whole / "both", "rejects")) == 2
-    with Lake(lake).lock():
+    with LakeWriter(lake).lock():
         pass  # An ingest that has nothing to store leaves tidying up to the next writer.
     assert not orphans(lake) and not (lake / MARKER_FILE).exists()
     with closing(index.connect(lake)) as db:
@@ -248,8 +248,8 @@ def test_full_disk(whole: Path, day: str, small_disk: Path, monkeypatch: pytest.
         failed()
     for step in ("commit", "_write_seen", "_apply"):
         with monkeypatch.context() as patch:
-            whole_step = getattr(Lake, step)
-            patch.setattr(Lake, step, lambda *given, do=whole_step: [fill(small_disk, 0), do(*given)])
+            whole_step = getattr(LakeWriter, step)
+            patch.setattr(LakeWriter, step, lambda *given, do=whole_step: [fill(small_disk, 0), do(*given)])
             failed()
     assert free(small_disk) > room - 400_000, "what was written in vain is taken away"
     ingest([day], lake)
@@ -290,7 +290,7 @@ def test_lock_is_free_after_a_failure(whole: Path, tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Lake, "sweep", fail)
+        patch.setattr(LakeWriter, "sweep", fail)
         with pytest.raises(LakeError, match="full"):
             ingest([str(whole / "in2")], lake)
     assert ingest([str(whole / "in2")], lake).stored == 50
@@ -305,7 +305,7 @@ def test_on_disk_before_it_is_named(whole: Path, tmp_path: Path, monkeypatch: py
     old = set(lake.rglob("*"))
     flushed: set[int] = set()
     checked: list[Path] = []
-    flush, apply = os.fsync, Lake._apply
+    flush, apply = os.fsync, LakeWriter._apply
 
     def spy(handle: int) -> None:
         flush(handle)
@@ -322,7 +322,7 @@ def test_on_disk_before_it_is_named(whole: Path, tmp_path: Path, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", spy)
-        patch.setattr(Lake, "_apply", check)
+        patch.setattr(LakeWriter, "_apply", check)
         assert ingest([str(whole / "in2")], lake).stored == 50
     assert {path.suffix for path in checked} == {"", ".parquet", ".avro", ".json", ".ids"}
     with closing(index.connect(lake)) as db:

@@ -15,7 +15,7 @@ from trailsift.ingest import ingest
 from trailsift.ingest.dry_run import rehearse
 from trailsift.lake.open import open_snapshot
 from trailsift.prices import athena, prices
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 from trailsift.rules import parse
 
 RULES = """
@@ -35,7 +35,7 @@ WEB = "role_arn LIKE '%:role/orders-web-instance' AND error_code IS NULL"
 
 def ask(lake: Path, sql: str) -> list[tuple[Any, ...]]:
     """The rows of a query."""
-    with Engine(open_snapshot(lake)) as engine:
+    with DuckDBEngine(open_snapshot(lake)) as engine:
         return list(engine.sql(sql).rows())
 
 
@@ -77,7 +77,7 @@ def test_rehearsal_on_the_command_line(
 
 def test_suggestions_can_be_used(small_lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They pass the check as a file, match the lines that they were made of, and save what they say."""
-    with Engine(open_snapshot(small_lake)) as engine:
+    with DuckDBEngine(open_snapshot(small_lake)) as engine:
         found = suggest(engine, prices(), 12)
     assert found.total == 20_000 and found.days == 3 and len(found.lines) == 12
     assert found.saved > 0.3 * found.total

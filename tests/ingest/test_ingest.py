@@ -26,11 +26,11 @@ from trailsift import schema
 from trailsift.errors import LakeError, SourceError
 from trailsift.ingest import Counts, Progress, Sizes, ingest
 from trailsift.ingest.batch import OpenBatch
-from trailsift.ingest.coordinator import Run
+from trailsift.ingest.coordinator import Coordinator
 from trailsift.lake import index, settings
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.settings import MARKER_FILE
-from trailsift.lake.writer import Lake
+from trailsift.lake.writer import LakeWriter
 
 IMPORTS = "import sys; from pathlib import Path; from trailsift.ingest import ingest"
 
@@ -255,7 +255,7 @@ def test_killed_and_run_again(small_logs: Path, small_lake: Path, tmp_path: Path
     ingest([str(small_logs / "AWSLogs")], lake)
     assert exported(lake) == exported(small_lake)
     assert merged(lake) == merged(small_lake)
-    with Lake(lake).lock():
+    with LakeWriter(lake).lock():
         pass
     assert orphans(lake) == set(), "none are left once a writer has had the lock"
 
@@ -295,19 +295,19 @@ def test_workers_go_on_while_a_batch_is_committed(
 ) -> None:
     """And the next batch is opened only when the commit is done."""
     commits = Commits(monkeypatch)
-    tally, offer = Run._tally, Run._offer
+    tally, offer = Coordinator._tally, Coordinator._offer
 
-    def tallied(run: Run, *given: Any) -> None:
+    def tallied(run: Coordinator, *given: Any) -> None:
         tally(run, *given)
         if commits.at_work.is_set():
             commits.go.set()
 
-    def offered(run: Run, *given: Any) -> None:
+    def offered(run: Coordinator, *given: Any) -> None:
         assert not commits.at_work.is_set()
         offer(run, *given)
 
-    monkeypatch.setattr(Run, "_tally", tallied)
-    monkeypatch.setattr(Run, "_offer", offered)
+    monkeypatch.setattr(Coordinator, "_tally", tallied)
+    monkeypatch.setattr(Coordinator, "_offer", offered)
     lake = tmp_path / "lake"
     counts = ingest([str(small_logs / "AWSLogs")], lake, workers=2, sizes=BATCHES, compact=False)
     assert commits.waited == [True] and counts.stored == 20_000
@@ -382,7 +382,7 @@ def test_killed_after_its_last_commit(tmp_path: Path) -> None:
     (lake / ".writing").touch()
     stray = lake / "events/data/stray.parquet"
     stray.write_bytes(b"half")
-    with Lake(lake).lock():
+    with LakeWriter(lake).lock():
         assert ingest([str(tmp_path / "in")], lake).log_objects_known == 1
         assert (lake / ".writing").exists()
     stray.write_bytes(b"half")
@@ -412,7 +412,7 @@ def test_failed_commit_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_other_engines_see_the_same(small_lake: Path) -> None:
     """The tables as Iceberg has them, by PyIceberg's own scan."""
-    catalog = Lake(small_lake).catalog
+    catalog = LakeWriter(small_lake).catalog
     for name in schema.TABLES:
         table = catalog.load_table((settings.NAMESPACE, name))
         assert table.scan().count() == len(rows(small_lake, name, "1"))
@@ -471,8 +471,8 @@ def test_a_writer_after_another_engine(tmp_path: Path, monkeypatch: pytest.Monke
         another()
         (lake / MARKER_FILE).touch()
     else:
-        commit = Lake.commit
-        monkeypatch.setattr(Lake, "commit", lambda *given: (another(), commit(*given))[1])
+        commit = LakeWriter.commit
+        monkeypatch.setattr(LakeWriter, "commit", lambda *given: (another(), commit(*given))[1])
     assert ingest([str(write(tmp_path / "in", "c.json.gz", [event_number(3)]))], lake).stored == 1
     assert copy.exists()
     assert sorted(row["event_id"][:8] for row in rows(lake)) == ["00000002", "00000002", "00000003"]
@@ -481,11 +481,11 @@ def test_a_writer_after_another_engine(tmp_path: Path, monkeypatch: pytest.Monke
 def test_snapshots_and_metadata_stay_few(tmp_path: Path) -> None:
     """Sixty commits: expiry and merging are part of every commit."""
     lake = tmp_path / "lake"
-    Lake.create(lake)
+    LakeWriter.create(lake)
     for number in range(60):
         write(tmp_path / "in", f"{number}.json.gz", [event_number(number)])
         ingest([str(tmp_path / "in" / f"{number}.json.gz")], lake)
-    metadata = Lake(lake).catalog.load_table((settings.NAMESPACE, "events")).metadata
+    metadata = LakeWriter(lake).catalog.load_table((settings.NAMESPACE, "events")).metadata
     assert len(metadata.snapshots) <= 31
     assert len(list((lake / "events" / "metadata").glob("*.metadata.json"))) <= 12
     with closing(index.connect(lake)) as db:

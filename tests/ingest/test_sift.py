@@ -21,17 +21,17 @@ from trailsift.cloudtrail.event_ids import event_key
 from trailsift.columns.arrow import CHUNK_SCHEMA, identities
 from trailsift.columns.summarize import NEEDED
 from trailsift.ingest import Counts, Sizes, ingest, sift
-from trailsift.ingest.chunk_builder import Builder
+from trailsift.ingest.chunk_builder import ChunkBuilder
 from trailsift.ingest.counts import SIZES
-from trailsift.ingest.exemplars import Firsts, Settled, new_lines
-from trailsift.ingest.sift import LINE, LOOKED_AT, Sifting
+from trailsift.ingest.exemplars import Exemplars, Settled, new_lines
+from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules
 from trailsift.lake import settings as lake_settings
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine
-from trailsift.rules import Rules, Sifter, parse
+from trailsift.query import DuckDBEngine
+from trailsift.rules import RowRules, Rules, parse
 from trailsift.rules.model import FIELDS
 from trailsift.rules.presets import text
-from trailsift.rules.sampling import draw
+from trailsift.rules.sampling import siphash24
 
 HOUR = 3_600_000_000
 
@@ -119,7 +119,7 @@ def test_columns_decide_as_rows_do(given_rules: list[tuple[dict[str, int], str]]
     """Whatever the rules and the rows: the same rule, the same weight; and each line's first is its smallest."""
     rules = rules_of(given_rules, zone, str(seed))
     rows = some_rows(seed)
-    one, many = Sifter(rules), Sifting(rules)
+    one, many = RowRules(rules), ColumnarRules(rules)
     ids = identities([row["event_id"] for row in rows])
     table = table_of(rows)
     decided = many.decide(table, ids)
@@ -131,7 +131,7 @@ def test_columns_decide_as_rows_do(given_rules: list[tuple[dict[str, int], str]]
     for at in np.flatnonzero(decided.lottery).tolist():
         row = rows[at]
         line = (row["event_time"] // HOUR, *(row[name] for name in POOL if name in LINE_KEYS))
-        rank = draw(one.first, *event_key(row["event_id"]))
+        rank = siphash24(one.first, *event_key(row["event_id"]))
         best[line] = min(best.get(line, (1 << 64, -1)), (rank, at))
     first, ranks = many.firsts(table, ids, decided)
     assert sorted(zip(ranks.tolist(), first.tolist(), strict=True)) == sorted(best.values())
@@ -151,7 +151,7 @@ KIND = (
 @example([({"service": 0}, '"drop"'), ({"role": 0}, '"keep"')], 0)
 def test_what_is_dropped_in_any_case(given_rules: list[tuple[dict[str, int], str]], seed: int) -> None:
     """A kind of event is dropped whoever calls, from where and when, exactly if nothing of that can save an event."""
-    sifter = Sifter(rules_of(given_rules, "UTC", "s"))
+    sifter = RowRules(rules_of(given_rules, "UTC", "s"))
     rows = some_rows(seed)
     for row in rows[:20]:
         kind = {name: row[name] for name in KIND}
@@ -164,8 +164,8 @@ def test_what_is_dropped_in_any_case(given_rules: list[tuple[dict[str, int], str
 @pytest.mark.skipif(not _native.available(), reason="there is no C compiler")
 def test_events_that_are_dropped_in_any_case_have_no_texts(small_logs: Path) -> None:
     """And only those; the columns that summaries and rules look at are the same."""
-    many, plain = Sifting(parse(MIXED, "mixed.toml")), Builder()
-    thin = Builder(thin=many.drops_all)
+    many, plain = ColumnarRules(parse(MIXED, "mixed.toml")), ChunkBuilder()
+    thin = ChunkBuilder(thin=many.drops_all)
     for path in sorted((small_logs / "AWSLogs").rglob("*.json.gz"))[:40]:
         for builder in (thin, plain):
             builder.add(path.name, path.read_bytes())
@@ -189,7 +189,7 @@ def test_events_that_are_dropped_in_any_case_have_no_texts(small_logs: Path) -> 
 def test_a_chunk_of_which_little_is_stored_stays_as_it_was_read(small_logs: Path) -> None:
     """What is stored of it is put in order by itself."""
     rules = parse('[[rule]]\nname = "data"\nwhen = {event_category = "Data"}\naction = "drop"\n', "f")
-    thin, plain = Builder(thin=Sifting(rules).drops_all), Builder()
+    thin, plain = ChunkBuilder(thin=ColumnarRules(rules).drops_all), ChunkBuilder()
     for path in sorted((small_logs / "AWSLogs").rglob("*.json.gz"))[:40]:
         for builder in (thin, plain):
             builder.add(path.name, path.read_bytes())
@@ -241,7 +241,7 @@ class Made:
         self.lake, self.counts = lake, counts
         self.weights = {row[0]: row[1] for row in ask(lake, "SELECT event_id, weight FROM events")}
         rules = parse(MIXED, "mixed.toml")
-        self.sifter = Sifter(rules)
+        self.sifter = RowRules(rules)
         names = [*POOL, "event_id"]
         rows = ask(whole, f"SELECT {', '.join(names)}, epoch_us(event_time) AS event_time FROM events")
         self.rows = [dict(zip((*names, "event_time"), row, strict=True)) for row in rows]
@@ -250,7 +250,7 @@ class Made:
 
 def ask(lake: Path, sql: str) -> list[tuple[Any, ...]]:
     """The rows of a query."""
-    with Engine(open_snapshot(lake)) as engine:
+    with DuckDBEngine(open_snapshot(lake)) as engine:
         return list(engine.sql(sql).rows())
 
 
@@ -312,7 +312,7 @@ def test_events_are_stored_as_decided(made: Made) -> None:
         drawn = {name: made.decided[name].weight for name in ids}
         ones = [name for name in ids if made.weights.get(name) == 1]
         assert len(ones) == 1, "one event of each line, outside the lottery"
-        smallest = min(ids, key=lambda name: draw(made.sifter.first, *event_key(name)))
+        smallest = min(ids, key=lambda name: siphash24(made.sifter.first, *event_key(name)))
         firsts += ones == [smallest]
         for name in ids:
             if name not in ones:
@@ -395,9 +395,9 @@ def test_another_engine_commits_meanwhile(tmp_path: Path, monkeypatch: pytest.Mo
         return str(tmp_path / name)
 
     assert ingest([log("a.json")], lake, rules=rules).stored >= 1
-    settle = Firsts.settle
+    settle = Exemplars.settle
 
-    def after_another(firsts: Firsts) -> Settled:
+    def after_another(firsts: Exemplars) -> Settled:
         other = SqlCatalog(
             "trailsift", uri=f"sqlite:///{lake / lake_settings.CATALOG_FILE}", warehouse=f"file://{lake}"
         )
@@ -405,7 +405,7 @@ def test_another_engine_commits_meanwhile(tmp_path: Path, monkeypatch: pytest.Mo
             transaction.set_properties(seen="by another engine")
         return settle(firsts)
 
-    monkeypatch.setattr(Firsts, "settle", after_another)
+    monkeypatch.setattr(Exemplars, "settle", after_another)
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for itself"))
     signal.alarm(30)
     try:

@@ -21,13 +21,13 @@ from trailsift.columns.arrow import CHUNK_SCHEMA
 from trailsift.columns.summarize import NEEDED, SKETCH_SIZE, Summaries, hash64, merge
 from trailsift.decode import record
 from trailsift.ingest.chunk import Chunk
-from trailsift.ingest.chunk_builder import Builder
+from trailsift.ingest.chunk_builder import ChunkBuilder
 
 HOUR, DAY = 3_600_000_000, 86_400_000_000
 
 
 def chunk(records: list[dict[str, Any]]) -> Chunk:
-    builder = Builder()
+    builder = ChunkBuilder()
     builder.add("object", text({"Records": records}))
     return builder.finish()
 

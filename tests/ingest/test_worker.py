@@ -12,20 +12,20 @@ import pytest
 
 from support.logs import event_number, write
 from trailsift.ingest.pool import Pool
-from trailsift.ingest.worker import Cut, Worker, Written
-from trailsift.lake.writer import Lake
+from trailsift.ingest.worker import ChunkIds, ChunkResult, Worker
+from trailsift.lake.writer import LakeWriter
 from trailsift.sources import files as source
-from trailsift.sources.base import LogFile
+from trailsift.sources.base import LogObject
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return Lake.create(tmp_path / "lake").root
+    return LakeWriter.create(tmp_path / "lake").root
 
 
-def log_files(folder: Path, objects: int, events: int) -> list[LogFile]:
+def log_files(folder: Path, objects: int, events: int) -> list[LogObject]:
     """Log objects of so many events each, all events different."""
     for at in range(objects):
         write(folder, f"{at:03}.json.gz", [event_number(at * events + number) for number in range(events)])
@@ -34,7 +34,7 @@ def log_files(folder: Path, objects: int, events: int) -> list[LogFile]:
 
 def test_large_calls_and_large_answers_pass_each_other(root: Path, tmp_path: Path) -> None:
     """Both are more than a pipe holds."""
-    missing = [LogFile(f"{at}{'x' * 400}", str(tmp_path / "none"), "1", 1, NOON) for at in range(5000)]
+    missing = [LogObject(f"{at}{'x' * 400}", str(tmp_path / "none"), "1", 1, NOON) for at in range(5000)]
     answers: list[int] = []
 
     def talk() -> None:
@@ -57,7 +57,7 @@ def test_a_full_chunk_takes_nothing_more(root: Path, tmp_path: Path) -> None:
     assert [tally.records for tally in worker.decode(files[:2], 30)[0]] == [20, 20]
     assert worker.decode(files[2:4], 30) == ([], 40)
     first = worker.cut()
-    assert isinstance(first, Cut) and len(first.ids) == 40 * 16
+    assert isinstance(first, ChunkIds) and len(first.ids) == 40 * 16
     tallies, rows = worker.decode([], 100)
     assert ([tally.records for tally in tallies], rows) == ([20, 20], 40)
 
@@ -66,12 +66,12 @@ def test_a_chunk_is_decoded_while_another_waits(root: Path, tmp_path: Path) -> N
     """Both are stored as if they had come one after the other."""
     files = log_files(tmp_path / "in", objects=6, events=50)
 
-    def chunks(ahead: bool) -> Iterator[Written]:
+    def chunks(ahead: bool) -> Iterator[ChunkResult]:
         worker = Worker(root)
         worker.decode(files[:3], 1000)
         for following in (files[3:], []):
             cut = worker.cut()
-            assert isinstance(cut, Cut)
+            assert isinstance(cut, ChunkIds)
             if ahead:
                 worker.decode(following, 1000)
             fresh = np.arange(len(cut.ids) // 16) % 7 != 0

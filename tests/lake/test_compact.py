@@ -43,8 +43,8 @@ from trailsift.lake.index import File
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import Writer
 from trailsift.lake.partitions import Partition, plan_cuts
-from trailsift.lake.writer import Lake
-from trailsift.query import Engine
+from trailsift.lake.writer import LakeWriter
+from trailsift.query import DuckDBEngine
 
 
 def make_lake(logs: Path, lake: Path, commits: int, *, days: str = "*") -> Path:
@@ -115,7 +115,7 @@ def compacted(small_logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Bef
         begin("compact", 1)
         made.done = compact(lake)
         begin("clean", 1)
-        expire.clean(Lake(lake), datetime.now(UTC) + timedelta(days=2))
+        expire.clean(LakeWriter(lake), datetime.now(UTC) + timedelta(days=2))
         begin("after", 2)
         begin("end", 1)
     finally:
@@ -186,7 +186,7 @@ def test_files_look_like_those_of_an_ingest(compacted: Before, small_lake: Path)
 
 
 def test_a_replacement_is_what_incremental_readers_see(compacted: Before) -> None:
-    snapshots = Lake(compacted.lake).catalog.load_table(("trailsift", "events")).metadata.snapshots
+    snapshots = LakeWriter(compacted.lake).catalog.load_table(("trailsift", "events")).metadata.snapshots
     summary = max(snapshots, key=lambda one: one.sequence_number).summary
     assert summary is not None and summary.operation.value == "replace"
     assert summary["total-records"] == "20000"
@@ -301,7 +301,7 @@ TOTALS = {
 
 
 def totals(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
-    with Engine(open_snapshot(lake), threads=2) as engine:
+    with DuckDBEngine(open_snapshot(lake), threads=2) as engine:
         return {name: engine.query(sql, cache=False).rows() for name, sql in TOTALS.items()}
 
 
@@ -313,7 +313,7 @@ def test_an_open_day_is_not_folded(lake: Path) -> None:
     done = compact(lake, now=end_of(lake), everything=True)
     assert set(done.folded) == {"hourly"}
     assert totals(lake) == before
-    with Engine(open_snapshot(lake), threads=2) as engine:
+    with DuckDBEngine(open_snapshot(lake), threads=2) as engine:
         last = engine.query("SELECT max(hour) FROM hourly WHERE resource_arn = '(other)'").rows()[0][0]
         assert last == end_of(lake) - timedelta(hours=2)
         at = end_of(lake) - timedelta(days=1)
@@ -336,7 +336,7 @@ def test_folding(small_logs: Path, tmp_path: Path) -> None:
             (counts,) = db.execute("SELECT counts FROM commit_log WHERE kind = 'compact'").fetchone()
         assert json.loads(counts)["folded"] == done.folded
     assert answers(other) == answers(again)
-    with Engine(open_snapshot(other), threads=2) as engine:
+    with DuckDBEngine(open_snapshot(other), threads=2) as engine:
         many = "SELECT max(n) FROM (SELECT count(DISTINCT {0}) AS n FROM {1} WHERE {0} <> '(other)' GROUP BY {2})"
         for column, table, group, limit in (
             ("resource_arn", "hourly", "hour, role_arn", 2),
@@ -412,7 +412,7 @@ def test_a_crash_changes_nothing(lake: Path, monkeypatch: pytest.MonkeyPatch) ->
             patch.setattr(place, name, crashing(getattr(place, name), after))
             compact(lake, target_bytes=60_000)
         assert answers(lake) == before
-        with Lake(lake).lock():
+        with LakeWriter(lake).lock():
             assert on_disk(lake) == files
     compact(lake, target_bytes=60_000)
     assert answers(lake) == before
@@ -426,9 +426,9 @@ def test_a_crash_while_cleaning(lake: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for place, name, after in [(LakeCatalog, "expire", 1), (LakeCatalog, "data_files", 0), (Path, "unlink", 5)]:
         with monkeypatch.context() as patch, pytest.raises(Crash):
             patch.setattr(place, name, crashing(getattr(place, name), after))
-            expire.clean(Lake(lake), later)
+            expire.clean(LakeWriter(lake), later)
         assert answers(lake) == before
-    expire.clean(Lake(lake), later)
+    expire.clean(LakeWriter(lake), later)
     assert answers(lake) == before
     assert on_disk(lake) == named(lake)
     assert scanned(lake) == indexed(lake)
@@ -453,15 +453,15 @@ def test_replaced_files_stay_for_a_while(lake: Path) -> None:
     """For readers that planned before; afterwards they plan anew."""
     before = answers(lake)
     old = on_disk(lake)
-    with Engine(open_snapshot(lake), threads=2) as reader:
+    with DuckDBEngine(open_snapshot(lake), threads=2) as reader:
         compact(lake)
         old -= named(lake)
         now = datetime.now(UTC)
         assert old < on_disk(lake)
-        expire.clean(Lake(lake), now + timedelta(minutes=9))
+        expire.clean(LakeWriter(lake), now + timedelta(minutes=9))
         assert old < on_disk(lake)
         # The newest commits keep what they replaced, whatever the clock says.
-        expire.clean(Lake(lake), now + timedelta(hours=1))
+        expire.clean(LakeWriter(lake), now + timedelta(hours=1))
         assert old < on_disk(lake)
         done = compact(lake, now=now + timedelta(days=2))
         assert done.files_deleted >= len(old) and done.bytes_deleted > 0 and done.snapshots_expired
@@ -478,7 +478,7 @@ def test_after_more_commits_the_grace_period_is_enough(lake: Path, small_logs: P
     files = sorted(str(path) for path in (small_logs / "AWSLogs").rglob("04/*.json.gz"))
     for file in files[:3]:
         ingest([file], lake)
-    expire.clean(Lake(lake), datetime.now(UTC) + timedelta(minutes=11))
+    expire.clean(LakeWriter(lake), datetime.now(UTC) + timedelta(minutes=11))
     assert not old & on_disk(lake)
     assert scanned(lake) == indexed(lake)
 
@@ -501,7 +501,7 @@ def test_the_index_forgets_deleted_files_late(lake: Path) -> None:
             return int(db.execute("SELECT count(*) FROM file WHERE removed IS NOT NULL").fetchone()[0])
 
     before, old = answers(lake), open_snapshot(lake)
-    with Engine(old, threads=1) as reader:
+    with DuckDBEngine(old, threads=1) as reader:
         compact(lake)
         compact(lake, now=datetime.now(UTC) + timedelta(days=2))
         assert remembered()
@@ -614,7 +614,7 @@ def test_two_at_once(lake: Path, small_logs: Path) -> None:
 
 
 def test_a_file_that_is_gone_from_the_table(lake: Path) -> None:
-    catalog = Lake(lake).catalog
+    catalog = LakeWriter(lake).catalog
     with pytest.raises(LakeError, match="no longer in the table"):
         catalog.change(schema.EVENTS, [], [File("events", "events/data/none.parquet", 1, 1, 0, 0, "s3")])
 
@@ -628,7 +628,7 @@ def test_settings_are_checked(lake: Path) -> None:
 
 def test_there_is_one_catalog(lake: Path) -> None:
     """An ingest opens it ahead in a thread; what one stages another could not apply."""
-    opened = Lake(lake)
+    opened = LakeWriter(lake)
     found: list[object] = []
     threads = [threading.Thread(target=lambda: found.append(opened.catalog)) for _ in range(4)]
     for thread in threads:
@@ -640,7 +640,7 @@ def test_there_is_one_catalog(lake: Path) -> None:
 
 def test_what_is_staged_shows_in_a_tables_metadata(tmp_path: Path) -> None:
     """As in PyIceberg's own transaction, which makes it anew for each look."""
-    catalog = Lake.create(tmp_path / "lake").catalog
+    catalog = LakeWriter.create(tmp_path / "lake").catalog
     table = catalog.load_table(("trailsift", "hourly"))
     mine, own = _Transaction(table), Transaction(table)
     assert mine.table_metadata == own.table_metadata and mine.table_metadata is mine.table_metadata

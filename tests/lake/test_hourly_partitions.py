@@ -17,8 +17,8 @@ from trailsift.ingest import ingest
 from trailsift.lake.compact import compact, needs_compaction
 from trailsift.lake.iceberg import LakeCatalog
 from trailsift.lake.open import open_snapshot
-from trailsift.lake.writer import Lake
-from trailsift.query import Engine
+from trailsift.lake.writer import LakeWriter
+from trailsift.query import DuckDBEngine
 from trailsift.query.explanation import explain
 
 HOUR = 3_600_000_000
@@ -40,7 +40,7 @@ def lakes(small_logs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 
 
 def rows(lake: Path, sql: str = NAMES) -> list[tuple[Any, ...]]:
-    with Engine(open_snapshot(lake), threads=2) as engine:
+    with DuckDBEngine(open_snapshot(lake), threads=2) as engine:
         return engine.query(sql, cache=False).rows()
 
 
@@ -74,7 +74,7 @@ def test_pruned_is_unpruned(lakes: tuple[Path, Path]) -> None:
     high = low + timedelta(hours=1)
     column = "SELECT count(*), min(event_id), max(event_id) FROM events WHERE "
     within = f"event_time >= '{low.isoformat()}' AND event_time < '{high.isoformat()}'"
-    with Engine(open_snapshot(lake), threads=2) as engine:
+    with DuckDBEngine(open_snapshot(lake), threads=2) as engine:
         for sql in (within, f"hour = '{low:%H}' AND day = '{low:%d}'"):
             plan = engine.query(column + sql, cache=False)
             # What DuckDB cannot push down prunes nothing.
@@ -82,7 +82,7 @@ def test_pruned_is_unpruned(lakes: tuple[Path, Path]) -> None:
             assert plan.rows() == engine.query(column + unpruned, cache=False).rows() != [(0, None, None)]
     files = open_snapshot(lake).files("events")
     wanted = [file for file in files if file.min_time < start + HOUR and file.max_time >= start]
-    with Engine(open_snapshot(lake), threads=2) as engine:
+    with DuckDBEngine(open_snapshot(lake), threads=2) as engine:
         read = explain(engine, column + within).tables[0].files
         by_column = explain(engine, f"{column} day = '{low:%d}' AND hour = '{low:%H}'").tables[0].files
     assert by_column == len(wanted)
@@ -113,8 +113,8 @@ def test_the_layout_of_a_lake_stays(
 ) -> None:
     hours, days = lakes
     with pytest.raises(LakeError, match="by hour, which cannot be changed"):
-        Lake.create(hours, hourly_partitions=False)
-    assert Lake.create(hours).tables["events"].partition[3] == "hour"
+        LakeWriter.create(hours, hourly_partitions=False)
+    assert LakeWriter.create(hours).tables["events"].partition[3] == "hour"
     log = rows(days, "SELECT log_object FROM events LIMIT 1")[0][0]
     assert main(["ingest", log, "--lake", str(days), "--hourly-partitions"]) == 1
     assert "partitioned by day, which cannot be changed" in capsys.readouterr().err

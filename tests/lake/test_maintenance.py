@@ -15,7 +15,7 @@ from trailsift.ingest import ingest
 from trailsift.lake import expire, index, maintenance
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.partitions import Partition
-from trailsift.lake.writer import Lake
+from trailsift.lake.writer import LakeWriter
 
 COMMITS = 17
 
@@ -50,14 +50,14 @@ def test_many_small_ingests(logs: list[str], untidy: Path, tmp_path: Path) -> No
 
 def test_time_is_bounded(untidy: Path) -> None:
     files = live(untidy)
-    assert len(maintenance.due(untidy, now=datetime.now(UTC))) > 3
-    maintenance.upkeep(Lake(untidy), 0, seconds=0)
+    assert len(maintenance.needs_rewrite(untidy, now=datetime.now(UTC))) > 3
+    maintenance.upkeep(LakeWriter(untidy), 0, seconds=0)
     assert live(untidy) == files
 
 
 def test_open_days_are_left_alone(untidy: Path) -> None:
     first = min(file.min_time for file in open_snapshot(untidy).files("events"))
-    assert not maintenance.due(untidy, now=datetime.fromtimestamp(first / 1e6, UTC))
+    assert not maintenance.needs_rewrite(untidy, now=datetime.fromtimestamp(first / 1e6, UTC))
 
 
 def test_when_another_rewrite_pays() -> None:
@@ -66,13 +66,13 @@ def test_when_another_rewrite_pays() -> None:
         return Partition("events", 0, "s3", files)
 
     eight = [10] * maintenance.LATE_FILES
-    assert not maintenance.is_due(partition(*eight[1:]), set())
-    assert maintenance.is_due(partition(*eight), set())
-    assert maintenance.is_due(partition(200, *eight), {"f0"})
+    assert not maintenance.should_rewrite(partition(*eight[1:]), set())
+    assert maintenance.should_rewrite(partition(*eight), set())
+    assert maintenance.should_rewrite(partition(200, *eight), {"f0"})
     # So that a large day is not written again for each few small files ...
-    assert not maintenance.is_due(partition(1000, *eight), {"f0"})
+    assert not maintenance.should_rewrite(partition(1000, *eight), {"f0"})
     # ... but for many.
-    assert maintenance.is_due(partition(100_000, *([10] * maintenance.MANY_FILES)), {"f0"})
+    assert maintenance.should_rewrite(partition(100_000, *([10] * maintenance.MANY_FILES)), {"f0"})
 
 
 def test_what_goes_wrong_afterwards_is_no_error(
@@ -95,7 +95,7 @@ def test_deleting_is_part_of_it(untidy: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(maintenance, "CLEAN_EVERY", 1)
     monkeypatch.setattr(expire, "KEPT_COMMITS", 1)
     before = len(list((untidy / "events" / "metadata").iterdir()))
-    done = maintenance.upkeep(Lake(untidy), 0, now=datetime.now(UTC) + timedelta(days=2), seconds=0)
+    done = maintenance.upkeep(LakeWriter(untidy), 0, now=datetime.now(UTC) + timedelta(days=2), seconds=0)
     assert done is not None and done.snapshots_expired
     assert len(list((untidy / "events" / "metadata").iterdir())) < before
     assert scanned(untidy) == indexed(untidy)

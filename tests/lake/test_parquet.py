@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from support.records import sample, text
-from trailsift.ingest.chunk_builder import Builder
+from trailsift.ingest.chunk_builder import ChunkBuilder
 from trailsift.lake.parquet import write_events
 
 ANONYMOUS = {"type": "AWSAccount", "principalId": "", "accountId": "ANONYMOUS_PRINCIPAL"}
@@ -28,7 +28,7 @@ def test_layout_order_and_ranges(tmp_path: Path) -> None:
                 eventSource="s3.amazonaws.com" if number % 3 else "lambda.amazonaws.com",
             )
         )
-    builder = Builder()
+    builder = ChunkBuilder()
     builder.add("object", text({"Records": records}))
     files = write_events(builder.finish().table, tmp_path)
     assert sum(file.rows for file in files) == 40 and len(files) == 4

@@ -25,12 +25,12 @@ from trailsift.lake.iceberg import LakeCatalog
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import write_lines
 from trailsift.lake.relocate import relocate
-from trailsift.lake.writer import Lake
-from trailsift.query import Engine
+from trailsift.lake.writer import LakeWriter
+from trailsift.query import DuckDBEngine
 
 
 def answers(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
-    with Engine(open_snapshot(lake), threads=2) as engine:
+    with DuckDBEngine(open_snapshot(lake), threads=2) as engine:
         return {
             name: engine.query(f"SELECT count(*), sum(hash({name})::HUGEINT) FROM {name}", cache=False).rows()
             for name in schema.TABLES
@@ -38,7 +38,7 @@ def answers(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def scanned(lake: Path) -> dict[str, int]:
-    catalog = Lake(lake).catalog
+    catalog = LakeWriter(lake).catalog
     return {name: catalog.load_table(("trailsift", name)).scan().to_arrow().num_rows for name in schema.TABLES}
 
 
@@ -74,7 +74,7 @@ def test_a_moved_lake_says_so(moved: Path) -> None:
     with pytest.raises(LakeError, match="trailsift relocate"):
         open_snapshot(moved)
     with pytest.raises(LakeError, match="trailsift relocate"):
-        Lake(moved)
+        LakeWriter(moved)
 
 
 def test_everything_works_in_the_new_place(home: Path, moved: Path, small_logs: Path) -> None:
@@ -102,7 +102,7 @@ def test_everything_works_in_the_new_place(home: Path, moved: Path, small_logs: 
 def test_nothing_points_to_the_old_place(home: Path, moved: Path) -> None:
     relocate(moved)
     for name in schema.TABLES:
-        table = Lake(moved).catalog.load_table(("trailsift", name))
+        table = LakeWriter(moved).catalog.load_table(("trailsift", name))
         assert table.location() == f"file://{moved}/{name}"
         assert len(table.metadata.snapshots) <= 1
         paths = [task.file.file_path for task in table.scan().plan_files()]
@@ -115,7 +115,7 @@ def test_statistics_are_kept(home: Path, moved: Path) -> None:
     relocate(moved)
 
     def texts(lake: Path) -> list[str]:
-        tasks = Lake(lake).catalog.load_table(("trailsift", "events")).scan().plan_files()
+        tasks = LakeWriter(lake).catalog.load_table(("trailsift", "events")).scan().plan_files()
         files = [task.file for task in tasks]
         return sorted(f"{f.record_count} {f.file_size_in_bytes} {f.lower_bounds} {f.upper_bounds}" for f in files)
 
@@ -160,7 +160,7 @@ def test_an_interrupted_run_is_run_again(home: Path, moved: Path, monkeypatch: p
     points: list[tuple[Any, str, int]] = [
         (LakeCatalog, "relocate", 2),
         (LakeCatalog, "apply", 0),
-        (module, "_now", 0),
+        (module, "now_text", 0),
         (module, "_write_location", 0),
     ]
     for place, name, after in points:

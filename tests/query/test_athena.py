@@ -17,7 +17,7 @@ import sqlglot
 from trailsift.cli import main
 from trailsift.errors import EngineError, QueryError
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 from trailsift.query.athena import Athena, cost_of
 from trailsift.query.trino_sql import partitions, translate
 
@@ -81,7 +81,7 @@ def test_partition_conditions_lose_no_row(where: str, small_lake: Path) -> None:
     """What the added condition lets pass is all that the question's own does."""
     added = translate(f"SELECT count(*) FROM events WHERE {where}", "trailsift").partitions
     assert bool(added) == ("OR" not in where and "NOT" not in where)
-    with Engine(open_snapshot(small_lake)) as engine:
+    with DuckDBEngine(open_snapshot(small_lake)) as engine:
         plain = engine.sql(f"SELECT count(*) FROM events WHERE {where}").value()
         more = " AND ".join(added) or "true"
         both = engine.sql(f"SELECT count(*) FROM events WHERE ({where}) AND {more}").value()
@@ -254,7 +254,7 @@ def events_in_glue(on_moto: str, small_lake: Path) -> Iterator[dict[str, dict[st
     # PyIceberg writes no partition of a time; a filter on one is then a matter of the files' bounds.
     keys_only = [one for one in _partition_spec(EVENTS, schema).fields if isinstance(one.transform, IdentityTransform)]
     table = catalog.create_table("trailsift.events", schema, partition_spec=PartitionSpec(*keys_only))
-    with Engine(open_snapshot(small_lake)) as engine:
+    with DuckDBEngine(open_snapshot(small_lake)) as engine:
         rows = engine.query("SELECT * FROM events", cache=False, arrow=True).arrow()
     table.append(rows.cast(table.schema().as_arrow()))
     footers = {}

@@ -14,14 +14,14 @@ import pytest
 from support.lakes import DAY, commit, event, line, make_lake, open_engine, write_file
 from trailsift.errors import EngineError, UsageError
 from trailsift.lake.index import File
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 from trailsift.query.relations import MACROS, SKETCH_SIZE, relations
 from trailsift.query.views import whole_and_parts
 from trailsift.schema import TABLES
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
+def engine(tmp_path: Path) -> Iterator[DuckDBEngine]:
     """Three days of events in a file a day and service, and summary lines in several files."""
     days = [DAY + timedelta(days=n) for n in range(3)]
     events = [
@@ -39,7 +39,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
         yield engine
 
 
-def test_a_reader_sees_one_row_per_line(engine: Engine) -> None:
+def test_a_reader_sees_one_row_per_line(engine: DuckDBEngine) -> None:
     result = engine.query(
         "SELECT hour, events, bytes_out, source_ips, first_time, last_time FROM hourly ORDER BY hour, events"
     )
@@ -95,7 +95,7 @@ def test_distinct_count_is_within_five_percent(count: int) -> None:
     assert found == count if count < SKETCH_SIZE else abs(found - count) < 0.05 * count
 
 
-def test_hourly_summary(engine: Engine) -> None:
+def test_hourly_summary(engine: DuckDBEngine) -> None:
     rows = engine.query("SELECT * FROM hourly_summary ORDER BY hour").dicts()
     assert rows[0] == {"hour": DAY, "eventname": "GetObject", "event_count": 5, "unique_ips": 3}
     assert [row["event_count"] for row in rows] == [5, 1, 4]
@@ -109,7 +109,7 @@ def test_empty_tables_have_their_columns(tmp_path: Path) -> None:
             assert engine.query(f"SELECT * FROM {name}").rows() == []
 
 
-def test_planned_types_are_those_of_the_data(engine: Engine) -> None:
+def test_planned_types_are_those_of_the_data(engine: DuckDBEngine) -> None:
     for name in ("events", "hourly", "hourly_summary"):
         planned = engine.query(f"SELECT * FROM {name}").columns
         assert [tuple(row[:2]) for row in engine.query(f"DESCRIBE {name}").rows()] == planned
@@ -147,7 +147,7 @@ def test_files_that_share_a_day_are_grouped() -> None:
     assert whole_and_parts([]) == ([], [])
 
 
-def test_a_file_that_is_gone_leads_to_the_newest_snapshot(engine: Engine) -> None:
+def test_a_file_that_is_gone_leads_to_the_newest_snapshot(engine: DuckDBEngine) -> None:
     root = engine.snapshot.root
     old = engine.snapshot.files("events")
     assert engine.query("SELECT count(*) FROM events", cache=False).value() == 36
@@ -160,14 +160,14 @@ def test_a_file_that_is_gone_leads_to_the_newest_snapshot(engine: Engine) -> Non
     assert result.snapshot_seq == seq == engine.snapshot.seq
 
 
-def test_a_file_that_is_missing_is_named(engine: Engine) -> None:
+def test_a_file_that_is_missing_is_named(engine: DuckDBEngine) -> None:
     gone = engine.snapshot.files("events")[0]
     (engine.snapshot.root / gone.path).unlink()
     with pytest.raises(EngineError, match=r"(?s)data file of the lake is missing.*verify"):
         engine.query("SELECT event_time FROM events", cache=False)
 
 
-def test_threads_share_an_engine(engine: Engine) -> None:
+def test_threads_share_an_engine(engine: DuckDBEngine) -> None:
     found: list[Any] = []
 
     def ask(n: int) -> None:
@@ -184,7 +184,7 @@ def test_threads_share_an_engine(engine: Engine) -> None:
     assert sorted(found) == sorted((n, [(expected[n], n)]) for n in range(4) for _ in range(5))
 
 
-def test_a_query_can_be_stopped(engine: Engine) -> None:
+def test_a_query_can_be_stopped(engine: DuckDBEngine) -> None:
     endless = "SELECT count(*) FROM range(100000000000) a(x), range(1000) b(y) WHERE x % 7 = y"
     with pytest.raises(EngineError, match=r"stopped after 0\.2 s"):
         engine.query(endless, timeout=0.2)
@@ -199,7 +199,7 @@ def test_memory_is_limited(tmp_path: Path) -> None:
         open_engine(root, memory_limit="a lot")
 
 
-def test_parameters_of_our_own_sql_prune_too(engine: Engine) -> None:
+def test_parameters_of_our_own_sql_prune_too(engine: DuckDBEngine) -> None:
     result = engine.sql(
         "SELECT count(*) FROM events WHERE event_time >= $since AND service = $service",
         {"since": DAY + timedelta(days=2), "service": "s3"},
@@ -208,7 +208,7 @@ def test_parameters_of_our_own_sql_prune_too(engine: Engine) -> None:
     assert [file.service for file in result.plan.files["events"]] == ["s3"]
 
 
-def test_large_answers_stream_and_can_be_read_twice(engine: Engine) -> None:
+def test_large_answers_stream_and_can_be_read_twice(engine: DuckDBEngine) -> None:
     result = engine.query("SELECT x FROM range(25000) t(x)", cache=False)
     assert result.count is None
     assert [len(rows) for rows in result.fetched()] == [10_000, 10_000, 5_000]
@@ -216,15 +216,15 @@ def test_large_answers_stream_and_can_be_read_twice(engine: Engine) -> None:
     assert len(result.rows()) == 25_000
 
 
-def test_unknown_zone(engine: Engine) -> None:
+def test_unknown_zone(engine: DuckDBEngine) -> None:
     for name in ("Nowhere/Land", "", "../../etc/passwd"):
         with pytest.raises(UsageError, match="time zone"):
-            Engine(engine.snapshot, timezone=name)
+            DuckDBEngine(engine.snapshot, timezone=name)
 
 
-def test_nothing_is_left_behind(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_behind(engine: DuckDBEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with Engine(engine.snapshot) as other:
+    with DuckDBEngine(engine.snapshot) as other:
         (folder,) = tmp_path.glob("trailsift-*")
         assert folder.stat().st_mode & 0o777 == 0o700
         assert other.query("SELECT count(*) FROM events").value() == 36

@@ -21,13 +21,13 @@ import pytest
 
 from support.lakes import DAY, event, line, make_lake, open_engine
 from trailsift.errors import QueryError, UsageError
-from trailsift.query import FORMATS, Engine, explain, why_empty, write
+from trailsift.query import FORMATS, DuckDBEngine, explain, why_empty, write
 
 ROLE = "arn:aws:iam::111122223333:role/reports"
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDBEngine]:
     days = [DAY + timedelta(days=n) for n in range(3)]
     events = [[event(day + timedelta(hours=h), role=ROLE, bytes_out=h) for h in range(20)] for day in days]
     hourly = [[line(day, role_arn=ROLE, resource_arn="arn:aws:s3:::logs", account_id="1")] for day in days]
@@ -36,13 +36,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         yield engine
 
 
-def written(engine: Engine, sql: str, form: str, **options: Any) -> bytes:
+def written(engine: DuckDBEngine, sql: str, form: str, **options: Any) -> bytes:
     out = io.BytesIO()
     write(engine.query(sql, cache=False), form, out, **options)
     return out.getvalue()
 
 
-def value(engine: Engine, expression: str) -> Any:
+def value(engine: DuckDBEngine, expression: str) -> Any:
     (row,) = json.loads(written(engine, f"SELECT {expression} AS v", "json"))
     return row["v"]
 
@@ -74,7 +74,7 @@ def value(engine: Engine, expression: str) -> Any:
         ("'x'::ENUM('x', 'y')", "x", "x"),
     ],
 )  # fmt: skip
-def test_values(engine: Engine, expression: str, in_json: Any, in_python: Any) -> None:
+def test_values(engine: DuckDBEngine, expression: str, in_json: Any, in_python: Any) -> None:
     assert value(engine, expression) == in_json
     found = engine.query(f"SELECT {expression}", cache=False).value()
     assert found == in_python
@@ -85,12 +85,12 @@ def test_values(engine: Engine, expression: str, in_json: Any, in_python: Any) -
 
 
 @pytest.mark.parametrize("expression", ["'nan'::DOUBLE", "'infinity'::FLOAT", "['nan'::DOUBLE][1]"])
-def test_json_has_no_nan(engine: Engine, expression: str) -> None:
+def test_json_has_no_nan(engine: DuckDBEngine, expression: str) -> None:
     assert value(engine, expression) is None
     assert value(engine, "['nan'::DOUBLE, 1]") == [None, 1]
 
 
-def test_times_in_another_zone(engine: Engine) -> None:
+def test_times_in_another_zone(engine: DuckDBEngine) -> None:
     with open_engine(engine.snapshot.root, timezone="Asia/Seoul") as seoul:
         sql = "SELECT min(event_time) AS t, date_trunc('day', min(event_time)) AS d FROM events"
         assert json.loads(written(seoul, sql, "json")) == [
@@ -102,14 +102,14 @@ def test_times_in_another_zone(engine: Engine) -> None:
         assert b"times in Asia/Seoul" in written(seoul, sql, "table")
 
 
-def test_json_is_a_list_of_objects_a_row_a_line(engine: Engine) -> None:
+def test_json_is_a_list_of_objects_a_row_a_line(engine: DuckDBEngine) -> None:
     text = written(engine, "SELECT i, 'x' AS s FROM range(3) t(i)", "json").decode()
     assert json.loads(text) == [{"i": i, "s": "x"} for i in range(3)]
     assert text.splitlines()[1] == '{"i": 0, "s": "x"},'
     assert json.loads(written(engine, "SELECT 1 WHERE false", "json")) == []
 
 
-def test_a_second_column_of_a_name_is_numbered(engine: Engine) -> None:
+def test_a_second_column_of_a_name_is_numbered(engine: DuckDBEngine) -> None:
     sql = "SELECT 1 AS a, 2 AS a, 3 AS a_1, 4 AS a"
     (row,) = json.loads(written(engine, sql, "json"))
     assert row == {"a": 1, "a_2": 2, "a_1": 3, "a_3": 4}
@@ -117,11 +117,11 @@ def test_a_second_column_of_a_name_is_numbered(engine: Engine) -> None:
     assert written(engine, sql, "csv").splitlines()[0] == b"a,a_2,a_1,a_3"
 
 
-def test_csv_tells_null_from_nothing(engine: Engine) -> None:
+def test_csv_tells_null_from_nothing(engine: DuckDBEngine) -> None:
     assert written(engine, "SELECT NULL AS a, '' AS b, [] AS c, 'a\r' AS d", "csv") == b'a,b,c,d\n,"",[],"a\r"\n'
 
 
-def test_csv(engine: Engine) -> None:
+def test_csv(engine: DuckDBEngine) -> None:
     sql = """SELECT * FROM (VALUES (1, NULL, true, 'a,"b"', [1, 2]), (2, '', false, E'x\\ny', [])) t(n, e, b, s, l)"""
     rows = list(csv.reader(io.StringIO(written(engine, sql, "csv").decode())))
     assert rows == [
@@ -132,7 +132,7 @@ def test_csv(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "csv", "arrow", "parquet"])
-def test_machine_formats_are_whole(engine: Engine, form: str) -> None:
+def test_machine_formats_are_whole(engine: DuckDBEngine, form: str) -> None:
     long = "x" * 5000
     data = written(engine, f"SELECT i, '{long}' AS s FROM range(12000) t(i)", form)
     if form == "json":
@@ -145,7 +145,7 @@ def test_machine_formats_are_whole(engine: Engine, form: str) -> None:
     assert rows == [(i, long) for i in range(12_000)]
 
 
-def test_types_in_arrow_and_parquet(engine: Engine) -> None:
+def test_types_in_arrow_and_parquet(engine: DuckDBEngine) -> None:
     sql = "SELECT sum(bytes_out) AS h, min(event_time) AS t, list(DISTINCT role_arn) AS l FROM events"
     for form in ("arrow", "parquet"):
         data = written(engine, sql, form)
@@ -154,7 +154,7 @@ def test_types_in_arrow_and_parquet(engine: Engine) -> None:
         assert table.to_pylist() == [{"h": Decimal(570), "t": DAY, "l": [ROLE]}]
 
 
-def test_table_is_for_people(engine: Engine) -> None:
+def test_table_is_for_people(engine: DuckDBEngine) -> None:
     text = written(engine, "SELECT 'x' AS a, 12 AS n, NULL AS z", "table").decode()
     assert text.splitlines()[0].split() == ["a", "n", "z"]
     assert text.splitlines()[2].split() == ["x", "12", "-"]
@@ -169,7 +169,7 @@ def test_table_is_for_people(engine: Engine) -> None:
     assert written(engine, "SELECT 1 WHERE false", "table").startswith(b"0 rows in")
 
 
-def test_log_text_cannot_steer_a_terminal(engine: Engine) -> None:
+def test_log_text_cannot_steer_a_terminal(engine: DuckDBEngine) -> None:
     text = written(
         engine, "SELECT chr(27) || '[31mred' || chr(8238) || chr(10) || '[bold]x[/bold]' AS a", "table"
     ).decode()
@@ -178,7 +178,7 @@ def test_log_text_cannot_steer_a_terminal(engine: Engine) -> None:
     assert "\\x1b[31mred\\u202e\\n[bold]x[/bold]" in text
 
 
-def test_streams_and_formats(engine: Engine) -> None:
+def test_streams_and_formats(engine: DuckDBEngine) -> None:
     result = engine.query("SELECT 'é' AS a")
     text = io.StringIO()
     assert write(result, "json", text) == 1
@@ -193,7 +193,7 @@ def test_streams_and_formats(engine: Engine) -> None:
     assert FORMATS == ("table", "json", "csv", "parquet", "arrow")
 
 
-def test_json_and_csv_load_nothing_heavy(engine: Engine, tmp_path: Path) -> None:
+def test_json_and_csv_load_nothing_heavy(engine: DuckDBEngine, tmp_path: Path) -> None:
     program = (
         # Where pandas is installed, DuckDB itself loads it, and with it the others.
         "from contextlib import ExitStack; from trailsift.runtime import without_pandas;"
@@ -243,14 +243,14 @@ def test_json_and_csv_load_nothing_heavy(engine: Engine, tmp_path: Path) -> None
         ("SELECT " + "x, " * 100 + "rolearn FROM events", "there is no column x (line 1, column 8)"),
     ],
 )  # fmt: skip
-def test_wrong_sql(engine: Engine, sql: str, told: str) -> None:
+def test_wrong_sql(engine: DuckDBEngine, sql: str, told: str) -> None:
     with pytest.raises(QueryError) as caught:
         engine.query(sql)
     assert told in str(caught.value)
     assert "{" not in str(caught.value).split("\n")[0]
 
 
-def test_a_long_line_keeps_its_caret_in_sight(engine: Engine) -> None:
+def test_a_long_line_keeps_its_caret_in_sight(engine: DuckDBEngine) -> None:
     sql = f"SELECT {'1, ' * 200} rolearn FROM events"
     with pytest.raises(QueryError) as caught:
         engine.query(sql)
@@ -279,13 +279,13 @@ def test_a_long_line_keeps_its_caret_in_sight(engine: Engine) -> None:
         ("FROM events WHERE event_time > '2024-01-17' AND event_time < '2024-01-16'", "contradict each other"),
     ],
 )  # fmt: skip
-def test_zero_rows_say_why(engine: Engine, sql: str, reason: str) -> None:
+def test_zero_rows_say_why(engine: DuckDBEngine, sql: str, reason: str) -> None:
     result = engine.query(sql, cache=False)
     assert result.rows() == []
     assert reason in why_empty(engine, result)
 
 
-def test_explain(engine: Engine) -> None:
+def test_explain(engine: DuckDBEngine) -> None:
     told = explain(engine, "SELECT role_arn, sum(bytes_out) FROM events WHERE event_time >= '2024-01-17' GROUP BY 1")
     (table,) = told.tables
     assert (table.table, table.files, table.of_files) == ("events", 1, 3)
@@ -314,7 +314,7 @@ def test_explain_skips_row_groups(tmp_path: Path) -> None:
         assert engine.query("SELECT count(*) FROM events WHERE event_time > '2024-01-15 00:40'").value() == 599
 
 
-def test_explain_estimates_from_a_sample_of_many_files(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explain_estimates_from_a_sample_of_many_files(engine: DuckDBEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = explain(engine, "SELECT role_arn FROM events")
     monkeypatch.setattr("trailsift.query.explanation._FOOTERS", 2)
     about = explain(engine, "SELECT role_arn FROM events")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from support.lakes import DAY, event, line, make_lake, open_engine
 from trailsift.lake.index import Snapshot
-from trailsift.query import Engine, planner
+from trailsift.query import DuckDBEngine, planner
 from trailsift.schema import TABLES
 
 DAYS = 5
@@ -45,14 +45,14 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engines(lake: Path) -> Iterator[dict[str, Engine]]:
+def engines(lake: Path) -> Iterator[dict[str, DuckDBEngine]]:
     opened = {zone: open_engine(lake, timezone=zone) for zone in ZONES}
     yield opened
     for engine in opened.values():
         engine.close()
 
 
-def read(engine: Engine, sql: str) -> dict[str, str]:
+def read(engine: DuckDBEngine, sql: str) -> dict[str, str]:
     """By table, the days (and for events the services' first letters) of the files that ``sql`` reads."""
     chosen: dict[str, str] = {}
     for name, files in engine.plan(sql).files.items():
@@ -115,7 +115,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("sql", "expected"), CASES)
-def test_only_the_files_that_matter(engines: dict[str, Engine], sql: str, expected: str) -> None:
+def test_only_the_files_that_matter(engines: dict[str, DuckDBEngine], sql: str, expected: str) -> None:
     assert read(engines["UTC"], sql)["events"] == expected
 
 
@@ -140,11 +140,11 @@ NOT_PRUNED = [
 
 
 @pytest.mark.parametrize("sql", NOT_PRUNED)
-def test_what_could_matter_is_read(engines: dict[str, Engine], sql: str) -> None:
+def test_what_could_matter_is_read(engines: dict[str, DuckDBEngine], sql: str) -> None:
     assert read(engines["UTC"], sql)["events"] == ALL
 
 
-def test_text_with_line_breaks_is_not_taken_for_filters(engines: dict[str, Engine]) -> None:
+def test_text_with_line_breaks_is_not_taken_for_filters(engines: dict[str, DuckDBEngine]) -> None:
     # DuckDB prints the filters of a scan one a line, so that the text would read as one more filter.
     for text in ("a\nday>'99'\nb", "a\nday='99'", "'\nday='99'\n'", "a''\nday>'99'\n''b"):
         literal = text.replace("'", "''")
@@ -167,12 +167,12 @@ def test_text_with_line_breaks_is_not_taken_for_filters(engines: dict[str, Engin
         ("SELECT 1 FROM usage WHERE year(day) = 2024", "15 16 17 18 19"),
     ],
 )
-def test_summaries_prune_by_hour_and_day(engines: dict[str, Engine], sql: str, expected: str) -> None:
+def test_summaries_prune_by_hour_and_day(engines: dict[str, DuckDBEngine], sql: str, expected: str) -> None:
     (found,) = read(engines["UTC"], sql).values()
     assert found == expected
 
 
-def test_literals_mean_the_session_zone(engines: dict[str, Engine]) -> None:
+def test_literals_mean_the_session_zone(engines: dict[str, DuckDBEngine]) -> None:
     # 2024-01-17 00:00 in Seoul is 2024-01-16 15:00 UTC.
     sql = "SELECT event_time FROM events WHERE event_time >= '2024-01-17' AND event_time < '2024-01-18'"
     assert read(engines["Asia/Seoul"], sql)["events"] == "16l 16s 17l 17s"
@@ -180,7 +180,7 @@ def test_literals_mean_the_session_zone(engines: dict[str, Engine]) -> None:
     assert min(rows)[0].isoformat() == "2024-01-17T08:23:00+09:00"
 
 
-def test_a_table_that_only_a_text_names_is_not_read(engines: dict[str, Engine]) -> None:
+def test_a_table_that_only_a_text_names_is_not_read(engines: dict[str, DuckDBEngine]) -> None:
     assert engines["UTC"].plan("WITH events AS (SELECT 1) SELECT 'hourly' FROM events").files == {}
 
 
@@ -263,16 +263,18 @@ _SHAPES = [
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shape=st.sampled_from(_SHAPES), one=_conditions, two=_conditions, zone=st.sampled_from(ZONES))
-def test_pruning_never_changes_an_answer(engines: dict[str, Engine], shape: str, one: str, two: str, zone: str) -> None:
+def test_pruning_never_changes_an_answer(
+    engines: dict[str, DuckDBEngine], shape: str, one: str, two: str, zone: str
+) -> None:
     sql, engine = shape.format(one, two), engines[zone]
     assert _rows(engine, sql) == _rows_unpruned(engine, sql), sql
 
 
-def _rows(engine: Engine, sql: str) -> list[tuple[str, ...]]:
+def _rows(engine: DuckDBEngine, sql: str) -> list[tuple[str, ...]]:
     return sorted(tuple(map(str, row)) for row in engine.query(sql, cache=False).rows())
 
 
-def _rows_unpruned(engine: Engine, sql: str) -> list[tuple[str, ...]]:
+def _rows_unpruned(engine: DuckDBEngine, sql: str) -> list[tuple[str, ...]]:
     def everything(snapshot: Snapshot, scans: Any, stored: Any) -> planner.Plan:
         return planner.Plan(snapshot, tuple(scans), {name: snapshot.files(name) for name in stored})
 
@@ -296,7 +298,7 @@ _SUMMARY_LEAVES = st.one_of(
     zone=st.sampled_from(ZONES),
 )
 def test_pruning_never_changes_a_summary(
-    engines: dict[str, Engine], source: str, parts: list[tuple[str, str]], zone: str
+    engines: dict[str, DuckDBEngine], source: str, parts: list[tuple[str, str]], zone: str
 ) -> None:
     condition = " ".join(f"{leaf} {joint}" for leaf, joint in parts) + " true"
     sql = f"SELECT hour, events FROM {source} WHERE {condition}"
@@ -314,7 +316,7 @@ def test_a_scan_that_is_not_understood_is_read_whole(lake: Path, monkeypatch: py
         assert read(engine, sql)["events"] == ALL
 
 
-def test_every_column_is_named_as_in_the_schema(engines: dict[str, Engine]) -> None:
+def test_every_column_is_named_as_in_the_schema(engines: dict[str, DuckDBEngine]) -> None:
     for name, table in TABLES.items():
         (scan,) = engines["UTC"].plan(f"SELECT * FROM {name}").scans
         assert scan.columns == {column.name for column in table.columns}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.lakes import DAY, commit, event, make_lake, open_engine, write_file
-from trailsift.query import Cache, Engine
+from trailsift.query import Cache, DuckDBEngine
 from trailsift.query.result_cache import Recorder, default_folder, key_of
 from trailsift.schema import TABLES
 
@@ -19,17 +19,17 @@ COUNT = "SELECT count(*) FROM events"
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
+def engine(tmp_path: Path) -> Iterator[DuckDBEngine]:
     root = make_lake(tmp_path / "lake", {"events": [[event(DAY)], [event(DAY + timedelta(days=1))]]})
     with open_engine(root) as engine:
         yield engine
 
 
-def kept(engine: Engine) -> list[Path]:
+def kept(engine: DuckDBEngine) -> list[Path]:
     return sorted(engine.cache.folder.glob("*"))
 
 
-def test_the_second_time_comes_from_disk(engine: Engine) -> None:
+def test_the_second_time_comes_from_disk(engine: DuckDBEngine) -> None:
     first = engine.query("SELECT event_time, bytes_out FROM events ORDER BY event_time")
     again = engine.query("select  event_time, bytes_out FROM events ORDER BY event_time")
     second = engine.query("SELECT event_time,  bytes_out\nFROM events ORDER BY event_time -- once more")
@@ -44,7 +44,7 @@ def test_the_second_time_comes_from_disk(engine: Engine) -> None:
     assert same.arrow().num_rows == 2
 
 
-def test_a_commit_makes_a_new_answer(engine: Engine) -> None:
+def test_a_commit_makes_a_new_answer(engine: DuckDBEngine) -> None:
     root = engine.snapshot.root
     assert engine.query(COUNT).value() == 2
     commit(root, [write_file(root, TABLES["events"], [event(DAY)], "new")])
@@ -68,7 +68,7 @@ def test_another_lake_in_the_same_place_is_another(tmp_path: Path) -> None:
         assert engine.query(COUNT).value() == 2
 
 
-def test_zones_have_their_own_answers(engine: Engine) -> None:
+def test_zones_have_their_own_answers(engine: DuckDBEngine) -> None:
     sql = "SELECT date_trunc('day', min(event_time))::VARCHAR FROM events"
     with open_engine(engine.snapshot.root, timezone="Asia/Seoul") as seoul:
         assert engine.query(sql).value() != seoul.query(sql).value()
@@ -96,13 +96,13 @@ def test_zones_have_their_own_answers(engine: Engine) -> None:
         "SELECT current_database()",
     ],
 )
-def test_what_changes_is_never_kept(engine: Engine, sql: str) -> None:
+def test_what_changes_is_never_kept(engine: DuckDBEngine, sql: str) -> None:
     for _ in range(2):
         assert not engine.query(sql).from_cache
     assert kept(engine) == []
 
 
-def test_an_age_can_be_accepted(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_age_can_be_accepted(engine: DuckDBEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     first = engine.query("SELECT now()", ttl=300)
     second = engine.query("SELECT now()", ttl=300)
     assert (first.from_cache, second.from_cache) == (False, True)
@@ -115,7 +115,7 @@ def test_an_age_can_be_accepted(engine: Engine, monkeypatch: pytest.MonkeyPatch)
     assert not engine.query("SELECT now()", ttl=300).from_cache
 
 
-def test_files_are_the_users_own(engine: Engine) -> None:
+def test_files_are_the_users_own(engine: DuckDBEngine) -> None:
     engine.query(COUNT)
     (path,) = kept(engine)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -134,7 +134,7 @@ def test_files_are_the_users_own(engine: Engine) -> None:
         zlib.compress(b'{"key": "other", "made": 0, "ages": false, "columns": [], "rows": []}'),
     ],
 )
-def test_a_broken_file_is_ignored(engine: Engine, broken: bytes) -> None:
+def test_a_broken_file_is_ignored(engine: DuckDBEngine, broken: bytes) -> None:
     engine.query(COUNT)
     (path,) = kept(engine)
     path.write_bytes(broken)
@@ -143,7 +143,7 @@ def test_a_broken_file_is_ignored(engine: Engine, broken: bytes) -> None:
     assert engine.query(COUNT).from_cache
 
 
-def test_a_cut_file_is_ignored(engine: Engine) -> None:
+def test_a_cut_file_is_ignored(engine: DuckDBEngine) -> None:
     engine.query(COUNT)
     (path,) = kept(engine)
     whole = path.read_bytes()
@@ -152,14 +152,14 @@ def test_a_cut_file_is_ignored(engine: Engine) -> None:
         assert engine.query(COUNT).value() == 2
 
 
-def test_a_folder_that_cannot_be_written_costs_nothing(engine: Engine, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_costs_nothing(engine: DuckDBEngine, tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("x")
     engine.cache = Cache(blocker / "answers")
     assert [engine.query(COUNT).value() for _ in range(2)] == [2, 2]
 
 
-def test_large_answers_are_not_kept(engine: Engine) -> None:
+def test_large_answers_are_not_kept(engine: DuckDBEngine) -> None:
     engine.cache = Cache(engine.cache.folder, max_answer=1000)
     sql = "SELECT i, 'abcdefgh' FROM range({0}) t(i)"
     for count, expected in ((20, True), (200, False), (30_000, False)):
@@ -169,7 +169,7 @@ def test_large_answers_are_not_kept(engine: Engine) -> None:
         assert result.from_cache is expected
 
 
-def test_a_streamed_answer_is_kept_once_it_is_read_to_its_end(engine: Engine) -> None:
+def test_a_streamed_answer_is_kept_once_it_is_read_to_its_end(engine: DuckDBEngine) -> None:
     sql = "SELECT i FROM range(30000) t(i)"
     cut = engine.query(sql)
     next(cut.fetched())

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from support.lakes import DAY, event, line, make_lake, open_engine
 from trailsift.errors import QueryError, TrailsiftError
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 from trailsift.query.sandbox import _DENIED_FUNCTIONS, CLOCK_NAMES, SESSION_NAMES, TABLE_FUNCTIONS, check, normalised
 from trailsift.query.volatility import _COMMON
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDBEngine]:
     root = make_lake(tmp_path_factory.mktemp("confine") / "lake", {"events": [[event(DAY)]], "hourly": [[line(DAY)]]})
     (root / "secret.csv").write_text("secret\n")
     (root / "events" / "data" / "planted.csv").write_text("planted\n")
@@ -78,7 +78,7 @@ ALLOWED = [
 
 
 @pytest.mark.parametrize("sql", ALLOWED)
-def test_allowed(engine: Engine, sql: str) -> None:
+def test_allowed(engine: DuckDBEngine, sql: str) -> None:
     engine.query(sql, cache=False).rows()
 
 
@@ -249,13 +249,13 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("sql", ATTACKS)
-def test_refused(engine: Engine, sql: str) -> None:
+def test_refused(engine: DuckDBEngine, sql: str) -> None:
     with pytest.raises(QueryError) as caught:
         engine.query(sql.replace("{lake}", str(engine.snapshot.root)))
     assert "Traceback" not in str(caught.value)
 
 
-def test_a_refusal_says_what_is_allowed(engine: Engine) -> None:
+def test_a_refusal_says_what_is_allowed(engine: DuckDBEngine) -> None:
     for sql in ("DROP VIEW events", "SELECT 1; SELECT 2", ""):
         with pytest.raises(QueryError, match="one read-only statement: SELECT, WITH, FROM"):
             engine.query(sql)
@@ -291,21 +291,21 @@ BEHIND_THE_FIRST_WALL = [
 
 
 @pytest.mark.parametrize("sql", BEHIND_THE_FIRST_WALL)
-def test_the_connection_refuses_too(engine: Engine, sql: str) -> None:
+def test_the_connection_refuses_too(engine: DuckDBEngine, sql: str) -> None:
     found_in_python = duckdb.sql("SELECT 1 AS x")
     assert found_in_python is not None
     with engine.cursor() as cursor, pytest.raises(duckdb.Error):
         cursor.execute(sql.replace("{lake}", str(engine.snapshot.root))).fetchall()
 
 
-def test_the_planner_refuses_too(engine: Engine) -> None:
+def test_the_planner_refuses_too(engine: DuckDBEngine) -> None:
     lake = str(engine.snapshot.root)
     for sql in ("FROM read_text('{lake}/lake.json')", "FROM '{lake}/events/data/planted.csv'", "SET threads = 2"):
         with engine._planner.cursor() as cursor, pytest.raises(duckdb.Error):
             cursor.execute(sql.replace("{lake}", lake))
 
 
-def test_one_query_leaves_nothing_for_the_next(engine: Engine) -> None:
+def test_one_query_leaves_nothing_for_the_next(engine: DuckDBEngine) -> None:
     engine.query("SELECT * FROM events", cache=False).rows()
     with engine.cursor() as cursor:
         with pytest.raises(duckdb.Error):
@@ -318,7 +318,7 @@ def test_one_query_leaves_nothing_for_the_next(engine: Engine) -> None:
     "SELECT", "*", "FROM", "events", "(", ")", ";", "'", '"', "--", "\n", "/*", "*/", "$$", "1", ",", "glob('/*')",
     "read_text('/etc/passwd')", "WITH", "x", "AS", "UNION", "WHERE", "E'\\'", "=", "now()", "é",
 ]), max_size=14).map(" ".join))  # fmt: skip
-def test_any_text_is_answered_or_refused(engine: Engine, sql: str) -> None:
+def test_any_text_is_answered_or_refused(engine: DuckDBEngine, sql: str) -> None:
     try:
         rows = engine.query(sql, cache=False).rows()
     except TrailsiftError as error:
@@ -327,7 +327,7 @@ def test_any_text_is_answered_or_refused(engine: Engine, sql: str) -> None:
         assert "root:" not in str(rows)
 
 
-def test_the_lists_of_functions_match_duckdb(engine: Engine) -> None:
+def test_the_lists_of_functions_match_duckdb(engine: DuckDBEngine) -> None:
     """A DuckDB with a new function that reads the clock, or the outside, must be looked at before it is used."""
     with engine.cursor() as cursor:
         rows = cursor.execute(
@@ -377,7 +377,7 @@ def test_normalised(one: str, two: str, same: bool) -> None:
     assert (normalised(one) == normalised(two)) is same
 
 
-def test_what_a_statement_names(engine: Engine) -> None:
+def test_what_a_statement_names(engine: DuckDBEngine) -> None:
     with engine._planner.cursor() as cursor:
         found = check("WITH x AS (FROM hourly_summary) SELECT upper(service), count(*) FROM x, Events;", cursor)
         assert found.tables == {"hourly_summary", "events"}
@@ -395,7 +395,7 @@ def test_what_a_statement_names(engine: Engine) -> None:
             assert check(sql, cursor).volatile, sql
 
 
-def test_a_link_out_of_the_lake_is_not_followed_for_a_user(engine: Engine) -> None:
+def test_a_link_out_of_the_lake_is_not_followed_for_a_user(engine: DuckDBEngine) -> None:
     link = Path(engine.snapshot.root) / "events" / "data" / "out.csv"
     link.symlink_to("/etc/passwd")
     try:

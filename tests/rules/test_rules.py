@@ -16,9 +16,9 @@ from trailsift.cli import main
 from trailsift.cloudtrail.event_ids import event_key
 from trailsift.decode.record import row as row_of
 from trailsift.errors import RulesError
-from trailsift.rules import Sifter, parse
+from trailsift.rules import RowRules, parse
 from trailsift.rules.presets import READY, text
-from trailsift.rules.sampling import Key, draw, key_of, threshold
+from trailsift.rules.sampling import SipKey, sip_key, siphash24, threshold
 
 ISSUE = """
 timezone = "Asia/Seoul"
@@ -160,7 +160,7 @@ def test_every_problem_is_told_at_once() -> None:
 
 def test_decisions_of_the_example() -> None:
     """First match wins, hours are local, the default is keep, failed calls are only touched where a rule says so."""
-    sifter = Sifter(parse(ISSUE, "f"))
+    sifter = RowRules(parse(ISSUE, "f"))
     assert sifter.rules.omit == ("request_parameters", "additional_event_data")
     decided = [sifter.decide(event()) for _ in range(400)]
     assert {one.rule for one in decided} == {"bulk reads"}
@@ -197,7 +197,7 @@ def test_absent_values_and_globs() -> None:
     when = { hour = "22-00" }
     action = "drop"
     """
-    sifter = Sifter(parse(rules, "f"))
+    sifter = RowRules(parse(rules, "f"))
 
     def rule(**columns: Any) -> str | None:
         return sifter.decide(event(**columns)).rule
@@ -213,11 +213,11 @@ def test_absent_values_and_globs() -> None:
 def test_lottery_is_the_published_hash_and_fair() -> None:
     """SipHash-2-4's own test vector; draws are uniform, differ by seed, and are the same in every run."""
     first, second = (int.from_bytes(bytes(range(start, start + 8)), "little") for start in (0, 8))
-    assert draw(Key(first, second), first, second) == 0x3F2ACC7F57C29BDB
+    assert siphash24(SipKey(first, second), first, second) == 0x3F2ACC7F57C29BDB
     ids = [str(uuid.UUID(int=number * 7919)) for number in range(4000)] + ["content-1", "CONTENT-1"]
-    key, other = key_of("trailsift", "lottery"), key_of("trailsift", "first")
-    won = [draw(key, *event_key(one)) < threshold(0.2) for one in ids]
-    also = [draw(other, *event_key(one)) < threshold(0.2) for one in ids]
+    key, other = sip_key("trailsift", "lottery"), sip_key("trailsift", "first")
+    won = [siphash24(key, *event_key(one)) < threshold(0.2) for one in ids]
+    also = [siphash24(other, *event_key(one)) < threshold(0.2) for one in ids]
     assert 700 < sum(won) < 900 and 700 < sum(also) < 900
     assert 110 < sum(a and b for a, b in zip(won, also, strict=True)) < 210
     assert event_key(ids[-1]) != event_key(ids[-2])
@@ -233,7 +233,7 @@ def test_ready_files_can_be_used(name: str, tmp_path: Path, capsys: pytest.Captu
     path.write_text(capsys.readouterr().out)
     assert main(["rules", "check", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rules"]
-    sifter = Sifter(parse(text(name), name))
+    sifter = RowRules(parse(text(name), name))
     for columns in ({"error_code": "AccessDenied"}, {"event_category": "Management"}):
         assert sifter.decide(event(**columns)).weight == 1
     if name != "only-roles":
@@ -282,7 +282,7 @@ def test_a_thousand_rules_cost_little_more_than_ten() -> None:
         for number in range(2000)
     ]
 
-    def best(sifter: Sifter) -> float:
+    def best(sifter: RowRules) -> float:
         taken = []
         for _ in range(5):
             begun = time.process_time()
@@ -291,7 +291,7 @@ def test_a_thousand_rules_cost_little_more_than_ten() -> None:
             taken.append(time.process_time() - begun)
         return min(taken)
 
-    few, many = (Sifter(parse(many_rules(count), "f")) for count in (10, 1000))
+    few, many = (RowRules(parse(many_rules(count), "f")) for count in (10, 1000))
     assert best(many) < 2 * best(few) + 0.005
 
 

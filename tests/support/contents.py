@@ -8,12 +8,12 @@ from typing import Any
 from trailsift import schema
 from trailsift.lake.index import File
 from trailsift.lake.open import open_snapshot
-from trailsift.lake.writer import Lake
-from trailsift.query import Engine
+from trailsift.lake.writer import LakeWriter
+from trailsift.query import DuckDBEngine
 
 
 def answers(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
-    with Engine(open_snapshot(lake), threads=2) as engine:
+    with DuckDBEngine(open_snapshot(lake), threads=2) as engine:
         return {name: engine.query(sql, cache=False).rows() for name, sql in QUESTIONS.items()}
 
 
@@ -31,7 +31,7 @@ def partitions(lake: Path) -> dict[tuple[int, str | None], list[File]]:
 
 def scanned(lake: Path) -> dict[str, int]:
     """Rows of each table as PyIceberg's own scan reads them."""
-    catalog = Lake(lake).catalog
+    catalog = LakeWriter(lake).catalog
     return {name: catalog.load_table(("trailsift", name)).scan().to_arrow().num_rows for name in schema.TABLES}
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from trailsift.lake.index import SCHEMA, File, record_files
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, NAMESPACE
-from trailsift.query import Cache, Engine
+from trailsift.query import Cache, DuckDBEngine
 from trailsift.query.relations import table_columns
 from trailsift.schema import TABLES, Table
 
@@ -93,9 +93,9 @@ def line(hour: datetime, events: int = 1, **more: Any) -> dict[str, Any]:
     return {**base, **first, "events": events, "bytes_out": 10 * events, **more}
 
 
-def open_engine(root: Path, **options: Any) -> Engine:
+def open_engine(root: Path, **options: Any) -> DuckDBEngine:
     """An engine that keeps its answers beside the lake."""
-    return Engine(open_snapshot(root), cache=Cache(root.parent / f"{root.name}-answers"), threads=2, **options)
+    return DuckDBEngine(open_snapshot(root), cache=Cache(root.parent / f"{root.name}-answers"), threads=2, **options)
 
 
 ARROW_TYPES = {

@@ -13,7 +13,7 @@ import duckdb
 from support.records import sample, text
 from trailsift.decode import record
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 
 
 def rows(lake: Path, table: str = "events", columns: str = "*") -> list[dict[str, Any]]:
@@ -47,6 +47,6 @@ def write(folder: Path, name: str, records: list[Any]) -> Path:
 
 def merged(lake: Path) -> dict[str, list[str]]:
     """The lines of the summaries as a reader sees them, sketches included."""
-    with Engine(open_snapshot(lake)) as engine:
+    with DuckDBEngine(open_snapshot(lake)) as engine:
         names = ("hourly", "usage", "profile")
         return {name: sorted(map(repr, engine.sql(f"SELECT * FROM {name}").rows())) for name in names}

@@ -18,7 +18,7 @@ from trailsift.errors import QueryError, UsageError
 from trailsift.times import HOUR, iso
 
 if TYPE_CHECKING:
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
 #: Sampled events below which an interval is rough.
 FEW = 50
@@ -111,7 +111,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def estimate(
-    engine: Engine, by: Sequence[str], where: str | None = None, period: Period | None = None, limit: int = 0
+    engine: DuckDBEngine, by: Sequence[str], where: str | None = None, period: Period | None = None, limit: int = 0
 ) -> Estimate:
     """Events and bytes by columns of ``events`` (also ``hour`` and ``date``), of those that meet an SQL condition.
 
@@ -148,7 +148,7 @@ def _largest(groups: list[Group], limit: int) -> tuple[Group, ...]:
 
 
 def _from_summary(
-    engine: Engine, table: schema.Table, columns: tuple[str, ...], where: str | None, period: Period
+    engine: DuckDBEngine, table: schema.Table, columns: tuple[str, ...], where: str | None, period: Period
 ) -> list[Group] | None:
     """The exact answer, where the table's lines tell it; None where they do not."""
     step = HOUR if table is schema.HOURLY else 24 * HOUR
@@ -203,7 +203,7 @@ class _Missing(NamedTuple):
     bytes_out: int = 0
 
 
-def _missing(engine: Engine, where: str | None, period: Period) -> _Missing:
+def _missing(engine: DuckDBEngine, where: str | None, period: Period) -> _Missing:
     """Of the condition where the lines can tell it, else of the whole period, widened to full hours."""
     since = None if period.since is None else period.since // HOUR * HOUR
     until = None if period.until is None else -(-period.until // HOUR) * HOUR
@@ -227,7 +227,7 @@ def _events(period: Period) -> str:
 
 
 def _from_events(
-    engine: Engine, columns: tuple[str, ...], where: str | None, period: Period, missing: _Missing
+    engine: DuckDBEngine, columns: tuple[str, ...], where: str | None, period: Period, missing: _Missing
 ) -> list[Group]:
     sums = ", ".join(
         f"coalesce(sum({y}) FILTER (weight <= 1), 0)::BIGINT, {sums_sql(y)}"

@@ -10,7 +10,7 @@ from trailsift.decode.record import BYTES, PLAIN, restore
 from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
 #: What ``restore`` reads.
 COLUMNS = (
@@ -30,7 +30,7 @@ COLUMNS = (
 )
 
 
-def records(engine: Engine, where: str | None = None) -> Iterator[dict[str, Any]]:
+def records(engine: DuckDBEngine, where: str | None = None) -> Iterator[dict[str, Any]]:
     """The records of all events, or of those that meet the SQL condition ``where``; a few thousand in memory at a time.
 
     QueryError where the condition cannot be understood.
@@ -46,7 +46,7 @@ def records(engine: Engine, where: str | None = None) -> Iterator[dict[str, Any]
             yield restore(dict(zip(names, row, strict=True)))
 
 
-def export(engine: Engine, out: TextIO, where: str | None = None, form: str = "ndjson") -> int:
+def export(engine: DuckDBEngine, out: TextIO, where: str | None = None, form: str = "ndjson") -> int:
     """Writes the records to ``out``: one a line (``ndjson``), or one document as in a log file (``records``).
 
     Returns their number.

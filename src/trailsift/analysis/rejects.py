@@ -28,7 +28,7 @@ class Reason(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Rejects:
+class RejectReport:
     """The reasons, most frequent first, and the newest rejects."""
 
     total: int
@@ -40,7 +40,7 @@ class Rejects:
         return {"total": self.total, "reasons": plain(self.reasons), "rejects": plain(self.rows)}
 
 
-def rejects(engine: Engine, limit: int = 0) -> Rejects:
+def rejects(engine: Engine, limit: int = 0) -> RejectReport:
     """What was rejected so far; the newest ``limit`` records, all where it is 0."""
     reasons = ask(
         engine,
@@ -54,4 +54,4 @@ def rejects(engine: Engine, limit: int = 0) -> Rejects:
         "SELECT epoch_us(ingested_at), log_object, position, reason, raw FROM rejects "
         "ORDER BY ingested_at DESC, log_object, position" + (f" LIMIT {limit}" if limit > 0 else ""),
     )
-    return Rejects(sum(reason.records for reason in reasons), tuple(reasons), tuple(rows))
+    return RejectReport(sum(reason.records for reason in reasons), tuple(reasons), tuple(rows))

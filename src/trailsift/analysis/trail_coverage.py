@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from trailsift.analysis.base import DENIED, ask, lines, tuple_of
 from trailsift.analysis.time_range import Period
-from trailsift.aws.selectors import SERVICES, Wanted
+from trailsift.aws.selectors import SERVICES, SelectorRequest
 from trailsift.decode.record import category
 from trailsift.prices import Price, prices
 from trailsift.query.engine import Engine
@@ -40,7 +40,7 @@ class Cost(NamedTuple):
     days: float
 
 
-def cost(engine: Engine, period: Period, want: Wanted, known: dict[str, Price] | None = None) -> Cost:
+def cost(engine: Engine, period: Period, want: SelectorRequest, known: dict[str, Price] | None = None) -> Cost:
     """What the wanted events would cost a month, and all data events of the same lake beside it.
 
     Prefixes of buckets are not looked at: what they narrow comes out lower.

@@ -32,13 +32,13 @@ def client(service: str, region: str | None = None) -> Any:
     retried = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=10)
     # The other SDKs and AWS's own machines set AWS_REGION; boto3 looks at AWS_DEFAULT_REGION only.
     region = region or os.environ.get("AWS_REGION") or None
-    with told(f"making a client for {service}"):
+    with aws_errors(f"making a client for {service}"):
         # A session of its own: the default one keeps the settings of the first call.
         return boto3.Session().client(service, region_name=region, config=retried)
 
 
 @contextmanager
-def told(doing: str, region: str | None = None) -> Iterator[None]:
+def aws_errors(doing: str, region: str | None = None) -> Iterator[None]:
     """Failures of boto3 inside become one TrailsiftError that says what was done, and what to do about it.
 
     ``region``: the region that is asked.

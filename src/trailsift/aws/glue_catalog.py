@@ -36,7 +36,7 @@ class Catalog:
         return sized_files(TABLES[name], self._metadata(name), self._fetch)
 
     def _metadata(self, name: str) -> str:
-        with client.told(f"looking up the table {self.database}.{name} in Glue", client.region_of(self._glue)):
+        with client.aws_errors(f"looking up the table {self.database}.{name} in Glue", client.region_of(self._glue)):
             found = self._glue.get_table(DatabaseName=self.database, Name=name)["Table"]
         where = found.get("Parameters", {}).get("metadata_location")
         if not where:
@@ -45,7 +45,7 @@ class Catalog:
 
     def _fetch(self, location: str) -> bytes:
         bucket, _, key = location.partition("://")[2].partition("/")
-        with client.told(f"reading {location}", client.region_of(self._s3)):
+        with client.aws_errors(f"reading {location}", client.region_of(self._s3)):
             answer = self._s3.get_object(Bucket=bucket, Key=key)
             data: bytes = answer["Body"].read()
         return data

@@ -19,7 +19,7 @@ from trailsift.aws.transform import metrics
 from trailsift.aws.transform.firehose import Answer, Batch, Decide, Transform
 from trailsift.aws.transform.stream import FirehoseStream, Stream
 from trailsift.decode.landing import Partition
-from trailsift.rules import Sifter, load
+from trailsift.rules import RowRules, load
 
 #: Rules packed into the function's zip.
 PACKED_RULES = Path(__file__).resolve().parents[2] / "rules.toml"
@@ -56,13 +56,13 @@ def _transform(path: str) -> tuple[Transform, tuple[str, ...]]:
         file = Path(path) if path else PACKED_RULES
         if path or file.is_file():
             rules = load(file)
-            _ready[path] = Transform(_decide(Sifter(rules)), rules.omit), tuple(rule.name for rule in rules.rules)
+            _ready[path] = Transform(_decide(RowRules(rules)), rules.omit), tuple(rule.name for rule in rules.rules)
         else:
             _ready[path] = Transform(), ()
     return _ready[path]
 
 
-def _decide(sifter: Sifter) -> Decide:
+def _decide(sifter: RowRules) -> Decide:
     def decide(row: Mapping[str, Any]) -> tuple[str | None, float]:
         decision = sifter.decide(row)
         return decision.rule, decision.weight

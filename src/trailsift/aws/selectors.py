@@ -50,7 +50,7 @@ class Who(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SelectorRequest:
     """Whose data events of which resource types are wanted. ``buckets`` narrow S3 only; empty ``who`` is everybody."""
 
     who: tuple[Who, ...]
@@ -67,7 +67,7 @@ def wanted(
     writes_only: bool = False,
     buckets: Sequence[str] = (),
     partition: str = "aws",
-) -> Wanted:
+) -> SelectorRequest:
     """What the words of the command mean. ``roles`` are ARNs, or names that are meant in each of ``accounts``.
 
     UsageError where a word means nothing.
@@ -80,7 +80,7 @@ def wanted(
     arns = tuple(dict.fromkeys(_bucket(bucket, partition) for bucket in buckets))
     if arns and "AWS::S3::Object" not in types:
         raise UsageError("--bucket narrows events of S3 objects, and s3 is not among the services")
-    return Wanted(who, types, writes_only, arns)
+    return SelectorRequest(who, types, writes_only, arns)
 
 
 def _who(role: str, accounts: Sequence[str], partition: str) -> list[Who]:
@@ -131,7 +131,7 @@ def _bucket(bucket: str, partition: str) -> str:
 # -- making selectors ------------------------------------------------------------------------------------------------
 
 
-def selectors(want: Wanted, *, by_role: bool = True) -> list[Selector]:
+def selectors(want: SelectorRequest, *, by_role: bool = True) -> list[Selector]:
     """One selector for each resource type. ``by_role=False`` leaves the roles out, for trails that refuse
     ``userIdentity.arn``: a rules file then keeps the roles that matter (``only_roles``)."""
     made = []
@@ -193,7 +193,7 @@ def check(chosen: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def only_roles(want: Wanted) -> str:
+def only_roles(want: SelectorRequest) -> str:
     """A rules file that keeps the data events of these roles and drops those of all others."""
     quoted = ",\n    ".join(f'"{who.arn}"' for who in want.who)
     return (
@@ -277,7 +277,7 @@ class Covered(NamedTuple):
 _NARROWER = ("eventName", "eventSource", "eventType", "resources.ARN", "sessionCredentialFromConsole")
 
 
-def covered(existing: Sequence[Mapping[str, Any]], want: Wanted) -> list[Covered]:
+def covered(existing: Sequence[Mapping[str, Any]], want: SelectorRequest) -> list[Covered]:
     """What an existing set logs and misses of what is wanted."""
     anybody = (Who("(everybody)", "Equals", ""),)
     return [
@@ -293,7 +293,7 @@ def covered(existing: Sequence[Mapping[str, Any]], want: Wanted) -> list[Covered
 
 
 def _state(
-    existing: Sequence[Mapping[str, Any]], want: Wanted, who: Who, kind: str, read_only: str
+    existing: Sequence[Mapping[str, Any]], want: SelectorRequest, who: Who, kind: str, read_only: str
 ) -> Literal["logged", "partly", "missed"]:
     event = {"eventCategory": "Data", "resources.type": kind, "readOnly": read_only}
     # Any session of the role: no selector can tell this one apart.

@@ -39,14 +39,14 @@ class Trail:
 
     def get(self) -> list[Selector]:
         """The selectors that it has, as advanced ones."""
-        with calls.told(f"reading the selectors of the trail {self.name}", self._region):
+        with calls.aws_errors(f"reading the selectors of the trail {self.name}", self._region):
             return advanced(self._client.get_event_selectors(TrailName=self.name))
 
     def put(self, chosen: list[Selector]) -> None:
         """Replaces all selectors and reads them back. RolesRefused where the trail does not take roles."""
         from botocore.exceptions import ClientError
 
-        with calls.told(f"writing the selectors of the trail {self.name}", self._region):
+        with calls.aws_errors(f"writing the selectors of the trail {self.name}", self._region):
             try:
                 self._client.put_event_selectors(TrailName=self.name, AdvancedEventSelectors=chosen)
             except ClientError as error:

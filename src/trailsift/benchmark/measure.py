@@ -19,7 +19,7 @@ from trailsift.errors import EngineError, SourceError
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
 from trailsift.prices import Price, athena
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 from trailsift.query.explanation import explain
 from trailsift.rules.presets import open_rules
 from trailsift.sources import files as source
@@ -87,7 +87,10 @@ def measure(
     subject = Subject(files, folder, day, after)
     step("writing the logs in other forms")
     variants = write_variants(files, folder, lambda done: None)
-    with Engine(open_snapshot(folder / "lake")) as whole, Engine(open_snapshot(folder / "sampled-lake")) as sampled:
+    with (
+        DuckDBEngine(open_snapshot(folder / "lake")) as whole,
+        DuckDBEngine(open_snapshot(folder / "sampled-lake")) as sampled,
+    ):
         runs = _runs(subject, variants, whole, sampled)
         times: dict[str, list[float]] = {run.name: [] for run in runs}
         for number in range(rounds):
@@ -128,7 +131,7 @@ class _Run:
     sampled: bool = False
 
 
-def _runs(subject: Subject, variants: Variants, whole: Engine, sampled: Engine) -> list[_Run]:
+def _runs(subject: Subject, variants: Variants, whole: DuckDBEngine, sampled: DuckDBEngine) -> list[_Run]:
     part = f"year={subject.day[:4]}/month={subject.day[5:7]}/day={subject.day[8:]}/service=s3"
     raw, in_part = subject.files, variants.partitioned.get(part, [])
     rows, summary = subject.of(_ROWS, table="events"), _summary(subject)
@@ -147,7 +150,7 @@ def _runs(subject: Subject, variants: Variants, whole: Engine, sampled: Engine) 
             sampled=sampled_one,
         )
 
-    def lake_run(name: str, engine: Engine, sql: str, question: str = "rows", *, sampled: bool = False) -> _Run:
+    def lake_run(name: str, engine: DuckDBEngine, sql: str, question: str = "rows", *, sampled: bool = False) -> _Run:
         kept = sum(file.bytes for table in ("events", "hourly") for file in engine.snapshot.files(table))
         return _Run(
             name,
@@ -219,7 +222,7 @@ def _ways(runs: list[_Run], times: dict[str, list[float]], truth: float, prices:
 
 
 def _busiest_day(lake: Path) -> tuple[str, str]:
-    with Engine(open_snapshot(lake)) as engine:
+    with DuckDBEngine(open_snapshot(lake)) as engine:
         sql = (
             "SELECT strftime(hour, '%Y-%m-%d'), strftime(hour + INTERVAL 1 DAY, '%Y-%m-%d') FROM hourly "
             f"WHERE service = 's3' AND event_name IN ({_NAMES}) GROUP BY ALL ORDER BY sum(events) DESC, 1 LIMIT 1"
@@ -238,7 +241,7 @@ def _summary(subject: Subject) -> str:
     )
 
 
-def _lake_count(engine: Engine, subject: Subject, question: str) -> float:
+def _lake_count(engine: DuckDBEngine, subject: Subject, question: str) -> float:
     if question == "summary":
         return float(sum(row[2] for row in engine.query(_summary(subject), cache=False).rows()))
     sql = subject.of("SELECT coalesce(sum(weight), 0) FROM events WHERE " + _WHERE)

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from isal import igzip
 
 from trailsift.decode.envelope import find_records
-from trailsift.ingest.chunk_builder import Builder
-from trailsift.ingest.sift import LOOKED_AT, Sifting, micros_of
+from trailsift.ingest.chunk_builder import ChunkBuilder
+from trailsift.ingest.sift import LOOKED_AT, ColumnarRules, micros_of
 from trailsift.rules import parse
 from trailsift.rules.presets import text
 
@@ -139,9 +139,9 @@ class _Deciding:
     """What the ready rules say of a log object's records."""
 
     def __init__(self) -> None:
-        self._important = Sifting(parse(text("important-events"), "important-events"))
-        self._schedule = Sifting(parse(text("time-of-day"), "time-of-day"))
-        self._builder = Builder()
+        self._important = ColumnarRules(parse(text("important-events"), "important-events"))
+        self._schedule = ColumnarRules(parse(text("time-of-day"), "time-of-day"))
+        self._builder = ChunkBuilder()
 
     def of(self, name: str, data: bytes) -> dict[str | None, _Verdict]:
         """The verdict on each record, by its event id."""
@@ -172,7 +172,7 @@ class _Columnar:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: list[str] = []
-        self._builder = Builder()
+        self._builder = ChunkBuilder()
 
     def add(self, name: str, data: bytes) -> None:
         """Takes one log object."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trailsift.analysis.time_range import Period
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
 
 def summary(
@@ -107,7 +107,7 @@ def roles(
     return _said_if_empty(engine, not found, period)
 
 
-def _say_without_data_events(engine: Engine, lake: Path) -> None:
+def _say_without_data_events(engine: DuckDBEngine, lake: Path) -> None:
     """Where there are none, a trail was not asked for them: how to switch them on."""
     from trailsift.analysis.shell import quoted
     from trailsift.analysis.trail_coverage import has_data_events
@@ -243,7 +243,7 @@ def _from_stdin(sql: str) -> str:
     return sys.stdin.read() if sql == STDIN else sql
 
 
-def _said_if_empty(engine: Engine, empty: bool, period: Period) -> int:
+def _said_if_empty(engine: DuckDBEngine, empty: bool, period: Period) -> int:
     """Says on standard error why there is no answer; that is no failure."""
     if empty:
         from trailsift.analysis.base import why_nothing

@@ -14,7 +14,7 @@ from trailsift.cli.options import JsonOption
 from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
-    from trailsift.deploy.tables import Place
+    from trailsift.deploy.tables import StackConfig
 
 aws = App(name="aws", help="The AWS side as files: made without credentials, for you to look at and to use.")
 
@@ -62,11 +62,11 @@ def _place(
     organization: str,
     database: str,
     since: datetime | None,
-) -> Place:
-    from trailsift.deploy.tables import Place
+) -> StackConfig:
+    from trailsift.deploy.tables import StackConfig
 
-    known = Place()
-    return Place(
+    known = StackConfig()
+    return StackConfig(
         trail,
         bucket,
         database,

@@ -29,9 +29,9 @@ from trailsift.errors import TrailsiftError, UsageError
 if TYPE_CHECKING:
     from trailsift.detect.detection_rules import Detection, Problem
     from trailsift.detect.finding import Finding
-    from trailsift.detect.pipeline import Wish
-    from trailsift.detect.triage import Word
-    from trailsift.query import Engine
+    from trailsift.detect.pipeline import DetectOptions
+    from trailsift.detect.triage import Label
+    from trailsift.query import DuckDBEngine
 
 LanguageOption = Annotated[
     Literal["en", "ko"], Parameter(name="--lang", env_var="TRAILSIFT_LANG", help="Language of the sentences.")
@@ -110,7 +110,7 @@ def detect(
     period = period_of(since, until, timezone)
     chosen = frozenset[str](levels) if levels else pipeline.ALL_LEVELS
     clean = str if as_json else safe
-    wish = pipeline.Wish(period, budget, language=lang, muted=muted, afresh=afresh, clean=clean, levels=chosen)
+    wish = pipeline.DetectOptions(period, budget, language=lang, muted=muted, afresh=afresh, clean=clean, levels=chosen)
     code = 0 if threshold is not None else _skipped(chosen, levels is not None)
     tell = _Telling(lake, wish, detections, threshold, webhook, webhook_form, new or follow, as_json)
     if follow:
@@ -125,7 +125,7 @@ class _Telling:
     """One look at a lake, and telling of it: on standard output, and to a webhook."""
 
     lake: Path
-    wish: Wish
+    wish: DetectOptions
     detections: Path | None
     threshold: int | None
     webhook: str | None
@@ -134,7 +134,7 @@ class _Telling:
     as_json: bool
     lines: bool = False
 
-    def __call__(self, engine: Engine) -> int:
+    def __call__(self, engine: DuckDBEngine) -> int:
         """The exit code: 3 where a detection is wrong, 1 where the webhook does not answer."""
         from trailsift.detect.notify import news, remember
 
@@ -150,7 +150,7 @@ class _Telling:
         self._show(engine, shown)
         return code
 
-    def _show(self, engine: Engine, shown: list[Finding]) -> None:
+    def _show(self, engine: DuckDBEngine, shown: list[Finding]) -> None:
         from trailsift.analysis.base import why_nothing
         from trailsift.terminal import findings as view
         from trailsift.terminal.console import print_json
@@ -166,7 +166,9 @@ class _Telling:
             print(f"trailsift: no findings: {why_nothing(engine.snapshot, self.wish.period)}", file=sys.stderr)
 
 
-def _found(engine: Engine, wish: Wish, folder: Path | None, threshold: int | None = None) -> tuple[list[Finding], int]:
+def _found(
+    engine: DuckDBEngine, wish: DetectOptions, folder: Path | None, threshold: int | None = None
+) -> tuple[list[Finding], int]:
     """Findings, and the exit code: 3 where a detection is wrong, which is said on standard error."""
     from trailsift.detect import pipeline
 
@@ -197,7 +199,7 @@ def after_ingest(lake: Path) -> None:
     from trailsift.terminal.console import safe
 
     try:
-        wish = pipeline.Wish(language="ko" if os.environ.get("TRAILSIFT_LANG") == "ko" else "en", clean=safe)
+        wish = pipeline.DetectOptions(language="ko" if os.environ.get("TRAILSIFT_LANG") == "ko" else "en", clean=safe)
         folder = os.environ.get("TRAILSIFT_DETECTIONS")
         with engine_of(lake) as engine:
             found, _ = _found(engine, wish, Path(folder) if folder else None)
@@ -245,7 +247,9 @@ def finding(
     plain = as_json or records
     chosen, wrong = _detections(detections)
     _say_problems(wrong)
-    found = pipeline.find(engine, name, pipeline.Wish(period, language=lang, clean=str if plain else safe), chosen)
+    found = pipeline.find(
+        engine, name, pipeline.DetectOptions(period, language=lang, clean=str if plain else safe), chosen
+    )
     code = 3 if wrong else 0
     if records:
         from trailsift.analysis.export import export
@@ -294,7 +298,7 @@ def evaluate(
 
     Example: `trailsift evaluate --seeds 1 --events 20000 --days 10 --roles 12`
     """
-    from trailsift.detect.experiment import Cast, rehearse
+    from trailsift.detect.experiment import ExperimentConfig, rehearse
     from trailsift.terminal import findings as view
     from trailsift.terminal.console import print_json
 
@@ -305,7 +309,7 @@ def evaluate(
     from trailsift.generate import STRENGTHS
 
     _skipped(frozenset(["learned"]), False)
-    cast = Cast(events, days, roles, tuple(strength or STRENGTHS))
+    cast = ExperimentConfig(events, days, roles, tuple(strength or STRENGTHS))
     table = rehearse(range(first_seed, first_seed + seeds), cast, tell)
     if as_json:
         print_json(table.as_dict())
@@ -314,7 +318,7 @@ def evaluate(
     return 0
 
 
-def _say(name: str, lake: Path, word: Word, reason: str, as_json: bool) -> int:
+def _say(name: str, lake: Path, word: Label, reason: str, as_json: bool) -> int:
     from trailsift.cli.session import engine_of
     from trailsift.detect.pipeline import find
     from trailsift.detect.triage import mark
@@ -335,9 +339,9 @@ def _detections(folder: Path | None) -> tuple[list[Detection], list[Problem]]:
     """All detections, and what is wrong with files of others."""
     from trailsift.detect import detection_rules
 
-    chosen, wrong = detection_rules.shipped()
+    chosen, wrong = detection_rules.builtin_rules()
     if folder is not None:
-        more, mistakes = detection_rules.own(folder)
+        more, mistakes = detection_rules.load_rules(folder)
         chosen, wrong = [*chosen, *more], [*wrong, *mistakes]
     return chosen, wrong
 
@@ -370,8 +374,8 @@ def _posted(lake: Path, found: list[Finding], url: str, form: Literal["json", "s
 def _check(folder: Path | None) -> int:
     from trailsift.detect import detection_rules
 
-    chosen, wrong = detection_rules.shipped() if folder is None else detection_rules.own(folder)
-    wrong = [*wrong, *detection_rules.prove(chosen)]
+    chosen, wrong = detection_rules.builtin_rules() if folder is None else detection_rules.load_rules(folder)
+    wrong = [*wrong, *detection_rules.run_examples(chosen)]
     for problem in wrong:
         print(f"trailsift: {problem}", file=sys.stderr)
     print(f"{len(chosen)} detections, {len(wrong)} mistakes")

@@ -11,7 +11,7 @@ from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
     from trailsift.query.athena import Athena
-    from trailsift.query.scan_estimate import Reckoned
+    from trailsift.query.scan_estimate import ScanEstimate
 
 #: Formats that a terminal cannot show.
 BINARY = ("parquet", "arrow")
@@ -32,10 +32,10 @@ def run(
     if form in BINARY and output is None and sys.stdout.isatty() and not explain:
         raise UsageError(f"--format {form} is not for a terminal: name a file with --output, or pipe it")
     from trailsift.lake.open import open_snapshot
-    from trailsift.query import Engine, why_empty, write
+    from trailsift.query import DuckDBEngine, why_empty, write
     from trailsift.query import explain as explained
 
-    with Engine(open_snapshot(lake), timezone=timezone) as engine:
+    with DuckDBEngine(open_snapshot(lake), timezone=timezone) as engine:
         if explain:
             print(explained(engine, sql))
             return 0
@@ -85,16 +85,16 @@ def run_on_athena(
     return 0
 
 
-def _reckoned(athena: Athena, sql: str) -> Reckoned | None:
+def _reckoned(athena: Athena, sql: str) -> ScanEstimate | None:
     """What the statement will read, told on standard error; None, with the reason, where that cannot be known."""
     from trailsift.aws.glue_catalog import Catalog
     from trailsift.errors import TrailsiftError
     from trailsift.query.athena import cost_of
     from trailsift.query.explanation import size
-    from trailsift.query.scan_estimate import reckon
+    from trailsift.query.scan_estimate import estimate_scan
 
     try:
-        found = reckon(sql, Catalog(athena.database).files, athena.timezone)
+        found = estimate_scan(sql, Catalog(athena.database).files, athena.timezone)
     except TrailsiftError as error:
         print(f"trailsift: what it will read is not known: {error}", file=sys.stderr)
         return None

@@ -116,11 +116,11 @@ def rehearse(
 def losses_of(lake: Path, rules: Rules) -> list[Loss]:
     """What becomes of the findings of a lake under some rules."""
     from trailsift.cli.session import engine_of
-    from trailsift.detect.detection_rules import shipped
+    from trailsift.detect.detection_rules import builtin_rules
     from trailsift.detect.rule_impact import losses
     from trailsift.ingest.what_if import thinned
     from trailsift.lake.open import open_snapshot
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
-    with thinned(lake, rules) as folder, Engine(open_snapshot(folder)) as thin:
-        return losses(engine_of(lake), thin, shipped()[0])
+    with thinned(lake, rules) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
+        return losses(engine_of(lake), thin, builtin_rules()[0])

@@ -14,7 +14,7 @@ from trailsift.cli.options import JsonOption
 from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
-    from trailsift.aws.selectors import Selector, Wanted
+    from trailsift.aws.selectors import Selector, SelectorRequest
     from trailsift.aws.trail import Trail
 
 
@@ -96,7 +96,7 @@ def _existing(path: Path | None) -> list[Selector] | None:
     return advanced({"AdvancedEventSelectors": value} if isinstance(value, list) else value)
 
 
-def _said(want: Wanted, have: list[Selector] | None, lake: Path | None, as_json: bool) -> dict[str, Any]:
+def _said(want: SelectorRequest, have: list[Selector] | None, lake: Path | None, as_json: bool) -> dict[str, Any]:
     """Tells what is logged today and what it costs; the same as values."""
     from trailsift.aws.selectors import covered, logs_data
     from trailsift.terminal import aws as view

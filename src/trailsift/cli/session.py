@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
 
-def engine_of(lake: Path, timezone: str = "UTC") -> Engine:
+def engine_of(lake: Path, timezone: str = "UTC") -> DuckDBEngine:
     """The engine over the newest commit of a lake. LakeError where there is no lake."""
     from trailsift.lake.open import open_snapshot
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
-    return Engine(open_snapshot(lake))
+    return DuckDBEngine(open_snapshot(lake))

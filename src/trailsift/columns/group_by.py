@@ -15,7 +15,7 @@ from trailsift import _native
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
-class Codes:
+class DictionaryColumn:
     """A column as small integers, 0 for null, with the values they stand for."""
 
     def __init__(self, column: pa.Array) -> None:
@@ -30,22 +30,22 @@ class Codes:
         texts: list[str] = self.values.to_pylist()
         return texts
 
-    def mapped(self, function: Callable[[list[str]], Sequence[str | None]]) -> Codes:
+    def mapped(self, function: Callable[[list[str]], Sequence[str | None]]) -> DictionaryColumn:
         """The column with every value replaced by what ``function`` makes of all; equal results share a code."""
         return self.replaced(pa.array(function(self.texts), pa.string()).dictionary_encode())
 
-    def replaced(self, results: pa.DictionaryArray) -> Codes:
+    def replaced(self, results: pa.DictionaryArray) -> DictionaryColumn:
         """The column with every value replaced by another."""
-        each = Codes(results)
-        return Codes._of(each.values, np.concatenate([np.zeros(1, np.int64), each.codes])[self.codes])
+        each = DictionaryColumn(results)
+        return DictionaryColumn._of(each.values, np.concatenate([np.zeros(1, np.int64), each.codes])[self.codes])
 
-    def at(self, rows: Ints) -> Codes:
+    def at(self, rows: Ints) -> DictionaryColumn:
         """The column of some rows."""
-        return Codes._of(self.values, self.codes[rows])
+        return DictionaryColumn._of(self.values, self.codes[rows])
 
     @staticmethod
-    def _of(values: pa.Array, codes: Ints) -> Codes:
-        made = object.__new__(Codes)
+    def _of(values: pa.Array, codes: Ints) -> DictionaryColumn:
+        made = object.__new__(DictionaryColumn)
         made.values, made.codes, made.size = values, codes, len(values) + 1
         return made
 
@@ -84,7 +84,7 @@ def grouped(key: Ints) -> tuple[Ints, Ints, Ints]:
     return order, np.flatnonzero(fresh), group
 
 
-class Groups:
+class GroupBy:
     """Rows that are equal in several columns of codes, as runs of an order of the rows. Groups come in any order."""
 
     def __init__(self, parts: Sequence[tuple[Ints, int]]) -> None:
@@ -128,7 +128,7 @@ def by_group(group: Ints, values: Ints, groups: int) -> Ints:
     return order[np.frombuffer(_native.groups.by_group(group[order], groups), np.int64)]
 
 
-def smallest_text(column: Codes, group: Ints, groups: int) -> pa.Array:
+def smallest_text(column: DictionaryColumn, group: Ints, groups: int) -> pa.Array:
     """The smallest value of each group by UTF-8 bytes; null where a group has none. ``group``: that of each row."""
     if _native.groups is not None and len(column.values):
         best = _native.groups.smallest(*text_buffers(column.values), column.codes, group, groups)

@@ -29,8 +29,8 @@ from trailsift.columns.arrow import (
     arrow_schema,
 )
 from trailsift.columns.group_by import (
-    Codes,
-    Groups,
+    DictionaryColumn,
+    GroupBy,
     Ints,
     by_group,
     filled,
@@ -52,7 +52,7 @@ SKETCHES = ("source_ips", "object_keys")
 
 
 @dataclass(frozen=True, slots=True)
-class Alike:
+class FactorizedRows:
     """Events of which many say the same: all but these columns, and all of one set are of one hour."""
 
     #: object_key (encoded), event_time, bytes_in and bytes_out, a row for each event.
@@ -98,17 +98,17 @@ def _smallest(group: Ints, values: Ints, groups: int) -> pa.Array:
 class Summaries:
     """The three summary tables of one batch. Columns follow ``event.HOURLY``, ``USAGE`` and ``PROFILE``."""
 
-    def __init__(self, events: Alike) -> None:
+    def __init__(self, events: FactorizedRows) -> None:
         """``events``: distinct ones, with the columns ``NEEDED``."""
-        own = {name: _combined(events.own.column(name)) for name in Alike.OWN}
-        self._keys = Codes(own["object_key"])
+        own = {name: _combined(events.own.column(name)) for name in FactorizedRows.OWN}
+        self._keys = DictionaryColumn(own["object_key"])
         patterns = self._keys.replaced(key_patterns(self._keys.values))
         # What all tables look at is the same for most events: it is counted once, and lines are made of that.
-        cells = Groups([(events.of_row, events.sets.num_rows), (patterns.codes, patterns.size)])
+        cells = GroupBy([(events.of_row, events.sets.num_rows), (patterns.codes, patterns.size)])
         #: Of each row its cell. All else is of cells.
         self._cell = cells.of_row
         sets = events.of_row[cells.first]
-        self._codes = {name: Codes(_combined(events.sets.column(name))).at(sets) for name in _SHARED}
+        self._codes = {name: DictionaryColumn(_combined(events.sets.column(name))).at(sets) for name in _SHARED}
         self._codes["key_pattern"] = patterns.at(cells.first)
         self._read_only = filled(_combined(events.sets.column("read_only")).cast(pa.int8()))[sets] + 1
         bytes_in, bytes_out = (np.asarray(pc.fill_null(own[name], 0)).astype(np.int64) for name in _BYTES)
@@ -120,18 +120,18 @@ class Summaries:
     @classmethod
     def of(cls, events: pa.Table) -> Summaries:
         """Of a table in ``columnar.CHUNK_SCHEMA``, of distinct events."""
-        codes = [Codes(_combined(events.column(name))) for name in _SHARED]
+        codes = [DictionaryColumn(_combined(events.column(name))) for name in _SHARED]
         hour = offset(np.asarray(_combined(events.column("event_time")).cast(pa.int64())) // _HOUR)
         read_only = filled(_combined(events.column("read_only")).cast(pa.int8())) + 1
-        groups = Groups([hour, (read_only, 3), *((each.codes, each.size) for each in codes)])
+        groups = GroupBy([hour, (read_only, 3), *((each.codes, each.size) for each in codes)])
         sets = events.select([*_SHARED, "read_only"]).take(pa.array(groups.first))
-        return cls(Alike(events.select(Alike.OWN), sets, groups.of_row))
+        return cls(FactorizedRows(events.select(FactorizedRows.OWN), sets, groups.of_row))
 
     def hourly(self) -> pa.Table:
         """Lines of ``hourly``."""
         names = ("account_id", "aws_region", "service", "event_name", "role_arn", "resource_arn", "error_code")
         hour = offset(self._time // _HOUR)
-        groups = Groups([hour, *(self._part(name) for name in names), (self._read_only, 3)])
+        groups = GroupBy([hour, *(self._part(name) for name in names), (self._read_only, 3)])
         rows = groups.first
         columns: dict[str, Any] = {name: self._codes[name].take(rows) for name in names}
         columns["hour"] = _timestamps(self._time[rows] // _HOUR * _HOUR)
@@ -143,7 +143,7 @@ class Summaries:
     def usage(self) -> pa.Table:
         """Lines of ``usage``."""
         names = ("account_id", "role_arn", "service", "event_name", "resource_arn", "error_code", "key_pattern")
-        groups = Groups([offset(self._time // _DAY), *(self._part(name) for name in names)])
+        groups = GroupBy([offset(self._time // _DAY), *(self._part(name) for name in names)])
         rows = groups.first
         columns: dict[str, Any] = {name: self._codes[name].take(rows) for name in names}
         columns["day"] = _days(self._time[rows])
@@ -152,7 +152,7 @@ class Summaries:
 
     def profile(self) -> pa.Table:
         """Lines of ``profile``."""
-        values: dict[str, Codes] = {
+        values: dict[str, DictionaryColumn] = {
             "source_network": self._codes["source_ip"].mapped(lambda values: list(map(source_network, values))),
             "user_agent": self._codes["user_agent"].mapped(lambda values: list(map(agent_family, values))),
             "vpc_endpoint": self._codes["vpc_endpoint_id"],
@@ -164,13 +164,13 @@ class Summaries:
         denied = np.where(refused[errors.codes], self._sums["events"], 0)
         # Most calls differ in nothing that is looked at here: they are counted once, not once a dimension.
         keys = [offset(self._time // _DAY), self._part("account_id"), self._part("role_arn")]
-        alike = Groups([*keys, *((value.codes, value.size) for value in values.values())])
+        alike = GroupBy([*keys, *((value.codes, value.size) for value in values.values())])
         sums = self._folded(alike) | {"denied": alike.sum(denied)}
         keys = [(codes[alike.first], size) for codes, size in keys]
         tables = []
         for dimension in event.PROFILE_DIMENSIONS:
             value = values[dimension]
-            groups = Groups([*keys, (value.codes[alike.first], value.size)])
+            groups = GroupBy([*keys, (value.codes[alike.first], value.size)])
             rows = alike.first[groups.first]
             columns: dict[str, Any] = {name: self._codes[name].take(rows) for name in ("account_id", "role_arn")}
             columns["day"] = _days(self._time[rows])
@@ -183,7 +183,7 @@ class Summaries:
     def _part(self, name: str) -> tuple[Ints, int]:
         return self._codes[name].codes, self._codes[name].size
 
-    def _folded(self, groups: Groups) -> dict[str, Ints]:
+    def _folded(self, groups: GroupBy) -> dict[str, Ints]:
         """What the lines of all tables count."""
         return {name: _folded(groups, name, values) for name, values in self._sums.items()}
 
@@ -215,7 +215,7 @@ def _totals(group: Ints, groups: int, bytes_in: Ints, bytes_out: Ints, time: Int
     return sums | dict(zip(TIMES, times, strict=True))
 
 
-def _sketches(group: Ints, column: Codes, groups: int) -> pa.Array:
+def _sketches(group: Ints, column: DictionaryColumn, groups: int) -> pa.Array:
     """The smallest distinct hashes of each group; ``group``: that of each row of the column."""
     # Each value of a group once, before anything is sorted.
     order, starts, _ = grouped(group * column.size + column.codes)
@@ -224,7 +224,7 @@ def _sketches(group: Ints, column: Codes, groups: int) -> pa.Array:
     return _smallest(group[rows], hashes64(column.values)[column.codes[rows] - 1], groups)
 
 
-def _folded(groups: Groups, name: str, values: Ints) -> Ints:
+def _folded(groups: GroupBy, name: str, values: Ints) -> Ints:
     """A column that lines count, of several lines as one."""
     if name == "first_time":
         return groups.min(values)
@@ -255,7 +255,7 @@ _SHARED = (
     "principal_account",
 )
 #: Columns of ``events`` that the summaries are made of.
-NEEDED = (*_SHARED, *Alike.OWN, "read_only")
+NEEDED = (*_SHARED, *FactorizedRows.OWN, "read_only")
 
 
 def _combined(column: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -282,8 +282,8 @@ def merge(table: event.Table, parts: Iterable[pa.Table]) -> pa.Table:
     whole = pa.concat_tables(parts) if parts else arrow_schema(table).empty_table()
     if not whole.num_rows:
         return arrow_schema(table).empty_table()
-    coded = {name: Codes(_key_array(whole.column(name))) for name in table.keys}
-    groups = Groups([(codes.codes, codes.size) for codes in coded.values()])
+    coded = {name: DictionaryColumn(_key_array(whole.column(name))) for name in table.keys}
+    groups = GroupBy([(codes.codes, codes.size) for codes in coded.values()])
     columns: dict[str, pa.Array] = {}
     for column in table.columns:
         values = _combined(whole.column(column.name))
@@ -296,7 +296,7 @@ def merge(table: event.Table, parts: Iterable[pa.Table]) -> pa.Table:
         elif column.name in SKETCHES:
             columns[column.name] = _merge_sketches(groups, values)
         else:
-            columns[column.name] = smallest_text(Codes(values), groups.of_row, len(groups))
+            columns[column.name] = smallest_text(DictionaryColumn(values), groups.of_row, len(groups))
     merged = pa.table(columns, schema=arrow_schema(table))
     order = dict.fromkeys((*table.order, *table.keys))
     return merged.sort_by([(name, "ascending") for name in order])
@@ -306,7 +306,7 @@ def _key_array(column: pa.ChunkedArray) -> pa.Array:
     return _combined(column)
 
 
-def _merge_sketches(groups: Groups, lists: pa.Array) -> pa.Array:
+def _merge_sketches(groups: GroupBy, lists: pa.Array) -> pa.Array:
     lists = lists.cast(pa.list_(pa.int64()))
     several = groups.count() > 1
     # Most keys have one line, and its sketch stays as it is.

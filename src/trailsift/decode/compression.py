@@ -18,7 +18,7 @@ from typing import NamedTuple, cast
 from isal import isal_zlib
 
 from trailsift import _native
-from trailsift.decode.outcome import Found
+from trailsift.decode.outcome import Outcome
 
 try:
     import deflate
@@ -42,7 +42,7 @@ class Piece(NamedTuple):
 
 #: isal's stubs take its error for an instance of one.
 _DAMAGE = (cast("type[Exception]", isal_zlib.error), zlib.error)
-_Opener = Callable[[bytes, Found], Iterator[Piece]]
+_Opener = Callable[[bytes, Outcome], Iterator[Piece]]
 
 
 def _only_at_end(data: bytes | bytearray, size: int) -> bool:
@@ -53,7 +53,7 @@ def _only_at_end(data: bytes | bytearray, size: int) -> bool:
     return data.find(data[-size:]) == len(data) - size
 
 
-def unpack(data: bytes, found: Found, depth: int, damage: str | None = None) -> Iterator[Piece]:
+def unpack(data: bytes, found: Outcome, depth: int, damage: str | None = None) -> Iterator[Piece]:
     """The plain texts inside ``data``."""
     for magic, at, opener in _OPENERS:
         if data[at : at + len(magic)] == magic:
@@ -65,7 +65,7 @@ def unpack(data: bytes, found: Found, depth: int, damage: str | None = None) -> 
     yield Piece(data, damage)
 
 
-def _open(opener: _Opener, data: bytes, found: Found, depth: int, damage: str | None) -> Iterator[Piece]:
+def _open(opener: _Opener, data: bytes, found: Outcome, depth: int, damage: str | None) -> Iterator[Piece]:
     """The texts in an archive. Damage to the archive's own end belongs to the last one, and is counted once."""
     pieces = opener(data, found)
     last: Piece | None = None
@@ -85,7 +85,7 @@ def _open(opener: _Opener, data: bytes, found: Found, depth: int, damage: str | 
         found.reject(damage, b"", -1)
 
 
-def _limit(found: Found, packed: int) -> int:
+def _limit(found: Outcome, packed: int) -> int:
     """How many bytes something of ``packed`` bytes may become now."""
     return max(0, min(found.room, max(FREE, GROWTH * packed)))
 
@@ -114,7 +114,7 @@ def inflate_whole(data: bytes | bytearray, limit: int) -> bytearray | None:
     return text if len(text) == size else None
 
 
-def gunzip(data: bytes, found: Found) -> Piece:
+def gunzip(data: bytes, found: Outcome) -> Piece:
     """Every member of a gzip file as one text."""
     parts: list[bytes] = []
     damage = None
@@ -154,7 +154,7 @@ def gunzip_one(data: bytes) -> bytes | None:
     return text if inflate.eof and not inflate.unused_data else None
 
 
-def _gunzip(data: bytes, found: Found) -> Iterator[Piece]:
+def _gunzip(data: bytes, found: Outcome) -> Iterator[Piece]:
     yield gunzip(data, found)
 
 
@@ -184,17 +184,17 @@ def _inflate_bytes(inflate: zlib._Decompress, data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _bunzip(data: bytes, found: Found) -> Iterator[Piece]:
+def _bunzip(data: bytes, found: Outcome) -> Iterator[Piece]:
     yield _unstream(data, found, b"BZh", bz2.BZ2Decompressor)
 
 
-def _unxz(data: bytes, found: Found) -> Iterator[Piece]:
+def _unxz(data: bytes, found: Outcome) -> Iterator[Piece]:
     # The dictionary that a stream may ask for is bounded too.
     yield _unstream(data, found, b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(memlimit=256 << 20))
 
 
 def _unstream(
-    data: bytes, found: Found, magic: bytes, make: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]
+    data: bytes, found: Outcome, magic: bytes, make: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]
 ) -> Piece:
     parts: list[bytes] = []
     damage = None
@@ -226,7 +226,7 @@ def _noise(name: str) -> bool:
     return name.startswith(_MAC_NOISE[0]) or name.rpartition("/")[2].startswith(_MAC_NOISE[1:])
 
 
-def _unzip(data: bytes, found: Found) -> Iterator[Piece]:
+def _unzip(data: bytes, found: Outcome) -> Iterator[Piece]:
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         members = archive.infolist()
@@ -252,7 +252,7 @@ def _unzip(data: bytes, found: Found) -> Iterator[Piece]:
         yield Piece(b"".join(parts), damage)
 
 
-def _untar(data: bytes, found: Found) -> Iterator[Piece]:
+def _untar(data: bytes, found: Outcome) -> Iterator[Piece]:
     """The files of a tar archive, cut out where their headers say."""
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:

@@ -21,14 +21,14 @@ import msgspec
 from trailsift.decode import tabular
 from trailsift.decode.compression import gunzip, gunzip_one, unpack
 from trailsift.decode.json_text import INVALID, bytes_of, dump, dump_bytes, parse, text_of
-from trailsift.decode.outcome import RAW_LIMIT, Found, Malformed, Rejects
+from trailsift.decode.outcome import RAW_LIMIT, Malformed, Outcome, Rejects
 from trailsift.decode.unwrap import foreign_kind, looks_like_record, unwrap
 
 __all__ = [
     "INVALID",
     "RAW_LIMIT",
-    "Found",
     "Malformed",
+    "Outcome",
     "Rejects",
     "dump",
     "dump_bytes",
@@ -45,12 +45,12 @@ DEPTH_LIMIT = 12
 _RESUME_LIMIT = 1_000
 
 
-def find_records(data: bytes, *, cut: bool = True, damage: str | None = None) -> Found:
+def find_records(data: bytes, *, cut: bool = True, damage: str | None = None) -> Outcome:
     """All records of one log object. Never raises. ``cut=False`` reads every text with a full parser.
 
     ``damage``: what is wrong with the end of ``data``, where that is known already.
     """
-    found = Found()
+    found = Outcome()
     depth = DEPTH_LIMIT
     if damage is None and data[:2] == b"\x1f\x8b":
         # What CloudTrail delivers takes the shortest way.
@@ -87,7 +87,7 @@ _HEAD = b'{"Records":['
 _SPLIT = b'},{"eventVersion":'
 
 
-def _split_records(text: bytes, found: Found) -> bool:
+def _split_records(text: bytes, found: Outcome) -> bool:
     """CloudTrail's own form, cut at record boundaries without parsing it.
 
     A cut in the wrong place (the same bytes deeper inside a record) cannot pass unnoticed: the piece before it has an
@@ -185,7 +185,7 @@ def _compact(raw: bytes) -> bytes:
 class _Reading:
     """One log object being read: everything ends in ``found``."""
 
-    def __init__(self, found: Found, cut: bool) -> None:
+    def __init__(self, found: Outcome, cut: bool) -> None:
         self.found = found
         self.cut = cut
         self.texts = 0

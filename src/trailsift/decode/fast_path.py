@@ -3,8 +3,8 @@
 Most records have known members of known types, and what is expensive to derive from them repeats: who calls, from
 where, and the shape of the request. So a record is cut into a row and three *names*, which are its texts without what
 varies from call to call (time, ids, object key, byte counts). Only a name never seen before is worked out, by the very
-functions of the careful path (``decode.record``). ``_scan`` (C, optional) cuts records much faster than ``Shared.take``
-and asks ``Shared`` what a new name stands for; the rows are the same.
+functions of the slow path (``decode.record``). The C scanner (optional) cuts records much faster than
+``InternTable.take``, and asks ``InternTable`` what a new name stands for; the rows are the same.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 _decode = msgspec.json.Decoder(_Record).decode
 
 #: Stands for the object key while a shape is parsed; no real key is this.
-_HOLE = "\u2e28trailsift key\u2e29"
-_HOLE_ITEM = '{"' + _HOLE + '":"' + _HOLE + '"}'
+_SLOT = "\u2e28trailsift key\u2e29"
+_HOLE_ITEM = '{"' + _SLOT + '":"' + _SLOT + '"}'
 
 _PREFIX = re.compile(rb'"prefix":"([^"\\]+)"')
 _TEXT_KEY = re.compile(rb'"key":"([^"\\]+)"')
@@ -101,7 +101,7 @@ _CACHE_LIMIT = 4_000
 _CACHE_MOST = 50_000
 
 
-class Shape(NamedTuple):
+class RequestTemplate(NamedTuple):
     """What ``requestParameters`` and ``resources`` of one shape give, whatever the key in it is."""
 
     resource_type: str | None
@@ -119,7 +119,7 @@ class Shape(NamedTuple):
 
 
 @dataclass(eq=False)
-class Who:
+class Caller:
     """A ``userIdentity``: its columns and its text."""
 
     number: int
@@ -128,10 +128,10 @@ class Who:
     @cached_property
     def identity(self) -> careful.Identity:
         """Its columns, worked out when they are asked for: sessions are many, and short."""
-        return careful.identity(json.loads(self.text) if self.text is not None else None)
+        return careful.caller_of(json.loads(self.text) if self.text is not None else None)
 
 
-class Place(NamedTuple):
+class Origin(NamedTuple):
     """Where calls come from, and the text of ``tlsDetails``, which varies with it."""
 
     number: int
@@ -141,7 +141,7 @@ class Place(NamedTuple):
     tls: str | None
 
 
-class What(NamedTuple):
+class CallTemplate(NamedTuple):
     """What records have in common besides: all but who, the place, the time, the ids, the key and the counts."""
 
     number: int
@@ -149,7 +149,7 @@ class What(NamedTuple):
     members: tuple[str | None, ...]
     service: str
     read_only: bool | None
-    shape: Shape
+    shape: RequestTemplate
     category: str
     account: str | None
     #: ``rest`` without ``userIdentity`` and ``tlsDetails``.
@@ -176,11 +176,11 @@ class Row(NamedTuple):
     bytes_out: int | None
 
 
-#: Columns that ``What`` gives, by member.
+#: Columns that ``CallTemplate`` gives, by member.
 WHAT_MEMBERS = {
     member: column
     for member, column in careful.PLAIN.items()
-    if column not in (*Row._fields, *Place._fields, "event_category", "account_id")
+    if column not in (*Row._fields, *Origin._fields, "event_category", "account_id")
 }
 _what_members = attrgetter(*WHAT_MEMBERS)
 
@@ -263,21 +263,21 @@ def _cut(record: _Record) -> tuple[_Cut, re.Match[bytes] | None] | None:
     return _Cut(key, before, after, resources, kept, *counted), match
 
 
-class Shared:
+class InternTable:
     """What records share, as far as it is known.
 
     ``thin`` tells of which records nothing will be stored: `_scan` takes them without their texts.
     """
 
-    def __init__(self, thin: Callable[[What], bool] | None = None) -> None:
+    def __init__(self, thin: Callable[[CallTemplate], bool] | None = None) -> None:
         self._thin = thin
-        self.who: list[Who] = []
-        self.place: list[Place] = []
-        self.what: list[What] = []
-        self._who: dict[bytes, Who] = {}
-        self._place: dict[tuple[Any, ...], Place] = {}
-        self._what: dict[tuple[Any, ...], What | None] = {}
-        self._shapes: dict[tuple[Any, ...], Shape | None] = {}
+        self.who: list[Caller] = []
+        self.place: list[Origin] = []
+        self.what: list[CallTemplate] = []
+        self._who: dict[bytes, Caller] = {}
+        self._place: dict[tuple[Any, ...], Origin] = {}
+        self._what: dict[tuple[Any, ...], CallTemplate | None] = {}
+        self._shapes: dict[tuple[Any, ...], RequestTemplate | None] = {}
         self._rests: dict[tuple[Any, ...], str | None] = {}
         self._times: dict[str, int | None] = {}
 
@@ -377,28 +377,28 @@ class Shared:
         micros = self._times[text] = careful.canonical_time(text)
         return micros
 
-    def _who_with(self, user: bytes, *, read: bool = True) -> Who:
+    def _who_with(self, user: bytes, *, read: bool = True) -> Caller:
         """Who has this ``userIdentity`` (empty: none). ValueError, RecursionError where its text cannot be read."""
         who = self._who.get(user)
         if who is None:
-            who = Who(len(self.who), user.decode() if user else None)
+            who = Caller(len(self.who), user.decode() if user else None)
             if read:
                 _ = who.identity
             self._who[user] = who
             self.who.append(who)
         return who
 
-    def _place_of(self, record: _Record) -> Place:
+    def _place_of(self, record: _Record) -> Origin:
         name = record.sourceIPAddress, record.userAgent, record.vpcEndpointId, bytes(record.tlsDetails)
         place = self._place.get(name)
         if place is None:
-            place = self._place[name] = Place(len(self.place), *name[:3], name[3].decode() if name[3] else None)
+            place = self._place[name] = Origin(len(self.place), *name[:3], name[3].decode() if name[3] else None)
             self.place.append(place)
         return place
 
     def _what_of(
-        self, record: _Record, who: Who, cut: _Cut, match: re.Match[bytes] | None, raw: bytes | memoryview
-    ) -> What | None:
+        self, record: _Record, who: Caller, cut: _Cut, match: re.Match[bytes] | None, raw: bytes | memoryview
+    ) -> CallTemplate | None:
         name = (
             # Whose account it is matters where the record does not say.
             who.text if record.recipientAccountId is None else None,
@@ -434,8 +434,8 @@ class Shared:
             return what
 
     def _new_what(
-        self, record: _Record, who: Who, cut: _Cut, match: re.Match[bytes] | None, raw: bytes | memoryview
-    ) -> What | None:
+        self, record: _Record, who: Caller, cut: _Cut, match: re.Match[bytes] | None, raw: bytes | memoryview
+    ) -> CallTemplate | None:
         """Works out, by the careful path, what all records of this name have in common."""
         category = careful.category(
             {
@@ -460,16 +460,16 @@ class Shared:
             return None
         service = careful.service_of(record.eventSource)
         members = _what_members(record)
-        what = What(len(self.what), members, service, record.readOnly, shape, category, account, rest)
+        what = CallTemplate(len(self.what), members, service, record.readOnly, shape, category, account, rest)
         self.what.append(what)
         return what
 
     def _rest(
         self,
         record: _Record,
-        who: Who,
+        who: Caller,
         cut: _Cut,
-        shape: Shape,
+        shape: RequestTemplate,
         account: str | None,
         category: str,
         raw: bytes | memoryview,
@@ -553,18 +553,20 @@ def _split_counts(text: bytes) -> tuple[bytes, int | None, int | None, int] | No
     return text, counts[0], counts[1], floats
 
 
-def _parse_shape(record: _Record, account: str | None, category: str, match: re.Match[bytes] | None) -> Shape | None:
+def _parse_shape(
+    record: _Record, account: str | None, category: str, match: re.Match[bytes] | None
+) -> RequestTemplate | None:
     """Parses one shape with a stand-in for the key. None where the key cannot be told from the rest."""
     parameters, resources = bytes(record.requestParameters), bytes(record.resources)
     hole = None
     if match is not None:
-        hole = _HOLE_ITEM if match[1][:1] == b"{" else _HOLE
-        if _HOLE.encode() in parameters or _HOLE.encode() in resources:
+        hole = _HOLE_ITEM if match[1][:1] == b"{" else _SLOT
+        if _SLOT.encode() in parameters or _SLOT.encode() in resources:
             return None
         put = hole.encode() if hole is _HOLE_ITEM else b'"' + hole.encode() + b'"'
         member = match[0][: match[0].index(b":") + 1]
         parameters = parameters[: match.start()] + member + put + parameters[match.end() :]
-        if hole is _HOLE:
+        if hole is _SLOT:
             resources = resources.replace(b"/" + match[1] + b'"', b"/" + hole.encode() + b'"')
     value: dict[str, Any] = {
         "eventTime": record.eventTime,
@@ -588,21 +590,21 @@ def _parse_shape(record: _Record, account: str | None, category: str, match: re.
     return _shape_from(row, hole)
 
 
-def _shape_from(row: dict[str, Any], hole: str | None) -> Shape | None:
+def _shape_from(row: dict[str, Any], hole: str | None) -> RequestTemplate | None:
     has_key = hole is not None and row["object_key"] == hole
     fixed = [row["resource_type"], row["resource_arn"], *row["resource_arns"], row["resource_account"]]
     fixed.append(row["request_parameters"])
     if not has_key:
         fixed += [row["object_key"], row["resources"]]
-    if any(text is not None and _HOLE in text for text in fixed):
+    if any(text is not None and _SLOT in text for text in fixed):
         return None
     resources = row["resources"]
     parts: tuple[str, ...] | None = None
     if resources is not None:
-        parts = tuple(resources.split(_HOLE)) if has_key else (resources,)
+        parts = tuple(resources.split(_SLOT)) if has_key else (resources,)
         if has_key and hole is _HOLE_ITEM and len(parts) > 1:
             return None
-    return Shape(
+    return RequestTemplate(
         row["resource_type"],
         row["resource_arn"],
         tuple(row["resource_arns"]),

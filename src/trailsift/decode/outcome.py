@@ -65,7 +65,7 @@ class Rejects(list[Malformed]):
 
 
 @dataclass(slots=True)
-class Found:
+class Outcome:
     """What one log object holds. ``records`` are JSON texts of objects, not yet looked into."""
 
     records: list[bytes | memoryview] = field(default_factory=list)

@@ -66,7 +66,7 @@ class Identity(NamedTuple):
 NOBODY = Identity(None, None, None, None, None, None, None)
 
 
-def identity(user: object) -> Identity:
+def caller_of(user: object) -> Identity:
     """Who is behind a ``userIdentity`` of any shape."""
     if not isinstance(user, dict):
         return NOBODY
@@ -283,7 +283,7 @@ def row(record: dict[str, Any], log_object: str) -> dict[str, Any]:
     for member, column in PLAIN.items():
         value = record.get(member)
         columns[column] = value if isinstance(value, str) and _writable(value) else None
-    who = identity(record.get("userIdentity"))
+    who = caller_of(record.get("userIdentity"))
     columns.update(who._asdict())
     if columns["event_id"] is None:
         columns["event_id"] = "content-" + hashlib.md5(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from trailsift import schema
 from trailsift.aws.selectors import SERVICES
 from trailsift.deploy import tables
-from trailsift.deploy.tables import Place
+from trailsift.deploy.tables import StackConfig
 from trailsift.errors import UsageError
 
 #: CTAS and INSERT write at most so many partitions. https://docs.aws.amazon.com/athena/latest/ug/ctas-insert-into.html
@@ -84,7 +84,7 @@ FROM_RAW: dict[str, str] = {
 }
 
 
-def statements(place: Place, until: date | None = None) -> list[Statement]:
+def statements(place: StackConfig, until: date | None = None) -> list[Statement]:
     """All of them, in the order in which they are used. The columnar copy reaches from ``place.since`` to ``until``
     (not included; default: 34 days). UsageError where that is no span of time."""
     until = until or place.since + timedelta(days=34)
@@ -114,7 +114,7 @@ def chunks(since: date, until: date, services: int) -> Iterator[tuple[date, date
         since = end
 
 
-def _data_services(place: Place) -> list[str]:
+def _data_services(place: StackConfig) -> list[str]:
     """The services that there are data events of."""
     return [name for name in place.services if name in SERVICES] or list(place.services)
 
@@ -127,7 +127,7 @@ def _delivered(since: date, until: date) -> str:
     return f"day >= '{since:%Y/%m/%d}' AND day < '{until:%Y/%m/%d}'"
 
 
-def _select(place: Place, since: date, until: date, known: str = "") -> str:
+def _select(place: StackConfig, since: date, until: date, known: str = "") -> str:
     """Distinct data events of some days of delivery: two trails deliver the same event twice."""
     services = ", ".join(f"'{name}'" for name in _data_services(place))
     names = ", ".join(FROM_RAW)
@@ -140,7 +140,7 @@ def _select(place: Place, since: date, until: date, known: str = "") -> str:
     )
 
 
-def _copy(place: Place, until: date) -> list[Statement]:
+def _copy(place: StackConfig, until: date) -> list[Statement]:
     parts = list(chunks(place.since, until, len(_data_services(place))))
     first, *others = parts
     name = f"{place.database}.events_columnar"
@@ -167,7 +167,7 @@ def _copy(place: Place, until: date) -> list[Statement]:
     return made
 
 
-def _merge(place: Place, until: date) -> Statement:
+def _merge(place: StackConfig, until: date) -> Statement:
     names = ", ".join(FROM_RAW)
     values = ", ".join(f"new.{name}" for name in FROM_RAW)
     same = " AND ".join(f"known.{name} = new.{name}" for name in ("event_id", "year", "month", "day", "service"))
@@ -208,7 +208,7 @@ def summarized(source: str, where: str) -> str:
     return f"SELECT\n{columns}\nFROM {source}\nWHERE {where}\nGROUP BY {groups}"
 
 
-def _hourly(place: Place, until: date) -> Statement:
+def _hourly(place: StackConfig, until: date) -> Statement:
     since = until - timedelta(days=2)
     names = [column.name for column in schema.HOURLY.columns]
     same = " AND ".join(f"known.{name} IS NOT DISTINCT FROM new.{name}" for name in schema.HOURLY.keys)
@@ -232,7 +232,7 @@ def distinct(merged: str) -> str:
     return f"if(cardinality({merged}) < {SKETCH_SIZE}, cardinality({merged}), {estimate})"
 
 
-def _summary(place: Place) -> Statement:
+def _summary(place: StackConfig) -> Statement:
     merge = f"slice(array_sort(array_distinct(flatten(array_agg(source_ips)))), 1, {SKETCH_SIZE})"
     return Statement(
         "summary",
@@ -247,7 +247,7 @@ def _summary(place: Place) -> Statement:
 # -- keeping and asking ----------------------------------------------------------------------------------------------
 
 
-def _keep(place: Place) -> list[Statement]:
+def _keep(place: StackConfig) -> list[Statement]:
     made = []
     for name in ("events", "hourly"):
         table = f"{place.database}.{name}"
@@ -257,7 +257,7 @@ def _keep(place: Place) -> list[Statement]:
     return made
 
 
-def _ask(place: Place) -> list[Statement]:
+def _ask(place: StackConfig) -> list[Statement]:
     day = place.since
     common = "AND event_name IN ('GetObject', 'PutObject', 'DeleteObject')\nORDER BY event_time DESC\nLIMIT 1000"
     columns = "event_time, event_name, principal_type, role_arn, source_ip, resource_arn, object_key"

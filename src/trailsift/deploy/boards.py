@@ -10,7 +10,7 @@ import json
 from typing import Any, Literal, NamedTuple
 
 from trailsift.aws.transform import metrics
-from trailsift.deploy.tables import Place
+from trailsift.deploy.tables import StackConfig
 from trailsift.prices import prices
 
 Board = Literal["operations", "roles", "cost"]
@@ -243,7 +243,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def grafana(board: Board, place: Place, stream: str, function: str) -> dict[str, Any]:
+def grafana(board: Board, place: StackConfig, stream: str, function: str) -> dict[str, Any]:
     """One Grafana dashboard, as its provisioning reads it."""
     names = {"stream": stream, "function": function}
     panels = []
@@ -284,7 +284,7 @@ def grafana(board: Board, place: Place, stream: str, function: str) -> dict[str,
 
 
 def _metric_target(
-    at: int, metric: Metric, place: Place, names: dict[str, str], source: dict[str, str]
+    at: int, metric: Metric, place: StackConfig, names: dict[str, str], source: dict[str, str]
 ) -> dict[str, Any]:
     return {
         "refId": f"M{at}",
@@ -310,7 +310,7 @@ def _priced(text: str) -> str:
     return text.replace("{usd_100_000}", f"{price.of(100_000):.2f}").replace("{usd}", f"{price.of(1):.8f}")
 
 
-def _athena_target(panel: Panel, place: Place, source: dict[str, str]) -> dict[str, Any]:
+def _athena_target(panel: Panel, place: StackConfig, source: dict[str, str]) -> dict[str, Any]:
     return {
         "refId": "A",
         "datasource": source,
@@ -326,7 +326,7 @@ def _athena_target(panel: Panel, place: Place, source: dict[str, str]) -> dict[s
     }
 
 
-def data_sources(place: Place, workgroup: str) -> str:
+def data_sources(place: StackConfig, workgroup: str) -> str:
     """Grafana's provisioning of the three data sources (YAML). Credentials are those of the machine it runs on."""
     region = place.regions[0]
     athena = {"catalog": "AwsDataCatalog", "database": place.database, "workgroup": workgroup}

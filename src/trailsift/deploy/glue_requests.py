@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from trailsift import schema
-from trailsift.deploy.tables import DDL_TYPES, LANDING_PARTITIONS, Place
+from trailsift.deploy.tables import DDL_TYPES, LANDING_PARTITIONS, StackConfig
 from trailsift.errors import UsageError
 
 #: BatchCreatePartition takes at most so many. https://docs.aws.amazon.com/glue/latest/webapi/API_BatchCreatePartition.html
@@ -34,7 +34,7 @@ def storage(location: str) -> dict[str, Any]:
     }
 
 
-def partitions(place: Place, keys: Iterable[str]) -> Iterator[dict[str, Any]]:
+def partitions(place: StackConfig, keys: Iterable[str]) -> Iterator[dict[str, Any]]:
     """BatchCreatePartition requests for the partitions that landing objects are in. Dropped lines get none.
 
     ``keys`` are keys or URLs of objects. UsageError where one is in no landing partition.
@@ -59,7 +59,7 @@ def partitions(place: Place, keys: Iterable[str]) -> Iterator[dict[str, Any]]:
         }
 
 
-def crawler(place: Place, role: str) -> dict[str, Any]:
+def crawler(place: StackConfig, role: str) -> dict[str, Any]:
     """A CreateCrawler request: over what we land, never over CloudTrail's folders, which mix digests and log files.
 
     It looks at new folders only, and leaves the table's columns as they are.

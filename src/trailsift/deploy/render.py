@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import get_args
 
 from trailsift.deploy import athena_sql, boards, steampipe, template
-from trailsift.deploy.tables import Place
+from trailsift.deploy.tables import StackConfig
 from trailsift.errors import UsageError
 
 
-def files(place: Place, stack: str = "trailsift") -> dict[str, str]:
+def files(place: StackConfig, stack: str = "trailsift") -> dict[str, str]:
     """Path -> text. ``stack`` is the name under which the template is deployed: the stream is called by it.
 
     UsageError where the bucket has a prefix: the template makes the whole bucket.

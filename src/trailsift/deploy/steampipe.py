@@ -6,7 +6,7 @@ log group keeps them; LookupEvents has none. https://hub.steampipe.io/plugins/tu
 
 from __future__ import annotations
 
-from trailsift.deploy.tables import Place
+from trailsift.deploy.tables import StackConfig
 
 QUERY = """\
 -- Data events of S3 of the last day, from the log group of the trail. A condition on log_group_name is a must; those on
@@ -39,7 +39,7 @@ connection "duckdb" "trailsift" {
 """
 
 
-def _connection(place: Place) -> str:
+def _connection(place: StackConfig) -> str:
     regions = ", ".join(f'"{region}"' for region in place.regions)
     return f"""\
 # ~/.steampipe/config/aws.spc
@@ -54,7 +54,7 @@ connection "aws" {{
 """
 
 
-def files(place: Place) -> dict[str, str]:
+def files(place: StackConfig) -> dict[str, str]:
     """Path -> text."""
     return {
         "steampipe/aws.spc": _connection(place),

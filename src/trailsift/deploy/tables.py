@@ -68,7 +68,7 @@ LANDING_SERVICES = tuple(dict.fromkeys((*(name for name in SERVICES if "-" not i
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StackConfig:
     """Where things are: the trail's bucket and prefix, ours, the database, and what partitions there can be."""
 
     trail: str = "my-cloudtrail-bucket"
@@ -80,7 +80,7 @@ class Place:
     services: tuple[str, ...] = LANDING_SERVICES
     since: date = date(2026, 1, 1)
 
-    def checked(self) -> Place:
+    def checked(self) -> StackConfig:
         """Itself; UsageError where a name cannot be one. Everything in it ends up inside of SQL."""
         for what, pattern, values in (
             ("bucket and prefix", r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w!.*()+=@:-]+)*", (self.trail, self.bucket)),
@@ -106,12 +106,12 @@ class Place:
         return f"s3://{self.bucket}/{name}/"
 
 
-def database(place: Place) -> str:
+def database(place: StackConfig) -> str:
     """The database that everything else is in."""
     return f"CREATE DATABASE IF NOT EXISTS {place.database}"
 
 
-def raw(place: Place) -> str:
+def raw(place: StackConfig) -> str:
     """CloudTrail's own files, with a partition for each account, region and day of delivery, projected."""
     columns = ",\n".join(f"  {name} {kind}" for name, kind in RAW.items())
     template = f"{place.logs}${{account}}/CloudTrail/${{region}}/${{day}}"
@@ -144,7 +144,7 @@ def raw(place: Place) -> str:
 LANDING_PARTITIONS = ("year", "month", "day", "hour", "service")
 
 
-def landing(place: Place) -> str:
+def landing(place: StackConfig) -> str:
     """What the transformation lands, a JSON object a line, with a partition for each hour and service, projected."""
     columns = ",\n".join(
         f"  {column.name} {DDL_TYPES[column.type]}"
@@ -172,7 +172,7 @@ def landing(place: Place) -> str:
     )
 
 
-def iceberg(place: Place, table: schema.Table) -> str:
+def iceberg(place: StackConfig, table: schema.Table) -> str:
     """One table of the lake. A filter on the time alone prunes, by the hidden field ``day(...)``."""
     columns = ",\n".join(f"  {column.name} {DDL_TYPES[column.type]}" for column in table.columns)
     hidden = table.time if table.column(table.time).type == "date" else f"day({table.time})"

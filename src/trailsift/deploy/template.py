@@ -11,7 +11,7 @@ from typing import Any
 
 from trailsift.deploy import boards, glue_requests
 from trailsift.deploy.package import HANDLER
-from trailsift.deploy.tables import LANDING_PARTITIONS, Place
+from trailsift.deploy.tables import LANDING_PARTITIONS, StackConfig
 
 Resource = dict[str, Any]
 
@@ -20,7 +20,7 @@ PREFIX = "landing/" + "".join(f"{name}=!{{partitionKeyFromLambda:{name}}}/" for 
 ERRORS = "errors/!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/"
 
 
-def template(place: Place, *, python: str = "3.13", arch: str = "arm64") -> dict[str, Any]:
+def template(place: StackConfig, *, python: str = "3.13", arch: str = "arm64") -> dict[str, Any]:
     """The template. Parameters: where the function's zip is, what to subscribe to, whom to alarm."""
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
@@ -277,7 +277,7 @@ def _subscription() -> dict[str, Resource]:
     }
 
 
-def _catalog(place: Place) -> dict[str, Resource]:
+def _catalog(place: StackConfig) -> dict[str, Resource]:
     folder = "s3://${Bucket}/landing/"
     storage = {**glue_requests.storage(""), "Location": _sub(folder)}
     keys = "/".join(f"{name}=${{!{name}}}" for name in LANDING_PARTITIONS)

@@ -55,7 +55,7 @@ class Cells(NamedTuple):
     value: Column
 
 
-class Firsts(NamedTuple):
+class FirstSeen(NamedTuple):
     """What roles did that they had not done before this day; times and calls are those of the day."""
 
     role: Column
@@ -77,7 +77,7 @@ class Day(NamedTuple):
     active: Column  # roles at work
     cells: Cells
     writes: Column  # series with calls that change something
-    firsts: Firsts
+    firsts: FirstSeen
 
 
 class Habits:
@@ -149,7 +149,7 @@ class Habits:
         out[known] = self.shared_by[np.searchsorted(self.shared, shared[known])]
         return out
 
-    def saturated(self, firsts: Firsts) -> Column:
+    def saturated(self, firsts: FirstSeen) -> Column:
         """Which firsts are of a role that has too many values of the kind to keep."""
         out: Column = self.held[firsts.role, firsts.kind] >= self.limit
         return out
@@ -171,7 +171,7 @@ class Habits:
         """Series of calls that were thought to only read, and do not."""
         self.kind[series[self.kind[series] == KINDS.index("more_reads")]] = KINDS.index("more_calls")
 
-    def _learn_firsts(self, firsts: Firsts) -> None:
+    def _learn_firsts(self, firsts: FirstSeen) -> None:
         kept = ~self.saturated(firsts)
         seasoned = self.age[firsts.role] > 0
         pairs = np.unique((firsts.role * len(FIRSTS) + firsts.kind)[seasoned])

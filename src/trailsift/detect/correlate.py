@@ -200,7 +200,7 @@ def _finding(happening: Happening) -> Finding:
     places = len({link.role_arn for link in happening.links})
     strength = _strength(happening.signals) + _COMPANY * min(_COMPANY_MOST, max(0, places - 1))
     return Finding(
-        identity(roles[0], happening.begin),
+        finding_id(roles[0], happening.begin),
         roles[0],
         strength / (strength + _HALF),
         min(first for first, _ in spans),
@@ -240,7 +240,7 @@ def _span(signals: Sequence[Signal]) -> tuple[int, int]:
     return min(signal.first_time for signal in strong), last
 
 
-def identity(role_arn: str | None, first_time: int, more: str = "") -> str:
+def finding_id(role_arn: str | None, first_time: int, more: str = "") -> str:
     """The id of what a role began in an hour, as long as nobody was told of it under another one (``names``)."""
     text = "\0".join([str(role_arn), str(first_time // HOUR), more])
     return "f" + hashlib.sha256(text.encode()).hexdigest()[:9]

@@ -9,13 +9,13 @@ import numpy as np
 
 from trailsift.analysis.base import DENIED, ask, tuple_of
 from trailsift.analysis.time_range import Period
-from trailsift.detect.baseline import FIRSTS, MEASURES, Cells, Column, Day, Firsts, Habits
+from trailsift.detect.baseline import FIRSTS, MEASURES, Cells, Column, Day, FirstSeen, Habits
 from trailsift.times import DAY, HOUR
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
 _DAYS_AT_ONCE = 16
 _EVENTS_AT_ONCE = 5_000_000
@@ -35,7 +35,7 @@ _PROFILE = {
 }
 
 
-def totals(engine: Engine, periods: Sequence[Period] = (Period(),)) -> dict[int, int]:
+def totals(engine: DuckDBEngine, periods: Sequence[Period] = (Period(),)) -> dict[int, int]:
     """Events of each day (since 1970, UTC) of some periods that has any."""
     where = " OR ".join(f"({one.where('hour')})" for one in periods) or "false"
     sql = f"SELECT epoch_us(hour) // {DAY}, sum(events)::BIGINT FROM hourly WHERE {where} GROUP BY 1 ORDER BY 1"
@@ -47,7 +47,7 @@ def period_of(first: int, last: int) -> Period:
     return Period(first * DAY, (last + 1) * DAY if last < _LAST_DAY else None)
 
 
-def days(engine: Engine, habits: Habits, wanted: Mapping[int, int]) -> Iterator[Day]:
+def days(engine: DuckDBEngine, habits: Habits, wanted: Mapping[int, int]) -> Iterator[Day]:
     """The wanted days (with their events) in order. Each has to be learnt before the next one is asked for."""
     for chunk in chunks(wanted):
         period = period_of(chunk[0], chunk[-1])
@@ -83,7 +83,7 @@ def chunks(wanted: Mapping[int, int]) -> Iterator[list[int]]:
         yield chunk
 
 
-def _hours(engine: Engine, habits: Habits, period: Period) -> tuple[Cells, Column, Column]:
+def _hours(engine: DuckDBEngine, habits: Habits, period: Period) -> tuple[Cells, Column, Column]:
     """All cells of a period, with hours since 1970; and the series that change something, with those hours."""
     where = period.where("hour")
     names = f"SELECT DISTINCT role_arn, event_name FROM hourly WHERE {where}"
@@ -117,13 +117,13 @@ def _hours(engine: Engine, habits: Habits, period: Period) -> tuple[Cells, Colum
     return cells, found[0][0][writing], hour[writing]
 
 
-def _firsts(engine: Engine, habits: Habits, period: Period) -> tuple[Column, Firsts]:
+def _firsts(engine: DuckDBEngine, habits: Habits, period: Period) -> tuple[Column, FirstSeen]:
     """What is not known yet, each with the first day of it in the period."""
     table = arrow(engine, _firsts_sql(period.where_day("day")))
     key = numbers(table.column(3))
     table = table.filter(_arrow_of(habits.unknown(key)))
     role, kind, value, key, shared, day, events, first, last, name, resource = table.columns
-    firsts = Firsts(
+    firsts = FirstSeen(
         _roles(habits, role),
         numbers(kind),
         numbers(key),
@@ -162,13 +162,13 @@ def _firsts_sql(where: str) -> str:
         FROM lines WHERE value IS NOT NULL GROUP BY role_arn, kind, value ORDER BY role_arn, kind, value"""
 
 
-def _of_day(firsts: Firsts, at: Column) -> Firsts:
+def _of_day(firsts: FirstSeen, at: Column) -> FirstSeen:
     role, kind, key, shared, events, first, last, *texts = firsts
     value, name, resource = ([column[i] for i in at.tolist()] for column in texts)
-    return Firsts(role[at], kind[at], key[at], shared[at], events[at], first[at], last[at], value, name, resource)
+    return FirstSeen(role[at], kind[at], key[at], shared[at], events[at], first[at], last[at], value, name, resource)
 
 
-def arrow(engine: Engine, sql: str) -> pyarrow.Table:
+def arrow(engine: DuckDBEngine, sql: str) -> pyarrow.Table:
     return engine.query(sql, cache=False, arrow=True).arrow()
 
 

@@ -114,7 +114,7 @@ _NONE = 1_000  # times the habit from which on there was none
 _TELLING = {"first_network": 1.6, "first_service": 1.6, "first_account": 1.6, "first_hour": 1.6, "first_action": 1.3}
 
 
-def tell(
+def describe(
     finding: Finding, language: Language = "en", zone: ZoneInfo = UTC_ZONE, clean: Callable[[str], str] = str
 ) -> Finding:
     """The finding with its title and reasons. ``clean`` is put over every text of a log."""

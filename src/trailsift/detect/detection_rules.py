@@ -24,7 +24,7 @@ from trailsift.errors import EngineError, QueryError, UsageError
 from trailsift.times import DAY, HOUR, literal, moment
 
 if TYPE_CHECKING:
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
 COLUMNS = ("account_id", "role_arn", "event_name", "resource_arn", "first_time", "last_time", "events")
 
@@ -79,13 +79,13 @@ class Problem:
         return f"{self.path}:{self.line}: {self.text}"
 
 
-def shipped() -> tuple[list[Detection], list[Problem]]:
+def builtin_rules() -> tuple[list[Detection], list[Problem]]:
     """The detections that come with trailsift."""
     files = resources.files("trailsift.detect") / "detections"
     return _read((one.name, one.read_text("utf-8")) for one in files.iterdir() if one.name.endswith(".toml"))
 
 
-def own(folder: Path) -> tuple[list[Detection], list[Problem]]:
+def load_rules(folder: Path) -> tuple[list[Detection], list[Problem]]:
     """The detections of a user's folder; UsageError where it is none."""
     if not folder.is_dir():
         raise UsageError(f"--detections {folder} is no folder: name one that holds .toml files")
@@ -189,7 +189,7 @@ class Happening(NamedTuple):
     most: int
 
 
-def run(engine: Engine, detections: Sequence[Detection]) -> tuple[list[Signal], list[Problem]]:
+def run(engine: DuckDBEngine, detections: Sequence[Detection]) -> tuple[list[Signal], list[Problem]]:
     """Signals of all detections that run, and what is wrong with the others."""
     signals: list[Signal] = []
     wrong: list[Problem] = []
@@ -202,7 +202,7 @@ def run(engine: Engine, detections: Sequence[Detection]) -> tuple[list[Signal], 
     return signals, wrong
 
 
-def search(engine: Engine, detection: Detection, since: int = 0) -> list[Happening] | Problem:
+def search(engine: DuckDBEngine, detection: Detection, since: int = 0) -> list[Happening] | Problem:
     """Rows of a detection, of days (since 1970) from ``since`` on where it says how much history it needs."""
     try:
         rows = _rows(engine, detection, since)
@@ -268,7 +268,7 @@ def signals_of(detection: Detection, found: Iterable[Happening]) -> list[Signal]
     ]
 
 
-def _rows(engine: Engine, detection: Detection, since: int = 0) -> list[dict[str, Any]]:
+def _rows(engine: DuckDBEngine, detection: Detection, since: int = 0) -> list[dict[str, Any]]:
     result = engine.query(_limited(detection, since))
     missing = [name for name in COLUMNS if name not in result.names]
     if missing:
@@ -298,14 +298,14 @@ def _micros(time: datetime) -> int:
     return (time - _EPOCH) // timedelta(microseconds=1)
 
 
-def prove(detections: Sequence[Detection]) -> list[Problem]:
+def run_examples(detections: Sequence[Detection]) -> list[Problem]:
     """Runs the examples: what must be found and is not, and what must not be found and is.
 
     All examples go to one lake, each under an account of its own, so SQL has to tell accounts apart.
     """
     from trailsift.ingest import ingest
     from trailsift.lake.open import open_snapshot
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
     wrong: list[Problem] = []
     with tempfile.TemporaryDirectory(prefix="trailsift-examples-") as folder:
@@ -314,7 +314,7 @@ def prove(detections: Sequence[Detection]) -> list[Problem]:
             records += _records(one.matches, account(place, True)) + _records(one.ignores, account(place, False))
         (Path(folder) / "a.json").write_text(json.dumps({"Records": records}))
         ingest([str(Path(folder) / "a.json")], Path(folder) / "lake", workers=1)
-        with Engine(open_snapshot(Path(folder) / "lake")) as engine:
+        with DuckDBEngine(open_snapshot(Path(folder) / "lake")) as engine:
             for place, one in enumerate(detections):
                 try:
                     hit = {row["account_id"] for row in _rows(engine, one)}

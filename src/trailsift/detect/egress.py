@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trailsift.detect.daily_data import arrow, chunks, numbers, period_of
-from trailsift.detect.low_and_slow import BYTES, PATTERN, READS, ROLE, TOUCHES, Taken
+from trailsift.detect.low_and_slow import BYTES, PATTERN, READS, ROLE, TOUCHES, DailyEgress
 from trailsift.times import DAY
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
 #: Calls that hand out content.
 _READS = "^(Get(Object|Item|Records)$|BatchGetItem$|Query$|Scan$|Select|ExecuteStatement$|BatchExecuteStatement$|Copy)"
 
 
-def taken(engine: Engine, wanted: Mapping[int, int]) -> Iterator[Taken]:
+def daily_egress(engine: DuckDBEngine, wanted: Mapping[int, int]) -> Iterator[DailyEgress]:
     """The wanted days (with their events) in order. Callers without a role have no habit."""
     for chunk in chunks(wanted):
         table = arrow(engine, _sql(period_of(chunk[0], chunk[-1]).where_day("day")))
@@ -30,14 +30,14 @@ def taken(engine: Engine, wanted: Mapping[int, int]) -> Iterator[Taken]:
             yield _of_day(day, table.slice(begin, end - begin))
 
 
-def _of_day(day: int, lines: pyarrow.Table) -> Taken:
+def _of_day(day: int, lines: pyarrow.Table) -> DailyEgress:
     _, *columns = lines.columns
     kind, key, under, value = (numbers(column) for column in columns[:4])
 
     def text(line: int) -> list[str | None]:
         return [column[line].as_py() for column in columns[4:]]
 
-    return Taken(day, kind, key, under, value, text)
+    return DailyEgress(day, kind, key, under, value, text)
 
 
 def _sql(where: str) -> str:

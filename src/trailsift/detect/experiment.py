@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from trailsift.detect.correlate import join
-from trailsift.detect.detection_rules import shipped
+from trailsift.detect.detection_rules import builtin_rules
 from trailsift.detect.evaluation import Outcome, Result, judge, read_truth
 from trailsift.detect.finding import LEVELS
 from trailsift.detect.signals import look
 from trailsift.generate import STRENGTHS, Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine as DuckEngine
+from trailsift.query import DuckDBEngine as DuckEngine
 
 #: All levels, then each one off.
 WAYS = ("all", *dict.fromkeys(LEVELS.values()))
 
 
 @dataclass(frozen=True)
-class Cast:
+class ExperimentConfig:
     """What is generated for each seed; incidents in each of the strengths, in lakes of their own."""
 
     events: int
@@ -38,7 +38,7 @@ class Cast:
 class Table:
     """The results of all seeds: by strength and level left out ("all" is none), and of quiet periods."""
 
-    cast: Cast
+    cast: ExperimentConfig
     seeds: int = 0
     results: dict[tuple[str, str], list[Result]] = field(default_factory=lambda: defaultdict(list))
     quiet: list[Result] = field(default_factory=list)
@@ -100,7 +100,7 @@ class Table:
         }
 
 
-def rehearse(seeds: Iterable[int], cast: Cast, tell: Callable[[str], None] = lambda text: None) -> Table:
+def rehearse(seeds: Iterable[int], cast: ExperimentConfig, tell: Callable[[str], None] = lambda text: None) -> Table:
     """A lake for each seed and strength, and one without incidents, in temporary folders that are removed."""
     table = Table(cast)
     for seed in seeds:
@@ -115,7 +115,7 @@ def rehearse(seeds: Iterable[int], cast: Cast, tell: Callable[[str], None] = lam
     return table
 
 
-def _judged(seed: int, cast: Cast, strength: str | None) -> dict[str, Result]:
+def _judged(seed: int, cast: ExperimentConfig, strength: str | None) -> dict[str, Result]:
     folder = Path(tempfile.mkdtemp(prefix="trailsift-evaluate-"))
     try:
         options = Options(cast.events, cast.days, seed, roles=cast.roles, incidents=strength is not None)
@@ -131,7 +131,7 @@ def _judged(seed: int, cast: Cast, strength: str | None) -> dict[str, Result]:
 
 def judge_all(engine: DuckEngine, truth: dict[str, Any]) -> dict[str, Result]:
     """The result with all levels, and with each one off."""
-    seen = look(engine, shipped()[0], save=False)
+    seen = look(engine, builtin_rules()[0], save=False)
     out = {}
     for way in WAYS:
         out[way] = judge(join([one for one in seen.signals if LEVELS[one.kind] != way], links=seen.links), truth)

@@ -18,7 +18,7 @@ from trailsift.detect.daily_data import period_of
 from trailsift.times import HOUR
 
 if TYPE_CHECKING:
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -75,7 +75,7 @@ class Week:
     batches: list[list[NDArray[Any]]]
 
 
-def read(engine: Engine, first: int, last: int, known: dict[int, Week] | None = None) -> Lines | None:
+def read(engine: DuckDBEngine, first: int, last: int, known: dict[int, Week] | None = None) -> Lines | None:
     """The lines of some days (since 1970), in order of time; None where they have none.
 
     ``known``: weeks that were read before, by their first day; those of these days are added, others are taken out.
@@ -108,7 +108,7 @@ def read(engine: Engine, first: int, last: int, known: dict[int, Week] | None = 
     )
 
 
-def _week(engine: Engine, first: int, last: int) -> Week:
+def _week(engine: DuckDBEngine, first: int, last: int) -> Week:
     # A week at a time: grouping and sorting hold less at once.
     where = period_of(first, last).where("hour")
     kinds = ask(engine, tuple_of, f"{_names_sql(where)} ORDER BY role_arn, event_name")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trailsift.detect.correlate import identity
+from trailsift.detect.correlate import finding_id
 from trailsift.detect.finding import Finding
 from trailsift.errors import LakeError
 
@@ -108,7 +108,7 @@ def _free(one: Finding, taken: set[str]) -> str:
     found, number = one.id, 0
     while found in taken:
         number += 1
-        found = identity(one.role_arn, one.span[0], str(number))
+        found = finding_id(one.role_arn, one.span[0], str(number))
     return found
 
 

@@ -9,14 +9,14 @@ from typing import TypeVar
 
 from trailsift.errors import LakeError
 from trailsift.lake.open import open_snapshot
-from trailsift.query import Engine
+from trailsift.query import DuckDBEngine
 
 T = TypeVar("T")
 
 
 def follow(
     lake: Path,
-    run: Callable[[Engine], T],
+    run: Callable[[DuckDBEngine], T],
     every: float,
     wait: Callable[[float], None] = time.sleep,
     trouble: Callable[[LakeError], None] = lambda error: None,
@@ -32,7 +32,7 @@ def follow(
             snapshot = open_snapshot(lake)
             state = (snapshot.seq, snapshot.committed_at, snapshot.locations)
             if state != seen:
-                with Engine(snapshot) as engine:
+                with DuckDBEngine(snapshot) as engine:
                     found = run(engine)
                 seen, troubled = state, False
                 yield found

@@ -57,7 +57,7 @@ _BOUND = 100_000
 _SUM, _LENGTH, _OVER, _QUIET, _BEGIN, _TOLD, _EXCESS, _USUAL, _BESIDE, _LOGS, _BEFORE = range(11)
 
 
-class Taken(NamedTuple):
+class DailyEgress(NamedTuple):
     """What roles did on one day (since 1970, UTC), a line each; ``key`` is a hash of what it is of.
 
     ``under``: the key of what a line is part of. ``text``: role, resource, call and key pattern of a line; ROLE has no
@@ -102,7 +102,7 @@ class Drips:
         self.run = np.zeros((0, 11))
         self.drips = np.zeros(0, np.int16)  # of each role, that are over
 
-    def fold(self, day: Taken) -> list[Signal]:
+    def fold(self, day: DailyEgress) -> list[Signal]:
         """Signals of the drips that go on on this day; then the day is learnt."""
         self._bear(day)
         place = self._find(day.key)
@@ -126,7 +126,7 @@ class Drips:
         out: Column = np.where(known, found, -1)
         return out
 
-    def _bear(self, day: Taken) -> None:
+    def _bear(self, day: DailyEgress) -> None:
         """Rows for the series of today that are worth it."""
         new = (self._find(day.key) < 0) & ((day.value >= _BORN) | (day.kind <= TOUCHES))
         for kind in range(PATTERN + 1):
@@ -168,7 +168,7 @@ class Drips:
         out: Column = np.flatnonzero(chosen)
         return out
 
-    def _run(self, day: Taken, at: Column, now: Column, line_of: Column) -> tuple[list[Signal], Column]:
+    def _run(self, day: DailyEgress, at: Column, now: Column, line_of: Column) -> tuple[list[Signal], Column]:
         """Sums up how far the looked-at series are above their habit; signals, and the runs that are over."""
         run = self.run[at]
         value = now[at]
@@ -224,7 +224,7 @@ class Drips:
             out[i] &= run[i, _LOGS] / length >= sure
         return out
 
-    def _signal(self, day: Taken, place: int, run: Column, decades: float, line: int) -> Signal:
+    def _signal(self, day: DailyEgress, place: int, run: Column, decades: float, line: int) -> Signal:
         kind, (resource, pattern) = int(self.kind[place]), self.texts[place]
         role, _, event_name, _ = day.text(line)
         unit = 1e6 if kind == BYTES else 1

@@ -23,7 +23,7 @@ from trailsift.detect.finding import Signal
 from trailsift.times import HOUR
 
 if TYPE_CHECKING:
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
 #: What is told where the level cannot run.
 MISSING = "the level learned needs scikit-learn: pip install 'trailsift[ml]'"
@@ -46,7 +46,7 @@ def available() -> bool:
     return find_spec("sklearn") is not None
 
 
-def learned(engine: Engine, days: Sequence[int], since: int = 0) -> list[Signal]:
+def learned(engine: DuckDBEngine, days: Sequence[int], since: int = 0) -> list[Signal]:
     """Signals of the days from ``since`` on. Needs scikit-learn (``available``).
 
     ``days``: the days (since 1970, UTC) from then on that have any event; a wrong clock makes no work.
@@ -56,11 +56,11 @@ def learned(engine: Engine, days: Sequence[int], since: int = 0) -> list[Signal]
     for block in sorted({day // _BLOCK for day in days if day >= since}):
         lines = read(engine, max(0, block - 1) * _BLOCK, (block + 1) * _BLOCK - 1, weeks)
         if lines is not None:
-            out += unlike(lines, max(since, block * _BLOCK))
+            out += outliers(lines, max(since, block * _BLOCK))
     return out
 
 
-def unlike(lines: Lines, first: int = 0) -> list[Signal]:
+def outliers(lines: Lines, first: int = 0) -> list[Signal]:
     """``learned`` without the lake: signals of the days from ``first`` on, given lines that begin before."""
     hours = features(lines)
     day = hours.hour // 24

@@ -38,7 +38,7 @@ def check_url(url: str) -> None:
 
 def news(lake: Path, found: Sequence[Finding]) -> list[Finding]:
     """The findings that nobody was told of, or that have grown since."""
-    told = _told(lake)
+    told = _reported(lake)
     return [one for one in found if one.id not in told or _size(one) >= _GROWTH * told[one.id]]
 
 
@@ -78,7 +78,7 @@ def remember(lake: Path, found: Sequence[Finding]) -> None:
     """Keeps what was told. LakeError where it cannot be written."""
     if not found:
         return
-    told = _told(lake) | {one.id: _size(one) for one in found}
+    told = _reported(lake) | {one.id: _size(one) for one in found}
     path = lake / _FILE
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -89,7 +89,7 @@ def remember(lake: Path, found: Sequence[Finding]) -> None:
         raise LakeError(f"cannot write {path}: {error}") from error
 
 
-def _told(lake: Path) -> dict[str, float]:
+def _reported(lake: Path) -> dict[str, float]:
     path = lake / _FILE
     try:
         told = json.loads(path.read_text("utf-8"))

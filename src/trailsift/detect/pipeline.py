@@ -9,18 +9,18 @@ from zoneinfo import ZoneInfo
 
 from trailsift.analysis.base import ask, plain, tuple_of
 from trailsift.analysis.time_range import Period
-from trailsift.detect.correlate import BUDGET, LEAST, budgeted, identity, join, ranked
-from trailsift.detect.describe import Language, tell
+from trailsift.detect.correlate import BUDGET, LEAST, budgeted, finding_id, join, ranked
+from trailsift.detect.describe import Language, describe
 from trailsift.detect.finding import LEVELS, Finding, Signal
 from trailsift.detect.finding_ids import named
-from trailsift.detect.triage import Mark, marks, taught
+from trailsift.detect.triage import Verdict, marks, taught
 from trailsift.errors import UsageError
 from trailsift.times import HOUR, UTC_ZONE, literal
 
 if TYPE_CHECKING:
     from trailsift.detect.detection_rules import Detection, Problem
-    from trailsift.detect.signals import Seen
-    from trailsift.query import Engine
+    from trailsift.detect.signals import SignalSet
+    from trailsift.query import DuckDBEngine
 
 
 #: The levels that a person can choose among.
@@ -28,7 +28,7 @@ ALL_LEVELS = frozenset(LEVELS.values())
 
 
 @dataclass(frozen=True)
-class Wish:
+class DetectOptions:
     """How findings are wanted: the period they touch, the budget of a day (0: all), words, muted ones, levels."""
 
     period: Period = field(default_factory=Period)
@@ -47,7 +47,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Detected:
+class DetectionResult:
     """Findings in rank order, the detections that did not run, and how many days of the lake were read for it."""
 
     findings: list[Finding]
@@ -55,7 +55,9 @@ class Detected:
     days: int
 
 
-def detect(engine: Engine, wish: Wish = Wish(), detections: Sequence[Detection] = ()) -> Detected:
+def detect(
+    engine: DuckDBEngine, wish: DetectOptions = DetectOptions(), detections: Sequence[Detection] = ()
+) -> DetectionResult:
     """Findings of a lake in rank order. Habits are learnt from the whole lake, whatever the period.
 
     What was found is kept in the lake, so that the next run reads only what changed; ``wish.afresh`` reads everything.
@@ -72,10 +74,10 @@ def detect(engine: Engine, wish: Wish = Wish(), detections: Sequence[Detection] 
     remember = wish.levels == ALL_LEVELS
     everything = named(engine.snapshot.root, join(seen.signals, wish.least, 0, seen.links), remember=remember)
     found = everything if wish.muted else _unmuted(everything, seen, known, wish.least)
-    return Detected(_told(_of_period(ranked(found), wish), wish), tuple(seen.problems), len(seen.days))
+    return DetectionResult(_reported(_of_period(ranked(found), wish), wish), tuple(seen.problems), len(seen.days))
 
 
-def _unmuted(found: Sequence[Finding], seen: Seen, known: Mapping[str, Mark], least: float) -> list[Finding]:
+def _unmuted(found: Sequence[Finding], seen: SignalSet, known: Mapping[str, Verdict], least: float) -> list[Finding]:
     """Findings without those that were muted, and without what is left below the least where a mute has taught."""
     mutes = [said for said in known.values() if said.word == "mute"]
     if not mutes:
@@ -91,7 +93,7 @@ def _unmuted(found: Sequence[Finding], seen: Seen, known: Mapping[str, Mark], le
     ]
 
 
-def over_threshold(engine: Engine, threshold: int, wish: Wish = Wish()) -> list[Finding]:
+def over_threshold(engine: DuckDBEngine, threshold: int, wish: DetectOptions = DetectOptions()) -> list[Finding]:
     """Hours in which one event occurred more than ``threshold`` times: the simplest level, without any habit."""
     if threshold < 1:
         raise UsageError(f"--threshold {threshold} means nothing: give a number of events in an hour, 1 or more")
@@ -103,15 +105,19 @@ def over_threshold(engine: Engine, threshold: int, wish: Wish = Wish()) -> list[
     for _, name, events, role, resource, first, last in ask(engine, tuple_of, sql):
         seen = Signal("over_threshold", role, events / threshold, first, last, name, events, threshold, name, resource)
         score = events / (events + threshold)
-        found = Finding(identity(role, first, name), role, score, first, last, (seen,), span=(first, last))
+        found = Finding(finding_id(role, first, name), role, score, first, last, (seen,), span=(first, last))
         out.append(found)
-    return _told(out, wish)
+    return _reported(out, wish)
 
 
-def find(engine: Engine, name: str, wish: Wish = Wish(), detections: Sequence[Detection] = ()) -> Finding:
+def find(
+    engine: DuckDBEngine, name: str, wish: DetectOptions = DetectOptions(), detections: Sequence[Detection] = ()
+) -> Finding:
     """The finding of an id, of the beginning of one, or of a rank in the list. UsageError where none or several fit."""
     rank = int(name) if name.isdigit() and len(name) < 4 else 0
-    wanted = Wish(Period(zone=wish.zone), BUDGET if rank else 0, LEAST, wish.language, not rank, clean=wish.clean)
+    wanted = DetectOptions(
+        Period(zone=wish.zone), BUDGET if rank else 0, LEAST, wish.language, not rank, clean=wish.clean
+    )
     found = detect(engine, wanted, detections).findings
     if 0 < rank <= len(found):
         return found[rank - 1]
@@ -124,7 +130,7 @@ def find(engine: Engine, name: str, wish: Wish = Wish(), detections: Sequence[De
 
 
 @dataclass(frozen=True)
-class Drilled:
+class FindingDetail:
     """A finding down to its events: lines of ``hourly``, then events (the first ones), and where their records are."""
 
     finding: Finding
@@ -138,7 +144,7 @@ class Drilled:
         return self.finding.as_dict() | {"summary": plain(lines), "events": plain(self.events)}
 
 
-def drill(engine: Engine, finding: Finding, limit: int = 10) -> Drilled:
+def drill(engine: DuckDBEngine, finding: Finding, limit: int = 10) -> FindingDetail:
     """The summary lines of a finding's role and time, and its events; ``limit`` 0 gives all events."""
     since, until = finding.first_time // HOUR * HOUR, finding.last_time
     lines = engine.sql(
@@ -149,10 +155,10 @@ def drill(engine: Engine, finding: Finding, limit: int = 10) -> Drilled:
     ).rows()
     most = f" LIMIT {limit}" if limit else ""
     events = engine.sql(finding.query + most).dicts()
-    return Drilled(finding, lines, events)
+    return FindingDetail(finding, lines, events)
 
 
-def _of_period(found: Sequence[Finding], wish: Wish) -> list[Finding]:
+def _of_period(found: Sequence[Finding], wish: DetectOptions) -> list[Finding]:
     inside = [
         one
         for one in found
@@ -162,5 +168,5 @@ def _of_period(found: Sequence[Finding], wish: Wish) -> list[Finding]:
     return budgeted(inside, wish.budget)
 
 
-def _told(found: Sequence[Finding], wish: Wish) -> list[Finding]:
-    return [tell(one, wish.language, wish.zone, wish.clean) for one in found]
+def _reported(found: Sequence[Finding], wish: DetectOptions) -> list[Finding]:
+    return [describe(one, wish.language, wish.zone, wish.clean) for one in found]

@@ -18,13 +18,13 @@ from trailsift.query.relations import text
 from trailsift.times import DAY, HOUR, moment
 
 if TYPE_CHECKING:
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
 _KINDS = ("more_calls", "more_reads", "more_deletes")
 _PAST = 14  # days that are looked at
 
 
-def weighed(engine: Engine, signals: Sequence[Signal]) -> list[Signal]:
+def rescored(engine: DuckDBEngine, signals: Sequence[Signal]) -> list[Signal]:
     """The signals, the strongest of each day with other decades."""
     of_day: dict[int, list[Signal]] = defaultdict(list)
     for signal in signals:
@@ -56,7 +56,7 @@ def _highest(signal: Signal, values: dict[int, int], heard: set[int]) -> float:
 
 
 def _read(
-    engine: Engine, chosen: Sequence[Signal]
+    engine: DuckDBEngine, chosen: Sequence[Signal]
 ) -> tuple[dict[tuple[str | None, str | None], dict[int, int]], dict[str | None, set[int]]]:
     """Events by role, call and hour; and by role the hours in which its accounts and regions were heard of at all."""
     begin = min(one.first_time for one in chosen) // DAY - _PAST

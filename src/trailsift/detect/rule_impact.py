@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from trailsift.detect.correlate import join
 from trailsift.detect.detection_rules import Detection, Problem, happenings, search, signals_of
 from trailsift.detect.finding import Finding, Signal
-from trailsift.detect.pipeline import Wish, detect
+from trailsift.detect.pipeline import DetectOptions, detect
 from trailsift.detect.signals import look
 
 if TYPE_CHECKING:
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
 #: What becomes of a finding, the worst first.
 FATES = ("lost", "without events", "weaker", "with fewer events", "as before")
@@ -38,16 +38,16 @@ class Loss(NamedTuple):
     score_after: float
 
 
-def losses(whole: Engine, thin: Engine, detections: Sequence[Detection] = ()) -> list[Loss]:
+def losses(whole: DuckDBEngine, thin: DuckDBEngine, detections: Sequence[Detection] = ()) -> list[Loss]:
     """What becomes of each finding, the worst first. ``thin``: the same lake as rules would have left it."""
-    before = detect(whole, Wish(), detections).findings[:_MOST]
+    before = detect(whole, DetectOptions(), detections).findings[:_MOST]
     seen = look(whole, (), save=False)
     after = join([*seen.signals, *_found(thin, detections)], budget=0, links=seen.links)
     out = [_loss(one, _same(one, after), whole, thin) for one in before]
     return sorted(out, key=lambda one: (FATES.index(one.fate), -one.score))
 
 
-def _found(engine: Engine, detections: Sequence[Detection]) -> list[Signal]:
+def _found(engine: DuckDBEngine, detections: Sequence[Detection]) -> list[Signal]:
     out: list[Signal] = []
     for one in detections:
         rows = search(engine, one)
@@ -69,7 +69,7 @@ def _same(finding: Finding, others: Sequence[Finding]) -> Finding | None:
     return max(near, key=lambda one: one.score, default=None)
 
 
-def _loss(finding: Finding, again: Finding | None, whole: Engine, thin: Engine) -> Loss:
+def _loss(finding: Finding, again: Finding | None, whole: DuckDBEngine, thin: DuckDBEngine) -> Loss:
     count = f"SELECT count(*) FROM events WHERE {finding.condition}"
     events, left = (int(engine.query(count, cache=False).value()) for engine in (whole, thin))
     score = again.score if again else 0.0

@@ -13,17 +13,17 @@ from trailsift.detect.baseline import BOUNDS, Bounds, Habits
 from trailsift.detect.checkpoint import State
 from trailsift.detect.daily_data import days, period_of, totals
 from trailsift.detect.detection_rules import Detection, Happening, Problem, happenings, search, signals_of
-from trailsift.detect.egress import taken
+from trailsift.detect.egress import daily_egress
 from trailsift.detect.finding import DRIPS, Link, Signal
 from trailsift.detect.low_and_slow import Drips
 from trailsift.detect.multivariate import available, learned
 from trailsift.detect.novelty import links, novel
-from trailsift.detect.rescore import weighed
+from trailsift.detect.rescore import rescored
 from trailsift.detect.volume import exceeding, hours
 from trailsift.times import DAY
 
 if TYPE_CHECKING:
-    from trailsift.query import Engine
+    from trailsift.query import DuckDBEngine
 
 #: Signals, and links, that are kept at most, and happenings of one detection: the newest.
 SIGNALS = 20_000
@@ -33,7 +33,7 @@ _OPEN = 2  # days with events that are looked at in each run, besides the newest
 
 
 @dataclass
-class Seen:
+class SignalSet:
     """What all levels see; ``problems`` are detections that do not run, ``days`` (since 1970) those that were read."""
 
     signals: list[Signal] = field(default_factory=list)
@@ -43,13 +43,13 @@ class Seen:
 
 
 def look(
-    engine: Engine,
+    engine: DuckDBEngine,
     detections: Sequence[Detection] = (),
     *,
     afresh: bool = False,
     save: bool = True,
     bounds: Bounds = BOUNDS,
-) -> Seen:
+) -> SignalSet:
     """Signals of a lake. Only days from the first one that changed since the last run are read, and some before it.
 
     ``afresh``: read everything. ``save``: keep what was found for the next run, where the lake can be written.
@@ -58,7 +58,7 @@ def look(
     of = _looked_at(engine, detections, bounds)
     again = None if afresh else checkpoint.last(lake, of)
     if again is not None:
-        return Seen(*again)
+        return SignalSet(*again)
     begun = None if afresh else checkpoint.load(lake, lambda state: _fits(engine, state))
     state = begun or State(Habits(bounds))
     present = totals(engine, [Period(state.before * DAY)])
@@ -80,10 +80,10 @@ def look(
     found_links = _newest([*closed.links, *seen.links])
     if save and not problems:
         checkpoint.save_last(lake, of, signals, found_links)
-    return Seen(signals, found_links, problems, order)
+    return SignalSet(signals, found_links, problems, order)
 
 
-def _looked_at(engine: Engine, detections: Sequence[Detection], bounds: Bounds) -> str:
+def _looked_at(engine: DuckDBEngine, detections: Sequence[Detection], bounds: Bounds) -> str:
     """All that an answer rests on."""
     at = engine.snapshot
     lake = (at.seq, at.committed_at, sorted(at.locations.items()))
@@ -91,7 +91,7 @@ def _looked_at(engine: Engine, detections: Sequence[Detection], bounds: Bounds) 
     return hashlib.sha256(repr((lake, asked, bounds, SIGNALS, available())).encode()).hexdigest()
 
 
-def _fits(engine: Engine, state: State) -> bool:
+def _fits(engine: DuckDBEngine, state: State) -> bool:
     """Whether no event came since that is of a day which the state has behind it."""
     if state.seq > engine.snapshot.seq:
         return False
@@ -113,7 +113,7 @@ def _ranges(ordered: Sequence[int]) -> list[Period]:
     return [period_of(first, last) for first, last in ends]
 
 
-def _closed(engine: Engine, state: State, present: Mapping[int, int], settled: int) -> State:
+def _closed(engine: DuckDBEngine, state: State, present: Mapping[int, int], settled: int) -> State:
     """The state with further days behind it."""
     seen = _folded(engine, state.habits, state.drips, present)
     return State(
@@ -127,17 +127,17 @@ def _closed(engine: Engine, state: State, present: Mapping[int, int], settled: i
     )
 
 
-def _folded(engine: Engine, habits: Habits, drips: Drips, wanted: Mapping[int, int]) -> Seen:
+def _folded(engine: DuckDBEngine, habits: Habits, drips: Drips, wanted: Mapping[int, int]) -> SignalSet:
     """What is seen on these days; the habits know them afterwards."""
-    seen = Seen()
+    seen = SignalSet()
     for day in days(engine, habits, wanted):
         habits.see_writes(day.writes)
         strange = hours(habits, day)
         seen.signals += _of_somebody([*novel(habits, day), *exceeding(habits, day), *strange])
         seen.links += links(habits, day)
         habits.learn(day, [habits.roles[signal.role_arn] for signal in strange])
-    seen.signals = weighed(engine, seen.signals)
-    for taken_of_day in taken(engine, wanted):
+    seen.signals = rescored(engine, seen.signals)
+    for taken_of_day in daily_egress(engine, wanted):
         seen.signals += drips.fold(taken_of_day)
     return seen
 
@@ -148,7 +148,7 @@ def _of_somebody(signals: Sequence[Signal]) -> list[Signal]:
 
 
 def _known(
-    engine: Engine, detections: Sequence[Detection], state: State, settled: int
+    engine: DuckDBEngine, detections: Sequence[Detection], state: State, settled: int
 ) -> tuple[dict[str, list[Happening]], list[Signal], list[Problem]]:
     """Happenings of the days before ``settled``, by detection; signals of all days; and what does not run."""
     kept: dict[str, list[Happening]] = {}

@@ -17,28 +17,28 @@ _FILE = Path("findings") / "marks.jsonl"
 #: So much more than what was muted is news again.
 _GROWTH = 1.5
 
-Word = Literal["mute", "confirm"]
+Label = Literal["mute", "confirm"]
 
 
 @dataclass(frozen=True)
-class Mark:
+class Verdict:
     """One word about a finding; ``signals`` are (kind, role, value, events) of what it was made of.
 
     Of a drip, instead of events: how much a day is over the habit."""
 
     id: str
-    word: Word
+    word: Label
     reason: str
     time: str
     signals: tuple[tuple[str, str | None, str, int], ...]
 
 
-def marks(lake: Path) -> dict[str, Mark]:
+def marks(lake: Path) -> dict[str, Verdict]:
     """The last word about each finding, by id. LakeError where the file cannot be read."""
     path = lake / _FILE
     if not path.exists():
         return {}
-    out: dict[str, Mark] = {}
+    out: dict[str, Verdict] = {}
     number = 0
     try:
         for line in path.read_text("utf-8").splitlines():
@@ -46,7 +46,7 @@ def marks(lake: Path) -> dict[str, Mark]:
             if line.strip():
                 one = json.loads(line)
                 signals = tuple((kind, role, value, events) for kind, role, value, events in one["signals"])
-                out[one["id"]] = Mark(one["id"], one["word"], one["reason"], one["time"], signals)
+                out[one["id"]] = Verdict(one["id"], one["word"], one["reason"], one["time"], signals)
     except OSError as error:
         raise LakeError(f"cannot read {path}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -54,11 +54,11 @@ def marks(lake: Path) -> dict[str, Mark]:
     return out
 
 
-def mark(lake: Path, finding: Finding, word: Word, reason: str) -> Mark:
+def mark(lake: Path, finding: Finding, word: Label, reason: str) -> Verdict:
     """Say a word about a finding, with a reason. UsageError without one; LakeError where it cannot be kept."""
     if not reason.strip():
         raise UsageError(f"why {word} {finding.id}? give --reason, for whoever reads it later")
-    said = Mark(
+    said = Verdict(
         finding.id,
         word,
         reason.strip(),
@@ -81,7 +81,7 @@ def mark(lake: Path, finding: Finding, word: Word, reason: str) -> Mark:
     return said
 
 
-def taught(signals: Iterable[Signal], known: Sequence[Mark]) -> list[Signal]:
+def taught(signals: Iterable[Signal], known: Sequence[Verdict]) -> list[Signal]:
     """Signals without those that a mute has made a habit: the same again, up to half as much more."""
     habits: dict[tuple[str, str | None, str], int] = {}
     for one in known:

@@ -13,7 +13,7 @@ from trailsift.generate.bulk_text import Ints, iso_time
 from trailsift.generate.options import Options
 from trailsift.generate.record_templates import SHAPES
 from trailsift.generate.roles import Role, resource_arn
-from trailsift.generate.scenarios import PLOTS, Plot
+from trailsift.generate.scenarios import PLOTS, Scenario
 from trailsift.generate.sessions import FIRST_INTRUDER, Intruder
 from trailsift.generate.stealthy_scenarios import STEALTHY
 
@@ -29,7 +29,7 @@ class Incident:
     """One planted incident: its events' times and ops, and the ids met while they were written."""
 
     id: str
-    plot: Plot
+    plot: Scenario
     role: Role
     slot: int
     seconds: Ints
@@ -74,7 +74,7 @@ class Incident:
         return out
 
 
-def plots_of(strength: str) -> tuple[Plot, ...]:
+def plots_of(strength: str) -> tuple[Scenario, ...]:
     """The plots of a strength: as they are, with an eighth of their events, or told apart by hardly anything."""
     if strength == "weak":
         return tuple(replace(plot, share=plot.share / _WEAK, most=plot.most // _WEAK) for plot in PLOTS)
@@ -106,7 +106,7 @@ def plan(options: Options, zone: ZoneInfo, roles: tuple[Role, ...], rng: np.rand
     return out
 
 
-def _victim(plot: Plot, roles: tuple[Role, ...], again: int, place: int) -> Role:
+def _victim(plot: Scenario, roles: tuple[Role, ...], again: int, place: int) -> Role:
     fitting = [role for role in roles if role.kind is plot.victim]
     if not fitting:
         fitting = [role for role in roles if role.kind.identity not in ("anonymous", "service")]
@@ -114,7 +114,7 @@ def _victim(plot: Plot, roles: tuple[Role, ...], again: int, place: int) -> Role
     return fitting[again % len(fitting)]
 
 
-def _times(plot: Plot, options: Options, zone: ZoneInfo, rng: np.random.Generator, count: int, again: int) -> Ints:
+def _times(plot: Scenario, options: Options, zone: ZoneInfo, rng: np.random.Generator, count: int, again: int) -> Ints:
     """Sorted event times; empty where the period has no such moment."""
     first, span = options.first_second(), options.seconds()
     shift = (0.04 + 0.02 * float(rng.random())) * again - 0.3 * again * (plot.begin > 0.7)
@@ -133,7 +133,7 @@ def _times(plot: Plot, options: Options, zone: ZoneInfo, rng: np.random.Generato
     return out
 
 
-def _starts(plot: Plot, first: int, end: int, zone: ZoneInfo) -> list[int]:
+def _starts(plot: Scenario, first: int, end: int, zone: ZoneInfo) -> list[int]:
     """The moments at which it may begin: at its hour, or around it where no half hour of the period falls on it."""
     hour = plot.hour or 0.0
     moments = [t for t in range(first, end, 1_800) if not plot.workday or _weekday(t, zone) < 5]

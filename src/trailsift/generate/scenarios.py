@@ -25,7 +25,7 @@ LISTED = (
 
 
 @dataclass(frozen=True)
-class Plot:
+class Scenario:
     """How one kind of incident goes.
 
     victim    whose role it is, if the cast has one
@@ -56,8 +56,8 @@ _CLI = (
     " md/pyimpl#CPython cfg/retry-mode#standard md/installer#exe md/distrib#kali.2024 md/prompt#off md/command#s3.cp"
 )
 
-PLOTS: tuple[Plot, ...] = (
-    Plot(
+PLOTS: tuple[Scenario, ...] = (
+    Scenario(
         "bulk_exfiltration", "A report role copies the customer archive", REPORT, 0.03, 20_000, 0.72, 2_700,
         (
             Op("s3:GetObject", 97, LEDGER, "archive/customers/{uuid:80000}/profile.json.gz", 1_400_000),
@@ -65,12 +65,12 @@ PLOTS: tuple[Plot, ...] = (
         ),
         "Within the hour the role reads thousands of objects, under a prefix that its reports never needed.",
     ),
-    Plot(
+    Scenario(
         "slow_exfiltration", "The backup user reads back what it only ever wrote", BACKUP, 0.01, 6_000, 0.5, 0,
         (Op("s3:GetObject", 1, "$org-$team-backup", "onprem/{word:dump}/{date:30}/chunk-{n4:900}.zst", 33_554_432),),
         "A few objects an hour, day and night, for the rest of the period: no hour stands out.",
     ),
-    Plot(
+    Scenario(
         "first_service", "The CI role turns to DynamoDB", DEPLOY, 0.003, 600, 0.78, 3_600,
         (
             Op("dynamodb:Scan", 3, "$team-orders"),
@@ -78,7 +78,7 @@ PLOTS: tuple[Plot, ...] = (
         ),
         "A role that only knew S3, Lambda and STS scans a table.",
     ),
-    Plot(
+    Scenario(
         "new_network", "A function's credentials are used from outside", CHECKOUT, 0.003, 800, 0.81, 5_400,
         (
             Op("dynamodb:GetItem", 8, "$team-orders", "order#{uuid:300000}", outside=True),
@@ -87,7 +87,7 @@ PLOTS: tuple[Plot, ...] = (
         "Calls that the role makes every day, but from an address outside the network where it always ran.",
         "198.51.100.77", "python-requests/2.31.0 boto3/1.28.3 os/linux lang/python#3.10.12",
     ),
-    Plot(
+    Scenario(
         "enumeration", "A task tries the doors", INDEXER, 0.005, 1_500, 0.66, 900,
         (
             Op("s3:ListBuckets", 2),
@@ -98,7 +98,7 @@ PLOTS: tuple[Plot, ...] = (
         "In a quarter of an hour the role asks for bucket after bucket; most are refused.",
         None, _CLI,
     ),
-    Plot(
+    Scenario(
         "mass_delete", "The ETL role empties the curated zone", ETL, 0.015, 12_000, 0.88, 1_800,
         (
             Op("s3:DeleteObject", 98, "$org-$team-lake", "curated/events/dt={date:60}/part-{seq5:9000}.parquet"),
@@ -106,7 +106,7 @@ PLOTS: tuple[Plot, ...] = (
         ),
         "Object after object is deleted in half an hour by a role that deleted temporary files only.",
     ),
-    Plot(
+    Scenario(
         "night_activity", "A person's console session at night", ANALYST, 0.002, 250, 0.55, 5_400,
         (
             Op("s3:GetObject", 6, "$org-$team-shared", "{word:sheet}", 380_000),
@@ -116,7 +116,7 @@ PLOTS: tuple[Plot, ...] = (
         "Usual calls on usual objects, hours after the last working day ever ended.",
         hour=2.0,
     ),
-    Plot(
+    Scenario(
         "new_key_pattern", "Encrypted blobs appear among the renditions", RESIZER, 0.004, 3_000, 0.84, 7_200,
         (Op("s3:PutObject", 1, "$org-$team-renditions", ".cache/{new_hex:64}.enc", 2_400_000),),
         "The role writes to its own bucket, as always, but under names of a kind it never wrote.",

@@ -16,27 +16,27 @@ from trailsift.columns import summarize
 from trailsift.columns.arrow import arrow_schema
 from trailsift.decode.envelope import Malformed
 from trailsift.ingest import conflicts, worker
-from trailsift.ingest.chunk_builder import Tally
+from trailsift.ingest.chunk_builder import ObjectStats
 from trailsift.ingest.counts import Counts
-from trailsift.ingest.exemplars import Firsts
-from trailsift.ingest.worker import Cut, Written
-from trailsift.lake.commit import Batch, LogObject
+from trailsift.ingest.exemplars import Exemplars
+from trailsift.ingest.worker import ChunkIds, ChunkResult
+from trailsift.lake.commit import Batch, IngestedObject
 from trailsift.lake.index import File
 from trailsift.lake.parquet import write_lines
-from trailsift.lake.writer import Lake
+from trailsift.lake.writer import LakeWriter
 from trailsift.rules import Rules
-from trailsift.sources.base import LogFile
+from trailsift.sources.base import LogObject
 
 
 class OpenBatch:
     """What chunks became, until all of it is committed together. Whoever fills it has the lake's lock."""
 
-    def __init__(self, lake: Lake, counts: Counts, rules: Rules | None) -> None:
+    def __init__(self, lake: LakeWriter, counts: Counts, rules: Rules | None) -> None:
         """``counts`` of the whole ingest are added to."""
         self.lake = lake
         self.counts = counts
         self.rules = rules
-        self.firsts = Firsts(lake.root, rules) if rules else None
+        self.firsts = Exemplars(lake.root, rules) if rules else None
         #: Events that were offered.
         self.rows = 0
         self._batch = Batch()
@@ -55,14 +55,14 @@ class OpenBatch:
     def __bool__(self) -> bool:
         return bool(self.rows or self._batch.log_objects or self._rejects)
 
-    def offered(self, cut: Cut, rows: int, fresh: int) -> None:
+    def offered(self, cut: ChunkIds, rows: int, fresh: int) -> None:
         """Counts a chunk of so many rows, of which some are new."""
         self._count("duplicates", rows - fresh)
         self.rows += rows
         low, high = self._batch.min_time or cut.min_time, self._batch.max_time or cut.max_time
         self._batch.min_time, self._batch.max_time = min(low, cut.min_time), max(high, cut.max_time)
 
-    def close(self, files: list[tuple[LogFile, Tally]]) -> None:
+    def close(self, files: list[tuple[LogObject, ObjectStats]]) -> None:
         """A chunk is written: its log objects belong to the batch."""
         for file, tally in files:
             name = file.name + tally.member
@@ -74,7 +74,7 @@ class OpenBatch:
             self._in_batch["log_objects"] += tally.last
             self.counts.log_objects += tally.last
             if tally.ends and not _unreadable(tally):
-                self._batch.log_objects.append(LogObject(file.name, file.version, file.delivered_on))
+                self._batch.log_objects.append(IngestedObject(file.name, file.version, file.delivered_on))
 
     def _count(self, name: str, number: int) -> None:
         setattr(self.counts, name, getattr(self.counts, name) + number)
@@ -84,7 +84,7 @@ class OpenBatch:
         self._dropped.update(by_rule)
         self.counts.dropped = dict(Counter(self.counts.dropped) + by_rule)
 
-    def take(self, written: Written) -> None:
+    def take(self, written: ChunkResult) -> None:
         """Takes in what a chunk became."""
         self._batch.files += written.files
         self._count("stored", written.stored)
@@ -125,7 +125,7 @@ class OpenBatch:
         omit = self.lake.left_out()
         if self.rules is not None or self._dropped:
             omit = {*(omit or ()), *(self.rules.omit if self.rules else ())}
-        return list(conflicts.other_content(self._copies, files, self.lake.root, omit))
+        return list(conflicts.conflicting_copies(self._copies, files, self.lake.root, omit))
 
     def _by_rules(self) -> dict[str, Any]:
         """Which rules the batch was sifted by, for the lake to remember."""
@@ -141,12 +141,12 @@ class OpenBatch:
         return {"rules": told}
 
 
-def _placed(one: Malformed, tally: Tally) -> int:
+def _placed(one: Malformed, tally: ObjectStats) -> int:
     """Where something malformed stands in its log object, of which the tally may be a later piece."""
     return one.position + tally.offset if one.position >= 0 else one.position
 
 
-def _unreadable(tally: Tally) -> bool:
+def _unreadable(tally: ObjectStats) -> bool:
     """An object that could not be opened at all is tried again next time."""
     return len(tally.malformed) == 1 and tally.malformed[0].reason.startswith("cannot be read")
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trailsift.columns.arrow import _ARROW, CHUNK_SCHEMA, Ids, Indices, chunk_table, encoded, ordered, ranks
-from trailsift.columns.group_by import Groups, offset
-from trailsift.columns.summarize import Alike
+from trailsift.columns.group_by import GroupBy, offset
+from trailsift.columns.summarize import FactorizedRows
 from trailsift.decode import record as careful
-from trailsift.decode.fast_path import WHAT_MEMBERS, Place, Row, Shape, Shared, What, Who
+from trailsift.decode.fast_path import WHAT_MEMBERS, Caller, CallTemplate, InternTable, Origin, RequestTemplate, Row
 
 _DAY = 86_400_000_000
 
@@ -35,9 +35,9 @@ class Chunk:
     own: pa.Table | None
     #: The rows of ``own`` in their order here. Texts are put in order when they are asked for.
     order: Indices
-    who: list[Who]
-    place: list[Place]
-    what: list[What]
+    who: list[Caller]
+    place: list[Origin]
+    what: list[CallTemplate]
     #: The other events, in CHUNK_SCHEMA.
     others: pa.Table
     #: A row each: 16 bytes that stand for the event id, and the CRC of the record.
@@ -97,28 +97,28 @@ class Chunk:
         table = _joined(tables)
         return table if order is None else table.take(pa.array(order))
 
-    def alike(self, names: Sequence[str], rows: Indices | None = None) -> Alike:
+    def alike(self, names: Sequence[str], rows: Indices | None = None) -> FactorizedRows:
         """Some columns, of some rows or of all, each set of alike rows once; in another order than ``columns``."""
-        wanted = [*dict.fromkeys((*names, *Alike.OWN))]
+        wanted = [*dict.fromkeys((*names, *FactorizedRows.OWN))]
         others = self.others.select(wanted)
         own = None if self.own is None else self.own.select(_made_from(wanted))
         if rows is not None:
             mine = rows < len(self.order)
             others = others.take(pa.array(rows[~mine] - len(self.order)))
             own = None if own is None else own.take(pa.array(self.order[rows[mine]]))
-        names = [name for name in names if name not in Alike.OWN]
+        names = [name for name in names if name not in FactorizedRows.OWN]
         tables, sets, of_row = [_keys_encoded(others)], [others.select(names)], np.arange(len(others))
         if own is not None and len(own):
             known = self.who, self.place, self.what
             codes = (np.asarray(_whole(own, kind)).astype(np.int64) for kind in ("who", "place", "what"))
             sizes = (len(self.who), len(self.place), len(self.what))
             hour = offset(np.asarray(_whole(own, "event_time")) // _HOUR)
-            groups = Groups([hour, *zip(codes, sizes, strict=True)])
+            groups = GroupBy([hour, *zip(codes, sizes, strict=True)])
             tables.insert(0, _keys_encoded(own, self.what))
             one_each = own.select(_made_from(names)).take(pa.array(groups.first))
             sets.insert(0, _regular_columns(one_each, *known, names))
             of_row = np.concatenate([groups.of_row, of_row + len(groups)])
-        return Alike(_joined(tables, stack=True), _joined(sets), of_row)
+        return FactorizedRows(_joined(tables, stack=True), _joined(sets), of_row)
 
 
 # -- Arrow -----------------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class _Used:
         return pa.array(values, kind).take(self.which)
 
 
-def file_order(rows: pa.Table, shared: Shared) -> np.ndarray[Any, np.dtype[np.int64]]:
+def file_order(rows: pa.Table, shared: InternTable) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The order of a lake's files: day, service, role, time. Before columns are made: they are many."""
     who, what = _Used(shared.who, _whole(rows, "who")), _Used(shared.what, _whole(rows, "what"))
     roles, _ = ranks(encoded([thing.identity.role_arn for thing in who.things]))
@@ -189,7 +189,7 @@ def file_order(rows: pa.Table, shared: Shared) -> np.ndarray[Any, np.dtype[np.in
 class _Kinds:
     """What some rows share, of each kind; nothing is looked for before it is asked for."""
 
-    def __init__(self, rows: pa.Table, who: list[Who], place: list[Place], what: list[What]) -> None:
+    def __init__(self, rows: pa.Table, who: list[Caller], place: list[Origin], what: list[CallTemplate]) -> None:
         self._rows = rows
         self._known = who, place, what
 
@@ -207,7 +207,11 @@ class _Kinds:
 
 
 def _regular_columns(
-    rows: pa.Table, known_who: list[Who], known_place: list[Place], known_what: list[What], names: Sequence[str]
+    rows: pa.Table,
+    known_who: list[Caller],
+    known_place: list[Origin],
+    known_what: list[CallTemplate],
+    names: Sequence[str],
 ) -> pa.Table:
     """Some columns of regular records, in CHUNK_SCHEMA's types."""
     kinds = _Kinds(rows, known_who, known_place, known_what)
@@ -215,7 +219,7 @@ def _regular_columns(
     for name in names:
         if name in careful.Identity._fields:
             columns[name] = kinds.who.text([getattr(thing.identity, name) for thing in kinds.who.things])
-        elif name in Place._fields:
+        elif name in Origin._fields:
             columns[name] = kinds.place.text([getattr(thing, name) for thing in kinds.place.things])
         elif name in _MEMBER_AT:
             columns[name] = kinds.what.text([thing.members[_MEMBER_AT[name]] for thing in kinds.what.things])
@@ -228,14 +232,14 @@ def _regular_columns(
     return chunk_table(columns, names)
 
 
-def _keys_encoded(rows: pa.Table, known_what: list[What] | None = None) -> pa.Table:
-    """The columns ``Alike.OWN``; of regular records where ``known_what`` is given."""
+def _keys_encoded(rows: pa.Table, known_what: list[CallTemplate] | None = None) -> pa.Table:
+    """The columns ``FactorizedRows.OWN``; of regular records where ``known_what`` is given."""
     keys = _whole(rows, "object_key").dictionary_encode()
     if known_what is not None and any(thing.shape.fixed_key is not None for thing in known_what):
         what = _Used(known_what, _whole(rows, "what"))
         keys = _first_of(keys, what.text([thing.shape.fixed_key for thing in what.things]))
     time = _whole(rows, "event_time").cast(_ARROW["timestamp"])
-    return pa.table([keys, time, rows.column("bytes_in"), rows.column("bytes_out")], names=list(Alike.OWN))
+    return pa.table([keys, time, rows.column("bytes_in"), rows.column("bytes_out")], names=list(FactorizedRows.OWN))
 
 
 def _made_from(names: Sequence[str]) -> list[str]:
@@ -246,7 +250,7 @@ def _made_from(names: Sequence[str]) -> list[str]:
     return [name for name in _OWN if name in wanted]
 
 
-#: Place of a member's column among ``What.members``, and columns that other fields of ``What`` give.
+#: Place of a member's column among ``CallTemplate.members``, and columns that other fields of ``CallTemplate`` give.
 _MEMBER_AT = {column: at for at, column in enumerate(WHAT_MEMBERS.values())}
 OF_WHAT = {"event_category": "category", "account_id": "account", "service": "service"}
 
@@ -262,7 +266,7 @@ def _special_column(name: str, rows: pa.Table, kinds: _Kinds) -> pa.Array | pa.C
     if name in rows.column_names and name not in ("request_parameters", "object_key"):
         return _whole(rows, name)
     what = kinds.what
-    shapes: list[Shape] = [thing.shape for thing in what.things]
+    shapes: list[RequestTemplate] = [thing.shape for thing in what.things]
     if name == "read_only":
         return what.plain([thing.read_only for thing in what.things], pa.bool_())
     if name == "resource_arns":
@@ -309,7 +313,7 @@ def _whole(table: pa.Table, name: str) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
-def _resources(shapes: list[Shape], what: _Used, keys: pa.Array) -> pa.Array:
+def _resources(shapes: list[RequestTemplate], what: _Used, keys: pa.Array) -> pa.Array:
     """The column ``resources``: null where the typed columns say it, else the shape's text with the key put in."""
     texts = [None if shape.resources is None else shape.resources[0] for shape in shapes]
     open_shapes = [at for at, shape in enumerate(shapes) if shape.resources is not None and len(shape.resources) > 1]

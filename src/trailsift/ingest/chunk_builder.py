@@ -1,7 +1,7 @@
 """Records of many log objects -> a chunk of events.
 
 Regular records share most of what they say (``regular``). They are cut by ``_scan`` where it could be built, else by
-``Shared.take``; everything that is not regular takes the careful path. All three give the same rows.
+``InternTable.take``; everything that is not regular takes the careful path. All three give the same rows.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from trailsift.columns.arrow import CHUNK_SCHEMA, chunk_table, encoded, identiti
 from trailsift.decode import record as careful
 from trailsift.decode.compression import FREE, gunzip, inflate_whole
 from trailsift.decode.envelope import (
-    Found,
     Malformed,
+    Outcome,
     Rejects,
     dump_bytes,
     find_records,
@@ -29,13 +29,13 @@ from trailsift.decode.envelope import (
     parse,
     text_of,
 )
-from trailsift.decode.fast_path import Row, Shared, What
+from trailsift.decode.fast_path import CallTemplate, InternTable, Row
 from trailsift.decode.outcome import NotARecord
 from trailsift.ingest.chunk import Chunk, file_order
 
 
 @dataclass(slots=True)
-class Tally:
+class ObjectStats:
     """What became of one log object's records on the way to columns."""
 
     records: int = 0
@@ -53,17 +53,19 @@ class Tally:
 _TEXT_BYTES = 1 << 29
 
 
-class Builder:
+class ChunkBuilder:
     """Collects the records of many log objects and turns them into one Arrow table.
 
     Memory is bounded by ``flush`` every ``step`` records: Python objects live only until then. ``scan`` False does
     without ``_scan``. Of records that ``thin`` names the texts may be missing (``Chunk.thin``).
     """
 
-    def __init__(self, step: int = 8_192, *, scan: bool = True, thin: Callable[[What], bool] | None = None) -> None:
+    def __init__(
+        self, step: int = 8_192, *, scan: bool = True, thin: Callable[[CallTemplate], bool] | None = None
+    ) -> None:
         self.step = step
         self.rows = self.thin = 0
-        self._shared = Shared(thin)
+        self._shared = InternTable(thin)
         self._scanner = (
             _native.scan.Scanner(self._shared, isal_zlib.crc32) if scan and _native.scan is not None else None
         )
@@ -87,7 +89,7 @@ class Builder:
         """Rows, of which four thin ones take the room of one."""
         return self.rows - 3 * self.thin // 4
 
-    def add(self, log_object: str, data: bytes | bytearray, damage: str | None = None) -> Tally:
+    def add(self, log_object: str, data: bytes | bytearray, damage: str | None = None) -> ObjectStats:
         """Decodes one log object. Nothing raises; what cannot be used is in the tally.
 
         ``damage``: what is wrong with the end of ``data``, where that is known already.
@@ -101,7 +103,7 @@ class Builder:
             self.flush()
         return tally
 
-    def _add_scanned(self, log_object: str, data: bytes | bytearray) -> Tally | None:
+    def _add_scanned(self, log_object: str, data: bytes | bytearray) -> ObjectStats | None:
         """Takes a log object in CloudTrail's own form; None, and nothing taken, where it is of another."""
         scanner = self._scanner
         assert scanner is not None
@@ -121,11 +123,11 @@ class Builder:
         self.rows += scanner.rows - before
         self.thin += scanner.thin - thin
         self._scanned.append(log_object)
-        tally = Tally(records)
+        tally = ObjectStats(records)
         self._add_slow(log_object, [(others[at][0], raws[at]) for at in irregular], tally)
         return tally
 
-    def _add_found(self, log_object: str, data: bytes, damage: str | None) -> Tally:
+    def _add_found(self, log_object: str, data: bytes, damage: str | None) -> ObjectStats:
         """Takes a log object of any form."""
         found = find_records(data, damage=damage)
         irregular = self._add_fast(log_object, found.records)
@@ -135,7 +137,7 @@ class Builder:
             self._forget(len(found.records) - len(irregular))
             found = find_records(data, cut=False, damage=damage)
             irregular = self._add_fast(log_object, found.records)
-        tally = Tally(len(found.records) + found.malformed.parts, found.malformed, found.foreign)
+        tally = ObjectStats(len(found.records) + found.malformed.parts, found.malformed, found.foreign)
         self._add_slow(log_object, [(at, bytes(found.records[at])) for at in irregular], tally)
         return tally
 
@@ -161,7 +163,7 @@ class Builder:
         self.rows += regular
         return irregular
 
-    def _add_slow(self, log_object: str, records: Sequence[tuple[int, bytes]], tally: Tally) -> None:
+    def _add_slow(self, log_object: str, records: Sequence[tuple[int, bytes]], tally: ObjectStats) -> None:
         """Takes records, each with its position in the log object, by the careful path."""
         for at, raw in records:
             value = parse(raw)
@@ -170,7 +172,7 @@ class Builder:
             else:
                 tally.malformed.keep(Malformed(at, "not JSON", text_of(raw)))
 
-    def _take_slow(self, log_object: str, at: int, value: dict[str, Any], raw: bytes, tally: Tally) -> None:
+    def _take_slow(self, log_object: str, at: int, value: dict[str, Any], raw: bytes, tally: ObjectStats) -> None:
         try:
             row = careful.row(value, log_object)
             check = isal_zlib.crc32(dump_bytes(value))
@@ -239,7 +241,7 @@ def _unpacked(data: bytes | bytearray) -> bytes | bytearray | None:
     text = inflate_whole(data, FREE)
     if text is not None:
         return text
-    found = Found()
+    found = Outcome()
     piece = gunzip(bytes(data), found)
     return None if piece.damage is not None or found.malformed else piece.data
 

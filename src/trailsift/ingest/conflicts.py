@@ -48,7 +48,7 @@ def pack(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def other_content(
+def conflicting_copies(
     packed: Sequence[bytes], files: Sequence[File], root: Path, omit: Collection[str] | None = None
 ) -> Iterator[Found]:
     """The copies that differ from what is stored, whole, for ``rejects``.

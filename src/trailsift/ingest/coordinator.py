@@ -16,25 +16,25 @@ import pyarrow as pa
 
 from trailsift.errors import TrailsiftError
 from trailsift.ingest.batch import OpenBatch
-from trailsift.ingest.chunk_builder import Tally
+from trailsift.ingest.chunk_builder import ObjectStats
 from trailsift.ingest.counts import CallbackError, Counts, Progress, Sizes
 from trailsift.ingest.pool import Pool
 from trailsift.ingest.schedule import WorkQueue
-from trailsift.ingest.worker import Cut, Written
+from trailsift.ingest.worker import ChunkIds, ChunkResult
 from trailsift.lake import dedup
-from trailsift.lake.writer import Lake, WriteLock
+from trailsift.lake.writer import LakeWriter, WriteLock
 from trailsift.rules import Rules
 from trailsift.runtime import give_back
-from trailsift.sources.base import LogFile
+from trailsift.sources.base import LogObject
 
 
-class Run:
+class Coordinator:
     """One ingest: hands out log objects, answers which events are new, commits batches."""
 
     def __init__(
         self,
-        lake: Lake,
-        files: list[LogFile],
+        lake: LakeWriter,
+        files: list[LogObject],
         counts: Counts,
         progress: Callable[[Progress], None] | None,
         sizes: Sizes,
@@ -93,8 +93,8 @@ class Run:
     def _drive(self, pool: Pool) -> None:
         """Runs the workers' state machine until everything is written: objects, cut, keep, written."""
         tasks = WorkQueue(self.files, self.sizes, max(pool.size, 1))
-        desks = [_Desk(number) for number in range(max(pool.size, 1))]
-        held: deque[tuple[_Desk, Cut]] = deque()
+        desks = [WorkerState(number) for number in range(max(pool.size, 1))]
+        held: deque[tuple[WorkerState, ChunkIds]] = deque()
         writing = 0
         busy = sum(self._next_steps(pool, tasks, desk) for desk in desks)
         while busy or held:
@@ -116,10 +116,10 @@ class Run:
                     tallies, desk.rows = answer
                     desk.calls -= 1
                     self._tally(desk, tallies)
-                elif isinstance(answer, Cut):
+                elif isinstance(answer, ChunkIds):
                     held.append((desk, answer))
                 else:
-                    if isinstance(answer, Written):
+                    if isinstance(answer, ChunkResult):
                         writing -= 1
                         self.open.take(answer)
                         self._report()
@@ -127,7 +127,7 @@ class Run:
                     desk.cut = []
                 busy += self._next_steps(pool, tasks, desk)
 
-    def _next_steps(self, pool: Pool, tasks: WorkQueue, desk: _Desk) -> int:
+    def _next_steps(self, pool: Pool, tasks: WorkQueue, desk: WorkerState) -> int:
         """Gives a worker what it may do now; how many calls that are.
 
         It has something to read while it waits for the next call, and while others decide on the chunk it has cut.
@@ -157,7 +157,7 @@ class Run:
         """Whether the batch is to be committed before it grows further."""
         return self.open.rows >= self.sizes.batch_rows or self.open.held_rows >= self.sizes.held_rows
 
-    def _offer(self, pool: Pool, worker: int, cut: Cut) -> None:
+    def _offer(self, pool: Pool, worker: int, cut: ChunkIds) -> None:
         """Tells a worker which of its events are new. From here to the commit no other writer may come between."""
         if self._lock is None:
             self._lock_lake()
@@ -167,7 +167,7 @@ class Run:
         self.open.offered(cut, len(fresh), int(fresh.sum()))
         pool.call(worker, "write", fresh.tobytes(), differs.astype(np.int64).tobytes())
 
-    def _tally(self, desk: _Desk, tallies: list[Tally]) -> None:
+    def _tally(self, desk: WorkerState, tallies: list[ObjectStats]) -> None:
         """Counts what a worker has read of its files; those that it has read to their ends are taken out."""
         for tally in tallies:
             file = desk.files[0]
@@ -247,16 +247,16 @@ _CALLS_AHEAD = 2
 
 
 @dataclass(slots=True)
-class _Desk:
+class WorkerState:
     """What lies before one worker."""
 
     number: int
     #: Sent to it and not read to their ends.
-    files: deque[LogFile] = field(default_factory=deque)
+    files: deque[LogObject] = field(default_factory=deque)
     #: Calls to decode that it has not answered.
     calls: int = 0
     #: What the chunk that it decodes was read of, and that chunk's size as it was last told.
-    read: list[tuple[LogFile, Tally]] = field(default_factory=list)
+    read: list[tuple[LogObject, ObjectStats]] = field(default_factory=list)
     rows: int = 0
     #: What the chunk was read of that is cut and not yet written.
-    cut: list[tuple[LogFile, Tally]] = field(default_factory=list)
+    cut: list[tuple[LogObject, ObjectStats]] = field(default_factory=list)

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from trailsift.cloudtrail.origins import source_network
 from trailsift.columns.arrow import CHUNK_SCHEMA, identities
 from trailsift.errors import SourceError
-from trailsift.ingest.chunk_builder import Builder
+from trailsift.ingest.chunk_builder import ChunkBuilder
 from trailsift.ingest.exemplars import RANK, candidates, new_lines
-from trailsift.ingest.sift import LINE, LOOKED_AT, Sifting, coded, micros_of
+from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules, coded, micros_of
 from trailsift.lake import dedup
 from trailsift.lake.open import open_snapshot
 from trailsift.prices import MONTH, Price
@@ -112,7 +112,7 @@ def rehearse(rules: Rules, prices: dict[str, Price], inputs: Sequence[str] = (),
 
     SourceError where there are no events.
     """
-    sifting = Sifting(rules)
+    sifting = ColumnarRules(rules)
     tally = _Tally(sifting)
     for chunk in _of_lake(lake) if lake is not None else _of_logs(inputs):
         tally.take(chunk)
@@ -125,7 +125,7 @@ def rehearse(rules: Rules, prices: dict[str, Price], inputs: Sequence[str] = (),
 
 def _of_logs(inputs: Sequence[str]) -> Iterator[_Chunk]:
     files = source.find(list(inputs))
-    builder, known = Builder(), dedup.Seen()
+    builder, known = ChunkBuilder(), dedup.DedupIndex()
     size = 0
     try:
         for number, file in enumerate(files):
@@ -147,7 +147,7 @@ def _read(path: Path | str) -> bytes:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _fresh(builder: Builder, known: dedup.Seen, size: int) -> _Chunk:
+def _fresh(builder: ChunkBuilder, known: dedup.DedupIndex, size: int) -> _Chunk:
     chunk = builder.finish()
     fresh, _ = known.offer(dedup.ids_of(chunk.ids, chunk.checks))
     table = chunk.columns(_COLUMNS, np.flatnonzero(fresh))
@@ -166,7 +166,7 @@ def _of_lake(root: Path) -> Iterator[_Chunk]:
 class _Tally:
     """Adds up what becomes of chunk after chunk."""
 
-    def __init__(self, sifting: Sifting) -> None:
+    def __init__(self, sifting: ColumnarRules) -> None:
         self.sifting = sifting
         rules = len(sifting.names) + 1  # the last one: no rule
         self.events, self.stored, self.bytes, self.bytes_stored = (np.zeros(rules) for _ in range(4))

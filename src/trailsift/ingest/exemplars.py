@@ -20,7 +20,7 @@ from trailsift.ingest import sift
 from trailsift.ingest.chunk import Chunk
 from trailsift.ingest.sift import LINE
 from trailsift.lake import index
-from trailsift.lake.index import File, Wanted
+from trailsift.lake.index import File, FileFilter
 from trailsift.lake.parquet import events_table, write_events
 from trailsift.rules import Rules
 from trailsift.schema import HOURLY
@@ -44,7 +44,7 @@ def candidates(table: pa.Table, rank: sift.Words, rule: sift.Ints) -> pa.Table:
     return table.append_column(RANK, pa.array(rank)).append_column(RULE, pa.array(rule))
 
 
-class Firsts:
+class Exemplars:
     """The candidates of one batch."""
 
     def __init__(self, root: Path, rules: Rules) -> None:
@@ -76,7 +76,7 @@ class Firsts:
 
     def _lines(self, first: int, last: int) -> pa.Table:
         """The keys of the lake's lines of the hours from ``first`` to ``last``."""
-        wanted = Wanted(min_time=first * _HOUR, max_time=last * _HOUR)
+        wanted = FileFilter(min_time=first * _HOUR, max_time=last * _HOUR)
         files = index.last_commit(self.root).files(HOURLY.name, wanted)
         names = ["hour", *LINE]
         parts = [pq.read_table(self.root / file.path, columns=names, partitioning=None) for file in files]

@@ -16,12 +16,12 @@ from pathlib import Path
 from trailsift.errors import SourceError
 from trailsift.ingest.counts import SIZES, CallbackError, Counts, Progress, Sizes
 from trailsift.ingest.pool import Pool
-from trailsift.lake.commit import LogObject
+from trailsift.lake.commit import IngestedObject
 from trailsift.lake.disk import cannot_write
-from trailsift.lake.writer import Lake
+from trailsift.lake.writer import LakeWriter
 from trailsift.rules import Rules
 from trailsift.sources import files as source
-from trailsift.sources.base import LogFile
+from trailsift.sources.base import LogObject
 
 __all__ = ["SIZES", "Counts", "Progress", "Sizes", "ingest"]
 
@@ -59,16 +59,16 @@ def ingest(
     try:
         if files and not chosen:
             raise SourceError(f"none of the {len(files)} files was delivered in the time asked for")
-        opened = Lake.create(lake, hourly_partitions=hourly_partitions, ahead=True)
+        opened = LakeWriter.create(lake, hourly_partitions=hourly_partitions, ahead=True)
         new = chosen if again else _not_known(opened, chosen)
         known = len(chosen) - len(new)
         counts = Counts(log_objects_known=known, log_objects_skipped=known)
         if new:
             pool = Pool(opened.root, _size(new, workers), rules, sizes.bounds)
             with pool:
-                from trailsift.ingest.coordinator import Run
+                from trailsift.ingest.coordinator import Coordinator
 
-                run = Run(opened, new, counts, progress, sizes, rules, started)
+                run = Coordinator(opened, new, counts, progress, sizes, rules, started)
                 run.all(pool)
             if compact and run.committed:
                 _tidy_up(opened, run.committed[0])
@@ -89,20 +89,20 @@ def ingest(
     return counts
 
 
-def _not_known(lake: Lake, files: list[LogFile]) -> list[LogFile]:
+def _not_known(lake: LakeWriter, files: list[LogObject]) -> list[LogObject]:
     """The files that were not ingested before."""
-    known = lake.known_objects([LogObject(file.name, file.version, file.delivered_on) for file in files])
+    known = lake.known_objects([IngestedObject(file.name, file.version, file.delivered_on) for file in files])
     return [file for file in files if (file.name, file.version) not in known]
 
 
-def _size(files: list[LogFile], workers: int | None) -> int:
+def _size(files: list[LogObject], workers: int | None) -> int:
     """How many worker processes there should be; 0 where they would cost more than they give."""
     if sum(file.size for file in files) < INLINE_BYTES and workers is None:
         return 0
     return min(workers or os.cpu_count() or 1, len(files))
 
 
-def _tidy_up(lake: Lake, first: int) -> None:
+def _tidy_up(lake: LakeWriter, first: int) -> None:
     """What the commits from number ``first`` on made necessary. What was ingested is safe: nothing here is an error."""
     from trailsift.lake.maintenance import upkeep
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 from trailsift.columns.arrow import CHUNK_SCHEMA
 from trailsift.decode.stream import Bounds, parts_of
 from trailsift.ingest.chunk import Chunk
-from trailsift.ingest.chunk_builder import Builder
-from trailsift.sources.base import LogFile
+from trailsift.ingest.chunk_builder import ChunkBuilder
+from trailsift.sources.base import LogObject
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -24,7 +24,7 @@ Rows = np.ndarray[Any, np.dtype[np.int64]]
 _AT_ONCE = 20_000
 
 
-def whole(chunk: Chunk, rows: Rows, objects: Mapping[str, LogFile], bounds: Bounds) -> pa.Table:
+def whole(chunk: Chunk, rows: Rows, objects: Mapping[str, LogObject], bounds: Bounds) -> pa.Table:
     """Some rows of a chunk with all their columns, those with their texts first.
 
     ``objects`` are the files of the chunk's log objects by ``log_object``. Rows whose log object has gone in the
@@ -42,8 +42,8 @@ def whole(chunk: Chunk, rows: Rows, objects: Mapping[str, LogFile], bounds: Boun
     return pa.concat_tables(parts)
 
 
-def _read(file: LogFile, bounds: Bounds) -> Iterator[Chunk]:
-    builder = Builder()
+def _read(file: LogObject, bounds: Bounds) -> Iterator[Chunk]:
+    builder = ChunkBuilder()
     try:
         for part in parts_of(file.path, bounds):
             if part.data is not None:

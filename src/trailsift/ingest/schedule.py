@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Iterator
 
 from trailsift.ingest.counts import Sizes
-from trailsift.sources.base import LogFile
+from trailsift.sources.base import LogObject
 
 
 class WorkQueue:
     """Pieces of work. Each worker has its own stretch of the time of delivery, so that the workers seldom write files
     of the same partition; one that is through helps another, from the end of what that one has."""
 
-    def __init__(self, files: list[LogFile], sizes: Sizes, workers: int) -> None:
+    def __init__(self, files: list[LogObject], sizes: Sizes, workers: int) -> None:
         pieces = list(_pieces(files, sizes))
         bounds = [len(pieces) * number // workers for number in range(workers + 1)]
         self._left = [deque(pieces[low:high]) for low, high in itertools.pairwise(bounds)]
@@ -22,16 +22,16 @@ class WorkQueue:
     def __bool__(self) -> bool:
         return any(self._left)
 
-    def take(self, worker: int) -> list[LogFile]:
+    def take(self, worker: int) -> list[LogObject]:
         """The next piece for a worker; there must be one."""
         if self._left[worker]:
             return self._left[worker].popleft()
         return max(self._left, key=len).pop()
 
 
-def _pieces(files: list[LogFile], sizes: Sizes) -> Iterator[list[LogFile]]:
+def _pieces(files: list[LogObject], sizes: Sizes) -> Iterator[list[LogObject]]:
     """Files in the order of delivery, some at a time."""
-    piece: list[LogFile] = []
+    piece: list[LogObject] = []
     size = 0
     for file in files:
         if piece and (size + file.size > sizes.task_bytes or len(piece) >= sizes.task_objects):

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trailsift.columns.arrow import CHUNK_SCHEMA
-from trailsift.columns.group_by import Codes
-from trailsift.decode.fast_path import WHAT_MEMBERS, What
+from trailsift.columns.group_by import DictionaryColumn
+from trailsift.decode.fast_path import WHAT_MEMBERS, CallTemplate
 from trailsift.ingest.chunk import OF_WHAT, Chunk
-from trailsift.rules import Rules, Sifter
+from trailsift.rules import RowRules, Rules
 from trailsift.rules.model import FIELDS
-from trailsift.rules.sampling import Key, draw, threshold
+from trailsift.rules.sampling import SipKey, siphash24, threshold
 from trailsift.rules.week import SLOT, week_hour
 from trailsift.schema import HOURLY
 
@@ -52,12 +52,12 @@ class Decided:
     lottery: Mask
 
 
-class Sifting:
+class ColumnarRules:
     """A rules file made ready to decide on chunks."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self.sifter = Sifter(rules)
+        self.sifter = RowRules(rules)
         self.names = [rule.name for rule in rules.rules]
         rates = [rule.rates or (float(rule.action == "keep"),) * 24 for rule in rules.rules]
         # One more row than there are rules: number -1, no rule, keeps.
@@ -78,7 +78,7 @@ class Sifting:
             names += LINE
         return tuple(dict.fromkeys(names))
 
-    def drops_all(self, what: What) -> bool:
+    def drops_all(self, what: CallTemplate) -> bool:
         """Whether every record of this kind is dropped, whoever made the call and when."""
         row: dict[str, Any] = dict(zip(WHAT_MEMBERS.values(), what.members, strict=True))
         row |= {column: getattr(what, name) for column, name in OF_WHAT.items()}
@@ -135,7 +135,7 @@ class Sifting:
 
     def _by_key(self, column: pa.ChunkedArray, rows: Ints, masks: Sequence[int], place: Ints) -> Ints:
         """The rules of rows for which the object key tells."""
-        keys = Codes(column.take(pa.array(rows)).combine_chunks())
+        keys = DictionaryColumn(column.take(pa.array(rows)).combine_chunks())
         conditions = self.sifter.keys
         known = {conditions.absent: 0}
         of_key = np.full(keys.size, known.setdefault(conditions.free, len(known)))
@@ -179,13 +179,13 @@ def counted(names: Sequence[str], rule: Ints, weight: Floats) -> Counter[str]:
     return Counter({names[number]: int(count) for number, count in zip(numbers, counts, strict=True)})
 
 
-def hashes(key: Key, ids: np.ndarray[Any, np.dtype[np.void]]) -> Words:
+def hashes(key: SipKey, ids: np.ndarray[Any, np.dtype[np.void]]) -> Words:
     """The keyed hash of 16-byte identities."""
     words = np.frombuffer(ids.tobytes(), "<u8").astype(np.uint64).reshape(-1, 2)
     made = np.empty(len(words), np.uint64)
     for start in range(0, len(words), _BLOCK):
         part = words[start : start + _BLOCK]
-        made[start : start + _BLOCK] = draw(key, part[:, 0].copy(), part[:, 1].copy())
+        made[start : start + _BLOCK] = siphash24(key, part[:, 0].copy(), part[:, 1].copy())
     return made
 
 

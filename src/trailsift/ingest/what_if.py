@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from trailsift.columns.arrow import CHUNK_SCHEMA, identities
 from trailsift.ingest.exemplars import RANK, candidates, new_lines
-from trailsift.ingest.sift import LINE, LOOKED_AT, Floats, Sifting
+from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules, Floats
 from trailsift.lake import index
 from trailsift.lake.disk import cannot_write
 from trailsift.lake.index import File
@@ -51,7 +51,7 @@ def thinned(root: Path, rules: Rules) -> Iterator[Path]:
 
 def weights(root: Path, files: list[File], rules: Rules) -> list[Floats]:
     """For each file what the rules make of its rows: 0 where a row is not stored, else how many it stands for."""
-    sifting = Sifting(rules)
+    sifting = ColumnarRules(rules)
     out: list[Floats] = []
     held: list[pa.Table] = []
     coded = [name for name in _COLUMNS if pa.types.is_dictionary(CHUNK_SCHEMA.field(name).type)]

@@ -29,14 +29,14 @@ from trailsift.decode.landing import DROPPED_BY
 from trailsift.decode.stream import BOUNDS, Bounds, parts_of
 from trailsift.ingest import conflicts as copies
 from trailsift.ingest.chunk import Chunk
-from trailsift.ingest.chunk_builder import Builder, Tally
+from trailsift.ingest.chunk_builder import ChunkBuilder, ObjectStats
 from trailsift.ingest.exemplars import candidates
 from trailsift.ingest.reread import whole
-from trailsift.ingest.sift import Decided, Sifting, counted, stored
+from trailsift.ingest.sift import ColumnarRules, Decided, counted, stored
 from trailsift.lake.index import File
 from trailsift.lake.parquet import events_table, write_events
 from trailsift.rules import Rules
-from trailsift.sources.base import LogFile
+from trailsift.sources.base import LogObject
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 #: A method of ``Worker`` and its arguments.
@@ -44,7 +44,7 @@ Call = tuple[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class ChunkIds:
     """The ids of a chunk, a row each, and its span of event time in microseconds."""
 
     ids: bytes
@@ -54,7 +54,7 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ChunkResult:
     """What a chunk became: files not yet committed, and the summary lines as Arrow streams by table.
 
     ``stored`` rows are in the files; ``held`` (an Arrow stream) are candidates that ``firsts`` will decide on,
@@ -74,24 +74,24 @@ class Worker:
 
     def __init__(self, root: Path, rules: Rules | None = None, bounds: Bounds = BOUNDS) -> None:
         self.root = root
-        self.sifting = Sifting(rules) if rules else None
-        self.builder = Builder(thin=self.sifting.drops_all if self.sifting else None)
+        self.sifting = ColumnarRules(rules) if rules else None
+        self.builder = ChunkBuilder(thin=self.sifting.drops_all if self.sifting else None)
         self.bounds = bounds
         #: The files of log objects, where rows may have to be read again: of the chunk that is decoded, of that cut.
-        self._objects: dict[str, LogFile] = {}
-        self._cut_objects: dict[str, LogFile] = {}
+        self._objects: dict[str, LogObject] = {}
+        self._cut_objects: dict[str, LogObject] = {}
         self._chunk: Chunk | None = None
-        self._waiting: deque[LogFile] = deque()
-        self._reading: Iterator[Tally] | None = None
+        self._waiting: deque[LogObject] = deque()
+        self._reading: Iterator[ObjectStats] | None = None
 
-    def decode(self, files: Sequence[LogFile], rows: int) -> tuple[list[Tally], int]:
-        """Takes log objects into the chunk: what became of each, and the chunk's size now (``Builder.size``).
+    def decode(self, files: Sequence[LogObject], rows: int) -> tuple[list[ObjectStats], int]:
+        """Takes log objects into the chunk: what became of each, and the chunk's size now (``ChunkBuilder.size``).
 
         Where that is ``rows`` in the middle of a file, the file is left there, and the next call goes on; where it was
         before, nothing is read.
         """
         self._waiting += files
-        tallies: list[Tally] = []
+        tallies: list[ObjectStats] = []
         while self._waiting and self.builder.size < rows:
             if self._reading is None:
                 self._reading = self._read(self._waiting[0])
@@ -103,7 +103,7 @@ class Worker:
             self._reading = None
         return tallies, self.builder.size
 
-    def _read(self, file: LogFile) -> Iterator[Tally]:
+    def _read(self, file: LogObject) -> Iterator[ObjectStats]:
         """What becomes of each piece of a file."""
         before, known = 0, False
         try:
@@ -113,9 +113,9 @@ class Worker:
                 if part.data is not None:
                     tally = self.builder.add(file.name + part.member, part.data, part.damage)
                 elif part.damage is not None:
-                    tally = Tally(1, Rejects([Malformed(-1, part.damage, "")]))
+                    tally = ObjectStats(1, Rejects([Malformed(-1, part.damage, "")]))
                 else:
-                    tally = Tally()
+                    tally = ObjectStats()
                 tally.member, tally.last, tally.ends, tally.offset = part.member, part.last, part.ends, before
                 known |= tally.foreign is None
                 if known or not part.last:
@@ -124,17 +124,17 @@ class Worker:
                 before, known = (0, False) if part.last else (before + tally.records, known)
                 yield tally
         except OSError as error:
-            yield Tally(1, Rejects([Malformed(-1, f"cannot be read: {error.strerror or error}", "")]))
+            yield ObjectStats(1, Rejects([Malformed(-1, f"cannot be read: {error.strerror or error}", "")]))
 
-    def cut(self) -> Cut | None:
+    def cut(self) -> ChunkIds | None:
         """Ends the chunk; None where it is empty. The next may be decoded before this one is written."""
         self._chunk = self.builder.finish()
         self._cut_objects, self._objects = self._objects, {}
         if not len(self._chunk):
             return None
-        return Cut(self._chunk.ids.tobytes(), self._chunk.checks.tobytes(), *self._chunk.span())
+        return ChunkIds(self._chunk.ids.tobytes(), self._chunk.checks.tobytes(), *self._chunk.span())
 
-    def write(self, fresh: bytes, differs: bytes) -> Written:
+    def write(self, fresh: bytes, differs: bytes) -> ChunkResult:
         """Stores the rows that are new; ``differs`` are the rows that repeat an id with another text."""
         assert self._chunk is not None
         chunk = self._chunk
@@ -142,12 +142,12 @@ class Worker:
         other = self._copies(chunk, np.frombuffer(differs, np.int64))
         mask = np.frombuffer(fresh, bool)
         if not mask.any():
-            return Written([], {}, other, 0)
+            return ChunkResult([], {}, other, 0)
         if self.sifting is not None or (chunk.others.column("weight").to_numpy() != 1).any():
             return self._sifted(chunk, mask, other)
         new = None if mask.all() else np.flatnonzero(mask)
         table = chunk.columns(CHUNK_SCHEMA.names, new)
-        return Written(write_events(table, self.root, self._events), _lines(chunk, new), other, table.num_rows)
+        return ChunkResult(write_events(table, self.root, self._events), _lines(chunk, new), other, table.num_rows)
 
     def _copies(self, chunk: Chunk, rows: Indices) -> bytes:
         """Rows that repeat an id with another text, packed."""
@@ -159,7 +159,7 @@ class Worker:
     def _events(self) -> schema.Table:
         return events_table(self.root)
 
-    def _sifted(self, chunk: Chunk, mask: Mask, other: bytes) -> Written:
+    def _sifted(self, chunk: Chunk, mask: Mask, other: bytes) -> ChunkResult:
         """The same where rules say what is stored, here or in the stream that the rows come from. Summaries are taken
         of all new rows; wide columns are made only of the rows that stay."""
         new = np.flatnonzero(mask)
@@ -194,7 +194,7 @@ class Worker:
         if len(first):
             rows_held = stored(chunk, new[first], decided.weight[first], omit)
             held = to_stream(candidates(rows_held, rank, decided.rule[first]))
-        return Written(write_events(kept, self.root, self._events), lines, other, len(rows), dropped, held)
+        return ChunkResult(write_events(kept, self.root, self._events), lines, other, len(rows), dropped, held)
 
 
 def _dropped_before(chunk: Chunk, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Counter[str]:

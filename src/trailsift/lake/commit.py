@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LogObject:
+class IngestedObject:
     """One delivered log object: its name, what tells this content from another of the name, its delivery day (UTC)."""
 
     name: str
@@ -30,7 +30,7 @@ class Batch:
     files: list[File] = field(default_factory=list)
     #: Files that the new ones replace (compaction).
     removed: list[File] = field(default_factory=list)
-    log_objects: list[LogObject] = field(default_factory=list)
+    log_objects: list[IngestedObject] = field(default_factory=list)
     #: Sorted lists of the ids of its events.
     ids: Sequence[dedup.Ids] = ()
     #: Files of ids that ``also`` names.

@@ -35,7 +35,7 @@ from trailsift.lake.index import File, Snapshot
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import Writer, micros
 from trailsift.lake.partitions import DAY, HOUR, Partition, pieces, whole
-from trailsift.lake.writer import Lake
+from trailsift.lake.writer import LakeWriter
 
 TARGET_BYTES = 128 << 20
 #: A commit takes partitions of about this many bytes: what a crash can cost, and how long other writers wait.
@@ -103,11 +103,11 @@ def compact(
     Takes the write lock for each of its commits, so an ingest can go on between them. LakeError where there is no
     lake or it cannot be written.
     """
-    return compact_lake(Lake(root), everything=everything, now=now, target_bytes=target_bytes, progress=progress)
+    return compact_lake(LakeWriter(root), everything=everything, now=now, target_bytes=target_bytes, progress=progress)
 
 
 def compact_lake(
-    lake: Lake,
+    lake: LakeWriter,
     *,
     everything: bool = False,
     now: datetime | None = None,
@@ -133,7 +133,7 @@ def compact_lake(
 
 
 def compact_partitions(
-    lake: Lake, group: Sequence[Partition], now: datetime, *, done: Compacted, target_bytes: int = TARGET_BYTES
+    lake: LakeWriter, group: Sequence[Partition], now: datetime, *, done: Compacted, target_bytes: int = TARGET_BYTES
 ) -> None:
     """Rewrites partitions in one commit, those that nobody else rewrote meanwhile; adds to ``done``."""
     with lake.lock():
@@ -142,7 +142,7 @@ def compact_partitions(
             _rewrite(lake, present, now, target_bytes, done)
 
 
-def settled_files(snapshot: Snapshot) -> set[str]:
+def compacted_files(snapshot: Snapshot) -> set[str]:
     """Paths of the live files that a compaction wrote."""
     sql = (
         "SELECT path FROM file JOIN commit_log ON added = seq WHERE removed IS NULL AND kind = 'compact' AND added <= ?"
@@ -156,7 +156,7 @@ def needs_compaction(
 ) -> list[Partition]:
     """The partitions that are worth a rewrite, those with the most files first. Reads the index only."""
     moment = now or datetime.now(UTC)
-    settled = settled_files(snapshot) if settled is None else settled
+    settled = compacted_files(snapshot) if settled is None else settled
     budgets = snapshot.settings.get("budgets")
     by_hour = bool(snapshot.settings.get("hourly_partitions"))
     found = []
@@ -223,7 +223,7 @@ def _is_live(root: Path, partition: Partition) -> bool:
         return all(db.execute(sql, (partition.table, file.path)).fetchone() for file in partition.files)
 
 
-def _rewrite(lake: Lake, group: Sequence[Partition], now: datetime, target_bytes: int, done: Compacted) -> None:
+def _rewrite(lake: LakeWriter, group: Sequence[Partition], now: datetime, target_bytes: int, done: Compacted) -> None:
     """Rewrites partitions and commits them together; under the lock."""
     batch = Batch()
     folded: Counter[str] = Counter()

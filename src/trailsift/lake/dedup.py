@@ -145,7 +145,7 @@ def read(path: Path) -> Ids:
     )
 
 
-class Seen:
+class DedupIndex:
     """The ids seen so far: those of the lake and those of the batch that is being made."""
 
     def __init__(self) -> None:

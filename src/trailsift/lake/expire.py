@@ -16,7 +16,7 @@ from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import dedup, index
 from trailsift.lake.commit import Batch
-from trailsift.lake.writer import Lake
+from trailsift.lake.writer import LakeWriter
 
 #: A reader that planned before a file was replaced finds it for this long; afterwards it plans anew.
 GRACE = timedelta(minutes=10)
@@ -55,7 +55,7 @@ def seen_days(settings: dict[str, object]) -> int:
     return days
 
 
-def merge_seen(lake: Lake, now: datetime) -> Counter[str]:
+def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
     """Drops ids and log objects that are too old to come again, and merges the files of the rest."""
     days = seen_days(lake.settings)
     with lake.lock():
@@ -129,7 +129,7 @@ def _merge(root: Path, group: Sequence[SeenFile]) -> SeenFile:
     return SeenFile(path, sum(map(len, parts)), low, high, max(one.added for one in group))
 
 
-def clean(lake: Lake, now: datetime, grace: timedelta = GRACE) -> Counter[str]:
+def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[str]:
     """Expires old snapshots and deletes the files that no kept snapshot holds and no reader can still be at."""
     with lake.lock():
         for scratch in lake.root.glob(".compact-*"):
@@ -156,7 +156,7 @@ def _is_past(age: timedelta, commits: int, grace: timedelta) -> bool:
     return age > max(grace, LONG_GRACE) or (age > grace and commits >= KEPT_COMMITS)
 
 
-def _expire_snapshots(lake: Lake, now: datetime, grace: timedelta) -> int:
+def _expire_snapshots(lake: LakeWriter, now: datetime, grace: timedelta) -> int:
     expired = 0
     try:
         for name in schema.TABLES:
@@ -177,7 +177,7 @@ def _expire_snapshots(lake: Lake, now: datetime, grace: timedelta) -> int:
     return expired
 
 
-def _replaced(lake: Lake, now: datetime, grace: timedelta) -> list[tuple[str, str]]:
+def _replaced(lake: LakeWriter, now: datetime, grace: timedelta) -> list[tuple[str, str]]:
     """(table or ``seen``, path) of the files on disk that were taken out long enough ago."""
     with closing(index.connect(lake.root)) as db:
         (last,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()

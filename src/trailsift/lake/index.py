@@ -62,7 +62,7 @@ class File(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FileFilter:
     """What a query can exclude without opening a file: None means no limit.
 
     Times are microseconds since 1970 (UTC), both ends included. ``services`` and ``roles`` are exact values.
@@ -74,7 +74,7 @@ class Wanted:
     roles: frozenset[str] | None = None
 
 
-EVERYTHING = Wanted()
+EVERYTHING = FileFilter()
 _ROLES = 50
 _TIME_AND_PATH = operator.attrgetter("min_time", "path")
 
@@ -89,7 +89,7 @@ class Snapshot:
     locations: dict[str, str] = field(hash=False)
     settings: dict[str, object] = field(hash=False)
 
-    def files(self, table: str, wanted: Wanted = EVERYTHING) -> list[File]:
+    def files(self, table: str, wanted: FileFilter = EVERYTHING) -> list[File]:
         """The live files of ``table`` that may hold a wanted row, in order of time.
 
         SnapshotGoneError where this state is so old that the index has forgotten files of it.

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trailsift.lake import expire, index
-from trailsift.lake.compact import Compacted, compact_partitions, needs_compaction, settled_files
+from trailsift.lake.compact import Compacted, compact_partitions, compacted_files, needs_compaction
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.partitions import Partition
-from trailsift.lake.writer import Lake
+from trailsift.lake.writer import LakeWriter
 
 #: Seconds after which an ingest starts no further rewrite.
 SECONDS = 20.0
@@ -31,7 +31,7 @@ CLEAN_EVERY = 50
 ID_FILES = 16
 
 
-def upkeep(lake: Lake, since: int, *, now: datetime | None = None, seconds: float = SECONDS) -> Compacted | None:
+def upkeep(lake: LakeWriter, since: int, *, now: datetime | None = None, seconds: float = SECONDS) -> Compacted | None:
     """Does what the commits after number ``since`` made necessary; None where that is nothing.
 
     To be called without the lock. Raises what ``compact`` raises; nothing of the ingest depends on it.
@@ -44,18 +44,18 @@ def upkeep(lake: Lake, since: int, *, now: datetime | None = None, seconds: floa
     done = Compacted()
     if ids > ID_FILES:
         done.add(expire.merge_seen(lake, moment))
-    if _is_due(since, last, LOOK_EVERY):
-        for partition in due(lake.root, now=moment):
+    if _crosses(since, last, LOOK_EVERY):
+        for partition in needs_rewrite(lake.root, now=moment):
             if time.monotonic() - started >= seconds:
                 break
             compact_partitions(lake, [partition], moment, done=done)
-    if _is_due(since, last, CLEAN_EVERY):
+    if _crosses(since, last, CLEAN_EVERY):
         done.add(expire.clean(lake, moment))
     done.seconds = round(time.monotonic() - started, 3)
     return done if any(value for name, value in done.as_dict().items() if name != "seconds") else None
 
 
-def due(root: Path, *, now: datetime) -> Sequence[Partition]:
+def needs_rewrite(root: Path, *, now: datetime) -> Sequence[Partition]:
     """The closed partitions that are worth a rewrite now, those with the most files first."""
     with closing(index.connect(root)) as db:
         sql = "SELECT count(*) FROM file WHERE removed IS NULL GROUP BY table_name, min_time / 86400000000, service"
@@ -63,16 +63,16 @@ def due(root: Path, *, now: datetime) -> Sequence[Partition]:
     if most < LATE_FILES:
         return ()
     snapshot = open_snapshot(root)
-    settled = settled_files(snapshot)
-    return [one for one in needs_compaction(snapshot, now=now, settled=settled) if is_due(one, settled)]
+    settled = compacted_files(snapshot)
+    return [one for one in needs_compaction(snapshot, now=now, settled=settled) if should_rewrite(one, settled)]
 
 
-def is_due(partition: Partition, settled: set[str]) -> bool:
+def should_rewrite(partition: Partition, settled: set[str]) -> bool:
     """Whether a partition has so many files since its last rewrite that another one pays; ``settled`` had theirs."""
     late = [file for file in partition.files if file.path not in settled]
     share = sum(file.bytes for file in late) / max(partition.bytes, 1)
     return len(late) >= MANY_FILES or (len(late) >= LATE_FILES and share >= LATE_SHARE)
 
 
-def _is_due(since: int, last: int, every: int) -> bool:
+def _crosses(since: int, last: int, every: int) -> bool:
     return last // every > since // every

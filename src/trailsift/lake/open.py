@@ -40,7 +40,7 @@ def open_snapshot(root: Path) -> Snapshot:
 
 def rebuild_index(root: Path) -> None:
     """Makes a stale index anew."""
-    from trailsift.lake.writer import Lake
+    from trailsift.lake.writer import LakeWriter
 
-    with Lake(root).lock():
+    with LakeWriter(root).lock():
         pass  # whoever gets the lock finds an index that describes the tables

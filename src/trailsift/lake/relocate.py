@@ -24,7 +24,7 @@ from trailsift.errors import LakeError
 from trailsift.lake import expire, index
 from trailsift.lake.iceberg import SCHEME, location
 from trailsift.lake.settings import LAKE_FILE
-from trailsift.lake.writer import Lake
+from trailsift.lake.writer import LakeWriter
 from trailsift.times import now_text
 
 
@@ -44,7 +44,7 @@ def relocate(root: Path) -> Relocated:
     The place it came from is not touched: where that still exists, there are two lakes from now on. LakeError where
     there is no lake, or the new path cannot be one.
     """
-    lake = Lake(root, moved=True)
+    lake = LakeWriter(root, moved=True)
     if set("%?#") & set(str(lake.root)):
         raise LakeError(f"{lake.root}: the characters %, ? and # cannot stand in the path of a lake; choose another")
     home = str(lake.settings.get("location"))
@@ -75,7 +75,7 @@ def _old_place(name: str, pointers: dict[str, str], root: Path) -> str | None:
     return None if old == location(root) else old
 
 
-def _repoint(lake: Lake, moved: dict[str, str], pointers: dict[str, str]) -> int:
+def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) -> int:
     """Stages every table anew and makes all of them current together; the number of live files."""
     catalog = lake.catalog
     try:
@@ -108,7 +108,7 @@ def _repoint(lake: Lake, moved: dict[str, str], pointers: dict[str, str]) -> int
     return sum(map(len, live.values()))
 
 
-def _write_location(lake: Lake) -> None:
+def _write_location(lake: LakeWriter) -> None:
     settings = {**lake.settings, "location": str(lake.root)}
     partial = lake.root / f".{LAKE_FILE}.{uuid.uuid4().hex}"
     with partial.open("w", encoding="utf-8") as file:
@@ -118,7 +118,7 @@ def _write_location(lake: Lake) -> None:
     partial.replace(lake.root / LAKE_FILE)
 
 
-def _tidy(lake: Lake) -> None:
+def _tidy(lake: LakeWriter) -> None:
     """Deletes the metadata of the old place: no reader here can be at it."""
     with lake.lock():
         for name in schema.TABLES:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import dedup, disk, index
-from trailsift.lake.commit import Batch, LogObject
+from trailsift.lake.commit import Batch, IngestedObject
 from trailsift.lake.create import make_folder
 from trailsift.lake.disk import cannot_write
 from trailsift.lake.index import File
@@ -59,7 +59,7 @@ class WriteLock:
     may remove what no commit names.
     """
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: LakeWriter) -> None:
         self._lake = lake
         self._marker = lake.root / MARKER_FILE
         self._handle: int | None = None
@@ -97,7 +97,7 @@ class WriteLock:
         self.release(clean=kind is None)
 
 
-class Lake:
+class LakeWriter:
     """A lake opened for writing. Use as a context manager; ``lock`` before dedupe, until the commit."""
 
     def __init__(self, root: Path, *, moved: bool = False) -> None:
@@ -106,7 +106,7 @@ class Lake:
         self.settings = read_settings(self.root)
         if not moved:
             check_location(self.root, self.settings)
-        self.seen = dedup.Seen()
+        self.seen = dedup.DedupIndex()
         self.tables = schema.tables_of(hourly_partitions=bool(self.settings.get("hourly_partitions")))
         self._catalog: LakeCatalog | None = None
         # An ingest opens the catalog ahead, in a thread. Of two catalogs, one would stage and the other apply nothing.
@@ -116,7 +116,7 @@ class Lake:
         self._moved = moved
 
     @classmethod
-    def create(cls, root: Path, *, hourly_partitions: bool | None = None, ahead: bool = False) -> Lake:
+    def create(cls, root: Path, *, hourly_partitions: bool | None = None, ahead: bool = False) -> LakeWriter:
         """Makes an empty lake, or opens the one that is there. LakeError where that cannot be.
 
         ``hourly_partitions`` is for a new lake; one that is there must have it so (None: as it is). ``ahead`` leaves
@@ -240,7 +240,7 @@ class Lake:
         self.seen.load(self.root, paths)
         self._seen_at = seq
 
-    def known_objects(self, objects: Sequence[LogObject]) -> set[tuple[str, str]]:
+    def known_objects(self, objects: Sequence[IngestedObject]) -> set[tuple[str, str]]:
         """Which of these log objects are in the lake already, as (name, version)."""
         known: set[tuple[str, str]] = set()
         with closing(index.connect(self.root)) as db:

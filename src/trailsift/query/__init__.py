@@ -18,7 +18,7 @@ Importing this package loads DuckDB and nothing heavier; pyarrow and rich load w
 
 from __future__ import annotations
 
-from trailsift.query.duckdb import Engine
+from trailsift.query.duckdb import DuckDBEngine
 from trailsift.query.empty_result import why_empty
 from trailsift.query.explanation import Explanation, explain
 from trailsift.query.formats import FORMATS, write
@@ -29,7 +29,7 @@ from trailsift.query.result_cache import Cache
 __all__ = [
     "FORMATS",
     "Cache",
-    "Engine",
+    "DuckDBEngine",
     "Explanation",
     "Plan",
     "Result",

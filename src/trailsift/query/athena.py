@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow
 
     from trailsift.query.planner import Plan
-    from trailsift.query.scan_estimate import Reckoned
+    from trailsift.query.scan_estimate import ScanEstimate
 
 #: Seconds between two looks at a running query: the first, and the most.
 FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
@@ -106,7 +106,7 @@ class Athena:
 
     def most(self) -> Cost | None:
         """What one query can cost at most: the workgroup's cutoff. None where it has none."""
-        with calls.told(f"reading the workgroup {self.workgroup}", calls.region_of(self._client)):
+        with calls.aws_errors(f"reading the workgroup {self.workgroup}", calls.region_of(self._client)):
             answer = self._client.get_work_group(WorkGroup=self.workgroup)
         found = answer.get("WorkGroup")
         if not found:
@@ -122,7 +122,7 @@ class Athena:
         """
         begun = perf_counter()
         translated = self.translated(sql)
-        with calls.told(f"asking Athena in the workgroup {self.workgroup}", calls.region_of(self._client)):
+        with calls.aws_errors(f"asking Athena in the workgroup {self.workgroup}", calls.region_of(self._client)):
             query = self._start(translated.sql)
             try:
                 state = self._wait(query)
@@ -250,7 +250,7 @@ def _micros(text: str) -> Any:
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def explained(athena: Athena, sql: str, reckoned: Reckoned | None) -> str:
+def explained(athena: Athena, sql: str, reckoned: ScanEstimate | None) -> str:
     """What Athena would be asked, what it would read, and what that can cost at most, as JSON."""
     translated, most = athena.translated(sql), athena.most()
     expected = None if reckoned is None else cost_of(reckoned.bytes, known=athena.prices)

@@ -17,7 +17,7 @@ from trailsift import __version__
 from trailsift.errors import EngineError, SnapshotGoneError, UsageError
 from trailsift.lake.index import Snapshot
 from trailsift.lake.open import open_snapshot
-from trailsift.query.execution import Call, Statements
+from trailsift.query.execution import Call, ResultSource
 from trailsift.query.planner import Parameters, Plan, Planner, choose_files, connect, lock
 from trailsift.query.result import Result
 from trailsift.query.result_cache import Cache, Recorder, key_of
@@ -27,7 +27,7 @@ from trailsift.query.volatility import are_consistent
 from trailsift.schema import TABLES
 
 
-class Engine:
+class DuckDBEngine:
     """Answers SQL on one snapshot of a lake. Safe to share between threads; close it, or use it with ``with``.
 
     ``timezone``: the zone of literals without one, of ``date_trunc`` and casts, and of times in answers.
@@ -165,7 +165,7 @@ class Engine:
             call = replace(call, keep=None)
         else:
             columns = self._planner.result_columns(call.statement, call.parameters)
-        source = Statements(self, call, columns)
+        source = ResultSource(self, call, columns)
         result = Result(columns, self.zone, self.timezone, self.snapshot.seq, begun, source)
         if kept is not None:
             result.hold(kept.rows, from_cache=True)

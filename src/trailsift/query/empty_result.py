@@ -7,20 +7,20 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from trailsift.lake.index import Wanted
+from trailsift.lake.index import FileFilter
 from trailsift.query.planner import Plan, Scan
 from trailsift.query.pruning import AllOf, AnyOf, Predicate, Test, wanted
 from trailsift.schema import TABLES
 
 if TYPE_CHECKING:
-    from trailsift.query.duckdb import Engine
+    from trailsift.query.duckdb import DuckDBEngine
     from trailsift.query.result import Result
 
 #: Columns of ``hourly`` whose values are few: a value that does not exist can be told from one that does.
 _KNOWN = ("service", "event_name", "role_arn", "account_id", "aws_region", "resource_arn", "error_code")
 
 
-def why_empty(engine: Engine, result: Result) -> str:
+def why_empty(engine: DuckDBEngine, result: Result) -> str:
     """Why ``result`` may have no rows: nothing stored, another time, a value that does not occur, or no row that
     meets all conditions. Reads at most the distinct values of a column of ``hourly``."""
     plan = result.plan
@@ -56,7 +56,7 @@ def _other_time(plan: Plan, scan: Scan) -> str | None:
     return f"The table {scan.table} covers {covered}, but the statement asks for {_span(asked)}."
 
 
-def _span(asked: Wanted) -> str:
+def _span(asked: FileFilter) -> str:
     if asked.max_time is None:
         return f"{_day(asked.min_time or 0)} and later"
     if asked.min_time is None:
@@ -72,7 +72,7 @@ def _day(micros: int) -> str:
         return f"{micros} microseconds since 1970"
 
 
-def _unknown_value(engine: Engine, plan: Plan, scan: Scan) -> str | None:
+def _unknown_value(engine: DuckDBEngine, plan: Plan, scan: Scan) -> str | None:
     """A column is compared with a value that it never has."""
     if not plan.snapshot.files("hourly"):
         return None

@@ -60,7 +60,7 @@ class Session(Protocol):
         """Keep a whole answer for the next time."""
 
 
-class Run:
+class Execution:
     """A running statement: its connection, its plan, and the timer that stops it."""
 
     def __init__(self, call: Call, cursor: duckdb.DuckDBPyConnection, plan: Plan, prefix: int) -> None:
@@ -120,7 +120,7 @@ class Run:
             self.cursor.interrupt()
 
 
-class Statements:
+class ResultSource:
     """Where a result's rows come from: runs its statement, as often as it is read anew."""
 
     def __init__(self, engine: Session, call: Call, columns: list[ColumnType]) -> None:
@@ -152,13 +152,13 @@ class Statements:
         run, (reader, first) = self._start(text, len(head), _first_batch)
         return run.plan, RecordBatchReader.from_batches(reader.schema, self._batches(run, reader, first))
 
-    def _start(self, sql: str, prefix: int, begin: Callable[[duckdb.DuckDBPyConnection], T]) -> tuple[Run, T]:
+    def _start(self, sql: str, prefix: int, begin: Callable[[duckdb.DuckDBPyConnection], T]) -> tuple[Execution, T]:
         """Plans ``sql`` (the statement with ``prefix`` bytes before it), starts it and reads its first rows.
 
         A file of a superseded snapshot may be deleted meanwhile: then once more, on the newest snapshot.
         """
         for last in (False, True):
-            run = Run(self._call, self._engine.cursor(), self._engine.planned(self._call), prefix)
+            run = Execution(self._call, self._engine.cursor(), self._engine.planned(self._call), prefix)
             try:
                 run.execute(sql)
                 return run, begin(run.cursor)
@@ -170,7 +170,7 @@ class Statements:
         raise AssertionError("unreachable")
 
     def _batches(
-        self, run: Run, reader: pyarrow.RecordBatchReader, first: pyarrow.RecordBatch | None
+        self, run: Execution, reader: pyarrow.RecordBatchReader, first: pyarrow.RecordBatch | None
     ) -> Iterator[pyarrow.RecordBatch]:
         try:
             if first is not None:
@@ -184,7 +184,7 @@ class Statements:
             raise run.failed(error) from None
         run.close()
 
-    def _chunks(self, run: Run, first: list[Row]) -> Iterator[list[Row]]:
+    def _chunks(self, run: Execution, first: list[Row]) -> Iterator[list[Row]]:
         recorder = Recorder(self._engine.cache.max_answer) if self._call.keep else None
         rows = first
         try:

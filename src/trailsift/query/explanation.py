@@ -15,7 +15,7 @@ from trailsift.query.views import whole_and_parts
 from trailsift.schema import TABLES, Table
 
 if TYPE_CHECKING:
-    from trailsift.query.duckdb import Engine
+    from trailsift.query.duckdb import DuckDBEngine
 
 #: Footers opened at most; of more files, as many evenly spread ones stand for all.
 _FOOTERS = 256
@@ -99,8 +99,8 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(engine: Engine, sql: str) -> Explanation:
-    """What ``sql`` would read of the engine's snapshot. QueryError as for ``Engine.query``."""
+def explain(engine: DuckDBEngine, sql: str) -> Explanation:
+    """What ``sql`` would read of the engine's snapshot. QueryError as for ``DuckDBEngine.query``."""
     plan = engine.plan(sql)
     estimated = False
     tables = []
@@ -120,7 +120,7 @@ def size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-def _read(engine: Engine, plan: Plan, table: Table) -> tuple[TableRead, bool]:
+def _read(engine: DuckDBEngine, plan: Plan, table: Table) -> tuple[TableRead, bool]:
     files, every = plan.files[table.name], plan.snapshot.files(table.name)
     scans = plan.scans_of(table.name)
     step = max(1, -(-len(files) // _FOOTERS))
@@ -150,7 +150,9 @@ def _read(engine: Engine, plan: Plan, table: Table) -> tuple[TableRead, bool]:
     return read, step > 1
 
 
-def _row_groups(engine: Engine, plan: Plan, table: Table, scan: Scan, files: Sequence[File]) -> list[tuple[int, bool]]:
+def _row_groups(
+    engine: DuckDBEngine, plan: Plan, table: Table, scan: Scan, files: Sequence[File]
+) -> list[tuple[int, bool]]:
     """For each row group: bytes of the columns that ``scan`` uses, and whether its statistics let it pass."""
     if not files:
         return []

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from trailsift.lake.index import File, Wanted
+from trailsift.lake.index import File, FileFilter
 from trailsift.schema import Table
 
 DAY = 86_400_000_000
@@ -237,10 +237,10 @@ def _hour_ranges(hour: int) -> dict[str, Range]:
     return {"hour": (f"{hour:02d}", f"{hour:02d}"), "hour::int": (hour, hour)}
 
 
-def wanted(table: Table, predicate: Predicate | None) -> Wanted:
+def wanted(table: Table, predicate: Predicate | None) -> FileFilter:
     """The hull of ``predicate`` that the index can look up; ``may_pass`` then looks at each file."""
     if predicate is None:
-        return Wanted()
+        return FileFilter()
     low, high = _limits(predicate, table.time)
     if table.name == "events":
         days = _partition_days(predicate)
@@ -251,7 +251,7 @@ def wanted(table: Table, predicate: Predicate | None) -> Wanted:
     if high is not None:
         # Summaries are dated by the start of their hour or day; what the index holds may be finer.
         high = high // unit * unit + unit - 1
-    return Wanted(low, high, _values(predicate, "service"), _values(predicate, "role_arn"))
+    return FileFilter(low, high, _values(predicate, "service"), _values(predicate, "role_arn"))
 
 
 def columns(predicate: Predicate | None) -> frozenset[str]:

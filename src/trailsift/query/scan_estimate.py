@@ -16,7 +16,7 @@ Sized = tuple[File, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Reckoned:
+class ScanEstimate:
     """Bytes of the columns that a statement needs, in the files that its conditions leave."""
 
     bytes: int
@@ -24,7 +24,7 @@ class Reckoned:
     of_files: int
 
 
-def reckon(sql: str, files_of: Callable[[str], Sequence[Sized]], timezone: str = "UTC") -> Reckoned:
+def estimate_scan(sql: str, files_of: Callable[[str], Sequence[Sized]], timezone: str = "UTC") -> ScanEstimate:
     """Plans the statement as for a lake. QueryError as for ``Engine.query``; what ``files_of`` raises goes on.
 
     An upper bound but for the files' footers: row groups that an engine skips inside of a file are counted.
@@ -43,7 +43,7 @@ def reckon(sql: str, files_of: Callable[[str], Sequence[Sized]], timezone: str =
         for file, size in _needed(scan, known[scan.table]):
             read.add((scan.table, file.path))
             total += size
-    return Reckoned(total, len(read), sum(map(len, known.values())))
+    return ScanEstimate(total, len(read), sum(map(len, known.values())))
 
 
 def _needed(scan: Scan, files: Sequence[Sized]) -> list[tuple[File, int]]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from trailsift.cloudtrail.event_ids import event_key
 from trailsift.rules.model import FIELDS, Action, Rule, Rules
-from trailsift.rules.sampling import draw, key_of, threshold
+from trailsift.rules.sampling import sip_key, siphash24, threshold
 from trailsift.rules.week import SLOT, WEEK, week_hour
 
 #: Masks and candidates are remembered for so many values; beyond that memory starts anew.
@@ -161,7 +161,7 @@ class Column:
 _LAST = ("object_key", "hour", "weekday")
 
 
-class Sifter:
+class RowRules:
     """A rules file made ready to decide. Not for several threads at once: it remembers what it has worked out."""
 
     def __init__(self, rules: Rules) -> None:
@@ -178,9 +178,9 @@ class Sifter:
         self.keyed = sum(bit for bit, rule in numbered if "object_key" in rule.when)
         #: For each hour of the week the rules that apply then.
         self.weeks = tuple(sum(bit for bit, rule in numbered if _applies(rule, hour)) for hour in range(WEEK))
-        self.lottery = key_of(rules.seed, "lottery")
+        self.lottery = sip_key(rules.seed, "lottery")
         #: For the event that a new line of ``hourly`` keeps: independent of the lottery.
-        self.first = key_of(rules.seed, "first")
+        self.first = sip_key(rules.seed, "first")
 
     def match(self, row: Mapping[str, Any]) -> tuple[int, int]:
         """The number of the rule that a row meets first, -1 for none; and the row's hour of the week."""
@@ -220,7 +220,7 @@ class Sifter:
         rate = rule.rates[hour % 24]
         if rate >= 1:
             return Decision("sample", rule.name, 1.0)
-        wins = draw(self.lottery, *event_key(row["event_id"])) < threshold(rate)
+        wins = siphash24(self.lottery, *event_key(row["event_id"])) < threshold(rate)
         return Decision("sample", rule.name, 1 / rate if wins else 0.0)
 
 

@@ -52,7 +52,7 @@ _NEEDED = frozenset(
 OMITTABLE: tuple[str, ...] = tuple(c.name for c in schema.EVENTS.columns if c.name not in _NEEDED)
 
 #: A condition: texts with ``*`` for anything and "" for absent, hours 0-23, weekdays 0-6, or a truth value.
-Wanted = tuple[str, ...] | frozenset[int] | bool
+Condition = tuple[str, ...] | frozenset[int] | bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Rule:
 
     name: str
     action: Action
-    when: Mapping[str, Wanted]
+    when: Mapping[str, Condition]
     rates: tuple[float, ...] = ()
     line: int = 0
 

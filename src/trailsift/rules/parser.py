@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trailsift.errors import RulesError
-from trailsift.rules.model import ACTIONS, DEFAULT_SEED, DEFAULT_ZONE, FIELDS, OMITTABLE, Action, Rule, Rules, Wanted
+from trailsift.rules.model import ACTIONS, DEFAULT_SEED, DEFAULT_ZONE, FIELDS, OMITTABLE, Action, Condition, Rule, Rules
 from trailsift.rules.toml_positions import KeyPath, line_numbers
 from trailsift.rules.week import WEEKDAYS
 from trailsift.schema import EVENTS
@@ -158,11 +158,11 @@ class Reader:
             self.wrong((*path, "name"), f"a name is one line of at most {NAME_LIMIT} characters")
         return name
 
-    def _when(self, path: KeyPath, given: Any) -> dict[str, Wanted]:
+    def _when(self, path: KeyPath, given: Any) -> dict[str, Condition]:
         if not isinstance(given, dict):
             self.wrong(path, 'when is a table of conditions, such as when = { service = "s3" }')
             return {}
-        when: dict[str, Wanted] = {}
+        when: dict[str, Condition] = {}
         for key, value in given.items():
             if key not in FIELDS:
                 self.wrong((*path, key), f'unknown condition "{key}"' + nearest(key, FIELDS))
@@ -172,7 +172,7 @@ class Reader:
                 when[key] = wanted
         return when
 
-    def _wanted(self, path: KeyPath, key: str, value: Any) -> Wanted | None:
+    def _wanted(self, path: KeyPath, key: str, value: Any) -> Condition | None:
         if key == "read_only":
             if not isinstance(value, bool):
                 self.wrong(path, f"read_only is true or false, without quotes, and not {_shown(value)}")
@@ -210,7 +210,7 @@ class Reader:
             chosen |= found
         return chosen
 
-    def _rates(self, path: KeyPath, action: str, given: Any, when: Mapping[str, Wanted]) -> tuple[float, ...]:
+    def _rates(self, path: KeyPath, action: str, given: Any, when: Mapping[str, Condition]) -> tuple[float, ...]:
         if action != "sample":
             if given is not None:
                 self.wrong(path, f'a rate belongs to action = "sample", and this rule says "{action}"')

@@ -16,20 +16,20 @@ _MASK = 0xFFFF_FFFF_FFFF_FFFF
 SPAN = 1 << 64
 
 
-class Key(NamedTuple):
+class SipKey(NamedTuple):
     """A 128-bit key as two words."""
 
     low: int
     high: int
 
 
-def key_of(seed: str, use: str) -> Key:
+def sip_key(seed: str, use: str) -> SipKey:
     """The key that a seed gives for one use (``lottery``, ``first``): hashes under different uses are independent."""
     digest = hashlib.blake2b(seed.encode(), digest_size=16, person=use.encode()).digest()
-    return Key(int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little"))
+    return SipKey(int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little"))
 
 
-def draw(key: Key, first: Any, second: Any) -> Any:
+def siphash24(key: SipKey, first: Any, second: Any) -> Any:
     """SipHash-2-4 of the 16 bytes whose little-endian words are ``first`` and ``second``: 0 to ``SPAN`` - 1.
 
     The words are two integers, or two numpy arrays of uint64; the result is of the same kind.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from trailsift.decode.record import service_of
-from trailsift.rules.model import Rule, Rules, Wanted
+from trailsift.rules.model import Condition, Rule, Rules
 
 
 def never_matching(rules: Rules) -> list[tuple[int, str]]:
@@ -108,7 +108,7 @@ def _pivot(rule: Rule) -> str:
     return ""
 
 
-def _covers(name: str, wide: Wanted, narrow: Wanted) -> bool:
+def _covers(name: str, wide: Condition, narrow: Condition) -> bool:
     if isinstance(wide, frozenset) and isinstance(narrow, frozenset):
         return narrow <= wide
     if isinstance(wide, tuple) and isinstance(narrow, tuple):

@@ -7,7 +7,7 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
-class LogFile:
+class LogObject:
     """One file to read. ``version`` tells this content from a later one of the same name; ``size`` is in bytes."""
 
     name: str

@@ -12,20 +12,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trailsift.errors import SourceError
-from trailsift.sources.base import LogFile
+from trailsift.sources.base import LogObject
 
 #: In CloudTrail's file names: the minute of delivery.
 _DELIVERY = re.compile(r"_(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)Z_")
 _STDIN = "-"
 
 
-def find(inputs: Sequence[str], exclude: Path | None = None) -> list[LogFile]:
+def find(inputs: Sequence[str], exclude: Path | None = None) -> list[LogObject]:
     """The files behind paths, folders, globs and ``-``, in order of delivery, each once.
 
     ``exclude`` is a folder (the lake) that is not looked into. Raises SourceError where an input does not exist,
     cannot be read, or is empty.
     """
-    files: dict[str, LogFile] = {}
+    files: dict[str, LogObject] = {}
     for given in inputs:
         count = 0
         for file in _expand(given, exclude):
@@ -36,13 +36,13 @@ def find(inputs: Sequence[str], exclude: Path | None = None) -> list[LogFile]:
     return sorted(files.values(), key=lambda file: (file.delivered_at, file.name))
 
 
-def delivered_within(file: LogFile, since: datetime | None, until: datetime | None) -> bool:
+def delivered_within(file: LogObject, since: datetime | None, until: datetime | None) -> bool:
     """Whether a log object was delivered in a span of time; None is no limit."""
     minute = file.delivered_at
     return (since is None or minute >= since.replace(second=0, microsecond=0)) and (until is None or minute < until)
 
 
-def _expand(given: str, exclude: Path | None) -> Iterator[LogFile]:
+def _expand(given: str, exclude: Path | None) -> Iterator[LogObject]:
     if given == _STDIN:
         yield _spool()
         return
@@ -61,7 +61,7 @@ def _expand(given: str, exclude: Path | None) -> Iterator[LogFile]:
         yield from _walk(Path(match), exclude)
 
 
-def _walk(path: Path, exclude: Path | None) -> Iterator[LogFile]:
+def _walk(path: Path, exclude: Path | None) -> Iterator[LogObject]:
     # Plain text paths: with ten thousand small objects, path objects cost more than looking at the files.
     top = str(path.absolute())
     if not path.is_dir():
@@ -87,8 +87,8 @@ def _walk(path: Path, exclude: Path | None) -> Iterator[LogFile]:
         raise SourceError(f"the folder {one.filename} cannot be read: {one.strerror}")
 
 
-def _file(path: str, name: str, stat: os.stat_result) -> LogFile:
-    return LogFile(path, path, f"{stat.st_size}-{stat.st_mtime_ns}", stat.st_size, _delivery(name, stat.st_mtime))
+def _file(path: str, name: str, stat: os.stat_result) -> LogObject:
+    return LogObject(path, path, f"{stat.st_size}-{stat.st_mtime_ns}", stat.st_size, _delivery(name, stat.st_mtime))
 
 
 def _delivery(name: str, changed: float) -> datetime:
@@ -102,7 +102,7 @@ def _delivery(name: str, changed: float) -> datetime:
     return datetime.fromtimestamp(changed, UTC).replace(second=0, microsecond=0)
 
 
-def _spool() -> LogFile:
+def _spool() -> LogObject:
     """Standard input as a file: its content is its version, so the same again is known."""
     import tempfile
 
@@ -116,10 +116,10 @@ def _spool() -> LogFile:
             digest.update(part)
             spool.write(part)
             size += len(part)
-    return LogFile("stdin", path, digest.hexdigest(), size, datetime.now(UTC))
+    return LogObject("stdin", path, digest.hexdigest(), size, datetime.now(UTC))
 
 
-def release(files: Sequence[LogFile]) -> None:
+def release(files: Sequence[LogObject]) -> None:
     """Removes what was spooled from standard input."""
     for file in files:
         if file.name == "stdin":

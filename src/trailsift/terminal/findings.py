@@ -9,7 +9,7 @@ from rich.text import Text
 
 from trailsift.analysis.time_range import Period
 from trailsift.detect.finding import Finding
-from trailsift.detect.pipeline import Drilled
+from trailsift.detect.pipeline import FindingDetail
 from trailsift.terminal.console import console, grid, plural, safe, short_resource, show, size
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def show_findings(found: Sequence[Finding], period: Period) -> None:
     out.print(Text(f"Closer: trailsift finding {found[0].id} --lake ...", style="dim"))
 
 
-def show_finding(drilled: Drilled, period: Period) -> None:
+def show_finding(drilled: FindingDetail, period: Period) -> None:
     """One finding: sentence, reasons, summary lines, events, query."""
     out, one = console(), drilled.finding
     head = Text(f"{one.severity} ", style=_STYLES[one.severity])

@@ -13,7 +13,7 @@ from trailsift.schema import Table
 from trailsift.terminal.console import console, grid, plural, show, size
 
 if TYPE_CHECKING:
-    from trailsift.analysis.rejects import Rejects
+    from trailsift.analysis.rejects import RejectReport
     from trailsift.analysis.status import Status
 
 
@@ -67,7 +67,7 @@ def _commits(out: Console, status: Status) -> Group:
     return grid(out, "Latest commits", columns, rows)
 
 
-def show_rejects(rejects: Rejects, zone: Period) -> None:
+def show_rejects(rejects: RejectReport, zone: Period) -> None:
     """What could not be stored: by reason, then the newest of them with the beginning of their text."""
     out = console()
     if not rejects.total:

@@ -8,7 +8,7 @@ import msgspec
 
 from trailsift import schema
 from trailsift.decode import record as careful
-from trailsift.decode.fast_path import WHAT_MEMBERS, Row, Shared, What
+from trailsift.decode.fast_path import WHAT_MEMBERS, CallTemplate, InternTable, Row
 
 
 class User(NamedTuple):
@@ -64,7 +64,7 @@ class Reader:
         self._start()
 
     def _start(self) -> None:
-        self._shared = Shared()
+        self._shared = InternTable()
         self._users: dict[int, User] = {}
         self._lines: dict[tuple[int, str | None], Line] = {}
 
@@ -103,7 +103,7 @@ class Reader:
         made = self._users[number] = User(who.identity._asdict(), who.text)
         return made
 
-    def _line(self, what: What, tls: str | None, row: Row) -> Line:
+    def _line(self, what: CallTemplate, tls: str | None, row: Row) -> Line:
         shape = what.shape
         columns: dict[str, Any] = dict(zip(WHAT_MEMBERS.values(), what.members, strict=True))
         columns |= {
@@ -128,7 +128,7 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
 
 
-def _resources(row: Row, what: What, key: str | None) -> str | None:
+def _resources(row: Row, what: CallTemplate, key: str | None) -> str | None:
     parts = what.shape.resources
     if parts is None:
         return None
