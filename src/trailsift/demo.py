@@ -23,6 +23,7 @@ from trailsift.schema import DENIED_CODES
 if TYPE_CHECKING:
     from trailsift.generate import Generated
     from trailsift.ingest import Counts, Progress
+    from trailsift.query.engine import Engine
 
 #: Where each kind of planted incident can be seen with the commands of this version.
 SHOWS = {
