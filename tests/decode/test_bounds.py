@@ -22,7 +22,7 @@ from support.records import ONE, sample, text
 from trailsift.decode.compression import gunzip, inflate_whole
 from trailsift.decode.envelope import find_records
 from trailsift.decode.outcome import Outcome
-from trailsift.decode.stream import Bounds, parts_of
+from trailsift.decode.stream import ReadLimits, parts_of
 from trailsift.ingest import Sizes, ingest
 
 
@@ -59,7 +59,7 @@ def test_more_broken_lines_than_were_ever_read_before() -> None:
 # -- large inputs ------------------------------------------------------------------------------------------------------
 
 #: So small that a few records are a large file.
-TINY = Bounds(small=100, whole=20_000, piece=8_000, document=200_000)
+TINY = ReadLimits(small=100, whole=20_000, piece=8_000, document=200_000)
 SIZES = Sizes(chunk_rows=40, batch_rows=100, bounds=TINY)
 MINE = [event_number(number) for number in range(500)]
 LINES = b"".join(text(each) + b"\n" for each in MINE)

@@ -18,7 +18,7 @@ from typing import Any
 from trailsift.aws.transform import metrics
 from trailsift.aws.transform.firehose import Answer, Batch, Decide, Transform
 from trailsift.aws.transform.stream import FirehoseStream, Stream
-from trailsift.decode.landing import Partition
+from trailsift.decode.landing import LandingPartition
 from trailsift.rules import RowRules, load
 
 #: Rules packed into the function's zip.
@@ -94,7 +94,7 @@ def _answer(number: object, answer: Answer) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=10_000)
-def _metadata(where: Partition) -> dict[str, Any]:
+def _metadata(where: LandingPartition) -> dict[str, Any]:
     return {"partitionKeys": where._asdict()}
 
 

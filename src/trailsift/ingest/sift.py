@@ -82,7 +82,7 @@ class ColumnarRules:
         """Whether every record of this kind is dropped, whoever made the call and when."""
         row: dict[str, Any] = dict(zip(WHAT_MEMBERS.values(), what.members, strict=True))
         row |= {column: getattr(what, name) for column, name in OF_WHAT.items()}
-        row |= {"read_only": what.read_only, "resource_arn": what.shape.resource_arn}
+        row |= {"read_only": what.read_only, "resource_arn": what.request.resource_arn}
         return self.sifter.drops_all(row)
 
     def decide(self, table: pa.Table, ids: np.ndarray[Any, np.dtype[np.void]]) -> Decided:

@@ -25,10 +25,11 @@ from trailsift.aws.transform.reader import Reader, columns_of
 from trailsift.aws.transform.writer import Writer
 from trailsift.decode import landing
 from trailsift.decode import record as careful
-from trailsift.decode.envelope import find_records, looks_like_record, one_record
+from trailsift.decode.envelope import find_records, single_record
 from trailsift.decode.json_text import parse
-from trailsift.decode.landing import Dropped, Partition
+from trailsift.decode.landing import Dropped, LandingPartition
 from trailsift.decode.outcome import NotARecord
+from trailsift.decode.unwrap import looks_like_record
 
 Result = Literal["Ok", "Dropped", "ProcessingFailed"]
 
@@ -69,7 +70,7 @@ class Tally:
 class Piece:
     """A record for the stream: lines of one partition, and the input records that they came from."""
 
-    where: Partition
+    where: LandingPartition
     data: bytes
     origin: set[int]
 
@@ -80,7 +81,7 @@ class Answer:
 
     result: Result
     data: bytes = b""
-    where: Partition | None = None
+    where: LandingPartition | None = None
 
 
 @dataclass(slots=True)
@@ -123,7 +124,7 @@ class _Read(NamedTuple):
     """One event: its line, where that lands, its name in metrics, its columns, and its size as a record in bytes."""
 
     line: bytes
-    where: Partition
+    where: LandingPartition
     pair: Pair
     columns: Callable[[], dict[str, Any]]
     size: int
@@ -193,8 +194,8 @@ class _Run:
         self.transform = transform
         self.batch = batch
         self.dropped = Dropped()
-        self.others: dict[Partition, list[tuple[bytes, int]]] = defaultdict(list)
-        self.dropping: dict[Partition, set[int]] = defaultdict(set)
+        self.others: dict[LandingPartition, list[tuple[bytes, int]]] = defaultdict(list)
+        self.dropping: dict[LandingPartition, set[int]] = defaultdict(set)
         self.size = 1_000
 
     def failed(self, number: int, reason: str) -> Answer:
@@ -213,7 +214,7 @@ class _Run:
         if where is not None:
             self.batch.tally.passed += 1
             return self._sized(number, data, where)
-        alone = one_record(data)
+        alone = single_record(data)
         event = self.transform.regular(alone) if alone is not None else None
         events, reasons = ([event], []) if event is not None else self._found(data)
         kept = self._kept(number, events)
@@ -241,8 +242,8 @@ class _Run:
             found = find_records(data, cut=False)
             events, malformed = self._read(found.records)
         reasons = [bad.reason for bad in found.malformed for _ in range(bad.parts)] + malformed
-        if not found.records and not reasons and "no CloudTrail record" in (found.foreign or ""):
-            reasons = [found.foreign or ""]
+        if not found.records and not reasons and "no CloudTrail record" in (found.not_cloudtrail or ""):
+            reasons = [found.not_cloudtrail or ""]
         return events, reasons
 
     def _read(self, raws: Iterable[bytes | memoryview]) -> tuple[list[_Read], list[str]]:
@@ -256,9 +257,9 @@ class _Run:
                 malformed.append(str(error))
         return events, malformed
 
-    def _kept(self, number: int, events: list[_Read]) -> list[tuple[Partition, bytes]]:
+    def _kept(self, number: int, events: list[_Read]) -> list[tuple[LandingPartition, bytes]]:
         """The lines that rules leave, and where they land; the others are counted."""
-        kept: list[tuple[Partition, bytes]] = []
+        kept: list[tuple[LandingPartition, bytes]] = []
         tally, decide = self.batch.tally, self.transform.decide
         for event in events:
             tally.events[event.pair] += 1
@@ -277,7 +278,7 @@ class _Run:
             kept.append((event.where, line))
         return kept
 
-    def _sized(self, number: int, data: bytes, where: Partition) -> Answer:
+    def _sized(self, number: int, data: bytes, where: LandingPartition) -> Answer:
         """The answer where it still fits into what Lambda may return; else it is sent."""
         size = (len(data) + 2) // 3 * 4 + _AROUND
         if self.size + size > ANSWER_BYTES:
@@ -294,7 +295,7 @@ class _Run:
         for where, lines in self.others.items():
             self._pack(where, [(line, {number}) for line, number in lines])
 
-    def _pack(self, where: Partition, lines: list[tuple[bytes, set[int]]]) -> None:
+    def _pack(self, where: LandingPartition, lines: list[tuple[bytes, set[int]]]) -> None:
         texts: list[bytes] = []
         origin: set[int] = set()
         size = 0
@@ -312,7 +313,7 @@ def _keep(columns: Mapping[str, Any]) -> tuple[str | None, float]:
     return None, 1.0
 
 
-def passing(data: bytes) -> Partition | None:
+def passing(data: bytes) -> LandingPartition | None:
     """The partition of landing lines that come back from the stream; None where the data is anything else."""
     if not data.startswith((b'{"event_time":"', b'{"dropped_by":"')):
         return None
@@ -320,6 +321,6 @@ def passing(data: bytes) -> Partition | None:
     if not isinstance(value, dict):
         return None
     service = landing.DROPPED if landing.is_dropped(value) else value.get("service")
-    fields = [*(value.get(name) for name in Partition._fields[:4]), service]
+    fields = [*(value.get(name) for name in LandingPartition._fields[:4]), service]
     texts = [each for each in fields if isinstance(each, str)]
-    return Partition(*texts) if len(texts) == len(fields) else None
+    return LandingPartition(*texts) if len(texts) == len(fields) else None

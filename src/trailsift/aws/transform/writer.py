@@ -9,7 +9,7 @@ import msgspec
 
 from trailsift.aws.transform.reader import Line, Own, User
 from trailsift.decode import record as careful
-from trailsift.decode.landing import Partition, partition_of, time_text
+from trailsift.decode.landing import LandingPartition, partition_of, time_text
 
 #: A cache that has grown beyond this many entries is dropped and starts anew.
 _CACHE_LIMIT = 20_000
@@ -25,7 +25,7 @@ class Writer:
         self._parts: dict[int, tuple[User | Line, bytes]] = {}
         self._rests: dict[tuple[int, int], tuple[User, Line, bytes]] = {}
         #: By hour and service: where events land, the beginning of their time, and the JSON of their partition.
-        self._hours: dict[tuple[int, str], tuple[Partition, str, str]] = {}
+        self._hours: dict[tuple[int, str], tuple[LandingPartition, str, str]] = {}
 
     def row(self, columns: Mapping[str, Any], weight: float = 1.0) -> bytes:
         """The line of a row of ``decode.record``."""
@@ -35,7 +35,7 @@ class Writer:
         made = {"event_time": time_text(kept.pop("event_time")), "event_id": kept.pop("event_id"), **kept}
         return _encode(made | {"weight": weight} | where._asdict()) + b"\n"
 
-    def regular(self, user: User, line: Line, own: Own, weight: float = 1.0) -> tuple[bytes, Partition]:
+    def regular(self, user: User, line: Line, own: Own, weight: float = 1.0) -> tuple[bytes, LandingPartition]:
         """The line of a regular record, and where it lands."""
         hour, inside = divmod(own.event_time, _HOUR)
         name = hour, line.columns["service"]
@@ -73,7 +73,7 @@ class Writer:
             known = self._rests[name] = user, line, end
         return known[2]
 
-    def _hour(self, hour: int, service: str) -> tuple[Partition, str, str]:
+    def _hour(self, hour: int, service: str) -> tuple[LandingPartition, str, str]:
         if len(self._hours) > _CACHE_LIMIT:
             self._hours.clear()
         where = partition_of(hour * _HOUR, service)
