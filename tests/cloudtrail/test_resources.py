@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.paths import TESTS
-from trailsift.cloudtrail.resources import DATA_EVENT_TYPES, Touched, canonical_resources, touched
+from trailsift.cloudtrail.resources import DATA_EVENT_TYPES, TouchedResources, canonical_resources, touched_resources
 
 CASES: list[dict[str, Any]] = json.loads((TESTS / "cases/touched_resources.json").read_text(encoding="utf-8"))
 REAL = Path(os.environ.get("TRAILSIFT_REAL_LOGS", "../shared/data/real")) / "events.jsonl.gz"
@@ -22,8 +22,8 @@ REAL = Path(os.environ.get("TRAILSIFT_REAL_LOGS", "../shared/data/real")) / "eve
 ACCOUNT = "210987654321"
 
 
-def run(case: dict[str, Any]) -> Touched:
-    return touched(
+def run(case: dict[str, Any]) -> TouchedResources:
+    return touched_resources(
         case["source"] + ".amazonaws.com",
         case["name"],
         case.get("params"),
@@ -38,7 +38,7 @@ def run(case: dict[str, Any]) -> Touched:
 def test_case(case: dict[str, Any]) -> None:
     found = run(case)
     kind, arns, account, key = case["expect"]
-    assert found == Touched(kind, arns[0] if arns else None, tuple(arns), account, key)
+    assert found == TouchedResources(kind, arns[0] if arns else None, tuple(arns), account, key)
     if "canonical" in case:
         assert (canonical_resources(found) == case["resources"]) is case["canonical"]
 
@@ -86,7 +86,7 @@ _sources = st.sampled_from(
 def test_never_raises_and_keeps_its_promises(
     source: str | None, params: object, resources: object, region: str | None, account: str | None, is_data: bool
 ) -> None:
-    found = touched(source, None, params, resources, region, account, is_data)
+    found = touched_resources(source, None, params, resources, region, account, is_data)
     assert all(value is None or isinstance(value, str) for value in (found[0], found[1], found[3], found[4]))
     assert all(isinstance(arn, str) and arn for arn in found.resource_arns)
     assert len(set(found.resource_arns)) == len(found.resource_arns)
@@ -104,9 +104,9 @@ def test_types_are_names_of_types() -> None:
 
 def test_canonical_needs_an_account() -> None:
     assert (
-        canonical_resources(Touched("AWS::S3::Object", "arn:aws:s3:::lake", ("arn:aws:s3:::lake",), None, "k")) is None
+        canonical_resources(TouchedResources("AWS::S3::Object", "arn:aws:s3:::lake", ("arn:aws:s3:::lake",), None, "k")) is None
     )
-    assert canonical_resources(Touched(None, None, (), None, None)) is None
+    assert canonical_resources(TouchedResources(None, None, (), None, None)) is None
 
 
 def test_real_records() -> None:
@@ -118,7 +118,7 @@ def test_real_records() -> None:
         for line in lines:
             record = json.loads(line)
             is_data = record.get("eventCategory") == "Data" or record.get("managementEvent") is False
-            found = touched(
+            found = touched_resources(
                 record.get("eventSource"),
                 record.get("eventName"),
                 record.get("requestParameters"),

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from trailsift.cloudtrail.resources import TouchedResources, canonical_resources, touched
+from trailsift.cloudtrail.resources import TouchedResources, canonical_resources, touched_resources
 from trailsift.decode import landing
 from trailsift.decode.json_text import dump
 from trailsift.decode.outcome import NotARecord
@@ -317,7 +317,7 @@ def service_of(event_source: str | None) -> str:
 def _resource_columns(record: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
     parameters = record.get("requestParameters")
     resources = record.get("resources")
-    resource = touched(
+    resource = touched_resources(
         columns["event_source"],
         columns["event_name"],
         parameters,
