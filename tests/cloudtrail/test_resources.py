@@ -103,9 +103,8 @@ def test_types_are_names_of_types() -> None:
 
 
 def test_canonical_needs_an_account() -> None:
-    assert (
-        canonical_resources(TouchedResources("AWS::S3::Object", "arn:aws:s3:::lake", ("arn:aws:s3:::lake",), None, "k")) is None
-    )
+    lake = "arn:aws:s3:::lake"
+    assert canonical_resources(TouchedResources("AWS::S3::Object", lake, (lake,), None, "k")) is None
     assert canonical_resources(TouchedResources(None, None, (), None, None)) is None
 
 

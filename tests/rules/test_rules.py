@@ -17,7 +17,7 @@ from trailsift.cloudtrail.event_ids import event_key
 from trailsift.decode.record import row as row_of
 from trailsift.errors import RulesError
 from trailsift.rules import RowRules, parse
-from trailsift.rules.presets import READY, text
+from trailsift.rules.presets import PRESETS, preset_text
 from trailsift.rules.sampling import SipKey, sip_key, siphash24, threshold
 
 ISSUE = """
@@ -223,7 +223,7 @@ def test_lottery_is_the_published_hash_and_fair() -> None:
     assert event_key(ids[-1]) != event_key(ids[-2])
 
 
-@pytest.mark.parametrize("name", READY)
+@pytest.mark.parametrize("name", PRESETS)
 def test_ready_files_can_be_used(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They are listed, shown, and pass their own check; denied calls, removals and management events stay."""
     assert main(["rules", "list"]) == 0
@@ -233,7 +233,7 @@ def test_ready_files_can_be_used(name: str, tmp_path: Path, capsys: pytest.Captu
     path.write_text(capsys.readouterr().out)
     assert main(["rules", "check", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rules"]
-    sifter = RowRules(parse(text(name), name))
+    sifter = RowRules(parse(preset_text(name), name))
     for columns in ({"error_code": "AccessDenied"}, {"event_category": "Management"}):
         assert sifter.decide(event(**columns)).weight == 1
     if name != "only-roles":

@@ -11,7 +11,7 @@ from trailsift.analysis.base import DENIED, ask, lines, tuple_of
 from trailsift.analysis.time_range import Period
 from trailsift.aws.selectors import SERVICES, SelectorRequest
 from trailsift.decode.record import category_of
-from trailsift.prices import Price, prices
+from trailsift.prices import Price, load_prices
 from trailsift.query.engine import Engine
 
 _DAYS_A_MONTH = 365.25 / 12
@@ -71,7 +71,7 @@ def cost(engine: Engine, period: Period, want: SelectorRequest, known: dict[str,
         ):
             chosen += events
     month = _DAYS_A_MONTH / days
-    each = (known or prices())["data_events"]
+    each = (known or load_prices())["data_events"]
     chosen, everything = chosen * month, everything * month
     return Cost(chosen, each.of(chosen), everything, each.of(everything), days)
 

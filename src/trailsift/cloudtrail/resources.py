@@ -443,7 +443,7 @@ def _s3(call: ResourceCall) -> TouchedResources:
 
 
 def _s3_type(call: ResourceCall, arn: str, types: dict[str, str]) -> str | None:
-    """Return the type of the event's resource: the objects' type for a data event, else the bucket's or the listed one."""
+    """Return the type of the resource: the objects' type for a data event, else the bucket's or the listed one."""
     objects, bucket = _S3_TYPES[arn.split(":", 3)[2]]
     is_point = ":accesspoint/" in arn
     # Records of versions below 1.07 are not always marked as data events, but they list an object.
@@ -457,7 +457,7 @@ def _s3_type(call: ResourceCall, arn: str, types: dict[str, str]) -> str | None:
 
 
 def _function_arn(call: ResourceCall, name: str) -> str | None:
-    """Return a function's unqualified ARN from its name, ``account:function:name`` or ARN, with or without qualifier."""
+    """Return the unqualified ARN of a name, ``account:function:name`` or ARN, each with or without a qualifier."""
     parts = name.split(":")
     if parts[0] == "arn":
         if len(parts) >= 7 and parts[2] == "lambda" and parts[5] == "function":
@@ -528,7 +528,7 @@ def _statement_tables(statement: object) -> Iterator[str]:
 
 
 def _item_tables(items: object) -> Iterator[str]:
-    """Yield the tables of a batch or transaction, whose items are a dict by table or a list of dicts of several forms."""
+    """Yield the tables of a batch or transaction: its items are a dict by table, or a list of dicts."""
     if isinstance(items, dict):
         yield from (name for name in items if isinstance(name, str))
         return
@@ -614,9 +614,11 @@ def _item_key(key: object) -> str | None:
 
 def _generic(call: ResourceCall) -> TouchedResources:
     """Use ``resources[]`` alone: the first entry of a data-event type, else the first with an ARN."""
+    if not call.entries:
+        return _NOTHING
     with_arn = [entry for entry in call.entries if entry.arn]
     if not with_arn:
-        return TouchedResources(call.entries[0].type, None, (), call.entries[0].account, None) if call.entries else _NOTHING
+        return TouchedResources(call.entries[0].type, None, (), call.entries[0].account, None)
     first = next((entry for entry in with_arn if entry.type in DATA_EVENT_TYPES), with_arn[0])
     arns = [entry.arn.rstrip("/") for entry in with_arn if entry.arn]
     arn = (first.arn or "").rstrip("/")

@@ -341,8 +341,8 @@ class InternTable:
             cut.bytes_out,
         )
 
-    # The C scanner calls these three for a signature that is new to it (``_native._scan.Scanner``). -2: only this record
-    # needs the slow path; -1: every record with this signature does.
+    # The C scanner (``_native._scan.Scanner``) calls these three for a signature that is new to it. They return -2 if
+    # only this record needs the slow path, and -1 if every record with this signature does.
 
     def scan_who(self, user: bytes, has_account: int) -> int:
         """Return the caller's number * 2, + 1 if it has no account.

@@ -165,7 +165,7 @@ def _from_number(value: float) -> int | None:
 
 
 def is_usable(micros: int) -> bool:
-    """Return whether CloudTrail can have written this time: AWS did not exist before 2001, and years have four digits."""
+    """Return whether CloudTrail can have written this time: not before 2001, and in a year of four digits."""
     return 1_000_000_000_000_000 <= micros < 253_402_300_800_000_000
 
 

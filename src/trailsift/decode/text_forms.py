@@ -1,8 +1,8 @@
 """The forms in which a plain text holds records: which one it is, and the values in it.
 
-Each reader of ``_FORMS`` recognizes one form. It hands the values of the text to a ``Sink`` one by one and returns True,
-or returns False and leaves the sink untouched. If no reader matches, the text is damaged or not JSON, and ``_salvage``
-recovers what it can.
+Each reader of ``_FORMS`` recognizes one form. It hands the values of the text to a ``Sink`` one by one and returns
+True, or returns False and leaves the sink untouched. If no reader matches, the text is damaged or not JSON, and
+``_salvage`` recovers what it can.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ import pyarrow as pa
 from trailsift import schema
 from trailsift.columns.arrow import CHUNK_SCHEMA, Indices
 from trailsift.columns.summarize import NEEDED, Summaries
-from trailsift.decode.outcome import Malformed, Rejects
 from trailsift.decode.landing import DROPPED_BY
+from trailsift.decode.outcome import Malformed, Rejects
 from trailsift.decode.stream import READ_LIMITS, ReadLimits, parts_of
 from trailsift.ingest import conflicts as copies
 from trailsift.ingest.chunk import Chunk
