@@ -208,7 +208,8 @@ class _RuleParser:
                 continue
             hours = parse_hours(key)
             if isinstance(hours, str):
-                self.problems.add((*path, key), hours + nearest(key, ("otherwise",)).partition(": use one of")[0])
+                is_otherwise = difflib.get_close_matches(key.lower(), ("otherwise",), 1, 0.6)
+                self.problems.add((*path, key), hours + (', or did you mean "otherwise"?' if is_otherwise else ""))
                 continue
             if hours & rates.keys():
                 self.problems.add((*path, key), f'the hours "{key}" overlap with other hours of this rate')
