@@ -57,7 +57,7 @@ EVENTS = Table(
         Column("event_version", "string", "eventVersion", "version of the record format"),
         Column("aws_region", "string", "awsRegion", "region of the endpoint that was called"),
         Column("account_id", "string", "recipientAccountId", "account that received the event, or the caller's"),
-        Column("principal_type", "string", "userIdentity.type", "kind of caller: AssumedRole, IAMUser, AWSService, ..."),
+        Column("principal_type", "string", "userIdentity.type", "kind of caller: AssumedRole, IAMUser, ..."),
         Column("principal_arn", "string", "userIdentity.arn", "ARN of the caller; for a role, of the session"),
         Column("principal_account", "string", "userIdentity.accountId", "account of the caller"),
         Column(

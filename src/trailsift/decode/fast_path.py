@@ -203,7 +203,7 @@ class _Cut(NamedTuple):
 
     @property
     def key_is_item(self) -> bool:
-        """Whether the key is an object, as DynamoDB's are."""
+        """True if the key is an object, as DynamoDB's keys are."""
         return self.key is not None and self.key[:1] == b"{"
 
 

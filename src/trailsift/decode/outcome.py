@@ -56,7 +56,7 @@ class Rejects(list[Malformed]):
 
     @property
     def folded(self) -> bool:
-        """Whether the last line stands for parts that were not kept."""
+        """True if the last line stands for parts that were not kept."""
         return bool(self) and self[-1].reason.startswith(_FOLDED)
 
     @property

@@ -69,9 +69,9 @@ def parts_of(path: str, limits: ReadLimits = READ_LIMITS) -> Iterator[Part]:
         size = os.fstat(file.fileno()).st_size
         start = file.read(size if size <= limits.small else 1 << 20)
         if start[:2] == b"\x1f\x8b" and size <= limits.small:
-            whole = inflate_whole(start, limits.whole)
-            if whole is not None and whole[257:262] != b"ustar":
-                yield Part("", whole)
+            text: bytes | bytearray | None = inflate_whole(start, limits.whole)
+            if text is not None and text[257:262] != b"ustar":
+                yield Part("", text)
                 return
         if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
             yield from _of_zip(path, limits)
@@ -97,12 +97,12 @@ def parts_of(path: str, limits: ReadLimits = READ_LIMITS) -> Iterator[Part]:
 
 def _inflated(data: bytes, size: int) -> bytes | bytearray | None:
     """Inflate a gzip file in one step, to at most ``size`` bytes; None if it is damaged or has several members."""
-    whole = inflate_whole(data, size)
-    if whole is not None:
-        return whole
+    text: bytes | bytearray | None = inflate_whole(data, size)
+    if text is not None:
+        return text
     inflate = isal_zlib.decompressobj(wbits=31)
     try:
-        text: bytes = inflate.decompress(data, size)
+        text = inflate.decompress(data, size)
     except GZIP_ERRORS:
         return None
     return text if len(text) == size or (inflate.eof and not inflate.unused_data) else None

@@ -113,9 +113,9 @@ def record(names: Sequence[str], cells: Sequence[Any]) -> dict[str, Any]:
         if cell is None or cell == "":
             continue
         if isinstance(cell, str) and _plain(name) in _WHOLE:
-            whole = parse(cell)
-            if isinstance(whole, dict):
-                return whole
+            event = parse(cell)
+            if isinstance(event, dict):
+                return event
         values[name] = _cell(name, cell)
     return values
 

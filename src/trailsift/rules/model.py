@@ -67,7 +67,7 @@ class Rule:
 
     @property
     def touches_failed(self) -> bool:
-        """Whether a denied or failed call can match."""
+        """True if a denied or failed call can match."""
         return self.action == "keep" or "error_code" in self.when
 
 

@@ -40,9 +40,9 @@ def parse(text: str, name: str) -> Rules:
         raise RulesError(f"{name}: not TOML: {error}") from error
     problems = Problems(text)
     rules = RulesParser(text, name, content, problems).rules()
-    found = problems.items or find_unreachable(rules)
-    if found:
-        raise RulesError("\n".join(f"{name}, line {line}: {problem}" for line, problem in sorted(found)))
+    messages = problems.items or find_unreachable(rules)
+    if messages:
+        raise RulesError("\n".join(f"{name}, line {line}: {message}" for line, message in sorted(messages)))
     return rules
 
 
