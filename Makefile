@@ -1,7 +1,7 @@
-# Everything that is done in a checkout. `make` alone lists it.
+# What is done in a checkout; `make` alone lists the targets.
 #
-# The environment is made once, in .venv, and again when pyproject.toml, setup.py, the accelerators or constraints.txt change. Nothing but the
-# set-up needs the network.
+# The environment is created in .venv, and again when pyproject.toml, setup.py, the C modules or constraints.txt change. Only the set-up
+# needs the network.
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,20 +9,20 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Processes that run the tests.
 TESTS ?= 2
-# What is built here runs here: the accelerators are a third faster for the processor at hand.
+# What is built here runs here, so it may use all instructions of this processor.
 NATIVE := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),-march=native)
 
 # Grafana publishes its schema as types, on npm only.
 GRAFANA = mkdir -p $(VENV)/grafana && cp tests/grafana/package.json $(VENV)/grafana && \
 	npm --prefix $(VENV)/grafana install --silent --no-audit --no-fund --no-package-lock
 
-# Scripts in an environment hold the path of the checkout, so the stamps do too: a moved checkout is set up anew.
+# Scripts in an environment hold the path of the checkout, so the stamps do too: a moved checkout is set up again.
 PLACE := $(shell pwd | cksum | cut -d ' ' -f 1)
 MADE := $(VENV)/.made-$(PLACE)
 CORE := $(VENV)/.core-$(PLACE)
 DEV := $(VENV)/.dev-$(PLACE)
 
-# An environment whose interpreter is gone is worth nothing.
+# An environment without its interpreter is useless.
 ifeq ($(wildcard $(BIN)/python),)
 $(shell rm -f $(VENV)/.made-* $(VENV)/.core-* $(VENV)/.dev-*)
 endif
@@ -36,7 +36,7 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(CORE) ## set up, then generate logs, store them and show what can be asked
+demo: $(CORE) ## set up, then generate logs, ingest them and show what you can ask
 	@$(BIN)/trailsift demo
 
 setup: $(CORE) ## only set up: afterwards .venv/bin/trailsift runs
@@ -45,23 +45,25 @@ setup: $(CORE) ## only set up: afterwards .venv/bin/trailsift runs
 test: lint ## lint, types, import contracts, then all tests, in two processes; TESTS=0 for one
 	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile
 
-test-aws: $(DEV) ## the tests of the AWS side with servers that stand in for AWS, which are installed first
+test-aws: $(DEV) ## the tests of the AWS side with emulators, which are installed first
 	@CFLAGS="$(NATIVE) $$CFLAGS" $(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,aws,emulators]'
 	@$(GRAFANA) || echo "make: npm did not install Grafana's schema: the boards are not checked against it" >&2
 	@$(BIN)/python -m pytest tests/aws tests/deploy tests/query/test_athena.py
 
-lint: $(DEV) ## ruff, mypy --strict, import contracts
+lint: $(DEV) ## ruff, spelling, mypy --strict, import contracts
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "make: run .venv/bin/ruff format" >&2; exit 1; }
+	@$(BIN)/codespell
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-docs: $(DEV) ## write the pages that are made from the code
-	@$(BIN)/trailsift columns --format markdown > docs/schema.md.partial && mv docs/schema.md.partial docs/schema.md
+docs: $(DEV) ## write the pages that are generated from the code
+	@$(BIN)/python scripts/pages.py
 
 bench: $(DEV) ## measure on 2,000,000 generated events and write bench/RESULTS.md; BENCH='--events 500000' for others
 	@$(BIN)/python bench/bench.py --out bench/RESULTS.md $(BENCH)
 
-bench-lakes: $(DEV) ## a lake of 10,000,000 events in one go and in 2,000 commits: writes bench/LAKES.md; takes an hour
+bench-lakes: $(DEV) ## a lake of 10,000,000 events in one ingest and in 2,000 commits: writes bench/LAKES.md; takes an hour
 	@$(BIN)/python bench/lakes.py --out bench/LAKES.md $(LAKES)
 
 bench-rules: $(DEV) ## an ingest that drops nine events of ten beside one that keeps all; writes bench/RULES.md
@@ -70,16 +72,16 @@ bench-rules: $(DEV) ## an ingest that drops nine events of ten beside one that k
 bench-memory: $(DEV) ## the memory of ingests of 2 to 10 million events; writes bench/MEMORY.md
 	@$(BIN)/python bench/memory.py --out bench/MEMORY.md $(MEMORY)
 
-bench-transform: $(DEV) ## the Firehose transformation: records a second of a core; writes bench/TRANSFORM.md
+bench-transform: $(DEV) ## the Firehose transformation: records per second and core; writes bench/TRANSFORM.md
 	@$(BIN)/python bench/transform.py --out bench/TRANSFORM.md
 
-bench-original: $(DEV) ## each piece of the original document beside what works; writes bench/ORIGINAL.md
+bench-original: $(DEV) ## each piece of the original document beside the working one; writes bench/ORIGINAL.md
 	@$(BIN)/python bench/original.py --out bench/ORIGINAL.md
 
 bench-findings: $(DEV) ## findings of 1,000 roles over 90 days, down to the records; writes bench/FINDINGS.md
 	@$(BIN)/python bench/findings.py --out bench/FINDINGS.md $(FINDINGS)
 
-bench-smoke: $(DEV) ## run the measurements once on few events; writes nothing
+bench-smoke: $(DEV) ## run the measurements once on few events, without writing a page
 	@$(BIN)/python bench/bench.py --events 50000 --days 2 --rounds 1 --repeat 3
 
 kills: $(DEV) ## kill an ingest at 100 moments, run it again, compare, and write bench/KILLS.md; KILLS='--kills 10' for fewer
@@ -90,20 +92,20 @@ clean: ## remove the environment and all caches
 	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(MADE):
-	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "make: there is no $(PYTHON): install Python 3.11 or newer" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "make: $(PYTHON) not found: install Python 3.11 or newer" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "make: trailsift needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
 			"Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@echo "making $(VENV) with $$($(PYTHON) -V)" >&2
+	@echo "creating $(VENV) with $$($(PYTHON) -V)" >&2
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
-		echo "make: $(PYTHON) cannot make environments: on Debian and Ubuntu install python3-venv" >&2; exit 1; }
+		echo "make: $(PYTHON) cannot create environments: on Debian and Ubuntu install python3-venv" >&2; exit 1; }
 	@touch $@
 
-# While pip works there is no stamp at all, so what an interrupted set-up leaves is thrown away by the next.
+# There is no stamp while pip works, so the next set-up discards what an interrupted one left.
 # The build tools come first, from the constraints like the rest, so that a later set-up needs no network for them.
 define install
-	@echo "installing trailsift$(1): a minute or so, once" >&2
+	@echo "installing trailsift$(1): about a minute, once" >&2
 	@rm -f $(VENV)/.made-* $(VENV)/.core-* $(VENV)/.dev-*
 	@$(PIP) install -c constraints.txt setuptools
 	@CFLAGS="$(NATIVE) $$CFLAGS" $(PIP) install -c constraints.txt --no-build-isolation -e '.$(1)'

@@ -1,0 +1,72 @@
+"""Write the pages that are generated from the code: docs/schema.md, docs/cli.md, docs/architecture.svg.
+
+`--check` writes nothing, names the pages that are not current, and exits with 1 if there is one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import structure
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def schema() -> str:
+    """Return the page of all tables and columns."""
+    from trailsift.cli import main
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main(["columns", "--format", "markdown"])
+    if code:
+        raise SystemExit(f"`trailsift columns` ended with {code}")
+    return out.getvalue()
+
+
+def cli() -> str:
+    """Return the page of all commands and options."""
+    from trailsift.cli.app import app
+
+    page: str = app.generate_docs(output_format="markdown")
+    note = "Generated from the code by `make docs`. Exit codes: see [README.md](../README.md#exit-codes)."
+    title, _, rest = page.partition("\n")
+    # Trailing blanks are invisible changes.
+    lines = [line.rstrip() for line in rest.strip().splitlines()]
+    return "\n".join([title, "", note, "", *lines, ""])
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "schema.md": schema,
+    "cli.md": cli,
+    "architecture.svg": structure.diagram,
+}
+
+
+def stale() -> list[str]:
+    """Return the names of the pages that differ from what the code gives now."""
+    return [name for name, make in PAGES.items() if _current(name) != make()]
+
+
+def _current(name: str) -> str:
+    path = DOCS / name
+    return path.read_text("utf-8") if path.exists() else ""
+
+
+def main() -> int:
+    """Write all pages, or check them."""
+    if sys.argv[1:] == ["--check"]:
+        names = stale()
+        print(*[f"docs/{name} is not current: run `make docs`" for name in names], sep="\n", end="\n" if names else "")
+        return 1 if names else 0
+    for name, make in PAGES.items():
+        (DOCS / name).write_text(make(), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
