@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -149,10 +150,8 @@ def test_one_thread_wins(storage: Storage, exists: bool) -> None:
 
         def race(mine: int, path: str = path, version: str | None = version) -> None:
             start.wait()  # noqa: B023
-            try:
+            with suppress(ConflictError):
                 results.append((mine, storage.put_if_match(path, b"%d" % mine, version)))  # noqa: B023
-            except ConflictError:
-                pass
 
         threads = [threading.Thread(target=race, args=(mine,)) for mine in range(6)]
         for thread in threads:

@@ -33,7 +33,7 @@ class StoredObject(NamedTuple):
 
 
 class Storage(Protocol):
-    """Objects by path. Every method raises OSError if the storage fails, LakeError for a path that ``check_path`` refuses.
+    """Objects by path. Methods raise OSError if the storage fails, LakeError for a path that ``check_path`` refuses.
 
     Paths are relative, with ``/`` between their parts. No object's path may be the folder of another object.
     """
@@ -47,7 +47,7 @@ class Storage(Protocol):
         ...
 
     def read_range(self, path: str, start: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``start`` on, fewer at the end of the object. FileNotFoundError as for ``read``."""
+        """Return ``length`` bytes from ``start`` on, fewer at the object's end. FileNotFoundError as for ``read``."""
         ...
 
     def write(self, path: str, data: bytes) -> str:
