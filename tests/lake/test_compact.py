@@ -44,6 +44,7 @@ from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import Writer
 from trailsift.lake.partitions import Partition, plan_cuts
 from trailsift.lake.writer import LakeWriter
+from trailsift.storage import LocalStorage
 from trailsift.query import DuckDBEngine
 
 
@@ -539,7 +540,7 @@ def test_ids_are_merged_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         dedup.write([part], tmp_path / f"seen/{number}.ids")
         parts.append(part)
         group.append(SeenFile(f"seen/{number}.ids", 1500, number, 10 - number, number))
-    made = expire._merge(tmp_path, group)
+    made = expire._merge(LocalStorage(tmp_path), group)
     assert (made.ids, made.min_time, made.max_time, made.added) == (7500, 0, 10, 4)
     got, want = dedup.read(tmp_path / made.path), dedup.merge(parts)
     assert all(np.array_equal(getattr(got, name), getattr(want, name)) for name in ("high", "low", "check"))

@@ -30,11 +30,11 @@ from trailsift.columns import summarize
 from trailsift.columns.arrow import ranks
 from trailsift.lake import expire, index
 from trailsift.lake.cardinality import fold, least_budget
-from trailsift.lake.commit import Batch
 from trailsift.lake.index import File, Snapshot
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import Writer, micros
 from trailsift.lake.partitions import DAY, HOUR, Partition, pieces, whole
+from trailsift.lake.transaction import Transaction
 from trailsift.lake.writer import LakeWriter
 
 TARGET_BYTES = 128 << 20
@@ -136,10 +136,10 @@ def compact_partitions(
     lake: LakeWriter, group: Sequence[Partition], now: datetime, *, done: Compacted, target_bytes: int = TARGET_BYTES
 ) -> None:
     """Rewrites partitions in one commit, those that nobody else rewrote meanwhile; adds to ``done``."""
-    with lake.lock():
+    with lake.begin() as transaction:
         present = [partition for partition in group if _is_live(lake.root, partition)]
         if present:
-            _rewrite(lake, present, now, target_bytes, done)
+            _rewrite(lake, transaction, present, now, target_bytes, done)
 
 
 def compacted_files(snapshot: Snapshot) -> set[str]:
@@ -223,30 +223,34 @@ def _is_live(root: Path, partition: Partition) -> bool:
         return all(db.execute(sql, (partition.table, file.path)).fetchone() for file in partition.files)
 
 
-def _rewrite(lake: LakeWriter, group: Sequence[Partition], now: datetime, target_bytes: int, done: Compacted) -> None:
-    """Rewrites partitions and commits them together; under the lock."""
-    batch = Batch()
+def _rewrite(
+    lake: LakeWriter,
+    transaction: Transaction,
+    group: Sequence[Partition],
+    now: datetime,
+    target_bytes: int,
+    done: Compacted,
+) -> None:
+    """Rewrite partitions and commit them together."""
+    old: list[File] = []
+    new: list[File] = []
     folded: Counter[str] = Counter()
+    budgets = lake.settings.get("budgets")
     for partition in group:
-        budgets = lake.settings.get("budgets")
-        made, number = rewrite(lake.root, partition, budgets=budgets, now=now, target_bytes=target_bytes)
-        batch.files += made
-        batch.removed += partition.files
+        files, number = rewrite(lake.root, partition, budgets=budgets, now=now, target_bytes=target_bytes)
+        transaction.replace(partition.files, files)
+        old += partition.files
+        new += files
         if number:
             folded[partition.table] += number
-    batch.counts = {
-        "files_added": len(batch.files),
-        "files_removed": len(batch.removed),
-        "folded": dict(folded),
-    }
-    lake.commit(batch, "compact")
+    transaction.commit({"files_added": len(new), "files_removed": len(old), "folded": dict(folded)}, "compact")
     done.partitions += len(group)
-    done.files_before += len(batch.removed)
-    done.files_after += len(batch.files)
-    done.bytes_before += sum(file.bytes for file in batch.removed)
-    done.bytes_after += sum(file.bytes for file in batch.files)
-    done.rows_before += sum(file.rows for file in batch.removed)
-    done.rows_after += sum(file.rows for file in batch.files)
+    done.files_before += len(old)
+    done.files_after += len(new)
+    done.bytes_before += sum(file.bytes for file in old)
+    done.bytes_after += sum(file.bytes for file in new)
+    done.rows_before += sum(file.rows for file in old)
+    done.rows_after += sum(file.rows for file in new)
     for name, number in folded.items():
         done.folded[name] = done.folded.get(name, 0) + number
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from trailsift import _native
+from trailsift.storage import LocalStorage
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 Checks = np.ndarray[Any, np.dtype[np.uint32]]
@@ -152,13 +153,13 @@ class DedupIndex:
         self._files: dict[str, Ids] = {}
         self._batch: list[Ids] = []
 
-    def load(self, root: Path, paths: Sequence[str]) -> None:
-        """Makes the lake's part that of these files, relative to ``root``."""
-        wanted = set(paths)
-        self._files = {path: ids for path, ids in self._files.items() if path in wanted}
+    def load(self, storage: LocalStorage, paths: Sequence[str]) -> None:
+        """Let the lake's part be the ids of these files."""
+        current = set(paths)
+        self._files = {path: ids for path, ids in self._files.items() if path in current}
         for path in paths:
             if path not in self._files:
-                self._files[path] = read(root / path)
+                self._files[path] = read(storage.local_path(path))
 
     def offer(self, ids: Ids) -> tuple[Mask, Ints]:
         """Takes the new ones of a chunk into the batch.
@@ -192,6 +193,6 @@ class DedupIndex:
         """The ids taken since the last commit, in sorted lists."""
         return list(self._batch)
 
-    def committed(self) -> None:
-        """The batch is in the lake now."""
+    def clear_batch(self) -> None:
+        """Forget the batch: it is committed, or given up."""
         self._batch.clear()

@@ -58,7 +58,7 @@ from pyiceberg.types import (
 from sqlalchemy.exc import DBAPIError
 
 from trailsift import schema as event
-from trailsift.errors import LakeError
+from trailsift.errors import ConflictError, LakeError
 from trailsift.lake.field_ids import element_id, field_id
 from trailsift.lake.index import File
 from trailsift.lake.parquet import partition_values
@@ -259,22 +259,29 @@ class LakeCatalog(SqlCatalog):
         transaction.commit_transaction()
 
     def metadata_files(self, name: str) -> set[str]:
-        """Local paths of Iceberg's own files that a table needs: of its snapshots, and the last few metadata files."""
+        """Return the paths in the lake of Iceberg's own files that a table needs.
+
+        Those are the files of its snapshots, and the last few metadata files.
+        """
         table = self.load_table((NAMESPACE, name))
         needed = {table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log)}
         for snapshot in table.metadata.snapshots:
             needed.add(snapshot.manifest_list)
             needed.update(manifest.manifest_path for manifest in snapshot.manifests(table.io))
-        return {path.removeprefix(SCHEME) for path in needed}
+        return set(map(self._path, needed))
 
     def data_files(self, name: str) -> set[str]:
-        """Local paths of the data files that any of a table's snapshots holds."""
+        """Return the paths in the lake of the data files that any of a table's snapshots holds."""
         table = self.load_table((NAMESPACE, name))
         manifests = {
             one.manifest_path: one for snapshot in table.metadata.snapshots for one in snapshot.manifests(table.io)
         }
         entries = (entry for manifest in manifests.values() for entry in manifest.fetch_manifest_entry(table.io))
-        return {entry.data_file.file_path.removeprefix(SCHEME) for entry in entries}
+        return {self._path(entry.data_file.file_path) for entry in entries}
+
+    def _path(self, place: str) -> str:
+        """Return the path in the lake of a location; the location itself if it lies outside."""
+        return place.removeprefix(f"{location(self.root)}/")
 
     def relocate(self, name: str, pointer: str, old: str, new: str) -> list[str]:
         """Stages a table that was moved from the folder ``old`` to ``new``: one snapshot of its live files.
@@ -319,7 +326,10 @@ class LakeCatalog(SqlCatalog):
                 (new, old, self.name, NAMESPACE, name, old),
             )
             if changed.rowcount != 1:
-                raise sqlite3.IntegrityError(f"{name} was changed by another engine during the commit")
+                raise ConflictError(
+                    f"another engine changed the table {name} during the commit: nothing was committed; run the same "
+                    "command again"
+                )
         self._staged.clear()
 
     def discard(self) -> None:

@@ -143,6 +143,12 @@ def connect(root: Path) -> sqlite3.Connection:
     return sqlite3.connect(root / CATALOG_FILE, timeout=60, isolation_level=None)
 
 
+def copy_catalog(root: Path, target: Path) -> None:
+    """Copy the SQLite file of the lake at ``root`` into the folder ``target``, as it is at one moment."""
+    with closing(connect(root)) as original, closing(sqlite3.connect(target / CATALOG_FILE)) as copy:
+        original.backup(copy)
+
+
 def last_commit(root: Path) -> Snapshot:
     """The state that the last commit of ours left, whatever another engine has done since.
 

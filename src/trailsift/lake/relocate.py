@@ -11,9 +11,7 @@ catalog's database, and ``lake.json`` follows last.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import uuid
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +20,7 @@ from pathlib import Path
 from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import expire, index
+from trailsift.lake.create import check_root, settings_text
 from trailsift.lake.iceberg import SCHEME, location
 from trailsift.lake.settings import LAKE_FILE
 from trailsift.lake.writer import LakeWriter
@@ -45,8 +44,7 @@ def relocate(root: Path) -> Relocated:
     there is no lake, or the new path cannot be one.
     """
     lake = LakeWriter(root, moved=True)
-    if set("%?#") & set(str(lake.root)):
-        raise LakeError(f"{lake.root}: the characters %, ? and # cannot stand in the path of a lake; choose another")
+    check_root(lake.root)
     home = str(lake.settings.get("location"))
     tables = files = 0
     with lake.lock():
@@ -109,13 +107,7 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
 
 
 def _write_location(lake: LakeWriter) -> None:
-    settings = {**lake.settings, "location": str(lake.root)}
-    partial = lake.root / f".{LAKE_FILE}.{uuid.uuid4().hex}"
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(settings, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(lake.root / LAKE_FILE)
+    lake.storage.write(LAKE_FILE, settings_text({**lake.settings, "location": str(lake.root)}))
 
 
 def _tidy(lake: LakeWriter) -> None:
@@ -123,4 +115,4 @@ def _tidy(lake: LakeWriter) -> None:
     with lake.lock():
         for name in schema.TABLES:
             needed = lake.catalog.metadata_files(name)
-            expire.delete_metadata(lake.root / name / "metadata", needed, datetime.now(UTC), timedelta(0))
+            expire.delete_metadata(lake.storage, name, needed, datetime.now(UTC), timedelta(0))
