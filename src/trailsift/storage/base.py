@@ -81,6 +81,10 @@ class Storage(Protocol):
         """Delete an object, if it exists."""
         ...
 
+    def describe(self, path: str) -> str:
+        """Return where an object is, for messages."""
+        ...
+
     def flush(self, paths: Iterable[str]) -> None:
         """Wait until objects that something else wrote (Parquet and Iceberg files) are durable."""
         ...

@@ -115,6 +115,10 @@ class LocalStorage:
         with self._lock(create=False), suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
             self.local_path(path).unlink()
 
+    def describe(self, path: str) -> str:
+        """Return where an object is, for messages."""
+        return str(self.local_path(path))
+
     def flush(self, paths: Iterable[str]) -> None:
         """Wait until files that something else wrote are on the disk, and the folders that name them."""
         from concurrent.futures import ThreadPoolExecutor

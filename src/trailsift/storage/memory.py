@@ -79,5 +79,9 @@ class MemoryStorage:
         with self._lock:
             self._objects.pop(check_path(path), None)
 
+    def describe(self, path: str) -> str:
+        """Return where an object is, for messages."""
+        return f"memory:{check_path(path)}"
+
     def flush(self, paths: Iterable[str]) -> None:
         """Do nothing: memory is as durable as it gets."""
