@@ -44,8 +44,8 @@ from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import Writer
 from trailsift.lake.partitions import Partition, plan_cuts
 from trailsift.lake.writer import LakeWriter
-from trailsift.storage import LocalStorage
 from trailsift.query import DuckDBEngine
+from trailsift.storage import LocalStorage
 
 
 def make_lake(logs: Path, lake: Path, commits: int, *, days: str = "*") -> Path:
