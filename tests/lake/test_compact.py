@@ -41,7 +41,7 @@ from trailsift.lake.expire import SeenFile
 from trailsift.lake.iceberg import LakeCatalog, _Transaction
 from trailsift.lake.index import File
 from trailsift.lake.open import open_snapshot
-from trailsift.lake.parquet import Writer
+from trailsift.lake.parquet import FileWriter
 from trailsift.lake.partitions import Partition, plan_cuts
 from trailsift.lake.writer import LakeWriter
 from trailsift.query import DuckDBEngine
@@ -395,8 +395,8 @@ def crashing(method: Callable[..., Any], after: int) -> Callable[..., Any]:
 
 
 POINTS: list[tuple[Any, str, int]] = [
-    (Writer, "write", 3),
-    (Writer, "close", 2),
+    (FileWriter, "write", 3),
+    (FileWriter, "close", 2),
     (LakeCatalog, "change", 0),
     (LakeCatalog, "change", 2),
     (LakeCatalog, "apply", 0),
@@ -509,7 +509,7 @@ def test_the_index_forgets_deleted_files_late(lake: Path) -> None:
         compact(lake, now=datetime.now(UTC) + timedelta(days=8))
         assert not remembered()
         # A state that is no longer known gives no answer without its rows: a reader goes on with the newest.
-        with pytest.raises(SnapshotGoneError, match="open it anew"):
+        with pytest.raises(SnapshotGoneError, match="open the lake again"):
             old.files("events")
         assert reader.query(QUESTIONS["rows"], cache=False).rows() == before["rows"]
         assert reader.snapshot.seq > old.seq

@@ -102,10 +102,10 @@ def _size(files: list[LogObject], workers: int | None) -> int:
 
 def _tidy_up(lake: LakeWriter, first: int) -> None:
     """What the commits from number ``first`` on made necessary. What was ingested is safe: nothing here is an error."""
-    from trailsift.lake.maintenance import upkeep
+    from trailsift.lake.maintenance import maintain
 
     try:
-        upkeep(lake, first - 1)
+        maintain(lake, first - 1)
     except Exception as error:  # of any kind: disk, catalog, Parquet, memory
         logging.getLogger("trailsift").warning(
             "everything was stored, but the lake could not be tidied up (%s: %s); `trailsift compact --lake %s` tries "

@@ -1,4 +1,4 @@
-"""What grows old in a lake: seen ids, log objects, snapshots, and the files that nothing needs any more."""
+"""Expire what is old in a lake: event ids, log objects, snapshots, and files that nothing needs any longer."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from trailsift.errors import LakeError
 from trailsift.lake import dedup, index
 from trailsift.lake.writer import LakeWriter
 from trailsift.storage import LocalStorage, Storage
+from trailsift.times import DAY
 
-#: A reader that planned before a file was replaced finds it for this long; afterwards it plans anew.
+#: A replaced file is kept for this long, for readers that planned before; afterwards they plan again.
 GRACE = timedelta(minutes=10)
-#: What the newest commits replaced stays longer: a clock that jumps ahead takes the grace away, not this.
+#: Files that the newest commits replaced are kept longer: a clock that jumps ahead ends the grace, but not this.
 KEPT_COMMITS = 3
 LONG_GRACE = timedelta(days=1)
 #: The index remembers a deleted file for this long, so that a reader of an old snapshot meets a missing file, and plans
-#: anew, instead of an answer without its rows.
+#: again, instead of an answer without its rows.
 REMEMBERED = timedelta(days=7)
 
-#: Ids, and the list of log objects, are kept for so long (setting ``seen_days``).
-SEEN_DAYS = 35
-#: Files of ids are merged above this number.
+#: Days for which ids and the list of log objects are kept (setting ``seen_days``).
+SEENDAYS = 35
+#: Number of files of ids above which they are merged.
 SEEN_FILES = 8
 
-_DAY = 86_400_000_000
-_WEEK = 7 * _DAY
+_WEEK = 7 * DAY
 
 
 @dataclass(frozen=True, slots=True)
 class SeenFile:
-    """A file of ids; times of events in microseconds since 1970, ``added``: the commit of its newest ids."""
+    """A file of event ids: times of its events in microseconds since 1970; ``added``: the commit of its newest ids."""
 
     path: str
     ids: int
@@ -47,15 +47,15 @@ class SeenFile:
 
 
 def seen_days(settings: dict[str, object]) -> int:
-    """How long ids are kept. LakeError where the setting is no number of days."""
-    days = settings.get("seen_days", SEEN_DAYS)
+    """Return for how many days ids are kept. LakeError if the setting is not a positive number."""
+    days = settings.get("seen_days", SEENDAYS)
     if isinstance(days, bool) or not isinstance(days, int) or days < 1:
-        raise LakeError(f"seen_days in lake.json is {days!r}: it must be a number of days from 1 on")
+        raise LakeError(f"seen_days in lake.json is {days!r}: it must be a number of days, at least 1")
     return days
 
 
 def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
-    """Drops ids and log objects that are too old to come again, and merges the files of the rest."""
+    """Drop ids and log objects that are too old to be delivered again, and merge the files of the rest."""
     days = seen_days(lake.settings)
     with lake.begin() as transaction:
         with closing(index.connect(lake.root)) as db:
@@ -75,7 +75,7 @@ def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
 
         def change(db: sqlite3.Connection, seq: int) -> None:
             db.executemany("UPDATE seen_file SET removed = ? WHERE path = ?", [(seq, path) for path in removed])
-            # The commit of the newest ids stays with them: their age counts from there.
+            # The commit of the newest ids stays with them, because their age counts from there.
             rows = [(file.path, file.ids, file.min_time, file.max_time, file.added) for file in merged]
             db.executemany("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", rows)
             db.execute(f"DELETE {objects}", (day, old or 0))
@@ -89,16 +89,16 @@ def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
 
 
 def expired_seen(files: Sequence[SeenFile], days: int, old: int) -> list[SeenFile]:
-    """The files whose events are all ``days`` older than the newest, and that came with commit ``old`` or before."""
+    """Return the files that were added by commit ``old``, and whose events are all ``days`` older than the newest."""
     newest = max((file.max_time for file in files), default=0)
-    return [file for file in files if file.max_time < newest - days * _DAY and file.added <= old]
+    return [file for file in files if file.max_time < newest - days * DAY and file.added <= old]
 
 
 def mergeable(files: Sequence[SeenFile]) -> list[list[SeenFile]]:
-    """Groups of files to be merged, where there are too many.
+    """Return groups of files to be merged, if there are too many.
 
-    Only files of one week (of their newest event) go together, so that old weeks can expire; and only files of like
-    size, so that a large one is not written again for each small one.
+    Only files of one week (of their newest event) are merged, so that old weeks can expire; and only files of similar
+    size, so that a large one is not rewritten for each small one.
     """
     if len(files) <= SEEN_FILES:
         return []
@@ -126,15 +126,15 @@ def _merge(storage: LocalStorage, group: Sequence[SeenFile]) -> SeenFile:
     dedup.write(parts, storage.local_path(path))
     spans = [(file.min_time, file.max_time) for file in group]
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
-    return SeenFile(path, sum(map(len, parts)), low, high, max(one.added for one in group))
+    return SeenFile(path, sum(map(len, parts)), low, high, max(file.added for file in group))
 
 
 def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[str]:
-    """Expires old snapshots and deletes the files that no kept snapshot holds and no reader can still be at."""
+    """Expire old snapshots and delete the files that no kept snapshot holds and no reader can still be reading."""
     counts = Counter(snapshots_expired=_expire_snapshots(lake, now, grace))
     with lake.lock():
         for scratch in lake.root.glob(".compact-*"):
-            # A compaction that died; a living one would hold the lock.
+            # Of a compaction that died: a running one would hold the lock.
             shutil.rmtree(scratch, ignore_errors=True)
         needed: dict[str, set[str]] = {}
         for name, path in _replaced(lake, now, grace):
@@ -152,7 +152,7 @@ def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[
 
 
 def _is_past(age: timedelta, commits: int, grace: timedelta) -> bool:
-    """Whether what was replaced ``age`` ago, ``commits`` commits before the newest, may go."""
+    """Return whether what was replaced ``age`` ago, ``commits`` commits before the newest, may be deleted."""
     return age > max(grace, LONG_GRACE) or (age > grace and commits >= KEPT_COMMITS)
 
 
@@ -215,5 +215,5 @@ def _forget(lake: LakeWriter, now: datetime) -> None:
 
 
 def _text(moment: datetime) -> str:
-    """A time as the commit log writes it."""
+    """Return a time as the commit log writes it."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

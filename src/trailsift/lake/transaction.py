@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trailsift.lake.iceberg import LakeCatalog
 
 
-class Lake(Protocol):
+class LakeState(Protocol):
     """What a transaction needs of the lake's writer."""
 
     storage: LocalStorage
@@ -65,7 +65,7 @@ class Transaction:
     the end, and a second end, raises RuntimeError.
     """
 
-    def __init__(self, lake: Lake, lock: WriteLock) -> None:
+    def __init__(self, lake: LakeState, lock: WriteLock) -> None:
         """``lock`` is held, and is released when the transaction ends."""
         self._lake = lake
         self._lock = lock
