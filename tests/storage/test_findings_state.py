@@ -12,7 +12,8 @@ from trailsift.detect import checkpoint, finding_ids, notify
 from trailsift.detect.finding import Finding, Link, Signal
 from trailsift.detect.triage import mark, marks
 from trailsift.errors import LakeError
-from trailsift.storage import LocalStorage, Location, MemoryStorage, Storage, open_storage
+from trailsift.storage import LocalStorage, Location, Storage, open_storage
+from trailsift.storage.memory import MemoryStorage
 
 SIGNAL = Signal("volume", "a", 2.0, 0, 5, "GetObject", 5)
 

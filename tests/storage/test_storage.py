@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from trailsift.errors import ConflictError, LakeError
-from trailsift.storage import LocalStorage, MemoryStorage, Storage, open_storage, update
+from trailsift.storage import LocalStorage, Storage, open_storage, update
+from trailsift.storage.memory import MemoryStorage
 
 
 @pytest.fixture(params=["local", "memory"])

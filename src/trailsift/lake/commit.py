@@ -1,4 +1,4 @@
-"""What one commit of a lake holds."""
+"""The contents of one commit of a lake."""
 
 from __future__ import annotations
 

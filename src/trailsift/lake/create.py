@@ -22,7 +22,7 @@ def make_folder(root: Path, *, hourly_partitions: bool) -> None:
     storage = LocalStorage(root)
     if root.is_dir() and any(path.name not in _OURS and not path.name.startswith(_PARTIAL) for path in root.iterdir()):
         if storage.exists(LAKE_FILE):
-            # Another writer has made it this moment.
+            # Another writer has just made it.
             return
         raise LakeError(f"{root} is not empty and holds no lake: name an empty or a new folder")
     check_root(root)

@@ -1,4 +1,4 @@
-"""What a failed write to a lake means, as one error that says what to do."""
+"""Errors of writing a lake: whatever failed, one LakeError that says what to do."""
 
 from __future__ import annotations
 

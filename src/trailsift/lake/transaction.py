@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class LakeState(Protocol):
-    """What a transaction needs of the lake's writer."""
+    """The part of the lake's writer that a transaction uses."""
 
     storage: LocalStorage
     tables: dict[str, schema.Table]

@@ -145,7 +145,7 @@ class LakeWriter:
         return WriteLock(self.root, self._prepare)
 
     def _prepare(self, crashed: bool) -> None:
-        """Bring the lake in order for the writer that got the lock; ``crashed``: the last one died."""
+        """Put the lake in order for the writer that got the lock; ``crashed``: the last writer died."""
         # Before the sweep: a file that another engine has committed is named by the index only then.
         self.catch_up()
         if crashed:

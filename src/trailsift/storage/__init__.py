@@ -1,4 +1,7 @@
-"""Bytes by path, wherever they are: the lake's files, the findings' state and cached answers go through here."""
+"""Bytes by path, wherever they are: the lake's files, the findings' state and cached answers go through here.
+
+``LocalStorage`` is a folder; ``trailsift.storage.memory`` has a twin in memory for tests.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,10 @@ from pathlib import Path
 
 from trailsift.storage.base import Storage, StoredObject, check_path, update
 from trailsift.storage.local import LocalStorage
-from trailsift.storage.memory import MemoryStorage
 
 __all__ = [
     "LocalStorage",
     "Location",
-    "MemoryStorage",
     "Storage",
     "StoredObject",
     "check_path",
