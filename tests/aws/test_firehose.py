@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from support.records import sample, text
 from trailsift.aws import handler
 from trailsift.aws.transform import metrics
-from trailsift.aws.transform.firehose import ANSWER_BYTES, RECORD_BYTES, Pair, Transform
-from trailsift.aws.transform.reader import Reader
+from trailsift.aws.transform.firehose import MAX_RESPONSE_BYTES, RECORD_BYTES, ServiceAction, Transform
+from trailsift.aws.transform.reader import RecordReader
 from trailsift.aws.transform.stream import FirehoseStream
-from trailsift.aws.transform.writer import Writer
+from trailsift.aws.transform.writer import LandingWriter
 from trailsift.decode import landing, record
 from trailsift.decode.envelope import find_records
 from trailsift.decode.outcome import NotARecord
@@ -175,7 +175,7 @@ def test_the_answer_stays_below_what_lambda_returns() -> None:
     stream = Kept()
     big = [sample(eventID=f"{at}", requestParameters={"x": "y" * 60_000}) for at in range(100)]
     answer = handler.firehose(batch(*(logs_batch(*big[at : at + 5]) for at in range(0, 100, 5))), None, stream)
-    assert len(json.dumps(answer)) < ANSWER_BYTES + 50_000 < 6_291_556
+    assert len(json.dumps(answer)) < MAX_RESPONSE_BYTES + 50_000 < 6_291_556
     ids = [line["event_id"] for data in [*payloads(answer), *stream.put_records] for line in lines(data)]
     assert sorted(ids, key=int) == [str(at) for at in range(100)]
     assert stream.put_records and max(map(len, stream.put_records)) <= RECORD_BYTES
@@ -276,7 +276,7 @@ def test_landing_files_ingest_to_the_rows_of_the_log_files(few: tuple[list[bytes
 def test_times_keep_their_fraction(tmp_path: Path) -> None:
     one = sample(eventTime="2026-03-02T01:02:03.250Z")
     row = record.row(one, "x")
-    line = json.loads(Writer().row(row))
+    line = json.loads(LandingWriter().row(row))
     assert line["event_time"] == "2026-03-02 01:02:03.250000"
     assert record.restore(record.row(line, "x")) == one
 
@@ -294,7 +294,7 @@ BAD_LINES = {
 
 @pytest.mark.parametrize("name", BAD_LINES)
 def test_a_bad_landing_line_is_malformed(name: str) -> None:
-    line = json.loads(Writer().row(record.row(sample(), "")))
+    line = json.loads(LandingWriter().row(record.row(sample(), "")))
     with pytest.raises(NotARecord):
         record.row(line | BAD_LINES[name], "x")
 
@@ -312,7 +312,7 @@ def test_fast_and_careful_lines_say_the_same(data: st.DataObject) -> None:
         changed["requestParameters"]["key"] = key
         if isinstance(changed.get("resources"), list) and changed["resources"] and "ARN" in changed["resources"][0]:
             changed["resources"][0]["ARN"] = f"arn:aws:s3:::data/{key}"
-    reader, writer = Reader(), Writer()
+    reader, writer = RecordReader(), LandingWriter()
     for number in range(2):
         raw = text(changed | {"requestID": f"R{number}"} if changed.get("requestID") else changed)
         got = reader.read(raw)
@@ -325,7 +325,7 @@ def test_fast_and_careful_lines_say_the_same(data: st.DataObject) -> None:
 
 
 def test_real_records_give_the_same_lines(real_logs: Path) -> None:
-    reader, writer = Reader(), Writer()
+    reader, writer = RecordReader(), LandingWriter()
     taken = 0
     for path in sorted((real_logs / "files").rglob("*.gz"))[:800]:
         for raw in find_records(path.read_bytes()).records:
@@ -422,15 +422,15 @@ def test_rules_that_are_wrong_end_with_their_line(tmp_path: Path, monkeypatch: p
 
 
 def test_metrics_stay_within_their_budget() -> None:
-    tally = Transform().batch([]).tally
-    services = [*metrics.PAIRS, *(f"service{at}" for at in range(50))]
+    counts = Transform().batch([]).counts
+    services = [*metrics.NAMED_ACTIONS, *(f"service{at}" for at in range(50))]
     for service in services:
-        for name in [*metrics.PAIRS.get(service, ()), *(f"Action{at}" for at in range(50))]:
-            tally.events[Pair(service, name)] += 2
-            tally.kept[Pair(service, name)] += 1
-            tally.bytes[Pair(service, name)] += 1_000
-    tally.dropped.update({f"rule {at}": at for at in range(40)})
-    documents = [json.loads(one) for one in metrics.documents(tally, 1, tuple(f"rule {at}" for at in range(40)))]
+        for name in [*metrics.NAMED_ACTIONS.get(service, ()), *(f"Action{at}" for at in range(50))]:
+            counts.events[ServiceAction(service, name)] += 2
+            counts.kept[ServiceAction(service, name)] += 1
+            counts.bytes[ServiceAction(service, name)] += 1_000
+    counts.dropped.update({f"rule {at}": at for at in range(40)})
+    documents = [json.loads(one) for one in metrics.documents(counts, 1, tuple(f"rule {at}" for at in range(40)))]
     told = set()
     for document in documents:
         (about,) = document["_aws"]["CloudWatchMetrics"]
@@ -440,7 +440,7 @@ def test_metrics_stay_within_their_budget() -> None:
             told.add((metric["Name"], names))
     assert len(told) == metrics.BUDGET
     pairs = [document for document in documents if "service" in document]
-    assert sum(document["Events"] for document in pairs) == documents[0]["Events"] == tally.events.total()
+    assert sum(document["Events"] for document in pairs) == documents[0]["Events"] == counts.events.total()
     assert sum(document["Dropped"] for document in documents if "rule" in document) == sum(range(40))
 
 

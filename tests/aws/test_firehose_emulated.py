@@ -98,7 +98,7 @@ def test_the_template_becomes_a_stack(ministack: str, tmp_path: Path) -> None:
     target = stream["Destinations"][0]["ExtendedS3DestinationDescription"]
     assert target["BucketARN"] == "arn:aws:s3:::my-bucket" and target["Prefix"].startswith("landing/year=!{")
     body = client("cloudwatch").get_dashboard(DashboardName="logs")["DashboardBody"]
-    assert json.loads(body) == boards.cloudwatch("us-east-1", "logs", "logs-transform")
+    assert json.loads(body) == boards.cloudwatch_dashboard("us-east-1", "logs", "logs-transform")
     assert client("glue").get_table(DatabaseName="trailsift", Name="landing")["Table"]["PartitionKeys"]
 
 

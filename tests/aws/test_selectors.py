@@ -22,7 +22,7 @@ import pytest
 
 from trailsift.aws import selectors as make
 from trailsift.aws.selectors import RolesRefused
-from trailsift.aws.trail import Trail
+from trailsift.aws.trail import TrailSelectors
 from trailsift.cli import main
 from trailsift.errors import TrailsiftError, UsageError
 
@@ -44,16 +44,18 @@ def event(**changes: str) -> dict[str, str]:
 
 
 def test_a_role_is_told_by_its_sessions_and_not_by_its_namesake() -> None:
-    chosen = make.selectors(make.wanted([ETL], ["s3"]))
-    assert make.logs(chosen, event())
-    assert not make.logs(chosen, event(**{"userIdentity.arn": "arn:aws:sts::400011112201:assumed-role/etl-2/run-1"}))
-    assert not make.logs(chosen, event(**{"resources.type": "AWS::Lambda::Function"}))
-    assert not make.logs(chosen, event(eventCategory="Management"))
+    chosen = make.build_selectors(make.parse_request([ETL], ["s3"]))
+    assert make.is_logged(event(), chosen)
+    assert not make.is_logged(
+        event(**{"userIdentity.arn": "arn:aws:sts::400011112201:assumed-role/etl-2/run-1"}), chosen
+    )
+    assert not make.is_logged(event(**{"resources.type": "AWS::Lambda::Function"}), chosen)
+    assert not make.is_logged(event(eventCategory="Management"), chosen)
 
 
 def test_one_selector_for_each_type_and_role_names_in_several_accounts() -> None:
-    want = make.wanted(["etl", "web"], ["s3", "dynamodb", "AWS::SNS::Topic"], ["400011112201", "400011112202"])
-    chosen = make.selectors(want)
+    want = make.parse_request(["etl", "web"], ["s3", "dynamodb", "AWS::SNS::Topic"], ["400011112201", "400011112202"])
+    chosen = make.build_selectors(want)
     assert [one["Name"] for one in chosen] == [
         "trailsift: AWS::S3::Object",
         "trailsift: AWS::DynamoDB::Table",
@@ -61,33 +63,33 @@ def test_one_selector_for_each_type_and_role_names_in_several_accounts() -> None
     ]
     (field,) = [field for field in chosen[0]["FieldSelectors"] if field["Field"] == "userIdentity.arn"]
     assert len(field["StartsWith"]) == 4 and all(value.endswith("/") for value in field["StartsWith"])
-    assert make.values_in(chosen) == 3 * (1 + 1 + 4)
+    assert make.count_values(chosen) == 3 * (1 + 1 + 4)
 
 
 def test_writes_and_buckets_narrow() -> None:
-    want = make.wanted([ETL], ["s3", "lambda"], writes_only=True, buckets=["data", "s3://logs/2026/"])
-    chosen = make.selectors(want)
+    want = make.parse_request([ETL], ["s3", "lambda"], writes_only=True, buckets=["data", "s3://logs/2026/"])
+    chosen = make.build_selectors(want)
     write = event(readOnly="false")
-    assert make.logs(chosen, write) and not make.logs(chosen, event())
-    assert not make.logs(chosen, event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::data-2/x"}))
-    assert make.logs(chosen, event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::logs/2026/x"}))
+    assert make.is_logged(write, chosen) and not make.is_logged(event(), chosen)
+    assert not make.is_logged(event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::data-2/x"}), chosen)
+    assert make.is_logged(event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::logs/2026/x"}), chosen)
     invoke = {"resources.type": "AWS::Lambda::Function", "resources.ARN": "arn:aws:lambda:::function:f"}
-    assert make.logs(chosen, event(readOnly="false", **invoke))
+    assert make.is_logged(event(readOnly="false", **invoke), chosen)
 
 
 def test_users_are_named_whole() -> None:
     user = "arn:aws:iam::400011112201:user/ops/anna"
-    chosen = make.selectors(make.wanted([user, ETL], ["s3"]))
-    assert make.logs(chosen, event(**{"userIdentity.arn": user})) and make.logs(chosen, event())
-    assert not make.logs(chosen, event(**{"userIdentity.arn": user + "-2"}))
+    chosen = make.build_selectors(make.parse_request([user, ETL], ["s3"]))
+    assert make.is_logged(event(**{"userIdentity.arn": user}), chosen) and make.is_logged(event(), chosen)
+    assert not make.is_logged(event(**{"userIdentity.arn": user + "-2"}), chosen)
 
 
 WRONG = {
-    "a name without an account": (["etl"], ["s3"], [], "in which account"),
+    "a name without an account": (["etl"], ["s3"], [], "needs an account"),
     "no role at all": (["arn:aws:s3:::x"], ["s3"], [], "neither the ARN"),
     "an account that is none": (["etl"], ["s3"], ["12"], "12 digits"),
     "a service without data events": ([ETL], ["dynamo"], [], "did you mean dynamodb"),
-    "no service of this world": ([ETL], ["zzzz"], [], "no data events are known"),
+    "no service of this world": ([ETL], ["zzzz"], [], "not a service with data events"),
 }
 
 
@@ -95,19 +97,19 @@ WRONG = {
 def test_wrong_words(name: str) -> None:
     roles, services, accounts, said = WRONG[name]
     with pytest.raises(UsageError, match=said):
-        make.wanted(roles, services, accounts)
+        make.parse_request(roles, services, accounts)
 
 
 def test_a_bucket_without_s3() -> None:
     with pytest.raises(UsageError, match="s3 is not among"):
-        make.wanted([ETL], ["lambda"], buckets=["data"])
+        make.parse_request([ETL], ["lambda"], buckets=["data"])
 
 
 def test_the_limit_of_values() -> None:
     roles = [f"arn:aws:iam::400011112201:role/r{at}" for at in range(249)]
-    make.check(make.selectors(make.wanted(roles[:248], ["s3", "lambda"])))
+    make.check_limit(make.build_selectors(make.parse_request(roles[:248], ["s3", "lambda"])))
     with pytest.raises(UsageError, match=r"502 values.*takes 500"):
-        make.check(make.selectors(make.wanted(roles, ["s3", "lambda"])))
+        make.check_limit(make.build_selectors(make.parse_request(roles, ["s3", "lambda"])))
 
 
 BASIC = {
@@ -126,37 +128,41 @@ BASIC = {
 
 
 def test_basic_selectors_mean_the_same_as_advanced_ones() -> None:
-    had = make.advanced(BASIC)
-    assert make.logs(had, event(readOnly="false")) and not make.logs(had, event())
-    assert not make.logs(had, event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::data/out/x"}))
+    had = make.advanced_selectors(BASIC)
+    assert make.is_logged(event(readOnly="false"), had) and not make.is_logged(event(), had)
+    assert not make.is_logged(event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::data/out/x"}), had)
     management = {"eventCategory": "Management", "readOnly": "false", "eventSource": "ec2.amazonaws.com"}
-    assert make.logs(had, management)
-    assert not make.logs(had, {**management, "eventSource": "kms.amazonaws.com"})
+    assert make.is_logged(management, had)
+    assert not make.is_logged({**management, "eventSource": "kms.amazonaws.com"}, had)
 
 
 def test_what_is_logged_and_missed() -> None:
-    want = make.wanted([ETL, ETL_2], ["s3", "lambda", "dynamodb"])
-    state = {(one.arn, one.type): (one.reads, one.writes) for one in make.covered(make.advanced(BASIC), want)}
+    want = make.parse_request([ETL, ETL_2], ["s3", "lambda", "dynamodb"])
+    state = {
+        (one.arn, one.type): (one.reads, one.writes) for one in make.coverage(make.advanced_selectors(BASIC), want)
+    }
     assert state[ETL, "AWS::S3::Object"] == ("missed", "partly")
     assert state[ETL, "AWS::Lambda::Function"] == ("missed", "logged")
     assert state[ETL_2, "AWS::DynamoDB::Table"] == ("missed", "missed")
-    ours = make.merged(None, make.selectors(make.wanted([ETL], ["s3"])))
-    first, second = make.covered(ours, make.wanted([ETL, ETL_2], ["s3"]))
+    ours = make.merge_selectors(None, make.build_selectors(make.parse_request([ETL], ["s3"])))
+    first, second = make.coverage(ours, make.parse_request([ETL, ETL_2], ["s3"]))
     assert (first.reads, first.writes, second.reads) == ("logged", "logged", "missed")
-    at_place = make.covered(make.advanced(BASIC), make.wanted([ETL], ["s3"], writes_only=True, buckets=["data/in/x"]))
+    at_place = make.coverage(
+        make.advanced_selectors(BASIC), make.parse_request([ETL], ["s3"], writes_only=True, buckets=["data/in/x"])
+    )
     assert (at_place[0].reads, at_place[0].writes) == ("not wanted", "logged")
 
 
 def test_others_selectors_stay_and_ours_are_replaced() -> None:
-    had = [*make.advanced(BASIC), *make.selectors(make.wanted([ETL_2], ["sns"]))]
-    then = make.merged(had, make.selectors(make.wanted([ETL], ["s3"])))
+    had = [*make.advanced_selectors(BASIC), *make.build_selectors(make.parse_request([ETL_2], ["sns"]))]
+    then = make.merge_selectors(had, make.build_selectors(make.parse_request([ETL], ["s3"])))
     assert [one["Name"] for one in then] == [
         "Management events",
         "AWS::S3::Object events",
         "AWS::Lambda::Function events",
         "trailsift: AWS::S3::Object",
     ]
-    assert make.merged(None, [])[0] == make.MANAGEMENT
+    assert make.merge_selectors(None, [])[0] == make.MANAGEMENT
 
 
 # -- the trail -------------------------------------------------------------------------------------------------------
@@ -188,8 +194,8 @@ class Api:
 
 def test_a_trail_takes_the_selectors() -> None:
     api = Api(BASIC)
-    trail = Trail("main", api)
-    then = make.merged(trail.get(), make.selectors(make.wanted([ETL], ["s3"])))
+    trail = TrailSelectors("main", api)
+    then = make.merge_selectors(trail.get(), make.build_selectors(make.parse_request([ETL], ["s3"])))
     trail.put(then)
     assert trail.get() == then
 
@@ -205,7 +211,7 @@ REFUSALS = {
 def test_a_refusal_is_told(refusal: str) -> None:
     pytest.importorskip("botocore")
     with pytest.raises(TrailsiftError) as caught:
-        Trail("main", Api({}, refusal)).put(make.selectors(make.wanted([ETL], ["s3"])))
+        TrailSelectors("main", Api({}, refusal)).put(make.build_selectors(make.parse_request([ETL], ["s3"])))
     assert type(caught.value) is REFUSALS[refusal] and "trail main" in str(caught.value)
     assert "PutEventSelectors" in str(caught.value) or "--without-roles" in str(caught.value)
 
@@ -275,22 +281,24 @@ def asked(words: list[str], answers: str, folder: Path) -> tuple[int, str]:
 def test_a_trail_is_changed_after_a_yes(trail: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Shown, asked, put, read back; anything but a yes changes nothing; a second time there is nothing to change."""
     words = ["selectors", "--role", ETL, "--service", "s3,dynamodb", "--apply", "main"]
-    had = Trail("main").get()
+    had = TrailSelectors("main").get()
     assert main(words) == 2, "nobody to ask"
-    assert "nobody to ask" in capsys.readouterr().err and Trail("main").get() == had
+    assert "nobody to ask" in capsys.readouterr().err and TrailSelectors("main").get() == had
     code, seen = asked(words, "n\n", tmp_path)
-    assert code == 0 and "nothing was changed" in seen and Trail("main").get() == had
+    assert code == 0 and "nothing was changed" in seen and TrailSelectors("main").get() == had
     code, seen = asked(words, "y\n", tmp_path)
     assert code == 0 and "read back and compared" in seen, seen
     assert re.search(r'^\+ +"arn:aws:sts::400011112201:assumed-role/etl/"$', seen, re.MULTILINE), seen
     now = trail.get_event_selectors(TrailName="main")["AdvancedEventSelectors"]
-    assert make.advanced({"AdvancedEventSelectors": now}) == make.merged(had, make.selectors(_want("s3", "dynamodb")))
+    assert make.advanced_selectors({"AdvancedEventSelectors": now}) == make.merge_selectors(
+        had, make.build_selectors(_want("s3", "dynamodb"))
+    )
     assert main(words) == 0
     assert "has these selectors already" in capsys.readouterr().err
 
 
 def _want(*services: str) -> make.SelectorRequest:
-    return make.wanted([ETL], services)
+    return make.parse_request([ETL], services)
 
 
 def test_a_trail_that_refuses_roles_gets_the_next_best_set(
@@ -302,11 +310,13 @@ def test_a_trail_that_refuses_roles_gets_the_next_best_set(
         words = ["selectors", "--role", ETL, "--apply", "main"]
         code, seen = asked(words, "y\nn\n", tmp_path)
         assert code == 0 and "does not take selectors on userIdentity.arn" in seen and "nothing was changed" in seen
-        assert Trail("main").get() == make.advanced(BASIC)
+        assert TrailSelectors("main").get() == make.advanced_selectors(BASIC)
         code, seen = asked(words, "y\ny\n", tmp_path)
         assert code == 0 and "whoever makes them" in seen and "read back and compared" in seen, seen
-        assert Trail("main").get() == make.merged(make.advanced(BASIC), make.selectors(_want("s3"), by_role=False))
-        assert (tmp_path / "only-roles.toml").read_text() == make.only_roles(_want("s3"))
+        assert TrailSelectors("main").get() == make.merge_selectors(
+            make.advanced_selectors(BASIC), make.build_selectors(_want("s3"), by_role=False)
+        )
+        assert (tmp_path / "only-roles.toml").read_text() == make.role_rules(_want("s3"))
         monkeypatch.chdir(tmp_path)
         assert main([*words, "--yes"]) == 2, "everybody's events are more than was agreed to"
         assert "--without-roles puts the next best set on it" in capsys.readouterr().err

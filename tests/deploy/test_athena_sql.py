@@ -245,7 +245,7 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
         trino.run("CREATE TABLE events AS SELECT * FROM events_columnar")
         keys = ["date_format(hour, '%Y-%m-%d %H')", *event.HOURLY.keys[1:], "events", "bytes_in", "bytes_out"]
         sketches = [f"array_join({name}, ',')" for name in ("source_ips", "object_keys")]
-        lines = athena_sql.summarized("events", "true")
+        lines = athena_sql.summary_select("events", "true")
         theirs = trino.run(f"SELECT {', '.join([*keys, *sketches])} FROM ({lines}) AS lines")
         keys[0] = "strftime(hour, '%Y-%m-%d %H')"
         sketches = [f"array_to_string({name}, ',')" for name in ("source_ips", "object_keys")]

@@ -54,7 +54,7 @@ def test_the_files_name_the_same_things() -> None:
 def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
     lint = servers.program("cfn-lint")
     path = tmp_path / "cloudformation.json"
-    path.write_text(boards.text(TEMPLATE))
+    path.write_text(boards.to_json(TEMPLATE))
     done = subprocess.run([lint, str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
@@ -104,7 +104,7 @@ def _ours(found: boards.Metric) -> bool:
     match = dict(found.match)
     if not match:
         return found.name in metrics.TOTALS
-    return found.name in metrics.OF_PAIR and match["event_name"] in metrics.PAIRS[match["service"]]
+    return found.name in metrics.ACTION_METRICS and match["event_name"] in metrics.NAMED_ACTIONS[match["service"]]
 
 
 def test_boards_and_alarms_show_metrics_that_there_are() -> None:
@@ -139,7 +139,7 @@ def test_grafana_boards_hang_together() -> None:
 
 
 def test_the_dashboard_is_one_that_cloudwatch_takes() -> None:
-    body = boards.cloudwatch("eu-west-1", "stream", "function")
+    body = boards.cloudwatch_dashboard("eu-west-1", "stream", "function")
     for widget in body["widgets"]:
         assert widget["x"] + widget["width"] <= 24
         for line in widget["properties"]["metrics"]:

@@ -15,17 +15,15 @@ from pyiceberg.table.metadata import TableMetadataUtil
 from pyiceberg.types import PrimitiveType
 
 from trailsift import schema as event
-from trailsift.lake.index import File
+from trailsift.lake.index import File, SizedFile
 
 _DAY = 86_400_000_000
 
 #: Gives the bytes of a metadata file by its location.
 Fetch = Callable[[str], bytes]
-#: A live file, and the bytes of each of its columns; of a file of deletes, all bytes under the empty name.
-Sized = tuple[File, dict[str, int]]
 
 
-def sized_files(table: event.Table, metadata: str, fetch: Fetch) -> list[Sized]:
+def sized_files(table: event.Table, metadata: str, fetch: Fetch) -> list[SizedFile]:
     """The live files of the table whose current metadata lies at ``metadata``. What ``fetch`` raises goes on."""
     text = fetch(metadata)
     described = TableMetadataUtil.parse_raw((gzip.decompress(text) if text[:2] == b"\x1f\x8b" else text).decode())
@@ -35,7 +33,7 @@ def sized_files(table: event.Table, metadata: str, fetch: Fetch) -> list[Sized]:
     source = _Fetched(fetch)
     specs, schema = described.specs(), described.schema()
     names = {field_id: schema.find_column_name(field_id) or "" for field_id in schema.field_ids}
-    found: list[Sized] = []
+    found: list[SizedFile] = []
     for manifest in snapshot.manifests(source):
         keys = [field.name for field in specs[manifest.partition_spec_id].fields]
         for entry in manifest.fetch_manifest_entry(source):
@@ -43,9 +41,9 @@ def sized_files(table: event.Table, metadata: str, fetch: Fetch) -> list[Sized]:
             parts = {name: file.partition[at] for at, name in enumerate(keys)}
             known = _file(table, file, schema, parts)
             if manifest.content == ManifestContent.DELETES:
-                found.append((known._replace(min_time=0, max_time=1 << 62), {"": file.file_size_in_bytes}))
+                found.append(SizedFile(known._replace(min_time=0, max_time=1 << 62), {"": file.file_size_in_bytes}))
             else:
-                found.append((known, dict(_columns(file, names, table))))
+                found.append(SizedFile(known, dict(_columns(file, names, table))))
     return found
 
 

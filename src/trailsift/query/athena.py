@@ -97,7 +97,7 @@ class Athena:
         self.timezone = timezone
         self.cost: Cost | None = None
         self.prices = known or prices()
-        self._client: Client = client or calls.client("athena")
+        self._client: Client = client or calls.create_client("athena")
         self._sleep = sleep
 
     def translated(self, sql: str) -> Translated:
