@@ -114,8 +114,9 @@ def _type(service: str) -> str:
     if resource_type is None:
         names = {name.lower(): name for name in (*SERVICES, *sorted(DATA_EVENT_TYPES))}
         near = difflib.get_close_matches(service.lower(), names, 1, 0.5)
-        hint = f"did you mean {names[near[0]]}?" if near else f"use one of {', '.join(SERVICES)},"
-        raise UsageError(f"{service!r} is not a service with data events: {hint} or a type such as AWS::SNS::Topic")
+        services = f"use one of {', '.join(SERVICES)}, or a type such as AWS::SNS::Topic"
+        hint = f"did you mean {names[near[0]]}?" if near else services
+        raise UsageError(f"{service!r} is not a service with data events: {hint}")
     return resource_type
 
 
@@ -204,7 +205,7 @@ def role_rules(request: SelectorRequest) -> str:
     quoted = ",\n    ".join(f'"{caller.arn}"' for caller in request.callers)
     return (
         "# Keeps the data events of these roles only, for a trail that cannot select by role.\n"
-        "# Denied and failed calls, and management events, are kept whoever makes them.\n\n"
+        "# Denied and failed calls, and management events, are kept for all callers.\n\n"
         f'[[rule]]\nname = "roles that matter"\nwhen = {{ role = [\n    {quoted},\n] }}\naction = "keep"\n\n'
         '[[rule]]\nname = "other roles"\nwhen = { event_category = "Data" }\naction = "drop"\n'
     )

@@ -19,7 +19,7 @@ class CallerColumns(NamedTuple):
 
 
 class CallColumns(NamedTuple):
-    """The columns that many records share, whoever made the call."""
+    """The columns that many records share, independent of the caller."""
 
     columns: dict[str, Any]
     #: ``rest`` without ``userIdentity``.
