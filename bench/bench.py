@@ -1,9 +1,9 @@
-"""What trailsift costs and gives, against asking DuckDB the log files themselves; writes a Markdown page.
+"""Measure trailsift against DuckDB queries on the log files themselves, and write a Markdown page.
 
     python bench/bench.py --events 2000000 --data /somewhere/logs --out bench/RESULTS.md
 
-What is compared is measured in turns in one run (raw question, ingest, cold query; again), and ratios are medians
-over the rounds. Both sides must give the same answer, else nothing is reported.
+The sides take turns in one run (query on the files, ingest, cold query; repeat), and ratios are medians over the
+rounds. Both sides must give the same result; otherwise nothing is reported.
 """
 
 from __future__ import annotations
@@ -31,60 +31,60 @@ from process import ChildError, Run, python, run
 
 TASKS = str(Path(__file__).with_name("tasks.py"))
 VERSIONS = ("duckdb", "pyarrow", "pyiceberg", "msgspec", "isal")
-#: Part of the files that DuckDB's own guess of the schema is tried on.
+#: Share of the files on which DuckDB's schema inference is measured.
 AUTO_PART = 0.1
-#: Small log objects: how many at most, of how many records each, made of so many records of each large one.
+#: Small log objects: their maximum number, records in each, and records taken from each large log object.
 TINY_OBJECTS, TINY_RECORDS, TINY_OF_EACH = 10_000, 5, 500
 
 
 @dataclass
 class Measured:
-    """Everything that was measured, a value a round."""
+    """All measurements, one value per round."""
 
     raw: list[Run] = field(default_factory=list)
     raw_day: list[Run] = field(default_factory=list)
     ingest: list[Run] = field(default_factory=list)
-    #: Cold queries, a list a round.
+    #: Cold queries, one list per round.
     cold: list[list[float]] = field(default_factory=list)
     kept: list[float] = field(default_factory=list)
     cold_peak: int = 0
     auto: tuple[Run, int] | str = ""
     open_engine: dict[str, Any] = field(default_factory=dict)
     lake_bytes: dict[str, int] = field(default_factory=dict)
-    #: Small log objects: (ingest, plain Python) a round, in seconds, and how many objects.
+    #: Small log objects: (ingest, plain Python) per round, and the number of objects.
     tiny: list[tuple[Run, Run]] = field(default_factory=list)
     tiny_objects: int = 0
-    #: Processes that wanted a core before the first measurement: more than a few tenths spoil the numbers.
+    #: Load average before the first measurement: more than a few tenths distort the results.
     load: float = field(default_factory=lambda: os.getloadavg()[0])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and reports; exit code 1 where the two sides disagree or a step fails."""
-    known = parser(__doc__, events=2_000_000, days=7, repeat=21, cold=7)
-    known.add_argument("--rounds", type=int, default=3, help="times that the two sides take turns")
-    options = known.parse_args(argv)
+    """Measure and report; return 1 if the sides disagree or a step fails."""
+    arguments = parser(__doc__, events=2_000_000, days=7, repeat=21, cold=7)
+    arguments.add_argument("--rounds", type=int, default=3, help="rounds in which the two sides take turns")
+    options = arguments.parse_args(argv)
     return write_page(options, lambda data, work: report(data, measure(data, work, options), options))
 
 
 def measure(data: Data, work: Path, options: argparse.Namespace) -> Measured:
-    """All measurements, the two sides in turns."""
+    """Take all measurements, the two sides in turns."""
     out = Measured()
     env = os.environ | {"XDG_CACHE_HOME": str(work / "cache")}
     _warm(data)
     for number in range(options.rounds):
         lake = work / f"lake-{number}"
-        _step(f"round {number + 1}: the question on the files")
+        _step(f"round {number + 1}: the query on the files")
         out.raw.append(_ask_files(data, data.files, options.threads))
         _step("ingest")
         out.ingest.append(_ingest(data, lake, options.threads, env))
-        _step("the question on the files of its day")
+        _step("the query on the files of its day")
         out.raw_day.append(_ask_files(data, data.day_files, options.threads))
         _step("cold queries")
-        asked = [_cold(data, lake, env, "--no-cache") for _ in range(options.cold)]
-        out.cold.append([one.seconds for one in asked])
-        out.cold_peak = max(out.cold_peak, *(one.peak_bytes for one in asked))
-        for one in asked:
-            _same(data, out.raw[-1].answer["answer"], one.answer)
+        runs = [_cold(data, lake, env, "--no-cache") for _ in range(options.cold)]
+        out.cold.append([ran.seconds for ran in runs])
+        out.cold_peak = max(out.cold_peak, *(ran.peak_bytes for ran in runs))
+        for ran in runs:
+            _check_same(data, out.raw[-1].answer["answer"], ran.answer)
         _cold(data, lake, env)
         out.kept += [_cold(data, lake, env).seconds for _ in range(options.cold)]
         if number < options.rounds - 1:
@@ -99,13 +99,13 @@ def measure(data: Data, work: Path, options: argparse.Namespace) -> Measured:
         ran = run([*command, "--json", "--workers", str(options.threads)], env=env)
         assert ran.answer["stored"] == plain.answer["records"], f"{ran.answer} of {plain.answer}"
         out.tiny.append((ran, plain))
-    _step("questions to an open engine")
+    _step("queries on an open engine")
     out.open_engine = run(
         python(TASKS, "questions"),
         text=json.dumps({"lake": str(lake), "repeat": options.repeat, "questions": questions(data)}),
         env=env,
     ).answer
-    _step("DuckDB's own guess of the schema")
+    _step("DuckDB's schema inference")
     part = data.files[: max(1, int(len(data.files) * AUTO_PART))]
     try:
         out.auto = _ask_files(data, part, options.threads, auto=True), sum(Path(file).stat().st_size for file in part)
@@ -115,24 +115,24 @@ def measure(data: Data, work: Path, options: argparse.Namespace) -> Measured:
 
 
 def make_tiny(data: Data, folder: Path) -> int:
-    """Log objects as a quiet trail delivers them, of records of the first days; their number."""
-    made = 0
+    """Write log objects as a quiet trail delivers them, from records of the first days; return their number."""
+    written = 0
     for file in data.files:
         records = json.loads(gzip.decompress(Path(file).read_bytes()))["Records"]
         into = folder / Path(file).relative_to(data.folder).parent
         into.mkdir(parents=True, exist_ok=True)
         for at in range(0, min(len(records), TINY_OF_EACH), TINY_RECORDS):
-            if made == TINY_OBJECTS:
-                return made
+            if written == TINY_OBJECTS:
+                return written
             text = json.dumps({"Records": records[at : at + TINY_RECORDS]}, separators=(",", ":"))
             name = Path(file).name.replace(".json.gz", f"{at:06d}.json.gz")
             (into / name).write_bytes(gzip.compress(text.encode(), 6))
-            made += 1
-    return made
+            written += 1
+    return written
 
 
 def questions(data: Data) -> dict[str, str]:
-    """Questions to an open engine, by what they are called in the report."""
+    """Return the queries for an open engine, by their name in the report."""
     return {
         "one role's day, from `events`": _role_day(data),
         "one role's day, from `usage`": (
@@ -163,7 +163,7 @@ def _role_day(data: Data) -> str:
 
 
 def _warm(data: Data) -> None:
-    """Reads every file once, so that the first side does not pay for the disk."""
+    """Read every file once, so that the first side does not pay for the disk."""
     for file in data.files:
         Path(file).read_bytes()
 
@@ -185,13 +185,13 @@ def _cold(data: Data, lake: Path, env: dict[str, str], *more: str) -> Run:
     return run([*command, *more], env=env)
 
 
-def _same(data: Data, raw: dict[str, int], ours: list[dict[str, Any]]) -> None:
+def _check_same(data: Data, raw: dict[str, int], ours: list[dict[str, Any]]) -> None:
     stored = {row["event_name"]: row["events"] for row in ours}
-    assert raw == stored, f"the files say {raw}, the lake says {stored} for {data.role} on {data.day}"
+    assert raw == stored, f"the files have {raw}, the lake has {stored} for {data.role} on {data.day}"
 
 
 def _sizes(lake: Path) -> dict[str, int]:
-    """Bytes of the lake by folder; files at its top are `catalog`."""
+    """Return the bytes of the lake by folder; files at its top level count as `catalog`."""
     sizes: dict[str, int] = {}
     for file in lake.rglob("*"):
         if file.is_file():
@@ -202,7 +202,7 @@ def _sizes(lake: Path) -> dict[str, int]:
 
 
 def report(data: Data, seen: Measured, options: argparse.Namespace) -> str:
-    """The page."""
+    """Return the page."""
     ingest, raw = [r.seconds for r in seen.ingest], [r.seconds for r in seen.raw]
     cold = [median(times) for times in seen.cold]
     lake = sum(seen.lake_bytes.values())
@@ -218,47 +218,48 @@ def report(data: Data, seen: Measured, options: argparse.Namespace) -> str:
         "",
         f"Logs: {data.events:,} generated events of {data.days:g} days in {len(data.files):,} log objects,"
         f" {_mb(data.gz_bytes)} as gzip (`trailsift generate`, seed {data.seed}). Both sides use {options.threads}"
-        " threads, and the files are in the page cache. Times of commands and of questions on the files include the"
-        f" start of the process. Rounds in turns: {options.rounds}; medians over the rounds, with the range in"
-        f" brackets. The machine's load before was {seen.load:.1f}; differences under 15 % are noise on shared cores.",
+        " threads, and the files are in the page cache. Times of commands and of queries on the files include process"
+        f" start-up. The two sides took turns in {options.rounds} rounds; figures are medians over the rounds, with"
+        f" the range in brackets. The machine's load before was {seen.load:.1f}; differences under 15 % are noise on"
+        " shared cores.",
         "",
-        "| what | measured |",
+        "| measurement | result |",
         "|---|---|",
         f"| ingest | {_spread(ingest, _seconds)} |",
-        f"| ingest, events a second | {_spread([data.events / s for s in ingest], lambda n: f'{n:,.0f}')} |",
-        f"| ingest, peak memory of all its processes | {_spread([r.peak_bytes for r in seen.ingest], _mb)} |",
+        f"| ingest, events per second | {_spread([data.events / s for s in ingest], lambda n: f'{n:,.0f}')} |",
+        f"| ingest, peak memory of all processes | {_spread([r.peak_bytes for r in seen.ingest], _mb)} |",
         f"| lake on disk | {_mb(lake)}, {lake / data.gz_bytes:.2f} of the gzip"
         f" ({', '.join(f'{name} {_mb(size)}' for name, size in sorted(seen.lake_bytes.items()))}) |",
-        f"| one role's day, straight from the files by DuckDB, explicit 3-field schema | {_spread(raw, _seconds)} |",
-        f"| the same, only the {len(data.day_files):,} files in that day's folders, which hold {_part(seen):.1%} of it"
-        f" | {_spread([r.seconds for r in seen.raw_day], _seconds)} |",
+        f"| one role's day, DuckDB on the files, explicit 3-field schema | {_spread(raw, _seconds)} |",
+        f"| the same, only the {len(data.day_files):,} files in that day's folders, which hold {_part(seen):.1%} of the"
+        f" calls | {_spread([r.seconds for r in seen.raw_day], _seconds)} |",
         f"| {_auto(seen.auto)} |",
         f"| one role's day, cold `trailsift query`, median of {options.cold} | {_spread(cold, _seconds)} |",
-        f"| the same once more (kept answer) | {_spread(seen.kept, _seconds)} |",
+        f"| the same again (cached result) | {_spread(seen.kept, _seconds)} |",
         f"| peak memory of that query | {_mb(seen.cold_peak)} |",
-        f"| {seen.tiny_objects:,} log objects of {TINY_RECORDS} records: ingested a second"
+        f"| {seen.tiny_objects:,} log objects of {TINY_RECORDS} records: ingested per second"
         f" | {_spread([seen.tiny_objects / ours.seconds for ours, _ in seen.tiny], lambda n: f'{n:,.0f}')} |",
-        "| the same, only read and parsed by plain Python (`gzip`, `json`), one core"
+        "| the same, only read and parsed in plain Python (`gzip`, `json`), one core"
         f" | {_spread([seen.tiny_objects / plain.seconds for _, plain in seen.tiny], lambda n: f'{n:,.0f}')} |",
-        f"| **ingest costs as much as so many questions on the files** | **{_spread(paid, _times)}** |",
-        f"| **a cold query is so many times faster than one on the files** | **{_spread(faster, _times)}** |",
+        f"| **time of an ingest / time of a query on the files** | **{_spread(paid, _times)}** |",
+        f"| **time of a query on the files / time of a cold query** | **{_spread(faster, _times)}** |",
         "",
-        f"Questions to an open engine ({seen.open_engine.pop('open') * 1000:.0f} ms to open), each {options.repeat}"
-        " times after a first one; no kept answers:",
+        f"Queries on an open engine ({seen.open_engine.pop('open') * 1000:.0f} ms to open), each {options.repeat}"
+        " times after a first run; no cached results:",
         "",
-        "| question | first | median | worst | rows |",
+        "| query | first | median | worst | rows |",
         "|---|---|---|---|---|",
     ]
-    for name, one in seen.open_engine.items():
-        times = " | ".join(f"{one[kind] * 1000:.1f} ms" for kind in ("first", "median", "worst"))
-        lines.append(f"| {name} | {times} | {len(one['rows']):,} |")
+    for name, timed in seen.open_engine.items():
+        times = " | ".join(f"{timed[kind] * 1000:.1f} ms" for kind in ("first", "median", "worst"))
+        lines.append(f"| {name} | {times} | {len(timed['rows']):,} |")
     return "\n".join(lines) + "\n"
 
 
 def _part(seen: Measured) -> float:
-    """Part of the day's calls that the day's folders hold: CloudTrail delivers the last of them after midnight."""
-    found, all_of_it = (sum(runs[-1].answer["answer"].values()) for runs in (seen.raw_day, seen.raw))
-    return found / all_of_it if all_of_it else 1.0
+    """Return the share of the day's calls in the day's folders: CloudTrail delivers the last ones after midnight."""
+    in_folders, total = (sum(runs[-1].answer["answer"].values()) for runs in (seen.raw_day, seen.raw))
+    return in_folders / total if total else 1.0
 
 
 def _auto(seen: tuple[Run, int] | str) -> str:

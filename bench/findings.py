@@ -1,10 +1,10 @@
-"""How long findings take on a large lake: everything at first, after one more commit, and down to the records.
+"""Measure how long findings take on a large lake: a full run, after one more commit, and down to the records.
 
     python bench/findings.py --dir /some/folder --out bench/FINDINGS.md
 
-Generates logs of many roles, ingests them, and runs each command in a process of its own, as a person does. CPU is that
-of the process with its threads; it varies less than the time when the machine does other things too. ``--dir`` keeps
-the lake for another measurement.
+Generates logs of many roles, ingests them, and runs each command in its own process, as a user does. CPU time is that
+of the process with its threads; it varies less than wall time on a busy machine. ``--dir`` keeps the lake for another
+run.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ CLI = (sys.executable, "-m", "trailsift.cli")
 
 
 @dataclass(frozen=True)
-class Took:
-    """Of one command: seconds on the clock, seconds of CPU, peak memory in MB, and what it printed."""
+class CommandRun:
+    """One run of a command: wall time and CPU time in seconds, peak memory in MB, and its output."""
 
-    what: str
+    label: str
     seconds: float
     cpu: float
     memory: float
     out: str
 
     def line(self) -> str:
-        """A line of the table."""
-        return f"| {self.what} | {self.seconds:.1f} | {self.cpu:.1f} | {self.memory:.0f} |"
+        """Return a line of the table."""
+        return f"| {self.label} | {self.seconds:.1f} | {self.cpu:.1f} | {self.memory:.0f} |"
 
 
-def took(what: str, *arguments: str) -> Took:
-    """Runs a command of trailsift in a process of its own."""
+def run_command(label: str, *arguments: str) -> CommandRun:
+    """Run a trailsift command in a process of its own."""
     with tempfile.TemporaryFile("w+") as out:
         begun = time.perf_counter()
         child = subprocess.Popen([*CLI, *arguments], stdout=out, stdin=subprocess.DEVNULL)
@@ -53,97 +53,99 @@ def took(what: str, *arguments: str) -> Took:
         if child.returncode:
             raise SystemExit(f"{' '.join(arguments)} ended with {child.returncode}")
         out.seek(0)
-        return Took(what, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, out.read())
+        return CommandRun(label, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, out.read())
 
 
 def make(folder: Path, options: Options) -> Path:
-    """The lake, made where it is missing."""
+    """Return the lake, and create it first if it is missing."""
     lake = folder / "lake"
     if not (lake / "lake.json").exists():
         generate(folder / "logs", options)
-        took("ingest", "ingest", str(folder / "logs" / "AWSLogs"), "--lake", str(lake), "--quiet", "--json")
+        run_command("ingest", "ingest", str(folder / "logs" / "AWSLogs"), "--lake", str(lake), "--quiet", "--json")
         shutil.rmtree(folder / "logs" / "AWSLogs")
     return lake
 
 
 def ask(lake: Path, sql: str) -> list[dict[str, Any]]:
-    """The rows of an answer."""
-    rows: list[dict[str, Any]] = json.loads(took("", "query", sql, "--lake", str(lake), "--format", "json").out)
+    """Return the rows of a query."""
+    rows: list[dict[str, Any]] = json.loads(run_command("", "query", sql, "--lake", str(lake), "--format", "json").out)
     return rows
 
 
 def one_more_commit(lake: Path, folder: Path) -> int:
-    """The newest hour of the lake once more, as other events; how many."""
+    """Ingest the newest hour of the lake again under new event ids; return the number of events."""
     where = "event_time >= (SELECT max(event_time) FROM events) - INTERVAL 1 HOUR"
-    records = [json.loads(line) for line in took("", "export", "--lake", str(lake), "--where", where).out.splitlines()]
+    records = [
+        json.loads(line) for line in run_command("", "export", "--lake", str(lake), "--where", where).out.splitlines()
+    ]
     mark = str(time.time_ns())
     for place, record in enumerate(records):
         record["eventID"] = f"{mark}-{place}"
     (folder / "more.json").write_text(json.dumps({"Records": records}))
-    took("", "ingest", str(folder / "more.json"), "--lake", str(lake), "--quiet", "--json")
+    run_command("", "ingest", str(folder / "more.json"), "--lake", str(lake), "--quiet", "--json")
     return len(records)
 
 
-def measure(lake: Path, folder: Path) -> tuple[list[Took], dict[str, Any]]:
-    """All that is measured, and what the lake holds."""
+def measure(lake: Path, folder: Path) -> tuple[list[CommandRun], dict[str, Any]]:
+    """Take all measurements; return them and the contents of the lake."""
     at = ("--lake", str(lake))
-    runs = [took("`detect --afresh`: the whole lake", "detect", *at, "--afresh", "--json")]
-    found = json.loads(runs[0].out)["findings"]
+    runs = [run_command("`detect --afresh`: the whole lake", "detect", *at, "--afresh", "--json")]
+    findings = json.loads(runs[0].out)["findings"]
     more = one_more_commit(lake, folder)
-    runs.append(took(f"`detect` after a commit of {more:,} more events", "detect", *at, "--json"))
-    runs.append(took("`detect` once more, nothing new", "detect", *at, "--json"))
-    best = found[0]["id"]
-    runs.append(took("`finding ID`: its summary lines and events", "finding", best, *at))
-    runs.append(took("`finding ID --records`: as CloudTrail wrote them", "finding", best, *at, "--records"))
+    runs.append(run_command(f"`detect` after a commit of {more:,} more events", "detect", *at, "--json"))
+    runs.append(run_command("`detect` again, nothing new", "detect", *at, "--json"))
+    best = findings[0]["id"]
+    runs.append(run_command("`finding ID`: its summary lines and events", "finding", best, *at))
+    runs.append(run_command("`finding ID --records`: as CloudTrail wrote them", "finding", best, *at, "--records"))
     sql = """SELECT sum(events) AS events, count(*) AS lines, count(DISTINCT role_arn) AS roles,
         count(DISTINCT date_trunc('day', hour)) AS days FROM hourly"""
     held = ask(lake, sql)[0]
-    held |= {"findings": len(found), "records": len(runs[-1].out.splitlines())}
+    held |= {"findings": len(findings), "records": len(runs[-1].out.splitlines())}
     held["state"] = sum(path.stat().st_size for path in (lake / "findings").iterdir()) / 1e6
     return runs, held
 
 
-def page(runs: Sequence[Took], held: dict[str, Any]) -> str:
-    """The Markdown page."""
+def page(runs: Sequence[CommandRun], held: dict[str, Any]) -> str:
+    """Return the Markdown page."""
     about = (
-        f"{held['roles']:,} roles over {held['days']} days: {held['events']:,} events, {held['lines']:,} lines of "
+        f"{held['roles']:,} roles over {held['days']} days: {held['events']:,} events, {held['lines']:,} rows of "
         f"`hourly`. {held['findings']} findings; the first has {held['records']:,} records. Detection keeps "
         f"{held['state']:.1f} MB in the lake. Measured by `python bench/findings.py` on {os.cpu_count()} cores "
-        f"(load {os.getloadavg()[0]:.1f} at the end); each command is a process of its own."
+        f"(load {os.getloadavg()[0]:.1f} at the end); each command runs in its own process."
     )
     lines = [
         "# Findings on a large lake",
         "",
         about,
         "",
-        "| command | seconds | seconds of CPU | peak MB |",
+        "| command | seconds | CPU seconds | peak MB |",
         "|---|---|---|---|",
-        *[one.line() for one in runs],
+        *[run.line() for run in runs],
         "",
     ]
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, and writes the page."""
+    """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--days", type=float, default=90)
-    parser.add_argument("--roles", type=int, default=1_350, help="identities that are generated; fewer have a role")
-    parser.add_argument("--dir", type=Path, help="where the lake is, or is made, and stays")
+    parser.add_argument("--roles", type=int, default=1_350, help="identities to generate; not all of them have a role")
+    parser.add_argument("--dir", type=Path, help="folder of the lake, created if missing, and kept")
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args(arguments)
-    folder = given.dir or Path(tempfile.mkdtemp(prefix="trailsift-findings-"))
+    options = parser.parse_args(arguments)
+    folder = options.dir or Path(tempfile.mkdtemp(prefix="trailsift-findings-"))
     folder.mkdir(exist_ok=True)
     try:
-        lake = make(folder, Options(given.events, given.days, 5, roles=given.roles))
+        lake = make(folder, Options(options.events, options.days, 5, roles=options.roles))
         text = page(*measure(lake, folder))
     finally:
-        if given.dir is None:
+        if options.dir is None:
             shutil.rmtree(folder, ignore_errors=True)
     print(text)
-    if given.out:
-        given.out.write_text(text)
+    if options.out:
+        options.out.write_text(text)
     return 0
 
 

@@ -1,12 +1,12 @@
-"""Kills an ingest at random moments, runs it again, and compares with a run that nobody killed; a Markdown page.
+"""Kill an ingest at random moments, run it again, and compare with an undisturbed run; write a Markdown page.
 
     python bench/kills.py --kills 100 --seed 1 --out bench/KILLS.md
 
-The whole process group is killed (SIGKILL) at moments spread evenly over the time that an ingest takes, one in five of
-them within milliseconds of a commit's transaction, which is too short to be hit by chance. After each kill a reader
-looks at the lake first: it must hold the events of exactly those log objects that it lists, and nothing of any other,
-and its summaries must say the same. Then the ingest runs again, sometimes to be killed again, and what the lake holds
-in the end must equal the clean run's: every row of ``events``, the merged lines of the summaries, the counts.
+The whole process group is killed (SIGKILL) at moments spread evenly over the time that an ingest takes. One kill in
+five is aimed at a commit's transaction, which takes milliseconds and would rarely be hit by chance. After each kill a
+reader checks the lake first: it must hold exactly the events of the log objects that it lists, and its summaries must
+agree. Then the ingest runs again, possibly to be killed again, and the final contents of the lake must equal those of
+the clean run: every row of ``events``, the merged rows of the summaries, the counts.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ from trailsift.lake import index, lock, settings, transaction, writer
 from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
 
-#: Several commits out of few events, each of several chunks.
+#: Makes several commits of several chunks each from few events.
 SIZES = Sizes(chunk_rows=1_200, batch_rows=3_600, task_bytes=20_000, task_objects=40)
 WORKERS = 2
 SUMMARIES = ("hourly", "usage", "profile")
 COUNTED = ("log_objects", "records", "stored", "duplicates", "malformed")
-#: What an ingest does, in the order of the table; a commit is several phases.
-PHASES = ("making the lake", "decode", "write", "commit: files", "commit: transaction", "after a commit")
-#: Of so many kills one is aimed at a transaction, and comes so many seconds after its beginning at most.
+#: Phases of an ingest, in the order of the table; a commit has several.
+PHASES = ("creating the lake", "decode", "write", "commit: files", "commit: transaction", "after a commit")
+#: One of this many kills is aimed at a transaction, at most AIM_WITHIN seconds after its beginning.
 AIMED = 5
 AIM_WITHIN = 0.008
-#: Log objects that a second trail delivers once more under another name.
+#: Share of log objects that a second trail delivers again under another name.
 TWICE = 0.25
 
 
 @dataclass(frozen=True)
 class State:
-    """What a lake holds, as digests: equal digests are equal rows."""
+    """The contents of a lake as digests: equal digests mean equal rows."""
 
     rows: str
     summaries: dict[str, str]
@@ -64,7 +64,7 @@ class State:
 
 @dataclass(frozen=True)
 class Moment:
-    """When to kill: seconds after the beginning; or after the beginning of the transaction of that number."""
+    """When to kill: seconds after the start, or after the start of the transaction of that number."""
 
     seconds: float
     transaction: int | None = None
@@ -72,12 +72,12 @@ class Moment:
 
 @dataclass
 class Kill:
-    """One kill: when, in which phase, what was found, and what came of it."""
+    """One kill: its time and phase, what it left behind, and which checks passed."""
 
     number: int
     seconds: float
     phase: str
-    found: str = ""
+    left_behind: str = ""
     whole: bool = True
     rows: bool = True
     summaries: bool = True
@@ -89,11 +89,11 @@ class Kill:
         return self.whole and self.rows and self.summaries and self.counts
 
 
-# -- the ingest that is killed ---------------------------------------------------------------------------------------
+# -- the ingest to be killed -----------------------------------------------------------------------------------------
 
 
 def run_child(logs: str, root: str) -> None:
-    """An ingest that says on standard output which phase begins."""
+    """Run an ingest that prints the name of each phase when it begins."""
 
     def say(phase: str) -> None:
         os.write(1, f"{phase}\n".encode())
@@ -104,10 +104,10 @@ def run_child(logs: str, root: str) -> None:
         def outer(*arguments: Any, **named: Any) -> Any:
             if before:
                 say(before)
-            answer = inner(*arguments, **named)
+            result = inner(*arguments, **named)
             if after:
                 say(after)
-            return answer
+            return result
 
         setattr(owner, name, outer)
 
@@ -122,13 +122,13 @@ def run_child(logs: str, root: str) -> None:
 
 
 class Child:
-    """A running ingest. The moment counts from when its imports are done."""
+    """A running ingest. Its time counts from the end of its imports."""
 
     def __init__(self, logs: Path, root: Path) -> None:
         command = [sys.executable, __file__, "--child", str(logs), str(root)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         assert self._process.stdout is not None
-        self.said = [self._process.stdout.readline().strip()]
+        self.phases = [self._process.stdout.readline().strip()]
         self.started = time.monotonic()
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -138,29 +138,29 @@ class Child:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             with self._news:
-                self.said.append(line.strip())
+                self.phases.append(line.strip())
                 self._news.notify()
 
     def end(self) -> float:
-        """Waits for the end; the seconds that it took."""
+        """Wait for the end; return the seconds that it took."""
         code = self._process.wait()
         seconds = time.monotonic() - self.started
         self._reader.join()
         if code:
-            raise SystemExit(f"the ingest ended with exit code {code}, and nobody had killed it")
+            raise SystemExit(f"the ingest ended with exit code {code}, although it was not killed")
         return seconds
 
     def kill(self, moment: Moment) -> bool:
-        """Kills all of its processes at a moment; whether it was still running."""
+        """Kill all of its processes at a moment; return whether it was still running."""
         number = moment.transaction
         if number is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(max(0.0, self.started + moment.seconds - time.monotonic()))
         else:
             with self._news:
-                self._news.wait_for(lambda: self.said.count(PHASES[4]) > number or self.said[-1][0] == "{", 60)
+                self._news.wait_for(lambda: self.phases.count(PHASES[4]) > number or self.phases[-1][0] == "{", 60)
             time.sleep(moment.seconds)
-        if self._process.poll() is not None or self.said[-1][0] == "{":
+        if self._process.poll() is not None or self.phases[-1][0] == "{":
             self._process.wait()
             self._reader.join()
             return False
@@ -172,18 +172,18 @@ class Child:
 
     @property
     def phase(self) -> str:
-        """What it was at when it ended."""
-        return self.said[-1]
+        """The phase in which it ended."""
+        return self.phases[-1]
 
 
-# -- what a lake holds -----------------------------------------------------------------------------------------------
+# -- contents of a lake ----------------------------------------------------------------------------------------------
 
 
 def state(root: Path) -> State:
-    """Everything that a reader sees, and what the commits counted."""
+    """Return everything that a reader sees, and the counts of the commits."""
     with DuckDBEngine(open_snapshot(root)) as engine:
         summaries = {name: _digest(engine, f"SELECT * FROM {name}") for name in SUMMARIES}
-        # Of an event that came twice, any of its log objects may be named.
+        # An event that was delivered twice may name either of its log objects.
         rows = _digest(engine, "SELECT * EXCLUDE (log_object) FROM events")
     return State(rows, summaries, counted(root))
 
@@ -194,19 +194,20 @@ def _digest(engine: DuckDBEngine, sql: str) -> str:
 
 
 def counted(root: Path) -> dict[str, int]:
-    """The sums of what the commits say."""
+    """Return the sums of the commits' counts."""
     with contextlib.closing(index.connect(root)) as db:
-        every = [json.loads(counts) for (counts,) in db.execute("SELECT counts FROM commit_log WHERE kind = 'ingest'")]
-    return {name: sum(counts.get(name, 0) for counts in every) for name in COUNTED}
+        commits = [
+            json.loads(counts) for (counts,) in db.execute("SELECT counts FROM commit_log WHERE kind = 'ingest'")
+        ]
+    return {name: sum(counts.get(name, 0) for counts in commits) for name in COUNTED}
 
 
 def check_whole(root: Path, ids_of: dict[str, frozenset[str]]) -> str | None:
-    """What is wrong with a lake that holds whole batches only; None where nothing is."""
+    """Return what is wrong with a lake that must hold whole batches only; None if nothing is."""
     try:
         snapshot = open_snapshot(root)
     except LakeError as error:
-        unmade = "never finished" in str(error) or "there is no lake" in str(error)
-        return None if unmade else f"cannot be opened: {error}"
+        return f"cannot be opened: {error}" if _is_created(root) else None
     with DuckDBEngine(snapshot) as engine:
         stored = [str(row[0]) for row in engine.sql("SELECT event_id FROM events").rows()]
         sums = {name: engine.sql(f"SELECT sum(events) FROM {name}").value() or 0 for name in ("hourly", "usage")}
@@ -217,34 +218,46 @@ def check_whole(root: Path, ids_of: dict[str, frozenset[str]]) -> str | None:
     if len(stored) != len(set(stored)):
         return f"{len(stored) - len(set(stored))} events are stored twice"
     if set(stored) != want:
-        return f"{len(want - set(stored))} events of listed log objects are missing, {len(set(stored) - want)} strange"
+        return (
+            f"{len(want - set(stored))} events of listed log objects are missing, {len(set(stored) - want)} unexpected"
+        )
     for name, number in (*sums.items(), ("seen ids", seen), ("counts", counted(root)["stored"])):
         if number != len(stored):
-            return f"{len(stored)} events, but {name} says {number}"
+            return f"{len(stored)} events, but {name} has {number}"
     return None
 
 
+def _is_created(root: Path) -> bool:
+    """Return whether a lake was created completely, which ends with its first commit."""
+    if not (root / settings.LAKE_FILE).exists() or not (root / settings.CATALOG_FILE).exists():
+        return False
+    with contextlib.closing(index.connect(root)) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'commit_log'").fetchone():
+            return False
+        return db.execute("SELECT 1 FROM commit_log LIMIT 1").fetchone() is not None
+
+
 def leftovers(root: Path) -> str:
-    """What the dead left behind that no commit names."""
+    """Return what killed processes left behind, files that no commit lists."""
     if not (root / settings.LAKE_FILE).exists():
         return "no lake"
-    named: set[str] = set()
+    listed: set[str] = set()
     current: set[str] = set()
     if (root / settings.CATALOG_FILE).exists():
         with contextlib.suppress(Exception), contextlib.closing(index.connect(root)) as db:
             for table in schema.TABLES:
-                named |= {path for (path,) in db.execute("SELECT path FROM file WHERE table_name = ?", (table,))}
-            named |= {path for (path,) in db.execute("SELECT path FROM seen_file")}
+                listed |= {path for (path,) in db.execute("SELECT path FROM file WHERE table_name = ?", (table,))}
+            listed |= {path for (path,) in db.execute("SELECT path FROM seen_file")}
             current = {path.removeprefix("file://") for path in index.live_locations(db).values()}
-    found: Counter[str] = Counter()
+    leftover: Counter[str] = Counter()
     for table in schema.TABLES:
-        found["data files"] += sum(_name(root, path) not in named for path in (root / table).rglob("*.parquet"))
+        leftover["data files"] += sum(_name(root, path) not in listed for path in (root / table).rglob("*.parquet"))
         newest = max((int(Path(p).name.partition("-")[0]) for p in current if f"/{table}/metadata/" in p), default=-1)
         staged = (root / table / "metadata").glob("*.metadata.json")
-        found["staged metadata"] += sum(int(path.name.partition("-")[0]) > newest for path in staged)
-    found["files of ids"] = sum(_name(root, path) not in named for path in root.glob("seen/*.ids"))
-    found["writer's mark"] = int((root / settings.MARKER_FILE).exists())
-    return ", ".join(f"{number} {name}" for name, number in found.items() if number) or "nothing"
+        leftover["staged metadata"] += sum(int(path.name.partition("-")[0]) > newest for path in staged)
+    leftover["id files"] = sum(_name(root, path) not in listed for path in root.glob("seen/*.ids"))
+    leftover["writer's marker"] = int((root / settings.MARKER_FILE).exists())
+    return ", ".join(f"{number} {name}" for name, number in leftover.items() if number) or "nothing"
 
 
 def _name(root: Path, path: Path) -> str:
@@ -255,7 +268,7 @@ def _name(root: Path, path: Path) -> str:
 
 
 def trial(work: Path, kills: int, seed: int, events: int) -> tuple[list[Kill], dict[str, Any]]:
-    """All kills, and what they were measured on."""
+    """Run all kills; return them and the facts about the ingest."""
     logs = make_logs(work / "logs", events, seed)
     ids_of = {str(path): _ids(path) for path in sorted(logs.rglob("*.json.gz"))}
     spans = []
@@ -264,28 +277,28 @@ def trial(work: Path, kills: int, seed: int, events: int) -> tuple[list[Kill], d
         spans.append(Child(logs, clean).end())
     want = state(work / "clean0")
     if state(work / "clean1") != want:
-        raise SystemExit("two runs that nobody killed differ")
-    # What a reader of the whole sees is right in itself: the ids of all log objects, read without our code.
+        raise SystemExit("two undisturbed runs differ")
+    # The clean run itself is checked against the ids of all log objects, read without trailsift.
     if check_whole(work / "clean0", ids_of) or want.counts["stored"] != len(frozenset[str]().union(*ids_of.values())):
-        raise SystemExit(f"the run that nobody killed is wrong: {check_whole(work / 'clean0', ids_of)}")
+        raise SystemExit(f"the undisturbed run is wrong: {check_whole(work / 'clean0', ids_of)}")
     span = median(spans)
     with contextlib.closing(index.connect(work / "clean0")) as db:
         commits = db.execute("SELECT count(*) FROM commit_log WHERE kind = 'ingest'").fetchone()[0]
     _say(f"a clean run takes {span:.1f} s and makes {commits} commits")
     facts = {"span": span, "commits": commits, "objects": len(ids_of), "counts": want.counts}
-    made: list[Kill] = []
+    done: list[Kill] = []
     draw = random.Random(seed)
     for chain in _chains(draw, kills, span, commits):
-        made += _chain(work / "lake", logs, ids_of, want, chain, len(made))
-        _say(f"{len(made)} of {kills}: {sum(not kill.good for kill in made)} wrong")
-        for kill in made[-len(chain) :]:
+        done += _chain(work / "lake", logs, ids_of, want, chain, len(done))
+        _say(f"{len(done)} of {kills}: {sum(not kill.good for kill in done)} wrong")
+        for kill in done[-len(chain) :]:
             for note in kill.notes:
                 _say(f"kill {kill.number} during {kill.phase}: {note}")
-    return made, facts
+    return done, facts
 
 
 def _chains(draw: random.Random, kills: int, span: float, commits: int) -> Iterator[list[Moment]]:
-    """Moments of kills, evenly spread over the span, one to six of them for each lake."""
+    """Yield the moments of kills for each lake, one to six; all together they spread evenly over the span."""
     aimed = kills // AIMED
     moments = [Moment((number + draw.random()) / (kills - aimed) * span) for number in range(kills - aimed)]
     moments += [Moment(draw.random() * AIM_WITHIN, draw.randrange(commits)) for _ in range(aimed)]
@@ -299,7 +312,7 @@ def _chains(draw: random.Random, kills: int, span: float, commits: int) -> Itera
 def _chain(
     root: Path, logs: Path, ids_of: dict[str, frozenset[str]], want: State, moments: list[Moment], number: int
 ) -> list[Kill]:
-    """Kills one lake's ingest at each of the moments, then lets it end and compares."""
+    """Kill one lake's ingest at each of the moments, then let it finish and compare."""
     shutil.rmtree(root, ignore_errors=True)
     kills: list[Kill] = []
     for moment in moments:
@@ -307,7 +320,7 @@ def _chain(
             child = Child(logs, root)
             if child.kill(moment):
                 break
-            # It was at its end before: once more, from nothing and earlier.
+            # It had finished before: start again from nothing, and kill earlier.
             shutil.rmtree(root, ignore_errors=True)
             moment = Moment(moment.seconds * 0.9, moment.transaction and moment.transaction - 1)
         kill = Kill(number + len(kills) + 1, child.killed, child.phase, leftovers(root))
@@ -325,20 +338,20 @@ def _chain(
         kill.summaries = got.summaries == want.summaries
         kill.counts = got.counts == want.counts
     if wrong:
-        last.notes.append(f"in the end: {wrong}")
+        last.notes.append(f"finally: {wrong}")
     if not last.summaries:
-        last.notes.append("other: " + ", ".join(n for n in SUMMARIES if got.summaries[n] != want.summaries[n]))
+        last.notes.append("different: " + ", ".join(n for n in SUMMARIES if got.summaries[n] != want.summaries[n]))
     if not last.counts:
         last.notes.append(f"counts: {got.counts}, not {want.counts}")
     after = leftovers(root)
     if after != "nothing":
         last.rows = False
-        last.notes.append(f"left in the end: {after}")
+        last.notes.append(f"left at the end: {after}")
     return kills
 
 
 def make_logs(folder: Path, events: int, seed: int) -> Path:
-    """Logs in which a part of the log objects comes twice, as of a second trail."""
+    """Generate logs in which some log objects come twice, as from a second trail."""
     generate(folder, Options(events=events, days=2, seed=seed))
     logs = folder / "AWSLogs"
     draw = random.Random(seed)
@@ -358,7 +371,7 @@ def _ids(path: Path) -> frozenset[str]:
 
 
 def page(kills: Sequence[Kill], facts: dict[str, Any], options: argparse.Namespace) -> str:
-    """The Markdown page."""
+    """Return the Markdown page."""
     counts = facts["counts"]
     wrong = [kill for kill in kills if not kill.good]
     lines = [
@@ -367,12 +380,12 @@ def page(kills: Sequence[Kill], facts: dict[str, Any], options: argparse.Namespa
         f"Written by `make kills` (`bench/kills.py --kills {options.kills} --seed {options.seed} "
         f"--events {options.events}`).",
         "",
-        f"One ingest of {facts['objects']:,} log objects: {counts['records']:,} records, of which "
-        f"{counts['stored']:,} are stored and {counts['duplicates']:,} are second copies. It runs in {WORKERS} worker "
+        f"One ingest of {facts['objects']:,} log objects with {counts['records']:,} records: "
+        f"{counts['stored']:,} are stored and {counts['duplicates']:,} are duplicates. It runs in {WORKERS} worker "
         f"processes and makes {facts['commits']} commits in {facts['span']:.1f} s. All its processes are killed with "
         f"SIGKILL at {len(kills)} moments spread over that time ({len(kills) // AIMED} of them aimed at a transaction, "
-        "which takes milliseconds), one to six times for a lake. A reader looks at the lake after each kill, before "
-        "anybody repairs anything. Then the ingest runs again to its end and is compared with one that nobody killed.",
+        "which takes milliseconds), one to six times per lake. A reader checks the lake after each kill, before "
+        "anything is repaired. Then the ingest runs again to its end and is compared with an undisturbed one.",
         "",
         f"**{len(kills)} kills, {len(wrong)} wrong.**",
         "",
@@ -385,11 +398,11 @@ def page(kills: Sequence[Kill], facts: dict[str, Any], options: argparse.Namespa
         lines.append(f"| {phase} | {len(those)} | " + " | ".join(map(str, right)) + " |")
     lines += [
         "",
-        "Whole batches only: straight after the kill the lake holds exactly the events of the log objects that it "
-        "lists, each once, and `hourly`, `usage`, the ids and the counts say the same number. Rows: every column of "
-        "every event but `log_object` (of an event that came twice, either may be named), and no file is left over. "
-        "Summaries: the merged lines of `hourly`, `usage` and `profile`, sketches included. Counts: the sums over all "
-        "commits.",
+        "Whole batches only: right after the kill the lake holds exactly the events of the log objects that it "
+        "lists, each once, and `hourly`, `usage`, the ids and the counts agree on their number. Rows: every column of "
+        "every event except `log_object` (an event that was delivered twice may name either), and no file is left "
+        "over. Summaries: the merged rows of `hourly`, `usage` and `profile`, including sketches. Counts: the sums "
+        "over all commits.",
         "",
         "## Each kill",
         "",
@@ -399,7 +412,7 @@ def page(kills: Sequence[Kill], facts: dict[str, Any], options: argparse.Namespa
     for kill in sorted(kills, key=lambda kill: kill.seconds):
         marks = ("yes" if mark else "NO" for mark in (kill.whole, kill.rows, kill.summaries, kill.counts))
         lines.append(
-            f"| {kill.number} | {kill.seconds:.2f} | {kill.phase} | {kill.found} | " + " | ".join(marks) + " |"
+            f"| {kill.number} | {kill.seconds:.2f} | {kill.phase} | {kill.left_behind} | " + " | ".join(marks) + " |"
         )
     for kill in wrong:
         lines += ["", f"Kill {kill.number}: {'; '.join(kill.notes)}"]
@@ -407,7 +420,7 @@ def page(kills: Sequence[Kill], facts: dict[str, Any], options: argparse.Namespa
 
 
 def main() -> int:
-    """Runs the trial; exit code 1 where anything was wrong."""
+    """Run the trial; return 1 if anything was wrong."""
     if sys.argv[1:2] == ["--child"]:
         run_child(*sys.argv[2:])
         return 0

@@ -1,4 +1,4 @@
-"""What a measured child of ``lakes`` does: ``python bench/lake_tasks.py TASK``, JSON in, JSON out."""
+"""Tasks of a measured child of ``lakes``: ``python bench/lake_tasks.py TASK``, JSON on standard input and output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Arguments = dict[str, Any]
 
 
 def commits(arguments: Arguments) -> Arguments:
-    """Many ingests in a row. ``lake``; ``files``: log objects in the order of delivery; ``commits``: how many."""
+    """Run many ingests in a row. ``lake``; ``files``: log objects in delivery order; ``commits``: their number."""
     from trailsift.ingest import ingest
 
     files: list[str] = sorted(arguments["files"], key=lambda file: Path(file).name.split("_")[3])
@@ -34,7 +34,7 @@ def commits(arguments: Arguments) -> Arguments:
 
 
 def pick(arguments: Arguments) -> Arguments:
-    """An event id and an object key that is not on everybody's way. ``lake``."""
+    """Pick an event id and a rarely used object key. ``lake``."""
     from trailsift.lake.open import open_snapshot
     from trailsift.query import DuckDBEngine
 
@@ -48,7 +48,7 @@ def pick(arguments: Arguments) -> Arguments:
 
 
 def questions(arguments: Arguments) -> Arguments:
-    """Questions to an open engine, and what planning takes. ``lake``; ``repeat``; ``questions``: SQL by name."""
+    """Time queries on an open engine, and planning. ``lake``; ``repeat``; ``questions``: SQL by name."""
     from trailsift.lake import index
     from trailsift.lake.open import open_snapshot
     from trailsift.query import DuckDBEngine
@@ -61,21 +61,21 @@ def questions(arguments: Arguments) -> Arguments:
         def ask(sql: str) -> int:
             return len(engine.query(sql, cache=False).rows())
 
-        asked = {name: _timed(partial(ask, sql), arguments["repeat"]) for name, sql in arguments["questions"].items()}
+        timed = {name: _timed(partial(ask, sql), arguments["repeat"]) for name, sql in arguments["questions"].items()}
         plan = _timed(lambda: len(engine.plan("SELECT count(weight) FROM events").files), arguments["repeat"])
     on_disk = {file.relative_to(lake).as_posix(): file.stat().st_size for file in lake.rglob("*") if file.is_file()}
-    # What was replaced stays for ten minutes, for readers that planned before.
+    # Replaced files stay for ten minutes, for readers that planned before.
     live = {file.path for name in TABLES for file in snapshot.files(name)}
     with closing(index.connect(lake)) as db:
         replaced = {path for (path,) in db.execute("SELECT path FROM seen_file WHERE removed IS NOT NULL")}
     kept = [path for path in on_disk if ("/data/" not in path or path in live) and path not in replaced]
     size = sum(map(on_disk.__getitem__, kept))
     sizes = {"bytes": size, "bytes_on_disk": sum(on_disk.values()), "files": len(snapshot.files("events"))}
-    return {"questions": asked, "planning": plan["median"], **sizes}
+    return {"questions": timed, "planning": plan["median"], **sizes}
 
 
 def _timed(ask: Callable[[], int], repeat: int) -> Arguments:
-    """Rows, and the median of the times after a first one."""
+    """Return the number of rows, and the median time after a first run."""
     rows = ask()
     times = []
     for _ in range(repeat):
@@ -86,7 +86,7 @@ def _timed(ask: Callable[[], int], repeat: int) -> Arguments:
 
 
 def raw(arguments: Arguments) -> Arguments:
-    """A question to the log files, once. ``files``; ``fields``: of a record; ``sql``: over ``r``; ``threads``."""
+    """Query the log files once. ``files``; ``fields``: of a record; ``sql``: over ``r``; ``threads``."""
     import duckdb
 
     files: list[str] = arguments["files"]
@@ -122,7 +122,7 @@ FROM (SELECT arrayJoin(JSONExtractArrayRaw(json, 'Records')) AS r FROM file('{lo
 
 
 def chdb(arguments: Arguments) -> Arguments:
-    """The same records in a chDB table. ``folder``; ``logs``; ``repeat``; ``questions``: SQL by name; ``threads``."""
+    """Query the same records in a chDB table. ``folder``; ``logs``; ``repeat``; ``questions``; ``threads``."""
     from chdb import session
 
     folder = Path(arguments["folder"])
@@ -140,7 +140,7 @@ def chdb(arguments: Arguments) -> Arguments:
     db.query("OPTIMIZE TABLE events FINAL")
     load = perf_counter() - started
     asked = {name: _timed(partial(ask, sql), arguments["repeat"]) for name, sql in arguments["questions"].items()}
-    # What was merged stays on disk for a while; the active parts are the table.
+    # Merged parts stay on disk for a while; the active parts are the table.
     size = json.loads(
         str(
             db.query(

@@ -1,10 +1,10 @@
-"""A large lake made in one go, and the same in many commits: what questions to it take; writes a Markdown page.
+"""Time queries on a large lake made in one ingest, and on the same lake made in many; write a Markdown page.
 
     python bench/lakes.py --events 10000000 --days 60 --commits 2000 --data /somewhere/logs --out bench/LAKES.md
 
-Beside each question stands the same one put by DuckDB to the log files, with a schema of just the fields that it needs,
-and to a chDB table of the same records (PyPI `chdb`, the extra `bench`; without it that column says so). All must give
-the same number of rows, else nothing is reported.
+Each query also runs in DuckDB on the log files, with a schema of only the fields that it needs, and on a chDB table of
+the same records (PyPI `chdb`, the extra `bench`; without it that column says so). All must return the same number of
+rows; otherwise nothing is reported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LIMITS = {"one role's day": 50, "an hourly chart of all days": 100, "one event b
 
 @dataclass(frozen=True)
 class Question:
-    """One question in three languages. ``fields``: those of a record that DuckDB needs to answer it from the files."""
+    """One query in three forms. ``fields``: the record fields that DuckDB needs for it on the files."""
 
     name: str
     lake: str
@@ -46,7 +46,7 @@ class Question:
 
 @dataclass
 class Measured:
-    """Everything that was measured; by lake, then by question."""
+    """All measurements, by lake, then by query."""
 
     ingest: dict[str, float] = field(default_factory=dict)
     commits: dict[str, Any] = field(default_factory=dict)
@@ -58,40 +58,40 @@ class Measured:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and reports; exit code 1 where the sides disagree or a step fails."""
-    known = parser(__doc__, events=10_000_000, days=60, repeat=11, cold=5)
-    known.add_argument("--commits", type=int, default=2000, help="ingests that make the second lake")
-    options = known.parse_args(argv)
+    """Measure and report; return 1 if the sides disagree or a step fails."""
+    arguments = parser(__doc__, events=10_000_000, days=60, repeat=11, cold=5)
+    arguments.add_argument("--commits", type=int, default=2000, help="number of ingests for the second lake")
+    options = arguments.parse_args(argv)
     return write_page(options, lambda data, work: report(data, measure(data, work, options), options))
 
 
 def measure(data: Data, work: Path, options: argparse.Namespace) -> Measured:
-    """Both lakes, the files and chDB."""
+    """Measure both lakes, the files and chDB."""
     out = Measured()
     env = os.environ | {"XDG_CACHE_HOME": str(work / "cache")}
-    lakes = {"in one go": work / "whole", f"in {options.commits:,} commits": work / "commits"}
+    lakes = {"in one ingest": work / "whole", f"in {options.commits:,} commits": work / "commits"}
     first, second = lakes
-    say("ingest in one go")
+    say("one ingest")
     logs = str(data.folder / "AWSLogs")
     command = python(*CLI, "ingest", logs, "--lake", str(lakes[first]), "--json", "--quiet")
     out.ingest[first] = run([*command, "--workers", str(options.threads)], env=env).seconds
     say(f"the same {second}")
-    made = _task("commits", env, lake=lakes[second], files=data.files, commits=options.commits)
-    out.ingest[second], out.commits = made.seconds, made.answer
+    ran = _task("commits", env, lake=lakes[second], files=data.files, commits=options.commits)
+    out.ingest[second], out.commits = ran.seconds, ran.answer
     for name, lake in lakes.items():
         say(f"compact the lake made {name}")
         out.compact[name] = run(python(*CLI, "compact", "--lake", str(lake), "--json", "--quiet"), env=env).answer
-    asked = _questions(data, _task("pick", env, lake=lakes[first]).answer)
-    sql = {question.name: question.lake for question in asked}
+    queries = _questions(data, _task("pick", env, lake=lakes[first]).answer)
+    sql = {question.name: question.lake for question in queries}
     for name, lake in lakes.items():
-        say(f"questions to the lake made {name}")
+        say(f"queries on the lake made {name}")
         out.lakes[name] = _task("questions", env, lake=lake, repeat=options.repeat, questions=sql).answer
-        cold = python(*CLI, "query", asked[0].lake, "--lake", str(lake), "--format", "json", "--no-cache")
+        cold = python(*CLI, "query", queries[0].lake, "--lake", str(lake), "--format", "json", "--no-cache")
         out.cold[name] = median(run(cold, env=env).seconds for _ in range(options.cold))
-    rows = {name: one["rows"] for name, one in out.lakes[first]["questions"].items()}
-    assert rows == {name: one["rows"] for name, one in out.lakes[second]["questions"].items()}, "the lakes differ"
-    for question in asked:
-        say(f"{question.name}, from the files")
+    rows = {name: timed["rows"] for name, timed in out.lakes[first]["questions"].items()}
+    assert rows == {name: timed["rows"] for name, timed in out.lakes[second]["questions"].items()}, "the lakes differ"
+    for question in queries:
+        say(f"{question.name}, on the files")
         args = {"files": data.files, "fields": question.fields, "sql": question.raw, "threads": options.threads}
         ran = _task("raw", env, **args)
         assert ran.answer["rows"] == rows[question.name], f"{question.name}: {ran.answer} from the files, {rows}"
@@ -101,11 +101,11 @@ def measure(data: Data, work: Path, options: argparse.Namespace) -> Measured:
         say("chDB is not installed (the extra `bench`): its column stays empty")
         return out
     say("the same records in chDB")
-    sql = {question.name: question.chdb for question in asked}
+    sql = {question.name: question.chdb for question in queries}
     shutil.rmtree(lakes[second])
     args = {"folder": work / "chdb", "logs": logs, "repeat": options.repeat, "questions": sql}
     answer = _task("chdb", env, **args, threads=options.threads).answer
-    assert {name: one["rows"] for name, one in answer["questions"].items()} == rows, f"chDB differs: {answer}"
+    assert {name: timed["rows"] for name, timed in answer["questions"].items()} == rows, f"chDB differs: {answer}"
     out.chdb = answer
     return out
 
@@ -155,7 +155,7 @@ def _questions(data: Data, picked: dict[str, str]) -> list[Question]:
 
 
 def report(data: Data, seen: Measured, options: argparse.Namespace) -> str:
-    """The page."""
+    """Return the page."""
     names = list(seen.lakes)
     lines = [
         "# A large lake",
@@ -166,28 +166,28 @@ def report(data: Data, seen: Measured, options: argparse.Namespace) -> str:
         "",
         f"{data.events:,} generated events of {data.days:g} days in {len(data.files):,} log objects,"
         f" {data.gz_bytes / 1e6:,.0f} MB as gzip (seed {data.seed}); {options.threads} threads on all sides; files in"
-        " the page cache. Lakes were compacted before they were asked.",
+        " the page cache. Lakes were compacted before the queries.",
         "",
         f"| the lake, made | {' | '.join(names)} |",
         "|---|" + "---|" * len(names),
         _row("ingest", [f"{seen.ingest[name]:,.0f} s" for name in names]),
         _row("`compact` afterwards", [f"{seen.compact[name]['seconds']:,.1f} s" for name in names]),
-        _row("size, of the gzip", [f"{seen.lakes[name]['bytes'] / data.gz_bytes:.2f}" for name in names]),
+        _row("size / gzip size", [f"{seen.lakes[name]['bytes'] / data.gz_bytes:.2f}" for name in names]),
         _row(
-            "the same with what awaits deletion",
+            "the same, including files awaiting deletion",
             [f"{seen.lakes[name]['bytes_on_disk'] / data.gz_bytes:.2f}" for name in names],
         ),
         _row("files of `events`", [f"{seen.lakes[name]['files']:,}" for name in names]),
         _row("cold `trailsift query`, one role's day", [f"{seen.cold[name] * 1000:,.0f} ms" for name in names]),
         _row("planning without a filter", [f"{seen.lakes[name]['planning'] * 1000:.1f} ms" for name in names]),
         "",
-        f"{seen.commits['commits']:,} commits in a row, tidying up included: median of the first 100"
+        f"{seen.commits['commits']:,} commits in a row, including maintenance: median of the first 100"
         f" {seen.commits['first'] * 1000:.0f} ms, of the last 100 {seen.commits['last'] * 1000:.0f} ms, mean of all"
         f" {seen.commits['mean'] * 1000:.0f} ms, longest {seen.commits['longest']:.1f} s.",
         "",
-        "Medians of questions to an open engine; the files are asked once:",
+        "Medians of queries on an open engine; the files are queried once:",
         "",
-        f"| question | {' | '.join(f'lake made {name}' for name in names)} | aim | DuckDB on the files | chDB |",
+        f"| query | {' | '.join(f'lake made {name}' for name in names)} | target | DuckDB on the files | chDB |",
         "|---|" + "---|" * (len(names) + 3),
     ]
     for question, limit in LIMITS.items():
@@ -204,7 +204,7 @@ def _about_chdb(data: Data, seen: dict[str, Any] | str) -> str:
     return (
         f"chDB took {seen['load']:,.0f} s to load the same records: six typed columns and the record as text (ZSTD),"
         " sorted by role and time, partitioned by month, Bloom filters on id and key; no deduplication, no summaries."
-        f" On disk: {seen['bytes'] / data.gz_bytes:.2f} of the gzip."
+        f" Size on disk / gzip size: {seen['bytes'] / data.gz_bytes:.2f}."
     )
 
 

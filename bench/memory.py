@@ -1,8 +1,8 @@
-"""Whether the memory of an ingest grows with what it reads; writes a Markdown page.
+"""Measure whether the memory of an ingest grows with its input, and write a Markdown page.
 
     python bench/memory.py --events 10000000 --days 60 --data /somewhere/logs --out bench/MEMORY.md
 
-The same logs are ingested up to a day, each time into a lake of its own, keeping everything and dropping most of it.
+The same logs are ingested up to different days, each time into a new lake, keeping all events and dropping most.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from page import Data, parser, say, write_page
 from process import Run, python, run
 from rules import RULES
 
-#: Parts of the period, of which each is ingested.
+#: Shares of the period to ingest.
 PARTS = (0.2, 0.4, 0.6, 1.0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and reports; exit code 1 where a step fails."""
+    """Measure and report; return 1 if a step fails."""
     options = parser(__doc__, events=10_000_000, days=60, repeat=1, cold=1).parse_args(argv)
     return write_page(options, lambda data, work: report(data, measure(data, work, options), options))
 
 
 def measure(data: Data, work: Path, options: argparse.Namespace) -> list[tuple[Run, Run]]:
-    """(keeping all, dropping most) a part."""
+    """Return (keeping all, dropping most) per share."""
     rules = work / "rules.toml"
     rules.write_text(RULES, "utf-8")
-    # The day that is asked for is the middle one.
+    # ``data.day`` is the middle of the period.
     first = date.fromisoformat(data.day) - timedelta(days=int(data.days / 2))
     out = []
     for part in PARTS:
@@ -52,7 +52,7 @@ def measure(data: Data, work: Path, options: argparse.Namespace) -> list[tuple[R
 
 
 def report(data: Data, runs: list[tuple[Run, Run]], options: argparse.Namespace) -> str:
-    """The page."""
+    """Return the page."""
     lines = [
         "# Memory",
         "",
@@ -60,15 +60,15 @@ def report(data: Data, runs: list[tuple[Run, Run]], options: argparse.Namespace)
         f" {platform.machine()}, Python {platform.python_version()}, trailsift {trailsift.__version__}.",
         "",
         f"Up to {data.events:,} generated events of {data.days:g} days in {len(data.files):,} log objects (seed"
-        f" {data.seed}), {options.threads} workers, each ingest once. Peak of the resident sizes of all processes"
-        f" together, looked at 50 times a second; pages that processes share count in each. The rules drop data events"
+        f" {data.seed}), {options.threads} workers, each ingest once. Peak of the sum of all processes' resident sizes,"
+        " sampled 50 times per second; shared pages count once per process. The rules drop data events"
         " that did not fail.",
         "",
         "| records | keep all | drop most |",
         "|---|---|---|",
     ]
     for kept, sifted in runs:
-        peaks = " | ".join(f"{one.peak_bytes / 1e6:,.0f} MB" for one in (kept, sifted))
+        peaks = " | ".join(f"{run.peak_bytes / 1e6:,.0f} MB" for run in (kept, sifted))
         lines.append(f"| {kept.answer['records']:,} | {peaks} |")
     return "\n".join(lines) + "\n"
 

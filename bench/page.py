@@ -1,4 +1,4 @@
-"""What measurements that write a page have in common: the logs, the options, and where the page goes."""
+"""Shared parts of the benchmarks that write a page: the logs, the options, and the output."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 
 from process import ChildError
 
-#: The role whose day is asked for: the busiest of the cast.
+#: The role whose day is queried: the busiest one.
 JOB = "batch ETL"
 
 
 @dataclass(frozen=True)
 class Data:
-    """The logs: where they are, how much they are, and the question asked of them."""
+    """The logs: where they are, how large they are, and the query that they are measured with."""
 
     folder: Path
     files: list[str]
@@ -34,27 +34,27 @@ class Data:
 
     @property
     def day_files(self) -> list[str]:
-        """The log objects in the folders of the day that is asked for."""
+        """The log objects in the folders of the day that is queried."""
         return [file for file in self.files if f"/{self.day.replace('-', '/')}/" in file]
 
 
 def parser(about: str | None, *, events: int, days: float, repeat: int, cold: int) -> argparse.ArgumentParser:
-    """The options that all have, with the defaults of one."""
-    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--events", type=int, default=events)
-    made.add_argument("--days", type=float, default=days)
-    made.add_argument("--seed", type=int, default=2)
-    made.add_argument("--data", type=Path, help="generated logs to use, or an empty folder to keep them in")
-    made.add_argument("--repeat", type=int, default=repeat, help="times that a question is put to an open engine")
-    made.add_argument("--cold", type=int, default=cold, help="cold queries of each lake")
-    made.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of all sides")
-    made.add_argument("--out", type=Path, help="the page to write; standard output by default")
-    return made
+    """Return a parser with the common options, and these defaults."""
+    options = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--events", type=int, default=events)
+    options.add_argument("--days", type=float, default=days)
+    options.add_argument("--seed", type=int, default=2)
+    options.add_argument("--data", type=Path, help="generated logs to use, or an empty folder to keep them in")
+    options.add_argument("--repeat", type=int, default=repeat, help="repetitions of each query on an open engine")
+    options.add_argument("--cold", type=int, default=cold, help="cold queries per lake")
+    options.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads on all sides")
+    options.add_argument("--out", type=Path, help="the page to write; standard output by default")
+    return options
 
 
 def write_page(options: argparse.Namespace, make: Callable[[Data, Path], str]) -> int:
-    """Has a page made of the logs in a folder to work in, and writes it; exit code 1 where the sides disagree or a
-    step fails."""
+    """Prepare the logs, make the page in a scratch folder and write it; return 1 if the sides disagree or a step
+    fails."""
     with tempfile.TemporaryDirectory(prefix="trailsift-bench-") as scratch:
         work = Path(scratch)
         data = prepare(options.data or work / "logs", options)
@@ -73,7 +73,7 @@ def write_page(options: argparse.Namespace, make: Callable[[Data, Path], str]) -
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> Data:
-    """The logs in ``folder``, generated where there are none."""
+    """Return the logs in ``folder``, and generate them first if there are none."""
     from trailsift.generate import Options, generate
 
     if not (folder / "truth.json").exists():
@@ -81,7 +81,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> Data:
         generate(folder, Options(events=options.events, days=options.days, seed=options.seed))
     truth = json.loads((folder / "truth.json").read_text("utf-8"))
     files = sorted(str(file) for file in (folder / "AWSLogs").rglob("*.json.gz"))
-    # The middle of the period: a working day that is whole.
+    # The middle of the period: a complete working day.
     day = datetime.fromisoformat(truth["start"]) + timedelta(days=int(truth["options"]["days"] / 2))
     return Data(
         folder=folder,
@@ -97,5 +97,5 @@ def prepare(folder: Path, options: argparse.Namespace) -> Data:
 
 
 def say(text: str) -> None:
-    """Tells whoever waits."""
+    """Report progress on standard error."""
     print(f"bench: {text}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""One measured child process: its wall time, the peak memory of its process tree, and the JSON that it printed."""
+"""Run a child process and measure its wall time, the peak memory of its process tree, and its JSON output."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import Any
 
 import psutil
 
-#: Seconds between two looks at the memory.
+#: Seconds between two samples of the memory.
 EVERY = 0.02
-#: Seconds between two looks for the processes of the tree: each takes some milliseconds, which the child would lack.
+#: Seconds between two listings of the process tree: each takes milliseconds of CPU time from the child.
 CENSUS = 0.5
 
 
 class ChildError(Exception):
-    """A child ended with an exit code that was not expected; the text is what it said last."""
+    """A child process failed; the text is the end of its standard error."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a child took. ``peak_bytes`` sums resident sizes over the tree: pages that processes share count in each."""
+    """Cost and output of a child. ``peak_bytes`` sums resident sizes over the tree: shared pages count repeatedly."""
 
     seconds: float
     peak_bytes: int
@@ -35,13 +35,13 @@ class Run:
 
 
 def python(*arguments: str) -> list[str]:
-    """A command line for this interpreter."""
+    """Return a command line for this interpreter."""
     return [sys.executable, *arguments]
 
 
 def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, text: str | None = None) -> Run:
-    """Runs ``command``, with ``text`` on its standard input; ChildError where it does not end with 0."""
-    # As where trailsift is installed: modules are compiled once, not by every process anew.
+    """Run ``command`` with ``text`` on its standard input. Raise ChildError if it fails."""
+    # As with an installed trailsift: modules are compiled once, not again in every process.
     env = {name: value for name, value in (env or os.environ).items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = perf_counter()
     with subprocess.Popen(
@@ -54,16 +54,16 @@ def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, text: s
     ) as child:
         watch = _Watch(child.pid)
         watch.start()
-        out, said = child.communicate(text)
+        out, errors = child.communicate(text)
         seconds = perf_counter() - started
         watch.stop()
     if child.returncode:
-        raise ChildError(f"{' '.join(command[:4])} ended with {child.returncode}: {said.strip()[-600:]}")
+        raise ChildError(f"{' '.join(command[:4])} ended with {child.returncode}: {errors.strip()[-600:]}")
     return Run(seconds, watch.peak, json.loads(out) if out.strip() else None)
 
 
 class _Watch(threading.Thread):
-    """Looks at the memory of a process and its children until told to stop."""
+    """Samples the memory of a process and its children until it is stopped."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -80,7 +80,7 @@ class _Watch(threading.Thread):
             self.peak = max(self.peak, sum(map(_bytes, tree)))
 
     def stop(self) -> None:
-        """Ends the watch."""
+        """Stop sampling."""
         self._done.set()
         self.join()
 

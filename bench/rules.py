@@ -1,8 +1,8 @@
-"""What it saves an ingest to drop nine events of ten, and what a hundred rules cost; writes a Markdown page.
+"""Measure what dropping nine events of ten saves an ingest, and what a hundred rules cost; write a Markdown page.
 
     python bench/rules.py --events 10000000 --days 60 --data /somewhere/logs --out bench/RULES.md
 
-All are measured in turns in one run, and the summaries of all lakes must say the same.
+All variants take turns in one run, and the summaries of all lakes must be equal.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ action = "drop"
 
 
 def hundred() -> str:
-    """A hundred rules of every kind, for other roles, buckets, keys, networks and calls than there are: all is kept."""
-    made = ['timezone = "Asia/Seoul"']
+    """Return a hundred rules of every kind that match no role, bucket, key, network or call: all events are kept."""
+    rules = ['timezone = "Asia/Seoul"']
     for number in range(100):
         kind = (
             f'role = "arn:aws:iam::*:role/team-{number}-*", service = "s3"',
@@ -41,23 +41,23 @@ def hundred() -> str:
             f'event_name = "Action{number}", hour = "09-17"',
         )[number % 5]
         action = ('action = "drop"', 'action = "sample"\nrate = 0.1', 'action = "keep"')[number % 3]
-        made.append(f'[[rule]]\nname = "rule {number}"\nwhen = {{ {kind} }}\n{action}')
-    return "\n".join(made)
+        rules.append(f'[[rule]]\nname = "rule {number}"\nwhen = {{ {kind} }}\n{action}')
+    return "\n".join(rules)
 
 
 _TOTALS = "SELECT count(*) AS lines, sum(events) AS events, sum(bytes_out) AS bytes_out FROM hourly"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and reports; exit code 1 where the summaries differ or a step fails."""
-    known = parser(__doc__, events=10_000_000, days=60, repeat=1, cold=1)
-    known.add_argument("--rounds", type=int, default=3, help="times that the two take turns")
-    options = known.parse_args(argv)
+    """Measure and report; return 1 if the summaries differ or a step fails."""
+    arguments = parser(__doc__, events=10_000_000, days=60, repeat=1, cold=1)
+    arguments.add_argument("--rounds", type=int, default=3, help="rounds in which the variants take turns")
+    options = arguments.parse_args(argv)
     return write_page(options, lambda data, work: report(data, measure(data, work, options), options))
 
 
 def measure(data: Data, work: Path, options: argparse.Namespace) -> list[tuple[Run, Run, Run]]:
-    """(keeping all, the same by a hundred rules, dropping most) a round."""
+    """Return (keeping all, keeping all by a hundred rules, dropping most) per round."""
     (work / "rules.toml").write_text(RULES, "utf-8")
     (work / "hundred.toml").write_text(hundred(), "utf-8")
     for file in data.files:
@@ -65,15 +65,15 @@ def measure(data: Data, work: Path, options: argparse.Namespace) -> list[tuple[R
     out = []
     for number in range(options.rounds):
         runs, totals = [], []
-        # The one that both others are compared with is next to both: a shared machine's speed moves within minutes.
-        for told, rules in (
+        # The baseline runs between the two others: the speed of a shared machine changes within minutes.
+        for variant, rules in (
             ("keep all by a hundred rules", "hundred.toml"),
             ("keep all", ""),
             ("drop most", "rules.toml"),
         ):
             lake = work / "lake"
             runs.append(_ingest(data, lake, options.threads, *(["--rules", str(work / rules)] if rules else [])))
-            say(f"round {number + 1}: {told}: {runs[-1].seconds:.1f} s")
+            say(f"round {number + 1}: {variant}: {runs[-1].seconds:.1f} s")
             totals.append(_totals(lake))
             shutil.rmtree(lake)
         assert totals[0] == totals[1] == totals[2], f"the summaries differ: {totals}"
@@ -91,7 +91,7 @@ def _totals(lake: Path) -> object:
 
 
 def report(data: Data, rounds: list[tuple[Run, Run, Run]], options: argparse.Namespace) -> str:
-    """The page."""
+    """Return the page."""
     columns = list(zip(*rounds, strict=True))
     seconds = [[run.seconds for run in column] for column in columns]
     by_rules, by_dropping = (
@@ -108,19 +108,20 @@ def report(data: Data, rounds: list[tuple[Run, Run, Run]], options: argparse.Nam
         "",
         f"Logs: {data.events:,} generated events of {data.days:g} days in {len(data.files):,} log objects,"
         f" {data.gz_bytes / 1e6:,.0f} MB as gzip (seed {data.seed}); {options.threads} workers; files in the page"
-        f" cache. The rules that drop take {dropped:.1%} of the events: data events of S3, Lambda and DynamoDB that"
-        " did not fail. The hundred rules are of every kind, and meet none of the events. Rounds in turns:"
-        f" {len(rounds)}; medians, with the range in brackets. `hourly` has the same lines and sums in all lakes.",
+        f" cache. The dropping rules match {dropped:.1%} of the events: data events of S3, Lambda and DynamoDB that"
+        " did not fail. The hundred rules are of every kind, and match no event. The variants took turns in"
+        f" {len(rounds)} rounds; figures are medians, with the range in brackets. `hourly` has the same rows and sums"
+        " in all lakes.",
         "",
         "| | keep all | keep all by a hundred rules | drop most |",
         "|---|---|---|---|",
         "| ingest | " + " | ".join(_spread(each, " s") for each in seconds) + " |",
-        "| peak memory of all its processes | " + " | ".join(peaks) + " |",
-        f"| times as fast | | {_spread(by_rules, '', 2)} | {_spread(by_dropping, '', 2)} |",
+        "| peak memory of all processes | " + " | ".join(peaks) + " |",
+        f"| speed-up | | {_spread(by_rules, '', 2)} | {_spread(by_dropping, '', 2)} |",
         "",
-        f"Deciding by a hundred rules makes an ingest longer by {_spread([100 * share for share in deciding], ' %')}.",
+        f"A hundred rules make an ingest longer by {_spread([100 * share for share in deciding], ' %')}.",
         "",
-        "Each round by itself: dropping " + ", ".join(f"{ratio:.2f}" for ratio in by_dropping) + " times as fast; a"
+        "The single rounds: dropping " + ", ".join(f"{ratio:.2f}" for ratio in by_dropping) + " times as fast; a"
         " hundred rules " + ", ".join(f"{100 * share:.1f}" for share in deciding) + " % longer.",
     ]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What a measured child does: ``python bench/tasks.py TASK``, a JSON document in, a JSON document out."""
+"""Tasks of a measured child process: ``python bench/tasks.py TASK``, with JSON on standard input and output."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Arguments = dict[str, Any]
 
 
 def raw_question(arguments: Arguments) -> Arguments:
-    """One question straight on the log files, by DuckDB with a schema of just the fields that it needs.
+    """Query the log files directly with DuckDB, with a schema of only the fields that the query needs.
 
-    ``files``: paths; ``role``, ``since``, ``until``: the question; ``threads``; ``auto``: let DuckDB guess the schema.
+    ``files``: paths; ``role``, ``since``, ``until``: the query; ``threads``; ``auto``: let DuckDB infer the schema.
     """
     import duckdb
 
@@ -47,7 +47,7 @@ def raw_question(arguments: Arguments) -> Arguments:
 
 
 def largest(files: list[str]) -> int:
-    """Bytes of the largest decompressed file, with room; gzip keeps the size in its last four bytes."""
+    """Return the size of the largest decompressed file, with a margin; gzip stores it in its last four bytes."""
     largest = 0
     for file in files:
         with Path(file).open("rb") as handle:
@@ -57,7 +57,7 @@ def largest(files: list[str]) -> int:
 
 
 def questions(arguments: Arguments) -> Arguments:
-    """Questions to an open engine. ``lake``; ``repeat``; ``questions``: SQL by name. Kept answers are not used."""
+    """Time queries on an open engine, without cached results. ``lake``; ``repeat``; ``questions``: SQL by name."""
     from trailsift.lake.open import open_snapshot
     from trailsift.query import DuckDBEngine
 
@@ -76,7 +76,7 @@ def questions(arguments: Arguments) -> Arguments:
 
 
 def plain(arguments: Arguments) -> Arguments:
-    """Reads and parses every log object in ``folder`` with the standard library, and counts the records."""
+    """Read and parse every log object in ``folder`` with the standard library, and count the records."""
     import gzip
 
     files = Path(arguments["folder"]).rglob("*.json.gz")

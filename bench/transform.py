@@ -1,7 +1,7 @@
-"""How fast the Firehose transformation is: records a second of one core, a batch of 3 MB, and the import.
+"""Measure the Firehose transformation: records per second on one core, a batch of 3 MB, and the import.
 
-The records are generated logs, in the forms in which a stream gets them: base64 around gzip, as AWS sends it. Times are
-of the processor, the best of five, in a process of its own that has no accelerator: as in Lambda.
+The records are generated logs in the forms that a stream receives: base64 around gzip, as AWS sends it. Times are CPU
+times, the best of nine, in a separate process without the C modules, as in Lambda.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROUNDS = 9
-#: JSON of the events in one batch: what AWS hands over at once, and what leaves room in an answer of 6 MB.
+#: JSON bytes of the events in one batch: as much as AWS passes at once, and small enough for a response of 6 MB.
 BATCH = 3_000_000
 Records = list[dict[str, Any]]
 
 
 class Piece(NamedTuple):
-    """A Firehose record: its data, how many CloudTrail records are in it, and how many bytes of JSON these are."""
+    """A Firehose record: its data, and the number and JSON bytes of the CloudTrail records in it."""
 
     data: bytes
     events: int
@@ -36,65 +36,65 @@ class Piece(NamedTuple):
 
 
 def logs(folder: Path, events: int) -> Records:
-    """Records of generated logs, in the order of their delivery."""
+    """Return the records of generated logs, in delivery order."""
     from trailsift.generate import Options, generate
 
     generate(folder, Options(events=events, days=2, seed=11))
     paths = sorted(folder.rglob("*.json.gz"))
-    return [one for path in paths for one in json.loads(gzip.decompress(path.read_bytes()))["Records"]]
+    return [record for path in paths for record in json.loads(gzip.decompress(path.read_bytes()))["Records"]]
 
 
 def text(value: Any) -> bytes:
-    """JSON as AWS writes it."""
+    """Return compact JSON, as AWS writes it."""
     return json.dumps(value, separators=(",", ":")).encode()
 
 
 def forms(records: Records) -> Iterator[tuple[str, list[Piece]]]:
-    """Name -> Firehose records."""
-    texts = [text(one) for one in records]
-    yield "one record each, gzip", [Piece(gzip.compress(one, 1), 1, len(one)) for one in texts]
-    yield "one record each, plain", [Piece(one, 1, len(one)) for one in texts]
+    """Yield the name of each form, and its Firehose records."""
+    texts = [text(record) for record in records]
+    yield "one record each, gzip", [Piece(gzip.compress(each, 1), 1, len(each)) for each in texts]
+    yield "one record each, plain", [Piece(each, 1, len(each)) for each in texts]
     grouped = []
-    # A subscription batches what one log stream gets: here by hour and service, so that nothing is sent again.
-    alike: dict[tuple[str, str], Records] = {}
-    for one in records:
-        alike.setdefault((one["eventTime"][:13], one["eventSource"]), []).append(one)
-    for group in alike.values():
+    # A subscription batches the events of one log stream: here by hour and service, so that nothing is resent.
+    groups: dict[tuple[str, str], Records] = {}
+    for record in records:
+        groups.setdefault((record["eventTime"][:13], record["eventSource"]), []).append(record)
+    for group in groups.values():
         for at in range(0, len(group), 50):
-            events = [{"id": "1", "timestamp": 1, "message": text(one).decode()} for one in group[at : at + 50]]
+            events = [{"id": "1", "timestamp": 1, "message": text(each).decode()} for each in group[at : at + 50]]
             message = {"messageType": "DATA_MESSAGE", "logGroup": "g", "logStream": "s", "logEvents": events}
-            size = sum(len(text(one)) for one in group[at : at + 50])
+            size = sum(len(text(each)) for each in group[at : at + 50])
             grouped.append(Piece(gzip.compress(text(message)), len(events), size))
     yield "CloudWatch Logs, gzip, up to 50 each", grouped
 
 
 def best(event: dict[str, Any]) -> tuple[float, float]:
-    """Seconds of the processor for one call, and for only reading the same, in turns: the least of each."""
+    """Return the CPU seconds of one call, and of only reading its input; the best of several rounds in turns."""
     from trailsift.aws.handler import firehose
 
     ours, plain = [], []
     for _ in range(ROUNDS):
         start = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
-            answers = firehose(event, None)["records"]
+            responses = firehose(event, None)["records"]
         ours.append(time.process_time() - start)
-        assert all(one["result"] == "Ok" for one in answers), "a record was not taken"
+        assert all(response["result"] == "Ok" for response in responses), "a record failed"
         start = time.process_time()
-        for one in event["records"]:
-            read_only(base64.b64decode(one["data"]))
+        for record in event["records"]:
+            read_only(base64.b64decode(record["data"]))
         plain.append(time.process_time() - start)
     return min(ours), min(plain)
 
 
 def read_only(data: bytes) -> None:
-    """What every such function has to do at least, by the standard library: unpack and parse."""
+    """Do the minimum of any such function with the standard library: unpack and parse."""
     value = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
     for message in value.get("logEvents", ()):
         json.loads(message["message"])
 
 
 def batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
-    """Cut to the size of a batch; what is left over at the end is left out."""
+    """Yield batches of full size; the remainder at the end is skipped."""
     batch: list[Piece] = []
     size = 0
     for piece in pieces:
@@ -106,54 +106,54 @@ def batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
 
 
 def event(pieces: list[Piece]) -> dict[str, Any]:
-    """A batch as Firehose sends it."""
+    """Return a batch as Firehose sends it."""
     data = [base64.b64encode(piece.data).decode() for piece in pieces]
-    return {"records": [{"recordId": str(number), "data": one} for number, one in enumerate(data)]}
+    return {"records": [{"recordId": str(number), "data": each} for number, each in enumerate(data)]}
 
 
 def import_seconds() -> float:
-    """Seconds of the processor that importing the handler takes in a new process, the least of some."""
+    """Return the CPU seconds for importing the handler in a new process, the best of several."""
     code = "import time; t = time.process_time(); import trailsift.aws.handler; print(time.process_time() - t)"
     words = [sys.executable, "-c", code]
     return min(float(subprocess.check_output(words, text=True)) for _ in range(ROUNDS))
 
 
-def measured(records: Records) -> list[str]:
-    """The page's lines."""
+def measure(records: Records) -> list[str]:
+    """Return the lines of the page."""
     lines = [
-        "| records come as | records a second of a core | only read with gzip and json | slowest batch of 3 MB |",
+        "| input form | records per second and core | only read with gzip and json | slowest batch of 3 MB |",
         "|---|---|---|---|",
     ]
-    for name, made in forms(records):
-        cut = list(batches(made))
-        total = sum(piece.events for batch in cut for piece in batch)
-        seconds = [best(event(batch)) for batch in cut]
-        speed, reading = (total / sum(one) for one in zip(*seconds, strict=True))
+    for name, pieces in forms(records):
+        full = list(batches(pieces))
+        total = sum(piece.events for batch in full for piece in batch)
+        seconds = [best(event(batch)) for batch in full]
+        speed, reading = (total / sum(each) for each in zip(*seconds, strict=True))
         lines.append(f"| {name} | {speed:,.0f} | {reading:,.0f} | {max(seconds)[0]:.2f} s |")
     return [*lines, "", f"Importing the handler: {import_seconds():.2f} s."]
 
 
 def main() -> None:
-    """Prints the page or writes it."""
+    """Print or write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=8_000)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         records = logs(Path(folder) / "logs", options.events)
-    size = sum(len(text(one)) for one in records) / len(records)
+    size = sum(len(text(record)) for record in records) / len(records)
     page = [
         "# The Firehose transformation, measured",
         "",
-        f"{len(records):,} generated records of {size:,.0f} bytes, base64 and gzip included, in seconds of processor",
+        f"{len(records):,} generated records of {size:,.0f} bytes, including base64 and gzip, in CPU time",
         f"(best of {ROUNDS}, in turns; one of {os.cpu_count()} shared cores, Python {sys.version.split()[0]},",
-        "without accelerators, as in Lambda). What takes part of a core's caches away takes part of the speed: compare",
-        "with the column of the standard library, which reads the same and does nothing else.",
+        "without the C modules, as in Lambda). Other load on the machine's caches slows this down: compare with the",
+        "column of the standard library, which reads the same input and does nothing else.",
         "`make bench-transform` writes this page.",
         "",
-        *measured(records),
+        *measure(records),
         "",
-        "The template lets AWS hand over 0.4 MB at once: batches of CloudWatch Logs unpack to ten times that.",
+        "The template lets AWS pass 0.4 MB at once: batches of CloudWatch Logs unpack to ten times that.",
         "",
     ]
     if options.out is None:

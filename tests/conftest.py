@@ -1,6 +1,6 @@
-"""What many tests need: small logs, a lake of them, and real logs where they are at hand.
+"""Fixtures shared by many tests: small logs, a lake of them, and real logs if they are available.
 
-Everything is made once for a session and must not be changed; a test that writes takes a copy.
+Everything is created once per session and must not be changed; a test that writes makes a copy.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from support import servers
 from support.paths import REAL_LOGS, ROOT
 from trailsift.generate import Options, generate
 
-# A shared core may stand still for a second: how long an example takes says nothing here. Where nobody watches, the
-# examples are the same every time, so that a failure comes from the change and not from the draw.
+# A shared core may stall for a second, so the time of an example proves nothing. In CI the examples are the same every
+# time, so that a failure comes from the change and not from chance.
 settings.register_profile(
     "house",
     max_examples=60,
@@ -30,7 +30,7 @@ settings.load_profile("house")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Answers kept by the person who runs the tests are neither read nor written; nothing is as wide as a terminal."""
+    """Isolate the tests from the user's result cache, settings and terminal width."""
     patch = pytest.MonkeyPatch()
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     for name in ("TRAILSIFT_LAKE", "TRAILSIFT_TIMEZONE", "TRAILSIFT_DEBUG", "COLUMNS", "LINES"):
@@ -43,7 +43,7 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def real_logs() -> Path:
     """The folder of real CloudTrail logs: ``files/``, ``events.jsonl.gz``, ``stubs.jsonl.gz``.
 
-    They belong to other people and are in no repository; a test that wants them is skipped without them.
+    They belong to third parties and are in no repository; tests that need them are skipped without them.
     """
     folder = Path(os.environ.get(REAL_LOGS) or ROOT.parent / "shared" / "data" / "real")
     if not folder.is_dir():
@@ -72,7 +72,7 @@ def small_lake(small_logs: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """moto's server: it takes the calls as AWS does, and answers with results that were queued."""
+    """The address of moto's server, which accepts calls as AWS does and returns queued results."""
     words = [servers.program("moto_server"), "-H", "127.0.0.1"]
     with servers.served(words, "-p", "moto-api/", tmp_path_factory.mktemp("moto"), {}) as url:
         yield url
@@ -80,7 +80,7 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server that runs Lambda code and Firehose with transformation and dynamic partitioning."""
+    """The address of a server that runs Lambda code and Firehose with transformation and dynamic partitioning."""
     env = {"BIND_HOST": "127.0.0.1", "LAMBDA_EXECUTOR": "local"}
     words = [servers.program("ministack")]
     with servers.served(words, "GATEWAY_PORT", "_ministack/health", tmp_path_factory.mktemp("ministack"), env) as url:
@@ -89,7 +89,7 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def on_moto(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The standard environment of AWS's tools, with moto behind it: its address."""
+    """Set the standard environment variables of AWS's tools to moto, and return its address."""
     pytest.importorskip("boto3")
     names = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
     for name, value in {**names, "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": moto}.items():

@@ -1,4 +1,4 @@
-"""What the pages say is true: their commands run, their queries find something, their links lead somewhere."""
+"""The pages are correct: their commands run, their queries return rows, their links resolve."""
 
 from __future__ import annotations
 
@@ -36,42 +36,42 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """The fenced blocks of a page, in order."""
+    """Yield the fenced blocks of a page, in order."""
     text = page.read_text("utf-8")
     for match in _FENCE.finditer(text):
         yield Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2])
 
 
 def prose(page: Path) -> str:
-    """A page without its fenced blocks."""
+    """Return a page without its fenced blocks."""
     return _FENCE.sub("", page.read_text("utf-8"))
 
 
 class Command(NamedTuple):
-    """A shell command of a page, and what the page says it prints; None where it says nothing."""
+    """A shell command of a page, and its output according to the page; None if the page shows none."""
 
     text: str
     printed: str | None
 
 
 def commands(page: Path) -> list[Command]:
-    """The shell commands of a page. In ``console`` blocks they follow a ``$``, and the rest is what they print."""
-    found: list[Command] = []
+    """Return the shell commands of a page. In ``console`` blocks they follow a ``$``, and the rest is their output."""
+    result: list[Command] = []
     for block in blocks(page):
         lines = block.text.replace("\\\n", " ").splitlines()
         if block.language == "sh":
-            found += [Command(line.strip(), None) for line in lines if line.strip() and not line.startswith("#")]
+            result += [Command(line.strip(), None) for line in lines if line.strip() and not line.startswith("#")]
         elif block.language == "console":
             for line in lines:
                 if line.startswith("$ "):
-                    found.append(Command(line[2:], ""))
+                    result.append(Command(line[2:], ""))
                 else:
-                    found[-1] = Command(found[-1].text, f"{found[-1].printed}{line.rstrip()}\n")
-    return found
+                    result[-1] = Command(result[-1].text, f"{result[-1].printed}{line.rstrip()}\n")
+    return result
 
 
 def pattern_of(printed: str) -> str:
-    """A regular expression of printed lines: ``...`` stands for any text, on a line of its own for any lines."""
+    """Return a regular expression for an output; ``...`` matches any text, or any lines if alone on its line."""
     lines = [
         r"(?:.*\n)*?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + r"\n"
         for line in printed.splitlines()
@@ -80,35 +80,35 @@ def pattern_of(printed: str) -> str:
 
 
 QUERIES = [block for page in PAGES for block in blocks(page) if block.language == "sql"]
-ASKING = [page for page in PAGES if commands(page) and not page.name.endswith(".ko.md")]
+WITH_COMMANDS = [page for page in PAGES if commands(page) and not page.name.endswith(".ko.md")]
 
 
 def test_there_is_something_to_check() -> None:
-    """A changed page format must not empty the tests below."""
+    """A changed page format must not leave the tests below without cases."""
     assert len(QUERIES) >= 12
-    assert ROOT / "README.md" in ASKING
+    assert ROOT / "README.md" in WITH_COMMANDS
 
 
 @pytest.fixture(scope="module")
 def engine(small_lake: Path) -> Iterator[DuckDBEngine]:
-    """An engine over the small lake."""
+    """An engine on the small lake."""
     with DuckDBEngine(open_snapshot(small_lake)) as engine:
         yield engine
 
 
 @pytest.mark.parametrize("block", QUERIES, ids=lambda block: f"{block.page.name}:{block.line}")
-def test_query_finds_something(block: Block, engine: DuckDBEngine) -> None:
-    """Every query of the pages runs as it stands and has an answer on the demo's kind of lake."""
+def test_query_returns_rows(block: Block, engine: DuckDBEngine) -> None:
+    """Every query of the pages runs unchanged and returns rows on a lake like the demo's."""
     rows = list(engine.query(block.text, cache=False).rows())
     if "FROM rejects" in block.text:
-        assert not rows, "nothing of the small logs is malformed"
+        assert not rows, "the small logs contain nothing malformed"
     else:
-        assert rows, f"{block.page.name}:{block.line} finds nothing: does it name what the generated logs hold?"
+        assert rows, f"{block.page.name}:{block.line} returns no rows: does it use names from the generated logs?"
 
 
 @pytest.fixture(scope="module")
 def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose ``trailsift`` is the one under test."""
+    """A folder with the ``trailsift`` under test."""
     folder = tmp_path_factory.mktemp("bin")
     installed = Path(sys.executable).with_name("trailsift")
     target = folder / "trailsift"
@@ -120,15 +120,15 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", ASKING, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.name)
 def test_commands_run(page: Path, small_logs: Path, bin_folder: Path, tmp_path: Path) -> None:
-    """The commands of a page, one after the other, end with exit code 0 where a folder AWSLogs is at hand."""
+    """The commands of a page, run in order beside a folder AWSLogs, exit with 0."""
     (tmp_path / "AWSLogs").symlink_to(small_logs / "AWSLogs")
     env = os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
-    given = commands(page)
-    if not any(re.match(r"trailsift ingest .*--lake my\.lake", command.text) for command in given):
-        given = [Command("trailsift ingest AWSLogs --lake my.lake --quiet", None), *given]
-    for command, printed in given:
+    listed = commands(page)
+    if not any(re.match(r"trailsift ingest .*--lake my\.lake", command.text) for command in listed):
+        listed = [Command("trailsift ingest AWSLogs --lake my.lake --quiet", None), *listed]
+    for command, printed in listed:
         if not re.search(r"(^|[|;&] *)trailsift ", command):
             _check_set_up(command)
             continue
@@ -139,7 +139,7 @@ def test_commands_run(page: Path, small_logs: Path, bin_folder: Path, tmp_path: 
         assert done.stdout or "--output" in command, f"{command} printed nothing"
         if printed is not None:
             out = "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
-            assert bool(re.fullmatch(pattern_of(printed), out)), f"{command} printed\n{out}and not\n{printed}"
+            assert bool(re.fullmatch(pattern_of(printed), out)), f"{command} printed\n{out}instead of\n{printed}"
 
 
 def _check_set_up(command: str) -> None:
@@ -149,12 +149,12 @@ def _check_set_up(command: str) -> None:
         named = {word for word in words[1:] if "=" not in word}
         assert named <= targets, f"{command}: the Makefile has no {named - targets}"
     else:
-        assert words in ([".", ".venv/bin/activate"], ["source", ".venv/bin/activate"]), f"nobody checks {command!r}"
+        assert words in ([".", ".venv/bin/activate"], ["source", ".venv/bin/activate"]), f"{command!r} is not checked"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    """Links between pages name files and headings that exist."""
+def test_links_resolve(page: Path) -> None:
+    """Links between pages point to existing files and headings."""
     for link in _LINK.findall(prose(page)):
         if "://" in link:
             continue
@@ -171,8 +171,8 @@ def _anchor(heading: str) -> str:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/original.md"])
-def test_both_languages_say_the_same(page: str) -> None:
-    """They have the same blocks, the same outline, and tables of the same size."""
+def test_both_languages_have_the_same_content(page: str) -> None:
+    """Both versions have the same blocks, the same outline, and tables of the same size."""
     english, korean = ROOT / page, (ROOT / page).with_suffix(".ko.md")
     assert [block[2:] for block in blocks(english)] == [block[2:] for block in blocks(korean)]
     outlines = [[len(marks) for marks, _ in _HEADING.findall(prose(page))] for page in (english, korean)]
@@ -184,15 +184,15 @@ def test_both_languages_say_the_same(page: str) -> None:
 
 @pytest.mark.parametrize("page", ["docs/original.md", "docs/original.ko.md"])
 def test_figures_are_those_of_the_last_measurement(page: str) -> None:
-    """What the page about the original says was measured stands in the page that the measurement wrote."""
-    told = (ROOT / page).read_text("utf-8").replace(" %", "%")
+    """The figures on the page about the original match the page that the measurement wrote."""
+    text = (ROOT / page).read_text("utf-8").replace(" %", "%")
     rows = (ROOT / "bench" / "ORIGINAL.md").read_text("utf-8").splitlines()
     measured = [row.split("|")[3:5] for row in rows if row.startswith("| ") and not row.startswith("| piece")]
-    figures = {one.rstrip(".,") for row in measured for one in re.findall(r"\d[\d.,]*%?", " ".join(row))}
+    figures = {figure.rstrip(".,") for row in measured for figure in re.findall(r"\d[\d.,]*%?", " ".join(row))}
     assert len(figures) > 20
-    gone = {one for one in figures if not re.search(rf"(?<![\d.,]){re.escape(one)}(?![\d%])", told)}
-    # A share that is none or all is told without its zeros.
-    assert gone <= {"0.0%", "100.0%", "0.0"}, gone
+    missing = {figure for figure in figures if not re.search(rf"(?<![\d.,]){re.escape(figure)}(?![\d%])", text)}
+    # 0 % and 100 % are written without decimals.
+    assert missing <= {"0.0%", "100.0%", "0.0"}, missing
 
 
 def _table_shapes(page: Path) -> list[int]:
@@ -200,13 +200,15 @@ def _table_shapes(page: Path) -> list[int]:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    """A command that nobody tells of does not exist for a reader."""
-    told = "\n".join([*(text for text, _ in commands(ROOT / "README.md")), prose(ROOT / "docs" / "how-it-works.md")])
+    """A command that no page mentions does not exist for a reader."""
+    text = "\n".join(
+        [*(command for command, _ in commands(ROOT / "README.md")), prose(ROOT / "docs" / "how-it-works.md")]
+    )
     names = [command.__name__ for _, command in COMMANDS]
-    assert not [name for name in names if f"trailsift {name}" not in told and f"make {name}" not in told]
+    assert not [name for name in names if f"trailsift {name}" not in text and f"make {name}" not in text]
 
 
 def test_schema_page_is_current(capsys: pytest.CaptureFixture[str]) -> None:
-    """docs/schema.md is what the schema says now."""
+    """docs/schema.md matches the schema."""
     assert main(["columns", "--format", "markdown"]) == 0
     assert (ROOT / "docs" / "schema.md").read_text("utf-8") == capsys.readouterr().out, "run `make docs`"

@@ -1,7 +1,7 @@
-"""Series with planted anomalies, of many kinds and all made here: what `score` is compared on.
+"""Generated series of many kinds with planted anomalies, on which `score` is compared with other methods.
 
-Each family draws its own shape from the seed: level, noise, season, step, length. What was planted is labelled with
-windows around it; together they cover a tenth of the series, so a hit may come somewhat early or late.
+Each family draws its own shape from the seed: level, noise, season, step, length. Windows label the planted anomalies;
+together they cover a tenth of the series, so a hit may come somewhat early or late.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Floats = NDArray[np.float64]
 Random = np.random.Generator
 
 _LABELLED = 0.1
-_QUIET = 0.15  # nothing is planted or counted in the first part, of _LEARN points at most
+_QUIET = 0.15  # nothing is planted or counted in this share at the beginning, at most _LEARN points
 _LEARN = 750
 
 
 @dataclass
 class Series:
-    """One series: ``windows`` are (first, last) indexes of what a detector shall find."""
+    """One series. ``windows``: (first, last) indexes of what a detector should find."""
 
     name: str
     times: list[datetime]
@@ -31,12 +31,12 @@ class Series:
     windows: list[tuple[int, int]] = field(default_factory=list)
 
     def learn(self) -> int:
-        """Points at the beginning that do not count."""
+        """Return the number of points at the beginning that do not count."""
         return min(_LEARN, int(_QUIET * len(self.values)))
 
 
 class Plan:
-    """A series in the making."""
+    """A series under construction."""
 
     def __init__(self, rng: Random, n: int, step: int, start: datetime | None = None) -> None:
         self.rng, self.n, self.step = rng, n, step
@@ -51,7 +51,7 @@ class Plan:
         return np.asarray((seconds / 3600 + 72) % 168)
 
     def places(self, least: int, most: int, length: int = 1) -> list[int]:
-        """Where anomalies go: apart from each other, after the learning time."""
+        """Return positions for anomalies: apart from each other, after the learning period."""
         count = int(self.rng.integers(least, most + 1))
         first = min(_LEARN, int(_QUIET * self.n)) + int(0.06 * self.n)
         last = self.n - max(length, int(0.03 * self.n)) - 1
@@ -67,7 +67,7 @@ class Plan:
         return out
 
     def ar(self, phi: float, scale: float) -> Floats:
-        """First-order autoregressive noise of standard deviation ``scale``."""
+        """Return first-order autoregressive noise of standard deviation ``scale``."""
         white = self.rng.normal(0, scale * np.sqrt(1 - phi * phi), self.n)
         out = np.empty(self.n)
         last = 0.0
@@ -77,7 +77,7 @@ class Plan:
         return out
 
     def done(self, name: str) -> Series:
-        """The finished series with its windows."""
+        """Return the finished series with its windows."""
         times = [self.start + timedelta(seconds=self.step * i) for i in range(self.n)]
         windows: list[tuple[int, int]] = []
         if self.marks:
@@ -89,7 +89,7 @@ class Plan:
 
 
 def _daily(hours: Floats, rng: Random) -> Floats:
-    """A smooth daily shape between 0 and 1."""
+    """Return a smooth daily shape between 0 and 1."""
     phase, second = rng.uniform(0, 24), rng.uniform(0, 0.5)
     wave = np.cos((hours - phase) / 24 * 2 * np.pi) + second * np.cos((hours - phase) / 12 * 2 * np.pi)
     return np.asarray((wave - wave.min()) / (wave.max() - wave.min() + 1e-9))
@@ -120,7 +120,7 @@ def cpu_spiky(rng: Random) -> Series:
 
 
 def cpu_jobs(rng: Random) -> Series:
-    """Jobs at fixed intervals that no calendar knows; one is missing, too long, or much heavier."""
+    """Jobs at intervals unrelated to the calendar; one is missing, too long, or much heavier."""
     p = Plan(rng, _n(rng), 300)
     period, length = int(rng.integers(10, 300)), int(rng.integers(1, 6))
     base, high = rng.uniform(1, 20), rng.uniform(20, 60)
@@ -203,7 +203,7 @@ def requests(rng: Random) -> Series:
 
 
 def tweets(rng: Random) -> Series:
-    """Mentions: bursty counts of long length, where a burst feeds itself; a burst of another size."""
+    """Mentions: long, bursty counts with self-exciting bursts; a burst of another magnitude."""
     n = int(rng.choice([8000, 15800]))
     p = Plan(rng, n, 300)
     rate = 10 ** rng.uniform(0.3, 2) * (0.2 + _daily(p.hours, rng)) * np.exp(p.ar(0.98, 0.35))
@@ -218,7 +218,7 @@ def tweets(rng: Random) -> Series:
 
 
 def rides(rng: Random) -> Series:
-    """Half-hourly demand with a day and a week in it; holidays, storms, parties."""
+    """Half-hourly demand with a daily and a weekly season; holidays, storms, parties."""
     p = Plan(rng, 10_320, 1800)
     hour, weekday = p.hours % 24, p.hours // 24
     night, evening = rng.uniform(3, 5), rng.uniform(17, 20)
@@ -240,7 +240,7 @@ def rides(rng: Random) -> Series:
 
 
 def temperature(rng: Random) -> Series:
-    """Hourly temperature: it wanders with the weather and the day; the cooling fails, or the sensor does."""
+    """Hourly temperature that follows the weather and the day; the cooling fails, or the sensor does."""
     p = Plan(rng, 7_200, 3600)
     p.y = 70 + 3 * _daily(p.hours, rng) + p.ar(0.99, rng.uniform(1, 3)) + rng.normal(0, 0.5, p.n)
     for at in p.places(1, 3, 60):
@@ -251,7 +251,7 @@ def temperature(rng: Random) -> Series:
 
 
 def machine(rng: Random) -> Series:
-    """A long sensor series in a band; it slides down and comes back, or breaks down at once."""
+    """A long sensor series within a band; it slides down and recovers, or breaks down at once."""
     p = Plan(rng, 20_000, 300)
     p.y = 90 + p.ar(0.998, rng.uniform(3, 6)) + p.ar(0.9, 1.0)
     for at in p.places(2, 4, 500):
@@ -263,7 +263,7 @@ def machine(rng: Random) -> Series:
 
 
 def road(rng: Random) -> Series:
-    """Speed or travel time at a detector: bounded on one side, with rush hours; a jam at a wrong hour, a closure."""
+    """Speed or travel time at a detector: bounded on one side, with rush hours; a jam at an unusual hour, a closure."""
     p = Plan(rng, _n(rng, False), 600)
     hour = p.hours % 24
     rush = np.exp(-(((hour - 8) / 1.2) ** 2)) + np.exp(-(((hour - 17.5) / 1.5) ** 2))
@@ -275,7 +275,7 @@ def road(rng: Random) -> Series:
     if rng.random() < 0.4:
         p.y = 30_000 / np.maximum(p.y, 3)
     series = p.done("road")
-    # Detectors report at uneven times, and are away for hours.
+    # Detectors report at irregular times, and are offline for hours.
     gaps = rng.exponential(1.0, p.n) * 0.5 + 0.5
     gaps[rng.random(p.n) < 0.01] *= rng.uniform(5, 40)
     seconds = np.cumsum(gaps) * p.step
@@ -284,7 +284,7 @@ def road(rng: Random) -> Series:
 
 
 def occupancy(rng: Random) -> Series:
-    """Share of time that a road detector is covered: small, skewed, with rush hours."""
+    """Share of time that a road detector is occupied: small, skewed, with rush hours."""
     p = Plan(rng, _n(rng, False), 600)
     hour = p.hours % 24
     rush = 0.2 + np.exp(-(((hour - 8) / 1.5) ** 2)) + np.exp(-(((hour - 17.5) / 1.5) ** 2))
@@ -295,7 +295,7 @@ def occupancy(rng: Random) -> Series:
 
 
 def prices(rng: Random) -> Series:
-    """Hourly price of a click: noisy, skewed, dear now and then; a price beyond habit, or days of it."""
+    """Hourly price of a click: noisy, skewed, sometimes high; an unusually high price, for hours or days."""
     p = Plan(rng, _n(rng, False), 3600)
     sigma = rng.uniform(0.15, 0.4)
     p.y = rng.uniform(0.05, 5) * np.exp(p.ar(0.4, sigma)) * (1 + 0.2 * _daily(p.hours, rng))
@@ -308,7 +308,7 @@ def prices(rng: Random) -> Series:
 
 
 def days_made(rng: Random) -> Series:
-    """A made-up day that repeats with little noise; one day is higher, lower, flat in the middle, or absent."""
+    """An artificial day that repeats with little noise; one day is higher, lower, flat in the middle, or absent."""
     p = Plan(rng, 4032, 300)
     hour = p.hours % 24
     busy = (hour > rng.uniform(6, 9)) & (hour < rng.uniform(16, 20))
@@ -331,7 +331,7 @@ def days_made(rng: Random) -> Series:
 
 
 def spike_density(rng: Random) -> Series:
-    """Spikes on a flat line become frequent, without being higher."""
+    """Spikes on a flat line that become more frequent, but not higher."""
     p = Plan(rng, 4032, 300)
     rate = rng.uniform(0.01, 0.04)
     chance = np.full(p.n, rate)
@@ -342,7 +342,7 @@ def spike_density(rng: Random) -> Series:
 
 
 def quiet(rng: Random) -> Series:
-    """Nothing is wrong: constant, noise, a square wave, a noisy day, a wandering level."""
+    """No anomalies: constant, noise, a square wave, a noisy day, a wandering level."""
     p = Plan(rng, 4032, 300)
     kind = rng.integers(0, 6)
     if kind == 0:
@@ -361,7 +361,7 @@ def quiet(rng: Random) -> Series:
 
 
 def fleet(rng: Random) -> Series:
-    """Size or load of a group that scales: constant stretches and steps; one far step, or flapping."""
+    """Size or load of an autoscaling group: constant stretches and steps; one large step, or flapping."""
     p = Plan(rng, int(rng.choice([4032, 12_000])), 300)
     level = rng.integers(3, 20)
     begin = 0
@@ -400,7 +400,7 @@ def sawtooth(rng: Random) -> Series:
 
 
 def typing(rng: Random) -> Series:
-    """Few counts an hour, of one person: working hours, breaks; another person's rhythm."""
+    """Few counts per hour, of one person: working hours, breaks; another person's rhythm."""
     p = Plan(rng, int(rng.choice([1900, 5300])), 300)
     hour = p.hours % 24
     at_work = (hour > 8) & (hour < 19) & (p.hours // 24 < 5)
@@ -434,7 +434,7 @@ FAMILIES: tuple[Callable[[Random], Series], ...] = (
 
 
 def corpus(seed: int, each: int = 3) -> list[Series]:
-    """``each`` series of every family."""
+    """Return ``each`` series of every family."""
     return [
         family(np.random.default_rng([seed, place, number]))
         for place, family in enumerate(FAMILIES)

@@ -1,7 +1,7 @@
-"""Ways to learn what hours of roles look like, compared on logs with planted incidents by someone who takes care.
+"""Compare models of the usual hours of roles, on logs with planted incidents by a careful attacker.
 
-All ways read the same features, are made anew each five days from earlier days alone, and may tell of three false
-role-days in thirty days. What is counted is how many incidents of each kind have an hour among what is told.
+All models read the same features, are refitted every five days from earlier days only, and may report three false
+role-days in thirty days. The table counts the incidents of each kind with at least one reported hour.
 
     python bench/anomaly/learned.py FIRST_SEED SEEDS
 """
@@ -33,13 +33,13 @@ from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
 
-Way = Callable[[Floats, Floats], Floats]
+Method = Callable[[Floats, Floats], Floats]
 _FALSE = 3
 _STEP = 5
 
 
 class Case(NamedTuple):
-    """Role-hours of one lake, for each the number of its incident (-1: none), and the incidents' kinds."""
+    """Role-hours of one lake, the number of each one's incident (-1: none), and the incidents' kinds."""
 
     hours: Hours
     label: Ints
@@ -54,14 +54,14 @@ def _sum_of_squares(past: Floats, now: Floats) -> Floats:
     return np.asarray((np.maximum(now, 0) ** 2).sum(axis=1))
 
 
-def _distance(model: Any, upwards: bool) -> Way:
-    def way(past: Floats, now: Floats) -> Floats:
+def _distance(model: Any, upwards: bool) -> Method:
+    def method(past: Floats, now: Floats) -> Floats:
         model.fit(past)
         off = now - model.location_
         parts = off * (off @ model.precision_)
         return np.asarray((parts * (off > 0) if upwards else parts).sum(axis=1))
 
-    return way
+    return method
 
 
 def _residual(past: Floats, now: Floats) -> Floats:
@@ -70,12 +70,12 @@ def _residual(past: Floats, now: Floats) -> Floats:
     return np.asarray((rest**2).sum(axis=1))
 
 
-def _forest(trees: int, rows: int) -> Way:
-    def way(past: Floats, now: Floats) -> Floats:
+def _forest(trees: int, rows: int) -> Method:
+    def method(past: Floats, now: Floats) -> Floats:
         model = IsolationForest(n_estimators=trees, max_samples=min(rows, len(past)), random_state=0)
         return np.asarray(-model.fit(_upwards(past)).score_samples(_upwards(now)))
 
-    return way
+    return method
 
 
 def _neighbours(past: Floats, now: Floats) -> Floats:
@@ -88,7 +88,7 @@ def _mixture(past: Floats, now: Floats) -> Floats:
     return np.asarray(-GaussianMixture(4, reg_covar=0.05, random_state=0).fit(past).score_samples(now))
 
 
-WAYS: dict[str, Way] = {
+METHODS: dict[str, Method] = {
     "sum of squares, no model": _sum_of_squares,
     "isolation forest, 100 trees of 512": _forest(100, 512),
     "isolation forest, 200 trees of 2,048": _forest(200, 2_048),
@@ -104,7 +104,7 @@ WAYS: dict[str, Way] = {
 
 
 def case(seed: int) -> Case:
-    """The role-hours of a seed."""
+    """Return the role-hours of a seed."""
     folder = Path(tempfile.mkdtemp(prefix="trailsift-learned-"))
     try:
         generate(folder / "logs", Options(120_000, 30, seed, roles=40, strength="stealthy"))
@@ -118,44 +118,44 @@ def case(seed: int) -> Case:
     assert lines is not None
     hours = features(lines)
     label = np.full(len(hours.role), -1)
-    for number, one in enumerate(truth["incidents"]):
+    for number, incident in enumerate(truth["incidents"]):
         first, last = (
-            int(datetime.fromisoformat(one[name]).timestamp() // 3600) for name in ("first_time", "last_time")
+            int(datetime.fromisoformat(incident[name]).timestamp() // 3600) for name in ("first_time", "last_time")
         )
-        mine = hours.role == hours.roles.index(one["role_arn"])
+        mine = hours.role == hours.roles.index(incident["role_arn"])
         label[mine & (hours.hour >= first) & (hours.hour <= last)] = number
-    return Case(hours, label, [one["kind"] for one in truth["incidents"]])
+    return Case(hours, label, [incident["kind"] for incident in truth["incidents"]])
 
 
-def found(given: Case, way: Way) -> set[str]:
-    """The kinds with an hour above all but three role-days of no incident."""
-    hours = given.hours
+def found_kinds(data: Case, method: Method) -> set[str]:
+    """Return the kinds with an hour that scores above all but three role-days without an incident."""
+    hours = data.hours
     day = hours.hour // 24 - hours.hour[0] // 24
     scores = np.full(len(day), -np.inf)
     for begin in range(5, int(day.max()) + 1, _STEP):
         past = (day < begin) & (hours.known > 0)
         now = (day >= begin) & (day < begin + _STEP) & (hours.known > 0)
         if now.any():
-            scores[now] = way(hours.far[past], hours.far[now])
-    ordinary = given.label < 0
+            scores[now] = method(hours.far[past], hours.far[now])
+    ordinary = data.label < 0
     best: dict[tuple[int, int], float] = {}
     for key, score in zip(zip(hours.role[ordinary], day[ordinary], strict=True), scores[ordinary], strict=True):
         best[key] = max(score, best.get(key, -np.inf))
     least = sorted(best.values())[-1 - _FALSE]
-    return {kind for number, kind in enumerate(given.kinds) if (scores[given.label == number] > least).any()}
+    return {kind for number, kind in enumerate(data.kinds) if (scores[data.label == number] > least).any()}
 
 
 def main(first: int, count: int) -> None:
-    """Prints the table."""
+    """Print the table."""
     warnings.filterwarnings("ignore")
     cases = [case(seed) for seed in range(first, first + count)]
     kinds = (*KINDS, *QUIET_KINDS)
     print(f"{count} seeds from {first}; incidents found of {count} each\n")
-    print("| way |", " | ".join(kind.replace("_", " ") for kind in kinds), "| CPU s a month |")
+    print("| method |", " | ".join(kind.replace("_", " ") for kind in kinds), "| CPU s per month |")
     print("|---" * (len(kinds) + 2) + "|")
-    for name, way in WAYS.items():
+    for name, method in METHODS.items():
         begin = time.process_time()
-        counts = Counter(kind for one in cases for kind in found(one, way))
+        counts = Counter(kind for each in cases for kind in found_kinds(each, method))
         seconds = (time.process_time() - begin) / count
         print(f"| {name} |", " | ".join(str(counts[kind]) for kind in kinds), f"| {seconds:.2f} |", flush=True)
 

@@ -1,8 +1,8 @@
-"""How good scores are: windows found early, few alarms elsewhere, one threshold for all series.
+"""Measure scores: windows found early, few alarms elsewhere, with one threshold for all series.
 
-Of the alarms in a window the first counts: 1 at its beginning, down to 0 at its end, along a sigmoid. A missed window
-costs 1. An alarm outside costs up to 0.11; less just after a window. The sum over all series is shown on a scale on
-which silence is 0 and every window at once, with no other alarm, is 100.
+Only the first alarm in a window counts: 1 at the beginning of the window, falling to 0 at its end along a sigmoid. A
+missed window costs 1. An alarm outside a window costs up to 0.11, less just after one. The sum over all series is shown
+on a scale from 0 (silence) to 100 (every window found at its beginning, and no other alarm).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STEPS = [i / 200 for i in range(1, 200)] + [0.997, 0.999, 0.9995, 0.9999]
 
 
 class Mark(NamedTuple):
-    """The result at one threshold: scale 0 to 100, part of the windows found, false alarms per 1,000 points."""
+    """The result at one threshold: scale 0 to 100, share of windows found, false alarms per 1,000 points."""
 
     threshold: float
     points: float
@@ -31,7 +31,7 @@ def _sigmoid(y: float) -> float:
 
 
 class Tally:
-    """Per series, what each threshold earns; made once and added up as wanted."""
+    """The earnings of each threshold on one series; tallies of several series add up."""
 
     def __init__(self, series: Series, scores: Sequence[float]) -> None:
         self.windows = len(series.windows)
@@ -76,12 +76,12 @@ class Tally:
 
 
 def best(tallies: Sequence[Tally]) -> Mark:
-    """The threshold that earns most over all series."""
+    """Return the threshold that earns most over all series."""
     return max((at(tallies, step) for step in range(len(_STEPS))), key=lambda mark: mark.points)
 
 
 def at(tallies: Sequence[Tally], step: int) -> Mark:
-    """The result at one step of the thresholds."""
+    """Return the result at one step of the thresholds."""
     windows = sum(t.windows for t in tallies)
     earned = sum(t.earned[step] for t in tallies)
     points = 100 * (earned + windows) / (2 * windows) if windows else 0.0
@@ -91,5 +91,5 @@ def at(tallies: Sequence[Tally], step: int) -> Mark:
 
 
 def step_of(threshold: float) -> int:
-    """Place of the nearest step."""
+    """Return the index of the nearest step."""
     return min(range(len(_STEPS)), key=lambda k: abs(_STEPS[k] - threshold))

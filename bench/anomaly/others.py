@@ -1,6 +1,6 @@
-"""Other ways to score a series, in their plain forms: what `trailsift.analysis.anomaly.score` is measured against.
+"""Other methods of scoring a series, in their plain forms, to compare with `trailsift.analysis.anomaly.score`.
 
-Each looks at earlier points only and gives a number between 0 and 1 a point.
+Each uses earlier points only and returns a number between 0 and 1 per point.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def _squash(decades: float) -> float:
 
 
 def _tail(z: float) -> float:
-    """Decades of the two-sided normal tail."""
+    """Return the two-sided normal tail as -log10."""
     z = min(abs(z), 37.0)
     return -math.log10(max(2 * (1 - _NORMAL.cdf(z)) if z < 8 else math.exp(-z * z / 2), 1e-300))
 
 
 def window_gauss(series: Series) -> list[float]:
-    """Normal tail of the value among the last 500."""
+    """Score by the normal tail of the value among the last 500."""
     values = np.array(series.values)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     squares = np.concatenate([[0.0], np.cumsum(values**2)])
@@ -44,7 +44,7 @@ def window_gauss(series: Series) -> list[float]:
 
 
 def season_z(series: Series) -> list[float]:
-    """Normal tail of the distance from the mean of this half hour of the day, by a running mean of such distances."""
+    """Score by the distance from the mean of this half hour of the day, relative to the running mean distance."""
     usual: dict[int, tuple[float, int]] = {}
     spread, seen = 0.0, 0
     out = []
@@ -61,7 +61,7 @@ def season_z(series: Series) -> list[float]:
 
 
 def spectral_residual(series: Series, width: int = 128) -> list[float]:
-    """Saliency of the last point of a window (Ren et al., Time-series anomaly detection service at Microsoft, 2019)."""
+    """Score by the last point's saliency (Ren et al., Time-series anomaly detection service at Microsoft, 2019)."""
     values = np.array(series.values)
     out = [0.0] * len(values)
     for i in range(width, len(values)):
@@ -79,7 +79,7 @@ def spectral_residual(series: Series, width: int = 128) -> list[float]:
 
 
 def neighbours(series: Series, width: int = 16, held: int = 500) -> list[float]:
-    """Distance of the last window to the third nearest of earlier ones, as its rank among earlier distances."""
+    """Score by the last window's distance to the third nearest earlier one, ranked among earlier distances."""
     values = np.array(series.values)
     rng = np.random.default_rng(1)
     bank: Floats = np.empty((held, width))
@@ -107,23 +107,23 @@ def neighbours(series: Series, width: int = 16, held: int = 500) -> list[float]:
 
 
 def relative_entropy(series: Series, width: int = 52, bins: int = 7) -> list[float]:
-    """Distance of the last window's histogram from every one met so far (after Wang et al., 2011)."""
+    """Score by the distance of the last window's histogram from all earlier ones (after Wang et al., 2011)."""
     values = np.array(series.values)
     out = [0.0] * len(values)
     low, high = math.inf, -math.inf
-    known: list[Floats] = []
+    histograms: list[Floats] = []
     for i, value in enumerate(series.values):
         low, high = min(low, value), max(high, value)
         if i < width or i % 8:
             continue
         place = ((values[i - width + 1 : i + 1] - low) / (high - low + 1e-9) * bins).astype(int)
         share = (np.bincount(np.minimum(place, bins - 1), minlength=bins) + 0.1) / (width + 0.1 * bins)
-        if known:
-            apart = min(2 * width * float(np.sum(share * np.log(share / one))) for one in known)
+        if histograms:
+            apart = min(2 * width * float(np.sum(share * np.log(share / other))) for other in histograms)
             out[i] = _squash(apart / 8)
             if apart < 18:
                 continue
-        known = [*known[-60:], np.asarray(share, float)]
+        histograms = [*histograms[-60:], np.asarray(share, float)]
     return out
 
 

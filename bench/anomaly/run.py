@@ -1,4 +1,4 @@
-"""Compares ways to score a series: `python bench/anomaly/run.py [SEEDS] [EACH]` prints the tables of ANOMALY.md."""
+"""Compare methods of scoring a series: `python bench/anomaly/run.py [SEEDS] [EACH]` prints the tables of ANOMALY.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _ours(series: Series) -> list[float]:
 
 
 def _held(scores: list[float], points: int = 150) -> list[float]:
-    """Only what exceeds an earlier peak as it fades: the others get the same treatment of lasting changes as ours."""
+    """Keep only scores above a fading earlier peak: the other methods then treat lasting changes as ours does."""
     out, peak, age = [], 0.0, 0
     for value in scores:
         bar = peak * max(0.0, 1 - age / points)
@@ -30,20 +30,21 @@ def _held(scores: list[float], points: int = 150) -> list[float]:
 
 
 def main() -> None:
-    """All ways on all series; then ours by family."""
+    """Compare all methods on all series, then show ours by family."""
     seeds = [int(part) for part in (sys.argv[1] if len(sys.argv) > 1 else "11,12").split(",")]
     each = int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    series = [one for seed in seeds for one in corpus(seed, each)]
-    points = sum(len(one.values) for one in series)
-    print(f"{len(series)} series, {points:,} points, {sum(len(one.windows) for one in series)} planted anomalies\n")
-    print("| way | best threshold | scale | found | false alarms per 1,000 points | CPU us a point |")
+    all_series = [series for seed in seeds for series in corpus(seed, each)]
+    points = sum(len(series.values) for series in all_series)
+    planted = sum(len(series.windows) for series in all_series)
+    print(f"{len(all_series)} series, {points:,} points, {planted} planted anomalies\n")
+    print("| method | best threshold | scale | found | false alarms per 1,000 points | CPU us per point |")
     print("|---|---|---|---|---|---|")
-    ways: dict[str, Callable[[Series], list[float]]] = {"trailsift score": _ours}
-    ways |= {name: lambda one, way=way: _held(way(one)) for name, way in OTHERS.items()}  # type: ignore[misc]
+    methods: dict[str, Callable[[Series], list[float]]] = {"trailsift score": _ours}
+    methods |= {name: lambda s, way=method: _held(way(s)) for name, method in OTHERS.items()}  # type: ignore[misc]
     ours: list[Tally] = []
-    for name, way in ways.items():
+    for name, method in methods.items():
         begun = time.process_time()
-        tallies = [Tally(one, way(one)) for one in series]
+        tallies = [Tally(series, method(series)) for series in all_series]
         cost = (time.process_time() - begun) / points * 1e6
         ours = ours or tallies
         mark = best(tallies)
@@ -54,8 +55,9 @@ def main() -> None:
                 f"| at its own threshold | {THRESHOLD} | {fixed.points:.1f} | {fixed.found:.0%} | {fixed.false:.2f} | |"
             )
     print("\n| family | scale | found | false alarms per 1,000 points |\n|---|---|---|---|")
-    for family in dict.fromkeys(one.name for one in series):
-        mark = at([t for t, one in zip(ours, series, strict=True) if one.name == family], step_of(THRESHOLD))
+    for family in dict.fromkeys(series.name for series in all_series):
+        tallies = [tally for tally, series in zip(ours, all_series, strict=True) if series.name == family]
+        mark = at(tallies, step_of(THRESHOLD))
         print(f"| {family} | {mark.points:.0f} | {mark.found:.0%} | {mark.false:.2f} |")
 
 

@@ -1,4 +1,4 @@
-"""The transformation of a Firehose stream: what AWS is answered, what lands, and that it ingests to the same rows."""
+"""The transformation of a Firehose stream: responses to AWS, landing files, and that they ingest to the same rows."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from support.records import sample, text
 from trailsift.aws import handler
 from trailsift.aws.transform import metrics
-from trailsift.aws.transform.firehose import ANSWER_BYTES, RECORD_BYTES, Pair, Transform
-from trailsift.aws.transform.reader import Reader
+from trailsift.aws.transform.firehose import MAX_RESPONSE_BYTES, RECORD_BYTES, ServiceAction, Transform
+from trailsift.aws.transform.reader import RecordReader
 from trailsift.aws.transform.stream import FirehoseStream
-from trailsift.aws.transform.writer import Writer
+from trailsift.aws.transform.writer import LandingWriter
 from trailsift.decode import landing, record
 from trailsift.decode.envelope import find_records
 from trailsift.decode.outcome import NotARecord
@@ -36,8 +36,8 @@ STREAM = "arn:aws:firehose:us-east-1:111122223333:deliverystream/trail"
 JSON_COLUMNS = ("request_parameters", "response_elements", "additional_event_data", "resources", "rest")
 
 
-class Kept:
-    """A stream that keeps what is put and refuses the first ``refuse`` records."""
+class FakeStream:
+    """A stream that stores records in memory and refuses the first ``refuse`` of them."""
 
     def __init__(self, refuse: int = 0) -> None:
         self.put_records: list[bytes] = []
@@ -50,7 +50,7 @@ class Kept:
 
 
 def batch(*payloads: bytes) -> dict[str, Any]:
-    """AWS's event for these payloads."""
+    """Return AWS's event for these payloads."""
     records = [
         {"recordId": f"r{number}", "approximateArrivalTimestamp": 1, "data": base64.b64encode(payload).decode()}
         for number, payload in enumerate(payloads)
@@ -59,14 +59,14 @@ def batch(*payloads: bytes) -> dict[str, Any]:
 
 
 def logs_batch(*records: Any, kind: str = "DATA_MESSAGE") -> bytes:
-    """What a subscription of CloudWatch Logs puts into a stream."""
-    events = [{"id": str(at), "timestamp": 1, "message": json.dumps(one)} for at, one in enumerate(records)]
+    """Return a record as a subscription of CloudWatch Logs puts it into a stream."""
+    events = [{"id": str(at), "timestamp": 1, "message": json.dumps(record)} for at, record in enumerate(records)]
     return gzip.compress(text({"messageType": kind, "owner": "1", "logGroup": "g", "logEvents": events}))
 
 
 def payloads(answer: dict[str, Any]) -> list[bytes]:
-    """The data of the answers that are Ok."""
-    return [base64.b64decode(one["data"]) for one in answer["records"] if one["result"] == "Ok"]
+    """Return the data of the responses that are Ok."""
+    return [base64.b64decode(record["data"]) for record in answer["records"] if record["result"] == "Ok"]
 
 
 def lines(data: bytes) -> list[dict[str, Any]]:
@@ -75,16 +75,16 @@ def lines(data: bytes) -> list[dict[str, Any]]:
 
 
 def results(answer: dict[str, Any]) -> list[str]:
-    return [one["result"] for one in answer["records"]]
+    return [record["result"] for record in answer["records"]]
 
 
 def comparable(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with its JSON columns parsed: they may be spelled in different ways."""
+    """Return a row with its JSON columns parsed: their formatting may differ."""
     return {name: json.loads(value) if name in JSON_COLUMNS and value else value for name, value in row.items()}
 
 
 EVENTBRIDGE = {"detail-type": "AWS API Call via CloudTrail", "source": "aws.s3", "detail": sample()}
-#: Payload, and what AWS is to be told.
+#: Name -> payload, expected result, expected number of lines.
 FORMS: dict[str, tuple[bytes, str, int]] = {
     "one bare record": (text(sample()), "Ok", 1),
     "a batch of CloudWatch Logs, gzip": (logs_batch(sample(), sample(eventID="b")), "Ok", 2),
@@ -94,22 +94,22 @@ FORMS: dict[str, tuple[bytes, str, int]] = {
     "EventBridge": (text(EVENTBRIDGE), "Ok", 1),
     "resources null": (text(sample(resources=None)), "Ok", 1),
     "userIdentity null": (text(sample(userIdentity=None)), "Ok", 1),
-    "an action on no list": (text(sample(eventName="HeadObject")), "Ok", 1),
+    "an action that is on no list": (text(sample(eventName="HeadObject")), "Ok", 1),
     "a control message": (logs_batch(kind="CONTROL_MESSAGE"), "Dropped", 0),
     "a digest": (text({"digestS3Object": "x", "logFiles": []}), "Dropped", 0),
     "no records": (text({"Records": []}), "Dropped", 0),
     "garbage": (b"not json", "ProcessingFailed", 0),
     "nothing": (b"", "ProcessingFailed", 0),
-    "JSON of no known kind": (text({"hello": "world"}), "ProcessingFailed", 0),
+    "JSON of an unknown kind": (text({"hello": "world"}), "ProcessingFailed", 0),
     "no time": (text(sample(eventTime=None)), "ProcessingFailed", 0),
     "gzip cut short": (logs_batch(sample())[:-30], "ProcessingFailed", 0),
 }
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_every_form_is_answered(name: str) -> None:
+def test_every_form_gets_a_response(name: str) -> None:
     payload, result, count = FORMS[name]
-    answer = handler.firehose(batch(payload), None, Kept())
+    answer = handler.firehose(batch(payload), None, FakeStream())
     assert results(answer) == [result]
     assert sum(len(lines(data)) for data in payloads(answer)) == count
     json.dumps(answer)
@@ -120,15 +120,15 @@ def test_one_bad_record_fails_alone() -> None:
     event["records"][3]["data"] = "%%%"
     event["records"].append({"recordId": "without data"})
     event["records"].append(None)
-    answer = handler.firehose(event, None, Kept())
-    wanted = [result for _, result, _ in FORMS.values()]
-    wanted[3] = "ProcessingFailed"
-    assert results(answer) == [*wanted, "ProcessingFailed", "ProcessingFailed"]
-    assert [one["recordId"] for one in answer["records"]][:2] == ["r0", "r1"]
+    answer = handler.firehose(event, None, FakeStream())
+    expected = [result for _, result, _ in FORMS.values()]
+    expected[3] = "ProcessingFailed"
+    assert results(answer) == [*expected, "ProcessingFailed", "ProcessingFailed"]
+    assert [record["recordId"] for record in answer["records"]][:2] == ["r0", "r1"]
 
 
-def test_a_line_is_our_columns() -> None:
-    (data,) = payloads(handler.firehose(batch(text(sample())), None, Kept()))
+def test_a_landing_line_has_our_columns() -> None:
+    (data,) = payloads(handler.firehose(batch(text(sample())), None, FakeStream()))
     (line,) = lines(data)
     assert (line["event_time"], line["service"], line["resource_arn"]) == (
         "2026-03-02 01:02:03",
@@ -139,43 +139,43 @@ def test_a_line_is_our_columns() -> None:
     assert [line[name] for name in ("year", "month", "day", "hour")] == ["2026", "03", "02", "01"]
 
 
-def test_partition_is_that_of_the_event_time() -> None:
-    answer = handler.firehose(batch(text(sample(eventTime="2026-03-02T23:59:59+09:00"))), None, Kept())
+def test_the_partition_follows_the_event_time() -> None:
+    answer = handler.firehose(batch(text(sample(eventTime="2026-03-02T23:59:59+09:00"))), None, FakeStream())
     keys = answer["records"][0]["metadata"]["partitionKeys"]
     assert keys == {"year": "2026", "month": "03", "day": "02", "hour": "14", "service": "s3"}
 
 
-def test_other_partitions_are_sent_again_and_pass() -> None:
-    stream = Kept()
+def test_other_partitions_are_resent_and_pass() -> None:
+    stream = FakeStream()
     mixed = [sample(), sample(eventID="b", eventTime="2026-03-02T02:00:00Z"), sample(eventID="c")]
     mixed.append(sample(eventID="d", eventSource="lambda.amazonaws.com", eventName="Invoke"))
     answer = handler.firehose(batch(logs_batch(*mixed)), None, stream)
     assert [line["event_id"] for line in lines(payloads(answer)[0])] == [mixed[0]["eventID"], "c"]
-    again = handler.firehose(batch(*stream.put_records), None, Kept(refuse=99))
+    again = handler.firehose(batch(*stream.put_records), None, FakeStream(refuse=99))
     assert results(again) == ["Ok", "Ok"]
     assert payloads(again) == stream.put_records
-    hours = [one["metadata"]["partitionKeys"]["hour"] for one in again["records"]]
+    hours = [record["metadata"]["partitionKeys"]["hour"] for record in again["records"]]
     assert sorted(hours) == ["01", "02"]
 
 
-def test_what_cannot_be_sent_fails_its_record_only() -> None:
+def test_an_unsent_event_fails_its_record_only() -> None:
     other = sample(eventID="b", eventTime="2026-03-02T02:00:00Z")
-    answer = handler.firehose(batch(text(sample()), logs_batch(sample(), other)), None, Kept(refuse=1))
+    answer = handler.firehose(batch(text(sample()), logs_batch(sample(), other)), None, FakeStream(refuse=1))
     assert results(answer) == ["Ok", "ProcessingFailed"]
 
 
-def test_a_partly_bad_record_is_kept_by_aws_and_its_good_part_goes_on() -> None:
-    stream = Kept()
+def test_a_partly_bad_record_fails_and_its_good_events_are_sent() -> None:
+    stream = FakeStream()
     answer = handler.firehose(batch(logs_batch(sample(), sample(eventTime="soon"))), None, stream)
     assert results(answer) == ["ProcessingFailed"]
     assert [line["event_id"] for line in lines(stream.put_records[0])] == [sample()["eventID"]]
 
 
-def test_the_answer_stays_below_what_lambda_returns() -> None:
-    stream = Kept()
+def test_the_response_stays_below_lambdas_limit() -> None:
+    stream = FakeStream()
     big = [sample(eventID=f"{at}", requestParameters={"x": "y" * 60_000}) for at in range(100)]
     answer = handler.firehose(batch(*(logs_batch(*big[at : at + 5]) for at in range(0, 100, 5))), None, stream)
-    assert len(json.dumps(answer)) < ANSWER_BYTES + 50_000 < 6_291_556
+    assert len(json.dumps(answer)) < MAX_RESPONSE_BYTES + 50_000 < 6_291_556
     ids = [line["event_id"] for data in [*payloads(answer), *stream.put_records] for line in lines(data)]
     assert sorted(ids, key=int) == [str(at) for at in range(100)]
     assert stream.put_records and max(map(len, stream.put_records)) <= RECORD_BYTES
@@ -192,22 +192,22 @@ def test_without_a_stream_nothing_is_lost() -> None:
 
 
 class Throttled:
-    """PutRecordBatch that takes every other record, and is broken for the first call."""
+    """A PutRecordBatch that raises on its first call, then accepts every other record."""
 
     def __init__(self) -> None:
         self.calls: list[list[bytes]] = []
-        self.taken: list[bytes] = []
+        self.accepted: list[bytes] = []
 
     def put_record_batch(self, *, DeliveryStreamName: str, Records: list[dict[str, bytes]]) -> dict[str, Any]:
         assert DeliveryStreamName == "trail"
-        self.calls.append([one["Data"] for one in Records])
+        self.calls.append([record["Data"] for record in Records])
         if len(self.calls) == 1:
             raise ConnectionError("reset")
         bad = [at % 2 == 1 for at in range(len(Records))]
-        self.taken += [one["Data"] for one, refused in zip(Records, bad, strict=True) if not refused]
+        self.accepted += [record["Data"] for record, refused in zip(Records, bad, strict=True) if not refused]
         return {
             "FailedPutCount": sum(bad),
-            "RequestResponses": [{"ErrorCode": "ServiceUnavailableException"} if one else {} for one in bad],
+            "RequestResponses": [{"ErrorCode": "ServiceUnavailableException"} if refused else {} for refused in bad],
         }
 
 
@@ -216,7 +216,7 @@ def test_put_record_batch_is_retried_within_its_limits(capsys: pytest.CaptureFix
     records = [bytes([at % 250]) * (900_000 if at < 10 else 10) for at in range(700)]
     left = FirehoseStream("trail", client, pauses.append).put(records)
     assert all(len(call) <= 500 and sum(map(len, call)) <= 4 << 20 for call in client.calls)
-    assert Counter(client.taken) + Counter(records[at] for at in left) == Counter(records)
+    assert Counter(client.accepted) + Counter(records[at] for at in left) == Counter(records)
     assert 0 < len(left) < 30 and len(pauses) == 5
     assert "ConnectionError" in capsys.readouterr().out
 
@@ -225,25 +225,25 @@ def test_put_record_batch_is_retried_within_its_limits(capsys: pytest.CaptureFix
 
 
 def ingested(folder: Path, name: str, *data: bytes) -> tuple[Path, Any]:
-    """A lake of these landing files."""
+    """Return a lake of these landing files, and the counts of its ingest."""
     files = folder / name
     files.mkdir()
-    for number, one in enumerate(data):
-        (files / f"{number}.json").write_bytes(one)
+    for number, each in enumerate(data):
+        (files / f"{number}.json").write_bytes(each)
     return folder / f"{name}.lake", ingest([str(files)], folder / f"{name}.lake", workers=1)
 
 
 def streamed(waiting: list[bytes]) -> tuple[list[bytes], list[bytes], int]:
-    """What lands of these records, what fails, and how many were sent again: batches as a stream makes them."""
+    """Transform records in batches as a stream does; return landed and failed data, and the number of resends."""
     landed, failed, again = list[bytes](), list[bytes](), 0
     while waiting:
-        # A stream gives 3 MB at most to its function.
-        sizes = itertools.accumulate(len(one) for one in waiting[:40])
+        # A stream passes at most 3 MB to its function.
+        sizes = itertools.accumulate(len(each) for each in waiting[:40])
         part = waiting[: max(sum(size <= 3_000_000 for size in sizes), 1)]
-        stream = Kept()
+        stream = FakeStream()
         answer = handler.firehose(batch(*part), None, stream)
         landed += payloads(answer)
-        failed += [one for one, result in zip(part, results(answer), strict=True) if result == "ProcessingFailed"]
+        failed += [each for each, result in zip(part, results(answer), strict=True) if result == "ProcessingFailed"]
         again += len(stream.put_records)
         waiting = waiting[len(part) :] + stream.put_records
     return landed, failed, again
@@ -274,34 +274,34 @@ def test_landing_files_ingest_to_the_rows_of_the_log_files(few: tuple[list[bytes
 
 
 def test_times_keep_their_fraction(tmp_path: Path) -> None:
-    one = sample(eventTime="2026-03-02T01:02:03.250Z")
-    row = record.row(one, "x")
-    line = json.loads(Writer().row(row))
+    original = sample(eventTime="2026-03-02T01:02:03.250Z")
+    row = record.row(original, "x")
+    line = json.loads(LandingWriter().row(row))
     assert line["event_time"] == "2026-03-02 01:02:03.250000"
-    assert record.restore(record.row(line, "x")) == one
+    assert record.restore(record.row(line, "x")) == original
 
 
 BAD_LINES = {
     "a number for a text": {"event_name": 1},
     "a text for a number": {"bytes_in": "1"},
-    "no list": {"resource_arns": "x"},
+    "not a list": {"resource_arns": "x"},
     "a number beyond 64 bits": {"bytes_out": 2**63},
-    "no time": {"event_time": "yesterday"},
-    "a time of another form": {"event_time": "2026-03-02T01:02:03Z"},
-    "no id": {"event_id": ""},
+    "not a time": {"event_time": "yesterday"},
+    "a time in another format": {"event_time": "2026-03-02T01:02:03Z"},
+    "no event id": {"event_id": ""},
 }
 
 
 @pytest.mark.parametrize("name", BAD_LINES)
 def test_a_bad_landing_line_is_malformed(name: str) -> None:
-    line = json.loads(Writer().row(record.row(sample(), "")))
+    line = json.loads(LandingWriter().row(record.row(sample(), "")))
     with pytest.raises(NotARecord):
         record.row(line | BAD_LINES[name], "x")
 
 
 @given(st.data())
-def test_fast_and_careful_lines_say_the_same(data: st.DataObject) -> None:
-    """Records with members changed, removed, made odd: what the fast path takes is what the careful one says."""
+def test_fast_and_slow_path_give_the_same_lines(data: st.DataObject) -> None:
+    """Records with changed, removed and odd members: the fast path agrees with the slow one on all that it accepts."""
     names = st.sampled_from(sorted(sample()))
     odd = st.sampled_from([None, "", "x", 1, 1.5, True, [], {}, {"key": "a/b"}, "é\ud800", ["x"], "2026-03-02T01:00Z"])
     changed = sample(**data.draw(st.dictionaries(names, odd, max_size=3)))
@@ -312,29 +312,29 @@ def test_fast_and_careful_lines_say_the_same(data: st.DataObject) -> None:
         changed["requestParameters"]["key"] = key
         if isinstance(changed.get("resources"), list) and changed["resources"] and "ARN" in changed["resources"][0]:
             changed["resources"][0]["ARN"] = f"arn:aws:s3:::data/{key}"
-    reader, writer = Reader(), Writer()
+    reader, writer = RecordReader(), LandingWriter()
     for number in range(2):
         raw = text(changed | {"requestID": f"R{number}"} if changed.get("requestID") else changed)
-        got = reader.read(raw)
-        if got is None:
+        parts = reader.read(raw)
+        if parts is None:
             return
-        line, where = writer.regular(*got)
-        want = record.row(json.loads(raw), "o")
-        assert comparable(record.row(json.loads(line), "o")) == comparable(want)
-        assert where == landing.partition_of(want["event_time"], want["service"])
+        line, partition = writer.regular(*parts)
+        expected = record.row(json.loads(raw), "o")
+        assert comparable(record.row(json.loads(line), "o")) == comparable(expected)
+        assert partition == landing.partition_of(expected["event_time"], expected["service"])
 
 
 def test_real_records_give_the_same_lines(real_logs: Path) -> None:
-    reader, writer = Reader(), Writer()
-    taken = 0
+    reader, writer = RecordReader(), LandingWriter()
+    regular = 0
     for path in sorted((real_logs / "files").rglob("*.gz"))[:800]:
         for raw in find_records(path.read_bytes()).records:
-            got = reader.read(raw)
-            if got is not None:
-                taken += 1
-                line = json.loads(writer.regular(*got)[0])
+            parts = reader.read(raw)
+            if parts is not None:
+                regular += 1
+                line = json.loads(writer.regular(*parts)[0])
                 assert comparable(record.row(line, "")) == comparable(record.row(json.loads(bytes(raw)), ""))
-    assert taken > 1_000
+    assert regular > 1_000
 
 
 # -- rules and metrics -----------------------------------------------------------------------------------------------
@@ -357,16 +357,16 @@ omit = ["user_agent_is_needed"]
 
 
 @pytest.fixture
-def sifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The handler under a rules file."""
+def ruled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Configure the handler with a rules file; return its path."""
     path = tmp_path / "rules.toml"
     path.write_text(RULES.replace("user_agent_is_needed", "request_parameters"))
     monkeypatch.setenv("TRAILSIFT_RULES", str(path))
     return path
 
 
-def test_what_rules_drop_is_counted(sifted: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stream = Kept()
+def test_dropped_events_are_counted(ruled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stream = FakeStream()
     heads = [sample(eventName="HeadObject", eventID=f"h{at}") for at in range(3)]
     kept = sample(eventName="PutObject", eventID="p")
     answer = handler.firehose(batch(text(heads[0]), logs_batch(*heads[1:], kept)), None, stream)
@@ -376,15 +376,15 @@ def test_what_rules_drop_is_counted(sifted: Path, capsys: pytest.CaptureFixture[
     (dropped,) = lines(stream.put_records[0])
     assert dropped["dropped_by"] == "heads"
     assert [own[1] for own in dropped["dropped"]] == ["h0", "h1", "h2"]
-    again = handler.firehose(batch(*stream.put_records), None, Kept())
+    again = handler.firehose(batch(*stream.put_records), None, FakeStream())
     assert again["records"][0]["metadata"]["partitionKeys"]["service"] == "_dropped"
-    told = [json.loads(printed) for printed in capsys.readouterr().out.splitlines()]
-    assert {"rule": "heads", "Dropped": 3}.items() <= next(one for one in told if "rule" in one).items()
-    assert next(one for one in told if "rule" not in one and "service" not in one)["Kept"] == 1
+    documents = [json.loads(printed) for printed in capsys.readouterr().out.splitlines()]
+    assert {"rule": "heads", "Dropped": 3}.items() <= next(each for each in documents if "rule" in each).items()
+    assert next(each for each in documents if "rule" not in each and "service" not in each)["Kept"] == 1
 
 
-def test_sampled_events_carry_their_weight(sifted: Path) -> None:
-    stream = Kept()
+def test_sampled_events_carry_their_weight(ruled: Path) -> None:
+    stream = FakeStream()
     reads = [sample(eventID=f"{random.Random(at).getrandbits(64):x}") for at in range(400)]
     answer = handler.firehose(batch(logs_batch(*reads)), None, stream)
     kept = lines(payloads(answer)[0])
@@ -393,8 +393,8 @@ def test_sampled_events_carry_their_weight(sifted: Path) -> None:
     assert len(kept) + len(dropped) == 400
 
 
-def test_summaries_are_exact_whatever_the_stream_dropped(
-    sifted: Path, few: tuple[list[bytes], Path], tmp_path: Path
+def test_summaries_are_exact_although_the_stream_dropped_events(
+    ruled: Path, few: tuple[list[bytes], Path], tmp_path: Path
 ) -> None:
     from support.logs import merged, rows
     from trailsift.analysis.status import status
@@ -402,7 +402,7 @@ def test_summaries_are_exact_whatever_the_stream_dropped(
     objects, direct_lake = few
     landed, failed, _ = streamed([*objects, *objects[:20]])
     assert not failed
-    lake, counts = ingested(tmp_path, "sifted", *landed, *landed[:5])
+    lake, counts = ingested(tmp_path, "ruled", *landed, *landed[:5])
     assert counts.stored + sum(counts.dropped.values()) == 3_000 and counts.malformed == 0
     assert counts.records == 3_000 + counts.duplicates and set(counts.dropped) == {"heads", "reads"}
     assert merged(lake) == merged(direct_lake)
@@ -411,36 +411,36 @@ def test_summaries_are_exact_whatever_the_stream_dropped(
     assert set(weights) == {1.0, 4.0} and status(lake).reconciled
 
 
-def test_rules_that_are_wrong_end_with_their_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_rules_raise_with_their_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from trailsift.errors import TrailsiftError
 
     path = tmp_path / "wrong.toml"
     path.write_text(RULES)
     monkeypatch.setenv("TRAILSIFT_RULES", str(path))
     with pytest.raises(TrailsiftError, match="user_agent_is_needed"):
-        handler.firehose(batch(text(sample())), None, Kept())
+        handler.firehose(batch(text(sample())), None, FakeStream())
 
 
 def test_metrics_stay_within_their_budget() -> None:
-    tally = Transform().batch([]).tally
-    services = [*metrics.PAIRS, *(f"service{at}" for at in range(50))]
+    counts = Transform().batch([]).counts
+    services = [*metrics.NAMED_ACTIONS, *(f"service{at}" for at in range(50))]
     for service in services:
-        for name in [*metrics.PAIRS.get(service, ()), *(f"Action{at}" for at in range(50))]:
-            tally.events[Pair(service, name)] += 2
-            tally.kept[Pair(service, name)] += 1
-            tally.bytes[Pair(service, name)] += 1_000
-    tally.dropped.update({f"rule {at}": at for at in range(40)})
-    documents = [json.loads(one) for one in metrics.documents(tally, 1, tuple(f"rule {at}" for at in range(40)))]
-    told = set()
+        for name in [*metrics.NAMED_ACTIONS.get(service, ()), *(f"Action{at}" for at in range(50))]:
+            counts.events[ServiceAction(service, name)] += 2
+            counts.kept[ServiceAction(service, name)] += 1
+            counts.bytes[ServiceAction(service, name)] += 1_000
+    counts.dropped.update({f"rule {at}": at for at in range(40)})
+    documents = [json.loads(line) for line in metrics.documents(counts, 1, tuple(f"rule {at}" for at in range(40)))]
+    reported = set()
     for document in documents:
-        (about,) = document["_aws"]["CloudWatchMetrics"]
-        for metric in about["Metrics"]:
-            names = tuple(document[name] for name in about["Dimensions"][0])
+        (directive,) = document["_aws"]["CloudWatchMetrics"]
+        for metric in directive["Metrics"]:
+            names = tuple(document[name] for name in directive["Dimensions"][0])
             assert isinstance(document[metric["Name"]], int)
-            told.add((metric["Name"], names))
-    assert len(told) == metrics.BUDGET
-    pairs = [document for document in documents if "service" in document]
-    assert sum(document["Events"] for document in pairs) == documents[0]["Events"] == tally.events.total()
+            reported.add((metric["Name"], names))
+    assert len(reported) == metrics.BUDGET
+    by_action = [document for document in documents if "service" in document]
+    assert sum(document["Events"] for document in by_action) == documents[0]["Events"] == counts.events.total()
     assert sum(document["Dropped"] for document in documents if "rule" in document) == sum(range(40))
 
 
@@ -459,7 +459,7 @@ def test_import_is_light() -> None:
 
 
 def test_speed(small_logs: Path) -> None:
-    """Against what any transformation must do at least: base64, gzip, JSON both ways."""
+    """Compare with the minimum that any transformation must do: base64, gzip, JSON both ways."""
     records = [bytes(raw) for path in small_logs.rglob("*.json.gz") for raw in find_records(path.read_bytes()).records]
     texts = [raw.decode() for raw in records[:6_000]]
     events = [texts[at : at + 200] for at in range(0, len(texts), 200)]
@@ -468,15 +468,15 @@ def test_speed(small_logs: Path) -> None:
         for part in events
     ]
     event = batch(*payload)
-    handler.firehose(event, None, Kept())
+    handler.firehose(event, None, FakeStream())
     ours, plain = [], []
     for _ in range(3):
         start = time.process_time()
-        handler.firehose(event, None, Kept())
+        handler.firehose(event, None, FakeStream())
         ours.append(time.process_time() - start)
         start = time.process_time()
-        for one in event["records"]:
-            messages = json.loads(gzip.decompress(base64.b64decode(one["data"])))["logEvents"]
+        for each in event["records"]:
+            messages = json.loads(gzip.decompress(base64.b64decode(each["data"])))["logEvents"]
             base64.b64encode("".join(json.dumps(json.loads(m["message"])) + "\n" for m in messages).encode())
         plain.append(time.process_time() - start)
-    assert min(ours) < 2.5 * min(plain), f"{len(texts) / min(ours):,.0f} events a second"
+    assert min(ours) < 2.5 * min(plain), f"{len(texts) / min(ours):,.0f} events per second"

@@ -1,4 +1,4 @@
-"""Event selectors: what is made for whom, what a set of them logs, and how a trail gets it."""
+"""Event selectors: how they are built, which events they log, and how they are put on a trail."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from trailsift.aws import selectors as make
+from trailsift.aws import selectors
 from trailsift.aws.selectors import RolesRefused
-from trailsift.aws.trail import Trail
+from trailsift.aws.trail import TrailSelectors
 from trailsift.cli import main
 from trailsift.errors import TrailsiftError, UsageError
 
@@ -43,71 +43,75 @@ def event(**changes: str) -> dict[str, str]:
     }
 
 
-def test_a_role_is_told_by_its_sessions_and_not_by_its_namesake() -> None:
-    chosen = make.selectors(make.wanted([ETL], ["s3"]))
-    assert make.logs(chosen, event())
-    assert not make.logs(chosen, event(**{"userIdentity.arn": "arn:aws:sts::400011112201:assumed-role/etl-2/run-1"}))
-    assert not make.logs(chosen, event(**{"resources.type": "AWS::Lambda::Function"}))
-    assert not make.logs(chosen, event(eventCategory="Management"))
+def test_a_role_is_matched_by_its_sessions_and_not_by_a_longer_name() -> None:
+    chosen = selectors.build_selectors(selectors.parse_request([ETL], ["s3"]))
+    assert selectors.is_logged(event(), chosen)
+    assert not selectors.is_logged(
+        event(**{"userIdentity.arn": "arn:aws:sts::400011112201:assumed-role/etl-2/run-1"}), chosen
+    )
+    assert not selectors.is_logged(event(**{"resources.type": "AWS::Lambda::Function"}), chosen)
+    assert not selectors.is_logged(event(eventCategory="Management"), chosen)
 
 
 def test_one_selector_for_each_type_and_role_names_in_several_accounts() -> None:
-    want = make.wanted(["etl", "web"], ["s3", "dynamodb", "AWS::SNS::Topic"], ["400011112201", "400011112202"])
-    chosen = make.selectors(want)
-    assert [one["Name"] for one in chosen] == [
+    want = selectors.parse_request(
+        ["etl", "web"], ["s3", "dynamodb", "AWS::SNS::Topic"], ["400011112201", "400011112202"]
+    )
+    chosen = selectors.build_selectors(want)
+    assert [selector["Name"] for selector in chosen] == [
         "trailsift: AWS::S3::Object",
         "trailsift: AWS::DynamoDB::Table",
         "trailsift: AWS::SNS::Topic",
     ]
     (field,) = [field for field in chosen[0]["FieldSelectors"] if field["Field"] == "userIdentity.arn"]
     assert len(field["StartsWith"]) == 4 and all(value.endswith("/") for value in field["StartsWith"])
-    assert make.values_in(chosen) == 3 * (1 + 1 + 4)
+    assert selectors.count_values(chosen) == 3 * (1 + 1 + 4)
 
 
 def test_writes_and_buckets_narrow() -> None:
-    want = make.wanted([ETL], ["s3", "lambda"], writes_only=True, buckets=["data", "s3://logs/2026/"])
-    chosen = make.selectors(want)
+    want = selectors.parse_request([ETL], ["s3", "lambda"], writes_only=True, buckets=["data", "s3://logs/2026/"])
+    chosen = selectors.build_selectors(want)
     write = event(readOnly="false")
-    assert make.logs(chosen, write) and not make.logs(chosen, event())
-    assert not make.logs(chosen, event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::data-2/x"}))
-    assert make.logs(chosen, event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::logs/2026/x"}))
+    assert selectors.is_logged(write, chosen) and not selectors.is_logged(event(), chosen)
+    assert not selectors.is_logged(event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::data-2/x"}), chosen)
+    assert selectors.is_logged(event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::logs/2026/x"}), chosen)
     invoke = {"resources.type": "AWS::Lambda::Function", "resources.ARN": "arn:aws:lambda:::function:f"}
-    assert make.logs(chosen, event(readOnly="false", **invoke))
+    assert selectors.is_logged(event(readOnly="false", **invoke), chosen)
 
 
-def test_users_are_named_whole() -> None:
+def test_users_are_matched_exactly() -> None:
     user = "arn:aws:iam::400011112201:user/ops/anna"
-    chosen = make.selectors(make.wanted([user, ETL], ["s3"]))
-    assert make.logs(chosen, event(**{"userIdentity.arn": user})) and make.logs(chosen, event())
-    assert not make.logs(chosen, event(**{"userIdentity.arn": user + "-2"}))
+    chosen = selectors.build_selectors(selectors.parse_request([user, ETL], ["s3"]))
+    assert selectors.is_logged(event(**{"userIdentity.arn": user}), chosen) and selectors.is_logged(event(), chosen)
+    assert not selectors.is_logged(event(**{"userIdentity.arn": user + "-2"}), chosen)
 
 
 WRONG = {
-    "a name without an account": (["etl"], ["s3"], [], "in which account"),
-    "no role at all": (["arn:aws:s3:::x"], ["s3"], [], "neither the ARN"),
-    "an account that is none": (["etl"], ["s3"], ["12"], "12 digits"),
+    "a name without an account": (["etl"], ["s3"], [], "needs an account"),
+    "not a role": (["arn:aws:s3:::x"], ["s3"], [], "neither the ARN"),
+    "not an account": (["etl"], ["s3"], ["12"], "12 digits"),
     "a service without data events": ([ETL], ["dynamo"], [], "did you mean dynamodb"),
-    "no service of this world": ([ETL], ["zzzz"], [], "no data events are known"),
+    "an unknown service": ([ETL], ["zzzz"], [], "not a service with data events"),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_words(name: str) -> None:
-    roles, services, accounts, said = WRONG[name]
-    with pytest.raises(UsageError, match=said):
-        make.wanted(roles, services, accounts)
+def test_invalid_arguments(name: str) -> None:
+    roles, services, accounts, message = WRONG[name]
+    with pytest.raises(UsageError, match=message):
+        selectors.parse_request(roles, services, accounts)
 
 
 def test_a_bucket_without_s3() -> None:
     with pytest.raises(UsageError, match="s3 is not among"):
-        make.wanted([ETL], ["lambda"], buckets=["data"])
+        selectors.parse_request([ETL], ["lambda"], buckets=["data"])
 
 
-def test_the_limit_of_values() -> None:
+def test_the_limit_on_values() -> None:
     roles = [f"arn:aws:iam::400011112201:role/r{at}" for at in range(249)]
-    make.check(make.selectors(make.wanted(roles[:248], ["s3", "lambda"])))
+    selectors.check_limit(selectors.build_selectors(selectors.parse_request(roles[:248], ["s3", "lambda"])))
     with pytest.raises(UsageError, match=r"502 values.*takes 500"):
-        make.check(make.selectors(make.wanted(roles, ["s3", "lambda"])))
+        selectors.check_limit(selectors.build_selectors(selectors.parse_request(roles, ["s3", "lambda"])))
 
 
 BASIC = {
@@ -126,44 +130,50 @@ BASIC = {
 
 
 def test_basic_selectors_mean_the_same_as_advanced_ones() -> None:
-    had = make.advanced(BASIC)
-    assert make.logs(had, event(readOnly="false")) and not make.logs(had, event())
-    assert not make.logs(had, event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::data/out/x"}))
+    had = selectors.advanced_selectors(BASIC)
+    assert selectors.is_logged(event(readOnly="false"), had) and not selectors.is_logged(event(), had)
+    assert not selectors.is_logged(event(readOnly="false", **{"resources.ARN": "arn:aws:s3:::data/out/x"}), had)
     management = {"eventCategory": "Management", "readOnly": "false", "eventSource": "ec2.amazonaws.com"}
-    assert make.logs(had, management)
-    assert not make.logs(had, {**management, "eventSource": "kms.amazonaws.com"})
+    assert selectors.is_logged(management, had)
+    assert not selectors.is_logged({**management, "eventSource": "kms.amazonaws.com"}, had)
 
 
-def test_what_is_logged_and_missed() -> None:
-    want = make.wanted([ETL, ETL_2], ["s3", "lambda", "dynamodb"])
-    state = {(one.arn, one.type): (one.reads, one.writes) for one in make.covered(make.advanced(BASIC), want)}
+def test_coverage_of_a_request() -> None:
+    want = selectors.parse_request([ETL, ETL_2], ["s3", "lambda", "dynamodb"])
+    state = {
+        (row.arn, row.type): (row.reads, row.writes)
+        for row in selectors.coverage(selectors.advanced_selectors(BASIC), want)
+    }
     assert state[ETL, "AWS::S3::Object"] == ("missed", "partly")
     assert state[ETL, "AWS::Lambda::Function"] == ("missed", "logged")
     assert state[ETL_2, "AWS::DynamoDB::Table"] == ("missed", "missed")
-    ours = make.merged(None, make.selectors(make.wanted([ETL], ["s3"])))
-    first, second = make.covered(ours, make.wanted([ETL, ETL_2], ["s3"]))
+    merged = selectors.merge_selectors(None, selectors.build_selectors(selectors.parse_request([ETL], ["s3"])))
+    first, second = selectors.coverage(merged, selectors.parse_request([ETL, ETL_2], ["s3"]))
     assert (first.reads, first.writes, second.reads) == ("logged", "logged", "missed")
-    at_place = make.covered(make.advanced(BASIC), make.wanted([ETL], ["s3"], writes_only=True, buckets=["data/in/x"]))
+    at_place = selectors.coverage(
+        selectors.advanced_selectors(BASIC),
+        selectors.parse_request([ETL], ["s3"], writes_only=True, buckets=["data/in/x"]),
+    )
     assert (at_place[0].reads, at_place[0].writes) == ("not wanted", "logged")
 
 
-def test_others_selectors_stay_and_ours_are_replaced() -> None:
-    had = [*make.advanced(BASIC), *make.selectors(make.wanted([ETL_2], ["sns"]))]
-    then = make.merged(had, make.selectors(make.wanted([ETL], ["s3"])))
-    assert [one["Name"] for one in then] == [
+def test_foreign_selectors_stay_and_ours_are_replaced() -> None:
+    had = [*selectors.advanced_selectors(BASIC), *selectors.build_selectors(selectors.parse_request([ETL_2], ["sns"]))]
+    then = selectors.merge_selectors(had, selectors.build_selectors(selectors.parse_request([ETL], ["s3"])))
+    assert [selector["Name"] for selector in then] == [
         "Management events",
         "AWS::S3::Object events",
         "AWS::Lambda::Function events",
         "trailsift: AWS::S3::Object",
     ]
-    assert make.merged(None, [])[0] == make.MANAGEMENT
+    assert selectors.merge_selectors(None, [])[0] == selectors.MANAGEMENT
 
 
 # -- the trail -------------------------------------------------------------------------------------------------------
 
 
 class Api:
-    """CloudTrail's two calls over a stored set; requests are checked by botocore's own rules."""
+    """CloudTrail's two calls on a stored set; botocore's own rules validate the requests."""
 
     def __init__(self, answer: dict[str, Any], refuse: str = "") -> None:
         self.answer = answer
@@ -186,10 +196,10 @@ class Api:
         return request
 
 
-def test_a_trail_takes_the_selectors() -> None:
+def test_a_trail_accepts_the_selectors() -> None:
     api = Api(BASIC)
-    trail = Trail("main", api)
-    then = make.merged(trail.get(), make.selectors(make.wanted([ETL], ["s3"])))
+    trail = TrailSelectors("main", api)
+    then = selectors.merge_selectors(trail.get(), selectors.build_selectors(selectors.parse_request([ETL], ["s3"])))
     trail.put(then)
     assert trail.get() == then
 
@@ -202,10 +212,10 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
-def test_a_refusal_is_told(refusal: str) -> None:
+def test_a_refusal_is_explained(refusal: str) -> None:
     pytest.importorskip("botocore")
     with pytest.raises(TrailsiftError) as caught:
-        Trail("main", Api({}, refusal)).put(make.selectors(make.wanted([ETL], ["s3"])))
+        TrailSelectors("main", Api({}, refusal)).put(selectors.build_selectors(selectors.parse_request([ETL], ["s3"])))
     assert type(caught.value) is REFUSALS[refusal] and "trail main" in str(caught.value)
     assert "PutEventSelectors" in str(caught.value) or "--without-roles" in str(caught.value)
 
@@ -219,15 +229,15 @@ def test_the_command(small_lake: Path, tmp_path: Path, capsys: pytest.CaptureFix
     role = "arn:aws:iam::400011112201:role/orders-etl-batch"
     words = ["selectors", "--role", role, "--service", "s3,dynamodb", "--existing", str(had), "--lake", str(small_lake)]
     assert main(words) == 0
-    out, said = capsys.readouterr()
-    assert [one["Name"] for one in json.loads(out)][-1] == "trailsift: AWS::DynamoDB::Table"
-    assert f"{role} AWS::S3::Object: reads missed, writes partly" in said and "events a month, $" in said
+    out, err = capsys.readouterr()
+    assert [selector["Name"] for selector in json.loads(out)][-1] == "trailsift: AWS::DynamoDB::Table"
+    assert f"{role} AWS::S3::Object: reads missed, writes partly" in err and "$" in err
     assert main([*words, "--json"]) == 0
     cost = json.loads(capsys.readouterr().out)["cost_a_month"]
     assert 0 < cost["events"] < cost["all_events"] and cost["usd"] == pytest.approx(cost["events"] / 1e6)
 
 
-def test_a_trail_that_cannot_tell_roles_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trail_that_cannot_select_by_role(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from trailsift.rules import RowRules, load
 
     rules = tmp_path / "only-roles.toml"
@@ -240,12 +250,12 @@ def test_a_trail_that_cannot_tell_roles_apart(tmp_path: Path, capsys: pytest.Cap
     assert decide({**row, "role_arn": ETL_2}).action == "drop"
 
 
-# -- a trail that is served ------------------------------------------------------------------------------------------
+# -- a trail in an emulator -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def trail(on_moto: str) -> Iterator[Any]:
-    """boto3's client of an account in moto whose trail ``main`` has basic selectors."""
+    """A boto3 client of an account in moto whose trail ``main`` has basic selectors."""
     import boto3
 
     boto3.client("s3").create_bucket(Bucket="trail-logs")
@@ -257,7 +267,7 @@ def trail(on_moto: str) -> Iterator[Any]:
 
 
 def asked(words: list[str], answers: str, folder: Path) -> tuple[int, str]:
-    """The command with a person at a terminal: its exit code and all that the person saw."""
+    """Run the command on a pseudo-terminal with these answers; return its exit code and everything it printed."""
     ours, theirs = pty.openpty()
     code = f"import sys; from trailsift.cli import main; sys.exit(main({words!r}))"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs)
@@ -273,42 +283,46 @@ def asked(words: list[str], answers: str, folder: Path) -> tuple[int, str]:
 
 
 def test_a_trail_is_changed_after_a_yes(trail: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Shown, asked, put, read back; anything but a yes changes nothing; a second time there is nothing to change."""
+    """Show, ask, put, read back; anything but "yes" changes nothing, and a second run finds nothing to change."""
     words = ["selectors", "--role", ETL, "--service", "s3,dynamodb", "--apply", "main"]
-    had = Trail("main").get()
-    assert main(words) == 2, "nobody to ask"
-    assert "nobody to ask" in capsys.readouterr().err and Trail("main").get() == had
+    had = TrailSelectors("main").get()
+    assert main(words) == 2, "there is no terminal to ask on"
+    assert "was not changed" in capsys.readouterr().err and TrailSelectors("main").get() == had
     code, seen = asked(words, "n\n", tmp_path)
-    assert code == 0 and "nothing was changed" in seen and Trail("main").get() == had
+    assert code == 0 and "nothing was changed" in seen and TrailSelectors("main").get() == had
     code, seen = asked(words, "y\n", tmp_path)
     assert code == 0 and "read back and compared" in seen, seen
     assert re.search(r'^\+ +"arn:aws:sts::400011112201:assumed-role/etl/"$', seen, re.MULTILINE), seen
     now = trail.get_event_selectors(TrailName="main")["AdvancedEventSelectors"]
-    assert make.advanced({"AdvancedEventSelectors": now}) == make.merged(had, make.selectors(_want("s3", "dynamodb")))
+    assert selectors.advanced_selectors({"AdvancedEventSelectors": now}) == selectors.merge_selectors(
+        had, selectors.build_selectors(_want("s3", "dynamodb"))
+    )
     assert main(words) == 0
     assert "has these selectors already" in capsys.readouterr().err
 
 
-def _want(*services: str) -> make.SelectorRequest:
-    return make.wanted([ETL], services)
+def _want(*services: str) -> selectors.SelectorRequest:
+    return selectors.parse_request([ETL], services)
 
 
 def test_a_trail_that_refuses_roles_gets_the_next_best_set(
     trail: Any, on_moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """AWS's refusal, from a server in front of moto: the next best set, asked for by itself, and the rules file."""
+    """A server in front of moto refuses roles as AWS does: the next best set is offered, with a rules file."""
     with _refusing(on_moto) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         words = ["selectors", "--role", ETL, "--apply", "main"]
         code, seen = asked(words, "y\nn\n", tmp_path)
         assert code == 0 and "does not take selectors on userIdentity.arn" in seen and "nothing was changed" in seen
-        assert Trail("main").get() == make.advanced(BASIC)
+        assert TrailSelectors("main").get() == selectors.advanced_selectors(BASIC)
         code, seen = asked(words, "y\ny\n", tmp_path)
         assert code == 0 and "whoever makes them" in seen and "read back and compared" in seen, seen
-        assert Trail("main").get() == make.merged(make.advanced(BASIC), make.selectors(_want("s3"), by_role=False))
-        assert (tmp_path / "only-roles.toml").read_text() == make.only_roles(_want("s3"))
+        assert TrailSelectors("main").get() == selectors.merge_selectors(
+            selectors.advanced_selectors(BASIC), selectors.build_selectors(_want("s3"), by_role=False)
+        )
+        assert (tmp_path / "only-roles.toml").read_text() == selectors.role_rules(_want("s3"))
         monkeypatch.chdir(tmp_path)
-        assert main([*words, "--yes"]) == 2, "everybody's events are more than was agreed to"
+        assert main([*words, "--yes"]) == 2, "all callers' events cost more than the user agreed to"
         assert "--without-roles puts the next best set on it" in capsys.readouterr().err
         other = [*words, "--rules-output", "other.toml", "--without-roles", "--yes", "--service", "s3,sns"]
         assert main(other) == 0 and (tmp_path / "other.toml").exists()
@@ -316,14 +330,17 @@ def test_a_trail_that_refuses_roles_gets_the_next_best_set(
 
 @contextlib.contextmanager
 def _refusing(behind: str) -> Iterator[str]:
-    """A server that refuses selectors with userIdentity.arn as CloudTrail does, and passes on everything else."""
+    """Run a server that refuses selectors on userIdentity.arn as CloudTrail does, and forwards everything else."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if b"PutEventSelectors" in self.headers["X-Amz-Target"].encode() and b"userIdentity.arn" in body:
-                said = {"__type": "InvalidEventSelectorsException", "message": "userIdentity.arn is not a valid field"}
-                status, data = 400, json.dumps(said).encode()
+                refusal = {
+                    "__type": "InvalidEventSelectorsException",
+                    "message": "userIdentity.arn is not a valid field",
+                }
+                status, data = 400, json.dumps(refusal).encode()
             else:
                 request = urllib.request.Request(behind, body, dict(self.headers))
                 with urllib.request.urlopen(request, timeout=30) as answer:
@@ -348,27 +365,27 @@ def _refusing(behind: str) -> Iterator[str]:
 
 def test_no_such_trail_here(on_moto: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["selectors", "--role", ETL, "--apply", "none-such"]) == 1
-    said = capsys.readouterr().err
-    assert "none-such" in said and "us-east-1" in said and "AWS_REGION" in said
+    err = capsys.readouterr().err
+    assert "none-such" in err and "us-east-1" in err and "AWS_REGION" in err
 
 
 def test_a_trail_without_data_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     had = tmp_path / "had.json"
-    had.write_text(json.dumps([make.MANAGEMENT]))
+    had.write_text(json.dumps([selectors.MANAGEMENT]))
     assert main(["selectors", "--role", ETL, "--existing", str(had)]) == 0
     assert "no data events are logged so far" in capsys.readouterr().err
 
 
 def test_a_lake_without_data_events(small_logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Management events alone: the summary says how data events are switched on, and for whom."""
-    records = [one for path in sorted(small_logs.rglob("*.json.gz"))[:40] for one in _records(path)]
+    """Without data events, the summary explains how to switch them on, and for whom."""
+    records = [record for path in sorted(small_logs.rglob("*.json.gz"))[:40] for record in _records(path)]
     logs = tmp_path / "logs.json"
-    logs.write_text(json.dumps({"Records": [one for one in records if one["eventCategory"] == "Management"]}))
+    logs.write_text(json.dumps({"Records": [record for record in records if record["eventCategory"] == "Management"]}))
     assert main(["ingest", str(logs), "--lake", str(tmp_path / "lake"), "--quiet"]) == 0
     capsys.readouterr()
     assert main(["summary", "--lake", str(tmp_path / "lake")]) == 0
-    said = capsys.readouterr().err
-    assert "no data events are in this lake" in said and "roles --need-data-events" in said
+    err = capsys.readouterr().err
+    assert "no data events" in err and "roles --need-data-events" in err
     logs.write_text(json.dumps({"Records": records}))
     assert main(["ingest", str(logs), "--lake", str(tmp_path / "lake"), "--quiet"]) == 0
     capsys.readouterr()
@@ -377,25 +394,25 @@ def test_a_lake_without_data_events(small_logs: Path, tmp_path: Path, capsys: py
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(gzip.decompress(path.read_bytes()))["Records"]
-    return found
+    records: list[dict[str, Any]] = json.loads(gzip.decompress(path.read_bytes()))["Records"]
+    return records
 
 
-def test_nobody_and_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_roles_are_required(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["selectors", "--service", "s3"]) == 2
-    assert "whose data events" in capsys.readouterr().err
+    assert "--without-roles" in capsys.readouterr().err
 
 
 def test_roles_that_need_data_events(small_lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["roles", "--need-data-events", "--lake", str(small_lake), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["roles"]
-    scores = [need["score"] for need in found]
-    assert scores == sorted(scores, reverse=True) and all(need["reasons"] for need in found)
+    needs = json.loads(capsys.readouterr().out)["roles"]
+    scores = [need["score"] for need in needs]
+    assert scores == sorted(scores, reverse=True) and all(need["reasons"] for need in needs)
     assert main(["roles", "--need-data-events", "--lake", str(small_lake)]) == 0
-    assert found[0]["role_arn"].rpartition("/")[2] in capsys.readouterr().out
+    assert needs[0]["role_arn"].rpartition("/")[2] in capsys.readouterr().out
 
 
-def test_what_speaks_for_data_events() -> None:
+def test_reasons_to_log_data_events() -> None:
     from trailsift.analysis.trail_coverage import _need
 
     quiet = _need(ETL, [("ec2", "DescribeInstances", 900, 3), ("s3", "GetObject", 50, 0)])

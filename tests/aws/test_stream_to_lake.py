@@ -1,4 +1,4 @@
-"""The whole way on a stand-in for AWS that runs the function: log objects into a stream, landing files, a lake."""
+"""End to end on an emulator that runs the function: log objects into a stream, landing files, a lake."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ARCH: package.Arch = "arm64" if platform.machine() == "aarch64" else "x86_64"
 
 
 def _resolved(value: Any, names: dict[str, str]) -> Any:
-    """The template's values with its references filled in."""
+    """Return the template's values with its references resolved."""
     if isinstance(value, dict):
         for key in ("Ref", "Fn::GetAtt", "Fn::Sub"):
             if key in value:
@@ -37,7 +37,7 @@ def _resolved(value: Any, names: dict[str, str]) -> Any:
 
 
 class Stream(NamedTuple):
-    """A stream of the template's, with the function behind it."""
+    """A stream of the template with its function."""
 
     s3: Any
     streams: Any
@@ -46,36 +46,38 @@ class Stream(NamedTuple):
 
     def put(self, records: list[bytes]) -> None:
         for start in range(0, len(records), 100):
-            part = [{"Data": one} for one in records[start : start + 100]]
+            part = [{"Data": each} for each in records[start : start + 100]]
             answer = self.streams.put_record_batch(DeliveryStreamName=self.name, Records=part)
             assert answer["FailedPutCount"] == 0
 
     def objects(self) -> list[tuple[str, bytes]]:
-        """All objects of the bucket, unpacked."""
+        """Return all objects of the bucket, decompressed."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
-        keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
-        found = [(key, self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()) for key in keys]
-        return [(key, gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data) for key, data in found]
+        keys = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+        objects = [(key, self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()) for key in keys]
+        return [(key, gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data) for key, data in objects]
 
 
 def started(ministack: str, tmp_path: Path, name: str, more: dict[str, Any] | None = None) -> Stream:
-    """``more`` is set in the destination beyond what the template says; None there takes a setting away."""
+    """Start a stream. ``more``: settings of the destination beyond the template's; None removes a setting."""
     boto3 = pytest.importorskip("boto3")
     session = boto3.Session("x", "x", region_name="us-east-1")
-    s3, functions, streams = (session.client(one, endpoint_url=ministack) for one in ("s3", "lambda", "firehose"))
+    s3, functions, streams = (
+        session.client(service, endpoint_url=ministack) for service in ("s3", "lambda", "firehose")
+    )
     try:
-        # The stand-in runs the code with a Python of this machine.
+        # The emulator runs the code with this machine's Python.
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        made = package.build(tmp_path / "firehose.zip", arch=ARCH, python=python)
+        built = package.build(tmp_path / "firehose.zip", arch=ARCH, python=python)
     except TrailsiftError as error:
-        pytest.skip(f"no network to get wheels from: {error}")
+        pytest.skip(f"no network to download wheels: {error}")
     s3.create_bucket(Bucket=name)
     function = functions.create_function(
         FunctionName=name,
         Runtime=f"python{python}",
         Handler=package.HANDLER,
         Role="arn:aws:iam::000000000000:role/x",
-        Code={"ZipFile": made.path.read_bytes()},
+        Code={"ZipFile": built.path.read_bytes()},
         Timeout=120,
         Environment={
             "Variables": {
@@ -99,7 +101,7 @@ def started(ministack: str, tmp_path: Path, name: str, more: dict[str, Any] | No
 
 
 def test_log_objects_in_landing_files_out(ministack: str, tmp_path: Path) -> None:
-    """With duplicates and poison on the way, the lake has each event once, and the summaries of a direct ingest."""
+    """Despite duplicates and garbage, the lake has each event once, and the summaries of a direct ingest."""
     from support.logs import merged
     from trailsift.generate import Options, generate
     from trailsift.ingest import ingest
@@ -107,7 +109,7 @@ def test_log_objects_in_landing_files_out(ministack: str, tmp_path: Path) -> Non
     stream = started(ministack, tmp_path, "analysis")
     generate(tmp_path / "logs", Options(events=600, days=2, seed=3))
     ingest([str(tmp_path / "logs" / "AWSLogs")], tmp_path / "direct", workers=1)
-    records = [one for path in sorted((tmp_path / "logs").rglob("*.json.gz")) for one in _logs(path)]
+    records = [batch for path in sorted((tmp_path / "logs").rglob("*.json.gz")) for batch in _logs(path)]
     stream.put([*records, b"poison", *records[:20]])
     objects = _landed(stream, 600)
     for number, (key, data) in enumerate(objects):
@@ -120,12 +122,12 @@ def test_log_objects_in_landing_files_out(ministack: str, tmp_path: Path) -> Non
     for key, data in objects:
         if key.startswith("landing/"):
             first = json.loads(data.splitlines()[0])
-            wanted = "/".join(f"{name}={first[name]}" for name in ("year", "month", "day", "hour", "service"))
-            assert key.startswith(f"landing/{wanted}/"), key
+            folder = "/".join(f"{name}={first[name]}" for name in ("year", "month", "day", "hour", "service"))
+            assert key.startswith(f"landing/{folder}/"), key
 
 
 def test_the_stream_can_write_parquet(ministack: str, tmp_path: Path) -> None:
-    """What the function gives fits Firehose's own conversion, with the columns that we give to Glue."""
+    """The function's output fits Firehose's own conversion, with the columns that we register in Glue."""
     boto3 = pytest.importorskip("boto3")
     catalog = boto3.Session("x", "x", region_name="us-east-1").client("glue", endpoint_url=ministack)
     catalog.create_database(DatabaseInput={"Name": "columns"})
@@ -138,48 +140,48 @@ def test_the_stream_can_write_parquet(ministack: str, tmp_path: Path) -> None:
         "InputFormatConfiguration": {"Deserializer": {"OpenXJsonSerDe": {}}},
         "OutputFormatConfiguration": {"Serializer": {"ParquetSerDe": {}}},
     }
-    # AWS takes no compression and no ending of the file beside a conversion.
+    # AWS accepts neither compression nor a file extension together with a conversion.
     other = {"CompressionFormat": None, "FileExtension": None, "DataFormatConversionConfiguration": conversion}
     stream = started(ministack, tmp_path, "columns", other)
-    made = [event_number(number) for number in range(40)]
-    stream.put([text({"Records": [one]}) for one in made])
+    events = [event_number(number) for number in range(40)]
+    stream.put([text({"Records": [event]}) for event in events])
     rows: dict[str, dict[str, Any]] = {}
     for _ in range(60):
         for key, data in stream.objects():
             assert not key.startswith("errors/"), data[:2000]
             rows |= {row["event_id"]: row for row in pq.read_table(io.BytesIO(data)).to_pylist()}
-        if len(rows) == len(made):
+        if len(rows) == len(events):
             break
         time.sleep(1)
-    for one in made:
-        row, wanted = rows[one["eventID"]], record.row(one, "")
+    for event in events:
+        row, expected = rows[event["eventID"]], record.row(event, "")
         names = ("event_name", "role_arn", "resource_arn", "object_key", "bytes_out", "read_only", "source_ip")
-        assert [row[name] for name in names] == [wanted[name] for name in names]
-        assert row["event_time"].replace(tzinfo=UTC).timestamp() * 1_000_000 == wanted["event_time"]
+        assert [row[name] for name in names] == [expected[name] for name in names]
+        assert row["event_time"].replace(tzinfo=UTC).timestamp() * 1_000_000 == expected["event_time"]
 
 
 def _logs(path: Path) -> list[bytes]:
-    """A log object's records as CloudWatch Logs delivers them, a batch for each hour and service.
+    """Return a log object's records as CloudWatch Logs delivers them, one batch per hour and service.
 
-    Batches of several partitions are sent to the stream again by the function, and there this stand-in waits for
-    itself: it runs the function inside of the call that puts the record. `test_firehose` has them.
+    The function resends batches of several partitions to the stream, where this emulator deadlocks: it runs the
+    function inside the call that puts the record. `test_firehose` covers them.
     """
     batches: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for one in json.loads(gzip.decompress(path.read_bytes()))["Records"]:
-        batches.setdefault((one["eventTime"][:13], one["eventSource"]), []).append(one)
-    made = []
-    for found in batches.values():
-        events = [{"id": "1", "timestamp": 1, "message": json.dumps(record)} for record in found]
-        made.append(gzip.compress(text({"messageType": "DATA_MESSAGE", "logGroup": "g", "logEvents": events})))
-    return made
+    for event in json.loads(gzip.decompress(path.read_bytes()))["Records"]:
+        batches.setdefault((event["eventTime"][:13], event["eventSource"]), []).append(event)
+    payloads = []
+    for batch in batches.values():
+        events = [{"id": "1", "timestamp": 1, "message": json.dumps(event)} for event in batch]
+        payloads.append(gzip.compress(text({"messageType": "DATA_MESSAGE", "logGroup": "g", "logEvents": events})))
+    return payloads
 
 
 def _landed(stream: Stream, events: int) -> list[tuple[str, bytes]]:
-    """What is in the bucket once it holds so many different events, or grows no more."""
+    """Return the objects of the bucket once it holds this many distinct events; fail after a minute."""
     for _ in range(60):
-        found = stream.objects()
-        lines = [line for key, data in found if key.startswith("landing/") for line in data.splitlines()]
+        objects = stream.objects()
+        lines = [line for key, data in objects if key.startswith("landing/") for line in data.splitlines()]
         if len({json.loads(line)["event_id"] for line in lines if line.strip()}) >= events:
-            return found
+            return objects
         time.sleep(1)
-    raise AssertionError(f"only {len(lines)} lines landed, in {len(found)} objects")
+    raise AssertionError(f"only {len(lines)} lines landed, in {len(objects)} objects")

@@ -1,4 +1,4 @@
-"""SQL for Athena: derived from the schema, in Trino's grammar, and with the same rows as ours on a real Trino."""
+"""SQL for Athena: derived from the schema, valid in Trino's grammar, and with our rows on a real Trino."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import sqlglot
 from sqlglot import exp
 
 from support.paths import TESTS
-from trailsift import schema as event
+from trailsift import schema
 from trailsift.cli import main
 from trailsift.decode.envelope import find_records
 from trailsift.deploy import athena_sql, glue_requests, tables
@@ -27,42 +27,42 @@ from trailsift.deploy.tables import StackConfig
 from trailsift.errors import UsageError
 from trailsift.generate import Options, generate
 
-PLACE = StackConfig(
+CONFIG = StackConfig(
     accounts=("123456789012", "210987654321"), regions=("us-east-1", "ap-northeast-2"), since=date(2026, 3, 2)
 )
-MADE = {one.name: one for one in athena_sql.statements(PLACE)}
-#: Athena's own statements, which no Trino knows.
+STATEMENTS = {statement.name: statement for statement in athena_sql.statements(CONFIG)}
+#: Statements that only Athena has, not Trino.
 ATHENA_ONLY = re.compile(r"database|raw|landing|lake_\w+|optimize_\w+|vacuum_\w+")
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_statements_are_in_the_grammar(name: str) -> None:
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_statements_are_grammatical(name: str) -> None:
     if re.match("optimize|vacuum", name):
-        assert re.fullmatch(r"OPTIMIZE \S+ REWRITE DATA USING BIN_PACK|VACUUM \S+", MADE[name].text)
+        assert re.fullmatch(r"OPTIMIZE \S+ REWRITE DATA USING BIN_PACK|VACUUM \S+", STATEMENTS[name].text)
         return
     for dialect in ("athena",) if ATHENA_ONLY.fullmatch(name) else ("athena", "trino"):
-        (parsed,) = sqlglot.parse(MADE[name].text, dialect=dialect)
+        (parsed,) = sqlglot.parse(STATEMENTS[name].text, dialect=dialect)
         assert parsed is not None and not isinstance(parsed, exp.Command), dialect
 
 
 def test_tables_have_the_columns_of_the_schema() -> None:
-    for table in event.TABLES.values():
-        (parsed,) = sqlglot.parse(tables.iceberg(PLACE, table), dialect="athena")
+    for table in schema.TABLES.values():
+        (parsed,) = sqlglot.parse(tables.iceberg(CONFIG, table), dialect="athena")
         assert parsed is not None
-        schema = parsed.find(exp.Schema)
-        assert schema is not None
-        assert [column.name for column in schema.expressions] == [column.name for column in table.columns]
-    landed = re.findall(r"^  (\w+) \S+?,?$", tables.landing(PLACE).partition("PARTITIONED")[0], re.MULTILINE)
-    assert [*landed, *tables.LANDING_PARTITIONS[:3], "service"] == [c.name for c in event.EVENTS.columns]
-    assert set(athena_sql.FROM_RAW) <= {column.name for column in event.EVENTS.columns}
-    assert list(athena_sql.FROM_RAW)[-4:] == list(event.EVENTS.partition), "Hive wants partition columns last, in order"
+        columns = parsed.find(exp.Schema)
+        assert columns is not None
+        assert [column.name for column in columns.expressions] == [column.name for column in table.columns]
+    landed = re.findall(r"^  (\w+) \S+?,?$", tables.landing(CONFIG).partition("PARTITIONED")[0], re.MULTILINE)
+    assert [*landed, *tables.LANDING_PARTITIONS[:3], "service"] == [c.name for c in schema.EVENTS.columns]
+    assert set(athena_sql.FROM_RAW) <= {column.name for column in schema.EVENTS.columns}
+    assert list(athena_sql.FROM_RAW)[-4:] == list(schema.EVENTS.partition), "Hive: partition columns last, in order"
 
 
 def test_no_statement_writes_more_partitions_than_athena_does() -> None:
     for services in (1, 3, 8, 60, 200):
         parts = list(athena_sql.chunks(date(2026, 1, 1), date(2026, 4, 1), services))
         assert parts[0][0] == date(2026, 1, 1) and parts[-1][1] == date(2026, 4, 1)
-        assert all(one[1] == other[0] for one, other in itertools.pairwise(parts))
+        assert all(first[1] == second[0] for first, second in itertools.pairwise(parts))
         # A day of delivery holds events of the day before.
         most = max(((end - since).days + 1) * services for since, end in parts)
         assert most <= athena_sql.PARTITIONS or all(end - since == timedelta(1) for since, end in parts)
@@ -72,8 +72,8 @@ def test_no_statement_writes_more_partitions_than_athena_does() -> None:
     "wrong",
     [{"trail": "x'; DROP"}, {"bucket": "UPPER"}, {"database": "a-b"}, {"accounts": ("1",)}, {"regions": ("moon",)}],
 )
-def test_nothing_strange_gets_into_sql(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="is no"):
+def test_invalid_names_never_reach_sql(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="is not a valid"):
         StackConfig(**wrong).checked()
 
 
@@ -84,9 +84,13 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "LOCATION 's3://t-bucket/logs/AWSLogs/'" in out and "'projection.account.values'='111122223333'" in out
     assert main([*words, "--from", "2026-02-01", "--to", "2026-02-01"]) == 2
     assert main([*words, "--only", "everything"]) == 2
-    assert "there is no statement 'everything'" in capsys.readouterr().err
+    assert "'everything'" in capsys.readouterr().err
     assert main([*words, "--json"]) == 0
-    assert [one["name"] for one in json.loads(capsys.readouterr().out)][:3] == ["database", "raw", "landing"]
+    assert [statement["name"] for statement in json.loads(capsys.readouterr().out)][:3] == [
+        "database",
+        "raw",
+        "landing",
+    ]
 
 
 def _valid(operation: str, request: dict[str, Any]) -> None:
@@ -98,18 +102,18 @@ def _valid(operation: str, request: dict[str, Any]) -> None:
     assert not report.has_errors(), report.generate_report()
 
 
-def test_glue_requests_are_what_glue_takes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_glue_accepts_the_requests(capsys: pytest.CaptureFixture[str]) -> None:
     folder = "landing/year=2026/month=01/day=15/hour={}/service={}/x.gz"
     services = ("s3", "lambda", "dynamodb", "sns", "sqs")
     keys = [folder.format(f"{hour:02}", name) for hour in range(24) for name in services]
-    requests = list(glue_requests.partitions(PLACE, [*keys, *keys, folder.format("00", "_dropped")]))
+    requests = list(glue_requests.partitions(CONFIG, [*keys, *keys, folder.format("00", "_dropped")]))
     assert [len(request["PartitionInputList"]) for request in requests] == [100, 20]
     for request in requests:
         _valid("BatchCreatePartition", request)
     assert requests[0]["PartitionInputList"][0]["Values"] == ["2026", "01", "15", "00", "dynamodb"]
-    _valid("CreateCrawler", glue_requests.crawler(PLACE, "arn:aws:iam::123456789012:role/Crawler"))
-    with pytest.raises(UsageError, match="in no folder"):
-        list(glue_requests.partitions(PLACE, ["AWSLogs/x.gz"]))
+    _valid("CreateCrawler", glue_requests.crawler(CONFIG, "arn:aws:iam::123456789012:role/Crawler"))
+    with pytest.raises(UsageError, match="not in a folder"):
+        list(glue_requests.partitions(CONFIG, ["AWSLogs/x.gz"]))
     assert main(["aws", "glue", keys[0]]) == 0
     assert json.loads(capsys.readouterr().out)["TableName"] == "landing"
     assert main(["aws", "glue"]) == 2
@@ -119,7 +123,7 @@ def test_glue_requests_are_what_glue_takes(capsys: pytest.CaptureFixture[str]) -
 
 
 class Trino:
-    """Trino in one process, with tables in memory."""
+    """Trino in one process, with in-memory tables."""
 
     def __init__(self, jars: str, folder: Path) -> None:
         source = TESTS / "trino" / "Run.java"
@@ -136,10 +140,10 @@ class Trino:
         self.process.stdin.flush()
         for line in self.process.stdout:
             if line.startswith("> "):
-                state, *found = line[2:].rstrip("\n").split("\t")
-                assert state == "ok", f"{found}\n{statement}"
-                return [row.split("\x01") for row in found]
-        raise AssertionError("Trino ended")
+                state, *rows = line[2:].rstrip("\n").split("\t")
+                assert state == "ok", f"{rows}\n{statement}"
+                return [row.split("\x01") for row in rows]
+        raise AssertionError("Trino exited")
 
     def parse(self, statement: str) -> None:
         self._call("p", statement)
@@ -153,16 +157,16 @@ def trino(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trino]:
     jars = os.environ.get("TRAILSIFT_TRINO")
     if not jars or not shutil.which("javac"):
         pytest.skip("no Trino: tests/trino/pom.xml says how to get one, TRAILSIFT_TRINO names the folder of its jars")
-    made = Trino(jars, tmp_path_factory.mktemp("trino"))
-    yield made
-    made.process.kill()
-    made.process.wait()
+    server = Trino(jars, tmp_path_factory.mktemp("trino"))
+    yield server
+    server.process.kill()
+    server.process.wait()
 
 
-def test_trino_takes_the_grammar(trino: Trino) -> None:
-    for name, made in MADE.items():
+def test_trino_parses_the_statements(trino: Trino) -> None:
+    for name, statement in STATEMENTS.items():
         if not ATHENA_ONLY.fullmatch(name):
-            trino.parse(made.text)
+            trino.parse(statement.text)
 
 
 def _trino_type(hive: str) -> str:
@@ -172,25 +176,25 @@ def _trino_type(hive: str) -> str:
 
 
 def _lowered(value: Any) -> Any:
-    """A record as the JSON reader of CloudTrail's files gives it: names in lower case, inner objects as text."""
+    """Return a record as the JSON reader of CloudTrail's files does: names in lower case, inner objects as text."""
     if isinstance(value, dict):
         return {name.lower(): _lowered(each) for name, each in value.items()}
     return [_lowered(each) for each in value] if isinstance(value, list) else value
 
 
 def _raw_doc(record: dict[str, Any]) -> str:
-    """The columns of the raw table for one record, as JSON: what is a string there is text."""
-    known = {name.lower(): value for name, value in record.items()}
+    """Return the raw table's columns for one record, as JSON; values of string columns are text."""
+    fields = {name.lower(): value for name, value in record.items()}
     row: dict[str, Any] = {}
     for name, kind in tables.RAW.items():
-        value = known.get(name)
+        value = fields.get(name)
         plain = kind != "string" or value is None or isinstance(value, str)
         row[name] = _lowered(value) if plain else json.dumps(value, separators=(",", ":"))
     return json.dumps(row).replace("'", "''")
 
 
 def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
-    """Log files -> columnar copy -> hourly -> hourly_summary on Trino, and the same from ``ingest`` and DuckDB."""
+    """Log files -> columnar copy -> hourly -> hourly_summary on Trino: the same rows as ``ingest`` and DuckDB."""
     from trailsift.ingest import ingest
     from trailsift.lake.open import open_snapshot
     from trailsift.query import DuckDBEngine
@@ -221,15 +225,16 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
         f" FROM (SELECT CAST(json_parse(doc) AS row({kind})) AS r, path FROM given) AS parsed"
     )
     services = ("s3", "lambda", "dynamodb", "sns", "sqs", "kinesis", "bedrock")
-    place = StackConfig(database="default", since=date(2026, 3, 2), services=services)
-    copies = [one for one in athena_sql.statements(place, date(2026, 3, 22)) if one.name.startswith("columnar")]
+    config = StackConfig(database="default", since=date(2026, 3, 2), services=services)
+    statements = athena_sql.statements(config, date(2026, 3, 22))
+    copies = [statement for statement in statements if statement.name.startswith("columnar")]
     assert len(copies) > 1
     first = re.sub(r"\nWITH \(.*?\n\) AS\n", " AS\n", copies[0].text, flags=re.DOTALL)
-    for text in (first, *(one.text for one in copies[1:])):
+    for text in (first, *(copy.text for copy in copies[1:])):
         trino.run(text)
     assert trino.run("SELECT count(*), count(DISTINCT event_id) FROM events_columnar") == [[str(len(data))] * 2]
-    for one in copies[1:]:
-        trino.run(one.text)
+    for copy in copies[1:]:
+        trino.run(copy.text)
     assert trino.run("SELECT count(*) FROM events_columnar") == [[str(len(data))]]
 
     wide = ("log_object", "request_parameters", "response_elements", "additional_event_data", "event_time", "weight")
@@ -239,20 +244,20 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
         theirs = trino.run(f"SELECT {listed}, date_format(event_time, '%Y-%m-%d %H:%i:%s') FROM events_columnar")
         ours = _texts(engine.sql(f"SELECT {listed}, strftime(event_time, '%Y-%m-%d %H:%M:%S') FROM events"))
         pairs = zip(sorted(theirs), ours, strict=True)
-        differ = {(name, a, b) for one, two in pairs for name, a, b in zip(names, one, two, strict=False) if a != b}
+        differ = {(name, a, b) for row, other in pairs for name, a, b in zip(names, row, other, strict=False) if a != b}
         assert not differ
 
         trino.run("CREATE TABLE events AS SELECT * FROM events_columnar")
-        keys = ["date_format(hour, '%Y-%m-%d %H')", *event.HOURLY.keys[1:], "events", "bytes_in", "bytes_out"]
+        keys = ["date_format(hour, '%Y-%m-%d %H')", *schema.HOURLY.keys[1:], "events", "bytes_in", "bytes_out"]
         sketches = [f"array_join({name}, ',')" for name in ("source_ips", "object_keys")]
-        lines = athena_sql.summarized("events", "true")
+        lines = athena_sql.summary_select("events", "true")
         theirs = trino.run(f"SELECT {', '.join([*keys, *sketches])} FROM ({lines}) AS lines")
         keys[0] = "strftime(hour, '%Y-%m-%d %H')"
         sketches = [f"array_to_string({name}, ',')" for name in ("source_ips", "object_keys")]
         assert sorted(theirs) == _texts(engine.sql(f"SELECT {', '.join([*keys, *sketches])} FROM hourly"))
 
         trino.run(f"CREATE TABLE hourly AS {lines}")
-        (view,) = [one.text.partition("AS\n")[2] for one in athena_sql.statements(place) if one.name == "summary"]
+        (view,) = [each.text.partition("AS\n")[2] for each in athena_sql.statements(config) if each.name == "summary"]
         counts = "eventname, event_count, unique_ips"
         theirs = trino.run(f"SELECT date_format(hour, '%Y-%m-%d %H'), {counts} FROM ({view}) AS view")
         ours = engine.sql(f"SELECT strftime(hour, '%Y-%m-%d %H'), {counts} FROM hourly_summary")

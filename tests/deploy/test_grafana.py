@@ -1,4 +1,4 @@
-"""What Grafana reads, checked by Grafana's published schema: its types, and the compiler that knows them."""
+"""Grafana's files, checked against the types of Grafana's published schema by the TypeScript compiler."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trailsift.deploy import render
 from trailsift.deploy.tables import StackConfig
 
 SHAPES = TESTS / "grafana" / "shapes.ts"
-MADE = render.files(StackConfig(bucket="my-bucket", regions=("eu-west-1",)))
+FILES = render.files(StackConfig(bucket="my-bucket", regions=("eu-west-1",)))
 BOARDS = ("operations", "roles", "cost")
 _SETTINGS = {
     "compilerOptions": {
@@ -37,9 +37,9 @@ Check = Callable[[dict[str, tuple[str, Any]]], str]
 
 @pytest.fixture(scope="module")
 def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
-    """Name -> (type of ``shapes.ts``, value): what the compiler has to say of the values; empty where all is well."""
-    given = os.environ.get("TRAILSIFT_GRAFANA")
-    modules = Path(given) if given else Path(sys.prefix) / "grafana" / "node_modules"
+    """Return a checker: name -> (type of ``shapes.ts``, value) gives the compiler's errors, empty if there are none."""
+    configured = os.environ.get("TRAILSIFT_GRAFANA")
+    modules = Path(configured) if configured else Path(sys.prefix) / "grafana" / "node_modules"
     compiler, node = modules / "typescript" / "bin" / "tsc", shutil.which("node")
     if node is None or not compiler.exists() or not (modules / "@grafana" / "schema").is_dir():
         pytest.skip("no schema of Grafana: make test-aws installs it, TRAILSIFT_GRAFANA names its node_modules")
@@ -52,8 +52,8 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
         kinds = ", ".join(sorted({kind for kind, _ in values.values()}))
         lines = [f"import type {{ {kinds} }} from './shapes.js';"]
         lines += [f"export const {name}: {kind} = {json.dumps(value)};" for name, (kind, value) in values.items()]
-        (folder / "made.ts").write_text("\n".join(lines))
-        (folder / "tsconfig.json").write_text(json.dumps({**_SETTINGS, "files": ["made.ts"]}))
+        (folder / "values.ts").write_text("\n".join(lines))
+        (folder / "tsconfig.json").write_text(json.dumps({**_SETTINGS, "files": ["values.ts"]}))
         done = subprocess.run([node, str(compiler)], cwd=folder, capture_output=True, text=True, timeout=120)
         assert (done.returncode == 0) == (not done.stdout), done.stderr
         return done.stdout
@@ -62,22 +62,22 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
 
 
 def _board(name: str) -> Any:
-    return json.loads(MADE[f"grafana/dashboards/{name}.json"])
+    return json.loads(FILES[f"grafana/dashboards/{name}.json"])
 
 
 def _provisioned(name: str) -> Any:
-    return yaml.safe_load(MADE[f"grafana/provisioning/{name}/trailsift.yaml"])
+    return yaml.safe_load(FILES[f"grafana/provisioning/{name}/trailsift.yaml"])
 
 
-def test_boards_and_provisioning_are_what_grafana_takes(check: Check) -> None:
+def test_dashboards_and_provisioning_match_grafanas_schema(check: Check) -> None:
     values: dict[str, tuple[str, Any]] = {name: ("Board", _board(name)) for name in BOARDS}
     values["sources"] = "DataSources", _provisioned("datasources")
     values["providers"] = "Providers", _provisioned("dashboards")
     assert check(values) == ""
 
 
-def test_the_check_finds_what_is_wrong(check: Check) -> None:
-    """Each mistake in a place of its own: a check that lets one of them pass proves nothing."""
+def test_the_check_finds_mistakes(check: Check) -> None:
+    """One mistake per value: a check that accepts any of them proves nothing."""
     unknown, shape, query, unit, source = (_board("operations") for _ in range(5))
     unknown["panelz"] = []
     shape["panels"][0]["type"] = "graph"
@@ -85,6 +85,6 @@ def test_the_check_finds_what_is_wrong(check: Check) -> None:
     unit["panels"][0]["fieldConfig"]["defaults"]["unit"] = 7
     source["panels"][0]["options"]["legend"]["placement"] = "left"
     wrong = {"unknown": unknown, "shape": shape, "query": query, "unit": unit, "source": source}
-    said = check({name: ("Board", value) for name, value in wrong.items()})
-    lines = {int(line.split("(")[1].split(",")[0]) for line in said.splitlines() if line.startswith("made.ts(")}
-    assert lines == {2, 3, 4, 5, 6}, said
+    errors = check({name: ("Board", value) for name, value in wrong.items()})
+    lines = {int(line.split("(")[1].split(",")[0]) for line in errors.splitlines() if line.startswith("values.ts(")}
+    assert lines == {2, 3, 4, 5, 6}, errors

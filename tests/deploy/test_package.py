@@ -1,4 +1,4 @@
-"""The zip of the Lambda function runs by itself, is small, and has the same bytes every time."""
+"""The zip of the Lambda function runs on its own, is small, and reproducible."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         package._wheels(folder, HERE, PYTHON, None)
     except TrailsiftError as error:
-        pytest.skip(f"no network to get wheels from: {error}")
+        pytest.skip(f"no network to download wheels: {error}")
     return folder
 
 
-def test_the_zip_runs_by_itself(wheels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_zip_runs_on_its_own(wheels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rules = tmp_path / "rules.toml"
     rules.write_text(RULES)
-    made = []
+    built = []
     for name in ("a.zip", "b.zip"):
         words = ["aws", "package", "--arch", HERE, "--python", PYTHON, "--rules", str(rules), "--wheels", str(wheels)]
         assert main([*words, "--output", str(tmp_path / name), "--json"]) == 0
-        made.append(json.loads(capsys.readouterr().out))
-    assert made[0]["sha256"] == made[1]["sha256"] and made[0]["size"] < 10_000_000
+        built.append(json.loads(capsys.readouterr().out))
+    assert built[0]["sha256"] == built[1]["sha256"] and built[0]["size"] < 10_000_000
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     task = tmp_path / "task"
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         archive.extractall(task)
     data = [base64.b64encode(text(sample(eventName=name))).decode() for name in ("HeadObject", "GetObject")]
-    event = {"records": [{"recordId": f"{number}", "data": one} for number, one in enumerate(data)]}
-    # Neither site-packages nor this checkout: nothing but what is in the zip.
+    event = {"records": [{"recordId": f"{number}", "data": each} for number, each in enumerate(data)]}
+    # Without site-packages and this checkout: only the contents of the zip.
     code = (
         f"import sys, json; sys.path.insert(0, {str(task)!r}); from trailsift.aws.handler import firehose;"
         f"answer = firehose(json.loads({json.dumps(event)!r}), None); print(json.dumps(answer));"
@@ -57,11 +57,11 @@ def test_the_zip_runs_by_itself(wheels: Path, tmp_path: Path, capsys: pytest.Cap
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
-    assert [one["result"] for one in answer["records"]] == ["Dropped", "Ok"]
+    assert [record["result"] for record in answer["records"]] == ["Dropped", "Ok"]
 
 
-def test_wheels_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(TrailsiftError, match=r"no wheels of isal==.*--wheels"):
+def test_missing_wheels(tmp_path: Path) -> None:
+    with pytest.raises(TrailsiftError, match=r"cannot download wheels of isal==.*--wheels"):
         package.build(tmp_path / "x.zip", wheels=tmp_path)
 
 

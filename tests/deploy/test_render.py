@@ -1,4 +1,4 @@
-"""Boards, alarms and the template: valid, of one piece with our metrics and tables, no more rights than needed."""
+"""Dashboards, alarms and the template: valid, consistent with our metrics and tables, and with least privilege."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from trailsift.deploy import boards, render, template
 from trailsift.deploy.tables import StackConfig
 from trailsift.schema import TABLES
 
-PLACE = StackConfig(bucket="my-bucket", regions=("eu-west-1",))
-TEMPLATE = template.template(PLACE)
+CONFIG = StackConfig(bucket="my-bucket", regions=("eu-west-1",))
+TEMPLATE = template.template(CONFIG)
 
 
 def test_the_command_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["aws", "render", "--out", str(tmp_path), "--region", "eu-west-1", "--stack", "logs"]) == 0
-    told = capsys.readouterr().out.split()
-    assert sorted(told) == sorted(str(path) for path in tmp_path.rglob("*") if path.is_file())
-    for path in map(Path, told):
+    printed = capsys.readouterr().out.split()
+    assert sorted(printed) == sorted(str(path) for path in tmp_path.rglob("*") if path.is_file())
+    for path in map(Path, printed):
         text = path.read_text("utf-8")
         if path.suffix == ".json":
             assert json.loads(text)
@@ -41,20 +41,20 @@ def test_the_command_writes_everything(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_the_files_name_the_same_things() -> None:
-    """The bucket that the template makes is the one that the statements write to; so are database and workgroup."""
-    made = render.files(PLACE, "logs")
-    assert TEMPLATE["Parameters"]["BucketName"]["Default"] == PLACE.bucket
-    assert set(re.findall(r"s3://([a-z-]+)/(?:landing|lake|columnar)/", made["athena.sql"])) == {PLACE.bucket}
-    sources = yaml.safe_load(made["grafana/provisioning/datasources/trailsift.yaml"])["datasources"]
-    (athena,) = [one["jsonData"] for one in sources if one["type"] == "grafana-athena-datasource"]
-    assert athena["workgroup"] == "logs" and athena["database"] == PLACE.database
+    """Template, statements and data sources use the same bucket, database and workgroup."""
+    files = render.files(CONFIG, "logs")
+    assert TEMPLATE["Parameters"]["BucketName"]["Default"] == CONFIG.bucket
+    assert set(re.findall(r"s3://([a-z-]+)/(?:landing|lake|columnar)/", files["athena.sql"])) == {CONFIG.bucket}
+    sources = yaml.safe_load(files["grafana/provisioning/datasources/trailsift.yaml"])["datasources"]
+    (athena,) = [source["jsonData"] for source in sources if source["type"] == "grafana-athena-datasource"]
+    assert athena["workgroup"] == "logs" and athena["database"] == CONFIG.database
     assert TEMPLATE["Resources"]["Workgroup"]["Properties"]["Name"] == {"Fn::Sub": "${AWS::StackName}"}
 
 
 def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
     lint = servers.program("cfn-lint")
     path = tmp_path / "cloudformation.json"
-    path.write_text(boards.text(TEMPLATE))
+    path.write_text(boards.to_json(TEMPLATE))
     done = subprocess.run([lint, str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
@@ -71,19 +71,19 @@ def _statements(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_every_policy_names_actions_and_resources() -> None:
-    found = list(_statements(TEMPLATE))
-    assert len(found) == 7
-    for statement in found:
+    statements = list(_statements(TEMPLATE))
+    assert len(statements) == 7
+    for statement in statements:
         assert all("*" not in action for action in statement["Action"]), statement
         assert statement["Resource"] not in ("*", ["*"]), statement
 
 
-def test_the_stream_is_what_firehose_takes() -> None:
+def test_firehose_accepts_the_stream() -> None:
     session = pytest.importorskip("botocore.session")
     from botocore.validate import ParamValidator
 
     def plain(value: Any) -> Any:
-        """The template's values as they will be: names in place of references."""
+        """Return the template's values with ARNs in place of references."""
         if isinstance(value, dict):
             if set(value) & {"Ref", "Fn::GetAtt", "Fn::Sub"}:
                 return "arn:aws:x:::y"
@@ -98,34 +98,34 @@ def test_the_stream_is_what_firehose_takes() -> None:
     assert re.findall(r"(\w+)=!\{partitionKeyFromLambda:\1\}/", folders) == ["year", "month", "day", "hour", "service"]
 
 
-def _ours(found: boards.Metric) -> bool:
-    if found.namespace != metrics.NAMESPACE:
+def _exists(metric: boards.Metric) -> bool:
+    if metric.namespace != metrics.NAMESPACE:
         return True
-    match = dict(found.match)
+    match = dict(metric.match)
     if not match:
-        return found.name in metrics.TOTALS
-    return found.name in metrics.OF_PAIR and match["event_name"] in metrics.PAIRS[match["service"]]
+        return metric.name in metrics.TOTALS
+    return metric.name in metrics.ACTION_METRICS and match["event_name"] in metrics.NAMED_ACTIONS[match["service"]]
 
 
-def test_boards_and_alarms_show_metrics_that_there_are() -> None:
-    shown = [one for panel in boards.PANELS for one in panel.metrics] + [alarm.metric for alarm in boards.ALARMS]
-    assert len(shown) > 20 and all(map(_ours, shown))
+def test_dashboards_and_alarms_use_existing_metrics() -> None:
+    shown = [metric for panel in boards.PANELS for metric in panel.metrics] + [alarm.metric for alarm in boards.ALARMS]
+    assert len(shown) > 20 and all(map(_exists, shown))
     for panel in boards.PANELS:
         assert bool(panel.metrics) != bool(panel.sql), panel.title
 
 
-@pytest.mark.parametrize("panel", [one for one in boards.PANELS if one.sql], ids=lambda one: one.title)
-def test_statements_of_boards_are_trinos(panel: boards.Panel) -> None:
+@pytest.mark.parametrize("panel", [panel for panel in boards.PANELS if panel.sql], ids=lambda panel: panel.title)
+def test_dashboard_queries_are_valid_trino(panel: boards.Panel) -> None:
     text = panel.sql.replace("{database}", "db").replace("$__timeFilter(hour)", "hour > TIMESTAMP '2026-01-01 00:00'")
     parsed = sqlglot.parse_one(text, dialect="trino")
     (table,) = parsed.find_all(exp.Table)
-    known = {column.name for column in TABLES[table.name].columns}
-    aliases = {one.alias for one in parsed.find_all(exp.Alias)}
-    assert {column.name for column in parsed.find_all(exp.Column)} <= known | aliases
+    columns = {column.name for column in TABLES[table.name].columns}
+    aliases = {alias.alias for alias in parsed.find_all(exp.Alias)}
+    assert {column.name for column in parsed.find_all(exp.Column)} <= columns | aliases
 
 
-def test_grafana_boards_hang_together() -> None:
-    made = render.files(PLACE)
+def test_grafana_files_are_consistent() -> None:
+    made = render.files(CONFIG)
     sources = set(re.findall(r"uid: (\S+)", made["grafana/provisioning/datasources/trailsift.yaml"]))
     assert sources == {"trailsift-cloudwatch", "trailsift-athena", "trailsift-prometheus"}
     for board in ("operations", "roles", "cost"):
@@ -139,7 +139,7 @@ def test_grafana_boards_hang_together() -> None:
 
 
 def test_the_dashboard_is_one_that_cloudwatch_takes() -> None:
-    body = boards.cloudwatch("eu-west-1", "stream", "function")
+    body = boards.cloudwatch_dashboard("eu-west-1", "stream", "function")
     for widget in body["widgets"]:
         assert widget["x"] + widget["width"] <= 24
         for line in widget["properties"]["metrics"]:

@@ -1,5 +1,5 @@
-// What Grafana reads, as types: those of its published schema wherever that has them. Boards are checked as literals,
-// so a member that the schema does not know is an error too.
+// The files that Grafana reads, as types: those of its published schema if it has them. Dashboards are checked as literals,
+// so a member that the schema lacks is an error too.
 import type * as grafana from '@grafana/schema';
 import type { CloudWatchMetricsQuery } from '@grafana/schema/dist/esm/raw/composable/cloudwatch/dataquery/x/CloudWatchDataQuery_types.gen';
 import type { Options as TableOptions } from '@grafana/schema/dist/esm/raw/composable/table/panelcfg/x/TablePanelCfg_types.gen';

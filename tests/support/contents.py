@@ -1,4 +1,4 @@
-"""What a lake holds, by every way to read it."""
+"""The contents of a lake, read in every possible way."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def partitions(lake: Path) -> dict[tuple[int, str | None], list[File]]:
 
 
 def scanned(lake: Path) -> dict[str, int]:
-    """Rows of each table as PyIceberg's own scan reads them."""
+    """Return the number of rows of each table, as PyIceberg's own scan reads them."""
     catalog = LakeWriter(lake).catalog
     return {name: catalog.load_table(("trailsift", name)).scan().to_arrow().num_rows for name in schema.TABLES}
 
@@ -42,7 +42,7 @@ def indexed(lake: Path) -> dict[str, int]:
 DAY = 86_400_000_000
 
 
-#: Everything that must not change, by table; sums of hashes tell any change of any row.
+#: Queries whose results must not change; the sums of hashes reveal any change of any row.
 QUESTIONS = {
     "rows": "SELECT count(*), sum(weight), count(DISTINCT event_id) FROM events",
     **{name: f"SELECT count(*), sum(hash({name})::HUGEINT) FROM {name}" for name in schema.TABLES},

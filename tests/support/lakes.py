@@ -1,4 +1,4 @@
-"""Lakes with exactly the rows that a test names."""
+"""Create lakes with exactly the rows that a test specifies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DAY = datetime(2024, 1, 15, tzinfo=UTC)
 
 
 def make_lake(root: Path, tables: Mapping[str, Sequence[Rows]] = {}, **settings: object) -> Path:
-    """A lake at ``root`` with one commit: for each table, the rows of each file."""
+    """Create a lake at ``root`` with one commit. ``tables``: for each table, the rows of each file."""
     root.mkdir(parents=True)
     with closing(sqlite3.connect(root / CATALOG_FILE)) as db:
         db.executescript(SCHEMA)
@@ -38,7 +38,7 @@ def make_lake(root: Path, tables: Mapping[str, Sequence[Rows]] = {}, **settings:
 
 
 def write_file(root: Path, table: Table, rows: Rows, name: str = "") -> File:
-    """Writes one data file, with what the partition columns follow from."""
+    """Write one data file, with the partition columns derived from its rows."""
     hourly = bool(json.loads((root / LAKE_FILE).read_text()).get("hourly_partitions"))
     columns = table_columns(table, hourly_partitions=hourly)
     filled = [_filled(table, row) for row in rows]
@@ -67,7 +67,7 @@ def write_file(root: Path, table: Table, rows: Rows, name: str = "") -> File:
 
 
 def commit(root: Path, added: Sequence[File], removed: Sequence[File] = ()) -> int:
-    """Adds and removes files in one commit; its number."""
+    """Add and remove files in one commit; return its number."""
     with closing(sqlite3.connect(root / CATALOG_FILE)) as db:
         seq = int(db.execute("SELECT coalesce(max(seq), 0) + 1 FROM commit_log").fetchone()[0])
         locations = {name: f"file://{root}/{name}/{seq}.json" for name in TABLES}
@@ -82,19 +82,19 @@ def commit(root: Path, added: Sequence[File], removed: Sequence[File] = ()) -> i
 
 
 def event(time: datetime, service: str = "s3", role: str | None = "role/a", **more: Any) -> dict[str, Any]:
-    """A row of ``events``."""
+    """Return a row of ``events``."""
     return {"event_time": time, "service": service, "role_arn": role, "event_name": "GetObject", "weight": 1.0, **more}
 
 
 def line(hour: datetime, events: int = 1, **more: Any) -> dict[str, Any]:
-    """A row of ``hourly``."""
+    """Return a row of ``hourly``."""
     first = {"first_time": hour + timedelta(minutes=5), "last_time": hour + timedelta(minutes=50)}
     base = {"hour": hour, "event_name": "GetObject", "role_arn": "role/a", "service": "s3", "source_ips": []}
     return {**base, **first, "events": events, "bytes_out": 10 * events, **more}
 
 
 def open_engine(root: Path, **options: Any) -> DuckDBEngine:
-    """An engine that keeps its answers beside the lake."""
+    """Open an engine that caches its results beside the lake."""
     return DuckDBEngine(open_snapshot(root), cache=Cache(root.parent / f"{root.name}-answers"), threads=2, **options)
 
 

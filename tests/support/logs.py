@@ -1,4 +1,4 @@
-"""Log files for tests, and what a lake made of them holds."""
+"""Log files for tests, and the contents of lakes made of them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from trailsift.query import DuckDBEngine
 
 
 def rows(lake: Path, table: str = "events", columns: str = "*") -> list[dict[str, Any]]:
-    """The committed rows of a table, read without our engine."""
+    """Return the committed rows of a table, read without our engine."""
     files = [str(lake / file.path) for file in open_snapshot(lake).files(table)]
     if not files:
         return []
     with duckdb.connect() as db:
         sql = f"SELECT {columns} FROM read_parquet(?, hive_partitioning = false)"
-        made: list[dict[str, Any]] = db.execute(sql, [files]).to_arrow_table().to_pylist()
-        return made
+        result: list[dict[str, Any]] = db.execute(sql, [files]).to_arrow_table().to_pylist()
+        return result
 
 
 def exported(lake: Path) -> Counter[str]:
@@ -46,7 +46,7 @@ def write(folder: Path, name: str, records: list[Any]) -> Path:
 
 
 def merged(lake: Path) -> dict[str, list[str]]:
-    """The lines of the summaries as a reader sees them, sketches included."""
+    """Return the merged rows of the summaries as a reader sees them, including sketches."""
     with DuckDBEngine(open_snapshot(lake)) as engine:
         names = ("hourly", "usage", "profile")
         return {name: sorted(map(repr, engine.sql(f"SELECT * FROM {name}").rows())) for name in names}

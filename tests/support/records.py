@@ -1,4 +1,4 @@
-"""Records as CloudTrail writes them, for tests to change."""
+"""Records as CloudTrail writes them, for tests to modify."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def sample(**changes: Any) -> dict[str, Any]:
-    made: dict[str, Any] = {
+    record: dict[str, Any] = {
         "eventVersion": "1.11",
         "userIdentity": {
             "type": "AssumedRole",
@@ -39,8 +39,8 @@ def sample(**changes: Any) -> dict[str, Any]:
         "eventCategory": "Data",
         "tlsDetails": {"tlsVersion": "TLSv1.3"},
     }
-    made.update(changes)
-    return made
+    record.update(changes)
+    return record
 
 
 def text(value: Any) -> bytes:
@@ -51,7 +51,7 @@ ONE, TWO = sample(), sample(eventID="11111111-2222-4333-8444-666666666666")
 
 
 def comparable(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with its JSON columns parsed: both paths must say the same, not write it the same."""
+    """Return a row with its JSON columns parsed: two paths must agree on values, not on formatting."""
     return {name: json.loads(value) if name in JSON_COLUMNS and value else value for name, value in row.items()}
 
 

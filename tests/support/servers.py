@@ -1,4 +1,4 @@
-"""Servers that stand in for AWS, started by the tests that want them."""
+"""Emulators of AWS, started by the tests that need them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ import pytest
 
 
 def program(name: str) -> str:
-    """A program of the extra ``emulators``; the test is skipped where there is none.
+    """Return the path of a program of the extra ``emulators``; skip the test if it is not installed.
 
-    Looked for in the folder that TRAILSIFT_EMULATORS names, and beside the Python that runs the tests. Not on the PATH,
-    which may have other versions than were tested.
+    Searched in the folder that TRAILSIFT_EMULATORS names, and beside the Python that runs the tests; not on the PATH,
+    which may have untested versions.
     """
     folders = [os.environ.get("TRAILSIFT_EMULATORS", ""), str(Path(sys.executable).parent)]
     for folder in filter(None, folders):
-        found = shutil.which(name, path=folder)
-        if found is not None:
-            return found
+        path = shutil.which(name, path=folder)
+        if path is not None:
+            return path
     return pytest.skip(f"no {name}: `make test-aws` installs it, or the extra `emulators`")
 
 
 @contextlib.contextmanager
 def served(words: list[str], port_word: str, health: str, folder: Path, env: dict[str, str]) -> Iterator[str]:
-    """The address of a server while it runs. ``port_word``: the option or the variable that takes its port."""
+    """Run a server and yield its address. ``port_word``: the option or environment variable that takes its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])

@@ -11,7 +11,7 @@ import java.util.Base64;
 import java.util.Map;
 import java.util.stream.Collectors;
 
-/** Reads one statement a line (base64), prints one line for each: ok and its rows, or what Trino says against it. */
+/** Reads one statement per line (base64) and prints one line for each: ok and its rows, or Trino's error. */
 public class Run {
     public static void main(String[] args) throws Exception {
         var session = TestingSession.testSessionBuilder().setCatalog("memory").setSchema("default").build();

@@ -57,7 +57,7 @@ def cost(engine: Engine, period: Period, want: SelectorRequest, known: dict[str,
     days = max((max(row[7] for row in rows) + _HOUR - min(row[6] for row in rows)) / _DAY, 1 / 24)
     services = {name for name, kind in SERVICES.items() if kind in want.types}
     buckets = {arn.partition("/")[0] for arn in want.buckets}
-    roles = {who.arn for who in want.who}
+    roles = {caller.arn for caller in want.callers}
     chosen = everything = 0.0
     for role, service, name, read_only, resource, events, _, _ in rows:
         if not is_data(service, name):

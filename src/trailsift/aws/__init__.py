@@ -1,4 +1,6 @@
-"""The AWS side: the transformation in a Firehose stream, SQL for Athena, selectors, boards, templates.
+"""Access to AWS: clients, event selectors, Iceberg tables in Glue, and the Lambda function.
 
-What decides is pure and prints or returns values; what speaks to AWS does so through one small seam each.
+``client`` creates boto3 clients and explains their errors; ``trail`` (CloudTrail) and ``glue_catalog`` (Glue and S3)
+each wrap one service. ``selectors`` decides on plain values and calls nothing. ``transform`` is the code that runs in
+Lambda, and ``handler`` is its entry point. Templates and other generated files are in ``trailsift.deploy``.
 """

@@ -1,7 +1,7 @@
 """The Lambda function of a Firehose stream: ``trailsift.aws.handler.firehose``.
 
-Environment: ``TRAILSIFT_RULES`` names a rules file (default: ``rules.toml`` beside the package, where there is one);
-``TRAILSIFT_METRICS=off`` prints no metrics. The stream's name is taken from the batch.
+Environment: ``TRAILSIFT_RULES`` names a rules file (default: ``rules.toml`` beside the package, if there is one);
+``TRAILSIFT_METRICS=off`` disables metrics. The stream's name is taken from the invocation.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from trailsift.aws.transform import metrics
-from trailsift.aws.transform.firehose import Answer, Batch, Decide, Transform
-from trailsift.aws.transform.stream import FirehoseStream, Stream
-from trailsift.decode.landing import LandingPartition
+from trailsift.aws.transform.firehose import Decide, RecordResponse, Transform, TransformResponse
+from trailsift.aws.transform.stream import DeliveryStream, FirehoseStream
+from trailsift.decode.landing import Partition
 from trailsift.rules import RowRules, load
 
 #: Rules packed into the function's zip.
@@ -27,31 +27,31 @@ PACKED_RULES = Path(__file__).resolve().parents[2] / "rules.toml"
 _ready: dict[str, tuple[Transform, tuple[str, ...]]] = {}
 
 
-def firehose(event: Mapping[str, Any], context: object = None, stream: Stream | None = None) -> dict[str, Any]:
-    """Transforms one batch of a Firehose stream.
+def firehose(event: Mapping[str, Any], context: object = None, stream: DeliveryStream | None = None) -> dict[str, Any]:
+    """Transform one batch of a Firehose stream.
 
     ``event`` is AWS's: ``records`` with ``recordId`` and ``data``, and ``deliveryStreamArn``. ``context`` is not used.
-    ``stream`` stands in for the stream of that name. Returns ``{"records": [...]}``, an answer for each record in its
-    order. No record raises; RulesError where the rules file cannot be used, so that AWS retries and keeps the batch.
+    ``stream`` replaces the stream of that name. Return ``{"records": [...]}`` with a response per record, in order.
+    No record raises; RulesError if the rules file cannot be used, so that AWS retries and keeps the batch.
     """
     transform, rules = _transform(os.environ.get("TRAILSIFT_RULES", ""))
     records = [record if isinstance(record, Mapping) else {} for record in event.get("records") or ()]
-    batch = transform.batch([record.get("data") for record in records])
-    _send(batch, stream or _stream_of(event))
-    for number, reason in batch.reasons[:20]:
-        _log(recordId=records[number].get("recordId"), message=reason)
+    response = transform.batch([record.get("data") for record in records])
+    _resend(response, stream or _stream_of(event))
+    for number, reason in response.failures[:20]:
+        _log_error(recordId=records[number].get("recordId"), message=reason)
     if os.environ.get("TRAILSIFT_METRICS", "on") != "off":
-        for line in metrics.documents(batch.tally, int(time.time() * 1000), rules):
+        for line in metrics.documents(response.counts, int(time.time() * 1000), rules):
             print(line)
     return {
         "records": [
-            _answer(record.get("recordId"), answer) for record, answer in zip(records, batch.answers, strict=True)
+            _encoded(record.get("recordId"), each) for record, each in zip(records, response.records, strict=True)
         ]
     }
 
 
 def _transform(path: str) -> tuple[Transform, tuple[str, ...]]:
-    """The transform for a rules file, which is read once for each environment."""
+    """Return the transform for a rules file, which is read once per Lambda environment, and the names of its rules."""
     if path not in _ready:
         file = Path(path) if path else PACKED_RULES
         if path or file.is_file():
@@ -62,41 +62,41 @@ def _transform(path: str) -> tuple[Transform, tuple[str, ...]]:
     return _ready[path]
 
 
-def _decide(sifter: RowRules) -> Decide:
+def _decide(rules: RowRules) -> Decide:
     def decide(row: Mapping[str, Any]) -> tuple[str | None, float]:
-        decision = sifter.decide(row)
+        decision = rules.decide(row)
         return decision.rule, decision.weight
 
     return decide
 
 
-def _stream_of(event: Mapping[str, Any]) -> Stream | None:
+def _stream_of(event: Mapping[str, Any]) -> DeliveryStream | None:
     kind, _, name = str(event.get("deliveryStreamArn") or "").rpartition(":")[2].partition("/")
     return FirehoseStream(name) if kind == "deliverystream" and name else None
 
 
-def _send(batch: Batch, stream: Stream | None) -> None:
-    if not batch.again:
+def _resend(response: TransformResponse, stream: DeliveryStream | None) -> None:
+    if not response.resend:
         return
     if stream is None:
-        batch.keep_here()
+        response.resend_in_place()
         return
-    failed = stream.put([piece.data for piece in batch.again])
-    batch.tally.sent = len(batch.again) - len(failed)
-    batch.fail(batch.again[number] for number in failed)
+    unsent = stream.put([record.data for record in response.resend])
+    response.counts.sent = len(response.resend) - len(unsent)
+    response.fail_origins(response.resend[number] for number in unsent)
 
 
-def _answer(number: object, answer: Answer) -> dict[str, Any]:
-    if answer.result != "Ok" or answer.where is None:
-        return {"recordId": number, "result": answer.result}
-    data = binascii.b2a_base64(answer.data, newline=False).decode("ascii")
-    return {"recordId": number, "result": "Ok", "data": data, "metadata": _metadata(answer.where)}
+def _encoded(record_id: object, response: RecordResponse) -> dict[str, Any]:
+    if response.result != "Ok" or response.partition is None:
+        return {"recordId": record_id, "result": response.result}
+    data = binascii.b2a_base64(response.data, newline=False).decode("ascii")
+    return {"recordId": record_id, "result": "Ok", "data": data, "metadata": _metadata(response.partition)}
 
 
 @lru_cache(maxsize=10_000)
-def _metadata(where: LandingPartition) -> dict[str, Any]:
-    return {"partitionKeys": where._asdict()}
+def _metadata(partition: Partition) -> dict[str, Any]:
+    return {"partitionKeys": partition._asdict()}
 
 
-def _log(**fields: object) -> None:
+def _log_error(**fields: object) -> None:
     print(json.dumps({"level": "error", **fields}, ensure_ascii=False, default=str))

@@ -1,6 +1,6 @@
-"""Advanced event selectors of a trail: for chosen roles, from what a trail has, and what a set of them logs.
+"""Advanced event selectors of a trail: build them for chosen roles, and compare them with what a trail has.
 
-All of it decides on values: selectors are the JSON that PutEventSelectors takes. Fields, operators and limits:
+Everything here works on plain values: selectors are the JSON that PutEventSelectors takes. Fields, operators, limits:
 https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_AdvancedFieldSelector.html
 """
 
@@ -17,12 +17,12 @@ from trailsift.errors import TrailsiftError, UsageError
 
 Selector = dict[str, Any]
 
-#: Values in all selectors of a trail together.
+#: Values that all selectors of a trail may hold together.
 VALUE_LIMIT = 500
-#: Names of selectors that are ours begin so: applied again, they are replaced and the others stay.
+#: Prefix of the names of our selectors: when new ones are applied, these are replaced and the others stay.
 OURS = "trailsift: "
 
-#: What a service is called -> the resource type whose events are meant.
+#: Short name of a service -> the resource type of its data events.
 SERVICES: dict[str, str] = {
     "s3": "AWS::S3::Object",
     "lambda": "AWS::Lambda::Function",
@@ -41,8 +41,8 @@ _NAME = re.compile(r"[\w+=,.@-]{1,64}")
 _ACCOUNT = re.compile(r"\d{12}")
 
 
-class Who(NamedTuple):
-    """How a role or user is told in ``userIdentity.arn``: the operator and the value."""
+class CallerMatch(NamedTuple):
+    """A role or user, and the condition on ``userIdentity.arn`` that matches its calls."""
 
     arn: str
     operator: Literal["StartsWith", "Equals"]
@@ -51,15 +51,15 @@ class Who(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SelectorRequest:
-    """Whose data events of which resource types are wanted. ``buckets`` narrow S3 only; empty ``who`` is everybody."""
+    """Callers and resource types whose data events to log. ``buckets`` narrow S3 only; no ``callers`` means all."""
 
-    who: tuple[Who, ...]
+    callers: tuple[CallerMatch, ...]
     types: tuple[str, ...]
     writes_only: bool = False
     buckets: tuple[str, ...] = ()
 
 
-def wanted(
+def parse_request(
     roles: Sequence[str],
     services: Sequence[str],
     accounts: Sequence[str] = (),
@@ -68,37 +68,37 @@ def wanted(
     buckets: Sequence[str] = (),
     partition: str = "aws",
 ) -> SelectorRequest:
-    """What the words of the command mean. ``roles`` are ARNs, or names that are meant in each of ``accounts``.
+    """Return the request that the command's arguments describe. ``roles``: ARNs, or names valid in all ``accounts``.
 
-    UsageError where a word means nothing.
+    Raise UsageError if an argument is not valid.
     """
     for account in accounts:
         if not _ACCOUNT.fullmatch(account):
-            raise UsageError(f"{account!r} is no account id: those have 12 digits")
-    who = tuple(dict.fromkeys(each for role in roles for each in _who(role, accounts, partition)))
+            raise UsageError(f"{account!r} is not an account id: those have 12 digits")
+    callers = tuple(dict.fromkeys(match for role in roles for match in _callers(role, accounts, partition)))
     types = tuple(dict.fromkeys(_type(service) for service in services))
     arns = tuple(dict.fromkeys(_bucket(bucket, partition) for bucket in buckets))
     if arns and "AWS::S3::Object" not in types:
         raise UsageError("--bucket narrows events of S3 objects, and s3 is not among the services")
-    return SelectorRequest(who, types, writes_only, arns)
+    return SelectorRequest(callers, types, writes_only, arns)
 
 
-def _who(role: str, accounts: Sequence[str], partition: str) -> list[Who]:
+def _callers(role: str, accounts: Sequence[str], partition: str) -> list[CallerMatch]:
     match = _ROLE.fullmatch(role)
     if match:
-        # A session's ARN has the role's name without its path. The slash behind it keeps `etl` from meaning `etl-2`.
-        return [Who(role, "StartsWith", f"arn:{match[1]}:sts::{match[2]}:assumed-role/{match[3]}/")]
+        # A session's ARN has the role's name without its path. The trailing slash keeps `etl` from matching `etl-2`.
+        return [CallerMatch(role, "StartsWith", f"arn:{match[1]}:sts::{match[2]}:assumed-role/{match[3]}/")]
     if _USER.fullmatch(role):
-        return [Who(role, "Equals", role)]
+        return [CallerMatch(role, "Equals", role)]
     if not _NAME.fullmatch(role):
         raise UsageError(
             f"{role!r} is neither the ARN of a role or user nor a role's name: "
             "write arn:aws:iam::123456789012:role/NAME, or NAME and --account"
         )
     if not accounts:
-        raise UsageError(f"in which account is the role {role}? Name its ARN, or --account 123456789012")
+        raise UsageError(f"the role name {role} needs an account: give its ARN, or add --account 123456789012")
     return [
-        Who(
+        CallerMatch(
             f"arn:{partition}:iam::{account}:role/{role}",
             "StartsWith",
             f"arn:{partition}:sts::{account}:assumed-role/{role}/",
@@ -110,13 +110,14 @@ def _who(role: str, accounts: Sequence[str], partition: str) -> list[Who]:
 def _type(service: str) -> str:
     if service in DATA_EVENT_TYPES:
         return service
-    kind = SERVICES.get(service.lower())
-    if kind is None:
-        known = {name.lower(): name for name in (*SERVICES, *sorted(DATA_EVENT_TYPES))}
-        near = difflib.get_close_matches(service.lower(), known, 1, 0.5)
-        hint = f"did you mean {known[near[0]]}?" if near else f"there are {', '.join(SERVICES)}"
-        raise UsageError(f"no data events are known of {service!r}: {hint} A type such as AWS::SNS::Topic does too")
-    return kind
+    resource_type = SERVICES.get(service.lower())
+    if resource_type is None:
+        names = {name.lower(): name for name in (*SERVICES, *sorted(DATA_EVENT_TYPES))}
+        near = difflib.get_close_matches(service.lower(), names, 1, 0.5)
+        services = f"use one of {', '.join(SERVICES)}, or a type such as AWS::SNS::Topic"
+        hint = f"did you mean {names[near[0]]}?" if near else services
+        raise UsageError(f"{service!r} is not a service with data events: {hint}")
+    return resource_type
 
 
 def _bucket(bucket: str, partition: str) -> str:
@@ -124,34 +125,37 @@ def _bucket(bucket: str, partition: str) -> str:
     if name.startswith("arn:"):
         return bucket if "/" in bucket else f"{bucket}/"
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
-        raise UsageError(f"{name!r} is no name of a bucket")
+        raise UsageError(f"{name!r} is not a valid bucket name")
     return f"arn:{partition}:s3:::{name}/{prefix}"
 
 
-# -- making selectors ------------------------------------------------------------------------------------------------
+# -- building selectors ----------------------------------------------------------------------------------------------
 
 
-def selectors(want: SelectorRequest, *, by_role: bool = True) -> list[Selector]:
-    """One selector for each resource type. ``by_role=False`` leaves the roles out, for trails that refuse
-    ``userIdentity.arn``: a rules file then keeps the roles that matter (``only_roles``)."""
-    made = []
-    for kind in want.types:
-        fields = [_field("eventCategory", Equals=["Data"]), _field("resources.type", Equals=[kind])]
-        if want.writes_only:
+def build_selectors(request: SelectorRequest, *, by_role: bool = True) -> list[Selector]:
+    """Return one selector per resource type.
+
+    ``by_role=False`` omits the roles, for trails that refuse ``userIdentity.arn``: a rules file (``role_rules``) then
+    selects them at ingest.
+    """
+    selectors = []
+    for resource_type in request.types:
+        fields = [_field("eventCategory", Equals=["Data"]), _field("resources.type", Equals=[resource_type])]
+        if request.writes_only:
             fields.append(_field("readOnly", Equals=["false"]))
-        if want.buckets and kind == "AWS::S3::Object":
-            fields.append(_field("resources.ARN", StartsWith=list(want.buckets)))
-        if want.who and by_role:
+        if request.buckets and resource_type == "AWS::S3::Object":
+            fields.append(_field("resources.ARN", StartsWith=list(request.buckets)))
+        if request.callers and by_role:
             values: dict[str, list[str]] = {}
-            for who in want.who:
-                values.setdefault(who.operator, []).append(who.value)
+            for caller in request.callers:
+                values.setdefault(caller.operator, []).append(caller.value)
             fields.append(_field("userIdentity.arn", **values))
-        made.append({"Name": f"{OURS}{kind}", "FieldSelectors": fields})
-    return made
+        selectors.append({"Name": f"{OURS}{resource_type}", "FieldSelectors": fields})
+    return selectors
 
 
-def _field(field: str, **values: list[str]) -> dict[str, Any]:
-    return {"Field": field, **values}
+def _field(name: str, **values: list[str]) -> dict[str, Any]:
+    return {"Field": name, **values}
 
 
 MANAGEMENT: Selector = {
@@ -160,79 +164,86 @@ MANAGEMENT: Selector = {
 }
 
 
-def merged(existing: Sequence[Selector] | None, ours: Sequence[Selector]) -> list[Selector]:
-    """What to put: PutEventSelectors replaces all that a trail has. Others' selectors stay; without any known, the
-    one for management events that a trail has from the start is added."""
-    kept = [MANAGEMENT] if existing is None else [one for one in existing if not is_ours(one)]
+def merge_selectors(existing: Sequence[Selector] | None, ours: Sequence[Selector]) -> list[Selector]:
+    """Return the whole set to put, because PutEventSelectors replaces everything that a trail has.
+
+    Selectors that are not ours stay. If the existing ones are not known (None), the selector for management events
+    that every new trail has is added.
+    """
+    kept = [MANAGEMENT] if existing is None else [selector for selector in existing if not is_ours(selector)]
     return [*kept, *ours]
 
 
 def is_ours(selector: Mapping[str, Any]) -> bool:
-    """Whether trailsift made it."""
+    """Return whether trailsift made the selector."""
     return str(selector.get("Name", "")).startswith(OURS)
 
 
-def values_in(chosen: Iterable[Mapping[str, Any]]) -> int:
-    """How many values they hold together."""
+def count_values(selectors: Iterable[Mapping[str, Any]]) -> int:
+    """Return the number of values in all selectors together."""
     return sum(
         len(values)
-        for selector in chosen
+        for selector in selectors
         for field in selector.get("FieldSelectors", ())
         for values in field.values()
         if isinstance(values, list)
     )
 
 
-def check(chosen: Sequence[Mapping[str, Any]]) -> None:
-    """UsageError where a trail cannot take them."""
-    count = values_in(chosen)
+def check_limit(selectors: Sequence[Mapping[str, Any]]) -> None:
+    """Raise UsageError if the selectors hold more values than a trail takes."""
+    count = count_values(selectors)
     if count > VALUE_LIMIT:
         raise UsageError(
-            f"these selectors hold {count} values, and a trail takes {VALUE_LIMIT} over all of them: name fewer roles "
-            "or services, share them out over several trails (5 in a region), or take --without-roles and a rules file"
+            f"these selectors hold {count} values, and a trail takes {VALUE_LIMIT} in total: name fewer roles or "
+            "services, split them between several trails (5 per region), or use --without-roles and a rules file"
         )
 
 
-def only_roles(want: SelectorRequest) -> str:
-    """A rules file that keeps the data events of these roles and drops those of all others."""
-    quoted = ",\n    ".join(f'"{who.arn}"' for who in want.who)
+def role_rules(request: SelectorRequest) -> str:
+    """Return a rules file that keeps the data events of these roles and drops those of all others."""
+    quoted = ",\n    ".join(f'"{caller.arn}"' for caller in request.callers)
     return (
-        "# Data events of these roles, and of nobody else: the trail cannot tell roles apart.\n"
-        "# Denied and failed calls, and management events, are kept whoever makes them.\n\n"
+        "# Keeps the data events of these roles only, for a trail that cannot select by role.\n"
+        "# Denied and failed calls, and management events, are kept for all callers.\n\n"
         f'[[rule]]\nname = "roles that matter"\nwhen = {{ role = [\n    {quoted},\n] }}\naction = "keep"\n\n'
         '[[rule]]\nname = "other roles"\nwhen = { event_category = "Data" }\naction = "drop"\n'
     )
 
 
-# -- what a trail has ------------------------------------------------------------------------------------------------
+# -- reading what a trail has ----------------------------------------------------------------------------------------
 
 
-def advanced(answer: Mapping[str, Any]) -> list[Selector]:
-    """The selectors in GetEventSelectors' answer; basic ones are written as the advanced ones that mean the same."""
-    given = answer.get("AdvancedEventSelectors")
-    if given:
-        return [dict(one) for one in given]
-    return [made for one in answer.get("EventSelectors") or () for made in _advanced(one)]
+def advanced_selectors(response: Mapping[str, Any]) -> list[Selector]:
+    """Return the selectors in GetEventSelectors' response, basic ones as equivalent advanced ones."""
+    advanced = response.get("AdvancedEventSelectors")
+    if advanced:
+        return [dict(selector) for selector in advanced]
+    return [selector for basic in response.get("EventSelectors") or () for selector in _from_basic(basic)]
 
 
-def _advanced(basic: Mapping[str, Any]) -> list[Selector]:
+def _from_basic(basic: Mapping[str, Any]) -> list[Selector]:
     read_only = {"ReadOnly": ["true"], "WriteOnly": ["false"]}.get(str(basic.get("ReadWriteType")))
-    kind = [_field("readOnly", Equals=read_only)] if read_only else []
-    made = []
+    access = [_field("readOnly", Equals=read_only)] if read_only else []
+    selectors = []
     if basic.get("IncludeManagementEvents", True):
-        fields = [_field("eventCategory", Equals=["Management"]), *kind]
+        fields = [_field("eventCategory", Equals=["Management"]), *access]
         excluded = basic.get("ExcludeManagementEventSources") or []
         if excluded:
             fields.append(_field("eventSource", NotEquals=list(excluded)))
-        made.append({"Name": "Management events", "FieldSelectors": fields})
+        selectors.append({"Name": "Management events", "FieldSelectors": fields})
     for resource in basic.get("DataResources") or ():
-        fields = [_field("eventCategory", Equals=["Data"]), _field("resources.type", Equals=[resource["Type"]]), *kind]
+        fields = [
+            _field("eventCategory", Equals=["Data"]),
+            _field("resources.type", Equals=[resource["Type"]]),
+            *access,
+        ]
         # `arn:aws:s3` alone means every bucket.
         arns = [value for value in resource.get("Values") or () if value.count(":") >= 5]
         if arns:
             fields.append(_field("resources.ARN", StartsWith=arns))
-        made.append({"Name": f"{resource['Type']} events", "FieldSelectors": fields})
-    return made
+        selectors.append({"Name": f"{resource['Type']} events", "FieldSelectors": fields})
+    return selectors
 
 
 _POSITIVE: dict[str, Callable[[str, str], bool]] = {
@@ -242,30 +253,30 @@ _POSITIVE: dict[str, Callable[[str, str], bool]] = {
 }
 
 
-def logs(chosen: Iterable[Mapping[str, Any]], event: Mapping[str, str]) -> bool:
-    """Whether a trail with these selectors logs an event, given by the fields of selectors.
+def is_logged(event: Mapping[str, str], selectors: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether a trail with these selectors logs an event, given as selector field -> value.
 
-    Within a selector all fields must match; within a field any positive condition and every negative one. An event
-    without the field matches no positive condition.
+    All fields of a selector must match; a field matches if any of its positive conditions and all of its negative
+    ones do. An event without the field matches no positive condition.
     """
     return any(
         all(_matches(field, event.get(str(field["Field"]))) for field in selector["FieldSelectors"])
-        for selector in chosen
+        for selector in selectors
     )
 
 
 def _matches(field: Mapping[str, Any], value: str | None) -> bool:
-    positive = [(test, one) for name, test in _POSITIVE.items() for one in field.get(name) or ()]
-    negative = [(test, one) for name, test in _POSITIVE.items() for one in field.get(f"Not{name}") or ()]
+    positive = [(test, operand) for name, test in _POSITIVE.items() for operand in field.get(name) or ()]
+    negative = [(test, operand) for name, test in _POSITIVE.items() for operand in field.get(f"Not{name}") or ()]
     if value is None:
         return not positive
-    return (not positive or any(test(value, one) for test, one in positive)) and not any(
-        test(value, one) for test, one in negative
+    return (not positive or any(test(value, operand) for test, operand in positive)) and not any(
+        test(value, operand) for test, operand in negative
     )
 
 
-class Covered(NamedTuple):
-    """How far a set of selectors logs what is wanted of one role and resource type."""
+class Coverage(NamedTuple):
+    """How much of one caller's requested events of one resource type is logged."""
 
     arn: str
     type: str
@@ -273,76 +284,83 @@ class Covered(NamedTuple):
     writes: Literal["logged", "partly", "missed"]
 
 
-#: What a selector can narrow further than role, type and reading: then only a part is logged.
-_NARROWER = ("eventName", "eventSource", "eventType", "resources.ARN", "sessionCredentialFromConsole")
+#: Fields that narrow a selector beyond caller, type and access: with one of them, only some events are logged.
+_NARROWING = ("eventName", "eventSource", "eventType", "resources.ARN", "sessionCredentialFromConsole")
 
 
-def covered(existing: Sequence[Mapping[str, Any]], want: SelectorRequest) -> list[Covered]:
-    """What an existing set logs and misses of what is wanted."""
-    anybody = (Who("(everybody)", "Equals", ""),)
+def coverage(existing: Sequence[Mapping[str, Any]], request: SelectorRequest) -> list[Coverage]:
+    """Return how much of the request an existing set of selectors logs, per resource type and caller."""
+    all_callers = (CallerMatch("(all callers)", "Equals", ""),)
     return [
-        Covered(
-            who.arn,
-            kind,
-            "not wanted" if want.writes_only else _state(existing, want, who, kind, "true"),
-            _state(existing, want, who, kind, "false"),
+        Coverage(
+            caller.arn,
+            resource_type,
+            "not wanted" if request.writes_only else _state(existing, request, caller, resource_type, "true"),
+            _state(existing, request, caller, resource_type, "false"),
         )
-        for kind in want.types
-        for who in want.who or anybody
+        for resource_type in request.types
+        for caller in request.callers or all_callers
     ]
 
 
 def _state(
-    existing: Sequence[Mapping[str, Any]], want: SelectorRequest, who: Who, kind: str, read_only: str
+    existing: Sequence[Mapping[str, Any]],
+    request: SelectorRequest,
+    caller: CallerMatch,
+    resource_type: str,
+    read_only: str,
 ) -> Literal["logged", "partly", "missed"]:
-    event = {"eventCategory": "Data", "resources.type": kind, "readOnly": read_only}
-    # Any session of the role: no selector can tell this one apart.
-    event["userIdentity.arn"] = who.value + ("\x00any session" if who.operator == "StartsWith" else "")
-    places = want.buckets if kind == "AWS::S3::Object" and want.buckets else ("",)
-    whole = [
-        logs([one for one in existing if not _narrower(one, place)], {**event, "resources.ARN": f"{place}\x00any"})
+    event = {"eventCategory": "Data", "resources.type": resource_type, "readOnly": read_only}
+    # Stands for any session of the role: no selector can name this one.
+    event["userIdentity.arn"] = caller.value + ("\x00any session" if caller.operator == "StartsWith" else "")
+    places = request.buckets if resource_type == "AWS::S3::Object" and request.buckets else ("",)
+    logged = [
+        is_logged(
+            {**event, "resources.ARN": f"{place}\x00any"},
+            [selector for selector in existing if not _is_narrower(selector, place)],
+        )
         for place in places
     ]
-    if all(whole):
+    if all(logged):
         return "logged"
-    loose = [
-        {"FieldSelectors": [field for field in one["FieldSelectors"] if field["Field"] not in _NARROWER]}
-        for one in existing
+    loosened = [
+        {"FieldSelectors": [field for field in selector["FieldSelectors"] if field["Field"] not in _NARROWING]}
+        for selector in existing
     ]
-    some = any(whole) or logs(loose, event) or _some_session(loose, event, who)
-    return "partly" if some else "missed"
+    partly = any(logged) or is_logged(event, loosened) or _names_session(loosened, event, caller)
+    return "partly" if partly else "missed"
 
 
-def _narrower(selector: Mapping[str, Any], place: str) -> bool:
-    """Whether a selector logs only some of the calls at a place (an ARN's beginning; empty: anywhere)."""
+def _is_narrower(selector: Mapping[str, Any], place: str) -> bool:
+    """Return whether a selector logs only some of the calls at a place (an ARN prefix; empty: anywhere)."""
     names = {field["Field"] for field in selector["FieldSelectors"]}
-    return bool(names & set(_NARROWER) - ({"resources.ARN"} if place else set()))
+    return bool(names & set(_NARROWING) - ({"resources.ARN"} if place else set()))
 
 
-def _some_session(loose: Sequence[Mapping[str, Any]], event: Mapping[str, str], who: Who) -> bool:
-    """Whether single sessions of a role are named."""
-    for selector in loose:
+def _names_session(selectors: Sequence[Mapping[str, Any]], event: Mapping[str, str], caller: CallerMatch) -> bool:
+    """Return whether a selector logs single sessions of a role."""
+    for selector in selectors:
         for field in selector["FieldSelectors"]:
             if field["Field"] == "userIdentity.arn":
-                named = [value for values in field.values() if isinstance(values, list) for value in values]
+                arns = [value for values in field.values() if isinstance(values, list) for value in values]
                 if any(
-                    value.startswith(who.value) and logs([selector], {**event, "userIdentity.arn": value})
-                    for value in named
+                    arn.startswith(caller.value) and is_logged({**event, "userIdentity.arn": arn}, [selector])
+                    for arn in arns
                 ):
                     return True
     return False
 
 
 class RolesRefused(TrailsiftError):
-    """The trail does not take selectors on ``userIdentity.arn``."""
+    """The trail does not accept selectors on ``userIdentity.arn``."""
 
 
-def logs_data(selector: Mapping[str, Any]) -> bool:
-    """Whether a selector is about data events."""
+def selects_data_events(selector: Mapping[str, Any]) -> bool:
+    """Return whether a selector is about data events."""
     fields = selector["FieldSelectors"]
-    return any(one["Field"] == "eventCategory" and "Data" in one.get("Equals", ()) for one in fields)
+    return any(field["Field"] == "eventCategory" and "Data" in field.get("Equals", ()) for field in fields)
 
 
 def refuses_roles(code: str, message: str) -> bool:
-    """Whether AWS's refusal of selectors is about the field ``userIdentity.arn``, which not every trail takes."""
+    """Return whether AWS refused selectors because of ``userIdentity.arn``, which not every trail accepts."""
     return code == "InvalidEventSelectorsException" and "useridentity" in message.lower()

@@ -1,16 +1,16 @@
-"""The one place that speaks to CloudTrail's API."""
+"""The event selectors of a trail, read and written through CloudTrail's API."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-from trailsift.aws import client as calls
-from trailsift.aws.selectors import RolesRefused, Selector, advanced, refuses_roles
+from trailsift.aws.client import aws_errors, create_client, region_of
+from trailsift.aws.selectors import RolesRefused, Selector, advanced_selectors, refuses_roles
 from trailsift.errors import TrailsiftError
 
 
-class Client(Protocol):
-    """What is needed of boto3's CloudTrail client."""
+class CloudTrailClient(Protocol):
+    """The part of boto3's CloudTrail client that is used here."""
 
     def get_event_selectors(self, *, TrailName: str) -> dict[str, Any]:
         """GetEventSelectors."""
@@ -19,46 +19,53 @@ class Client(Protocol):
         """PutEventSelectors."""
 
 
-def _plain(chosen: list[Selector]) -> list[Any]:
-    """Selectors without order in what has none: fields and values come back in the order that AWS likes."""
-    return [(one.get("Name"), sorted(_field(field) for field in one["FieldSelectors"])) for one in chosen]
+def _normalized(selectors: list[Selector]) -> list[Any]:
+    """Return selectors in a form that compares equal whatever order AWS returns fields and values in."""
+    return [
+        (selector.get("Name"), sorted(_normalized_field(field) for field in selector["FieldSelectors"]))
+        for selector in selectors
+    ]
 
 
-def _field(field: dict[str, Any]) -> tuple[str, list[Any]]:
-    named = {name: sorted(values) for name, values in field.items() if name != "Field" and values}
-    return str(field["Field"]), sorted(named.items())
+def _normalized_field(field: dict[str, Any]) -> tuple[str, list[Any]]:
+    conditions = {name: sorted(values) for name, values in field.items() if name != "Field" and values}
+    return str(field["Field"]), sorted(conditions.items())
 
 
-class Trail:
-    """A trail's event selectors."""
+class TrailSelectors:
+    """The event selectors of one trail."""
 
-    def __init__(self, name: str, client: Client | None = None) -> None:
+    def __init__(self, name: str, client: CloudTrailClient | None = None) -> None:
         self.name = name
-        self._client: Client = client or calls.client("cloudtrail")
-        self._region = calls.region_of(self._client)
+        self._client: CloudTrailClient = client or create_client("cloudtrail")
+        self._region = region_of(self._client)
 
     def get(self) -> list[Selector]:
-        """The selectors that it has, as advanced ones."""
-        with calls.aws_errors(f"reading the selectors of the trail {self.name}", self._region):
-            return advanced(self._client.get_event_selectors(TrailName=self.name))
+        """Return the trail's selectors, basic ones converted to advanced ones."""
+        with aws_errors(f"reading the selectors of the trail {self.name}", self._region):
+            return advanced_selectors(self._client.get_event_selectors(TrailName=self.name))
 
-    def put(self, chosen: list[Selector]) -> None:
-        """Replaces all selectors and reads them back. RolesRefused where the trail does not take roles."""
+    def put(self, selectors: list[Selector]) -> None:
+        """Replace all selectors and read them back.
+
+        Raise RolesRefused if the trail does not accept roles, TrailsiftError if it has other selectors afterwards.
+        """
         from botocore.exceptions import ClientError
 
-        with calls.aws_errors(f"writing the selectors of the trail {self.name}", self._region):
+        with aws_errors(f"writing the selectors of the trail {self.name}", self._region):
             try:
-                self._client.put_event_selectors(TrailName=self.name, AdvancedEventSelectors=chosen)
+                self._client.put_event_selectors(TrailName=self.name, AdvancedEventSelectors=selectors)
             except ClientError as error:
-                about = error.response.get("Error", {})
-                if refuses_roles(str(about.get("Code")), str(about.get("Message"))):
+                details = error.response.get("Error", {})
+                if refuses_roles(str(details.get("Code")), str(details.get("Message"))):
                     raise RolesRefused(
                         f"the trail {self.name} does not take selectors on userIdentity.arn: use --without-roles, and "
-                        "let the rules file that comes with it keep the roles"
+                        "ingest with the rules file that it writes, which keeps only these roles"
                     ) from error
                 raise
-        if _plain(self.get()) != _plain(chosen):
+        if _normalized(self.get()) != _normalized(selectors):
             raise TrailsiftError(
-                f"the trail {self.name} took the selectors, but says that it has others: somebody else changes them "
-                f"too, or AWS needs a moment. Look with `aws cloudtrail get-event-selectors --trail-name {self.name}`"
+                f"the trail {self.name} accepted the selectors but reports different ones: either someone else is "
+                "changing them, or AWS needs a moment. Check with "
+                f"`aws cloudtrail get-event-selectors --trail-name {self.name}`"
             )

@@ -87,14 +87,14 @@ def run_on_athena(
 
 def _reckoned(athena: Athena, sql: str) -> ScanEstimate | None:
     """What the statement will read, told on standard error; None, with the reason, where that cannot be known."""
-    from trailsift.aws.glue_catalog import Catalog
+    from trailsift.aws.glue_catalog import GlueCatalog
     from trailsift.errors import TrailsiftError
     from trailsift.query.athena import cost_of
     from trailsift.query.explanation import size
     from trailsift.query.scan_estimate import estimate_scan
 
     try:
-        found = estimate_scan(sql, Catalog(athena.database).files, athena.timezone)
+        found = estimate_scan(sql, GlueCatalog(athena.database).files, athena.timezone)
     except TrailsiftError as error:
         print(f"trailsift: what it will read is not known: {error}", file=sys.stderr)
         return None

@@ -15,7 +15,7 @@ from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
     from trailsift.aws.selectors import Selector, SelectorRequest
-    from trailsift.aws.trail import Trail
+    from trailsift.aws.trail import TrailSelectors
 
 
 def selectors(
@@ -50,20 +50,20 @@ def selectors(
     if not role and not without_roles:
         raise UsageError("whose data events? Name roles with --role, or take everybody's with --without-roles")
     services = [name.strip() for name in service.split(",") if name.strip()]
-    want = make.wanted(role or [], services, account or [], writes_only=writes_only, buckets=bucket or [])
+    want = make.parse_request(role or [], services, account or [], writes_only=writes_only, buckets=bucket or [])
     if apply is not None and existing is not None:
         raise UsageError("--apply reads what the trail has: leave --existing out")
     trail, have = None, _existing(existing)
     if apply is not None:
-        from trailsift.aws.trail import Trail
+        from trailsift.aws.trail import TrailSelectors
 
-        trail = Trail(apply)
+        trail = TrailSelectors(apply)
         have = trail.get()
-    chosen = make.merged(have, make.selectors(want, by_role=not without_roles))
-    make.check(chosen)
+    chosen = make.merge_selectors(have, make.build_selectors(want, by_role=not without_roles))
+    make.check_limit(chosen)
     said = _said(want, have, lake, as_json)
-    if without_roles and want.who:
-        _rules(make.only_roles(want), rules_output)
+    if without_roles and want.callers:
+        _rules(make.role_rules(want), rules_output)
     if as_json:
         sys.stdout.write(json.dumps({"AdvancedEventSelectors": chosen, **said}, indent=2) + "\n")
     elif trail is None:
@@ -75,17 +75,17 @@ def selectors(
         return _applied(trail, have, chosen, asking, as_json)
     except make.RolesRefused as error:
         print(f"trailsift: {error}", file=sys.stderr)
-    _rules(make.only_roles(want), rules_output)
+    _rules(make.role_rules(want), rules_output)
     if not asking:
         # Everybody's events cost more than was agreed to.
         raise UsageError(f"the trail {apply} was not changed: --without-roles puts the next best set on it")
     print("trailsift: the next best set logs these events whoever makes them", file=sys.stderr)
-    _said(replace(want, who=()), None, lake, as_json)
-    return _applied(trail, have, make.merged(have, make.selectors(want, by_role=False)), asking, as_json)
+    _said(replace(want, callers=()), None, lake, as_json)
+    return _applied(trail, have, make.merge_selectors(have, make.build_selectors(want, by_role=False)), asking, as_json)
 
 
 def _existing(path: Path | None) -> list[Selector] | None:
-    from trailsift.aws.selectors import advanced
+    from trailsift.aws.selectors import advanced_selectors
 
     if path is None:
         return None
@@ -93,18 +93,18 @@ def _existing(path: Path | None) -> list[Selector] | None:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as JSON: {error}") from error
-    return advanced({"AdvancedEventSelectors": value} if isinstance(value, list) else value)
+    return advanced_selectors({"AdvancedEventSelectors": value} if isinstance(value, list) else value)
 
 
 def _said(want: SelectorRequest, have: list[Selector] | None, lake: Path | None, as_json: bool) -> dict[str, Any]:
     """Tells what is logged today and what it costs; the same as values."""
-    from trailsift.aws.selectors import covered, logs_data
+    from trailsift.aws.selectors import coverage, selects_data_events
     from trailsift.terminal import aws as view
 
     said: dict[str, Any] = {}
     if have is not None:
-        state = covered(have, want)
-        if not any(logs_data(one) for one in have) and not as_json:
+        state = coverage(have, want)
+        if not any(selects_data_events(one) for one in have) and not as_json:
             told = "no data events are logged so far: these selectors switch them on, once they are on the trail"
             print(f"trailsift: {told}", file=sys.stderr)
         said["logged_today"] = [one._asdict() for one in state]
@@ -130,7 +130,7 @@ def _rules(text: str, path: Path) -> None:
     print(f"trailsift: wrote {path}: rules that keep the data events of these roles only", file=sys.stderr)
 
 
-def _applied(trail: Trail, have: list[Selector], chosen: list[Selector], asking: bool, as_json: bool) -> int:
+def _applied(trail: TrailSelectors, have: list[Selector], chosen: list[Selector], asking: bool, as_json: bool) -> int:
     from trailsift.terminal.aws import show_change
 
     if have == chosen:

@@ -1,1 +1,4 @@
-"""What is deployed to AWS: templates, tables, SQL, dashboards, the Lambda package."""
+"""Generated files for AWS: CloudFormation, SQL for Athena, dashboards, requests to Glue, and the zip for Lambda.
+
+Everything is computed from a ``StackConfig``; nothing here needs credentials or calls AWS.
+"""

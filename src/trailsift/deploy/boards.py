@@ -1,7 +1,7 @@
-"""Boards and alarms: one definition of panels, drawn for CloudWatch and for Grafana.
+"""Dashboards and alarms: one definition of panels, rendered for CloudWatch and for Grafana.
 
-A panel shows metrics (ours by ``metrics``, or those of the AWS services in between), or the answer to a statement for
-Athena over the lake's summaries. CloudWatch draws the first kind only.
+A panel shows metrics (those of ``metrics``, or of the AWS services involved), or the result of an Athena query on the
+lake's summaries. CloudWatch shows the first kind only.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from trailsift.prices import load_prices
 
 Board = Literal["operations", "roles", "cost"]
 
-#: Seconds of one point.
+#: Seconds per data point.
 PERIOD = 300
 
 
 class Metric(NamedTuple):
-    """One line of a panel: ``match`` are dimensions and their values, ``{stream}`` and ``{function}`` filled in."""
+    """One line of a panel. ``match``: dimensions and values; ``{stream}`` and ``{function}`` are filled in later."""
 
     name: str
     label: str
@@ -30,7 +30,7 @@ class Metric(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One panel; texts have prices to fill in, ``sql`` also ``{database}`` and ``$__timeFilter(hour)`` for the time."""
+    """One panel. Texts have placeholders for prices, ``sql`` also for ``{database}`` and the time (Grafana's macro)."""
 
     board: Board
     title: str
@@ -47,45 +47,45 @@ def _pair(name: str, service: str, action: str) -> Metric:
 
 _STREAM = (("DeliveryStreamName", "{stream}"),)
 _FUNCTION = (("FunctionName", "{function}"),)
-_ACTIONS = [(service, action) for service, names in metrics.PAIRS.items() for action in names]
+_ACTIONS = [(service, action) for service, names in metrics.NAMED_ACTIONS.items() for action in names]
 
-#: Every panel, board by board, in the order in which they are drawn.
+#: Every panel, board by board, in order of appearance.
 PANELS: tuple[Panel, ...] = (
     Panel(
         "operations",
         "Events",
-        "what came in, and what rules left of it",
+        "events received, and what the rules kept and dropped",
         tuple(Metric(name, label) for name, label in (("Events", "in"), ("Kept", "kept"), ("Dropped", "dropped"))),
     ),
     Panel(
         "operations",
         "Events by service and action",
-        "the actions that people look for; the others are in (other)",
+        "the most important actions by name; all others are (other)",
         tuple(_pair("Events", service, action) for service, action in _ACTIONS),
     ),
-    Panel("operations", "Not readable", "AWS keeps them in the error output", (Metric("Malformed", "malformed"),)),
+    Panel("operations", "Malformed records", "AWS keeps them in the error output", (Metric("Malformed", "malformed"),)),
     Panel(
         "operations",
-        "Delay of delivery",
-        "age of the oldest record that is not yet in S3",
+        "Delivery delay",
+        "age of the oldest record that is not in S3 yet",
         (Metric("DeliveryToS3.DataFreshness", "seconds", _STREAM, "Maximum", "AWS/Firehose"),),
         unit="s",
     ),
     Panel(
         "operations",
-        "The function",
-        "its failures, and how long it takes at most",
+        "Lambda function",
+        "failures and longest duration",
         (
             Metric("Errors", "errors", _FUNCTION, "Sum", "AWS/Lambda"),
             Metric("Throttles", "throttles", _FUNCTION, "Sum", "AWS/Lambda"),
             Metric("Duration", "longest (ms)", _FUNCTION, "Maximum", "AWS/Lambda"),
         ),
     ),
-    Panel("operations", "Bytes", "JSON of the events that came in", (Metric("Bytes", "bytes"),), unit="bytes"),
+    Panel("operations", "Bytes", "JSON of the events received", (Metric("Bytes", "bytes"),), unit="bytes"),
     Panel(
         "roles",
         "Busiest roles",
-        "exact, whatever was dropped or sampled",
+        "exact, even if events were dropped or sampled",
         sql=(
             "SELECT role_arn, sum(events) AS events, sum(bytes_out) AS bytes_out, "
             "sum(if(error_code IS NOT NULL, events, 0)) AS errors FROM {database}.hourly "
@@ -96,7 +96,7 @@ PANELS: tuple[Panel, ...] = (
     Panel(
         "roles",
         "Calls by role",
-        "hour by hour",
+        "per hour",
         sql=(
             "SELECT hour AS time, role_arn, sum(events) AS events FROM {database}.hourly "
             "WHERE $__timeFilter(hour) GROUP BY hour, role_arn ORDER BY time"
@@ -104,8 +104,8 @@ PANELS: tuple[Panel, ...] = (
     ),
     Panel(
         "roles",
-        "Refused calls",
-        "who was refused what",
+        "Denied calls",
+        "by role, action and resource",
         sql=(
             "SELECT role_arn, service, event_name, resource_arn, error_code, sum(events) AS events "
             "FROM {database}.hourly WHERE $__timeFilter(hour) AND error_code IN ('AccessDenied', "
@@ -116,8 +116,8 @@ PANELS: tuple[Panel, ...] = (
     ),
     Panel(
         "cost",
-        "What the trail asks for",
-        "${usd_100_000} for 100,000 data events and each trail",
+        "Cost of data events",
+        "${usd_100_000} per 100,000 data events and trail",
         sql=(
             "SELECT date_trunc('day', hour) AS time, service, sum(events) * {usd} AS usd "
             "FROM {database}.hourly WHERE $__timeFilter(hour) GROUP BY 1, 2 ORDER BY time"
@@ -126,8 +126,8 @@ PANELS: tuple[Panel, ...] = (
     ),
     Panel(
         "cost",
-        "What fills the log",
-        "the lines to narrow first: by selectors, or by rules",
+        "Largest sources of events",
+        "the first candidates for selectors or rules",
         sql=(
             "SELECT role_arn, service, event_name, resource_arn, sum(events) AS events, sum(events) * {usd} AS usd "
             "FROM {database}.hourly WHERE $__timeFilter(hour) "
@@ -138,7 +138,7 @@ PANELS: tuple[Panel, ...] = (
     Panel(
         "cost",
         "Bytes into the stream",
-        "Firehose is paid by these, in steps of 5 KB for each record",
+        "Firehose charges for these, each record rounded up to 5 KB",
         (Metric("IncomingBytes", "bytes", _STREAM, "Sum", "AWS/Firehose"),),
         unit="bytes",
     ),
@@ -146,7 +146,7 @@ PANELS: tuple[Panel, ...] = (
 
 
 class Alarm(NamedTuple):
-    """An alarm on one metric: so many periods of ``seconds`` in a row beyond ``threshold``."""
+    """An alarm on one metric: it fires after ``periods`` of ``seconds`` in a row beyond ``threshold``."""
 
     name: str
     meaning: str
@@ -159,10 +159,10 @@ class Alarm(NamedTuple):
 
 
 ALARMS: tuple[Alarm, ...] = (
-    Alarm("Malformed", "records that cannot be read arrive: look at errors/ in the bucket", Metric("Malformed", ""), 0),
+    Alarm("Malformed", "malformed records arrive: see errors/ in the bucket", Metric("Malformed", ""), 0),
     Alarm(
         "Silence",
-        "no event for an hour: does the trail still log data events, and does the subscription still deliver?",
+        "no event for an hour: check that the trail still logs data events and that the subscription delivers",
         Metric("Events", ""),
         1,
         "LessThanThreshold",
@@ -171,14 +171,14 @@ ALARMS: tuple[Alarm, ...] = (
     ),
     Alarm(
         "Delay",
-        "events wait for more than 15 minutes to be delivered",
+        "events wait for more than 15 minutes before delivery",
         Metric("DeliveryToS3.DataFreshness", "", _STREAM, "Maximum", "AWS/Firehose"),
         900,
         periods=3,
     ),
     Alarm(
         "FunctionErrors",
-        "the transformation fails: its log says why",
+        "the transformation fails: see the log of the Lambda function",
         Metric("Errors", "", _FUNCTION, "Sum", "AWS/Lambda"),
         0,
     ),
@@ -188,21 +188,20 @@ ALARMS: tuple[Alarm, ...] = (
 # -- CloudWatch ------------------------------------------------------------------------------------------------------
 
 
-def _filled(text: str, names: dict[str, str]) -> str:
+def _fill(text: str, names: dict[str, str]) -> str:
     return text.format(**names) if text in ("{stream}", "{function}") else text
 
 
-def cloudwatch(region: str, stream: str, function: str) -> dict[str, Any]:
-    """The body of a CloudWatch dashboard: two panels in a row."""
+def cloudwatch_dashboard(region: str, stream: str, function: str) -> dict[str, Any]:
+    """Return the body of a CloudWatch dashboard, two panels per row."""
     names = {"stream": stream, "function": function}
     widgets = []
-    shown = [panel for panel in PANELS if panel.metrics]
-    for number, panel in enumerate(shown):
+    for number, panel in enumerate(panel for panel in PANELS if panel.metrics):
         lines = [
             [
                 metric.namespace,
                 metric.name,
-                *(part for name, value in metric.match for part in (name, _filled(value, names))),
+                *(part for name, value in metric.match for part in (name, _fill(value, names))),
                 {"label": metric.label, "stat": metric.statistic},
             ]
             for metric in panel.metrics
@@ -233,7 +232,7 @@ _UIDS = {
     "grafana-athena-datasource": "trailsift-athena",
     "prometheus": "trailsift-prometheus",
 }
-#: What Grafana's schema wants of a panel of each shape.
+#: Options that Grafana's schema requires, by the shape of the panel.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "timeseries": {
         "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
@@ -243,24 +242,24 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def grafana(board: Board, place: StackConfig, stream: str, function: str) -> dict[str, Any]:
-    """One Grafana dashboard, as its provisioning reads it."""
+def grafana_dashboard(board: Board, config: StackConfig, stream: str, function: str) -> dict[str, Any]:
+    """Return one Grafana dashboard for provisioning."""
     names = {"stream": stream, "function": function}
     panels = []
-    for number, panel in enumerate(one for one in PANELS if one.board == board):
+    for number, panel in enumerate(panel for panel in PANELS if panel.board == board):
         kind = "cloudwatch" if panel.metrics else "grafana-athena-datasource"
         source = {"type": kind, "uid": _UIDS[kind]}
         targets = (
-            [_metric_target(at, metric, place, names, source) for at, metric in enumerate(panel.metrics)]
+            [_metric_target(index, metric, config, names, source) for index, metric in enumerate(panel.metrics)]
             if panel.metrics
-            else [_athena_target(panel, place, source)]
+            else [_athena_target(panel, config, source)]
         )
         panels.append(
             {
                 "id": number + 1,
                 "type": panel.shape,
                 "title": panel.title,
-                "description": _priced(panel.meaning),
+                "description": _fill_prices(panel.meaning),
                 "datasource": source,
                 "gridPos": {"x": number % 2 * 12, "y": number // 2 * 9, "w": 12, "h": 9},
                 "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
@@ -284,19 +283,19 @@ def grafana(board: Board, place: StackConfig, stream: str, function: str) -> dic
 
 
 def _metric_target(
-    at: int, metric: Metric, place: StackConfig, names: dict[str, str], source: dict[str, str]
+    index: int, metric: Metric, config: StackConfig, names: dict[str, str], source: dict[str, str]
 ) -> dict[str, Any]:
     return {
-        "refId": f"M{at}",
-        "id": f"m{at}",
+        "refId": f"M{index}",
+        "id": f"m{index}",
         "datasource": source,
         "queryMode": "Metrics",
         "metricQueryType": 0,
         "metricEditorMode": 0,
-        "region": place.regions[0],
+        "region": config.regions[0],
         "namespace": metric.namespace,
         "metricName": metric.name,
-        "dimensions": {name: [_filled(value, names)] for name, value in metric.match},
+        "dimensions": {name: [_fill(value, names)] for name, value in metric.match},
         "matchExact": True,
         "statistic": metric.statistic,
         "period": str(PERIOD),
@@ -304,18 +303,18 @@ def _metric_target(
     }
 
 
-def _priced(text: str) -> str:
-    """With the price of a data event in it."""
-    price = load_prices()["data_events"]
+def _fill_prices(text: str) -> str:
+    """Fill in the price of data events."""
+    price = prices()["data_events"]
     return text.replace("{usd_100_000}", f"{price.of(100_000):.2f}").replace("{usd}", f"{price.of(1):.8f}")
 
 
-def _athena_target(panel: Panel, place: StackConfig, source: dict[str, str]) -> dict[str, Any]:
+def _athena_target(panel: Panel, config: StackConfig, source: dict[str, str]) -> dict[str, Any]:
     return {
         "refId": "A",
         "datasource": source,
         "format": 0 if panel.shape == "timeseries" else 1,
-        "rawSQL": _priced(panel.sql).replace("{database}", place.database),
+        "rawSQL": _fill_prices(panel.sql).replace("{database}", config.database),
         "connectionArgs": {
             "region": "__default",
             "catalog": "__default",
@@ -326,10 +325,10 @@ def _athena_target(panel: Panel, place: StackConfig, source: dict[str, str]) -> 
     }
 
 
-def data_sources(place: StackConfig, workgroup: str) -> str:
-    """Grafana's provisioning of the three data sources (YAML). Credentials are those of the machine it runs on."""
-    region = place.regions[0]
-    athena = {"catalog": "AwsDataCatalog", "database": place.database, "workgroup": workgroup}
+def data_sources(config: StackConfig, workgroup: str) -> str:
+    """Return Grafana's provisioning file for three data sources (YAML). Grafana uses its own machine's credentials."""
+    region = config.regions[0]
+    athena = {"catalog": "AwsDataCatalog", "database": config.database, "workgroup": workgroup}
     sources: list[dict[str, Any]] = [
         {"name": "trailsift CloudWatch", "type": "cloudwatch", "jsonData": {}},
         {"name": "trailsift Athena", "type": "grafana-athena-datasource", "jsonData": athena},
@@ -357,6 +356,6 @@ providers:
 """
 
 
-def text(value: Any) -> str:
-    """JSON for a file."""
+def to_json(value: Any) -> str:
+    """Return a value as the text of a JSON file."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

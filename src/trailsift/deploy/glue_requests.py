@@ -1,6 +1,6 @@
-"""Requests to Glue for those who want registered partitions or a crawler; projection (``tables``) needs neither.
+"""Requests to Glue for registered partitions or a crawler; the projected tables of ``tables`` need neither.
 
-Both are the JSON that the AWS command line takes: ``aws glue batch-create-partition --cli-input-json file://...``.
+Both are the JSON that the AWS command line accepts: ``aws glue batch-create-partition --cli-input-json file://...``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from trailsift import schema
 from trailsift.deploy.tables import DDL_TYPES, LANDING_PARTITIONS, StackConfig
 from trailsift.errors import UsageError
 
-#: BatchCreatePartition takes at most so many. https://docs.aws.amazon.com/glue/latest/webapi/API_BatchCreatePartition.html
+#: BatchCreatePartition takes at most this many. https://docs.aws.amazon.com/glue/latest/webapi/API_BatchCreatePartition.html
 BATCH = 100
 
 _FOLDER = re.compile("".join(rf"{name}=(?P<{name}>[^/=]+)/" for name in LANDING_PARTITIONS))
 
 
 def storage(location: str) -> dict[str, Any]:
-    """The storage of a landing partition or table."""
+    """Return the storage descriptor of a landing partition or table."""
     return {
         "Columns": [
             {"Name": column.name, "Type": DDL_TYPES[column.type], "Comment": column.meaning}
@@ -34,44 +34,45 @@ def storage(location: str) -> dict[str, Any]:
     }
 
 
-def partitions(place: StackConfig, keys: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """BatchCreatePartition requests for the partitions that landing objects are in. Dropped lines get none.
+def partitions(config: StackConfig, keys: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield BatchCreatePartition requests for the partitions of landing objects. Dropped lines get none.
 
-    ``keys`` are keys or URLs of objects. UsageError where one is in no landing partition.
+    ``keys`` are keys or URLs of objects. Raise UsageError if one is not in a landing partition.
     """
-    found: dict[tuple[str, ...], str] = {}
+    locations: dict[tuple[str, ...], str] = {}
     for key in keys:
         match = _FOLDER.search(key)
         if match is None:
-            raise UsageError(f"{key!r} is in no folder year=/month=/day=/hour=/service=/")
+            raise UsageError(f"{key!r} is not in a folder year=/month=/day=/hour=/service=/")
         values = match.groups()
         if not values[-1].startswith("_"):
-            found[values] = place.folder("landing") + match[0]
-    ordered = sorted(found)
+            locations[values] = config.folder("landing") + match[0]
+    ordered = sorted(locations)
     for start in range(0, len(ordered), BATCH):
         yield {
-            "DatabaseName": place.database,
+            "DatabaseName": config.database,
             "TableName": "landing",
             "PartitionInputList": [
-                {"Values": list(values), "StorageDescriptor": storage(found[values])}
+                {"Values": list(values), "StorageDescriptor": storage(locations[values])}
                 for values in ordered[start : start + BATCH]
             ],
         }
 
 
-def crawler(place: StackConfig, role: str) -> dict[str, Any]:
-    """A CreateCrawler request: over what we land, never over CloudTrail's folders, which mix digests and log files.
+def crawler(config: StackConfig, role: str) -> dict[str, Any]:
+    """Return a CreateCrawler request.
 
-    It looks at new folders only, and leaves the table's columns as they are.
+    It crawls the landing files, never CloudTrail's folders, which mix digests and log files. It looks at new folders
+    only, and leaves the table's columns as they are.
     """
     return {
-        "Name": f"{place.database}-landing",
+        "Name": f"{config.database}-landing",
         "Role": role,
-        "DatabaseName": place.database,
-        "Targets": {"S3Targets": [{"Path": place.folder("landing"), "Exclusions": ["**/service=_dropped/**"]}]},
+        "DatabaseName": config.database,
+        "Targets": {"S3Targets": [{"Path": config.folder("landing"), "Exclusions": ["**/service=_dropped/**"]}]},
         "Schedule": "cron(15 * * * ? *)",
         "RecrawlPolicy": {"RecrawlBehavior": "CRAWL_NEW_FOLDERS_ONLY"},
-        # New folders only goes with no other behaviour than these.
+        # The only behaviours that AWS allows with CRAWL_NEW_FOLDERS_ONLY.
         "SchemaChangePolicy": {"UpdateBehavior": "LOG", "DeleteBehavior": "LOG"},
         "Configuration": (
             '{"Version":1.0,"CrawlerOutput":{"Partitions":{"AddOrUpdateBehavior":"InheritFromTable"}},'

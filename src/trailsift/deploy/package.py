@@ -1,7 +1,7 @@
-"""The zip of the Lambda function: our modules that the handler reaches, and the wheels that these need.
+"""Build the zip of the Lambda function: the modules that the handler imports, and the wheels that they need.
 
-The wheels are for Lambda's machines, not for this one, and have the versions that are installed here. They come from
-pip's package index, or from a folder of wheels where there is no network. The same inputs give the same bytes.
+The wheels are for Lambda's platform, not this machine's, in the versions that are installed here. They come from pip's
+package index, or from a folder of wheels if there is no network. The same inputs give the same bytes.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from trailsift.errors import TrailsiftError
 Arch = Literal["x86_64", "arm64"]
 
 HANDLER = "trailsift.aws.handler.firehose"
-#: What our modules need there; tzdata because Lambda's images have no time zones of their own.
-NEEDS = ("isal", "msgspec", "tzdata")
+#: Packages that our modules need; tzdata because Lambda's images have no time zone data.
+REQUIREMENTS = ("isal", "msgspec", "tzdata")
 #: Wheels that run on Amazon Linux 2023, which has glibc 2.34.
 _MACHINES: dict[Arch, str] = {"x86_64": "x86_64", "arm64": "aarch64"}
 _GLIBC = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
-#: Lambda takes 50 MB directly; ours is a fiftieth of that.
+#: Lambda accepts 50 MB; ours is a fiftieth of that.
 LIMIT = 10_000_000
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class Package(NamedTuple):
-    """A zip that was written."""
+    """A zip file that was written."""
 
     path: Path
     arch: Arch
@@ -45,9 +45,9 @@ class Package(NamedTuple):
 def build(
     out: Path, *, arch: Arch = "arm64", python: str = "3.13", rules: Path | None = None, wheels: Path | None = None
 ) -> Package:
-    """Writes the zip. ``rules`` is checked and packed; ``wheels`` is a folder of wheels to take instead of pip's index.
+    """Write the zip. ``rules`` is checked and packed; ``wheels`` is a folder of wheels to use instead of pip's index.
 
-    Raises RulesError where the rules are wrong, TrailsiftError where the wheels cannot be had.
+    Raise RulesError if the rules are wrong, TrailsiftError if a wheel cannot be downloaded.
     """
     entries = dict(_our_modules())
     if rules is not None:
@@ -62,27 +62,27 @@ def build(
     _write(out, entries)
     data = out.read_bytes()
     if len(data) > LIMIT:
-        raise TrailsiftError(f"{out} has {len(data):,} bytes, and {LIMIT:,} is the most it should have")
+        raise TrailsiftError(f"{out} has {len(data):,} bytes, more than the limit of {LIMIT:,}")
     return Package(out, arch, python, len(data), hashlib.sha256(data).hexdigest())
 
 
 def _our_modules() -> dict[str, bytes]:
-    """The handler and every module of ours that it can import, at the top or inside a function."""
+    """Return the handler and every trailsift module that it can import, at module level or inside a function."""
     root = Path(trailsift.__file__).parent
-    found: dict[str, bytes] = {}
-    wanted = ["trailsift.aws.handler"]
-    while wanted:
-        name = wanted.pop()
+    modules: dict[str, bytes] = {}
+    pending = ["trailsift.aws.handler"]
+    while pending:
+        name = pending.pop()
         base = root.joinpath(*name.split(".")[1:])
         path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
         entry = Path("trailsift", path.relative_to(root)).as_posix()
-        if entry in found or not path.is_file():
+        if entry in modules or not path.is_file():
             continue
-        found[entry] = path.read_bytes()
-        # A module brings the packages that it is in.
-        wanted += [name.rpartition(".")[0]] if "." in name else []
-        wanted += _imported(found[entry])
-    return found
+        modules[entry] = path.read_bytes()
+        # Importing a module imports its packages.
+        pending += [name.rpartition(".")[0]] if "." in name else []
+        pending += _imported(modules[entry])
+    return modules
 
 
 def _imported(source: bytes) -> list[str]:
@@ -95,28 +95,28 @@ def _imported(source: bytes) -> list[str]:
     return [name for name in names if name.split(".")[0] == "trailsift"]
 
 
-def _wheels(folder: Path, arch: Arch, python: str, given: Path | None) -> list[Path]:
+def _wheels(folder: Path, arch: Arch, python: str, source: Path | None) -> list[Path]:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--no-deps", "--retries=1", "--timeout=30", "--only-binary=:all:"]
     command += ["--implementation=cp", f"--python-version={python}", f"--dest={folder}"]
-    machines = [f"--platform={glibc}_{_MACHINES[arch]}" for glibc in _GLIBC]
-    command += machines
-    if given is not None:
-        command += ["--no-index", f"--find-links={given}"]
-    wanted = [f"{name}=={metadata.version(name)}" for name in NEEDS]
-    done = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False)
+    platforms = [f"--platform={glibc}_{_MACHINES[arch]}" for glibc in _GLIBC]
+    command += platforms
+    if source is not None:
+        command += ["--no-index", f"--find-links={source}"]
+    requirements = [f"{name}=={metadata.version(name)}" for name in REQUIREMENTS]
+    done = subprocess.run([*command, *requirements], capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-        by_hand = f"pip download --no-deps --only-binary=:all: --python-version={python} {' '.join(machines)}"
+        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        by_hand = f"pip download --no-deps --only-binary=:all: --python-version={python} {' '.join(platforms)}"
         raise TrailsiftError(
-            f"no wheels of {', '.join(wanted)} for Python {python} on {arch}: {reason}. Without a network, get them "
-            f"elsewhere with `{by_hand} {' '.join(wanted)}` and name their folder with --wheels"
+            f"cannot download wheels of {', '.join(requirements)} for Python {python} on {arch}: {reason}. Without a "
+            f"network, run `{by_hand} {' '.join(requirements)}` elsewhere and pass the folder with --wheels"
         )
     return sorted(folder.glob("*.whl"))
 
 
 def _contents(wheel: Path) -> dict[str, bytes]:
-    """The files of a wheel that run or that its licence asks to go along."""
+    """Return the files of a wheel that are needed at run time or by its licence."""
     with zipfile.ZipFile(wheel) as archive:
         return {
             name: archive.read(name)

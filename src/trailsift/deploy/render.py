@@ -1,4 +1,4 @@
-"""Everything of the AWS side as files. Needs no credentials and speaks to nobody."""
+"""Render all files for AWS. Needs no credentials and makes no network calls."""
 
 from __future__ import annotations
 
@@ -10,31 +10,35 @@ from trailsift.deploy.tables import StackConfig
 from trailsift.errors import UsageError
 
 
-def files(place: StackConfig, stack: str = "trailsift") -> dict[str, str]:
-    """Path -> text. ``stack`` is the name under which the template is deployed: the stream is called by it.
+def files(config: StackConfig, stack: str = "trailsift") -> dict[str, str]:
+    """Return the files as path -> text. ``stack``: the name of the CloudFormation stack, which names the stream, too.
 
-    UsageError where the bucket has a prefix: the template makes the whole bucket.
+    Raise UsageError if the bucket has a prefix: the template creates the whole bucket.
     """
-    if "/" in place.bucket:
-        raise UsageError(f"the template makes the bucket: name it without a prefix, {place.bucket.partition('/')[0]}")
+    if "/" in config.bucket:
+        raise UsageError(
+            f"the template creates the bucket: name it without a prefix, {config.bucket.partition('/')[0]}"
+        )
     stream, function = stack, f"{stack}-transform"
-    made = {
-        "cloudformation.json": boards.text(template.template(place)),
-        "cloudwatch/dashboard.json": boards.text(boards.cloudwatch(place.regions[0], stream, function)),
-        "athena.sql": athena_sql.script(athena_sql.statements(place)),
-        "grafana/provisioning/datasources/trailsift.yaml": boards.data_sources(place, stack),
+    texts = {
+        "cloudformation.json": boards.to_json(template.template(config)),
+        "cloudwatch/dashboard.json": boards.to_json(boards.cloudwatch_dashboard(config.regions[0], stream, function)),
+        "athena.sql": athena_sql.script(athena_sql.statements(config)),
+        "grafana/provisioning/datasources/trailsift.yaml": boards.data_sources(config, stack),
         "grafana/provisioning/dashboards/trailsift.yaml": boards.PROVIDER,
-        **steampipe.files(place),
+        **steampipe.files(config),
     }
     for board in get_args(boards.Board):
-        made[f"grafana/dashboards/{board}.json"] = boards.text(boards.grafana(board, place, stream, function))
-    return made
+        texts[f"grafana/dashboards/{board}.json"] = boards.to_json(
+            boards.grafana_dashboard(board, config, stream, function)
+        )
+    return texts
 
 
-def write(folder: Path, made: dict[str, str]) -> list[Path]:
-    """Writes them; the paths in their order."""
+def write(folder: Path, texts: dict[str, str]) -> list[Path]:
+    """Write the files into a folder; return their paths, in order."""
     paths = []
-    for name, text in made.items():
+    for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")

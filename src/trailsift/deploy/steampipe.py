@@ -1,7 +1,7 @@
-"""The place of Steampipe and Powerpipe: settings that their plugins read, and the query that works there.
+"""Settings for Steampipe and Powerpipe, and a query for data events that works in Steampipe.
 
-Steampipe asks AWS at the time of the question. There, only CloudWatch Logs has data events, for as long as the trail's
-log group keeps them; LookupEvents has none. https://hub.steampipe.io/plugins/turbot/aws
+Steampipe queries AWS live. The only source of data events there is CloudWatch Logs, for as long as the trail's log
+group keeps them; LookupEvents has none. https://hub.steampipe.io/plugins/turbot/aws
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from trailsift.deploy.tables import StackConfig
 
 QUERY = """\
--- Data events of S3 of the last day, from the log group of the trail. A condition on log_group_name is a must; those on
--- timestamp, event_category, event_source and event_name are answered by CloudWatch Logs, the others by Steampipe.
+-- S3 data events of the last day, from the trail's log group. The condition on log_group_name is required; those on
+-- timestamp, event_category, event_source and event_name run in CloudWatch Logs, all others in Steampipe.
 select event_time, event_name, user_type, user_identifier, source_ip_address,
        resources -> 0 ->> 'ARN' as primary_resource
 from aws_cloudtrail_trail_event
@@ -32,32 +32,32 @@ options "database" {
 """
 
 _POWERPIPE = """\
-# ~/.powerpipe/config/trailsift.ppc: the database that `trailsift connect --output my.lake.duckdb` makes.
+# ~/.powerpipe/config/trailsift.ppc: the database that `trailsift connect --output my.lake.duckdb` writes.
 connection "duckdb" "trailsift" {
   file_name = "/path/to/my.lake.duckdb"
 }
 """
 
 
-def _connection(place: StackConfig) -> str:
-    regions = ", ".join(f'"{region}"' for region in place.regions)
+def _connection(config: StackConfig) -> str:
+    regions = ", ".join(f'"{region}"' for region in config.regions)
     return f"""\
 # ~/.steampipe/config/aws.spc
 connection "aws" {{
   plugin  = "aws"
   regions = [{regions}]
 
-  # Attempts with the first call among them; the delay is in milliseconds and grows with each attempt.
+  # Attempts include the first call; the delay is in milliseconds and grows with each attempt.
   max_error_retry_attempts = 9
   min_error_retry_delay    = 25
 }}
 """
 
 
-def files(place: StackConfig) -> dict[str, str]:
-    """Path -> text."""
+def files(config: StackConfig) -> dict[str, str]:
+    """Return the files as path -> text."""
     return {
-        "steampipe/aws.spc": _connection(place),
+        "steampipe/aws.spc": _connection(config),
         "steampipe/default.spc": _CACHE,
         "steampipe/data_events.sql": QUERY,
         "powerpipe/trailsift.ppc": _POWERPIPE,

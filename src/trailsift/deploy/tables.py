@@ -1,6 +1,6 @@
-"""The tables of the AWS side as statements for Athena, derived from ``event``.
+"""The tables on AWS as statements for Athena, derived from ``schema``.
 
-Athena takes Hive's DDL for tables over files, and its own for Iceberg.
+Athena uses Hive's DDL for tables over files, and its own for Iceberg.
 https://docs.aws.amazon.com/athena/latest/ug/create-table.html
 """
 
@@ -14,7 +14,7 @@ from trailsift import schema
 from trailsift.aws.selectors import SERVICES
 from trailsift.errors import UsageError
 
-#: Our types in Athena's DDL. Iceberg's ``timestamp`` there has no zone: ours are UTC.
+#: Our types in Athena's DDL. Iceberg's ``timestamp`` has no time zone there; ours are UTC.
 DDL_TYPES: dict[str, str] = {
     "timestamp": "timestamp",
     "date": "date",
@@ -32,7 +32,7 @@ _IDENTITY = (
     "sessionissuer:struct<type:string,principalid:string,arn:string,accountid:string,username:string>,"
     "ec2roledelivery:string,webidfederationdata:struct<federatedprovider:string,attributes:map<string,string>>>>"
 )
-#: Members of a record as Athena reads CloudTrail's files: name (any case) -> type.
+#: Fields of a record as Athena reads CloudTrail's files: name (in any case) -> type.
 RAW: dict[str, str] = {
     "eventversion": "string",
     "useridentity": _IDENTITY,
@@ -63,13 +63,13 @@ RAW: dict[str, str] = {
     "tlsdetails": "struct<tlsversion:string,ciphersuite:string,clientprovidedhostheader:string>",
 }
 
-#: Services that land in partitions of their own, unless others are named: those with data events that people log.
+#: Services with a partition of their own, by default: those whose data events are commonly logged.
 LANDING_SERVICES = tuple(dict.fromkeys((*(name for name in SERVICES if "-" not in name), "kms", "sts", "iam")))
 
 
 @dataclass(frozen=True, slots=True)
 class StackConfig:
-    """Where things are: the trail's bucket and prefix, ours, the database, and what partitions there can be."""
+    """The trail's bucket and prefix, our bucket, the database, and the values that partitions can have."""
 
     trail: str = "my-cloudtrail-bucket"
     bucket: str = "my-analysis-bucket"
@@ -81,7 +81,7 @@ class StackConfig:
     since: date = date(2026, 1, 1)
 
     def checked(self) -> StackConfig:
-        """Itself; UsageError where a name cannot be one. Everything in it ends up inside of SQL."""
+        """Return itself. Raise UsageError if a value is not valid: all of them end up inside SQL."""
         for what, pattern, values in (
             ("bucket and prefix", r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w!.*()+=@:-]+)*", (self.trail, self.bucket)),
             ("database", r"[a-z_][a-z0-9_]{0,127}", (self.database,)),
@@ -92,46 +92,46 @@ class StackConfig:
         ):
             for value in values:
                 if not re.fullmatch(pattern, value):
-                    raise UsageError(f"{value!r} is no {what}")
+                    raise UsageError(f"{value!r} is not a valid {what}")
         return self
 
     @property
     def logs(self) -> str:
-        """The folder of CloudTrail's log files."""
+        """The folder of CloudTrail's log files, as a URL."""
         inside = f"{self.organization}/" if self.organization else ""
         return f"s3://{self.trail}/AWSLogs/{inside}"
 
     def folder(self, name: str) -> str:
-        """A folder of ours."""
+        """Return the URL of a folder in our bucket."""
         return f"s3://{self.bucket}/{name}/"
 
 
-def database(place: StackConfig) -> str:
-    """The database that everything else is in."""
-    return f"CREATE DATABASE IF NOT EXISTS {place.database}"
+def database(config: StackConfig) -> str:
+    """Return the statement that creates the database."""
+    return f"CREATE DATABASE IF NOT EXISTS {config.database}"
 
 
-def raw(place: StackConfig) -> str:
-    """CloudTrail's own files, with a partition for each account, region and day of delivery, projected."""
+def raw(config: StackConfig) -> str:
+    """Return the table over CloudTrail's own files, with projected partitions by account, region and delivery day."""
     columns = ",\n".join(f"  {name} {kind}" for name, kind in RAW.items())
-    template = f"{place.logs}${{account}}/CloudTrail/${{region}}/${{day}}"
+    template = f"{config.logs}${{account}}/CloudTrail/${{region}}/${{day}}"
     return (
-        f"CREATE EXTERNAL TABLE IF NOT EXISTS {place.database}.cloudtrail_raw (\n{columns}\n)\n"
+        f"CREATE EXTERNAL TABLE IF NOT EXISTS {config.database}.cloudtrail_raw (\n{columns}\n)\n"
         "PARTITIONED BY (account string, region string, day string)\n"
         "ROW FORMAT SERDE 'org.apache.hive.hcatalog.data.JsonSerDe'\n"
         "STORED AS INPUTFORMAT 'com.amazon.emr.cloudtrail.CloudTrailInputFormat'\n"
         "OUTPUTFORMAT 'org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat'\n"
-        f"LOCATION '{place.logs}'\n"
+        f"LOCATION '{config.logs}'\n"
         + _properties(
             {
                 "projection.enabled": "true",
                 "projection.account.type": "enum",
-                "projection.account.values": ",".join(place.accounts),
+                "projection.account.values": ",".join(config.accounts),
                 "projection.region.type": "enum",
-                "projection.region.values": ",".join(place.regions),
+                "projection.region.values": ",".join(config.regions),
                 "projection.day.type": "date",
                 "projection.day.format": "yyyy/MM/dd",
-                "projection.day.range": f"{place.since:%Y/%m/%d},NOW",
+                "projection.day.range": f"{config.since:%Y/%m/%d},NOW",
                 "projection.day.interval": "1",
                 "projection.day.interval.unit": "DAYS",
                 "storage.location.template": template,
@@ -144,42 +144,42 @@ def raw(place: StackConfig) -> str:
 LANDING_PARTITIONS = ("year", "month", "day", "hour", "service")
 
 
-def landing(place: StackConfig) -> str:
-    """What the transformation lands, a JSON object a line, with a partition for each hour and service, projected."""
+def landing(config: StackConfig) -> str:
+    """Return the table over the landing files (JSON lines), with projected partitions by hour and service."""
     columns = ",\n".join(
         f"  {column.name} {DDL_TYPES[column.type]}"
         for column in schema.EVENTS.columns
         if column.name not in LANDING_PARTITIONS
     )
     keys = ", ".join(f"{name} string" for name in LANDING_PARTITIONS)
-    folder = place.folder("landing")
+    folder = config.folder("landing")
     template = folder + "/".join(f"{name}=${{{name}}}" for name in LANDING_PARTITIONS)
-    ranges = {"year": (f"{place.since.year},{place.since.year + 20}", "4")}
+    ranges = {"year": (f"{config.since.year},{config.since.year + 20}", "4")}
     ranges |= {"month": ("1,12", "2"), "day": ("1,31", "2"), "hour": ("0,23", "2")}
-    projected = {"projection.enabled": "true"}
+    properties = {"projection.enabled": "true"}
     for name, (span, digits) in ranges.items():
-        projected[f"projection.{name}.type"] = "integer"
-        projected[f"projection.{name}.range"] = span
-        projected[f"projection.{name}.digits"] = digits
-    projected["projection.service.type"] = "enum"
-    projected["projection.service.values"] = ",".join(place.services)
-    projected["storage.location.template"] = template
+        properties[f"projection.{name}.type"] = "integer"
+        properties[f"projection.{name}.range"] = span
+        properties[f"projection.{name}.digits"] = digits
+    properties["projection.service.type"] = "enum"
+    properties["projection.service.values"] = ",".join(config.services)
+    properties["storage.location.template"] = template
     return (
-        f"CREATE EXTERNAL TABLE IF NOT EXISTS {place.database}.landing (\n{columns}\n)\n"
+        f"CREATE EXTERNAL TABLE IF NOT EXISTS {config.database}.landing (\n{columns}\n)\n"
         f"PARTITIONED BY ({keys})\n"
         "ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'\n"
-        f"LOCATION '{folder}'\n" + _properties(projected)
+        f"LOCATION '{folder}'\n" + _properties(properties)
     )
 
 
-def iceberg(place: StackConfig, table: schema.Table) -> str:
-    """One table of the lake. A filter on the time alone prunes, by the hidden field ``day(...)``."""
+def iceberg(config: StackConfig, table: schema.Table) -> str:
+    """Return one table of the lake. The hidden partition field ``day(...)`` lets a filter on time alone prune."""
     columns = ",\n".join(f"  {column.name} {DDL_TYPES[column.type]}" for column in table.columns)
     hidden = table.time if table.column(table.time).type == "date" else f"day({table.time})"
     return (
-        f"CREATE TABLE IF NOT EXISTS {place.database}.{table.name} (\n{columns}\n)\n"
+        f"CREATE TABLE IF NOT EXISTS {config.database}.{table.name} (\n{columns}\n)\n"
         f"PARTITIONED BY ({', '.join((*table.partition, hidden))})\n"
-        f"LOCATION '{place.folder(f'lake/{table.name}')}'\n"
+        f"LOCATION '{config.folder(f'lake/{table.name}')}'\n"
         + _properties({"table_type": "ICEBERG", "format": "parquet", "write_compression": "zstd"})
     )
 

@@ -61,6 +61,13 @@ class File(NamedTuple):
     max_role: str | None = None
 
 
+class SizedFile(NamedTuple):
+    """A live file, and the bytes of each of its columns; for a file of deletes, all bytes under the empty name."""
+
+    file: File
+    column_bytes: dict[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class FileFilter:
     """Conditions by which a query excludes files without opening them: None means no limit.

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from trailsift.lake.index import File
+from trailsift.lake.index import File, SizedFile
 from trailsift.query.planner import Planner, Scan
 from trailsift.query.pruning import columns, may_pass, range_reader
 from trailsift.query.sandbox import check
 from trailsift.schema import TABLES
-
-#: A live file and the bytes of its columns.
-Sized = tuple[File, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +21,7 @@ class ScanEstimate:
     of_files: int
 
 
-def estimate_scan(sql: str, files_of: Callable[[str], Sequence[Sized]], timezone: str = "UTC") -> ScanEstimate:
+def estimate_scan(sql: str, files_of: Callable[[str], Sequence[SizedFile]], timezone: str = "UTC") -> ScanEstimate:
     """Plans the statement as for a lake. QueryError as for ``Engine.query``; what ``files_of`` raises goes on.
 
     An upper bound but for the files' footers: row groups that an engine skips inside of a file are counted.
@@ -46,7 +43,7 @@ def estimate_scan(sql: str, files_of: Callable[[str], Sequence[Sized]], timezone
     return ScanEstimate(total, len(read), sum(map(len, known.values())))
 
 
-def _needed(scan: Scan, files: Sequence[Sized]) -> list[tuple[File, int]]:
+def _needed(scan: Scan, files: Sequence[SizedFile]) -> list[tuple[File, int]]:
     wanted = {*scan.columns, ""}
     ranges_of = range_reader(TABLES[scan.table], columns(scan.predicate))
     return [

@@ -1,16 +1,16 @@
-"""What a Firehose stream's batch becomes: decided here, sent nowhere.
+"""Decide what each record of a Firehose batch becomes; nothing is sent from here.
 
-For each input record AWS wants one answer: ``Ok`` with data and the partition it lands in, ``Dropped`` (unwanted, and
-that is fine) or ``ProcessingFailed`` (AWS keeps the original in the error output). An input record may hold many
-events, and an answer lands in one partition, so:
+AWS expects one response per input record: ``Ok`` with data and the partition it lands in, ``Dropped`` (deliberately) or
+``ProcessingFailed`` (AWS keeps the original in the error output). An input record may hold many events, but a response
+lands in one partition, so:
 
-- the events of the record's first partition go back in its answer;
-- the events of other partitions, what would make the answer larger than Lambda may return, and the dropped lines that
-  count what rules took away, are sent to the stream again (``Batch.again``). They come back as landing lines, which
-  pass unchanged.
-- a record of which a part cannot be read fails, so that AWS keeps it; the events in it are sent like the others.
+- events of the record's first partition go into its response;
+- events of other partitions, events that would make the response larger than Lambda may return, and the dropped lines
+  that count what rules removed are sent to the stream again (``TransformResponse.resend``). They come back as landing
+  lines, which pass unchanged;
+- a record with an unreadable part fails, so that AWS keeps it; its readable events are sent to the stream.
 
-What is in ``again`` and cannot be sent fails the input records that it came from: nothing is lost without a trace.
+If a resent record cannot be sent, the input records that its lines came from fail: nothing is lost without a trace.
 """
 
 from __future__ import annotations
@@ -21,44 +21,43 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from trailsift.aws.transform.reader import Reader, columns_of
-from trailsift.aws.transform.writer import Writer
-from trailsift.decode import landing
-from trailsift.decode import record as careful
-from trailsift.decode.envelope import find_records, single_record
+from trailsift.aws.transform.reader import RecordReader, join_columns
+from trailsift.aws.transform.writer import LandingWriter
+from trailsift.decode import landing, record
+from trailsift.decode.envelope import find_records, looks_like_record, one_record
 from trailsift.decode.json_text import parse
 from trailsift.decode.landing import Dropped, LandingPartition
 from trailsift.decode.outcome import NotARecord
 from trailsift.decode.unwrap import looks_like_record
 
-Result = Literal["Ok", "Dropped", "ProcessingFailed"]
+ResultCode = Literal["Ok", "Dropped", "ProcessingFailed"]
 
-#: Lambda returns at most 6 MB (6,291,556 bytes), base64 and the JSON around it included.
+#: Lambda returns at most 6 MB (6,291,556 bytes), including base64 and the JSON around it.
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-ANSWER_BYTES = 6_200_000
-#: JSON around the data of one answer, at most: the record's id, the keys and signs.
-_AROUND = 400
-#: A stream takes records up to 1,000 KiB. https://docs.aws.amazon.com/firehose/latest/dev/limits.html
+MAX_RESPONSE_BYTES = 6_200_000
+#: Upper bound of the JSON around the data of one response: the record's id, keys and punctuation.
+_RESPONSE_OVERHEAD = 400
+#: Firehose accepts records up to 1,000 KiB. https://docs.aws.amazon.com/firehose/latest/dev/limits.html
 RECORD_BYTES = 1_000 * 1024
-#: Decides on a row: the rule that takes it (None: none) and the weight it is kept with, 0 where it is not.
+#: Decides on a row: the name of the rule that matches (None: none), and the weight to keep it with, 0 to drop it.
 Decide = Callable[[Mapping[str, Any]], "tuple[str | None, float]"]
 
 
-class Pair(NamedTuple):
-    """What metrics tell apart."""
+class ServiceAction(NamedTuple):
+    """The dimensions of a metric."""
 
     service: str
     event_name: str
 
 
 @dataclass(slots=True)
-class Tally:
-    """What became of everything in a batch: events = kept + all dropped; malformed parts come on top."""
+class BatchCounts:
+    """Counts of one batch: events = kept + dropped by all rules. Malformed parts are counted in addition."""
 
     records: int = 0
-    events: Counter[Pair] = field(default_factory=Counter)
-    kept: Counter[Pair] = field(default_factory=Counter)
-    bytes: Counter[Pair] = field(default_factory=Counter)
+    events: Counter[ServiceAction] = field(default_factory=Counter)
+    kept: Counter[ServiceAction] = field(default_factory=Counter)
+    bytes: Counter[ServiceAction] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     malformed: int = 0
     passed: int = 0
@@ -67,178 +66,182 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Piece:
-    """A record for the stream: lines of one partition, and the input records that they came from."""
+class StreamRecord:
+    """A record to send to the stream: lines of one partition, and the numbers of the input records they came from."""
 
-    where: LandingPartition
+    partition: Partition
     data: bytes
-    origin: set[int]
+    origins: set[int]
 
 
 @dataclass(slots=True)
-class Answer:
-    """The answer to one input record."""
+class RecordResponse:
+    """The response for one input record."""
 
-    result: Result
+    result: ResultCode
     data: bytes = b""
-    where: LandingPartition | None = None
+    partition: Partition | None = None
 
 
 @dataclass(slots=True)
-class Batch:
-    """The answers to a batch in its order, what has to be sent to the stream again, and the counts."""
+class TransformResponse:
+    """The responses for a batch, in its order, the records to send to the stream again, and counts."""
 
-    answers: list[Answer] = field(default_factory=list)
-    again: list[Piece] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
-    #: Why records failed, for the log: number of the record and reason.
-    reasons: list[tuple[int, str]] = field(default_factory=list)
+    records: list[RecordResponse] = field(default_factory=list)
+    resend: list[StreamRecord] = field(default_factory=list)
+    counts: BatchCounts = field(default_factory=BatchCounts)
+    #: For the log: number of a failed record, and the reason.
+    failures: list[tuple[int, str]] = field(default_factory=list)
 
-    def fail(self, pieces: Iterable[Piece]) -> None:
-        """These could not be sent: the records that they came from fail, so that AWS keeps them."""
-        for number in sorted({number for piece in pieces for number in piece.origin}):
-            if self.answers[number].result != "ProcessingFailed":
-                self.answers[number] = Answer("ProcessingFailed")
-                self.tally.failed += 1
-                self.reasons.append((number, "its other events could not be sent to the stream"))
+    def fail_origins(self, unsent: Iterable[StreamRecord]) -> None:
+        """Fail the input records behind records that could not be sent, so that AWS keeps them."""
+        for number in sorted({number for stream_record in unsent for number in stream_record.origins}):
+            if self.records[number].result != "ProcessingFailed":
+                self.records[number] = RecordResponse("ProcessingFailed")
+                self.counts.failed += 1
+                self.failures.append((number, "its other events could not be sent to the stream"))
 
-    def keep_here(self) -> None:
-        """Puts what should be sent into the answers, where there is no stream to send it to (a call by hand).
+    def resend_in_place(self) -> None:
+        """Move the records to resend into the responses, for an invocation without a stream (by hand).
 
-        An answer has one partition, so a plain reader finds such events in another one's folder; ``ingest`` does not
-        care.
+        A response has one partition, so these events end up in another partition's folder. ``ingest`` does not care,
+        but a query that prunes by partition misses them.
         """
-        for piece in self.again:
-            for number in sorted(piece.origin):
-                answer = self.answers[number]
-                if answer.result == "Ok":
-                    answer.data += piece.data
+        for stream_record in self.resend:
+            for number in sorted(stream_record.origins):
+                response = self.records[number]
+                if response.result == "Ok":
+                    response.data += stream_record.data
                     break
             else:
-                if piece.where.service != landing.DROPPED:
-                    self.answers[min(piece.origin)] = Answer("Ok", piece.data, piece.where)
-        self.again = []
+                if stream_record.partition.service != landing.DROPPED:
+                    number = min(stream_record.origins)
+                    self.records[number] = RecordResponse("Ok", stream_record.data, stream_record.partition)
+        self.resend = []
 
 
-class _Read(NamedTuple):
-    """One event: its line, where that lands, its name in metrics, its columns, and its size as a record in bytes."""
+class _Event(NamedTuple):
+    """One event as its landing line, with partition, metric dimensions, columns, and record size in bytes."""
 
     line: bytes
-    where: LandingPartition
-    pair: Pair
+    partition: Partition
+    action: ServiceAction
     columns: Callable[[], dict[str, Any]]
     size: int
-    #: The rule and the weight, where it was decided on before.
+    #: Rule and weight, if the decision was made earlier.
     decided: tuple[str | None, float] | None
 
 
 class Transform:
-    """Turns batches into answers. One is kept as long as a Lambda environment lives: it remembers what repeats."""
+    """Turns batches into responses. Keep one per Lambda environment: it caches what repeats."""
 
     def __init__(self, decide: Decide | None = None, omit: Iterable[str] = ()) -> None:
         self.decide = decide
-        self._reader = Reader()
-        self._writer = Writer(omit)
+        self._reader = RecordReader()
+        self._writer = LandingWriter(omit)
 
-    def batch(self, data: list[object]) -> Batch:
-        """``data`` is that of the batch's records, base64 text as AWS gives it. Nothing raises."""
-        batch = Batch()
-        run = _Run(self, batch)
+    def batch(self, data: list[object]) -> TransformResponse:
+        """Transform a batch. ``data`` is that of its records, base64 text as AWS passes it. Nothing raises."""
+        response = TransformResponse()
+        batch = _BatchTransform(self, response)
         for number, text in enumerate(data):
-            batch.tally.records += 1
+            response.counts.records += 1
             try:
-                answer = run.answer(number, text)
+                record_response = batch.respond(number, text)
             except Exception as error:
-                # One record that nobody foresaw must not fail the batch; AWS keeps it in the error output.
-                answer = run.failed(number, f"unforeseen {type(error).__name__}: {error}")
-            batch.answers.append(answer)
-        run.finish()
-        return batch
+                # One unexpected record must not fail the batch; AWS keeps it in the error output.
+                record_response = batch.fail(number, f"unexpected {type(error).__name__}: {error}")
+            response.records.append(record_response)
+        batch.finish()
+        return response
 
-    def regular(self, raw: bytes | memoryview) -> _Read | None:
-        """One regular record as an event line; None for anything else."""
-        got = self._reader.read(raw)
-        if got is None:
+    def regular(self, raw: bytes | memoryview) -> _Event | None:
+        """Return a regular record as an event; None for anything else."""
+        parts = self._reader.read(raw)
+        if parts is None:
             return None
-        user, line, own = got
-        text, where = self._writer.regular(user, line, own)
-        pair = Pair(where.service, line.columns["event_name"])
-        return _Read(text, where, pair, lambda: columns_of(user, line, own), len(raw), None)
+        caller, call, own = parts
+        line, partition = self._writer.regular(caller, call, own)
+        action = ServiceAction(partition.service, call.columns["event_name"])
+        return _Event(line, partition, action, lambda: join_columns(caller, call, own), len(raw), None)
 
-    def read(self, raw: bytes | memoryview) -> _Read:
-        """One record text as an event line. NotARecord where it is none."""
-        found = self.regular(raw)
-        if found is not None:
-            return found
+    def read(self, raw: bytes | memoryview) -> _Event:
+        """Return any record's text as an event. Raise NotARecord if it is not a record."""
+        event = self.regular(raw)
+        if event is not None:
+            return event
         value = parse(bytes(raw))
         if not isinstance(value, dict) or not looks_like_record(value):
             raise NotARecord("not a CloudTrail record")
-        row = careful.row(value, "")
-        where = landing.partition_of(row["event_time"], row["service"])
-        pair = Pair(where.service, row["event_name"] or "")
+        row = record.row(value, "")
+        partition = landing.partition_of(row["event_time"], row["service"])
+        action = ServiceAction(partition.service, row["event_name"] or "")
         if landing.is_event(value):
-            # Decided on when it was written.
+            # The decision was made when the line was written.
             decided = str(value.get("dropped_by", "")), row["weight"]
-            return _Read(self._writer.row(row, row["weight"]), where, pair, lambda: row, len(raw), decided)
-        return _Read(self._writer.row(row), where, pair, lambda: row, len(raw), None)
+            line = self._writer.row(row, row["weight"])
+            return _Event(line, partition, action, lambda: row, len(raw), decided)
+        return _Event(self._writer.row(row), partition, action, lambda: row, len(raw), None)
 
-    def weighed(self, columns: Mapping[str, Any], weight: float) -> bytes:
-        """The line of a sampled event."""
+    def sampled_line(self, columns: Mapping[str, Any], weight: float) -> bytes:
+        """Return the line of a sampled event."""
         return self._writer.row(columns, weight)
 
 
-class _Run:
-    """One batch on its way."""
+class _BatchTransform:
+    """The state of one batch while it is transformed."""
 
-    def __init__(self, transform: Transform, batch: Batch) -> None:
+    def __init__(self, transform: Transform, response: TransformResponse) -> None:
         self.transform = transform
-        self.batch = batch
+        self.response = response
         self.dropped = Dropped()
-        self.others: dict[LandingPartition, list[tuple[bytes, int]]] = defaultdict(list)
-        self.dropping: dict[LandingPartition, set[int]] = defaultdict(set)
-        self.size = 1_000
+        #: Partition -> lines to resend, each with the number of its input record.
+        self.resend: dict[Partition, list[tuple[bytes, int]]] = defaultdict(list)
+        #: Partition of dropped lines -> input records whose events they count.
+        self.dropped_origins: dict[Partition, set[int]] = defaultdict(set)
+        self.response_size = 1_000
 
-    def failed(self, number: int, reason: str) -> Answer:
-        """A record that goes to the error output."""
-        self.batch.tally.failed += 1
-        self.batch.reasons.append((number, reason[:500]))
-        return Answer("ProcessingFailed")
+    def fail(self, number: int, reason: str) -> RecordResponse:
+        """Count a failure and return the response that sends the record to the error output."""
+        self.response.counts.failed += 1
+        self.response.failures.append((number, reason[:500]))
+        return RecordResponse("ProcessingFailed")
 
-    def answer(self, number: int, text: object) -> Answer:
-        """The answer to one input record."""
+    def respond(self, number: int, text: object) -> RecordResponse:
+        """Return the response for one input record."""
         try:
             data = binascii.a2b_base64(text if isinstance(text, str | bytes) else b"!", strict_mode=True)
         except (binascii.Error, ValueError):
-            return self.failed(number, "its data is not base64")
-        where = passing(data)
-        if where is not None:
-            self.batch.tally.passed += 1
-            return self._sized(number, data, where)
-        alone = single_record(data)
-        event = self.transform.regular(alone) if alone is not None else None
-        events, reasons = ([event], []) if event is not None else self._found(data)
-        kept = self._kept(number, events)
+            return self.fail(number, "its data is not base64")
+        partition = landing_partition(data)
+        if partition is not None:
+            self.response.counts.passed += 1
+            return self._fit(number, data, partition)
+        single = one_record(data)
+        event = self.transform.regular(single) if single is not None else None
+        events, reasons = ([event], []) if event is not None else self._read_all(data)
+        kept = self._apply_rules(number, events)
         if reasons:
-            # AWS keeps the original; what is good in it goes on.
-            self.batch.tally.malformed += len(reasons)
-            for where, line in kept:
-                self.others[where].append((line, number))
-            return self.failed(number, reasons[0])
+            # AWS keeps the original; its readable events are sent on.
+            self.response.counts.malformed += len(reasons)
+            for partition, line in kept:
+                self.resend[partition].append((line, number))
+            return self.fail(number, reasons[0])
         if not kept:
-            return Answer("Dropped")
+            return RecordResponse("Dropped")
         first = kept[0][0]
-        own = b"".join(line for where, line in kept if where == first)
-        for where, line in kept:
-            if where != first:
-                self.others[where].append((line, number))
-        return self._sized(number, own, first)
+        own = b"".join(line for partition, line in kept if partition == first)
+        for partition, line in kept:
+            if partition != first:
+                self.resend[partition].append((line, number))
+        return self._fit(number, own, first)
 
-    def _found(self, data: bytes) -> tuple[list[_Read], list[str]]:
-        """The events in an input record of any form, and what is wrong with its other parts."""
+    def _read_all(self, data: bytes) -> tuple[list[_Event], list[str]]:
+        """Return the events in an input record of any form, and the reasons why its other parts are malformed."""
         found = find_records(data)
         events, malformed = self._read(found.records)
         if found.cut and malformed:
-            # Cut in the wrong place somewhere: read it whole, as `columnar` does.
+            # Some record was cut in the wrong place: parse the whole document instead, as `ingest` does.
             found = find_records(data, cut=False)
             events, malformed = self._read(found.records)
         reasons = [bad.reason for bad in found.malformed for _ in range(bad.parts)] + malformed
@@ -246,9 +249,9 @@ class _Run:
             reasons = [found.not_cloudtrail or ""]
         return events, reasons
 
-    def _read(self, raws: Iterable[bytes | memoryview]) -> tuple[list[_Read], list[str]]:
-        """The events of an input record, and what is wrong with the others."""
-        events: list[_Read] = []
+    def _read(self, raws: Iterable[bytes | memoryview]) -> tuple[list[_Event], list[str]]:
+        """Return the events of these records, and the reasons why others are malformed."""
+        events: list[_Event] = []
         malformed: list[str] = []
         for raw in raws:
             try:
@@ -257,64 +260,64 @@ class _Run:
                 malformed.append(str(error))
         return events, malformed
 
-    def _kept(self, number: int, events: list[_Read]) -> list[tuple[LandingPartition, bytes]]:
-        """The lines that rules leave, and where they land; the others are counted."""
-        kept: list[tuple[LandingPartition, bytes]] = []
-        tally, decide = self.batch.tally, self.transform.decide
+    def _apply_rules(self, number: int, events: list[_Event]) -> list[tuple[Partition, bytes]]:
+        """Return partition and line of the events that rules keep; count all of them."""
+        kept: list[tuple[Partition, bytes]] = []
+        counts, decide = self.response.counts, self.transform.decide
         for event in events:
-            tally.events[event.pair] += 1
-            tally.bytes[event.pair] += event.size
+            counts.events[event.action] += 1
+            counts.bytes[event.action] += event.size
             line = event.line
             if event.decided is not None or decide is not None:
                 columns = event.columns()
                 rule, weight = event.decided or (decide or _keep)(columns)
                 if weight == 0:
-                    self.dropping[self.dropped.add(columns, rule or "")].add(number)
-                    tally.dropped[rule or ""] += 1
+                    self.dropped_origins[self.dropped.add(columns, rule or "")].add(number)
+                    counts.dropped[rule or ""] += 1
                     continue
                 if weight != 1 and event.decided is None:
-                    line = self.transform.weighed(columns, weight)
-            tally.kept[event.pair] += 1
-            kept.append((event.where, line))
+                    line = self.transform.sampled_line(columns, weight)
+            counts.kept[event.action] += 1
+            kept.append((event.partition, line))
         return kept
 
-    def _sized(self, number: int, data: bytes, where: LandingPartition) -> Answer:
-        """The answer where it still fits into what Lambda may return; else it is sent."""
-        size = (len(data) + 2) // 3 * 4 + _AROUND
-        if self.size + size > ANSWER_BYTES:
+    def _fit(self, number: int, data: bytes, partition: Partition) -> RecordResponse:
+        """Return the data as a response if it still fits into what Lambda may return; otherwise resend it."""
+        size = (len(data) + 2) // 3 * 4 + _RESPONSE_OVERHEAD
+        if self.response_size + size > MAX_RESPONSE_BYTES:
             for line in data.splitlines(keepends=True):
-                self.others[where].append((line, number))
-            return Answer("Dropped")
-        self.size += size
-        return Answer("Ok", data, where)
+                self.resend[partition].append((line, number))
+            return RecordResponse("Dropped")
+        self.response_size += size
+        return RecordResponse("Ok", data, partition)
 
     def finish(self) -> None:
-        """Packs what is to be sent."""
-        for where, line in self.dropped.lines():
-            self._pack(where, [(line, self.dropping[where])])
-        for where, lines in self.others.items():
-            self._pack(where, [(line, {number}) for line, number in lines])
+        """Pack the lines to resend into records."""
+        for partition, line in self.dropped.lines():
+            self._pack(partition, [(line, self.dropped_origins[partition])])
+        for partition, lines in self.resend.items():
+            self._pack(partition, [(line, {number}) for line, number in lines])
 
-    def _pack(self, where: LandingPartition, lines: list[tuple[bytes, set[int]]]) -> None:
+    def _pack(self, partition: Partition, lines: list[tuple[bytes, set[int]]]) -> None:
         texts: list[bytes] = []
-        origin: set[int] = set()
+        origins: set[int] = set()
         size = 0
         for line, numbers in lines:
             if texts and size + len(line) > RECORD_BYTES:
-                self.batch.again.append(Piece(where, b"".join(texts), origin))
-                texts, origin, size = [], set(), 0
+                self.response.resend.append(StreamRecord(partition, b"".join(texts), origins))
+                texts, origins, size = [], set(), 0
             texts.append(line)
-            origin |= numbers
+            origins |= numbers
             size += len(line)
-        self.batch.again.append(Piece(where, b"".join(texts), origin))
+        self.response.resend.append(StreamRecord(partition, b"".join(texts), origins))
 
 
 def _keep(columns: Mapping[str, Any]) -> tuple[str | None, float]:
     return None, 1.0
 
 
-def passing(data: bytes) -> LandingPartition | None:
-    """The partition of landing lines that come back from the stream; None where the data is anything else."""
+def landing_partition(data: bytes) -> Partition | None:
+    """Return the partition of landing lines that come back from the stream; None if the data is anything else."""
     if not data.startswith((b'{"event_time":"', b'{"dropped_by":"')):
         return None
     value = parse(data[: data.find(b"\n") + 1 or len(data)])

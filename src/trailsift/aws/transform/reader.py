@@ -1,4 +1,4 @@
-"""Regular records as the three parts that a landing line is written from: who, what, and what is its own."""
+"""Read regular records as the three parts of a landing line: the caller, the call, and the event's own values."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Any, NamedTuple
 import msgspec
 
 from trailsift import schema
-from trailsift.decode import record as careful
 from trailsift.decode.fast_path import WHAT_MEMBERS, CallTemplate, InternTable, Row
+from trailsift.decode.record import compose_rest
 
 
-class User(NamedTuple):
-    """Who made a call: the columns that ``userIdentity`` gives, and its JSON as it was written, if there is any."""
+class CallerColumns(NamedTuple):
+    """The columns of ``userIdentity``, and its JSON as CloudTrail wrote it, if there is any."""
 
     columns: dict[str, Any]
     text: str | None
 
 
-class Line(NamedTuple):
-    """What many records have in common whoever made the call, as columns."""
+class CallColumns(NamedTuple):
+    """The columns that many records share, independent of the caller."""
 
     columns: dict[str, Any]
     #: ``rest`` without ``userIdentity``.
     rest: str | None
 
 
-class Own(msgspec.Struct, omit_defaults=True, gc=False):
-    """The columns that a record has for itself; None where the line says it."""
+class EventColumns(msgspec.Struct, omit_defaults=True, gc=False):
+    """The columns of one event; None if the value is in ``CallColumns``."""
 
     event_time: int
     event_id: str
@@ -46,40 +46,40 @@ class Own(msgspec.Struct, omit_defaults=True, gc=False):
     bytes_out: int | None = None
 
 
-_NOTHING = {column.name: None for column in schema.EVENTS.columns if column.name not in ("year", "month", "day")}
+_EMPTY_ROW = {column.name: None for column in schema.EVENTS.columns if column.name not in ("year", "month", "day")}
 
 
-def columns_of(user: User, line: Line, own: Own) -> dict[str, Any]:
-    """The three parts of a record's columns as one row, as ``decode.record.row`` gives it but for ``log_object``."""
-    row = _NOTHING | user.columns | line.columns
+def join_columns(caller: CallerColumns, call: CallColumns, own: EventColumns) -> dict[str, Any]:
+    """Join the three parts into a row as ``decode.record.row`` returns it, but without ``log_object``."""
+    row = _EMPTY_ROW | caller.columns | call.columns
     row.update((name, value) for name, value in msgspec.structs.asdict(own).items() if value is not None)
-    row["rest"] = careful.compose_rest(user.text, None, line.rest)
+    row["rest"] = compose_rest(caller.text, None, call.rest)
     return row
 
 
-class Reader:
-    """Reads regular records; keeps what they have in common from one call to the next, within bounds."""
+class RecordReader:
+    """Reads regular records; caches what they have in common between calls, within bounds."""
 
     def __init__(self) -> None:
         self._start()
 
     def _start(self) -> None:
         self._shared = InternTable()
-        self._users: dict[int, User] = {}
-        self._lines: dict[tuple[int, str | None], Line] = {}
+        self._callers: dict[int, CallerColumns] = {}
+        self._calls: dict[tuple[int, str | None], CallColumns] = {}
 
-    def read(self, raw: bytes | memoryview) -> tuple[User, Line, Own] | None:
-        """The three parts of a record's columns, or None: then it is for ``decode.record.row``."""
+    def read(self, raw: bytes | memoryview) -> tuple[CallerColumns, CallColumns, EventColumns] | None:
+        """Return the three parts of a record's columns; None if it needs ``decode.record.row`` instead."""
         if self._shared.trim():
             self._start()
         row = self._shared.take(raw)
         if row is None:
             return None
         place, what = self._shared.place[row.place], self._shared.what[row.what]
-        user = self._users.get(row.who) or self._user(row.who)
-        line = self._lines.get((row.what, place.tls)) or self._line(what, place.tls, row)
+        caller = self._callers.get(row.who) or self._caller(row.who)
+        call = self._calls.get((row.what, place.tls)) or self._call(what, place.tls, row)
         key = _text(row.object_key)
-        own = Own(
+        own = EventColumns(
             row.event_time,
             row.event_id,
             row.request_id,
@@ -96,32 +96,32 @@ class Reader:
             row.bytes_in,
             row.bytes_out,
         )
-        return user, line, own
+        return caller, call, own
 
-    def _user(self, number: int) -> User:
+    def _caller(self, number: int) -> CallerColumns:
         who = self._shared.who[number]
-        made = self._users[number] = User(who.identity._asdict(), who.text)
-        return made
+        caller = self._callers[number] = CallerColumns(who.identity._asdict(), who.text)
+        return caller
 
-    def _line(self, what: CallTemplate, tls: str | None, row: Row) -> Line:
-        request = what.request
+    def _call(self, what: CallTemplate, tls: str | None, row: Row) -> CallColumns:
+        shape = what.shape
         columns: dict[str, Any] = dict(zip(WHAT_MEMBERS.values(), what.members, strict=True))
         columns |= {
             "service": what.service,
             "read_only": what.read_only,
             "event_category": what.category,
             "account_id": what.account,
-            "resource_type": request.resource_type,
-            "resource_arn": request.resource_arn,
-            "resource_arns": list(request.resource_arns),
-            "resource_account": request.resource_account,
-            "object_key": request.fixed_key,
-            # All rows of one kind have their own, or none has.
-            "request_parameters": request.request_parameters if row.request_parameters is None else None,
+            "resource_type": shape.resource_type,
+            "resource_arn": shape.resource_arn,
+            "resource_arns": list(shape.resource_arns),
+            "resource_account": shape.resource_account,
+            "object_key": shape.fixed_key,
+            # Either all rows of one template have parameters of their own, or none has.
+            "request_parameters": shape.request_parameters if row.request_parameters is None else None,
         }
         kept = {name: value for name, value in columns.items() if value is not None}
-        made = self._lines[what.number, tls] = Line(kept, careful.compose_rest(None, tls, what.rest))
-        return made
+        call = self._calls[what.number, tls] = CallColumns(kept, compose_rest(None, tls, what.rest))
+        return call
 
 
 def _text(value: bytes | None) -> str | None:

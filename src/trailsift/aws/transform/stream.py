@@ -1,4 +1,4 @@
-"""The one place that speaks to a Firehose stream."""
+"""Send records to a Firehose stream."""
 
 from __future__ import annotations
 
@@ -10,35 +10,37 @@ from typing import Any, Protocol
 #: PutRecordBatch takes 500 records or 4 MiB. https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html
 CALL_RECORDS = 500
 CALL_BYTES = 4 << 20
-#: Seconds to wait before the second and each further trial; a little is added by chance.
+#: Seconds to wait before the second and each further attempt, plus a little random jitter.
 WAITS = (0.1, 0.4, 1.0, 2.0, 4.0)
 
 
-class Stream(Protocol):
-    """What is needed of a stream."""
+class DeliveryStream(Protocol):
+    """A stream that takes records."""
 
     def put(self, records: Sequence[bytes]) -> list[int]:
-        """Sends records; the numbers of those that could not be sent after all trials."""
+        """Send records; return the numbers of those that could not be sent after all attempts."""
 
 
-class Client(Protocol):
-    """What is needed of boto3's Firehose client."""
+class FirehoseClient(Protocol):
+    """The part of boto3's Firehose client that is used here."""
 
     def put_record_batch(self, *, DeliveryStreamName: str, Records: list[dict[str, bytes]]) -> dict[str, Any]:
         """PutRecordBatch."""
 
 
 class FirehoseStream:
-    """A stream behind boto3, which every Lambda environment of Python has."""
+    """A stream reached through boto3, which Lambda's Python runtimes include."""
 
-    def __init__(self, name: str, client: Client | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, name: str, client: FirehoseClient | None = None, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self.name = name
         self._client = client
         self._sleep = sleep
 
     @property
-    def client(self) -> Client:
-        """Made when it is first needed: most batches send nothing, and boto3 takes its time to import."""
+    def client(self) -> FirehoseClient:
+        """Created on first use: most batches send nothing, and importing boto3 is slow."""
         if self._client is None:
             import boto3
 
@@ -46,7 +48,7 @@ class FirehoseStream:
         return self._client
 
     def put(self, records: Sequence[bytes]) -> list[int]:
-        """Sends records, those that were refused again with growing pauses; the numbers of those that never went."""
+        """Send records, retrying refused ones after growing pauses; return the numbers of those never sent."""
         left = list(range(len(records)))
         for wait in (0.0, *WAITS):
             if wait:
@@ -57,23 +59,23 @@ class FirehoseStream:
         return left
 
     def _call(self, records: Sequence[bytes], numbers: list[int]) -> list[int]:
-        """One call; the numbers that it did not take."""
+        """Make one call; return the numbers of the records that it did not accept."""
         try:
-            answer = self.client.put_record_batch(
+            response = self.client.put_record_batch(
                 DeliveryStreamName=self.name, Records=[{"Data": records[number]} for number in numbers]
             )
         except Exception as error:
-            # Whatever it was, the records are not sent; the caller counts them as failed.
+            # Whatever the error, the records were not sent; the caller counts them as failed.
             print(f'{{"level":"error","message":"PutRecordBatch to {self.name} failed: {type(error).__name__}"}}')
             return numbers
-        if not answer.get("FailedPutCount"):
+        if not response.get("FailedPutCount"):
             return []
-        answers = answer.get("RequestResponses", [])
-        return [number for number, one in zip(numbers, answers, strict=True) if one.get("ErrorCode")]
+        results = response.get("RequestResponses", [])
+        return [number for number, result in zip(numbers, results, strict=True) if result.get("ErrorCode")]
 
 
 def _calls(records: Sequence[bytes], numbers: list[int]) -> Iterator[list[int]]:
-    """Numbers of records, as many together as one call takes."""
+    """Yield the numbers of records for each call, as many as one call takes."""
     call: list[int] = []
     size = 0
     for number in numbers:

@@ -1,4 +1,4 @@
-"""Event lines of the landing form, written fast."""
+"""Write landing lines of events, fast."""
 
 from __future__ import annotations
 
@@ -7,76 +7,79 @@ from typing import Any
 
 import msgspec
 
-from trailsift.aws.transform.reader import Line, Own, User
-from trailsift.decode import record as careful
-from trailsift.decode.landing import LandingPartition, partition_of, time_text
+from trailsift.aws.transform.reader import CallColumns, CallerColumns, EventColumns
+from trailsift.decode.landing import Partition, partition_of, time_text
+from trailsift.decode.record import compose_rest
+from trailsift.times import HOUR
 
-#: A cache that has grown beyond this many entries is dropped and starts anew.
+#: A cache with more entries than this is cleared.
 _CACHE_LIMIT = 20_000
-_HOUR = 3_600_000_000
 _encode = msgspec.json.Encoder().encode
 
 
-class Writer:
-    """Writes event lines; ``omit`` are columns that stay empty."""
+class LandingWriter:
+    """Writes landing lines; ``omit`` are columns that stay empty."""
 
     def __init__(self, omit: Iterable[str] = ()) -> None:
         self.omit = frozenset(omit)
-        self._parts: dict[int, tuple[User | Line, bytes]] = {}
-        self._rests: dict[tuple[int, int], tuple[User, Line, bytes]] = {}
-        #: By hour and service: where events land, the beginning of their time, and the JSON of their partition.
-        self._hours: dict[tuple[int, str], tuple[LandingPartition, str, str]] = {}
+        self._parts: dict[int, tuple[CallerColumns | CallColumns, bytes]] = {}
+        self._rests: dict[tuple[int, int], tuple[CallerColumns, CallColumns, bytes]] = {}
+        #: Hour and service -> partition, beginning of the time, and the JSON of the partition's columns.
+        self._hours: dict[tuple[int, str], tuple[Partition, str, str]] = {}
 
     def row(self, columns: Mapping[str, Any], weight: float = 1.0) -> bytes:
-        """The line of a row of ``decode.record``."""
+        """Return the line of a row of ``decode.record``."""
         kept = {name: value for name, value in columns.items() if value is not None and name not in self.omit}
         kept.pop("log_object", None)
-        where = partition_of(columns["event_time"], columns["service"])
-        made = {"event_time": time_text(kept.pop("event_time")), "event_id": kept.pop("event_id"), **kept}
-        return _encode(made | {"weight": weight} | where._asdict()) + b"\n"
+        partition = partition_of(columns["event_time"], columns["service"])
+        line = {"event_time": time_text(kept.pop("event_time")), "event_id": kept.pop("event_id"), **kept}
+        return _encode(line | {"weight": weight} | partition._asdict()) + b"\n"
 
-    def regular(self, user: User, line: Line, own: Own, weight: float = 1.0) -> tuple[bytes, LandingPartition]:
-        """The line of a regular record, and where it lands."""
-        hour, inside = divmod(own.event_time, _HOUR)
-        name = hour, line.columns["service"]
-        where, begin, partition = self._hours.get(name) or self._hour(*name)
+    def regular(
+        self, caller: CallerColumns, call: CallColumns, own: EventColumns, weight: float = 1.0
+    ) -> tuple[bytes, Partition]:
+        """Return the line of a regular record, and its partition."""
+        hour, inside = divmod(own.event_time, HOUR)
+        name = hour, call.columns["service"]
+        partition, begin, folders = self._hours.get(name) or self._hour(*name)
         minute, inside = divmod(inside, 60_000_000)
         second, fraction = divmod(inside, 1_000_000)
         text = f"{begin}{minute:02}:{second:02}" + (f".{fraction:06}" if fraction else "")
         if self.omit:
-            own = msgspec.structs.replace(own, **dict.fromkeys(self.omit.intersection(Own.__struct_fields__)))
+            own = msgspec.structs.replace(own, **dict.fromkeys(self.omit.intersection(EventColumns.__struct_fields__)))
         body = _encode(own)
-        head = f'{{"event_time":"{text}",{partition},"weight":{weight!r}'
-        # The struct begins with the time as a number: it is written as a text instead.
-        parts = head.encode(), body[body.index(b",") : -1], self._part(user), self._part(line), self._rest(user, line)
-        return b"".join(parts), where
+        head = f'{{"event_time":"{text}",{folders},"weight":{weight!r}'
+        # The struct begins with the time as a number, which the text in ``head`` replaces.
+        parts = head.encode(), body[body.index(b",") : -1], self._part(caller), self._part(call)
+        return b"".join((*parts, self._rest(caller, call))), partition
 
-    def _part(self, part: User | Line) -> bytes:
-        """The columns of one part, without the braces around them, with a comma in front."""
-        known = self._parts.get(id(part))
-        # Ids are used again once an object is gone: the object itself says whether it is the one.
-        if known is None or known[0] is not part:
+    def _part(self, part: CallerColumns | CallColumns) -> bytes:
+        """Return the columns of one part as JSON, without braces and with a leading comma."""
+        cached = self._parts.get(id(part))
+        # The id of a freed object can be reused, so the cached object itself is compared.
+        if cached is None or cached[0] is not part:
             if len(self._parts) > _CACHE_LIMIT:
                 self._parts.clear()
             columns = {name: v for name, v in part.columns.items() if v is not None and name not in self.omit}
-            known = self._parts[id(part)] = part, b"," + _encode(columns)[1:-1] if columns else b""
-        return known[1]
+            cached = self._parts[id(part)] = part, b"," + _encode(columns)[1:-1] if columns else b""
+        return cached[1]
 
-    def _rest(self, user: User, line: Line) -> bytes:
-        name = id(user), id(line)
-        known = self._rests.get(name)
-        if known is None or known[0] is not user or known[1] is not line:
+    def _rest(self, caller: CallerColumns, call: CallColumns) -> bytes:
+        name = id(caller), id(call)
+        cached = self._rests.get(name)
+        if cached is None or cached[0] is not caller or cached[1] is not call:
             if len(self._rests) > _CACHE_LIMIT:
                 self._rests.clear()
-            text = None if "rest" in self.omit else careful.compose_rest(user.text, None, line.rest)
+            text = None if "rest" in self.omit else compose_rest(caller.text, None, call.rest)
             end = b"}\n" if text is None else b',"rest":' + _encode(text) + b"}\n"
-            known = self._rests[name] = user, line, end
-        return known[2]
+            cached = self._rests[name] = caller, call, end
+        return cached[2]
 
     def _hour(self, hour: int, service: str) -> tuple[LandingPartition, str, str]:
         if len(self._hours) > _CACHE_LIMIT:
             self._hours.clear()
-        where = partition_of(hour * _HOUR, service)
-        folders = f'"year":"{where.year}","month":"{where.month}","day":"{where.day}","hour":"{where.hour}"'
-        made = self._hours[hour, service] = where, time_text(hour * _HOUR)[:14], folders
-        return made
+        partition = partition_of(hour * HOUR, service)
+        year, month, day, hours, _ = partition
+        folders = f'"year":"{year}","month":"{month}","day":"{day}","hour":"{hours}"'
+        entry = self._hours[hour, service] = partition, time_text(hour * HOUR)[:14], folders
+        return entry
