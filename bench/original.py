@@ -186,7 +186,7 @@ def steampipe(scene: Scene) -> Row:
 
 def dashboard(scene: Scene) -> Row:
     """Count the metrics that exist."""
-    usd = prices()["custom_metric"].of(metrics.BUDGET)
+    usd = load_prices()["custom_metric"].of(metrics.BUDGET)
     return Row("CloudWatch dashboard", "metrics that exist", "0 of 3", f"at most {metrics.BUDGET}, ${usd:.2f} a month")
 
 

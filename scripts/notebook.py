@@ -10,7 +10,6 @@ import ast
 import contextlib
 import io
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,9 +30,9 @@ CELLS = (
         "markdown",
         """# The first hour with a lake
 
-From a folder of CloudTrail logs to the one role that needs a closer look. The notebook needs no AWS account. It runs on
-your own logs if a folder `AWSLogs` is beside it; `trailsift generate logs --events 20000 --days 3 --seed 7` makes the logs
-that are used here (their folder is `logs/AWSLogs`).""",
+From a folder of CloudTrail logs to the one role that needs a closer look. The notebook needs no AWS account.
+It runs on your own logs if a folder `AWSLogs` is beside it. The logs used here are generated, by
+`trailsift generate logs --events 20000 --days 3 --seed 7`; their folder is `logs/AWSLogs`.""",
     ),
     Cell(
         "code",
@@ -45,8 +44,8 @@ counts.records, counts.stored, counts.duplicates, counts.malformed""",
     ),
     Cell(
         "markdown",
-        """The counts reconcile: records = stored + duplicates + dropped + malformed. Ingesting the same folder again stores
-nothing twice, so the same line keeps a lake up to date.""",
+        """The counts reconcile: records = stored + duplicates + dropped + malformed. Ingesting the same folder
+again stores nothing twice, so the same line keeps a lake up to date.""",
     ),
     Cell("code", """lake.ingest("AWSLogs").stored"""),
     Cell("markdown", """## What fills the log?\n\nSummaries are exact, whatever rules drop or sample later."""),
@@ -79,7 +78,11 @@ for number, finding in enumerate(findings[:5], 1):
     print(number, finding.severity, finding.role_arn)
     print("  ", finding.title)""",
     ),
-    Cell("markdown", """Each finding has its summary rows and its events; `lake.records` gives the records as CloudTrail wrote them."""),
+    Cell(
+        "markdown",
+        """Each finding has its summary rows and its events; `lake.records` gives the records as CloudTrail
+wrote them.""",
+    ),
     Cell(
         "code",
         """detail = lake.finding(findings[0].id)
@@ -108,8 +111,8 @@ role.role_arn""",
     ),
     Cell(
         "markdown",
-        """Then: `trailsift suggest --lake my.lake` shows what could be dropped or sampled, and [library.md](library.md) has
-every method.""",
+        """Then: `trailsift suggest --lake my.lake` shows what could be dropped or sampled, and
+[library.md](library.md) has every method.""",
     ),
 )
 
@@ -160,7 +163,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder) / "logs", Options(events=20_000, days=3, seed=7))
         with contextlib.chdir(folder):
-            os.symlink("logs/AWSLogs", "AWSLogs")
+            Path("AWSLogs").symlink_to("logs/AWSLogs")
             text = json.dumps(notebook(), indent=1, ensure_ascii=False)
     NOTEBOOK.write_text(text + "\n", "utf-8")
 

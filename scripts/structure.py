@@ -90,9 +90,7 @@ def diagram() -> str:
         for part in row:
             places[part] = x, _MARGIN + number * _ROW
             x += widths[part] + gap
-    lines = [
-        f'  <path d="{_curve(places[a], widths[a], places[b], widths[b])}"/>' for a, b in sorted(reduced(edges()))
-    ]
+    lines = [f'  <path d="{_curve(places[a], widths[a], places[b], widths[b])}"/>' for a, b in sorted(reduced(edges()))]
     boxes = [
         f'  <rect x="{x:.0f}" y="{y}" width="{widths[part]:.0f}" height="{_HEIGHT}" rx="5"/>'
         f'<text x="{x + widths[part] / 2:.0f}" y="{y + 20}">{escape(part)}</text>'

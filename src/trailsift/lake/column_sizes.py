@@ -14,24 +14,28 @@ from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadataUtil
 from pyiceberg.types import PrimitiveType
 
-from trailsift import schema as event
+from trailsift import schema
 from trailsift.lake.index import File, SizedFile
+from trailsift.times import DAY
 
 #: Returns the bytes of a metadata file, given its location.
 Fetch = Callable[[str], bytes]
 
 
-def sized_files(table: event.Table, metadata: str, fetch: Fetch) -> list[SizedFile]:
-    """The live files of the table whose current metadata lies at ``metadata``. What ``fetch`` raises goes on."""
+def sized_files(table: schema.Table, metadata: str, fetch: Fetch) -> list[SizedFile]:
+    """Return the live files of the table whose current metadata lies at ``metadata``.
+
+    Raises what ``fetch`` raises.
+    """
     text = fetch(metadata)
     described = TableMetadataUtil.parse_raw((gzip.decompress(text) if text[:2] == b"\x1f\x8b" else text).decode())
     snapshot = described.current_snapshot()
     if snapshot is None:
         return []
     source = _Fetched(fetch)
-    specs, schema = described.specs(), described.schema()
-    names = {field_id: schema.find_column_name(field_id) or "" for field_id in schema.field_ids}
-    found: list[SizedFile] = []
+    specs, columns = described.specs(), described.schema()
+    names = {field_id: columns.find_column_name(field_id) or "" for field_id in columns.field_ids}
+    sized: list[SizedFile] = []
     for manifest in snapshot.manifests(source):
         keys = [field.name for field in specs[manifest.partition_spec_id].fields]
         for entry in manifest.fetch_manifest_entry(source):
@@ -39,10 +43,11 @@ def sized_files(table: event.Table, metadata: str, fetch: Fetch) -> list[SizedFi
             parts = {name: file.partition[at] for at, name in enumerate(keys)}
             described_file = _file(table, file, columns, parts)
             if manifest.content == ManifestContent.DELETES:
-                found.append(SizedFile(known._replace(min_time=0, max_time=1 << 62), {"": file.file_size_in_bytes}))
+                always = described_file._replace(min_time=0, max_time=1 << 62)
+                sized.append(SizedFile(always, {"": file.file_size_in_bytes}))
             else:
-                found.append(SizedFile(known, dict(_columns(file, names, table))))
-    return found
+                sized.append(SizedFile(described_file, dict(_columns(file, names, table))))
+    return sized
 
 
 def _columns(file: DataFile, names: dict[int, str], table: schema.Table) -> Iterator[tuple[str, int]]:

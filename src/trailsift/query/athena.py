@@ -96,7 +96,7 @@ class Athena:
         self.reuse = reuse
         self.timezone = timezone
         self.cost: Cost | None = None
-        self.prices = known or prices()
+        self.prices = known or load_prices()
         self._client: Client = client or calls.create_client("athena")
         self._sleep = sleep
 
