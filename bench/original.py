@@ -37,7 +37,7 @@ from trailsift.generate import Options, generate
 from trailsift.generate.delivery import delays
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
-from trailsift.prices import prices
+from trailsift.prices import load_prices
 from trailsift.query import DuckDBEngine
 from trailsift.rules import RowRules, load
 
@@ -186,7 +186,7 @@ def steampipe(scene: Scene) -> Row:
 
 def dashboard(scene: Scene) -> Row:
     """Count the metrics that exist."""
-    usd = prices()["custom_metric"].of(metrics.BUDGET)
+    usd = load_prices()["custom_metric"].of(metrics.BUDGET)
     return Row("CloudWatch dashboard", "metrics that exist", "0 of 3", f"at most {metrics.BUDGET}, ${usd:.2f} a month")
 
 
@@ -236,7 +236,7 @@ def rows(scene: Scene) -> Iterator[Row]:
     """Yield every piece in the document's order."""
     say("measuring every variant")
     with tempfile.TemporaryDirectory() as folder:
-        found = measure([str(scene.folder / "logs" / "AWSLogs")], Path(folder), prices(), rounds=3, generated=True)
+        found = measure([str(scene.folder / "logs" / "AWSLogs")], Path(folder), load_prices(), rounds=3, generated=True)
     ways = {way.name: way for way in found.ways}
     steps: tuple[Callable[[Scene], Row], ...] = (configuration, function, names, projection)
     for step in steps:

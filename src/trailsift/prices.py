@@ -1,4 +1,4 @@
-"""What AWS charges: one file of prices, each with its date and its source, and a user's own in its place."""
+"""AWS prices: one file of prices, each with its date and source, which a user's own file can override."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 from trailsift.errors import UsageError
 
-#: Names a file with the user's own prices.
+#: Environment variable with the path of the user's own prices.
 VARIABLE = "TRAILSIFT_PRICES"
-#: Bytes that Athena charges for at least, a query.
+#: Bytes that Athena charges for at least, per query.
 ATHENA_LEAST = 10_000_000
-#: Days of a month in which costs are told.
+#: Days of the month for which costs are reported.
 MONTH = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars for ``per`` units; when it was looked up, and where."""
+    """US dollars for ``per`` units; the day on which it was looked up, and the page."""
 
     usd: float
     per: float
@@ -30,40 +30,40 @@ class Price:
     source: str
 
     def of(self, count: float) -> float:
-        """Dollars for so many units."""
+        """Return the dollars for ``count`` units."""
         return self.usd * count / self.per
 
 
-def prices(file: Path | None = None) -> dict[str, Price]:
-    """All prices by name; in place of ours those of ``file``, or of the file that TRAILSIFT_PRICES names.
+def load_prices(file: Path | None = None) -> dict[str, Price]:
+    """Return all prices by name; those in ``file``, or in the file that TRAILSIFT_PRICES names, override ours.
 
-    UsageError where that file cannot be used.
+    Raise UsageError if that file cannot be used.
     """
     shipped = tomllib.loads(resources.files(__package__).joinpath("prices.toml").read_text("utf-8"))
-    known = {name: Price(**given) for name, given in shipped.items()}
+    prices = {name: Price(**entry) for name, entry in shipped.items()}
     if file is None and os.environ.get(VARIABLE):
         file = Path(os.environ[VARIABLE])
     if file is None:
-        return known
+        return prices
     try:
         own: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"the prices in {file} cannot be read: {error}") from error
-    for name, given in own.items():
-        if name not in known:
-            raise UsageError(f"{file}: there is no price {name}: there are {', '.join(known)}")
-        numbers = {"per": known[name].per} | given if isinstance(given, dict) else {}
-        if not all(_is_price(numbers.get(key)) for key in ("usd", "per")) or not numbers["per"]:
+    for name, entry in own.items():
+        if name not in prices:
+            raise UsageError(f"{file}: unknown price {name}: use {', '.join(prices)}")
+        values = {"per": prices[name].per} | entry if isinstance(entry, dict) else {}
+        if not all(_is_price(values.get(key)) for key in ("usd", "per")) or not values["per"]:
             raise UsageError(f"{file}: {name} needs usd and per as numbers, such as {{ usd = 0.10, per = 100000 }}")
-        date, source = str(numbers.get("date", "")), str(numbers.get("source", file))
-        known[name] = Price(numbers["usd"], numbers["per"], known[name].unit, date, source)
-    return known
+        date, source = str(values.get("date", "")), str(values.get("source", file))
+        prices[name] = Price(values["usd"], values["per"], prices[name].unit, date, source)
+    return prices
 
 
 def _is_price(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
-def athena(known: dict[str, Price], scanned: float) -> float:
-    """Dollars of one Athena query that scans so many bytes."""
-    return known["athena_scan"].of(max(scanned, ATHENA_LEAST))
+def athena_cost(prices: dict[str, Price], scanned: float) -> float:
+    """Return the dollars for one Athena query that scans ``scanned`` bytes."""
+    return prices["athena_scan"].of(max(scanned, ATHENA_LEAST))

@@ -19,7 +19,7 @@ from trailsift.ingest.sift import hashes
 from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
 from trailsift.rules import parse
-from trailsift.rules.presets import text
+from trailsift.rules.presets import preset_text
 from trailsift.rules.sampling import sip_key, threshold
 
 SAMPLES = 1000
@@ -89,7 +89,7 @@ def sampled(small_logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small logs by the shipped schedule, without the calls that list."""
     lake = tmp_path_factory.mktemp("estimate") / "lake"
     drop = '[[rule]]\nname = "listing"\nwhen = { event_name = "ListObjects" }\naction = "drop"\n'
-    head, mark, rest = text("time-of-day").partition("[[rule]]")
+    head, mark, rest = preset_text("time-of-day").partition("[[rule]]")
     ingest([str(small_logs / "AWSLogs")], lake, workers=1, rules=parse(head + drop + mark + rest, "mixed"))
     return lake
 

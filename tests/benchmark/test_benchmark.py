@@ -11,7 +11,7 @@ import pytest
 from trailsift.benchmark import CLAIMS, measure
 from trailsift.cli import main
 from trailsift.errors import SourceError
-from trailsift.prices import prices
+from trailsift.prices import load_prices
 
 
 def test_every_way_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,4 +42,4 @@ def test_logs_without_the_question(tmp_path: Path) -> None:
     """Said, not divided by nothing."""
     with pytest.raises(SourceError):
         (tmp_path / "logs").mkdir()
-        measure([str(tmp_path / "logs")], tmp_path / "work", prices())
+        measure([str(tmp_path / "logs")], tmp_path / "work", load_prices())

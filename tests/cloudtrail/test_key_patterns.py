@@ -1,4 +1,4 @@
-"""key_pattern: cases as data, and the properties that grouping rests on."""
+"""key_pattern: cases as data, and the properties on which grouping depends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CASES: list[tuple[str, str]] = [
 ]
 REAL = Path(os.environ.get("TRAILSIFT_REAL_LOGS", "../shared/data/real")) / "events.jsonl.gz"
 
-# Text that is rich in what the function looks for: random Unicode alone would hardly ever hold a date.
+# Texts full of the parts that the function replaces: random Unicode alone would hardly ever contain a date.
 _PIECES = [
     "2024", "01", "15", "/", "-", "_", ".", "T", "Z", ":", "20240115", "030405", "a", "v2", "s3",
     "sha256", "us-east-1", "{n}", "{date}", "{", "}", "\"", "{\"", "\":", ",", "\\", "%3D", "%",
@@ -50,22 +50,22 @@ def test_enough_cases() -> None:
 @example('{"a":"x"{n}1')
 @example("1@a.b1")
 def test_idempotent_and_bounded(key: str) -> None:
-    found = key_pattern(key)
-    assert len(found) <= LIMIT
-    assert key_pattern(found) == found
+    pattern = key_pattern(key)
+    assert len(pattern) <= LIMIT
+    assert key_pattern(pattern) == pattern
 
 
 @settings(max_examples=150, deadline=None)
 @given(long_keys)
 def test_idempotent_and_bounded_when_long(key: str) -> None:
-    found = key_pattern(key)
-    assert len(found) <= LIMIT
-    assert key_pattern(found) == found
+    pattern = key_pattern(key)
+    assert len(pattern) <= LIMIT
+    assert key_pattern(pattern) == pattern
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(keys, max_size=8))
-def test_no_memory(many: list[str]) -> None:
+def test_no_state_between_calls(many: list[str]) -> None:
     first = [key_pattern(key) for key in many]
     key_patterns._folder.cache_clear()
     key_patterns._mixed.cache_clear()
@@ -74,9 +74,9 @@ def test_no_memory(many: list[str]) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 9_999_999), st.integers(0, 9_999_999), st.integers(1, 7))
-def test_same_number_of_digits_same_pattern(one: int, other: int, width: int) -> None:
+def test_same_number_of_digits_same_pattern(first: int, second: int, width: int) -> None:
     for form in ("raw/part-{}.gz", "page{}", "a/{}/b", "보고서{}", '{{"pk":"user#{}"}}', "x_{}_y.csv"):
-        digits = [str(n).zfill(7)[-width:] for n in (one, other)]
+        digits = [str(n).zfill(7)[-width:] for n in (first, second)]
         assert key_pattern(form.format(digits[0])) == key_pattern(form.format(digits[1]))
 
 
@@ -99,7 +99,7 @@ def test_any_uuid(value: UUID) -> None:
 
 
 def test_random_names_rarely_stay() -> None:
-    """CloudTrail's random suffix alone, without the date that gives it away: the shape must do."""
+    """CloudTrail's random suffix alone, without the date beside it, is recognized by its form."""
     rng = random.Random(7)
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
     names = ["".join(rng.choices(alphabet, k=16)) for _ in range(2000)]
@@ -121,7 +121,7 @@ def test_names_stay(name: str) -> None:
             "x" * 4095 + "@a.b", ("a" * 90 + ".") * 40 + "@", "@" + "a." * 2000, "1." * 2000, "%" * 4000]
 )  # fmt: skip
 def test_no_slow_input(key: str) -> None:
-    """Keys come from whoever calls S3: no input may take more than its length explains."""
+    """Any caller of S3 chooses keys: no input may take more than linear time."""
     assert len(key_pattern(key)) <= LIMIT
 
 
@@ -133,15 +133,15 @@ def test_placeholders_are_the_documented_ones() -> None:
 def test_real_keys_fold() -> None:
     if not REAL.is_file():
         pytest.skip(f"no real logs at {REAL} (set TRAILSIFT_REAL_LOGS)")
-    found = set()
-    seen = set()
+    patterns = set()
+    distinct_keys = set()
     with gzip.open(REAL, "rt", encoding="utf-8") as lines:
         for line in lines:
             parameters = json.loads(line).get("requestParameters")
             key = parameters.get("key") if isinstance(parameters, dict) else None
             if isinstance(key, str):
-                seen.add(key)
-                found.add(key_pattern(key))
+                distinct_keys.add(key)
+                patterns.add(key_pattern(key))
                 assert key_pattern(key_pattern(key)) == key_pattern(key)
-    assert len(seen) > 5_000
-    assert len(found) < 50
+    assert len(distinct_keys) > 5_000
+    assert len(patterns) < 50

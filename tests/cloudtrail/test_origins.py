@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from support.paths import TESTS
 from trailsift.cloudtrail.origins import LIMIT, agent_family, source_network
 
-HERE = TESTS
 AGENTS: list[tuple[str | None, str | None]] = [
-    (agent, family) for agent, family in json.loads((HERE / "cases/agent_families.json").read_text(encoding="utf-8"))
+    (agent, family) for agent, family in json.loads((TESTS / "cases/agent_families.json").read_text(encoding="utf-8"))
 ]
 REAL = Path(os.environ.get("TRAILSIFT_REAL_LOGS", "../shared/data/real")) / "events.jsonl.gz"
 
@@ -79,8 +78,8 @@ def test_ipv6_as_the_standard_library(address: ipaddress.IPv6Address) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.text())
 def test_any_text(text: str) -> None:
-    for found in (source_network(text), agent_family(text)):
-        assert found is None or 0 < len(found) <= LIMIT
+    for value in (source_network(text), agent_family(text)):
+        assert value is None or 0 < len(value) <= LIMIT
 
 
 @pytest.mark.parametrize(("agent", "family"), AGENTS)
@@ -96,9 +95,9 @@ def test_enough_families() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 999), st.sampled_from(["aws-cli/{}.{}.1 x", "Boto3/1.{}.{}", "tool/3.{}.{}"]))
-def test_minor_versions_do_not_count(one: int, other: int, form: str) -> None:
+def test_minor_versions_do_not_count(major: int, minor: int, form: str) -> None:
     fixed = form.format(2 if form.startswith("aws-cli") else 0, 0)
-    assert agent_family(form.format(2 if form.startswith("aws-cli") else one, other)) == agent_family(fixed)
+    assert agent_family(form.format(2 if form.startswith("aws-cli") else major, minor)) == agent_family(fixed)
 
 
 def test_real_agents_fold() -> None:

@@ -1,4 +1,4 @@
-"""touched and canonical_resources: cases as data, hostile values, and the share on genuine records."""
+"""touched_resources and canonical_resources: cases as data, hostile values, and the share on real records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.paths import TESTS
-from trailsift.cloudtrail.resources import DATA_EVENT_TYPES, Touched, canonical_resources, touched
+from trailsift.cloudtrail.resources import DATA_EVENT_TYPES, TouchedResources, canonical_resources, touched_resources
 
 CASES: list[dict[str, Any]] = json.loads((TESTS / "cases/touched_resources.json").read_text(encoding="utf-8"))
 REAL = Path(os.environ.get("TRAILSIFT_REAL_LOGS", "../shared/data/real")) / "events.jsonl.gz"
@@ -22,8 +22,8 @@ REAL = Path(os.environ.get("TRAILSIFT_REAL_LOGS", "../shared/data/real")) / "eve
 ACCOUNT = "210987654321"
 
 
-def run(case: dict[str, Any]) -> Touched:
-    return touched(
+def resources_of(case: dict[str, Any]) -> TouchedResources:
+    return touched_resources(
         case["source"] + ".amazonaws.com",
         case["name"],
         case.get("params"),
@@ -36,14 +36,14 @@ def run(case: dict[str, Any]) -> Touched:
 
 @pytest.mark.parametrize("case", CASES, ids=[case["case"] for case in CASES])
 def test_case(case: dict[str, Any]) -> None:
-    found = run(case)
+    touched = resources_of(case)
     kind, arns, account, key = case["expect"]
-    assert found == Touched(kind, arns[0] if arns else None, tuple(arns), account, key)
+    assert touched == TouchedResources(kind, arns[0] if arns else None, tuple(arns), account, key)
     if "canonical" in case:
-        assert (canonical_resources(found) == case["resources"]) is case["canonical"]
+        assert (canonical_resources(touched) == case["resources"]) is case["canonical"]
 
 
-# Values where AWS writes strings, lists and objects; keys and ARNs that the code looks for.
+# Any value in place of AWS's strings, lists and objects; keys and ARNs that the code looks for.
 _names = st.sampled_from(
     ["key", "bucketName", "tableName", "functionName", "requestItems", "transactItems", "statement", "statements",
      "shardIterator", "put", "Key", "x-amz-copy-source", "ARN", "arn", "ARNPrefix", "accountId", "accountid", "type"]
@@ -86,14 +86,14 @@ _sources = st.sampled_from(
 def test_never_raises_and_keeps_its_promises(
     source: str | None, params: object, resources: object, region: str | None, account: str | None, is_data: bool
 ) -> None:
-    found = touched(source, None, params, resources, region, account, is_data)
-    assert all(value is None or isinstance(value, str) for value in (found[0], found[1], found[3], found[4]))
-    assert all(isinstance(arn, str) and arn for arn in found.resource_arns)
-    assert len(set(found.resource_arns)) == len(found.resource_arns)
-    assert found.resource_arns[:1] == ((found.resource_arn,) if found.resource_arn else ())
-    canonical = canonical_resources(found)
+    touched = touched_resources(source, None, params, resources, region, account, is_data)
+    assert all(value is None or isinstance(value, str) for value in (touched[0], touched[1], touched[3], touched[4]))
+    assert all(isinstance(arn, str) and arn for arn in touched.resource_arns)
+    assert len(set(touched.resource_arns)) == len(touched.resource_arns)
+    assert touched.resource_arns[:1] == ((touched.resource_arn,) if touched.resource_arn else ())
+    canonical = canonical_resources(touched)
     if canonical is not None:
-        assert found.resource_account == canonical[-1]["accountId"]
+        assert touched.resource_account == canonical[-1]["accountId"]
         assert all(entry.get("ARN") or entry.get("ARNPrefix") for entry in canonical)
 
 
@@ -103,10 +103,9 @@ def test_types_are_names_of_types() -> None:
 
 
 def test_canonical_needs_an_account() -> None:
-    assert (
-        canonical_resources(Touched("AWS::S3::Object", "arn:aws:s3:::lake", ("arn:aws:s3:::lake",), None, "k")) is None
-    )
-    assert canonical_resources(Touched(None, None, (), None, None)) is None
+    lake = "arn:aws:s3:::lake"
+    assert canonical_resources(TouchedResources("AWS::S3::Object", lake, (lake,), None, "k")) is None
+    assert canonical_resources(TouchedResources(None, None, (), None, None)) is None
 
 
 def test_real_records() -> None:
@@ -118,7 +117,7 @@ def test_real_records() -> None:
         for line in lines:
             record = json.loads(line)
             is_data = record.get("eventCategory") == "Data" or record.get("managementEvent") is False
-            found = touched(
+            touched = touched_resources(
                 record.get("eventSource"),
                 record.get("eventName"),
                 record.get("requestParameters"),
@@ -129,7 +128,7 @@ def test_real_records() -> None:
             )
             if record.get("resources"):
                 service = record["eventSource"].partition(".")[0]
-                shares[service, canonical_resources(found) == record["resources"]] += 1
-                assert found.resource_arn or not any(item.get("ARN") for item in record["resources"])
+                shares[service, canonical_resources(touched) == record["resources"]] += 1
+                assert touched.resource_arn or not any(item.get("ARN") for item in record["resources"])
     for service in ("s3", "lambda", "dynamodb"):
         assert shares[service, True] >= 0.999 * (shares[service, True] + shares[service, False])

@@ -1,4 +1,4 @@
-"""However much is wrong in a log object, or however large it is: all of it is counted, and the memory is bounded."""
+"""However damaged or large a log object is: every part is counted, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from support.records import ONE, sample, text
 from trailsift.decode.compression import gunzip, inflate_whole
 from trailsift.decode.envelope import find_records
 from trailsift.decode.outcome import Outcome
-from trailsift.decode.stream import Bounds, parts_of
+from trailsift.decode.stream import ReadLimits, parts_of
 from trailsift.ingest import Sizes, ingest
 
 
 def test_every_malformed_part_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond a bound they share one line of rejects; records between and after them are all read."""
+    """Beyond a limit they share one row of rejects; all records between and after them are read."""
     monkeypatch.setattr("trailsift.decode.outcome.KEPT_PARTS", 100)
     good = [sample(eventID=f"{number:08x}-2222-4333-8444-555555555555") for number in range(3)]
     timeless = text(sample(eventTime="soon", eventID="x"))
@@ -39,27 +39,27 @@ def test_every_malformed_part_is_counted(tmp_path: Path, monkeypatch: pytest.Mon
     assert (counts.records, counts.stored, counts.malformed) == (350, 3, 347)
     kept = rows(tmp_path / "lake", "rejects", "position, reason, raw")
     assert len(kept) == 101
-    (more,) = [row["reason"] for row in kept if row["position"] == -1]
-    assert more == "and 247 more parts like these: counted, but not kept"
+    (folded,) = [row["reason"] for row in kept if row["position"] == -1]
+    assert folded == "and 247 more parts like these: counted, but not kept"
 
 
 def test_bytes_kept_of_malformed_parts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trailsift.decode.outcome.KEPT_BYTES", 10_000)
     found = find_records(b"\n".join([text(ONE), *[b"{" + b"x" * 999] * 50]))
     assert (len(found.records), found.malformed.parts) == (1, 50)
-    assert sum(len(one.raw) for one in found.malformed) <= 10_000
+    assert sum(len(part.raw) for part in found.malformed) <= 10_000
 
 
-def test_more_broken_lines_than_were_ever_read_before() -> None:
-    """150,000 of them, with records behind."""
+def test_very_many_broken_lines() -> None:
+    """150,000 broken lines, with a record after them."""
     found = find_records(text(ONE) + b"\n" + b"{broken\n" * 150_000 + text(ONE))
     assert (len(found.records), found.malformed.parts) == (2, 150_000)
 
 
 # -- large inputs ------------------------------------------------------------------------------------------------------
 
-#: So small that a few records are a large file.
-TINY = Bounds(small=100, whole=20_000, piece=8_000, document=200_000)
+#: Limits so small that a few records are a large file.
+TINY = ReadLimits(small=100, whole=20_000, piece=8_000, document=200_000)
 SIZES = Sizes(chunk_rows=40, batch_rows=100, bounds=TINY)
 MINE = [event_number(number) for number in range(500)]
 LINES = b"".join(text(each) + b"\n" for each in MINE)
@@ -76,7 +76,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("form", PACKED)
 @pytest.mark.parametrize("workers", [None, 1])
 def test_lines_are_read_in_pieces(form: str, workers: int | None, tmp_path: Path) -> None:
-    """Also across chunks and commits; every broken line is counted, and placed in the whole file."""
+    """Also across chunks and commits; a broken line is counted, at its position in the complete file."""
     if workers and form != "gzip":
         return
     path = tmp_path / "a.jsonl"
@@ -86,16 +86,18 @@ def test_lines_are_read_in_pieces(form: str, workers: int | None, tmp_path: Path
     counts = ingest([str(path)], tmp_path / "lake", workers=workers, sizes=SIZES)
     assert (counts.log_objects, counts.records, counts.stored, counts.malformed) == (1, 500, 499, 1)
     assert [row["position"] for row in rows(tmp_path / "lake", "rejects")] == [7]
-    want = {json.dumps(each, sort_keys=True) for each in MINE[:7] + MINE[8:]}
-    assert exported(tmp_path / "lake").keys() == want
+    expected = {json.dumps(each, sort_keys=True) for each in MINE[:7] + MINE[8:]}
+    assert exported(tmp_path / "lake").keys() == expected
     assert ingest([str(path)], tmp_path / "lake").log_objects_known == 1
 
 
 def members(count: int = 5) -> dict[str, bytes]:
-    """Log files of 50 events each, the third as large as to be read in pieces, and one that is no log."""
-    made = {f"logs/{at}.json.gz": gzip.compress(text({"Records": MINE[at * 50 : at * 50 + 50]})) for at in range(count)}
-    made["logs/2.json.gz"] = b"\n".join(map(text, MINE[100:150]))
-    return made | {"__MACOSX/x": b"junk", "notes.json": b'{"a": 1}'}
+    """Return log files of 50 events each, the third large enough to be read in pieces, and two that are not logs."""
+    files = {
+        f"logs/{at}.json.gz": gzip.compress(text({"Records": MINE[at * 50 : at * 50 + 50]})) for at in range(count)
+    }
+    files["logs/2.json.gz"] = b"\n".join(map(text, MINE[100:150]))
+    return files | {"__MACOSX/x": b"junk", "notes.json": b'{"a": 1}'}
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
@@ -140,7 +142,7 @@ def test_members_are_log_objects(form: str, sizes: Sizes, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("form", ["tar", "tar.gz", "zip"])
 def test_damaged_archive(form: str, tmp_path: Path) -> None:
-    """What is before the damage is read, and the damage is counted and named."""
+    """The records before the damage are read, and the damage is counted and named."""
     path = tmp_path / "archive.bin"
     data = ARCHIVES[form](members())
     path.write_bytes(data[: len(data) // 2])
@@ -158,16 +160,17 @@ BOMBS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("form", BOMBS)
-def test_what_grows_beyond_the_bound_is_named(form: str, tmp_path: Path) -> None:
-    """Counted once, and everything else is read."""
+def test_a_bomb_is_named(form: str, tmp_path: Path) -> None:
+    """It is counted once, and everything else is read."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "bomb").write_bytes(BOMBS[form]())
     (tmp_path / "in" / "other.json").write_bytes(text(event_number(900)))
     counts = ingest([str(tmp_path / "in")], tmp_path / "lake", sizes=SIZES)
     assert counts.malformed == (2 if "line" in form else 1)
     assert counts.stored == {"one document": 1, "in a zip": 2}.get(form, counts.stored) and counts.stored >= 1
-    told = rows(tmp_path / "lake", "rejects")
-    assert any("200000 bytes" in row["reason"] for row in told) and all("bomb" in row["log_object"] for row in told)
+    rejects = rows(tmp_path / "lake", "rejects")
+    assert any("200000 bytes" in row["reason"] for row in rejects)
+    assert all("bomb" in row["log_object"] for row in rejects)
 
 
 @settings(max_examples=200)
@@ -177,10 +180,10 @@ def test_what_grows_beyond_the_bound_is_named(form: str, tmp_path: Path) -> None
     st.integers(-40, 40),
     st.integers(0, 255),
 )
-# Of two equal members the second one's first byte: the first one's size stands at the end of the file all the same.
+# Damage to the first byte of the second of two equal members: the file still ends in the first member's size.
 @example([b'{"Records":[]}' * 40] * 2, b"", -38, 0)
-def test_one_step_gives_what_the_careful_way_gives(members: list[bytes], tail: bytes, cut: int, sign: int) -> None:
-    """Or nothing: several members (equal ones too), other data behind them, a cut, a changed byte, too much."""
+def test_inflating_in_one_step_agrees_with_the_slow_way(members: list[bytes], tail: bytes, cut: int, sign: int) -> None:
+    """Or returns None: several members (equal ones too), other data after them, a cut, a changed byte, too large."""
     whole = b"".join(map(gzip.compress, members)) + tail
     damaged = bytearray(whole)
     damaged[cut % len(whole)] = sign

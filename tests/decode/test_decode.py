@@ -1,4 +1,4 @@
-"""Envelope and record: every form is read, nothing raises, nothing is lost."""
+"""Envelopes and records: every form is read, nothing raises, nothing is lost."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from support.records import ONE, TWO, comparable, sample, text
 from trailsift import _native
 from trailsift.decode import record
 from trailsift.decode.envelope import find_records
+from trailsift.decode.unwrap import looks_like_record
 
 
 def zipped(**members: bytes) -> bytes:
@@ -72,7 +73,7 @@ def test_forms(form: str) -> None:
 @given(st.binary(max_size=300))
 def test_no_bytes_raise(data: bytes) -> None:
     found = find_records(data)
-    assert found.records or found.malformed or found.foreign is not None or data.strip() == b'{"Records":[]}'
+    assert found.records or found.malformed or found.not_cloudtrail is not None or data.strip() == b'{"Records":[]}'
 
 
 @given(st.integers(0, len(BOTH)), st.binary(max_size=3))
@@ -83,7 +84,7 @@ def test_no_damage_raises(at: int, put: bytes) -> None:
 
 
 def test_wrong_cut_is_seen() -> None:
-    """The text at which records are cut may also stand inside one."""
+    """The text at which records are cut may also occur inside a record."""
     from trailsift.ingest.chunk_builder import ChunkBuilder
 
     inner = sample(requestParameters={"list": [{"a": 1}, {"eventVersion": "1"}]})
@@ -136,7 +137,7 @@ def _cases() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("name", "case"), _cases().items())
-def test_record_is_given_back(name: str, case: dict[str, Any]) -> None:
+def test_record_is_restored(name: str, case: dict[str, Any]) -> None:
     row = record.row(case, "object")
     assert record.same(record.restore(row), case)
 
@@ -150,17 +151,17 @@ MEMBERS = st.sampled_from([*sample(), "newMember", "(absent)", "apiVersion", "sh
 
 
 def mutated() -> st.SearchStrategy[dict[str, Any]]:
-    """Records with some members replaced, dropped or put inside others."""
+    """Generate records with some members replaced, dropped or nested in others."""
 
     def build(changes: dict[str, Any], drops: list[str], inner: dict[str, Any]) -> dict[str, Any]:
-        made = sample(**changes)
+        value = sample(**changes)
         for member in drops:
-            made.pop(member, None)
+            value.pop(member, None)
         for member in ("requestParameters", "additionalEventData"):
-            if isinstance(made.get(member), dict):
-                made[member] = {**made[member], **inner}
-        made["eventTime"] = "2026-03-02T01:02:03Z"
-        return made
+            if isinstance(value.get(member), dict):
+                value[member] = {**value[member], **inner}
+        value["eventTime"] = "2026-03-02T01:02:03Z"
+        return value
 
     inner = st.dictionaries(
         st.sampled_from(["key", "bucketName", "tableName", "bytesTransferredIn", "bytesTransferredOut", "uploadId"]),
@@ -171,8 +172,8 @@ def mutated() -> st.SearchStrategy[dict[str, Any]]:
 
 
 @given(mutated())
-def test_any_record_is_given_back(made: dict[str, Any]) -> None:
-    assert record.same(record.restore(record.row(made, "object")), made)
+def test_any_record_is_restored(value: dict[str, Any]) -> None:
+    assert record.same(record.restore(record.row(value, "object")), value)
 
 
 _NAMES = [
@@ -225,19 +226,19 @@ _SOURCES = {"AssumeRole": "sts.amazonaws.com"} | dict.fromkeys(
 
 
 def alike() -> st.SearchStrategy[list[dict[str, Any]]]:
-    """Records that differ in little, so that what they share is found among them and must not be taken for more."""
+    """Generate records that differ only slightly, so that they share templates, which must not be shared too widely."""
 
     def build(name: str, sources: dict[str, str], details: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
-        made = []
+        records = []
         for key, arn_key, counts, (member, value), message in details:
-            one = sample(eventName=name, eventID=str(uuid.uuid4()), additionalEventData=counts)
-            one["eventSource"] = sources.get(name, one["eventSource"])
-            one["requestParameters"] = {"bucketName": "data", member: value} | ({} if key == "" else {"key": key})
-            one["resources"] = [{"type": "AWS::S3::Object", "ARN": f"arn:aws:s3:::data/{arn_key}"}]
+            call = sample(eventName=name, eventID=str(uuid.uuid4()), additionalEventData=counts)
+            call["eventSource"] = sources.get(name, call["eventSource"])
+            call["requestParameters"] = {"bucketName": "data", member: value} | ({} if key == "" else {"key": key})
+            call["resources"] = [{"type": "AWS::S3::Object", "ARN": f"arn:aws:s3:::data/{arn_key}"}]
             if message is not None:
-                one |= {"errorCode": "AccessDenied", "errorMessage": message}
-            made.append(one)
-        return made
+                call |= {"errorCode": "AccessDenied", "errorMessage": message}
+            records.append(call)
+        return records
 
     varying = st.sampled_from(sorted(_VARYING)).flatmap(
         lambda member: st.tuples(st.just(member), st.sampled_from(_VARYING[member]))
@@ -266,13 +267,13 @@ def test_all_paths_agree(scan: bool, ascii_only: bool, records: list[dict[str, A
         return
     assert not any(malformed.reason.startswith("unforeseen") for malformed in tally.malformed)
     rows = builder.finish().table.to_pylist()
-    good = [made for made in records if looks(made)]
+    good = [value for value in records if looks_like_record(value)]
     assert len(rows) == len(good)
     key = lambda row: json.dumps(row, sort_keys=True, default=str)  # noqa: E731
-    careful = [comparable(record.row(made, "object")) for made in good]
+    expected = [comparable(record.row(value, "object")) for value in good]
     for row in rows:
         row["event_time"] = round(row["event_time"].timestamp() * 1_000_000)
-    assert sorted(map(key, map(comparable, rows))) == sorted(map(key, careful))
+    assert sorted(map(key, map(comparable, rows))) == sorted(map(key, expected))
 
 
 @given(st.one_of(st.lists(mutated(), min_size=1, max_size=3), alike()), st.data())
@@ -284,16 +285,16 @@ def test_damaged_records_are_read_alike_by_all_paths(records: list[dict[str, Any
     text_of_all = text({"Records": records})
     at = data.draw(st.integers(0, len(text_of_all)))
     damaged = text_of_all[:at] + data.draw(st.binary(max_size=3)) + text_of_all[at + data.draw(st.integers(0, 3)) :]
-    found = []
+    outcomes = []
     for scan in (True, False):
         builder = ChunkBuilder(scan=scan)
         tally = builder.add("object", damaged)
         rows = [repr(sorted(comparable(row).items())) for row in builder.finish().table.to_pylist()]
-        found.append((tally.records, tally.foreign, [one.reason for one in tally.malformed], sorted(rows)))
-    assert found[0] == found[1]
+        outcomes.append((tally.records, tally.foreign, [part.reason for part in tally.malformed], sorted(rows)))
+    assert outcomes[0] == outcomes[1]
 
 
-#: Members in CloudTrail's order, with few values, so that stretches of them repeat.
+#: Members in CloudTrail's order, with few values each, so that sequences of them repeat.
 _REPEATED: dict[str, list[Any]] = {
     "eventVersion": ["1.11"],
     "userIdentity": [{"type": "AWSService", "invokedBy": "x"}, {"type": "Role", "accountId": "1", "arn": "a" * 200}],
@@ -321,7 +322,7 @@ _REPEATED: dict[str, list[Any]] = {
 
 @st.composite
 def repeated(draw: st.DrawFn) -> str:
-    """A record of members that others have too; one may stand elsewhere, or twice."""
+    """Generate a record of members that other records share; one may be out of order, or occur twice."""
     absent = draw(st.sets(st.sampled_from(list(_REPEATED)[8:]), max_size=4)) | draw(
         st.sets(st.sampled_from(list(_REPEATED)))
     )
@@ -355,11 +356,11 @@ _CLOSE = ("requestParameters", "eventID", "eventType", "managementEvent", "recip
 
 @settings(max_examples=60)
 @given(st.lists(repeated(), min_size=2, max_size=12))
-# What a stretch says, in part elsewhere; an end that goes on.
+# Members of a shared sequence that also occur elsewhere; a sequence that continues.
 @example([_members(at, *_CALL, *["awsRegion"][: at % 3], *_CLOSE) for at in range(6)])
 @example([_members(at, *_CALL, *_CLOSE, *["apiVersion"][: at % 3], *["tlsDetails"][: at % 3]) for at in range(6)])
 @example([_members(at, *["awsRegion"][: at % 3], *_CALL, "awsRegion", *_CLOSE) for at in range(6)])
-def test_stretches_that_records_share_are_read_as_if_they_were_alone(records: list[str]) -> None:
+def test_sequences_that_records_share_are_read_as_in_a_single_record(records: list[str]) -> None:
     from trailsift.ingest.chunk_builder import ChunkBuilder
 
     if not _native.available():
@@ -370,10 +371,10 @@ def test_stretches_that_records_share_are_read_as_if_they_were_alone(records: li
         for log in logs:
             builder.add("object", ('{"Records":[' + ",".join(log) + "]}").encode())
         chunk = builder.finish()
-        made = [repr(sorted(comparable(row).items())) for row in chunk.table.to_pylist()]
-        return sorted(map(repr, zip(chunk.ids.tolist(), chunk.checks.tolist(), made, strict=True)))
+        texts = [repr(sorted(comparable(row).items())) for row in chunk.table.to_pylist()]
+        return sorted(map(repr, zip(chunk.ids.tolist(), chunk.checks.tolist(), texts, strict=True)))
 
-    alone = sorted(row for one in records for row in rows(True, [one]))
+    alone = sorted(row for record in records for row in rows(True, [record]))
     assert rows(True, records) == rows(True, records[::-1], []) == rows(False, records) == alone
 
 
@@ -412,7 +413,7 @@ def test_who_names_an_account(scan: bool, user: str, account: str | None) -> Non
 
 @pytest.mark.parametrize("scan", [True, False], ids=["scan", "python"])
 def test_a_number_that_python_does_not_read(scan: bool) -> None:
-    """It stands in userIdentity, among good records: these are taken, and it is told."""
+    """A record with such a number in userIdentity is rejected; the good record beside it is stored."""
     from trailsift.ingest.chunk_builder import ChunkBuilder
 
     user = '{"accountId":"1","x":%s}' % ("1" * 5000)
@@ -420,12 +421,6 @@ def test_a_number_that_python_does_not_read(scan: bool) -> None:
     builder = ChunkBuilder(scan=scan)
     tally = builder.add("object", f'{{"Records":[{text(TWO).decode()},{mine}]}}'.encode())
     assert (tally.records, tally.malformed.parts, len(builder.finish())) == (2, 1, 1)
-
-
-def looks(made: dict[str, Any]) -> bool:
-    from trailsift.decode.envelope import looks_like_record
-
-    return looks_like_record(made)
 
 
 TIMES = {

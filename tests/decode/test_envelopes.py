@@ -1,4 +1,4 @@
-"""Every form in which records are delivered: read, told apart from what only looks alike, given back whole."""
+"""Every form in which records are delivered is read completely and distinguished from similar objects."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EXPECTED: dict[str, dict[str, Any]] = json.loads((TESTS / "cases" / "envelopes.j
 
 
 def ingested(data: bytes) -> tuple[ObjectStats, list[dict[str, Any]]]:
-    """What became of a log object: the counts, and the records as the lake gives them back."""
+    """Return the counts of a log object, and its records as a lake restores them."""
     builder = ChunkBuilder()
     tally = builder.add("object", data)
     rows = builder.finish().table.to_pylist()
@@ -49,7 +49,7 @@ def ingested(data: bytes) -> tuple[ObjectStats, list[dict[str, Any]]]:
 
 
 def canon(records: list[Any]) -> list[str]:
-    """Records in an order of their own, int told from float."""
+    """Return records in a canonical order, with int distinct from float."""
     return sorted(json.dumps(value, sort_keys=True) for value in records)
 
 
@@ -62,7 +62,7 @@ def b64(data: bytes) -> str:
 
 
 def event(number: int, **changes: Any) -> dict[str, Any]:
-    made: dict[str, Any] = {
+    values: dict[str, Any] = {
         "eventVersion": "1.11",
         "userIdentity": {"type": "AWSAccount", "principalId": "", "accountId": "111122223333"},
         "eventTime": f"2026-03-02T01:02:{number % 60:02}Z",
@@ -77,14 +77,14 @@ def event(number: int, **changes: Any) -> dict[str, Any]:
         "eventType": "AwsApiCall",
         "recipientAccountId": "111122223333",
     }
-    return made | changes
+    return values | changes
 
 
 A, B, C = event(1), event(2, readOnly=False), event(3, additionalEventData={"bytesTransferredOut": 5.0})
 
 
 def batch(*messages: str, kind: str = "DATA_MESSAGE") -> dict[str, Any]:
-    """A batch of CloudWatch Logs."""
+    """Return a batch of CloudWatch Logs."""
     events = [{"id": str(at), "timestamp": 1, "message": message} for at, message in enumerate(messages)]
     return {
         "messageType": kind,
@@ -105,8 +105,8 @@ def sns(message: Any) -> dict[str, Any]:
 
 
 def sqs(*bodies: Any) -> dict[str, Any]:
-    made = [{"messageId": "m", "receiptHandle": "r", "body": json.dumps(body)} for body in bodies]
-    return {"Records": [one | {"eventSource": "aws:sqs", "awsRegion": "eu-west-1"} for one in made]}
+    messages = [{"messageId": "m", "receiptHandle": "r", "body": json.dumps(body)} for body in bodies]
+    return {"Records": [message | {"eventSource": "aws:sqs", "awsRegion": "eu-west-1"} for message in messages]}
 
 
 def s3_notification(key: str = "AWSLogs/x.json.gz") -> dict[str, Any]:
@@ -127,8 +127,10 @@ def kinesis(*blobs: bytes) -> dict[str, Any]:
 
 
 def firehose(*blobs: bytes) -> dict[str, Any]:
-    made = [{"recordId": str(at), "approximateArrivalTimestamp": 1, "data": b64(blob)} for at, blob in enumerate(blobs)]
-    return {"invocationId": "i", "deliveryStreamArn": "a", "region": "eu-west-1", "records": made}
+    records = [
+        {"recordId": str(at), "approximateArrivalTimestamp": 1, "data": b64(blob)} for at, blob in enumerate(blobs)
+    ]
+    return {"invocationId": "i", "deliveryStreamArn": "a", "region": "eu-west-1", "records": records}
 
 
 def lookup(value: dict[str, Any]) -> dict[str, Any]:
@@ -137,19 +139,19 @@ def lookup(value: dict[str, Any]) -> dict[str, Any]:
 
 def zipped(**members: bytes) -> bytes:
     sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as made:
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():
-            made.writestr(name, data)
+            archive.writestr(name, data)
     return sink.getvalue()
 
 
 def tarred(**members: bytes) -> bytes:
     sink = io.BytesIO()
-    with tarfile.open(fileobj=sink, mode="w") as made:
+    with tarfile.open(fileobj=sink, mode="w") as archive:
         for name, data in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
-            made.addfile(info, io.BytesIO(data))
+            archive.addfile(info, io.BytesIO(data))
     return sink.getvalue()
 
 
@@ -169,7 +171,7 @@ AGGREGATED = {
 
 # -- forms that hold records -----------------------------------------------------------------------------------------
 
-#: Name -> bytes, the records in them, and how much is malformed.
+#: Name -> bytes, the records in them, and the number of malformed parts.
 FORMS: dict[str, tuple[bytes, list[dict[str, Any]], int]] = {
     "CloudWatch Logs, decoded": (text(batch(json.dumps(A), json.dumps(B))), [A, B], 0),
     "CloudWatch Logs, several messages joined": (text(batch(json.dumps(A) + json.dumps(B))), [A, B], 0),
@@ -179,7 +181,7 @@ FORMS: dict[str, tuple[bytes, list[dict[str, Any]], int]] = {
         [A, C],
         0,
     ),
-    "CloudWatch Logs, a message that is no JSON": (text(batch(json.dumps(A), "START Request")), [A], 1),
+    "CloudWatch Logs, a message that is not JSON": (text(batch(json.dumps(A), "START Request")), [A], 1),
     "CloudWatch Logs, export to S3": (b"".join(b"2026-03-02T01:02:03.004Z %s\n" % text(e) for e in (A, B)), [A, B], 0),
     "CloudWatch Logs, by its API": (text({"events": [{"message": json.dumps(A), "timestamp": 1}]}), [A], 0),
     "CloudWatch Logs, Insights": (
@@ -223,11 +225,11 @@ FORMS: dict[str, tuple[bytes, list[dict[str, Any]], int]] = {
     "tar.bz2": (bz2.compress(tarred(a=RECORDS)), [A, B], 0),
     "xz": (lzma.compress(RECORDS) + lzma.compress(b"\n"), [A, B], 0),
     "zip of tar": (zipped(t=tarred(a=RECORDS)), [A, B], 0),
-    "zip with a member that is no log": (zipped(a=RECORDS, b=b"read me"), [A, B], 1),
+    "zip with a member that is not a log": (zipped(a=RECORDS, b=b"read me"), [A, B], 1),
     "tar, cut short": (tarred(a=RECORDS, b=text({"Records": [C, A]}))[: 512 * 3 + len(RECORDS) + 600], None, 1),
     "tar.gz, cut short": (gzip.compress(tarred(a=RECORDS, b=RECORDS, c=text(C)))[:-40], None, 1),
     "bzip2, cut short": (bz2.compress(RECORDS)[:-30], [], 1),
-    "gzip with other data behind": (gzip.compress(RECORDS) + b"trailing", [A, B], 1),
+    "gzip followed by other data": (gzip.compress(RECORDS) + b"trailing", [A, B], 1),
     "gzip, wrong checksum": (gzip.compress(RECORDS)[:-8] + b"12345678", [A, B], 1),
     "gzip, the trailer missing": (gzip.compress(RECORDS)[:-8], [A, B], 1),
     "gzip of lines, the last one cut": (gzip.compress(text(A) + b"\n" + text(B)[:-9] + b"", mtime=0)[:-4], [A], 1),
@@ -263,20 +265,20 @@ FORMS: dict[str, tuple[bytes, list[dict[str, Any]], int]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_form_is_read_whole(form: str) -> None:
+def test_form_is_read_completely(form: str) -> None:
     data, records, malformed = FORMS[form]
-    tally, given_back = ingested(data)
+    tally, restored = ingested(data)
     assert len(tally.malformed) == malformed, tally.malformed
     if records is not None:
-        assert canon(given_back) == canon(records)
+        assert canon(restored) == canon(records)
     assert tally.foreign is None
     for packed in (gzip.compress(data), zipped(member=data)):
         again, same = ingested(packed)
-        assert (again.records, len(again.malformed), canon(same)) == (tally.records, malformed, canon(given_back))
+        assert (again.records, len(again.malformed), canon(same)) == (tally.records, malformed, canon(restored))
 
 
-#: Name -> bytes that hold no record, and a word of what they are said to be.
-FOREIGN: dict[str, tuple[bytes, str]] = {
+#: Name -> bytes without a record, and a word of the description that they get.
+NOT_CLOUDTRAIL: dict[str, tuple[bytes, str]] = {
     "digest": (text(DIGEST), "digest"),
     "S3 notification": (text({"Records": [s3_notification()]}), "notification"),
     "S3 notifications, as S3 writes them": (
@@ -311,16 +313,16 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("form", FOREIGN)
-def test_what_is_no_record_is_named(form: str) -> None:
-    data, word = FOREIGN[form]
+@pytest.mark.parametrize("form", NOT_CLOUDTRAIL)
+def test_objects_without_records_are_described(form: str) -> None:
+    data, word = NOT_CLOUDTRAIL[form]
     tally, records = ingested(data)
     assert (tally.records, tally.malformed, records) == (0, [], [])
     assert tally.foreign is not None and word in tally.foreign
-    assert find_records(data, cut=False).foreign == tally.foreign
+    assert find_records(data, cut=False).not_cloudtrail == tally.foreign
 
 
-def test_an_object_without_records_is_not_foreign() -> None:
+def test_an_empty_list_of_records_is_cloudtrail() -> None:
     for data in (b'{"Records":[]}', b'{ "Records" : [ ] }\n', gzip.compress(b'{"Records":[]}')):
         tally, records = ingested(data)
         assert (tally.records, tally.malformed, tally.foreign, records) == (0, [], None, [])
@@ -361,7 +363,7 @@ ATHENA_RECORDS = [
         "responseElements": None,
         "requestID": "R1",
         "eventID": "e1",
-        # `, b=` cannot be told from a member: nothing is lost, but it stands elsewhere.
+        # `, b=` reads like a member: nothing is lost, but it ends up in another place.
         "resources": [
             {"type": "AWS::S3::Object", "ARN": "arn:aws:s3:::b/a", "b": "c"},
             {"accountId": "1", "type": "AWS::S3::Bucket", "ARN": "arn:aws:s3:::b"},
@@ -468,21 +470,21 @@ TABLES: dict[str, tuple[bytes, list[dict[str, Any]], int]] = {
 @pytest.mark.parametrize("form", TABLES)
 def test_table_is_turned_back_into_records(form: str) -> None:
     data, records, malformed = TABLES[form]
-    tally, given_back = ingested(data)
+    tally, restored = ingested(data)
     assert len(tally.malformed) == malformed, tally.malformed
-    assert canon(given_back) == canon(records)
+    assert canon(restored) == canon(records)
 
 
-def test_query_results_that_are_no_records_are_foreign() -> None:
+def test_query_results_without_records() -> None:
     tally, _ = ingested(text(lake({"n": "12"}, {"n": "13"})))
     assert tally.foreign is not None and tally.records == 0
 
 
-# -- what must not hurt ----------------------------------------------------------------------------------------------
+# -- hostile inputs --------------------------------------------------------------------------------------------------
 
 
 def test_oddities_inside_records() -> None:
-    """Written by hand, because Python's json would not write some of them."""
+    """Written by hand, because Python's json cannot write some of them."""
     head = b'{"eventVersion":"1.11","eventTime":"2026-03-02T01:02:03Z","eventSource":"s3.amazonaws.com",'
     inner = [
         rb'"eventName":"X","eventName":"GetObject","eventID":"1"',
@@ -493,11 +495,11 @@ def test_oddities_inside_records() -> None:
         b'"eventName":"GetObject","eventID":"6","requestParameters":' + b'{"a":' * 150 + b"1" + b"}" * 150,
         b'"eventName":"GetObject","eventID":"7","requestParameters":{"key":"' + b"k" * 250_000 + b'"}',
     ]  # fmt: skip
-    data = b'{"Records":[' + b",".join(head + one + b"}" for one in inner) + b"]}"
-    tally, given_back = ingested(data)
+    data = b'{"Records":[' + b",".join(head + members + b"}" for members in inner) + b"]}"
+    tally, restored = ingested(data)
     expected = json.loads(data.decode("utf-8", "replace"))["Records"]
     assert tally.malformed == []
-    assert canon(given_back) == canon(expected)
+    assert canon(restored) == canon(expected)
     assert len(expected) == len(inner)
 
 
@@ -511,24 +513,24 @@ def test_deep_nesting_costs_one_record(deep: bytes) -> None:
         b"\n".join([text(A), bad, text(B)]),
         b'{"Records": [' + b", ".join([text(A), bad, text(B)]) + b"]}",
     ):
-        tally, given_back = ingested(data)
+        tally, restored = ingested(data)
         assert len(tally.malformed) == 1
-        assert canon(given_back) == canon([A, B])
+        assert canon(restored) == canon([A, B])
 
 
 def test_numbers_that_python_does_not_read_cost_one_record() -> None:
     bad = text(C).replace(b"5.0", b"1" * 5_000)
-    tally, given_back = ingested(b'{"Records":[' + b",".join([text(A), bad, text(B)]) + b"]}")
+    tally, restored = ingested(b'{"Records":[' + b",".join([text(A), bad, text(B)]) + b"]}")
     assert len(tally.malformed) == 1
-    assert canon(given_back) == canon([A, B])
+    assert canon(restored) == canon([A, B])
 
 
 def test_lone_surrogate_in_a_text_in_json() -> None:
     odd = event(9, userAgent="\ud800", requestParameters={"key": "\udfff\\"})
     escaped = json.dumps(odd)
     for inner in (escaped, escaped.replace("\\ud800", "\ud800")):
-        _, given_back = ingested(text(batch(inner)))
-        assert canon(given_back) == canon([odd])
+        _, restored = ingested(text(batch(inner)))
+        assert canon(restored) == canon([odd])
 
 
 def test_wrapping_is_bounded() -> None:
@@ -537,13 +539,13 @@ def test_wrapping_is_bounded() -> None:
         wrapped = {"Records": [{"messageId": "m", "body": json.dumps(wrapped)}]} if _ % 2 else {"Records": [wrapped]}
         if len(json.dumps(wrapped)) > 1_000_000:
             break
-    tally, given_back = ingested(text(wrapped))
-    assert (tally.records, len(tally.malformed), given_back) == (1, 1, [])
+    tally, restored = ingested(text(wrapped))
+    assert (tally.records, len(tally.malformed), restored) == (1, 1, [])
     packed = RECORDS
     for _ in range(envelope.DEPTH_LIMIT + 3):
         packed = gzip.compress(packed)
-    tally, given_back = ingested(packed)
-    assert (tally.records, len(tally.malformed), given_back) == (1, 1, [])
+    tally, restored = ingested(packed)
+    assert (tally.records, len(tally.malformed), restored) == (1, 1, [])
 
 
 def test_a_bomb_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -551,13 +553,13 @@ def test_a_bomb_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     zeros, lines = bytes(20 << 20), (text(A) + b"\n") * 20_000
     for data in (zeros, b"x" * (20 << 20), b"[" * (20 << 20)):
         for packed in (gzip.compress(data), zipped(a=data), bz2.compress(data), lzma.compress(data)):
-            tally, given_back = ingested(packed)
-            assert (tally.records, len(tally.malformed), given_back) == (1, 1, [])
+            tally, restored = ingested(packed)
+            assert (tally.records, len(tally.malformed), restored) == (1, 1, [])
             assert "unpacked" in tally.malformed[0].reason
     for packed in (gzip.compress(lines), zipped(a=lines), lzma.compress(lines)):
-        tally, given_back = ingested(packed)
-        assert len(tally.malformed) == 1 and len(given_back) > 1_000
-        assert set(canon(given_back)) == set(canon([A]))
+        tally, restored = ingested(packed)
+        assert len(tally.malformed) == 1 and len(restored) > 1_000
+        assert set(canon(restored)) == set(canon([A]))
 
 
 def test_a_bomb_of_many_members_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -571,7 +573,7 @@ def test_a_bomb_of_many_members_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> N
 def test_fifty_megabytes() -> None:
     count = 100_000
     records = [event(at) for at in range(count)]
-    tight = [json.dumps(one, separators=(",", ":")) for one in records]
+    tight = [json.dumps(value, separators=(",", ":")) for value in records]
     for data in (
         ('{"Records":[' + ",".join(tight) + "]}").encode(),
         text({"Records": records}),
@@ -588,11 +590,11 @@ def test_every_cut_of_a_gzip_counts_once() -> None:
     whole = gzip.compress(text({"Records": [event(at) for at in range(30)]}), mtime=0)
     last = -1
     for end in range(20, len(whole), 7):
-        tally, given_back = ingested(whole[:end])
+        tally, restored = ingested(whole[:end])
         assert len(tally.malformed) == 1, end
-        assert canon(given_back) == canon([event(at) for at in range(len(given_back))])
-        assert len(given_back) >= last
-        last = len(given_back)
+        assert canon(restored) == canon([event(at) for at in range(len(restored))])
+        assert len(restored) >= last
+        last = len(restored)
     assert last >= 29
 
 
@@ -623,7 +625,7 @@ def test_no_envelope_raises(value: Any) -> None:
         assert isinstance(json.loads(bytes(raw)), dict)
 
 
-SOURCES = [data for data, *_ in [*FORMS.values(), *FOREIGN.values(), *TABLES.values()] if len(data) < 20_000]
+SOURCES = [data for data, *_ in [*FORMS.values(), *NOT_CLOUDTRAIL.values(), *TABLES.values()] if len(data) < 20_000]
 
 
 @settings(max_examples=300, deadline=None)
@@ -641,7 +643,7 @@ def test_no_damage_raises(data: bytes, at: int, length: int, put: bytes) -> None
 
 @pytest.fixture(scope="module")
 def envelopes() -> dict[str, Path]:
-    """Files of every form by number. They belong to other people and are in no repository."""
+    """Return files of every form by number. They belong to other people and are not in any repository."""
     real = Path(os.environ.get(REAL_LOGS) or ROOT.parent / "shared" / "data" / "real")
     folder = real.parent / "envelopes"
     if not folder.is_dir():
@@ -661,7 +663,7 @@ def test_every_file_is_expected(envelopes: dict[str, Path]) -> None:
 
 
 def _messages(value: Any) -> list[Any]:
-    return [json.loads(one["message"]) for one in value["logEvents"]]
+    return [json.loads(event["message"]) for event in value["logEvents"]]
 
 
 def _ungzip(text_: str) -> Any:
@@ -678,12 +680,12 @@ def _members(data: bytes) -> list[bytes]:
 
 
 def _firehose(value: Any) -> list[Any]:
-    first, second = (base64.b64decode(one["data"]) for one in value["records"][:2])
+    first, second = (base64.b64decode(item["data"]) for item in value["records"][:2])
     return [*_messages(json.loads(gzip.decompress(first))), json.loads(second)]
 
 
 def _flat(cell: str, names: dict[str, str]) -> dict[str, str]:
-    """A struct that Athena printed, without structs inside."""
+    """Parse a struct that Athena printed, without nested structs."""
     pairs = (part.split("=", 1) for part in cell.strip("{}").split(", "))
     return {names.get(name, name): value for name, value in pairs}
 
@@ -699,19 +701,19 @@ _CAMEL = words(
 def _athena(data: bytes) -> list[Any]:
     rows = list(csv.reader(io.StringIO(data.decode())))[1:]
     records = [{name: cell for name, cell in zip(_CAMEL, row, strict=True) if cell} for row in rows]
-    for made in records:
-        made["userIdentity"] = _flat(made["userIdentity"], _USER)
+    for values in records:
+        values["userIdentity"] = _flat(values["userIdentity"], _USER)
         names = {"arn": "ARN", "accountid": "accountId"}
-        made["resources"] = [_flat(one, names) for one in re.findall(r"\{.*?\}", made["resources"])]
-        made["readOnly"] = made["readOnly"] == "True"
+        values["resources"] = [_flat(struct, names) for struct in re.findall(r"\{.*?\}", values["resources"])]
+        values["readOnly"] = values["readOnly"] == "True"
         for name in ("requestParameters", "additionalEventData"):
-            made[name] = json.loads(made[name])
+            values[name] = json.loads(values[name])
     return records
 
 
 def _lake(value: Any) -> list[Any]:
     records = [{name: cell for pair in row for name, cell in pair.items()} for row in value["QueryResultRows"]]
-    return [made | {"userIdentity": _flat(made["userIdentity"], _USER)} for made in records]
+    return [values | {"userIdentity": _flat(values["userIdentity"], _USER)} for values in records]
 
 
 _TITLES = {
@@ -730,13 +732,13 @@ _TITLES = {
 def _alerts(data: bytes) -> list[Any]:
     rows = csv.DictReader(io.StringIO(data.decode()))
     records = [{_TITLES.get(title, title): cell for title, cell in row.items() if cell} for row in rows]
-    for made in records:
+    for values in records:
         for name in ("userIdentity", "requestParameters"):
-            made[name] = ast.literal_eval(made[name])
+            values[name] = ast.literal_eval(values[name])
     return records
 
 
-#: How each file is read by nothing but the standard library.
+#: The records of each file, read with nothing but the standard library.
 PLAIN: dict[str, Callable[[bytes], list[Any]]] = {
     "01": lambda data: json.loads(gzip.decompress(data))["Records"],
     "02": lambda data: json.loads(data)["Records"],
@@ -746,16 +748,16 @@ PLAIN: dict[str, Callable[[bytes], list[Any]]] = {
     "06": lambda data: _messages(_ungzip(json.loads(data)["awslogs"]["data"])),
     "07": lambda data: _firehose(json.loads(data)),
     "08": lambda data: [json.loads(data)["detail"]],
-    "09": lambda data: [json.loads(one["body"])["detail"] for one in json.loads(data)["Records"]],
-    "10": lambda data: [json.loads(one["CloudTrailEvent"]) for one in _lines(data)],
-    "11": lambda data: [json.loads(one["CloudTrailEvent"]) for one in json.loads(data)["Events"]],
-    "16": lambda data: [one for member in _members(data) for one in json.loads(gzip.decompress(member))["Records"]],
+    "09": lambda data: [json.loads(message["body"])["detail"] for message in json.loads(data)["Records"]],
+    "10": lambda data: [json.loads(event["CloudTrailEvent"]) for event in _lines(data)],
+    "11": lambda data: [json.loads(event["CloudTrailEvent"]) for event in json.loads(data)["Events"]],
+    "16": lambda data: [value for member in _members(data) for value in json.loads(gzip.decompress(member))["Records"]],
     "17": _lines,
     "18": _athena,
     "19": lambda data: _lake(json.loads(data)),
     "20": lambda data: _alerts(_members(data)[0]),
     "21": json.loads,
-    "24": lambda data: [json.loads(one["_raw"]) for one in json.loads(data)],
+    "24": lambda data: [json.loads(event["_raw"]) for event in json.loads(data)],
     "25": lambda data: json.loads(data.decode("utf-8-sig"))["Records"],
     "26": _lines,
     "27": lambda data: json.loads(data)["Records"],
@@ -763,13 +765,13 @@ PLAIN: dict[str, Callable[[bytes], list[Any]]] = {
 
 
 @pytest.mark.parametrize("number", PLAIN)
-def test_files_are_given_back_as_a_plain_reading_gives_them(envelopes: dict[str, Path], number: str) -> None:
+def test_files_are_restored_as_the_standard_library_reads_them(envelopes: dict[str, Path], number: str) -> None:
     data = envelopes[number].read_bytes()
-    _, given_back = ingested(data)
-    assert canon(given_back) == canon(PLAIN[number](data))
+    _, restored = ingested(data)
+    assert canon(restored) == canon(PLAIN[number](data))
 
 
-def test_the_truncated_file_gives_what_is_before_the_cut(envelopes: dict[str, Path]) -> None:
-    _, given_back = ingested(envelopes["15"].read_bytes())
+def test_the_truncated_file_yields_the_records_before_the_cut(envelopes: dict[str, Path]) -> None:
+    _, restored = ingested(envelopes["15"].read_bytes())
     whole = json.loads(gzip.decompress(envelopes["01"].read_bytes()))["Records"]
-    assert canon(given_back) == canon(whole[: len(given_back)])
+    assert canon(restored) == canon(whole[: len(restored)])

@@ -1,4 +1,4 @@
-"""What real records are like, each oddity a case, and the largest that there are: the whole way, on every path."""
+"""Oddities of real records, each a case, and the largest possible records: end to end, on every path."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from trailsift.query import DuckDBEngine
 CASES: list[dict[str, Any]] = json.loads((TESTS / "cases" / "oddities.json").read_text("utf-8"))
 
 
-def made(number: int, changes: dict[str, Any], without: list[str]) -> dict[str, Any]:
-    whole = sample(**{"eventID": f"{number:08x}-2222-4333-8444-555555555555", **changes})
-    return {name: value for name, value in whole.items() if name not in without}
+def changed(number: int, changes: dict[str, Any], without: list[str]) -> dict[str, Any]:
+    members = sample(**{"eventID": f"{number:08x}-2222-4333-8444-555555555555", **changes})
+    return {name: value for name, value in members.items() if name not in without}
 
 
-RECORDS = [made(number, one.get("changes", {}), one.get("without", [])) for number, one in enumerate(CASES)]
+RECORDS = [changed(number, case.get("changes", {}), case.get("without", [])) for number, case in enumerate(CASES)]
 
 
-def on_every_path(records: list[dict[str, Any]]) -> None:
-    """The same rows from the careful path and from all faster ones, in other spellings too; each is given back."""
-    careful = {row["event_id"]: comparable(row) for row in (record.row(one, "object") for one in records)}
+def check_every_path(records: list[dict[str, Any]]) -> None:
+    """Assert that the slow and fast paths give the same rows in every spelling, and that each record is restored."""
+    expected = {row["event_id"]: comparable(row) for row in (record.row(value, "object") for value in records)}
     for scan in {True, not _native.available()}:
         for data in (
             text({"Records": records}),
@@ -49,15 +49,16 @@ def on_every_path(records: list[dict[str, Any]]) -> None:
             rows = builder.finish().table.to_pylist()
             for row in rows:
                 row["event_time"] = round(row["event_time"].timestamp() * 1_000_000)
-            assert {row["event_id"]: comparable(row) for row in rows} == careful
+            assert {row["event_id"]: comparable(row) for row in rows} == expected
             by_id = {row["event_id"]: record.restore(row) for row in rows}
             assert all(
-                record.same(by_id[row["event_id"]], one) for row, one in zip(careful.values(), records, strict=True)
+                record.same(by_id[row["event_id"]], value)
+                for row, value in zip(expected.values(), records, strict=True)
             )
 
 
 def test_every_path_reads_oddities_alike() -> None:
-    on_every_path(RECORDS)
+    check_every_path(RECORDS)
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +70,19 @@ def odd_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "lake"
 
 
-def test_oddities_come_back_whole(odd_lake: Path) -> None:
-    """In and out of a lake: equal under Python's json, absent and null, whole and decimal told apart."""
-    assert sorted(exported(odd_lake)) == sorted(json.dumps(one, sort_keys=True) for one in RECORDS)
+def test_oddities_survive_a_lake(odd_lake: Path) -> None:
+    """Exported records are equal under Python's json, with absent distinct from null and int from float."""
+    assert sorted(exported(odd_lake)) == sorted(json.dumps(value, sort_keys=True) for value in RECORDS)
 
 
-@pytest.mark.parametrize("number", range(len(CASES)), ids=[one["case"] for one in CASES])
-def test_columns_say_what_is_meant(odd_lake: Path, number: int) -> None:
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[case["case"] for case in CASES])
+def test_columns_of_oddities(odd_lake: Path, number: int) -> None:
     expect = CASES[number].get("expect", {"event_name": RECORDS[number].get("eventName")})
     event_id = RECORDS[number]["eventID"]
     shown = ", ".join(f"epoch_us({name})" if name == "event_time" else name for name in expect)
     with DuckDBEngine(open_snapshot(odd_lake)) as engine:
-        found = list(engine.query(f"SELECT {shown} FROM events WHERE event_id = '{event_id}'", cache=False).rows())
-    assert [dict(zip(expect, row, strict=True)) for row in found] == [expect]
+        result = list(engine.query(f"SELECT {shown} FROM events WHERE event_id = '{event_id}'", cache=False).rows())
+    assert [dict(zip(expect, row, strict=True)) for row in result] == [expect]
 
 
 # -- the largest -------------------------------------------------------------------------------------------------------
@@ -91,14 +92,14 @@ LARGEST = 256 << 10
 
 
 def large(number: int, **changes: Any) -> dict[str, Any]:
-    """A record of the largest size, to the byte; the last change is made longer."""
-    one = made(number, changes, [])
+    """Return a record of exactly the largest size; the last changed member is padded."""
+    value = changed(number, changes, [])
     member = list(changes)[-1]
-    room = LARGEST - len(text(one))
-    value = one[member]
-    one[member] = value + "x" * room if isinstance(value, str) else {**value, "key": "k" * (room - len(',"key":""'))}
-    assert len(text(one)) == LARGEST
-    return one
+    room = LARGEST - len(text(value))
+    short = value[member]
+    value[member] = short + "x" * room if isinstance(short, str) else {**short, "key": "k" * (room - len(',"key":""'))}
+    assert len(text(value)) == LARGEST
+    return value
 
 
 LARGE = [
@@ -112,11 +113,11 @@ LARGE = [
 
 
 def test_the_largest_records_on_every_path() -> None:
-    on_every_path(LARGE)
+    check_every_path(LARGE)
 
 
-def test_the_largest_log_object_the_whole_way(tmp_path: Path) -> None:
-    """50 MB of records of 256 KB: ingested, asked and exported; what is malformed there is kept whole in rejects."""
+def test_the_largest_log_object_end_to_end(tmp_path: Path) -> None:
+    """50 MB of records of 256 KB: ingested, queried and exported; the malformed one is complete in rejects."""
     records = [*LARGE, *(large(100 + number, requestParameters={"bucketName": "data"}) for number in range(194))]
     broken = text(LARGE[0])[:-2] + b"]}"
     data = b'{"Records":[' + b",".join([*map(text, records), broken]) + b"]}"
@@ -124,7 +125,7 @@ def test_the_largest_log_object_the_whole_way(tmp_path: Path) -> None:
     (tmp_path / "log.json.gz").write_bytes(gzip.compress(data, 1))
     counts = ingest([str(tmp_path / "log.json.gz")], tmp_path / "lake")
     assert (counts.records, counts.stored, counts.malformed) == (201, 200, 1)
-    assert sorted(exported(tmp_path / "lake")) == sorted(json.dumps(one, sort_keys=True) for one in records)
+    assert sorted(exported(tmp_path / "lake")) == sorted(json.dumps(value, sort_keys=True) for value in records)
     with DuckDBEngine(open_snapshot(tmp_path / "lake")) as engine:
         ((number, length),) = engine.query(
             "SELECT count(*), min(length(object_key)) FROM events WHERE length(object_key) > 200000", cache=False
@@ -143,15 +144,15 @@ from trailsift.ingest import Sizes, ingest
 if __name__ == "__main__":
     sizes = Sizes(chunk_rows=3_000, batch_rows=9_000, task_bytes=200_000)
     counts = ingest(sys.argv[2:], Path(sys.argv[1]), workers=1, compact=False, sizes=sizes)
-    # The resource usage of the process itself has that of the one that started it.
+    # ru_maxrss of the process itself includes that of the process that started it.
     own = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
     print(json.dumps([counts.stored, int(own), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel does not tell how much memory it was")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel does not report peak memory")
 def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
-    """Three times the events take no more memory, in the process that commits and in the one that decodes."""
+    """Three times the events need the same memory, in the process that commits and in the one that decodes."""
     generate(tmp_path / "logs", Options(events=60_000, days=3, seed=5))
     (tmp_path / "peak.py").write_text(PEAK)
     files = sorted(map(str, (tmp_path / "logs").rglob("*.json.gz")), key=lambda name: Path(name).name.split("_")[3])

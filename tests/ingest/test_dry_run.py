@@ -14,7 +14,7 @@ from trailsift.errors import SourceError, UsageError
 from trailsift.ingest import ingest
 from trailsift.ingest.dry_run import rehearse
 from trailsift.lake.open import open_snapshot
-from trailsift.prices import athena, prices
+from trailsift.prices import athena_cost, load_prices
 from trailsift.query import DuckDBEngine
 from trailsift.rules import parse
 
@@ -44,7 +44,7 @@ def test_a_rehearsal_is_what_happens(small_logs: Path, small_lake: Path, tmp_pat
     rules = parse(RULES, "rules.toml")
     logs = str(small_logs / "AWSLogs")
     done = ingest([logs], tmp_path / "lake", workers=1, rules=rules)
-    for told in (rehearse(rules, prices(), [logs]), rehearse(rules, prices(), lake=small_lake)):
+    for told in (rehearse(rules, load_prices(), [logs]), rehearse(rules, load_prices(), lake=small_lake)):
         effects = {effect.rule: effect for effect in told.effects}
         assert told.events == 20_000 and told.stored == done.stored
         assert {name: effects[name].events - effects[name].stored for name in done.dropped} == done.dropped
@@ -72,17 +72,17 @@ def test_rehearsal_on_the_command_line(
     assert json.loads(capsys.readouterr().out)["stored"] < 15_000
     assert main(["rules", "try", rules]) == 2
     with pytest.raises(SourceError):
-        rehearse(parse(RULES, "f"), prices(), [str(tmp_path / "empty")])
+        rehearse(parse(RULES, "f"), load_prices(), [str(tmp_path / "empty")])
 
 
 def test_suggestions_can_be_used(small_lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They pass the check as a file, match the lines that they were made of, and save what they say."""
     with DuckDBEngine(open_snapshot(small_lake)) as engine:
-        found = suggest(engine, prices(), 12)
+        found = suggest(engine, load_prices(), 12)
     assert found.total == 20_000 and found.days == 3 and len(found.lines) == 12
     assert found.saved > 0.3 * found.total
     rules = parse(found.toml, "suggested")
-    told = rehearse(rules, prices(), lake=small_lake)
+    told = rehearse(rules, load_prices(), lake=small_lake)
     for line, effect in zip(found.lines, told.effects, strict=False):
         assert line.events <= effect.events <= line.events * 1.05, line.rule
     keys = [line.events / (1 + (line.variation or 0)) for line in found.lines]
@@ -97,16 +97,18 @@ def test_suggestions_can_be_used(small_lake: Path, tmp_path: Path, capsys: pytes
 
 def test_prices_have_a_source_and_can_be_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One file; a user's own price takes the place of ours."""
-    known = prices()
+    known = load_prices()
     assert all(price.source.startswith("https://") and price.date for price in known.values())
     assert known["data_events"].of(1_000_000) == pytest.approx(1.0)
-    assert athena(known, 1) == pytest.approx(5e-5) and athena(known, 1e12) == pytest.approx(5)
+    assert athena_cost(known, 1) == pytest.approx(5e-5) and athena_cost(known, 1e12) == pytest.approx(5)
     own = tmp_path / "prices.toml"
     own.write_text("data_events = { usd = 0.2, per = 100000 }\n")
-    assert prices(own)["data_events"].of(1_000_000) == pytest.approx(2.0)
+    assert load_prices(own)["data_events"].of(1_000_000) == pytest.approx(2.0)
     monkeypatch.setenv("TRAILSIFT_PRICES", str(own))
-    assert prices()["data_events"].source == str(own) and prices()["athena_scan"].source.startswith("https://")
+    assert load_prices()["data_events"].source == str(own) and load_prices()["athena_scan"].source.startswith(
+        "https://"
+    )
     for wrong in ("data_event = { usd = 0.2, per = 100000 }", "data_events = 3", "data_events = { usd = -1 }", "a ="):
         own.write_text(wrong)
         with pytest.raises(UsageError, match=r"data_events|prices in"):
-            prices()
+            load_prices()

@@ -30,7 +30,7 @@ from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
 from trailsift.rules import RowRules, Rules, parse
 from trailsift.rules.model import FIELDS
-from trailsift.rules.presets import text
+from trailsift.rules.presets import preset_text
 from trailsift.rules.sampling import siphash24
 
 HOUR = 3_600_000_000
@@ -131,7 +131,7 @@ def test_columns_decide_as_rows_do(given_rules: list[tuple[dict[str, int], str]]
     for at in np.flatnonzero(decided.lottery).tolist():
         row = rows[at]
         line = (row["event_time"] // HOUR, *(row[name] for name in POOL if name in LINE_KEYS))
-        rank = siphash24(one.first, *event_key(row["event_id"]))
+        rank = siphash24(one.exemplar_key, *event_key(row["event_id"]))
         best[line] = min(best.get(line, (1 << 64, -1)), (rank, at))
     first, ranks = many.firsts(table, ids, decided)
     assert sorted(zip(ranks.tolist(), first.tolist(), strict=True)) == sorted(best.values())
@@ -312,7 +312,7 @@ def test_events_are_stored_as_decided(made: Made) -> None:
         drawn = {name: made.decided[name].weight for name in ids}
         ones = [name for name in ids if made.weights.get(name) == 1]
         assert len(ones) == 1, "one event of each line, outside the lottery"
-        smallest = min(ids, key=lambda name: siphash24(made.sifter.first, *event_key(name)))
+        smallest = min(ids, key=lambda name: siphash24(made.sifter.exemplar_key, *event_key(name)))
         firsts += ones == [smallest]
         for name in ids:
             if name not in ones:
@@ -356,7 +356,7 @@ def test_shipped_schedule_on_the_command_line(
 ) -> None:
     """A ready file by its name; a wrong file stores nothing."""
     wrong = tmp_path / "wrong.toml"
-    wrong.write_text(text("time-of-day").replace("otherwise = 0.01", "otherwise = 7"))
+    wrong.write_text(preset_text("time-of-day").replace("otherwise = 0.01", "otherwise = 7"))
     lake = tmp_path / "lake"
     logs = str(small_logs / "AWSLogs")
     assert main(["ingest", logs, "--lake", str(lake), "--rules", str(wrong), "-q"]) == 2

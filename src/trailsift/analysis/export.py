@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from trailsift.decode.envelope import dump
+from trailsift.decode.json_text import dump
 from trailsift.decode.record import BYTES, PLAIN, restore
 from trailsift.errors import UsageError
 

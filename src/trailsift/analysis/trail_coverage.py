@@ -10,8 +10,8 @@ from typing import NamedTuple
 from trailsift.analysis.base import DENIED, ask, lines, tuple_of
 from trailsift.analysis.time_range import Period
 from trailsift.aws.selectors import SERVICES, SelectorRequest
-from trailsift.decode.record import category
-from trailsift.prices import Price, prices
+from trailsift.decode.record import category_of
+from trailsift.prices import Price, load_prices
 from trailsift.query.engine import Engine
 
 _DAYS_A_MONTH = 365.25 / 12
@@ -21,7 +21,7 @@ _HOUR = _DAY // 24
 
 def is_data(service: str, event_name: str | None) -> bool:
     """Whether a call is a data event, by its name: known for S3 objects, Lambda and DynamoDB."""
-    return category({"eventSource": f"{service}.amazonaws.com", "eventName": event_name}) == "Data"
+    return category_of({"eventSource": f"{service}.amazonaws.com", "eventName": event_name}) == "Data"
 
 
 def has_data_events(engine: Engine) -> bool:
@@ -71,7 +71,7 @@ def cost(engine: Engine, period: Period, want: SelectorRequest, known: dict[str,
         ):
             chosen += events
     month = _DAYS_A_MONTH / days
-    each = (known or prices())["data_events"]
+    each = (known or load_prices())["data_events"]
     chosen, everything = chosen * month, everything * month
     return Cost(chosen, each.of(chosen), everything, each.of(everything), days)
 

@@ -18,7 +18,7 @@ from typing import Any
 from trailsift.aws.transform import metrics
 from trailsift.aws.transform.firehose import Decide, RecordResponse, Transform, TransformResponse
 from trailsift.aws.transform.stream import DeliveryStream, FirehoseStream
-from trailsift.decode.landing import Partition
+from trailsift.decode.landing import LandingPartition
 from trailsift.rules import RowRules, load
 
 #: Rules packed into the function's zip.
@@ -94,7 +94,7 @@ def _encoded(record_id: object, response: RecordResponse) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=10_000)
-def _metadata(partition: Partition) -> dict[str, Any]:
+def _metadata(partition: LandingPartition) -> dict[str, Any]:
     return {"partitionKeys": partition._asdict()}
 
 

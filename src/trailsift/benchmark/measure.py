@@ -18,7 +18,7 @@ from trailsift.benchmark.variants import Variants, write_variants
 from trailsift.errors import EngineError, SourceError
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
-from trailsift.prices import Price, athena
+from trailsift.prices import Price, athena_cost
 from trailsift.query import DuckDBEngine
 from trailsift.query.explanation import explain
 from trailsift.rules.presets import open_rules
@@ -211,7 +211,7 @@ def _ways(runs: list[_Run], times: dict[str, list[float]], truth: float, prices:
                 faster=first[0] / seconds,
                 bytes=run.bytes,
                 saved=1 - run.bytes / first[1],
-                usd=athena(prices, run.bytes),
+                usd=athena_cost(prices, run.bytes),
                 rows=round(found),
                 sampled=run.sampled,
                 error=error,

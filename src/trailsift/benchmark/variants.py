@@ -19,7 +19,7 @@ from trailsift.decode.envelope import find_records
 from trailsift.ingest.chunk_builder import ChunkBuilder
 from trailsift.ingest.sift import LOOKED_AT, ColumnarRules, micros_of
 from trailsift.rules import parse
-from trailsift.rules.presets import text
+from trailsift.rules.presets import preset_text
 
 #: Records of a file that is written, about as many as a busy trail's log object holds.
 FILE_RECORDS = 4_000
@@ -139,8 +139,8 @@ class _Deciding:
     """What the ready rules say of a log object's records."""
 
     def __init__(self) -> None:
-        self._important = ColumnarRules(parse(text("important-events"), "important-events"))
-        self._schedule = ColumnarRules(parse(text("time-of-day"), "time-of-day"))
+        self._important = ColumnarRules(parse(preset_text("important-events"), "important-events"))
+        self._schedule = ColumnarRules(parse(preset_text("time-of-day"), "time-of-day"))
         self._builder = ChunkBuilder()
 
     def of(self, name: str, data: bytes) -> dict[str | None, _Verdict]:

@@ -60,7 +60,7 @@ def run_on_athena(
     prices: Path | None,
 ) -> int:
     """Runs one statement on Athena and says on standard error what it will cost and what it did. The exit code."""
-    from trailsift.prices import prices as load_prices
+    from trailsift.prices import load_prices
     from trailsift.query import write
     from trailsift.query.athena import Athena, explained
     from trailsift.query.trino_sql import translate

@@ -26,14 +26,14 @@ def ready(*, as_json: JsonOption = False) -> int:
 
     Example: `trailsift rules list`
     """
-    from trailsift.rules.presets import READY
+    from trailsift.rules.presets import PRESETS
     from trailsift.terminal.console import print_json
     from trailsift.terminal.rules import show_ready
 
     if as_json:
-        print_json(READY)
+        print_json(PRESETS)
     else:
-        show_ready(READY)
+        show_ready(PRESETS)
     return 0
 
 
@@ -43,9 +43,9 @@ def text(name: Annotated[str, Parameter(name="NAME", help="A name that `trailsif
 
     Example: `trailsift rules show time-of-day > my.toml`
     """
-    from trailsift.rules.presets import text as text_of
+    from trailsift.rules.presets import preset_text
 
-    sys.stdout.write(text_of(name))
+    sys.stdout.write(preset_text(name))
     return 0
 
 
@@ -91,7 +91,7 @@ def rehearse(
 
     Nothing is written. Examples: `trailsift rules try my.toml logs/AWSLogs`, `trailsift rules try my.toml --lake lake`
     """
-    from trailsift.prices import prices as load_prices
+    from trailsift.prices import load_prices
     from trailsift.rules.presets import open_rules
     from trailsift.terminal.console import print_json
     from trailsift.terminal.rules import show_losses, show_rehearsal

@@ -71,7 +71,7 @@ def suggest(
     from trailsift.analysis.suggest import suggest as ask
     from trailsift.cli.rules import losses_of
     from trailsift.cli.session import engine_of
-    from trailsift.prices import prices as load_prices
+    from trailsift.prices import load_prices
     from trailsift.rules import parse
     from trailsift.terminal.console import print_json
     from trailsift.terminal.rules import show_losses, show_suggestions
@@ -115,7 +115,7 @@ def bench(
     import tempfile
 
     from trailsift.benchmark import measure
-    from trailsift.prices import prices as load_prices
+    from trailsift.prices import load_prices
     from trailsift.terminal.benchmark import picture, show_gains
     from trailsift.terminal.console import print_json
 

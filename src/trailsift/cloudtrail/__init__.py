@@ -1,1 +1,1 @@
-"""What the parts of a CloudTrail record mean: the resource touched, the pattern of a key, the origin of a call."""
+"""The meaning of parts of a CloudTrail record: resources touched, patterns of object keys, the origin of a call."""

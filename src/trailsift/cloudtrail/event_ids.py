@@ -1,4 +1,4 @@
-"""The 16 bytes that stand for an event id."""
+"""16-byte keys of event ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 def event_key(event_id: str) -> tuple[int, int]:
-    """The 16-byte event_key of an event as two words: the bytes of a UUID in its usual form, else the text's MD5."""
+    """Return an event id as two 64-bit words: the bytes of a UUID in its usual form, else the MD5 of the text."""
     if _UUID.fullmatch(event_id):
         raw = bytes.fromhex(event_id.replace("-", ""))
     else:

@@ -2,9 +2,9 @@
 
 ``logs/2024/01/15/part-0007.gz`` becomes ``logs/{date}/part-{n}.gz``.
 
-The placeholders (``PLACEHOLDERS``) are ``{date} {time} {uuid} {hex} {n} {id} {email} {ip}``. A key that itself
-holds such a text, e.g. ``report-{n}.csv``, keeps it: it then shares its pattern with ``report-7.csv``. That is
-what makes ``key_pattern(key_pattern(k)) == key_pattern(k)`` hold; all other braces are ordinary characters.
+The placeholders (``PLACEHOLDERS``) are ``{date} {time} {uuid} {hex} {n} {id} {email} {ip}``. A key that contains such
+a text, e.g. ``report-{n}.csv``, keeps it and shares its pattern with ``report-7.csv``. Therefore
+``key_pattern(key_pattern(k)) == key_pattern(k)``; all other braces are ordinary characters.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from itertools import pairwise
 #: Longest pattern, in characters. S3 keys have up to 1,024 bytes; a pattern is a grouping key and a label.
 LIMIT = 512
 
-# A longer pattern is cut at a boundary found between these two lengths. What ends in the mark and lies between them has
-# been cut before, and is returned as it is (a cut may fall inside a word that would read differently alone).
+# A longer pattern is cut at a boundary between these two lengths. A text of such a length that ends in the mark was cut
+# before and is returned as it is (the cut may be inside a word whose beginning has another pattern).
 _CUT_FLOOR = 384
 _CUT_MARK = "…"
 
-# DynamoDB item keys reach 3 KB; what is longer is no key that a service accepted, and is not worth the time.
+# DynamoDB item keys reach 3 KB; no service accepts a longer key, so the rest is not worth the time.
 _INPUT_LIMIT = 4096
 
-#: What a variable part is replaced by, without the braces.
+#: The placeholders of variable parts, without the braces.
 PLACEHOLDERS = ("date", "time", "uuid", "hex", "n", "id", "email", "ip")
 
 #: Words whose digits are part of the name (lower case). Digits in any other word are a number: ``page7`` is
@@ -49,7 +49,7 @@ WORDS_WITH_DIGITS = frozenset(
     for word in line.split()
 )
 
-# Pairs of letters that are common in English, and a few that are in names of technical things.
+# Pairs of letters that are common in English, and a few from technical names.
 _COMMON_PAIRS = frozenset(
     pair
     for line in (
@@ -73,9 +73,9 @@ _ZONE = r"(?:[Zz]|[+-][0-9]{2}:?[0-9]{2})?"
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])"
 _IP = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
 
-# Every alternative starts and ends at the edge of a run of ASCII letters and digits, so what one of them leaves alone
-# no other sees differently later: this is what idempotence rests on. From the most to the least specific; the
-# lookaheads say no more than the alternatives after them, they only let most positions fail at once.
+# Every alternative starts and ends at the edge of a run of ASCII letters and digits, so the text around a match reads
+# the same in a second pass: idempotence depends on this. Ordered from the most to the least specific. The lookaheads
+# only repeat what the alternatives after them require, so that most positions fail at once.
 _TOKEN = re.compile(
     rf"""(?<![0-9A-Za-z])(?:
     (?=(?:19|20)[0-9]|[0-9]{{1,3}}[.:]) (?:
@@ -105,19 +105,19 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 
-# Parts that are not looked into: placeholders already there, and percent-encoded bytes.
+# Parts that are not examined: existing placeholders, and percent-encoded bytes.
 _FIXED = re.compile(r"(\{(?:" + "|".join(PLACEHOLDERS) + r")\}|(?:%[0-9A-Fa-f]{2})+)")
 
 _EMAIL = re.compile(r"(?<![0-9A-Za-z._+-])[0-9A-Za-z._+-]++@(?:[0-9A-Za-z-]+\.)+[A-Za-z]{2,}")
 _EXTENSION = re.compile(r"avro|csv|db|eml|gz|html?|jpe?g|jsonl?|log|mbox|orc|parquet|pdf|png|txt|xml|zip", re.I)
 
-# Strings of a JSON text (one that a colon follows is an attribute's name and stays) and its bare numbers.
+# Strings of a JSON text (one before a colon is an attribute's name and stays) and its bare numbers.
 _JSON_PART = re.compile(
     r'("(?:[^"\\]|\\.)*+(?:"|\\?\Z))(\s*:)?'
     r"|(?<![0-9A-Za-z.{])-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![0-9A-Za-z.])",
     re.DOTALL,
 )
-# Escapes stand for characters and are no numbers.
+# Escapes stand for characters, not for numbers.
 _JSON_ESCAPE = re.compile(r"(\\u[0-9A-Fa-f]{4}|\\.)", re.DOTALL)
 
 _DIGITS = re.compile(r"[0-9]+")
@@ -136,9 +136,9 @@ _DATE_REST = re.compile(rf"(?:{_MONTH}|{_DAY})(?![0-9A-Za-z])")
 
 
 def key_pattern(key: str) -> str:
-    """The pattern of an object key: at most ``LIMIT`` characters, the same for every key of a kind.
+    """Return the pattern of an object key: at most ``LIMIT`` characters, the same for all keys of one kind.
 
-    Pure, total and idempotent. A pattern that would be longer is cut at a folder or placeholder and ends in ``…``.
+    Pure, total and idempotent. A longer pattern is cut at a folder or placeholder and ends in ``…``.
     Item keys of DynamoDB (JSON text that starts with ``{"``) keep their attribute names.
     """
     if len(key) > _CUT_FLOOR:
@@ -149,7 +149,7 @@ def key_pattern(key: str) -> str:
     if not slash:
         return _text(name)
     pattern, date_open = _folder(folder)
-    # The folder is cached without its file name, so a date that spans both must be seen whole.
+    # The folder is cached without its file name, so a date that spans both needs the complete key.
     if date_open and _DATE_REST.match(name):
         return _bounded(_text(key))
     pattern = f"{pattern}/{_text(name)}"
@@ -157,7 +157,7 @@ def key_pattern(key: str) -> str:
 
 
 def _long(key: str) -> str:
-    """The same for long keys, uncached: they would fill the cache with text."""
+    """Return the pattern of a long key, uncached: long keys would fill the cache with text."""
     if len(key) <= LIMIT and key.endswith(_CUT_MARK):
         return key
     cut = key[:_INPUT_LIMIT]
@@ -167,18 +167,18 @@ def _long(key: str) -> str:
 
 @lru_cache(maxsize=8192)
 def _folder(folder: str) -> tuple[str, bool]:
-    """Pattern of all but the last segment, and whether a date may go on in the last one."""
+    """Return the pattern of all but the last segment, and whether a date may continue in the last one."""
     return _text(folder), _DATE_OPEN.search(folder) is not None
 
 
 def _text(text: str) -> str:
-    """Pattern of a text of any number of segments."""
+    """Return the pattern of a text of any number of segments."""
     if not text:
         return text
     if "@" in text:
         text = _EMAIL.sub(_email, text)
     if "{" in text or "%" in text:
-        # re.split with one group: the fixed parts are at the odd places.
+        # re.split with one group: the fixed parts are at the odd positions.
         parts = _FIXED.split(text)
         parts[::2] = [_TOKEN.sub(_replace, part) for part in parts[::2]]
         return "".join(parts)
@@ -186,7 +186,7 @@ def _text(text: str) -> str:
 
 
 def _replace(match: re.Match[str]) -> str:
-    """Replacement of one token, by the alternative that matched."""
+    """Return the replacement of one token, by the alternative that matched."""
     kind = match.lastgroup
     text = match[0]
     if kind == "mixed":
@@ -203,7 +203,7 @@ def _replace(match: re.Match[str]) -> str:
 
 
 def _number(digits: str) -> str:
-    """A run of digits: a date (8 digits), a time (14 or 17), else a number; 12 digits are an AWS account."""
+    """Replace a run of digits: a date (8 digits), a time (14 or 17), else a number, such as an AWS account."""
     length = len(digits)
     if length == 8 and _COMPACT_DATE.fullmatch(digits):
         return "{date}"
@@ -213,13 +213,13 @@ def _number(digits: str) -> str:
 
 
 def word_pattern(word: str) -> str:
-    """A run of letters and digits that is no date, number or hash by its form."""
+    """Replace a run of letters and digits that does not have the form of a date, number or hash."""
     return _letters(word) if word.isalpha() else _mixed(word)
 
 
 @lru_cache(maxsize=8192)
 def _mixed(word: str) -> str:
-    """A run of letters and digits: a known word, a hash, a random identity, else a word with numbers in it."""
+    """Replace a run of letters and digits: a known word, a hash, a random id, else a word with numbers in it."""
     if word.lower() in WORDS_WITH_DIGITS or _VERSION.fullmatch(word):
         return word
     if _SIZE.fullmatch(word):  # of an image
@@ -232,10 +232,11 @@ def _mixed(word: str) -> str:
 
 
 def _random(word: str) -> bool:
-    """Whether a run of letters and digits is one that no person chose.
+    """Return whether a run of letters and digits looks random, not chosen by a person.
 
-    Of random characters (0-9, a-z, A-Z) a chunk (capitals with the small letters after them, small letters, digits)
-    holds 2.2 on average; of names as in ``AmazonLinux2023`` more than four. Where that leaves a doubt, letters decide.
+    In random characters (0-9, a-z, A-Z) a chunk (capitals with the small letters after them, small letters, digits) has
+    2.2 characters on average; in names such as ``AmazonLinux2023`` more than four. In doubtful cases the letter pairs
+    decide.
     """
     length = len(word)
     if length < 4:
@@ -247,28 +248,28 @@ def _random(word: str) -> bool:
 
 
 def _letters(word: str) -> str:
-    """``{id}`` for 16 and more letters whose case changes at random; names (``CustomerOrderHistory``) stay."""
+    """Replace 16 and more letters whose case changes at random by ``{id}``; names (``CustomerOrderHistory``) stay."""
     changes = sum(a.isupper() != b.isupper() for a, b in pairwise(word))
     return "{id}" if changes * 10 > len(word) * 2 and _unpronounceable(word) else word
 
 
 def _unpronounceable(word: str) -> bool:
-    """Whether at most half of the pairs of neighbouring letters are common ones; false for fewer than four pairs.
+    """Return whether at most half of the pairs of adjacent letters are common; False for fewer than four pairs.
 
-    Of random pairs 27 % are; of those in 6,138 words of file names on a Debian system 79 % (measured).
+    27 % of random pairs are common, and 79 % of the pairs in 6,138 words of file names on a Debian system (measured).
     """
     pairs = [a + b for a, b in pairwise(word.lower()) if a.isalpha() and b.isalpha()]
     return len(pairs) >= 4 and 2 * sum(pair in _COMMON_PAIRS for pair in pairs) <= len(pairs)
 
 
 def _email(match: re.Match[str]) -> str:
-    """``{email}``, without the file extension that cannot be told from a domain by form."""
+    """Return ``{email}``, plus the file extension, which has the form of a part of the domain."""
     head, _, last = match[0].rpartition(".")
     return "{email}." + last if _EXTENSION.fullmatch(last) and "." in head.partition("@")[2] else "{email}"
 
 
 def _json(text: str) -> str:
-    """Pattern of a JSON text, also of one that holds placeholders already: so it is read by its strings, not parsed."""
+    """Return the pattern of a JSON text. It is read by its strings, not parsed: it may already contain placeholders."""
     return _JSON_PART.sub(_json_part, text)
 
 
@@ -286,7 +287,7 @@ def _json_part(match: re.Match[str]) -> str:
 
 
 def _bounded(pattern: str) -> str:
-    """The pattern, cut where it is longer than ``LIMIT``: after a folder or placeholder if there is one."""
+    """Cut a pattern that is longer than ``LIMIT``, after a folder or placeholder if possible."""
     if len(pattern) <= LIMIT:
         return pattern
     head = pattern[: LIMIT - len(_CUT_MARK)]

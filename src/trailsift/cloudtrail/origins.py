@@ -1,4 +1,4 @@
-"""Where a call came from, in few values: the network of an address, the family of a user agent."""
+"""The origin of a call in few distinct values: the network of an address, the family of a user agent."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _IPV4 = re.compile(rf"({_OCTET}\.{_OCTET}\.{_OCTET}\.){_OCTET}")
 
 @lru_cache(maxsize=16384)
 def source_network(source_ip: str | None) -> str | None:
-    """The network of ``sourceIPAddress``: /24 for IPv4, /48 for IPv6; names of services and anything else as they are.
+    """Return the network of ``sourceIPAddress``: /24 for IPv4, /48 for IPv6; any other text, such as a service, as is.
 
-    Of a list (``"a, b"``, written behind proxies) the first entry counts: the client. None for null and blank.
+    In a list (``"a, b"``, written behind proxies) the first entry counts: the client. None for null and blank.
     """
     if source_ip is None:
         return None
@@ -38,15 +38,15 @@ def _network6(text: str) -> str:
         address = ipaddress.IPv6Address(text.partition("%")[0])
     except ValueError:
         return text[:LIMIT]
-    # ::ffff:203.0.113.9 is an IPv4 client that met a dual-stack endpoint.
+    # ::ffff:203.0.113.9 is an IPv4 client of a dual-stack endpoint.
     if address.ipv4_mapped is not None:
         return source_network(str(address.ipv4_mapped)) or text[:LIMIT]
     return str(ipaddress.IPv6Network((int(address) >> 80 << 80, 48)))
 
 
-# (text that must be in the agent, in lower case; pattern, or "" where the text is enough; family). The first row that
-# fits wins. Order: what a person or product runs comes before the library it is built on, because every AWS SDK names
-# itself in the agent of each program that uses it. {0} and {1} are the pattern's groups.
+# (text that must be in the agent, in lower case; pattern, or "" if the text is enough; family). The first row that
+# matches wins. Order: products come before the libraries they are built on, because every AWS SDK names itself in the
+# agent of each program that uses it. {0} and {1} are the pattern's groups.
 _FAMILIES: tuple[tuple[str, str, str], ...] = (
     ("s3console/", "", "S3Console"),
     ("awscloudtrail", r"^AWSCloudTrail\b", "AWSCloudTrail"),
@@ -117,17 +117,17 @@ _COMPILED = tuple(
     for needle, pattern, family in _FAMILIES
 )
 _SERVICE = re.compile(r"[a-z0-9.-]+\.amazon(?:aws)?\.com(?:\.cn)?|AWS Internal")
-# Partner tags (APN/1.0 Name/1.0) say who wrote the program, not which it is; skipped where a product follows.
+# Partner tags (APN/1.0 Name/1.0) name the vendor of the program, not the program; skipped if a product follows.
 _PARTNER = re.compile(r"(?:APN/[0-9.]+ +[^ /]+/[0-9.]+,? +)(?=\S)")
 _PRODUCT = re.compile(r"([^\s/;,()\[\]]+)(?:/[vV]?([0-9]+)(?![0-9A-Za-z]))?")
 
 
 @lru_cache(maxsize=4096)
 def agent_family(user_agent: str | None) -> str | None:
-    """The program behind a user agent, with a major version at most; None for null and blank.
+    """Return the program behind a user agent, at most with its major version; None for null and blank.
 
-    An agent that is not in the list above gives its first product and major version; variable parts of that (a build's
-    hash, a test run's UUID) become placeholders as in key patterns, so the number of families stays small.
+    For an agent that is not in the list above this is its first product and major version; variable parts of that (a
+    build's hash, a test run's UUID) become placeholders as in key patterns, so the number of families stays small.
     """
     if user_agent is None:
         return None

@@ -1,6 +1,6 @@
-"""What an event touched: the bucket, function, table ... behind the forms in which services name it.
+"""The resources that an event touched: the bucket, function, table ... behind the forms in which services name it.
 
-``touched`` takes JSON values as CloudTrail wrote them, trusts none of them and never raises.
+``touched_resources`` takes JSON values as CloudTrail wrote them, trusts none of them and never raises.
 ``canonical_resources`` is its inverse: the ``resources`` array that CloudTrail typically writes.
 """
 
@@ -195,8 +195,8 @@ DATA_EVENT_TYPES = frozenset(
 )
 
 
-class Touched(NamedTuple):
-    """What an event touched; ``resource_arns`` starts with ``resource_arn`` and never holds an object's ARN."""
+class TouchedResources(NamedTuple):
+    """The resources of an event; ``resource_arns`` starts with ``resource_arn`` and never holds an object's ARN."""
 
     resource_type: str | None
     resource_arn: str | None
@@ -205,7 +205,7 @@ class Touched(NamedTuple):
     object_key: str | None
 
 
-class Entry(NamedTuple):
+class ResourceEntry(NamedTuple):
     """One entry of ``resources[]``, whatever the case of its keys; ``arn`` is the ARN or the ARNPrefix."""
 
     type: str | None
@@ -213,22 +213,22 @@ class Entry(NamedTuple):
     account: str | None
 
 
-class Call(NamedTuple):
-    """An event's parts that name resources, as far as they are usable."""
+class ResourceCall(NamedTuple):
+    """The parts of an event that name resources, without unusable values."""
 
     service: str
     name: str
     params: dict[str, object]
-    entries: list[Entry]
+    entries: list[ResourceEntry]
     region: str | None
     account: str | None
     is_data: bool
 
 
-_NOTHING = Touched(None, None, (), None, None)
+_NOTHING = TouchedResources(None, None, (), None, None)
 
 
-def touched(
+def touched_resources(
     event_source: str | None,
     event_name: str | None,
     request_parameters: object,
@@ -236,26 +236,26 @@ def touched(
     region: str | None,
     account: str | None,
     is_data: bool,
-) -> Touched:
-    """What the event touched. ``account`` is used only where an ARN must be built from a bare name.
+) -> TouchedResources:
+    """Return the resources that an event touched. ``account`` is used only if an ARN must be built from a bare name.
 
-    ``resource_arn`` is the container (bucket, access point, function, table), ``object_key`` what is inside it: the S3
-    key, or a DynamoDB item key as compact JSON text.
+    ``resource_arn`` is the container (bucket, access point, function, table), ``object_key`` the object inside it: the
+    S3 key, or a DynamoDB item key as compact JSON text.
     """
     service = (event_source or "").partition(".")[0]
     params = request_parameters if isinstance(request_parameters, dict) else {}
     entries = _entries(resources)
     if not entries and not params:
         return _NOTHING
-    call = Call(service, event_name or "", params, entries, region, account, is_data)
+    call = ResourceCall(service, event_name or "", params, entries, region, account, is_data)
     return _SERVICES.get(service, _generic)(call)
 
 
-def canonical_resources(touched: Touched) -> list[dict[str, str]] | None:
-    """The ``resources`` array that CloudTrail typically writes for this; None when a part of it is missing.
+def canonical_resources(touched: TouchedResources) -> list[dict[str, str]] | None:
+    """Return the ``resources`` array that CloudTrail typically writes for this; None if a part of it is missing.
 
-    Key order inside an entry does not matter, order of the entries does. S3 names the object and the bucket,
-    everything else what ``resource_arns`` holds.
+    Key order inside an entry does not matter, the order of the entries does. For S3 it lists the object and the bucket,
+    for everything else the ARNs in ``resource_arns``.
     """
     kind, arn, arns, account, key = touched
     if arn is None or account is None:
@@ -276,15 +276,15 @@ _CONTAINER_TYPES = {
 }
 
 
-# -- reading ---------------------------------------------------------------------------------------------------------
+# -- entries and ARNs ------------------------------------------------------------------------------------------------
 
 
 def _text(value: object) -> str | None:
-    """A string with something in it, else None."""
+    """Return a non-empty string, else None."""
     return value if isinstance(value, str) and value else None
 
 
-def _entries(resources: object) -> list[Entry]:
+def _entries(resources: object) -> list[ResourceEntry]:
     if isinstance(resources, dict):  # seen in exports that flatten arrays of one
         resources = [resources]
     if not isinstance(resources, list):
@@ -296,18 +296,18 @@ def _entries(resources: object) -> list[Entry]:
         arn = item.get("ARN") or item.get("ARNPrefix")
         account = item.get("accountId")
         if not arn or (account is None and len(item) > 2):
-            # Some exports write `arn` and `accountid`. An S3 object, `type` and `ARN`, has no account in any form.
+            # Some exports write `arn` and `accountid`. An S3 object (`type` and `ARN` only) never has an account.
             lower = {name.lower(): value for name, value in item.items() if isinstance(name, str)}
             arn = arn or lower.get("arn") or lower.get("arnprefix")
             account = account or lower.get("accountid")
-        entry = Entry(_text(item.get("type")), _text(arn), _text(account))
+        entry = ResourceEntry(_text(item.get("type")), _text(arn), _text(account))
         if entry.arn or entry.type:
             out.append(entry)
     return out
 
 
-def _partition(call: Call) -> str:
-    """Partition of ARNs that are built from names: of the region, else of a listed ARN."""
+def _partition(call: ResourceCall) -> str:
+    """Return the AWS partition for an ARN that is built from a name: that of the region, else of a listed ARN."""
     region = call.region or ""
     for prefix, partition in _PARTITIONS:
         if region.startswith(prefix):
@@ -338,37 +338,44 @@ def _distinct(first: str, others: list[str]) -> tuple[str, ...]:
 # -- S3 --------------------------------------------------------------------------------------------------------------
 
 
+_ACCESS_POINT = re.compile(r"(accesspoint(?:/[^/]*)?)(?:/object(?![^/]))?(?:/(.*))?", re.DOTALL)
+_BUCKET = re.compile(r"(bucket(?:/[^/]*)?)(?:/(.*))?", re.DOTALL)
+_BARE_BUCKET = re.compile(r"([^/]*)(?:/(.*))?", re.DOTALL)
+# outpost/op-ID/bucket/NAME or outpost/op-ID/accesspoint/NAME
+_OUTPOST = re.compile(r"([^/]*(?:/[^/]*){0,3})(?:/object(?![^/]))?(?:/(.*))?", re.DOTALL)
+
+# Service in the ARN: the forms of its resources, as (pattern of the container and the key, prefix of the container).
+_S3_CONTAINERS: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
+    "s3": ((_ACCESS_POINT, ""), (_BUCKET, "")),
+    "s3-object-lambda": ((_ACCESS_POINT, ""), (_BUCKET, "")),
+    # AWS's own examples leave out `bucket/`; policies need it.
+    "s3express": ((_ACCESS_POINT, ""), (_BUCKET, ""), (_BARE_BUCKET, "bucket/")),
+    "s3-outposts": ((_OUTPOST, ""),),
+}
+
+
 def _s3_parts(arn: str) -> tuple[str, str | None] | None:
-    """(ARN of the bucket or access point, key inside it or None) of any ARN of S3; None for others."""
+    """Split any S3 ARN into (ARN of the bucket or access point, key inside it or None); return None for other ARNs."""
     if arn.startswith("arn:aws:s3:::"):  # nearly all of them
         bucket, _, key = arn[13:].partition("/")
         return (arn[: 13 + len(bucket)], key or None) if bucket else None
     parts = arn.split(":", 5)
     if len(parts) < 6 or parts[0] != "arn" or not parts[5]:
         return None
-    service, rest = parts[2], parts[5]
-    if service not in _S3_TYPES:
+    service, region, account, rest = parts[2:]
+    if service not in _S3_CONTAINERS:
         return None
     head = ":".join(parts[:5])
-    if service == "s3" and not parts[3] and not parts[4]:
+    if service == "s3" and not region and not account:
         bucket, _, key = rest.partition("/")
         return (f"{head}:{bucket}", key or None) if bucket else None
-    steps = rest.split("/")
-    if not steps[-1] and len(steps) <= 4:  # a prefix: `bucket/NAME/`
-        steps.pop()
-    if service == "s3-outposts":
-        depth = 4  # outpost/op-ID/bucket/NAME or outpost/op-ID/accesspoint/NAME
-    elif service == "s3express" and steps[0] not in ("bucket", "accesspoint"):
-        # AWS's own examples leave out `bucket/`; policies need it.
-        steps, depth = ["bucket", *steps], 2
-    elif steps[0] in ("accesspoint", "bucket"):
-        depth = 2
-    else:
-        return arn, None  # storage-lens/..., job/...: no container of objects
-    inside = steps[depth:]
-    if inside[:1] == ["object"] and (steps[0] == "accesspoint" or service == "s3-outposts"):
-        inside = inside[1:]
-    return f"{head}:{'/'.join(steps[:depth])}", "/".join(inside) or None
+    if rest.endswith("/") and rest.count("/") <= 3:  # a prefix: `bucket/NAME/`
+        rest = rest[:-1]
+    for pattern, prefix in _S3_CONTAINERS[service]:
+        match = pattern.fullmatch(rest)
+        if match:
+            return f"{head}:{prefix}{match[1]}", match[2] or None
+    return arn, None  # storage-lens/..., job/...: not a container of objects
 
 
 # Service in the ARN: (type of data events, type of its bucket).
@@ -380,8 +387,8 @@ _S3_TYPES = {
 }
 
 
-def _s3_named(call: Call, name: str | None) -> str | None:
-    """ARN for what a parameter calls a bucket: a name, an ARN (of an access point), or nothing."""
+def _s3_arn(call: ResourceCall, name: str | None) -> str | None:
+    """Return the ARN for a parameter that names a bucket: by name, or by an ARN (of an access point)."""
     if not name:
         return None
     if name.startswith("arn:"):
@@ -392,17 +399,17 @@ def _s3_named(call: Call, name: str | None) -> str | None:
     return f"arn:{_partition(call)}:s3:::{name}"
 
 
-def _s3_source(call: Call) -> str | None:
-    """Bucket that CopyObject and UploadPartCopy read: ``bucket/key``, ``/bucket/key`` or an access point's ARN."""
+def _s3_source(call: ResourceCall) -> str | None:
+    """Return the bucket that a copy reads; the source is ``bucket/key``, ``/bucket/key`` or an access point's ARN."""
     text = _text(call.params.get("x-amz-copy-source")) or _text(call.params.get("copySource"))
     if not text:
         return None
     source = unquote(text).lstrip("/")
-    return _s3_named(call, source if source.startswith("arn:") else source.partition("/")[0])
+    return _s3_arn(call, source if source.startswith("arn:") else source.partition("/")[0])
 
 
-def _s3(call: Call) -> Touched:
-    named = _s3_named(call, _text(call.params.get("bucketName")) or _text(call.params.get("bucket")))
+def _s3(call: ResourceCall) -> TouchedResources:
+    named = _s3_arn(call, _text(call.params.get("bucketName")) or _text(call.params.get("bucket")))
     arns: list[str] = []
     keys: dict[str, str] = {}
     accounts: dict[str, str] = {}
@@ -425,21 +432,21 @@ def _s3(call: Call) -> Touched:
     source = _s3_source(call)
     if point == source:  # a copy that reads through an access point writes to the bucket
         point = None
-    # An access point stands before its bucket: it is what the caller named, and what policies and selectors name.
+    # An access point takes precedence over its bucket: the caller, policies and selectors name the access point.
     first = point or (named if named in arns or not arns else arns[0])
     if first is None:
         return _generic(call)
     others = [*arns, source] if source else arns
     named_key = _text(call.params.get("key")) or _text(call.params.get("Key"))
     key = named_key or keys.get(first) or (next(iter(keys.values()), None) if point else None)
-    return Touched(_s3_type(call, first, types), first, _distinct(first, others), accounts.get(first), key)
+    return TouchedResources(_s3_type(call, first, types), first, _distinct(first, others), accounts.get(first), key)
 
 
-def _s3_type(call: Call, arn: str, types: dict[str, str]) -> str | None:
-    """Type of the event: of the objects where it is a data event, else of the bucket or what was listed."""
+def _s3_type(call: ResourceCall, arn: str, types: dict[str, str]) -> str | None:
+    """Return the type of the resource: the objects' type for a data event, else the bucket's or the listed one."""
     objects, bucket = _S3_TYPES[arn.split(":", 3)[2]]
     is_point = ":accesspoint/" in arn
-    # Records of versions below 1.07 do not always say that they are data events; that an object is listed does.
+    # Records of versions below 1.07 are not always marked as data events, but they list an object.
     if call.is_data or any(entry.type == objects for entry in call.entries):
         return "AWS::S3::AccessPoint" if is_point and objects == "AWS::S3::Object" else objects
     is_bucket = ":::" in arn or "bucket/" in arn
@@ -449,8 +456,8 @@ def _s3_type(call: Call, arn: str, types: dict[str, str]) -> str | None:
 # -- Lambda ----------------------------------------------------------------------------------------------------------
 
 
-def _function_arn(call: Call, name: str) -> str | None:
-    """Unqualified ARN of a function given as name, ``account:function:name`` or ARN, each maybe with a qualifier."""
+def _function_arn(call: ResourceCall, name: str) -> str | None:
+    """Return the unqualified ARN of a name, ``account:function:name`` or ARN, each with or without a qualifier."""
     parts = name.split(":")
     if parts[0] == "arn":
         if len(parts) >= 7 and parts[2] == "lambda" and parts[5] == "function":
@@ -466,7 +473,7 @@ def _function_arn(call: Call, name: str) -> str | None:
     return f"arn:{_partition(call)}:lambda:{region}:{account}:function:{parts[0]}"
 
 
-def _lambda(call: Call) -> Touched:
+def _lambda(call: ResourceCall) -> TouchedResources:
     arns: list[str] = []
     first_entry = None
     for entry in call.entries:
@@ -483,14 +490,14 @@ def _lambda(call: Call) -> Touched:
         return _generic(call)
     first = arns[0]
     kind = "AWS::Lambda::Function" if ":function:" in first else first_entry.type if first_entry else None
-    return Touched(kind, first, _distinct(first, arns), first_entry.account if first_entry else None, None)
+    return TouchedResources(kind, first, _distinct(first, arns), first_entry.account if first_entry else None, None)
 
 
 # -- DynamoDB --------------------------------------------------------------------------------------------------------
 
 _TABLE_ARN = re.compile(r"(arn:[\w-]+:dynamodb:[\w-]*:\w*:(?:table|global-table)/[^/:|\s]+)")
 
-# PartiQL: the name after FROM, INTO, UPDATE or EXISTS( is a table, bare or quoted; what follows a dot is an index.
+# PartiQL: the name after FROM, INTO, UPDATE or EXISTS( is a table, bare or quoted; a name after a dot is an index.
 _STATEMENT = re.compile(r"""(?i)\b(?:from|into|update)\s+(?:"([^"]+)"|([\w.-]+?))(?=[\s."]|$)""")
 _QUOTED = re.compile(r"'(?:[^']|'')*'")
 
@@ -521,7 +528,7 @@ def _statement_tables(statement: object) -> Iterator[str]:
 
 
 def _item_tables(items: object) -> Iterator[str]:
-    """Tables in the items of a batch or transaction: a dict by table, or a list of dicts in several forms."""
+    """Yield the tables of a batch or transaction: its items are a dict by table, or a list of dicts."""
     if isinstance(items, dict):
         yield from (name for name in items if isinstance(name, str))
         return
@@ -553,7 +560,7 @@ def _named_tables(params: dict[str, object]) -> Iterator[str]:
         yield from _statement_tables(statement)
 
 
-def _dynamodb(call: Call) -> Touched:
+def _dynamodb(call: ResourceCall) -> TouchedResources:
     arns: list[str] = []
     primary = None
     for entry in call.entries:
@@ -575,15 +582,15 @@ def _dynamodb(call: Call) -> Touched:
         return _generic(call)
     first, kind = arns[0], "AWS::DynamoDB::Table"
     if primary and primary.type == "AWS::DynamoDB::Stream" and primary.arn:
-        # Selected and permitted by the stream's own ARN; its table stays in resource_arns.
+        # Event selectors and policies use the stream's own ARN; its table stays in resource_arns.
         first, kind = primary.arn, primary.type
     elif primary and primary.type and not call.is_data:
         kind = primary.type
     key = _item_key(call.params.get("key"))
-    return Touched(kind, first, _distinct(first, arns), primary.account if primary else None, key)
+    return TouchedResources(kind, first, _distinct(first, arns), primary.account if primary else None, key)
 
 
-def _table_arn(call: Call, arns: list[str], name: str) -> str | None:
+def _table_arn(call: ResourceCall, arns: list[str], name: str) -> str | None:
     if "/" in name or ":" in name:
         return None
     if arns:  # the tables of one call are in one account and region
@@ -605,19 +612,21 @@ def _item_key(key: object) -> str | None:
 # -- everything else -------------------------------------------------------------------------------------------------
 
 
-def _generic(call: Call) -> Touched:
-    """By ``resources[]`` alone: the first entry of a data-event type, else the first with an ARN."""
+def _generic(call: ResourceCall) -> TouchedResources:
+    """Use ``resources[]`` alone: the first entry of a data-event type, else the first with an ARN."""
+    if not call.entries:
+        return _NOTHING
     with_arn = [entry for entry in call.entries if entry.arn]
     if not with_arn:
-        return Touched(call.entries[0].type, None, (), call.entries[0].account, None) if call.entries else _NOTHING
+        return TouchedResources(call.entries[0].type, None, (), call.entries[0].account, None)
     first = next((entry for entry in with_arn if entry.type in DATA_EVENT_TYPES), with_arn[0])
     arns = [entry.arn.rstrip("/") for entry in with_arn if entry.arn]
     arn = (first.arn or "").rstrip("/")
-    return Touched(first.type, arn, _distinct(arn, arns), first.account, None)
+    return TouchedResources(first.type, arn, _distinct(arn, arns), first.account, None)
 
 
-#: How each service names what it touches, by the first label of eventSource.
-_SERVICES: dict[str, Callable[[Call], Touched]] = {
+#: The function that knows how a service names its resources, by the first label of eventSource.
+_SERVICES: dict[str, Callable[[ResourceCall], TouchedResources]] = {
     "s3": _s3,
     "s3express": _s3,
     "s3-object-lambda": _s3,

@@ -1,5 +1,5 @@
-"""From the bytes of a log object to CloudTrail records, and from a record to the columns of an event and back.
+"""Bytes of a log object -> CloudTrail records -> the columns of an event, and back.
 
 ``envelope`` finds the records in whatever form they were delivered; ``record`` turns one into a row of ``events``
-and gives it back. Neither raises on bad input: what cannot be used is counted and named.
+and restores it. Neither raises on bad input: whatever cannot be used is counted and named.
 """

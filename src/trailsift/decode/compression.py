@@ -1,7 +1,8 @@
 """Bytes of a log object -> the plain texts in it: gzip, bzip2, xz, zip and tar, inside each other too.
 
-Kinds are told by their first bytes, never by a name. What is damaged gives what comes before the damage, and carries
-the reason along, so that the reader of the text counts it once. What one object may unpack to is bounded.
+The kind is recognized by the first bytes, never by a name. A damaged archive yields the data before the damage and
+carries the reason along, so that the reader of the text counts it once. The size that one object may unpack to is
+limited.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ except ImportError:
     # Not in the zip for Lambda, whose payloads are small.
     deflate = None  # type: ignore[assignment]
 
-#: Logs shrink 5 to 50 times. What grows more than this, beyond ``FREE`` bytes, is a bomb.
+#: Logs compress 5 to 50 times. Data that grows by more than this factor, beyond ``FREE`` bytes, is a bomb.
 GROWTH = 100
 FREE = 128 << 20
-#: Left behind by macOS in archives of anything; never a log.
+#: Files that macOS leaves in archives; never a log.
 _MAC_NOISE = ("__MACOSX/", ".DS_Store", "._")
 
 
-class Piece(NamedTuple):
-    """Bytes out of an archive, and what is wrong with their end."""
+class UnpackedText(NamedTuple):
+    """Bytes from an archive, and what is wrong with their end."""
 
     data: bytes
     damage: str | None = None
 
 
-#: isal's stubs take its error for an instance of one.
-_DAMAGE = (cast("type[Exception]", isal_zlib.error), zlib.error)
-_Opener = Callable[[bytes, Outcome], Iterator[Piece]]
+#: Raised for damaged gzip data. isal's stubs declare its error as an instance, not as a class.
+GZIP_ERRORS = (cast("type[Exception]", isal_zlib.error), zlib.error)
+_Opener = Callable[[bytes, Outcome], Iterator[UnpackedText]]
 
 
 def _only_at_end(data: bytes | bytearray, size: int) -> bool:
@@ -53,41 +54,41 @@ def _only_at_end(data: bytes | bytearray, size: int) -> bool:
     return data.find(data[-size:]) == len(data) - size
 
 
-def unpack(data: bytes, found: Outcome, depth: int, damage: str | None = None) -> Iterator[Piece]:
-    """The plain texts inside ``data``."""
+def unpack(data: bytes, outcome: Outcome, depth: int, damage: str | None = None) -> Iterator[UnpackedText]:
+    """Yield the plain texts inside ``data``, at most ``depth`` archives deep."""
     for magic, at, opener in _OPENERS:
         if data[at : at + len(magic)] == magic:
             if depth <= 0:
-                found.reject("archives nested too deeply", data, -1)
+                outcome.reject("archives nested too deeply", data, -1)
             else:
-                yield from _open(opener, data, found, depth - 1, damage)
+                yield from _open(opener, data, outcome, depth - 1, damage)
             return
-    yield Piece(data, damage)
+    yield UnpackedText(data, damage)
 
 
-def _open(opener: _Opener, data: bytes, found: Outcome, depth: int, damage: str | None) -> Iterator[Piece]:
-    """The texts in an archive. Damage to the archive's own end belongs to the last one, and is counted once."""
-    pieces = opener(data, found)
-    last: Piece | None = None
+def _open(opener: _Opener, data: bytes, outcome: Outcome, depth: int, damage: str | None) -> Iterator[UnpackedText]:
+    """Yield the texts in an archive. Damage to the archive's own end is reported with the last one, once."""
+    texts = opener(data, outcome)
+    last: UnpackedText | None = None
     while True:
-        count = found.malformed.parts
-        piece = next(pieces, None)
-        if found.malformed.parts > count:
+        count = outcome.malformed.parts
+        text = next(texts, None)
+        if outcome.malformed.parts > count:
             damage = None
-        if piece is None:
+        if text is None:
             break
         if last is not None:
-            yield from unpack(last.data, found, depth, last.damage)
-        last = piece
+            yield from unpack(last.data, outcome, depth, last.damage)
+        last = text
     if last is not None:
-        yield from unpack(last.data, found, depth, last.damage or damage)
+        yield from unpack(last.data, outcome, depth, last.damage or damage)
     elif damage is not None:
-        found.reject(damage, b"", -1)
+        outcome.reject(damage, b"", -1)
 
 
-def _limit(found: Outcome, packed: int) -> int:
-    """How many bytes something of ``packed`` bytes may become now."""
-    return max(0, min(found.room, max(FREE, GROWTH * packed)))
+def _limit(outcome: Outcome, packed: int) -> int:
+    """Return how many bytes ``packed`` compressed bytes may unpack to."""
+    return max(0, min(outcome.room, max(FREE, GROWTH * packed)))
 
 
 def _too_large(limit: int) -> str:
@@ -98,13 +99,13 @@ def _too_large(limit: int) -> str:
 
 
 def inflate_whole(data: bytes | bytearray, limit: int) -> bytearray | None:
-    """A gzip file of one member in one step, the fastest way there is.
+    """Inflate a gzip file of one member in one step, the fastest way.
 
-    None where only a slower look can tell what it is: damaged, of several members, of more than ``limit`` bytes.
+    Return None if only the slower way can handle it: damaged, several members, or more than ``limit`` bytes.
     """
     size = int.from_bytes(data[-4:], "little")
-    # The library stops behind the first member, whose last four bytes are the size of its text. A member of that size
-    # which ended earlier, whatever follows it, would have these bytes in two places.
+    # The library stops after the first member, whose last four bytes are the size of its text. If a member of that
+    # size ended earlier, whatever follows it, these bytes would occur twice.
     if deflate is None or not 0 < size <= limit or not _only_at_end(data, 4):
         return None
     try:
@@ -114,11 +115,11 @@ def inflate_whole(data: bytes | bytearray, limit: int) -> bytearray | None:
     return text if len(text) == size else None
 
 
-def gunzip(data: bytes, found: Outcome) -> Piece:
-    """Every member of a gzip file as one text."""
+def gunzip(data: bytes, outcome: Outcome) -> UnpackedText:
+    """Inflate all members of a gzip file into one text."""
     parts: list[bytes] = []
     damage = None
-    limit, total = _limit(found, len(data)), 0
+    limit, total = _limit(outcome, len(data)), 0
     rest = data
     while rest[:2] == b"\x1f\x8b" and damage is None:
         if total >= limit:
@@ -126,9 +127,9 @@ def gunzip(data: bytes, found: Outcome) -> Piece:
             break
         inflate = isal_zlib.decompressobj(wbits=31)
         try:
-            # One call in the common case; the limit keeps a bomb from filling the memory.
+            # One call in the common case; the limit keeps a bomb from filling memory.
             part = inflate.decompress(rest, limit - total)
-        except _DAMAGE:
+        except GZIP_ERRORS:
             part = _inflate_until_damage(rest, limit - total)
             damage = "damaged gzip: the data after the damage is lost"
         else:
@@ -140,26 +141,26 @@ def gunzip(data: bytes, found: Outcome) -> Piece:
         total += len(part)
     if damage is None and rest.strip(b"\0"):
         damage = "damaged gzip: other data follows its end"
-    found.room -= total
-    return Piece(parts[0] if len(parts) == 1 else b"".join(parts), damage)
+    outcome.room -= total
+    return UnpackedText(parts[0] if len(parts) == 1 else b"".join(parts), damage)
 
 
-def gunzip_one(data: bytes) -> bytes | None:
-    """A gzip file of one whole member; None for any other, or one that unpacks to very much."""
+def gunzip_single_member(data: bytes) -> bytes | None:
+    """Inflate a gzip file of one complete member; return None for any other, or if it exceeds ``FREE`` bytes."""
     inflate = isal_zlib.decompressobj(wbits=31)
     try:
         text = inflate.decompress(data, FREE)
-    except _DAMAGE:
+    except GZIP_ERRORS:
         return None
     return text if inflate.eof and not inflate.unused_data else None
 
 
-def _gunzip(data: bytes, found: Outcome) -> Iterator[Piece]:
-    yield gunzip(data, found)
+def _gunzip(data: bytes, outcome: Outcome) -> Iterator[UnpackedText]:
+    yield gunzip(data, outcome)
 
 
 def _inflate_until_damage(data: bytes, limit: int) -> bytes:
-    """What inflates before the damage, to the byte."""
+    """Return everything that inflates before the damage, to the byte."""
     inflate, parts, total, step = zlib.decompressobj(wbits=31), [], 0, 16_384
     for start in range(0, len(data), step):
         before = inflate.copy()
@@ -184,21 +185,21 @@ def _inflate_bytes(inflate: zlib._Decompress, data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _bunzip(data: bytes, found: Outcome) -> Iterator[Piece]:
-    yield _unstream(data, found, b"BZh", bz2.BZ2Decompressor)
+def _bunzip(data: bytes, outcome: Outcome) -> Iterator[UnpackedText]:
+    yield _unstream(data, outcome, b"BZh", bz2.BZ2Decompressor)
 
 
-def _unxz(data: bytes, found: Outcome) -> Iterator[Piece]:
-    # The dictionary that a stream may ask for is bounded too.
-    yield _unstream(data, found, b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(memlimit=256 << 20))
+def _unxz(data: bytes, outcome: Outcome) -> Iterator[UnpackedText]:
+    # The dictionary that a stream may request is limited too.
+    yield _unstream(data, outcome, b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(memlimit=256 << 20))
 
 
 def _unstream(
-    data: bytes, found: Outcome, magic: bytes, make: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]
-) -> Piece:
+    data: bytes, outcome: Outcome, magic: bytes, make: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]
+) -> UnpackedText:
     parts: list[bytes] = []
     damage = None
-    limit, total = _limit(found, len(data)), 0
+    limit, total = _limit(outcome, len(data)), 0
     rest = data
     while rest.startswith(magic) and damage is None:
         stream, pending = make(), rest
@@ -215,28 +216,29 @@ def _unstream(
             elif stream.needs_input and not stream.eof:
                 damage = "truncated archive: the end is missing"
         rest = stream.unused_data if damage is None else b""
-    found.room -= total
-    return Piece(b"".join(parts), damage)
+    outcome.room -= total
+    return UnpackedText(b"".join(parts), damage)
 
 
-# -- archives of many ------------------------------------------------------------------------------------------------
+# -- archives of several files ---------------------------------------------------------------------------------------
 
 
-def _noise(name: str) -> bool:
+def is_mac_noise(name: str) -> bool:
+    """Return whether an archive member is one of macOS's own files."""
     return name.startswith(_MAC_NOISE[0]) or name.rpartition("/")[2].startswith(_MAC_NOISE[1:])
 
 
-def _unzip(data: bytes, found: Outcome) -> Iterator[Piece]:
+def _unzip(data: bytes, outcome: Outcome) -> Iterator[UnpackedText]:
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         members = archive.infolist()
-    except Exception as error:  # A header can lie in more ways than zipfile foresees; nothing may raise.
-        found.reject(f"damaged zip: {error}", b"", -1)
+    except Exception as error:  # A header can be wrong in more ways than zipfile foresees; nothing may raise.
+        outcome.reject(f"damaged zip: {error}", b"", -1)
         return
     for info in members:
-        if info.is_dir() or _noise(info.filename):
+        if info.is_dir() or is_mac_noise(info.filename):
             continue
-        limit = _limit(found, info.compress_size)
+        limit = _limit(outcome, info.compress_size)
         parts: list[bytes] = []
         damage, total = None, 0
         try:
@@ -248,32 +250,32 @@ def _unzip(data: bytes, found: Outcome) -> Iterator[Piece]:
                 damage = f"{info.filename} in the archive: {_too_large(limit)}"
         except Exception as error:  # As above; encrypted members raise RuntimeError.
             damage = f"{info.filename} in the archive is damaged or locked: {error}"
-        found.room -= total
-        yield Piece(b"".join(parts), damage)
+        outcome.room -= total
+        yield UnpackedText(b"".join(parts), damage)
 
 
-def _untar(data: bytes, found: Outcome) -> Iterator[Piece]:
-    """The files of a tar archive, cut out where their headers say."""
+def _untar(data: bytes, outcome: Outcome) -> Iterator[UnpackedText]:
+    """Yield the files of a tar archive, cut out at the offsets in their headers."""
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for member in archive:
-                if not member.isreg() or member.issparse() or _noise(member.name):
+                if not member.isreg() or member.issparse() or is_mac_noise(member.name):
                     continue
                 content = data[member.offset_data : member.offset_data + member.size]
-                # Members may overlap only in an archive that was made to grow.
-                if len(content) > found.room:
-                    found.reject(f"{member.name} in the archive: {_too_large(found.room)}", b"", -1)
+                # Members overlap only in an archive that was built as a bomb.
+                if len(content) > outcome.room:
+                    outcome.reject(f"{member.name} in the archive: {_too_large(outcome.room)}", b"", -1)
                     return
-                found.room -= len(content)
+                outcome.room -= len(content)
                 if len(content) < member.size:
-                    yield Piece(content, f"{member.name} in the archive: truncated tar, the end is missing")
+                    yield UnpackedText(content, f"{member.name} in the archive: truncated tar, the end is missing")
                     return
-                yield Piece(content)
-    except Exception as error:  # A header can lie in more ways than tarfile foresees; nothing may raise.
-        found.reject(f"damaged tar: {error}", b"", -1)
+                yield UnpackedText(content)
+    except Exception as error:  # A header can be wrong in more ways than tarfile foresees; nothing may raise.
+        outcome.reject(f"damaged tar: {error}", b"", -1)
 
 
-#: First bytes, where they stand, and who opens it. The most frequent first.
+#: First bytes, their offset, and the function that opens the archive. The most frequent first.
 _OPENERS: tuple[tuple[bytes, int, _Opener], ...] = (
     (b"\x1f\x8b", 0, _gunzip),
     (b"PK\x03\x04", 0, _unzip),

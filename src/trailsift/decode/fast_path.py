@@ -1,10 +1,11 @@
-"""Regular records: what each has for itself, and what it shares with many others.
+"""The fast path: records split into the values of their own and the parts that many records share.
 
-Most records have known members of known types, and what is expensive to derive from them repeats: who calls, from
-where, and the shape of the request. So a record is cut into a row and three *names*, which are its texts without what
-varies from call to call (time, ids, object key, byte counts). Only a name never seen before is worked out, by the very
-functions of the slow path (``decode.record``). The C scanner (optional) cuts records much faster than
-``InternTable.take``, and asks ``InternTable`` what a new name stands for; the rows are the same.
+Most records have known members of known types, and the parts that are expensive to decode repeat: the caller, the
+origin, and the form of the request. So a record is split into a row and three *signatures*: its texts without the parts
+that vary from call to call (time, ids, object key, byte counts). Only a new signature is decoded, by the functions of
+the slow path (``decode.record``); every other record that has it refers to the result by number. The C scanner
+(optional) splits records much faster than ``InternTable.take``, and asks ``InternTable`` about new signatures; the rows
+are the same.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from trailsift.decode import record as careful
-from trailsift.decode.envelope import dump, parse
+from trailsift.decode.json_text import dump, parse
 from trailsift.decode.outcome import NotARecord
+from trailsift.decode.record import PLAIN, Identity, caller_of, canonical_time, category_of, row, service_of
 
-#: The default of a member that may be absent. Its type is not optional: msgspec would take a null for it then, and
-#: null told from absent is part of "nothing lost".
+#: The default of a member that may be absent. Its type is not optional: msgspec would accept a null for it then, and
+#: a record must be restored with null and absent distinct.
 _NONE: Any = None
 _NO_RAW = msgspec.Raw(b"")
 
 
-class _Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The members of a regular record. A null, another type or another member sends it down the careful path."""
+class _FastRecord(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The members that the fast path handles. A null, another type or another member needs the slow path."""
 
     eventVersion: str
     eventTime: str
@@ -61,26 +62,26 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     sessionCredentialFromConsole: str = _NONE
 
 
-_decode = msgspec.json.Decoder(_Record).decode
+_decode = msgspec.json.Decoder(_FastRecord).decode
 
-#: Stands for the object key while a shape is parsed; no real key is this.
+#: Stands for the object key while a request template is parsed; no real key has this text.
 _SLOT = "\u2e28trailsift key\u2e29"
-_HOLE_ITEM = '{"' + _SLOT + '":"' + _SLOT + '"}'
+_SLOT_ITEM = '{"' + _SLOT + '":"' + _SLOT + '"}'
 
 _PREFIX = re.compile(rb'"prefix":"([^"\\]+)"')
 _TEXT_KEY = re.compile(rb'"key":"([^"\\]+)"')
 _ITEM_KEY = re.compile(rb'"key":(\{"[^"\\]*":"[^"\\]*"(?:,"[^"\\]*":"[^"\\]*")*\})')
-#: Other members whose values vary from call to call and say nothing about the resource, by action.
+#: Other members whose values vary from call to call and do not affect the resource, by action.
 _PART = re.compile(rb'(?<=")(?:uploadId|partNumber|versionId)":"[^"\\]*"')
 _LIST = re.compile(rb'(?<=")(?:prefix|marker|start-after|continuation-token|max-keys)":"[^"\\]*"')
 _FLAT = rb'\{"[^"\\]*":"[^"\\]*"(?:,"[^"\\]*":"[^"\\]*")*\}'
 _ITEMS = re.compile(rb'(?<="key":)' + _FLAT + rb'|(?<="keys":\[)' + _FLAT + rb"(?:," + _FLAT + rb")*(?=\])")
-#: What follows the stream's ARN; what follows the bucket that a copy reads.
+#: The text after the stream's ARN; the text after the bucket that a copy reads.
 _ITERATOR = re.compile(rb'(?<="shardIterator":")([^"\\]*\|)[A-Za-z0-9+/=]+(?=")')
 _COPY = re.compile(_PART.pattern + rb'|(?<="x-amz-copy-source":")([a-z0-9.-]+/)[^"\\]*(?=")')
 _SESSION = re.compile(rb'(?<=")roleSessionName":"[^"\\]*"')
 _SEGMENT = re.compile(rb'(?<=")segment":[0-9]+')
-#: Texts in a PartiQL statement (``_without_literals``).
+#: String literals in a PartiQL statement (``_without_literals``).
 _LITERAL = re.compile(rb"'[^'\\]*'")
 _VARYING: dict[str, re.Pattern[bytes]] = {
     **dict.fromkeys(
@@ -95,26 +96,26 @@ _VARYING: dict[str, re.Pattern[bytes]] = {
     "ExecuteStatement": _LITERAL,
 }
 
-#: What is known beyond this many is dropped and learnt anew, unless most of it is in use.
+#: A table with more entries than this is cleared and built again, unless most of it is in use.
 _CACHE_LIMIT = 4_000
-#: Beyond this many it is dropped in any case.
+#: A table with more entries than this is cleared in any case.
 _CACHE_MOST = 50_000
 
 
 class RequestTemplate(NamedTuple):
-    """What ``requestParameters`` and ``resources`` of one shape give, whatever the key in it is."""
+    """The columns that ``requestParameters`` and ``resources`` give when the object key is cut out of them."""
 
     resource_type: str | None
     resource_arn: str | None
     resource_arns: tuple[str, ...]
     resource_account: str | None
     has_key: bool
-    #: An object key that is the same for every record of the shape.
+    #: An object key that is the same for every record of the template.
     fixed_key: str | None
     request_parameters: str | None
-    #: JSON of ``resources`` cut where the key stands; None where the typed columns say the same.
+    #: JSON of ``resources``, split where the key was cut out; None if the typed columns imply it.
     resources: tuple[str, ...] | None
-    #: What the shape makes ``rest`` say.
+    #: The part of ``rest`` that the request causes.
     rest: str | None
 
 
@@ -126,13 +127,13 @@ class Caller:
     text: str | None
 
     @cached_property
-    def identity(self) -> careful.Identity:
-        """Its columns, worked out when they are asked for: sessions are many, and short."""
-        return careful.caller_of(json.loads(self.text) if self.text is not None else None)
+    def identity(self) -> Identity:
+        """Its columns, derived on first use: sessions are many, and short-lived."""
+        return caller_of(json.loads(self.text) if self.text is not None else None)
 
 
 class Origin(NamedTuple):
-    """Where calls come from, and the text of ``tlsDetails``, which varies with it."""
+    """The source of calls, and the text of ``tlsDetails``, which varies with it."""
 
     number: int
     source_ip: str | None
@@ -142,14 +143,14 @@ class Origin(NamedTuple):
 
 
 class CallTemplate(NamedTuple):
-    """What records have in common besides: all but who, the place, the time, the ids, the key and the counts."""
+    """Everything else that records share: all but caller, origin, time, ids, object key and byte counts."""
 
     number: int
     #: Values of WHAT_MEMBERS, in that order. Not the record: its raw members would keep the whole object in memory.
     members: tuple[str | None, ...]
     service: str
     read_only: bool | None
-    shape: RequestTemplate
+    request: RequestTemplate
     category: str
     account: str | None
     #: ``rest`` without ``userIdentity`` and ``tlsDetails``.
@@ -157,7 +158,7 @@ class CallTemplate(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What a regular record has for itself, and the numbers of what it shares."""
+    """The values that belong to one record only, and the numbers of its caller, origin and call template."""
 
     who: int
     place: int
@@ -168,7 +169,7 @@ class Row(NamedTuple):
     error_message: str | None
     shared_event_id: str | None
     object_key: bytes | None
-    #: Only where ``what`` does not say it.
+    #: None if the call template has them.
     request_parameters: str | None
     additional_event_data: bytes | None
     response_elements: bytes | None
@@ -176,23 +177,23 @@ class Row(NamedTuple):
     bytes_out: int | None
 
 
-#: Columns that ``CallTemplate`` gives, by member.
+#: Members that ``CallTemplate`` holds, and their columns.
 WHAT_MEMBERS = {
     member: column
-    for member, column in careful.PLAIN.items()
+    for member, column in PLAIN.items()
     if column not in (*Row._fields, *Origin._fields, "event_category", "account_id")
 }
 _what_members = attrgetter(*WHAT_MEMBERS)
 
 
 class _Cut(NamedTuple):
-    """A record's texts, taken apart into what its name has and what varies."""
+    """A record's texts, split into the parts of its signature and the parts that vary."""
 
     key: bytes | None
     before: bytes
     after: bytes
     resources: bytes
-    #: The request parameters without the key, where more than the key varies in them.
+    #: The request parameters without the key, if more than the key varies in them.
     kept: str | None
     additional: bytes
     bytes_in: int | None
@@ -202,30 +203,30 @@ class _Cut(NamedTuple):
 
     @property
     def key_is_item(self) -> bool:
-        """Whether the key is an object, as DynamoDB's are."""
+        """True if the key is an object, as DynamoDB's keys are."""
         return self.key is not None and self.key[:1] == b"{"
 
 
-#: Longer statements are not looked at to their ends (``resource``), so what is cut out would matter.
+#: The slow path reads longer statements only in part (``cloudtrail.resources``), so cutting would change the result.
 _STATEMENT_BYTES = 8192
 _STATEMENT = re.compile(rb'(?<="statement":")(?:[^"\\]|\\[^u])*(?=")')
 
 
 def _fixed(varying: re.Pattern[bytes], text: bytes) -> bytes:
-    """Request parameters without what varies in them."""
+    """Return request parameters without the parts that vary."""
     if varying is _LITERAL:
         return _STATEMENT.sub(lambda statement: _without_literals(statement[0]), text, count=1)
     return varying.sub(rb"\1" if varying in (_ITERATOR, _COPY) else b"", text)
 
 
 def _without_literals(statement: bytes) -> bytes:
-    """A statement without its texts, where it is sure which they are: they never say which table it is about."""
-    left = _LITERAL.sub(b"\0", statement)
-    return statement if len(statement) > _STATEMENT_BYTES or b"'" in left else left
+    """Return a statement without its string literals, which never name a table; unchanged if they are ambiguous."""
+    cut = _LITERAL.sub(b"\0", statement)
+    return statement if len(statement) > _STATEMENT_BYTES or b"'" in cut else cut
 
 
 def _key_of(parameters: bytes, varying: re.Pattern[bytes] | None) -> re.Match[bytes] | None:
-    """Where the object key stands; for a listing it is the prefix."""
+    """Find the object key; for a listing it is the prefix."""
     if varying is _ITEMS:
         return None
     if varying is _LIST:
@@ -233,8 +234,8 @@ def _key_of(parameters: bytes, varying: re.Pattern[bytes] | None) -> re.Match[by
     return _TEXT_KEY.search(parameters) or _ITEM_KEY.search(parameters)
 
 
-def _cut(record: _Record) -> tuple[_Cut, re.Match[bytes] | None] | None:
-    """Takes a record apart; None where it cannot be done for sure."""
+def _cut(record: _FastRecord) -> tuple[_Cut, re.Match[bytes] | None] | None:
+    """Split a record; return None if that is not certain to be correct."""
     parameters, resources = bytes(record.requestParameters), bytes(record.resources)
     varying = _VARYING.get(record.eventName)
     if varying is _LIST and b'"key":' in parameters:
@@ -246,7 +247,7 @@ def _cut(record: _Record) -> tuple[_Cut, re.Match[bytes] | None] | None:
     if match is not None:
         key, before, after = match[1], parameters[: match.start()], parameters[match.end() :]
         if key[:1] != b"{":
-            # A mark that no JSON has: an ARN that ends in "/" is not one that was cut.
+            # A character that JSON cannot contain marks the cut: an ARN that just ends in "/" differs from it.
             resources = resources.replace(b"/" + key + b'"', b'/\0"')
     kept = None
     if varying is not None:
@@ -264,69 +265,75 @@ def _cut(record: _Record) -> tuple[_Cut, re.Match[bytes] | None] | None:
 
 
 class InternTable:
-    """What records share, as far as it is known.
+    """The parts that records share, each stored once and numbered: callers, origins and call templates.
 
-    ``thin`` tells of which records nothing will be stored: `_scan` takes them without their texts.
+    ``projected`` decides whether nothing will be stored of a template's records: the C scanner then takes only the
+    columns that summaries need (projected rows).
     """
 
-    def __init__(self, thin: Callable[[CallTemplate], bool] | None = None) -> None:
-        self._thin = thin
+    def __init__(self, projected: Callable[[CallTemplate], bool] | None = None) -> None:
+        self._projected = projected
+        self._times: dict[str, int | None] = {}
+        self._start()
+
+    def _start(self) -> None:
+        #: By number: a row refers to its caller, origin and call template as ``who``, ``place`` and ``what``.
         self.who: list[Caller] = []
         self.place: list[Origin] = []
         self.what: list[CallTemplate] = []
-        self._who: dict[bytes, Caller] = {}
-        self._place: dict[tuple[Any, ...], Origin] = {}
-        self._what: dict[tuple[Any, ...], CallTemplate | None] = {}
-        self._shapes: dict[tuple[Any, ...], RequestTemplate | None] = {}
+        #: By signature; None: records with this signature need the slow path.
+        self._callers: dict[bytes, Caller] = {}
+        self._origins: dict[tuple[Any, ...], Origin] = {}
+        self._calls: dict[tuple[Any, ...], CallTemplate | None] = {}
+        self._requests: dict[tuple[Any, ...], RequestTemplate | None] = {}
         self._rests: dict[tuple[Any, ...], str | None] = {}
-        self._times: dict[str, int | None] = {}
 
     def trim(self, in_use: int = 0) -> bool:
-        """Drops what has grown too large; True where numbers mean nothing any more.
+        """Clear the table if it has grown too large; return True if it did, which makes all numbers invalid.
 
-        ``in_use``: how many of one kind the rows of late have named. Sessions come and go, so old ones are seldom asked
-        for again.
+        ``in_use``: how many entries of one kind recent rows refer to. Sessions come and go, so old entries are rarely
+        needed again.
         """
         if len(self._times) > _CACHE_MOST:
             self._times.clear()
-        known = max(len(self.who), len(self.place), len(self._what), len(self._shapes), len(self._rests))
-        if known <= max(_CACHE_LIMIT, min(2 * in_use, _CACHE_MOST)):
+        entries = max(len(self.who), len(self.place), len(self._calls), len(self._requests), len(self._rests))
+        if entries <= max(_CACHE_LIMIT, min(2 * in_use, _CACHE_MOST)):
             return False
-        self.__init__(self._thin)  # type: ignore[misc]
+        self._start()
         return True
 
     def take(self, raw: bytes | memoryview) -> Row | None:
-        """One regular record; None sends it down the careful path."""
+        """Split one record; return None if it needs the slow path."""
         try:
             record = _decode(raw)
         except (msgspec.DecodeError, RecursionError, ValueError):
             return None
         micros = self._times.get(record.eventTime) or self._time(record.eventTime)
-        found = _cut(record)
-        if found is None or micros is None or not record.eventID:
+        split = _cut(record)
+        if split is None or micros is None or not record.eventID:
             return None
-        cut, match = found
+        cut, match = split
         try:
-            who = self._who_with(bytes(record.userIdentity))
+            caller = self._caller(bytes(record.userIdentity))
         except (RecursionError, ValueError):
             return None
-        what = self._what_of(record, who, cut, match, raw)
-        if what is None:
+        call = self._call(record, caller, cut, match, raw)
+        if call is None:
             return None
-        if cut.kept is not None and match is None and what.shape.fixed_key is not None:
-            # A key that could not be cut out (escapes in it) stands in `kept`.
+        if cut.kept is not None and match is None and call.request.fixed_key is not None:
+            # `kept` still contains a key that could not be cut out because of its escapes.
             return None
         response = bytes(record.responseElements)
         return Row(
-            who.number,
-            self._place_of(record).number,
-            what.number,
+            caller.number,
+            self._origin(record).number,
+            call.number,
             micros,
             record.eventID,
             record.requestID,
             record.errorMessage,
             record.sharedEventID,
-            cut.key if what.shape.has_key else None,
+            cut.key if call.request.has_key else None,
             cut.kept,
             cut.additional or None,
             None if response == b"null" else response or None,
@@ -334,76 +341,84 @@ class InternTable:
             cut.bytes_out,
         )
 
-    # What `_scan` asks of a name that it does not know; see Scanner.
+    # The C scanner (``_native._scan.Scanner``) calls these three for a signature that is new to it. They return -2 if
+    # only this record needs the slow path, and -1 if every record with this signature does.
 
-    def scan_who(self, user: bytes, named: int) -> int:
-        """Number * 2, + 1 where no account is named; ``named``: one is for sure, and the text can be read."""
-        if named:
-            return self._who_with(user, read=False).number * 2
+    def scan_who(self, user: bytes, has_account: int) -> int:
+        """Return the caller's number * 2, + 1 if it has no account.
+
+        ``has_account``: the scanner has seen an account for certain, and the text is valid.
+        """
+        if has_account:
+            return self._caller(user, parsed=False).number * 2
         try:
-            who = self._who_with(user)
+            caller = self._caller(user)
         except (RecursionError, ValueError):
             return -2
-        return who.number * 2 + (who.identity.principal_account is None)
+        return caller.number * 2 + (caller.identity.principal_account is None)
 
     def scan_place(self, raw: bytes) -> int:
-        """The number."""
+        """Return the origin's number."""
         try:
-            return self._place_of(_decode(raw)).number
+            return self._origin(_decode(raw)).number
         except (msgspec.DecodeError, RecursionError, ValueError):
             return -2
 
     def scan_what(self, raw: bytes, key: bytes, key_is_item: int, kept: int) -> int:
-        """Number * 8, + 1 where the key belongs to the row, + 2 where there is a key for all, + 4 where it is thin."""
+        """Return the call template's number * 8, + 1 if rows have a key, + 2 if all share one, + 4 if projected."""
         try:
             record = _decode(raw)
         except (msgspec.DecodeError, RecursionError, ValueError):
             return -2
-        found = _cut(record)
-        if found is None:
+        split = _cut(record)
+        if split is None:
             return -2
-        cut, match = found
+        cut, match = split
         if (cut.key or b"", cut.key_is_item, cut.kept is not None) != (key, bool(key_is_item), bool(kept)):
-            # Cut in another place: which one is right, the careful path says.
+            # The scanner has cut in another place: the slow path decides.
             return -2
-        what = self._what_of(record, self._who_with(bytes(record.userIdentity)), cut, match, raw)
-        if what is None:
+        call = self._call(record, self._caller(bytes(record.userIdentity)), cut, match, raw)
+        if call is None:
             return -1
-        thin = self._thin is not None and self._thin(what)
-        return what.number * 8 + what.shape.has_key + 2 * (what.shape.fixed_key is not None) + 4 * thin
+        projected = self._projected is not None and self._projected(call)
+        return call.number * 8 + call.request.has_key + 2 * (call.request.fixed_key is not None) + 4 * projected
 
     def _time(self, text: str) -> int | None:
-        """Microseconds of a time in CloudTrail's own form; None for any other."""
-        micros = self._times[text] = careful.canonical_time(text)
+        """Return the microseconds of a time in CloudTrail's own form; None for any other."""
+        micros = self._times[text] = canonical_time(text)
         return micros
 
-    def _who_with(self, user: bytes, *, read: bool = True) -> Caller:
-        """Who has this ``userIdentity`` (empty: none). ValueError, RecursionError where its text cannot be read."""
-        who = self._who.get(user)
-        if who is None:
-            who = Caller(len(self.who), user.decode() if user else None)
-            if read:
-                _ = who.identity
-            self._who[user] = who
-            self.who.append(who)
-        return who
+    def _caller(self, user: bytes, *, parsed: bool = True) -> Caller:
+        """Return the caller with this ``userIdentity`` (empty: none).
 
-    def _place_of(self, record: _Record) -> Origin:
-        name = record.sourceIPAddress, record.userAgent, record.vpcEndpointId, bytes(record.tlsDetails)
-        place = self._place.get(name)
-        if place is None:
-            place = self._place[name] = Origin(len(self.place), *name[:3], name[3].decode() if name[3] else None)
-            self.place.append(place)
-        return place
+        Raise ValueError or RecursionError if its text cannot be parsed, unless ``parsed`` is False.
+        """
+        caller = self._callers.get(user)
+        if caller is None:
+            caller = Caller(len(self.who), user.decode() if user else None)
+            if parsed:
+                _ = caller.identity
+            self._callers[user] = caller
+            self.who.append(caller)
+        return caller
 
-    def _what_of(
-        self, record: _Record, who: Caller, cut: _Cut, match: re.Match[bytes] | None, raw: bytes | memoryview
+    def _origin(self, record: _FastRecord) -> Origin:
+        signature = record.sourceIPAddress, record.userAgent, record.vpcEndpointId, bytes(record.tlsDetails)
+        origin = self._origins.get(signature)
+        if origin is None:
+            tls = signature[3].decode() if signature[3] else None
+            origin = self._origins[signature] = Origin(len(self.place), *signature[:3], tls)
+            self.place.append(origin)
+        return origin
+
+    def _call(
+        self, record: _FastRecord, caller: Caller, cut: _Cut, match: re.Match[bytes] | None, raw: bytes | memoryview
     ) -> CallTemplate | None:
-        name = (
-            # Whose account it is matters where the record does not say.
-            who.text if record.recipientAccountId is None else None,
-            who.text is not None,
-            who.identity.principal_account is None,
+        signature = (
+            # The caller's account matters if the record does not name one.
+            caller.text if record.recipientAccountId is None else None,
+            caller.text is not None,
+            caller.identity.principal_account is None,
             cut.before,
             cut.after,
             cut.resources,
@@ -428,16 +443,16 @@ class InternTable:
             not bytes(record.responseElements),
         )
         try:
-            return self._what[name]
+            return self._calls[signature]
         except KeyError:
-            what = self._what[name] = self._new_what(record, who, cut, match, raw)
-            return what
+            call = self._calls[signature] = self._new_call(record, caller, cut, match, raw)
+            return call
 
-    def _new_what(
-        self, record: _Record, who: Caller, cut: _Cut, match: re.Match[bytes] | None, raw: bytes | memoryview
+    def _new_call(
+        self, record: _FastRecord, caller: Caller, cut: _Cut, match: re.Match[bytes] | None, raw: bytes | memoryview
     ) -> CallTemplate | None:
-        """Works out, by the careful path, what all records of this name have in common."""
-        category = careful.category(
+        """Decode, by the slow path, what all records with this signature share."""
+        category = category_of(
             {
                 "eventCategory": record.eventCategory,
                 "eventType": record.eventType,
@@ -446,40 +461,40 @@ class InternTable:
                 "eventName": record.eventName,
             }
         )
-        account = record.recipientAccountId or who.identity.principal_account
+        account = record.recipientAccountId or caller.identity.principal_account
         cuts = cut.before, cut.after, cut.resources, cut.kept is None, cut.key is None, cut.key_is_item
-        shape_name = *cuts, record.eventSource, record.eventName, record.awsRegion, account, category
-        if shape_name not in self._shapes:
-            self._shapes[shape_name] = _parse_shape(record, account, category, match)
-        shape = self._shapes[shape_name]
-        if shape is None:
+        signature = *cuts, record.eventSource, record.eventName, record.awsRegion, account, category
+        if signature not in self._requests:
+            self._requests[signature] = _request_template(record, account, category, match)
+        request = self._requests[signature]
+        if request is None:
             return None
         try:
-            rest = self._rest(record, who, cut, shape, account, category, raw)
+            rest = self._rest(record, caller, cut, request, account, category, raw)
         except NotARecord:
             return None
-        service = careful.service_of(record.eventSource)
+        service = service_of(record.eventSource)
         members = _what_members(record)
-        what = CallTemplate(len(self.what), members, service, record.readOnly, shape, category, account, rest)
-        self.what.append(what)
-        return what
+        call = CallTemplate(len(self.what), members, service, record.readOnly, request, category, account, rest)
+        self.what.append(call)
+        return call
 
     def _rest(
         self,
-        record: _Record,
-        who: Caller,
+        record: _FastRecord,
+        caller: Caller,
         cut: _Cut,
-        shape: RequestTemplate,
+        request: RequestTemplate,
         account: str | None,
         category: str,
         raw: bytes | memoryview,
     ) -> str | None:
-        """``rest`` without who and the place: it depends on who it is only in whether there is somebody."""
-        nobody = who.identity.principal_account is None
-        name = (
-            who.text is None,
-            nobody,
-            shape.rest,
+        """Return ``rest`` without caller and origin: of the caller it depends only on whether there is one."""
+        no_account = caller.identity.principal_account is None
+        signature = (
+            caller.text is None,
+            no_account,
+            request.rest,
             category,
             record.eventCategory,
             record.managementEvent,
@@ -491,26 +506,26 @@ class InternTable:
             not cut.additional,
             not bytes(record.responseElements),
         )
-        if name not in self._rests:
+        if signature not in self._rests:
             value = parse(bytes(raw))
             if not isinstance(value, dict):
                 raise NotARecord("not a JSON object")
-            if who.text is not None:
-                value["userIdentity"] = {"accountId": account} if account and not nobody else {}
+            if caller.text is not None:
+                value["userIdentity"] = {"accountId": account} if account and not no_account else {}
             value.pop("tlsDetails", None)
-            self._rests[name] = _without_user(careful.row(value, "")["rest"])
-        return self._rests[name]
+            self._rests[signature] = _without_user(row(value, "")["rest"])
+        return self._rests[signature]
 
 
 def _without_user(rest: str | None) -> str | None:
-    """``rest`` without the userIdentity it starts with."""
+    """Return ``rest`` without the userIdentity it starts with."""
     members = json.loads(rest) if rest else {}
     members.pop("userIdentity", None)
     return dump(members) if members else None
 
 
 def _join(before: bytes, after: bytes) -> str:
-    """An object without the member that stood between ``before`` and ``after``."""
+    """Return an object without the member that was between ``before`` and ``after``."""
     if before.endswith(b","):
         before = before[:-1]
     elif after.startswith(b","):
@@ -522,9 +537,9 @@ _IN, _OUT = b'"bytesTransferredIn":', b'"bytesTransferredOut":'
 
 
 def _split_counts(text: bytes) -> tuple[bytes, int | None, int | None, int] | None:
-    """Cuts the byte counts out of ``additionalEventData``: the rest, bytes in, bytes out, which were floats (1, 2).
+    """Cut the byte counts out of ``additionalEventData``: (other members, bytes in, bytes out, floats as in ``_Cut``).
 
-    None where they cannot be told for sure by looking at the text.
+    Return None if the text alone does not determine them.
     """
     if b"bytesTransferred" not in text:
         return text, None, None, 0
@@ -553,21 +568,21 @@ def _split_counts(text: bytes) -> tuple[bytes, int | None, int | None, int] | No
     return text, counts[0], counts[1], floats
 
 
-def _parse_shape(
-    record: _Record, account: str | None, category: str, match: re.Match[bytes] | None
+def _request_template(
+    record: _FastRecord, account: str | None, category: str, match: re.Match[bytes] | None
 ) -> RequestTemplate | None:
-    """Parses one shape with a stand-in for the key. None where the key cannot be told from the rest."""
+    """Parse a request with a slot in place of the key. Return None if the key cannot be separated from the rest."""
     parameters, resources = bytes(record.requestParameters), bytes(record.resources)
-    hole = None
+    slot = None
     if match is not None:
-        hole = _HOLE_ITEM if match[1][:1] == b"{" else _SLOT
+        slot = _SLOT_ITEM if match[1][:1] == b"{" else _SLOT
         if _SLOT.encode() in parameters or _SLOT.encode() in resources:
             return None
-        put = hole.encode() if hole is _HOLE_ITEM else b'"' + hole.encode() + b'"'
+        put = slot.encode() if slot is _SLOT_ITEM else b'"' + slot.encode() + b'"'
         member = match[0][: match[0].index(b":") + 1]
         parameters = parameters[: match.start()] + member + put + parameters[match.end() :]
-        if hole is _SLOT:
-            resources = resources.replace(b"/" + match[1] + b'"', b"/" + hole.encode() + b'"')
+        if slot is _SLOT:
+            resources = resources.replace(b"/" + match[1] + b'"', b"/" + slot.encode() + b'"')
     value: dict[str, Any] = {
         "eventTime": record.eventTime,
         "eventSource": record.eventSource,
@@ -583,35 +598,36 @@ def _parse_shape(
             value["resources"] = json.loads(resources)
     except ValueError:
         return None
-    row = careful.row(value, "")
+    columns = row(value, "")
     if match is not None and match.re is _PREFIX:
-        # Every row has its own, with the prefix in it.
-        row["request_parameters"] = None
-    return _shape_from(row, hole)
+        # Every row has its own, which include the prefix.
+        columns["request_parameters"] = None
+    return _template_of(columns, slot)
 
 
-def _shape_from(row: dict[str, Any], hole: str | None) -> RequestTemplate | None:
-    has_key = hole is not None and row["object_key"] == hole
-    fixed = [row["resource_type"], row["resource_arn"], *row["resource_arns"], row["resource_account"]]
-    fixed.append(row["request_parameters"])
+def _template_of(columns: dict[str, Any], slot: str | None) -> RequestTemplate | None:
+    """Return the template; None if the slot has got into a column other than the key and ``resources``."""
+    has_key = slot is not None and columns["object_key"] == slot
+    fixed = [columns["resource_type"], columns["resource_arn"], *columns["resource_arns"], columns["resource_account"]]
+    fixed.append(columns["request_parameters"])
     if not has_key:
-        fixed += [row["object_key"], row["resources"]]
+        fixed += [columns["object_key"], columns["resources"]]
     if any(text is not None and _SLOT in text for text in fixed):
         return None
-    resources = row["resources"]
+    resources = columns["resources"]
     parts: tuple[str, ...] | None = None
     if resources is not None:
         parts = tuple(resources.split(_SLOT)) if has_key else (resources,)
-        if has_key and hole is _HOLE_ITEM and len(parts) > 1:
+        if has_key and slot is _SLOT_ITEM and len(parts) > 1:
             return None
     return RequestTemplate(
-        row["resource_type"],
-        row["resource_arn"],
-        tuple(row["resource_arns"]),
-        row["resource_account"],
+        columns["resource_type"],
+        columns["resource_arn"],
+        tuple(columns["resource_arns"]),
+        columns["resource_account"],
         has_key,
-        None if has_key else row["object_key"],
-        row["request_parameters"],
+        None if has_key else columns["object_key"],
+        columns["request_parameters"],
         parts,
-        row["rest"],
+        columns["rest"],
     )

@@ -1,26 +1,26 @@
-"""JSON read and written as Python's `json` does."""
+"""JSON read and written as Python's ``json`` does."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-#: Not JSON.
+#: Returned by ``parse`` for a text that is not JSON.
 INVALID = object()
 
 
 def text_of(raw: bytes) -> str:
-    """UTF-8 text; what is not UTF-8 becomes U+FFFD."""
+    """Decode UTF-8; bytes that are not UTF-8 become U+FFFD."""
     return raw.decode("utf-8", "replace")
 
 
 def bytes_of(text: str) -> bytes:
-    """UTF-8 of a text that was inside JSON: a lone surrogate goes back into the escape that it came from."""
+    """Encode a text that was inside JSON as UTF-8; a lone surrogate becomes the escape that it was written as."""
     return text.encode("utf-8", "backslashreplace")
 
 
 def parse(text: bytes | str) -> Any:
-    """The value of a JSON text as Python's ``json`` reads it, or INVALID."""
+    """Return the value of a JSON text as Python's ``json`` reads it, or INVALID."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -28,7 +28,7 @@ def parse(text: bytes | str) -> Any:
 
 
 def dump(value: Any) -> str:
-    """Compact JSON text that reads back as the same value; lone surrogates stay escaped."""
+    """Return compact JSON text that reads back as the same value; lone surrogates stay escaped."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     try:
         text.encode("utf-8")
@@ -38,5 +38,5 @@ def dump(value: Any) -> str:
 
 
 def dump_bytes(value: Any) -> bytes:
-    """``dump`` as UTF-8."""
+    """Return ``dump`` as UTF-8."""
     return dump(value).encode("utf-8")

@@ -1,14 +1,14 @@
-"""The landing form: what the transformation in a stream writes, and what ``ingest`` reads from the landing files.
+"""The landing form: the lines that the transformation in a stream writes, and that ``ingest`` reads from landing files.
 
-Two kinds of JSON objects, one a line:
+Two kinds of JSON objects, one per line:
 
 - an **event line** is a row of ``events`` under our column names; columns without a value are left out, times are
   written ``2024-01-15 08:30:00`` (UTC), the form that JSON readers of Hive, Athena and Firehose take for a timestamp;
 - a **dropped line** counts events that a rule dropped or sampled away: ``dropped_by`` names the rule, the columns that
-  the events share stand once, and ``dropped`` has a list for each event with its ``EACH``. So every summary stays
-  exact, and each event is known by its id, however often a stream delivers it.
+  the events share are written once, and ``dropped`` has a list for each event with the columns ``EACH``. So every
+  summary stays exact, and each event is recognized by its id, however often a stream delivers it.
 
-Dropped lines land under ``service=_dropped``, which is no service: who reads the events of a service never meets them.
+Dropped lines land under ``service=_dropped``, which is not a service: a reader of a service's events never sees them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import msgspec
 from trailsift import schema
 from trailsift.decode.outcome import NotARecord
 
-#: The partition of dropped lines, in the place of a service.
+#: The partition of dropped lines, in place of a service.
 DROPPED = "_dropped"
-#: What a summary needs of an event and many events share.
+#: Columns that summaries need and that many events share.
 SHARED = (
     "event_source",
     "event_name",
@@ -42,9 +42,9 @@ SHARED = (
     "read_only",
     "resource_arn",
 )
-#: What each dropped event has for itself.
+#: Columns that summaries need and that differ per event.
 EACH = ("event_time", "event_id", "object_key", "bytes_in", "bytes_out")
-#: In ``rest`` of an event that was dropped before it came here: the name of the rule.
+#: Key in ``rest`` of an event that was dropped before it was ingested: the name of the rule.
 DROPPED_BY = "(dropped)"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,8 +52,8 @@ _DERIVED = ("year", "month", "day", "hour")
 _encode = msgspec.json.Encoder().encode
 
 
-class Partition(NamedTuple):
-    """Where a line lands: zero-padded strings of the event time in UTC."""
+class LandingPartition(NamedTuple):
+    """The folder in which a line lands: zero-padded strings of the event time in UTC, and the service."""
 
     year: str
     month: str
@@ -63,60 +63,60 @@ class Partition(NamedTuple):
 
 
 def time_text(micros: int) -> str:
-    """``2024-01-15 08:30:00``, with six more digits where there is a fraction of a second."""
+    """Return a time as ``2024-01-15 08:30:00``, with six more digits if there is a fraction of a second."""
     text = (_EPOCH + timedelta(microseconds=micros)).isoformat(" ")
     return text.removesuffix("+00:00")
 
 
 def parse_time(text: object) -> int:
-    """Microseconds since 1970 of ``time_text``. ValueError for anything else."""
+    """Return the microseconds since 1970 of ``time_text``. Raise ValueError for anything else."""
     if not isinstance(text, str) or text[10:11] != " " or text[-3:-2] in ("+", "-"):
-        raise ValueError(f"{text!r} is no time of a landing line")
+        raise ValueError(f"{text!r} is not a time of a landing line")
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is not None:
-        raise ValueError(f"{text!r} is no time of a landing line")
+        raise ValueError(f"{text!r} is not a time of a landing line")
     return (moment.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
-def partition_of(micros: int, service: str) -> Partition:
-    """The partition of an event."""
+def partition_of(micros: int, service: str) -> LandingPartition:
+    """Return the partition of an event."""
     text = time_text(micros)
-    return Partition(text[:4], text[5:7], text[8:10], text[11:13], service)
+    return LandingPartition(text[:4], text[5:7], text[8:10], text[11:13], service)
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
 class Dropped:
-    """Collects dropped events and writes them as few lines."""
+    """Collects dropped events and writes them in few lines."""
 
-    #: Events in one line, at most: a line stays far below what a stream takes for one record.
+    #: Events per line, at most: a line stays far below the size limit of a stream's record.
     LIMIT = 2_000
 
     def __init__(self) -> None:
         self._groups: dict[tuple[Any, ...], list[list[Any]]] = {}
 
-    def add(self, columns: Mapping[str, Any], rule: str) -> Partition:
-        """Counts one event in; where its line will land."""
+    def add(self, columns: Mapping[str, Any], rule: str) -> LandingPartition:
+        """Add an event; return where its line will land."""
         where = partition_of(columns["event_time"], DROPPED)
-        name = (where, rule, *(columns.get(column) for column in SHARED))
-        # The time within its hour is told from the line's own.
+        group = (where, rule, *(columns.get(column) for column in SHARED))
+        # Minutes and seconds only: the line itself has the hour.
         own = [time_text(columns["event_time"])[14:], *(columns.get(column) for column in EACH[1:])]
         while own[-1] is None:
             own.pop()
-        self._groups.setdefault(name, []).append(own)
+        self._groups.setdefault(group, []).append(own)
         return where
 
-    def lines(self) -> list[tuple[Partition, bytes]]:
-        """The lines and where they land; afterwards nothing is counted any more."""
-        made = []
+    def lines(self) -> list[tuple[LandingPartition, bytes]]:
+        """Return the lines and where they land, and forget them."""
+        lines = []
         for (where, rule, *shared), events in self._groups.items():
             head = {"dropped_by": rule, **dict(zip(_DERIVED, where, strict=False))}
             head |= {name: value for name, value in zip(SHARED, shared, strict=True) if value is not None}
             for start in range(0, len(events), self.LIMIT):
-                made.append((where, _encode(head | {"dropped": events[start : start + self.LIMIT]}) + b"\n"))
+                lines.append((where, _encode(head | {"dropped": events[start : start + self.LIMIT]}) + b"\n"))
         self._groups.clear()
-        return made
+        return lines
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
@@ -129,26 +129,26 @@ _COLUMNS = {column.name: column.type for column in schema.EVENTS.columns}
 
 
 def is_event(value: Mapping[str, Any]) -> bool:
-    """Whether an object is an event line."""
+    """Return whether an object is an event line."""
     return value.keys() >= _EVENT_MEMBERS
 
 
 def is_dropped(value: Mapping[str, Any]) -> bool:
-    """Whether an object is a dropped line."""
+    """Return whether an object is a dropped line."""
     return value.keys() >= _DROPPED_MEMBERS
 
 
 def events_of(value: Mapping[str, Any]) -> list[Any] | None:
-    """The events of a dropped line as event lines of weight 0, or None where the object is none."""
+    """Return the events of a dropped line as event lines of weight 0, or None if the object is not a dropped line."""
     if not is_dropped(value) or not isinstance(value["dropped"], list):
         return None
     hour = f"{value['year']}-{value['month']}-{value['day']} {value['hour']}:"
     shared = {name: value[name] for name in SHARED if name in value}
     shared |= {"service": shared.get("service"), "weight": 0.0, "dropped_by": value["dropped_by"]}
-    return [_one(hour, shared, own) for own in value["dropped"]]
+    return [_event_line(hour, shared, own) for own in value["dropped"]]
 
 
-def _one(hour: str, shared: dict[str, Any], own: Any) -> Any:
+def _event_line(hour: str, shared: dict[str, Any], own: Any) -> Any:
     if not isinstance(own, list) or not 2 <= len(own) <= len(EACH):
         return own
     each = dict(zip(EACH, own, strict=False))
@@ -156,13 +156,13 @@ def _one(hour: str, shared: dict[str, Any], own: Any) -> Any:
 
 
 def row(value: Mapping[str, Any], log_object: str) -> dict[str, Any]:
-    """The columns of an event line, as ``decode.record.row`` gives them. NotARecord where a value cannot be."""
+    """Return the columns of an event line as ``decode.record.row`` does. Raise NotARecord if a value does not fit."""
     columns: dict[str, Any] = {}
     for name, kind in _COLUMNS.items():
-        found = value.get(name)
-        if found is not None and not _fits(found, kind):
-            raise NotARecord(f"a landing line with {name} {str(found)[:64]!r}, which is no {kind}")
-        columns[name] = found
+        cell = value.get(name)
+        if cell is not None and not _fits(cell, kind):
+            raise NotARecord(f"a landing line with {name} {str(cell)[:64]!r}, which is not of type {kind}")
+        columns[name] = cell
     try:
         columns["event_time"] = parse_time(value["event_time"])
     except ValueError as error:

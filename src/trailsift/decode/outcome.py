@@ -1,4 +1,4 @@
-"""What decoding finds in one log object, and JSON read and written as Python's ``json`` does."""
+"""The result of decoding one log object: its records, and everything in it that could not be used."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 
 from trailsift.decode.json_text import text_of
 
-#: Raw text kept of something malformed, in bytes.
+#: Bytes of raw text kept of each malformed part.
 RAW_LIMIT = 256 * 1024
 #: Bytes that one log object may unpack to, all its layers together (CloudTrail writes at most 50 MB before gzip).
 ROOM = 1 << 30
-#: Malformed parts of one log object that are kept one by one, and the bytes of all of them.
+#: Malformed parts of one log object that are kept individually, and their total size in bytes.
 KEPT_PARTS = 10_000
 KEPT_BYTES = 32 << 20
-_MORE = "and "
+#: The reason of the line that stands for all parts beyond these limits begins with this.
+_FOLDED = "and "
 
 
 class NotARecord(ValueError):
@@ -23,7 +24,7 @@ class NotARecord(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """What could not be used: its position among the object's records (-1: the object itself), why, and its text."""
+    """A part that could not be used: its position among the object's records (-1: the object itself), reason, text."""
 
     position: int
     reason: str
@@ -33,59 +34,60 @@ class Malformed:
 
 
 class Rejects(list[Malformed]):
-    """What could not be used of one log object: each part is counted; beyond a bound they share one last line."""
+    """The malformed parts of one log object: every part is counted; beyond a limit they share one last line."""
 
-    def __init__(self, given: Iterable[Malformed] = ()) -> None:
+    def __init__(self, parts: Iterable[Malformed] = ()) -> None:
         super().__init__()
         self._kept = 0
-        for one in given:
-            self.keep(one)
+        for part in parts:
+            self.keep(part)
 
-    def keep(self, one: Malformed) -> None:
-        """Takes one more."""
-        more = self[-1].parts if self.folded else 0
-        if not more and len(self) < KEPT_PARTS and self._kept + len(one.raw) <= KEPT_BYTES:
-            self.append(one)
-            self._kept += len(one.raw)
+    def keep(self, part: Malformed) -> None:
+        """Add a part, or count it in the last line if the limit is reached."""
+        folded = self[-1].parts if self.folded else 0
+        if not folded and len(self) < KEPT_PARTS and self._kept + len(part.raw) <= KEPT_BYTES:
+            self.append(part)
+            self._kept += len(part.raw)
             return
-        if more:
+        if folded:
             self.pop()
-        more += one.parts
-        self.append(Malformed(-1, f"{_MORE}{more:,} more parts like these: counted, but not kept", "", more))
+        folded += part.parts
+        self.append(Malformed(-1, f"{_FOLDED}{folded:,} more parts like these: counted, but not kept", "", folded))
 
     @property
     def folded(self) -> bool:
-        """Whether the last line stands for parts that were not kept."""
-        return bool(self) and self[-1].reason.startswith(_MORE)
+        """True if the last line stands for parts that were not kept."""
+        return bool(self) and self[-1].reason.startswith(_FOLDED)
 
     @property
     def parts(self) -> int:
-        """How many parts there are, those of the last line included."""
-        return sum(one.parts for one in self)
+        """The number of parts, including those that the last line stands for."""
+        return sum(part.parts for part in self)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What one log object holds. ``records`` are JSON texts of objects, not yet looked into."""
+    """The content of one log object. ``records`` are JSON texts of objects, not parsed yet."""
 
     records: list[bytes | memoryview] = field(default_factory=list)
     malformed: Rejects = field(default_factory=Rejects)
-    #: What the object is, where it is readable but holds no CloudTrail record.
-    foreign: str | None = None
-    #: Records were cut out without parsing: if one of them is no record, read again with ``cut=False``.
+    #: A description of the object if it is readable but holds no CloudTrail record.
+    not_cloudtrail: str | None = None
+    #: Records were cut out without parsing: if one of them turns out not to be a record, read again with ``cut=False``.
     cut: bool = False
-    #: Known things that are no records (digests, pointers, control messages); beside records they do not count.
-    others: list[str] = field(default_factory=list)
-    #: JSON objects of no known kind: beside records each counts as malformed.
-    strange: Rejects = field(default_factory=Rejects)
+    #: Kinds of recognized objects that are not records (digests, pointers, control messages); beside records they do
+    #: not count.
+    ignored: list[str] = field(default_factory=list)
+    #: JSON objects of no recognized kind: beside records each counts as malformed.
+    unrecognized: Rejects = field(default_factory=Rejects)
     #: Bytes that may still be unpacked.
     room: int = ROOM
 
     def reject(self, reason: str, raw: bytes, position: int | None = None) -> None:
-        """Names something malformed at the current position."""
-        self.malformed.keep(self.named(reason, raw, position))
+        """Count a malformed part, at the current position unless another one is given."""
+        self.malformed.keep(self.malformed_part(reason, raw, position))
 
-    def named(self, reason: str, raw: bytes, position: int | None = None) -> Malformed:
-        """Something malformed at the current position, not yet counted."""
-        here = len(self.records) + len(self.malformed) + len(self.strange)
+    def malformed_part(self, reason: str, raw: bytes, position: int | None = None) -> Malformed:
+        """Return a malformed part, at the current position unless another one is given, without counting it."""
+        here = len(self.records) + len(self.malformed) + len(self.unrecognized)
         return Malformed(here if position is None else position, reason, text_of(raw[:RAW_LIMIT]))

@@ -1,11 +1,11 @@
 """One CloudTrail record (a dict) -> the columns of one event, and back without loss.
 
 ``row`` and ``restore`` are inverse: for every record that ``row`` accepts, ``restore(row(record))`` equals the record
-under Python's ``json``, int told from float and null from absent. What the typed columns imply is left out of the
-JSON columns; whatever they imply wrongly for a record is corrected in ``rest``:
+under Python's ``json``, with int distinct from float and null distinct from absent. The JSON columns leave out
+everything that the typed columns imply; anything that they imply wrongly for a record is corrected in ``rest``:
 
 - a member of ``rest`` is a member of the record as it was,
-- ``rest["(absent)"]`` lists what the columns imply but the record does not have,
+- ``rest["(absent)"]`` lists members that the columns imply but the record does not have,
 - ``rest["(float)"]`` lists byte counts that were written as floats.
 """
 
@@ -18,15 +18,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from trailsift.cloudtrail.resources import Touched, canonical_resources, touched
+from trailsift.cloudtrail.resources import TouchedResources, canonical_resources, touched_resources
 from trailsift.decode import landing
-from trailsift.decode.envelope import dump
+from trailsift.decode.json_text import dump
 from trailsift.decode.outcome import NotARecord
 
 ABSENT = "(absent)"
 FLOAT = "(float)"
 
-#: Members that a string column holds as they are.
+#: Members that are stored unchanged, each in a string column.
 PLAIN: dict[str, str] = {
     "eventVersion": "event_version",
     "eventID": "event_id",
@@ -52,7 +52,7 @@ _INT64 = 1 << 63
 
 
 class Identity(NamedTuple):
-    """The columns that ``userIdentity`` gives."""
+    """The columns that are derived from ``userIdentity``."""
 
     principal_type: str | None
     principal_arn: str | None
@@ -63,13 +63,13 @@ class Identity(NamedTuple):
     invoked_by: str | None
 
 
-NOBODY = Identity(None, None, None, None, None, None, None)
+ANONYMOUS = Identity(None, None, None, None, None, None, None)
 
 
 def caller_of(user: object) -> Identity:
-    """Who is behind a ``userIdentity`` of any shape."""
+    """Return the caller's columns from a ``userIdentity`` of any shape."""
     if not isinstance(user, dict):
-        return NOBODY
+        return ANONYMOUS
     arn = _text(user.get("arn"))
     invoked_by = _text(user.get("invokedBy"))
     context = user.get("sessionContext")
@@ -90,13 +90,13 @@ def caller_of(user: object) -> Identity:
 
 
 def _text(value: object) -> str | None:
-    """A non-empty string that UTF-8 can write, else None."""
+    """Return a non-empty string that UTF-8 can encode, else None."""
     if not isinstance(value, str) or not value:
         return None
-    return value if _writable(value) else None
+    return value if _is_encodable(value) else None
 
 
-def _writable(value: str) -> bool:
+def _is_encodable(value: str) -> bool:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
@@ -112,10 +112,10 @@ _TIME = re.compile(
 
 
 def parse_time(value: object) -> int | None:
-    """Microseconds since 1970 of a time as CloudTrail and its exports write it, or None.
+    """Return the microseconds since 1970 of a time as CloudTrail and its exports write it, or None.
 
-    ISO 8601 with Z, an offset or nothing (UTC); ``T`` or a blank; up to nine digits of a second; or seconds or
-    milliseconds since 1970 as a number.
+    Accepted: ISO 8601 with Z, an offset or nothing (UTC), ``T`` or a blank, up to nine digits of a second; or seconds
+    or milliseconds since 1970 as a number.
     """
     if isinstance(value, bool):
         return None
@@ -142,18 +142,18 @@ def parse_time(value: object) -> int | None:
         digits = offset.replace(":", "")
         shift = (int(digits[1:3]) * 60 + int(digits[3:5])) * 60_000_000
         micros += shift if offset[0] == "-" else -shift
-    return micros if usable(micros) else None
+    return micros if is_usable(micros) else None
 
 
 def canonical_time(text: str) -> int | None:
-    """Microseconds of ``2024-01-15T08:30:00Z``; None for every other way to write a time."""
+    """Return the microseconds of ``2024-01-15T08:30:00Z``; None for a time that is written in any other way."""
     if len(text) != 20 or text[4:17:3] != "--T::" or text[19] != "Z" or text[11:13] == "24":
         return None
     try:
         micros = int(datetime.fromisoformat(text).timestamp()) * 1_000_000
     except ValueError:
         return None
-    return micros if usable(micros) else None
+    return micros if is_usable(micros) else None
 
 
 def _from_number(value: float) -> int | None:
@@ -161,16 +161,16 @@ def _from_number(value: float) -> int | None:
         micros = int(value * (1_000 if abs(value) > 1e11 else 1_000_000))
     except (OverflowError, ValueError):
         return None
-    return micros if usable(micros) else None
+    return micros if is_usable(micros) else None
 
 
-def usable(micros: int) -> bool:
-    """Whether a year that CloudTrail can have written: AWS did not exist earlier, and partitions have four digits."""
+def is_usable(micros: int) -> bool:
+    """Return whether CloudTrail can have written this time: not before 2001, and in a year of four digits."""
     return 1_000_000_000_000_000 <= micros < 253_402_300_800_000_000
 
 
 def format_time(micros: int) -> str:
-    """The form in which CloudTrail writes a time; a fraction of a second is not written."""
+    """Return a time as CloudTrail writes it, without a fraction of a second."""
     return (_EPOCH + timedelta(microseconds=micros)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -245,11 +245,11 @@ _DATA_NAMES: dict[str, frozenset[str]] = {
 _MANAGEMENT_FLAG = {"Data": False, "Management": True}
 
 
-def category(record: Mapping[str, Any]) -> str:
-    """eventCategory, derived where the record has none (eventVersion up to 1.06, and exports)."""
-    given = _text(record.get("eventCategory"))
-    if given:
-        return given
+def category_of(record: Mapping[str, Any]) -> str:
+    """Return eventCategory; derive it if the record has none (eventVersion up to 1.06, and exports)."""
+    category = _text(record.get("eventCategory"))
+    if category:
+        return category
     kind = record.get("eventType")
     if kind == "AwsCloudTrailInsight":
         return "Insight"
@@ -268,9 +268,9 @@ def category(record: Mapping[str, Any]) -> str:
 
 
 def row(record: dict[str, Any], log_object: str) -> dict[str, Any]:
-    """The columns of ``events`` for one record; ``event_time`` in microseconds, partition columns left out.
+    """Return the columns of ``events`` for one record; ``event_time`` in microseconds, without partition columns.
 
-    A landing line (``decode.landing``) has its columns already. Raises NotARecord where there is no usable time.
+    A landing line (``decode.landing``) has its columns already. Raise NotARecord if there is no usable time.
     """
     if landing.is_event(record):
         return landing.row(record, log_object)
@@ -282,14 +282,14 @@ def row(record: dict[str, Any], log_object: str) -> dict[str, Any]:
     columns: dict[str, Any] = {"event_time": micros, "weight": 1.0, "log_object": log_object}
     for member, column in PLAIN.items():
         value = record.get(member)
-        columns[column] = value if isinstance(value, str) and _writable(value) else None
-    who = caller_of(record.get("userIdentity"))
-    columns.update(who._asdict())
+        columns[column] = value if isinstance(value, str) and _is_encodable(value) else None
+    caller = caller_of(record.get("userIdentity"))
+    columns.update(caller._asdict())
     if columns["event_id"] is None:
         columns["event_id"] = "content-" + hashlib.md5(json.dumps(record, sort_keys=True).encode()).hexdigest()
     if not columns["account_id"]:
-        columns["account_id"] = who.principal_account
-    columns["event_category"] = category(record)
+        columns["account_id"] = caller.principal_account
+    columns["event_category"] = category_of(record)
     columns["service"] = service_of(columns["event_source"])
     read_only = record.get("readOnly")
     columns["read_only"] = read_only if isinstance(read_only, bool) else None
@@ -305,11 +305,11 @@ def row(record: dict[str, Any], log_object: str) -> dict[str, Any]:
 def _no_time(record: Mapping[str, Any]) -> str:
     if record.get("eventTime") is None:
         return "no eventTime"
-    return f"eventTime {str(record['eventTime'])[:64]!r} is no time"
+    return f"eventTime {str(record['eventTime'])[:64]!r} is not a time"
 
 
 def service_of(event_source: str | None) -> str:
-    """First label of an event source, fit for a folder name; ``unknown`` where there is none."""
+    """Return the first label of an event source, safe as a folder name; ``unknown`` if there is none."""
     label = re.sub(r"[^a-z0-9-]", "", (event_source or "").partition(".")[0].lower())[:64]
     return label or "unknown"
 
@@ -317,7 +317,7 @@ def service_of(event_source: str | None) -> str:
 def _resource_columns(record: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
     parameters = record.get("requestParameters")
     resources = record.get("resources")
-    hit = touched(
+    resource = touched_resources(
         columns["event_source"],
         columns["event_name"],
         parameters,
@@ -326,37 +326,37 @@ def _resource_columns(record: Mapping[str, Any], columns: Mapping[str, Any]) -> 
         columns["account_id"],
         columns["event_category"] == "Data",
     )
-    hit = _clean(hit)
-    if isinstance(parameters, dict) and "key" in parameters and hit.object_key is not None:
-        implied = implied_key(hit.resource_type, hit.object_key)
+    resource = _encodable(resource)
+    if isinstance(parameters, dict) and "key" in parameters and resource.object_key is not None:
+        implied = implied_key(resource.resource_type, resource.object_key)
         if same(implied, parameters["key"]):
             parameters = {name: value for name, value in parameters.items() if name != "key"}
     return {
-        "resource_type": hit.resource_type,
-        "resource_arn": hit.resource_arn,
-        "resource_arns": list(hit.resource_arns),
-        "resource_account": hit.resource_account,
-        "object_key": hit.object_key,
+        "resource_type": resource.resource_type,
+        "resource_arn": resource.resource_arn,
+        "resource_arns": list(resource.resource_arns),
+        "resource_account": resource.resource_account,
+        "object_key": resource.object_key,
         "request_parameters": None if parameters is None else dump(parameters),
-        "resources": None if resources is None or same(resources, canonical_resources(hit)) else dump(resources),
+        "resources": None if resources is None or same(resources, canonical_resources(resource)) else dump(resources),
     }
 
 
-def _clean(hit: Touched) -> Touched:
-    """Without strings that UTF-8 cannot write (lone surrogates): the JSON columns keep those."""
-    if all(_writable(text) for text in (*hit[:2], *hit.resource_arns, *hit[3:]) if text is not None):
-        return hit
-    return Touched(
-        _text(hit.resource_type),
-        _text(hit.resource_arn),
-        tuple(filter(_writable, hit.resource_arns)),
-        _text(hit.resource_account),
-        _text(hit.object_key),
+def _encodable(resource: TouchedResources) -> TouchedResources:
+    """Leave out strings that UTF-8 cannot encode (lone surrogates): the JSON columns keep those."""
+    if all(_is_encodable(text) for text in (*resource[:2], *resource.resource_arns, *resource[3:]) if text is not None):
+        return resource
+    return TouchedResources(
+        _text(resource.resource_type),
+        _text(resource.resource_arn),
+        tuple(filter(_is_encodable, resource.resource_arns)),
+        _text(resource.resource_account),
+        _text(resource.object_key),
     )
 
 
 def implied_key(resource_type: str | None, object_key: str) -> Any:
-    """What ``requestParameters.key`` is for an object key: a string, but an object for DynamoDB items."""
+    """Return the ``requestParameters.key`` that an object key implies: a string, but an object for DynamoDB items."""
     if resource_type is not None and resource_type.startswith("AWS::DynamoDB") and object_key.startswith("{"):
         try:
             return json.loads(object_key)
@@ -373,14 +373,14 @@ def _byte_columns(record: Mapping[str, Any]) -> dict[str, Any]:
             count = _count(data.get(member))
             if count is not None:
                 columns[column] = count
-        held = {member for member, column in BYTES.items() if columns[column] is not None}
-        data = {name: value for name, value in data.items() if name not in held}
+        stored = {member for member, column in BYTES.items() if columns[column] is not None}
+        data = {name: value for name, value in data.items() if name not in stored}
     columns["additional_event_data"] = None if data is None else dump(data)
     return columns
 
 
 def _count(value: object) -> int | None:
-    """A whole number that is not negative and fits; a float of that kind too."""
+    """Return a count that fits a column: a non-negative whole number, possibly written as a float; else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, float) and not value.is_integer():
@@ -393,7 +393,7 @@ def _count(value: object) -> int | None:
 def _rest(
     record: Mapping[str, Any], implied: dict[str, Any], bytes_in: int | None, bytes_out: int | None
 ) -> str | None:
-    """What ``restore`` has to be told beyond the columns."""
+    """Return everything that ``restore`` needs beyond the other columns, as JSON."""
     rest: dict[str, Any] = {}
     absent: list[str] = []
     floats: list[str] = []
@@ -419,7 +419,7 @@ def _rest(
 
 
 def compose_rest(user: str | None, tls: str | None, others: str | None) -> str | None:
-    """``rest`` from the JSON of ``userIdentity``, that of ``tlsDetails`` and that of everything else."""
+    """Compose ``rest`` from the JSON of ``userIdentity``, of ``tlsDetails`` and of everything else."""
     parts = [] if user is None else ['"userIdentity":' + user]
     if tls is not None:
         parts.append('"tlsDetails":' + tls)
@@ -432,7 +432,7 @@ _RESERVED = re.compile(r"(\((?:absent|float)\))+")
 
 
 def _escape(member: str) -> str:
-    """A member called like one of our marks gets the mark once more."""
+    """Escape a member that is named like one of our marks by repeating the mark."""
     match = _RESERVED.fullmatch(member)
     return member + match[1] if match else member
 
@@ -443,7 +443,7 @@ def _unescape(member: str) -> str:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equal as JSON, int told from float and bool from number; order of members does not count."""
+    """Return whether two values are equal as JSON: int, float and bool are distinct; order of members is ignored."""
     if type(left) is not type(right):
         return False
     if isinstance(left, dict):
@@ -457,7 +457,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 def restore(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The record that a row of ``events`` was made from, as Python's ``json`` reads it.
+    """Return the record that a row of ``events`` was made from, as Python's ``json`` reads it.
 
     ``columns`` maps column names to values; ``event_time`` in microseconds since 1970.
     """
@@ -513,7 +513,7 @@ def _resources(columns: Mapping[str, Any]) -> Any:
     if columns["resources"]:
         return json.loads(columns["resources"])
     return canonical_resources(
-        Touched(
+        TouchedResources(
             columns["resource_type"],
             columns["resource_arn"],
             tuple(columns["resource_arns"] or ()),

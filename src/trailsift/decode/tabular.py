@@ -1,9 +1,9 @@
 """Records that went through a table: CSV exports (Athena, Lake, alerts), and query results of Lake and Athena as JSON.
 
-A table stringifies what it holds and lowers the case of names. The record is what can be had back: columns and the
-members of structs get CloudTrail's names, structs as Athena prints them (``{type=Role, arn=...}``), JSON and Python's
-``repr`` in a cell are read, ``readOnly`` and ``managementEvent`` become booleans. An empty cell is an absent member, as
-tables do not tell the two apart. A column that CloudTrail does not know keeps its name and text.
+A table turns its values into strings and lowers the case of names. The record is restored as far as possible: columns
+and the members of structs get CloudTrail's names, structs as Athena prints them (``{type=Role, arn=...}``), JSON and
+Python's ``repr`` in a cell are parsed, ``readOnly`` and ``managementEvent`` become booleans. An empty cell is an absent
+member, since tables do not distinguish the two. A column that CloudTrail does not define keeps its name and text.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from trailsift.decode.json_text import INVALID, dump, parse
 
 #: A cell may hold a whole event and more; Python's own limit is 128 KiB.
 csv.field_size_limit(max(csv.field_size_limit(), 1 << 28))
-#: Structs inside structs, at most.
+#: Depth of nested structs, at most.
 _DEPTH = 64
 
 
 def words(text: str) -> list[str]:
-    """A list of names, written as a sentence."""
+    """Split a list of names that is written as one text."""
     return text.split()
 
 
@@ -38,19 +38,19 @@ _MEMBERS = words(
     "vpcEndpointAccountId eventCategory addendum sessionCredentialFromConsole edgeDeviceDetails tlsDetails "
     "insightDetails eventContext"
 )
-#: Column names, in lower case and without blanks and signs, to members of a record.
+#: Column names, in lower case and without blanks and punctuation, to members of a record.
 _COLUMNS = {name.lower(): name for name in _MEMBERS} | {
     "vpcendpointid": "vpcEndpointId",
-    # Titles that people and consoles give.
+    # Titles that people and consoles use.
     "region": "awsRegion",
     "userid": "userIdentity",
     "eventdatetime": "eventTime",
     "sourceip": "sourceIPAddress",
     "requestuseragent": "userAgent",
 }
-#: Titles in _COLUMNS that mean the member only beside others, and never where the member itself is a column.
+#: Titles in _COLUMNS that mean the member only if the member itself is not a column.
 _ALIASES = frozenset(("region", "userid", "eventdatetime", "sourceip", "requestuseragent"))
-#: Columns that hold the record whole, as JSON.
+#: Columns that hold the complete record, as JSON.
 _WHOLE = frozenset(("cloudtrailevent", "eventjson", "raw", "message", "rawevent"))
 
 _STRUCTS = frozenset(
@@ -73,7 +73,7 @@ _INNER = {
     )
 }
 _RESOURCE = _INNER | {"arn": "ARN", "arnprefix": "ARNPrefix"}
-#: Free-form members: their names are the caller's and stay as they are.
+#: Free-form members: their names come from the caller and stay as they are.
 _AS_THEY_ARE: dict[str, str] = {}
 _NAMES = {
     "userIdentity": _INNER,
@@ -89,7 +89,7 @@ def _plain(title: str) -> str:
 
 
 def members(titles: Sequence[str], least: int = 3) -> list[str] | None:
-    """The member of a record for each column, or None where fewer than ``least`` columns are those of records."""
+    """Return the member of a record for each column, or None if fewer than ``least`` columns are members of records."""
     plain = [_plain(title) for title in titles]
     if not set(plain) & _WHOLE and len({_COLUMNS[name] for name in plain if name in _COLUMNS}) < least:
         return None
@@ -107,17 +107,17 @@ def members(titles: Sequence[str], least: int = 3) -> list[str] | None:
 
 
 def record(names: Sequence[str], cells: Sequence[Any]) -> dict[str, Any]:
-    """The record of one row. ``None`` and an empty text are absent members."""
-    made: dict[str, Any] = {}
+    """Return the record of one row. ``None`` and an empty text are absent members."""
+    values: dict[str, Any] = {}
     for name, cell in zip(names, cells, strict=True):
         if cell is None or cell == "":
             continue
         if isinstance(cell, str) and _plain(name) in _WHOLE:
-            whole = parse(cell)
-            if isinstance(whole, dict):
-                return whole
-        made[name] = _cell(name, cell)
-    return made
+            event = parse(cell)
+            if isinstance(event, dict):
+                return event
+        values[name] = _cell(name, cell)
+    return values
 
 
 def _cell(name: str, cell: Any) -> Any:
@@ -134,14 +134,14 @@ def _cell(name: str, cell: Any) -> Any:
 
 
 def _struct(cell: str, names: dict[str, str]) -> Any:
-    """The value that a cell shows; the text itself where no form fits."""
+    """Return the value that a cell prints; the text itself if it has no known form."""
     text = cell.strip()
     value = parse(text)
     if value is INVALID and text[:1] in ("{", "["):
-        # Struct text before repr: `{}` and `[]` are JSON, and no other text is both.
+        # The order does not matter: `{}` and `[]` are JSON, and no other text is both a repr and a printed struct.
         value = _literal(text)
         if value is INVALID:
-            value = _Printed(text, names).value()
+            value = _StructParser(text).value()
     if isinstance(value, dict | list) or value is None:
         return _renamed(value, names)
     return cell
@@ -157,14 +157,14 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
     return value
 
 
-#: Nothing but literals of Python: what this matches cannot make the parser do more than read.
+#: Nothing but Python literals: a text that matches is safe to parse.
 _STRING = r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\""""
 _STRINGS = re.compile(_STRING, re.DOTALL)
 _LITERALS = re.compile(rf"(?:{_STRING}|[\s{{}}\[\]:,]|-?\d[\d.]*(?:e[+-]?\d+)?|True|False|None)*+", re.DOTALL)
 
 
 def _literal(text: str) -> Any:
-    """What Python's ``repr`` of a dict or list shows, or INVALID."""
+    """Return the dict or list that Python's ``repr`` printed, or INVALID."""
     if not _LITERALS.fullmatch(text) or _nesting(_STRINGS.sub("", text)) > _DEPTH:
         return INVALID
     try:
@@ -187,37 +187,38 @@ def _nesting(text: str) -> int:
 
 _NEXT = re.compile(r", (?=[A-Za-z_][\w.:/-]*=)")
 _NAME = re.compile(r"([A-Za-z_][\w.:/-]*)=")
-#: Where JSON begins inside a printed struct.
+#: The beginning of JSON inside a printed struct.
 _JSON = re.compile(r'\{"|\["|\[\{"')
 _decoder = json.JSONDecoder()
 
 
-class _Unprintable(ValueError):
-    """The text is no printed struct."""
+class _NotAStruct(ValueError):
+    """The text is not a printed struct."""
 
 
-class _Printed:
-    """Athena's and Lake's way to print structs, arrays and maps: ``{a=1, b={c=x}, d=[y, z]}``, without quotes.
+class _StructParser:
+    """Parses structs, arrays and maps as Athena and Lake print them: ``{a=1, b={c=x}, d=[y, z]}``, without quotes.
 
-    A value ends before ``, name=`` or the bracket that closes its struct. What does not come out even is no struct.
+    A value ends before ``, name=`` or the bracket that closes its struct. A text whose brackets do not match is not a
+    struct.
     """
 
-    def __init__(self, text: str, names: dict[str, str]) -> None:
+    def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
-        self.known = names
 
     def value(self) -> Any:
+        """Return the value, or INVALID."""
         try:
             value = self._any("", _DEPTH)
-        except _Unprintable:
+        except _NotAStruct:
             return INVALID
         return value if self.at == len(self.text) else INVALID
 
     def _any(self, inside: str, depth: int) -> Any:
         sign = self.text[self.at : self.at + 1]
         if depth == 0:
-            raise _Unprintable
+            raise _NotAStruct
         if inside and _JSON.match(self.text, self.at):
             return self._json()
         if sign == "{":
@@ -227,50 +228,50 @@ class _Printed:
         return self._scalar(inside)
 
     def _json(self) -> str:
-        """Lake's maps hold texts: what was an object in the record is JSON there, and stays the text that it is."""
+        """Lake's maps hold texts: an object of the record is JSON there, and stays that text."""
         start = self.at
         try:
             _, self.at = _decoder.raw_decode(self.text, start)
         except (ValueError, RecursionError) as error:
-            raise _Unprintable from error
+            raise _NotAStruct from error
         return self.text[start : self.at]
 
     def _object(self, depth: int) -> dict[str, Any]:
-        made: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         self.at += 1
         if self._closes("}"):
-            return made
+            return values
         while True:
             match = _NAME.match(self.text, self.at)
             if match is None:
-                raise _Unprintable
+                raise _NotAStruct
             self.at = match.end()
             value = self._any("{", depth)
             # A table fills absent members with null.
             if value is not None:
-                made[match[1]] = value
+                values[match[1]] = value
             if self._closes("}"):
-                return made
+                return values
             if not self.text.startswith(", ", self.at):
-                raise _Unprintable
+                raise _NotAStruct
             self.at += 2
 
     def _array(self, depth: int) -> list[Any]:
-        made: list[Any] = []
+        values: list[Any] = []
         self.at += 1
         if self._closes("]"):
-            return made
+            return values
         while True:
-            made.append(self._any("[", depth))
+            values.append(self._any("[", depth))
             if self._closes("]"):
-                return made
+                return values
             if not self.text.startswith(", ", self.at):
-                raise _Unprintable
+                raise _NotAStruct
             self.at += 2
 
     def _closes(self, sign: str) -> bool:
         if self.at >= len(self.text):
-            raise _Unprintable
+            raise _NotAStruct
         if self.text[self.at] != sign:
             return False
         self.at += 1
@@ -279,7 +280,7 @@ class _Printed:
     def _scalar(self, inside: str) -> str | None:
         close = self.text.find("}" if inside == "{" else "]", self.at)
         if close < 0 or not inside:
-            raise _Unprintable
+            raise _NotAStruct
         if inside == "{":
             follows = _NEXT.search(self.text, self.at, close + 1)
             end = follows.start() if follows else close
@@ -294,8 +295,8 @@ class _Printed:
 # -- CSV -------------------------------------------------------------------------------------------------------------
 
 
-class Row(NamedTuple):
-    """One row of a table: the record, or why there is none; the text, and whether nothing follows."""
+class TableRow(NamedTuple):
+    """One row of a table: its record, or the reason if it has none; its text, and whether it is the last row."""
 
     record: dict[str, Any] | None
     reason: str
@@ -303,17 +304,17 @@ class Row(NamedTuple):
     last: bool
 
 
-#: A table whose header is longer than this is none of ours.
+#: A text whose first line is longer than this is not a table of records.
 HEADER_LIMIT = 64 * 1024
 
 
 def has_header(text: str) -> bool:
-    """Whether a text begins with the header of a table of records."""
+    """Return whether a text begins with the header of a table of records."""
     return _header(text) is not None
 
 
 def _header(text: str) -> tuple[str, list[str], list[str]] | None:
-    """The delimiter, the titles, and the member of a record for each."""
+    """Return the delimiter, the titles, and the member of a record for each title; None if there is no header."""
     head = text[: text.find("\n", 0, HEADER_LIMIT) + 1 or HEADER_LIMIT].rstrip("\r\n")
     for delimiter in ",\t;|":
         try:
@@ -326,24 +327,25 @@ def _header(text: str) -> tuple[str, list[str], list[str]] | None:
     return None
 
 
-def read_csv(text: str) -> Iterator[Row] | None:
-    """The rows of a table of records with a header, or None where the text is no such table."""
+def read_csv(text: str) -> Iterator[TableRow] | None:
+    """Yield the rows of a table of records with a header; return None if the text is not such a table."""
     header = _header(text)
     return None if header is None else _rows(text, *header)
 
 
-def _rows(text: str, delimiter: str, titles: list[str], names: list[str]) -> Iterator[Row]:
+def _rows(text: str, delimiter: str, titles: list[str], names: list[str]) -> Iterator[TableRow]:
     source = io.StringIO(text, newline="")
-    taken: list[str] = []
+    #: The lines of the row at hand.
+    row_lines: list[str] = []
 
     def lines() -> Iterator[str]:
         for line in source:
-            taken.append(line)
+            row_lines.append(line)
             yield line
 
     reader = csv.reader(lines(), delimiter=delimiter)
     while True:
-        taken.clear()
+        row_lines.clear()
         reason = ""
         cells: list[str] = []
         try:
@@ -352,20 +354,20 @@ def _rows(text: str, delimiter: str, titles: list[str], names: list[str]) -> Ite
             return
         except csv.Error as error:
             reason = f"not CSV: {error}"
-        # Blank lines, and the header again where files were joined.
+        # Blank lines, and the header again if files were joined.
         if not reason and (not cells or cells == titles):
             continue
         if not reason and len(cells) != len(titles):
             reason = f"a row of {len(cells)} cells under {len(titles)} columns"
-        made = None if reason else record(names, cells)
-        yield Row(made, reason, "".join(taken), source.tell() >= len(text))
+        values = None if reason else record(names, cells)
+        yield TableRow(values, reason, "".join(row_lines), source.tell() >= len(text))
 
 
 # -- query results as JSON -------------------------------------------------------------------------------------------
 
 
 def lake_rows(value: dict[str, Any]) -> list[Any] | None:
-    """CloudTrail Lake's GetQueryResults: a row is a list of objects with one member each."""
+    """Return the rows of CloudTrail Lake's GetQueryResults, each a list of objects with one member."""
     rows = value.get("QueryResultRows")
     if not isinstance(rows, list):
         return None
@@ -381,7 +383,7 @@ def _lake_row(row: Any) -> Any:
 
 
 def athena_rows(value: dict[str, Any]) -> list[Any] | None:
-    """Athena's GetQueryResults: the first row is the header."""
+    """Return the rows of Athena's GetQueryResults, whose first row is the header."""
     result = value.get("ResultSet")
     rows = result.get("Rows") if isinstance(result, dict) else None
     if not isinstance(rows, list) or not rows:
@@ -405,7 +407,7 @@ def _athena_cells(row: Any) -> list[Any] | None:
 
 
 def insights_rows(value: dict[str, Any]) -> list[Any] | None:
-    """CloudWatch Logs Insights: the message of each row."""
+    """Return the message of each row of CloudWatch Logs Insights."""
     rows = value.get("results")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
         return None

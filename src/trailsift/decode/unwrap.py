@@ -1,7 +1,7 @@
-"""From one parsed object to the values that it wraps: what services put around CloudTrail records on their way.
+"""A parsed object -> the values that it wraps: the envelopes that services put around CloudTrail records.
 
-``unwrap`` opens one layer. What comes out is unwrapped again by the caller: objects as they are, text that holds
-JSON, or bytes that may be packed. ``looks_like_record`` and ``foreign_kind`` say where unwrapping ends.
+``unwrap`` opens one layer. The caller unwraps the values again: objects as they are, text that holds JSON, or bytes
+that may be packed. ``looks_like_record`` and ``other_kind`` decide where unwrapping ends.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _RECORD_KEYS = frozenset(
 
 
 def looks_like_record(value: _Object) -> bool:
-    """Whether an object is a CloudTrail record: two of the keys that only they have together, and no notification's.
+    """Return whether an object is a CloudTrail record: it has two of a record's keys, and is not a notification.
 
-    A line of the landing form is one too: it holds the columns of a record.
+    A line of the landing form counts as one: it holds the columns of a record.
     """
     if len(_RECORD_KEYS & value.keys()) < 2:
         return landing.is_event(value)
@@ -33,7 +33,7 @@ def looks_like_record(value: _Object) -> bool:
     return not _aggregated(value)
 
 
-# -- what is no record -----------------------------------------------------------------------------------------------
+# -- objects that are not records ------------------------------------------------------------------------------------
 
 
 def _aggregated(value: _Object) -> bool:
@@ -45,7 +45,7 @@ def _is_digest(value: _Object) -> bool:
 
 
 def _is_pointer(value: _Object) -> bool:
-    """S3's notifications by SQS, SNS or Lambda and by EventBridge, S3's test message, and CloudTrail's own."""
+    """S3's notifications through SQS, SNS, Lambda or EventBridge, S3's test message, and CloudTrail's own."""
     if (
         value.get("eventSource") == "aws:s3"
         or isinstance(value.get("s3"), dict)
@@ -76,21 +76,21 @@ def _is_other_event(value: _Object) -> bool:
     return "detail-type" in value and isinstance(detail, dict) and not looks_like_record(detail)
 
 
-_FOREIGN: tuple[tuple[Callable[[_Object], bool], str], ...] = (
+_OTHER_KINDS: tuple[tuple[Callable[[_Object], bool], str], ...] = (
     (_is_pointer, "a notification that points at log objects, not the events themselves"),
     (_aggregated, "aggregated events (5-minute summaries with a schema of their own)"),
     (_is_digest, "a digest file"),
     (_is_control, "a control message of CloudWatch Logs"),
     (_is_subscription, "an SNS subscription message"),
     (_is_stream_record, "a record of a DynamoDB stream"),
-    # After the pointers: S3's notifications by EventBridge are events of this kind too.
+    # After the pointers: S3's notifications through EventBridge are events of this kind too.
     (_is_other_event, "an EventBridge event that is not from CloudTrail"),
 )
 
 
-def foreign_kind(value: _Object) -> str | None:
-    """What an object is that is known and holds no CloudTrail record."""
-    return next((name for matches, name in _FOREIGN if matches(value)), None)
+def other_kind(value: _Object) -> str | None:
+    """Return a description of an object that is recognized and holds no CloudTrail record; None for any other."""
+    return next((description for matches, description in _OTHER_KINDS if matches(value)), None)
 
 
 # -- layers ----------------------------------------------------------------------------------------------------------
@@ -101,8 +101,8 @@ def _list(value: _Object, *names: str) -> list[Any] | None:
 
 
 def _list_of_objects(value: _Object, *names: str) -> list[Any] | None:
-    found = _list(value, *names)
-    return found if found is not None and all(isinstance(item, dict) for item in found) else None
+    items = _list(value, *names)
+    return items if items is not None and all(isinstance(item, dict) for item in items) else None
 
 
 def _text(value: _Object, *names: str) -> str | None:
@@ -110,7 +110,7 @@ def _text(value: _Object, *names: str) -> str | None:
 
 
 def _blob(text: str) -> bytes | str:
-    """Base64 decoded; what is no base64 is taken for the text itself."""
+    """Decode base64; return any other text unchanged."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -121,12 +121,12 @@ def _records(value: _Object) -> list[Any] | None:
     """CloudTrail's files and Lambda's events (``Records``), Firehose (``records``), LookupEvents, SQS's API."""
     if isinstance(value.get("Records"), list):
         return _list(value, "Records")
-    # Names that anybody might use: only where they hold nothing but objects.
+    # Common names: only if they hold nothing but objects.
     return _list_of_objects(value, "records", "Events", "Messages")
 
 
 def _log_events(value: _Object) -> list[Any] | None:
-    """A decoded batch of CloudWatch Logs, or what its API returns: the messages, each a text."""
+    """A decoded batch of CloudWatch Logs, or the response of its API: the messages, each a text."""
     events = _list_of_objects(value, "logEvents", "events")
     if events is None or not all("message" in event for event in events):
         return None
@@ -147,7 +147,7 @@ def _kinesis(value: _Object) -> list[Any] | None:
     return None if text is None else [_blob(text)]
 
 
-#: What an element that carries ``data`` may have beside it (Firehose in three forms, Kinesis by its API and by Pipes).
+#: The keys that may stand beside ``data`` in an element (Firehose in three forms, Kinesis by its API and by Pipes).
 _DATA_COMPANIONS = frozenset(
     tabular.words(
         "data recordid approximatearrivaltimestamp kinesisrecordmetadata result metadata sequencenumber partitionkey "
@@ -171,39 +171,39 @@ def _eventbridge(value: _Object) -> list[Any] | None:
 
 
 def _sqs(value: _Object) -> list[Any] | None:
-    """A message of SQS: from Lambda's event or from the API."""
+    """An SQS message, from Lambda's event or from the API."""
     text = _text(value, "body", "Body")
-    known = {"messageId", "MessageId", "receiptHandle", "ReceiptHandle"} & value.keys()
-    return [text] if text is not None and known else None
+    is_message = {"messageId", "MessageId", "receiptHandle", "ReceiptHandle"} & value.keys()
+    return [text] if text is not None and is_message else None
 
 
 def _sns(value: _Object) -> list[Any] | None:
-    """A message of SNS: from Lambda's event, or as it arrives in SQS and over HTTP."""
+    """An SNS message, from Lambda's event or as it arrives in SQS and over HTTP."""
     inner = value.get("Sns", value)
     text = _text(inner, "Message") if isinstance(inner, dict) else None
     return [text] if text is not None and (inner is not value or "TopicArn" in value) else None
 
 
 def _lookup_event(value: _Object) -> list[Any] | None:
-    """An element of LookupEvents: the record is a text in it."""
+    """An element of LookupEvents, which holds the record as a text."""
     text = _text(value, "CloudTrailEvent")
     return None if text is None else [text]
 
 
 def _raw(value: _Object) -> list[Any] | None:
-    """Cribl and Splunk keep the record as it was."""
+    """An event of Cribl or Splunk, which keep the original record."""
     text = _text(value, "_raw")
     return None if text is None else [text]
 
 
 def _message(value: _Object) -> list[Any] | None:
-    """Shippers (Filebeat, Vector, Fluent Bit) and single log events keep it too, where it is JSON."""
+    """An event of a shipper (Filebeat, Vector, Fluent Bit) or a single log event whose message is JSON."""
     text = _text(value, "message")
     return [text] if text is not None and text.lstrip()[:1] == "{" else None
 
 
 def _search_hits(value: _Object) -> list[Any] | None:
-    """What Elasticsearch and OpenSearch return, and their dumps."""
+    """A search response of Elasticsearch or OpenSearch, or a line of their dumps."""
     hits = value.get("hits")
     if isinstance(hits, dict):
         return _list(hits, "hits")
@@ -216,7 +216,7 @@ def _splunk_result(value: _Object) -> list[Any] | None:
     return [result] if isinstance(result, dict) and "_raw" in result else None
 
 
-#: From a parsed object to the values inside it, or None. An object that looks like a record never comes here.
+#: Each takes a parsed object to the values inside it, or to None. Objects that look like a record never get here.
 _UNWRAP: tuple[Callable[[_Object], list[Any] | None], ...] = (
     _records,
     landing.events_of,
@@ -226,7 +226,7 @@ _UNWRAP: tuple[Callable[[_Object], list[Any] | None], ...] = (
     _data,
     _log_events,
     _eventbridge,
-    # SQS before SNS: a message of SQS may hold one of SNS, never the other way round.
+    # SQS before SNS: an SQS message may hold an SNS message, never the other way round.
     _sqs,
     _sns,
     _lookup_event,
@@ -235,16 +235,16 @@ _UNWRAP: tuple[Callable[[_Object], list[Any] | None], ...] = (
     tabular.insights_rows,
     _search_hits,
     _splunk_result,
-    # The raw text before a shipper's `message`, which may be a rendering of it.
+    # The raw text before a shipper's `message`, which may be a rendering of the raw text.
     _raw,
     _message,
 )
 
 
 def unwrap(value: _Object) -> list[Any] | None:
-    """The values in one layer, or None where nothing known is around them."""
-    for opened in _UNWRAP:
-        values = opened(value)
+    """Return the values in one layer, or None if the object is not a known envelope."""
+    for open_layer in _UNWRAP:
+        values = open_layer(value)
         if values is not None:
             return values
     return None

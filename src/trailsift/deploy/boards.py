@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from trailsift.aws.transform import metrics
 from trailsift.deploy.tables import StackConfig
-from trailsift.prices import prices
+from trailsift.prices import load_prices
 
 Board = Literal["operations", "roles", "cost"]
 
@@ -305,7 +305,7 @@ def _metric_target(
 
 def _fill_prices(text: str) -> str:
     """Fill in the price of data events."""
-    price = prices()["data_events"]
+    price = load_prices()["data_events"]
     return text.replace("{usd_100_000}", f"{price.of(100_000):.2f}").replace("{usd}", f"{price.of(1):.8f}")
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from trailsift import schema
 from trailsift.columns import summarize
 from trailsift.columns.arrow import arrow_schema
-from trailsift.decode.envelope import Malformed
+from trailsift.decode.outcome import Malformed
 from trailsift.ingest import conflicts, worker
 from trailsift.ingest.chunk_builder import ObjectStats
 from trailsift.ingest.counts import Counts

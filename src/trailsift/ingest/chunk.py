@@ -226,7 +226,7 @@ def _regular_columns(
         elif name in OF_WHAT:
             columns[name] = kinds.what.text([getattr(thing, OF_WHAT[name]) for thing in kinds.what.things])
         elif name in ("resource_type", "resource_arn", "resource_account"):
-            columns[name] = kinds.what.text([getattr(thing.shape, name) for thing in kinds.what.things])
+            columns[name] = kinds.what.text([getattr(thing.request, name) for thing in kinds.what.things])
         else:
             columns[name] = _special_column(name, rows, kinds)
     return chunk_table(columns, names)
@@ -235,9 +235,9 @@ def _regular_columns(
 def _keys_encoded(rows: pa.Table, known_what: list[CallTemplate] | None = None) -> pa.Table:
     """The columns ``FactorizedRows.OWN``; of regular records where ``known_what`` is given."""
     keys = _whole(rows, "object_key").dictionary_encode()
-    if known_what is not None and any(thing.shape.fixed_key is not None for thing in known_what):
+    if known_what is not None and any(thing.request.fixed_key is not None for thing in known_what):
         what = _Used(known_what, _whole(rows, "what"))
-        keys = _first_of(keys, what.text([thing.shape.fixed_key for thing in what.things]))
+        keys = _first_of(keys, what.text([thing.request.fixed_key for thing in what.things]))
     time = _whole(rows, "event_time").cast(_ARROW["timestamp"])
     return pa.table([keys, time, rows.column("bytes_in"), rows.column("bytes_out")], names=list(FactorizedRows.OWN))
 
@@ -266,7 +266,7 @@ def _special_column(name: str, rows: pa.Table, kinds: _Kinds) -> pa.Array | pa.C
     if name in rows.column_names and name not in ("request_parameters", "object_key"):
         return _whole(rows, name)
     what = kinds.what
-    shapes: list[RequestTemplate] = [thing.shape for thing in what.things]
+    shapes: list[RequestTemplate] = [thing.request for thing in what.things]
     if name == "read_only":
         return what.plain([thing.read_only for thing in what.things], pa.bool_())
     if name == "resource_arns":

@@ -19,18 +19,11 @@ from trailsift import _native
 from trailsift.columns.arrow import CHUNK_SCHEMA, chunk_table, encoded, identities
 from trailsift.decode import record as careful
 from trailsift.decode.compression import FREE, gunzip, inflate_whole
-from trailsift.decode.envelope import (
-    Malformed,
-    Outcome,
-    Rejects,
-    dump_bytes,
-    find_records,
-    looks_like_record,
-    parse,
-    text_of,
-)
+from trailsift.decode.envelope import find_records
 from trailsift.decode.fast_path import CallTemplate, InternTable, Row
-from trailsift.decode.outcome import NotARecord
+from trailsift.decode.json_text import dump_bytes, parse, text_of
+from trailsift.decode.outcome import Malformed, NotARecord, Outcome, Rejects
+from trailsift.decode.unwrap import looks_like_record
 from trailsift.ingest.chunk import Chunk, file_order
 
 
@@ -137,7 +130,7 @@ class ChunkBuilder:
             self._forget(len(found.records) - len(irregular))
             found = find_records(data, cut=False, damage=damage)
             irregular = self._add_fast(log_object, found.records)
-        tally = ObjectStats(len(found.records) + found.malformed.parts, found.malformed, found.foreign)
+        tally = ObjectStats(len(found.records) + found.malformed.parts, found.malformed, found.not_cloudtrail)
         self._add_slow(log_object, [(at, bytes(found.records[at])) for at in irregular], tally)
         return tally
 

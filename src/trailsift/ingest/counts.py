@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from trailsift.decode.stream import BOUNDS, Bounds
+from trailsift.decode.stream import READ_LIMITS, ReadLimits
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class Sizes:
     task_bytes: int = 4 << 20
     task_objects: int = 500
     #: What of one file is held in memory.
-    bounds: Bounds = BOUNDS
+    bounds: ReadLimits = READ_LIMITS
 
 
 SIZES = Sizes()

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from trailsift.decode.stream import BOUNDS, Bounds
+from trailsift.decode.stream import READ_LIMITS, ReadLimits
 from trailsift.errors import TrailsiftError
 from trailsift.rules import Rules
 from trailsift.runtime import keep_memory, without_pandas
@@ -26,7 +26,7 @@ from trailsift.runtime import keep_memory, without_pandas
 class Pool:
     """Worker processes and the calls they are busy with; or one worker in this process."""
 
-    def __init__(self, root: Path, size: int, rules: Rules | None = None, bounds: Bounds = BOUNDS) -> None:
+    def __init__(self, root: Path, size: int, rules: Rules | None = None, bounds: ReadLimits = READ_LIMITS) -> None:
         self.size = size
         self._inline: Any = None
         if size == 0:
@@ -92,7 +92,7 @@ class Pool:
         self.connections.clear()
 
 
-def _serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bounds) -> None:
+def _serve(connection: Connection, root: Path, rules: Rules | None, bounds: ReadLimits) -> None:
     """What a worker process does."""
     # Ctrl-C is for the parent, which decides what is committed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

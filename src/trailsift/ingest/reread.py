@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from trailsift.columns.arrow import CHUNK_SCHEMA
-from trailsift.decode.stream import Bounds, parts_of
+from trailsift.decode.stream import ReadLimits, parts_of
 from trailsift.ingest.chunk import Chunk
 from trailsift.ingest.chunk_builder import ChunkBuilder
 from trailsift.sources.base import LogObject
@@ -24,7 +24,7 @@ Rows = np.ndarray[Any, np.dtype[np.int64]]
 _AT_ONCE = 20_000
 
 
-def whole(chunk: Chunk, rows: Rows, objects: Mapping[str, LogObject], bounds: Bounds) -> pa.Table:
+def whole(chunk: Chunk, rows: Rows, objects: Mapping[str, LogObject], bounds: ReadLimits) -> pa.Table:
     """Some rows of a chunk with all their columns, those with their texts first.
 
     ``objects`` are the files of the chunk's log objects by ``log_object``. Rows whose log object has gone in the
@@ -42,7 +42,7 @@ def whole(chunk: Chunk, rows: Rows, objects: Mapping[str, LogObject], bounds: Bo
     return pa.concat_tables(parts)
 
 
-def _read(file: LogObject, bounds: Bounds) -> Iterator[Chunk]:
+def _read(file: LogObject, bounds: ReadLimits) -> Iterator[Chunk]:
     builder = ChunkBuilder()
     try:
         for part in parts_of(file.path, bounds):

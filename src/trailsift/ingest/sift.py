@@ -82,7 +82,7 @@ class ColumnarRules:
         """Whether every record of this kind is dropped, whoever made the call and when."""
         row: dict[str, Any] = dict(zip(WHAT_MEMBERS.values(), what.members, strict=True))
         row |= {column: getattr(what, name) for column, name in OF_WHAT.items()}
-        row |= {"read_only": what.read_only, "resource_arn": what.shape.resource_arn}
+        row |= {"read_only": what.read_only, "resource_arn": what.request.resource_arn}
         return self.sifter.drops_all(row)
 
     def decide(self, table: pa.Table, ids: np.ndarray[Any, np.dtype[np.void]]) -> Decided:
@@ -98,7 +98,7 @@ class ColumnarRules:
         weight = rate.copy()
         drawn = np.flatnonzero(lottery)
         if len(drawn):
-            wins = hashes(self.sifter.lottery, ids[drawn]) < self._thresholds[rule[drawn], local[drawn]]
+            wins = hashes(self.sifter.sample_key, ids[drawn]) < self._thresholds[rule[drawn], local[drawn]]
             weight[drawn] = np.where(wins, 1 / rate[drawn], 0.0)
         return Decided(rule, weight, lottery)
 
@@ -141,8 +141,8 @@ class ColumnarRules:
         of_key = np.full(keys.size, known.setdefault(conditions.free, len(known)))
         of_key[0] = 0
         # Most keys are met by no rule, and not looked at one by one.
-        near = np.flatnonzero(_can_be_met(keys.values, *conditions.met()))
-        masks_near = map(conditions.work_out, keys.values.take(pa.array(near)).to_pylist())
+        near = np.flatnonzero(_can_be_met(keys.values, *conditions.matchable()))
+        masks_near = map(conditions.uncached_mask, keys.values.take(pa.array(near)).to_pylist())
         of_key[near + 1] = [known.setdefault(mask, len(known)) for mask in masks_near]
         both, where = _crossed(masks, place[rows], list(known), of_key[keys.codes])
         return np.array([_lowest(mask) for mask in both], np.int64)[where]
@@ -153,7 +153,7 @@ class ColumnarRules:
         rows = np.flatnonzero(decided.lottery)
         if not len(rows):
             return rows, np.empty(0, np.uint64)
-        rank = hashes(self.sifter.first, ids[rows])
+        rank = hashes(self.sifter.exemplar_key, ids[rows])
         time = micros_of(table.column("event_time"))
         group, _ = groups([table.column(name) for name in LINE], time // _HOUR, rows)
         best = smallest(group, rank)

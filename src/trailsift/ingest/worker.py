@@ -24,9 +24,9 @@ import pyarrow as pa
 from trailsift import schema
 from trailsift.columns.arrow import CHUNK_SCHEMA, Indices
 from trailsift.columns.summarize import NEEDED, Summaries
-from trailsift.decode.envelope import Malformed, Rejects
 from trailsift.decode.landing import DROPPED_BY
-from trailsift.decode.stream import BOUNDS, Bounds, parts_of
+from trailsift.decode.outcome import Malformed, Rejects
+from trailsift.decode.stream import READ_LIMITS, ReadLimits, parts_of
 from trailsift.ingest import conflicts as copies
 from trailsift.ingest.chunk import Chunk
 from trailsift.ingest.chunk_builder import ChunkBuilder, ObjectStats
@@ -72,7 +72,7 @@ class ChunkResult:
 class Worker:
     """Decodes log objects into one chunk at a time."""
 
-    def __init__(self, root: Path, rules: Rules | None = None, bounds: Bounds = BOUNDS) -> None:
+    def __init__(self, root: Path, rules: Rules | None = None, bounds: ReadLimits = READ_LIMITS) -> None:
         self.root = root
         self.sifting = ColumnarRules(rules) if rules else None
         self.builder = ChunkBuilder(thin=self.sifting.drops_all if self.sifting else None)
@@ -229,7 +229,7 @@ def from_stream(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
-def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Bounds) -> None:
+def serve(connection: Connection, root: Path, rules: Rules | None, bounds: ReadLimits) -> None:
     """The loop of a worker process: a method name and its arguments in, the result out; None ends it."""
     pa.set_cpu_count(1)
     worker = Worker(root, rules, bounds)

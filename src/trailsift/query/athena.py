@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from trailsift.aws import client as calls
 from trailsift.errors import EngineError, QueryError
-from trailsift.prices import Price, athena, prices
+from trailsift.prices import Price, athena_cost, load_prices
 from trailsift.query.result import Result
 from trailsift.query.trino_sql import Translated, translate
 from trailsift.query.types import ColumnType, Row
@@ -68,7 +68,7 @@ class Cost(NamedTuple):
 
 def cost_of(scanned: int, reused: bool = False, known: dict[str, Price] | None = None) -> Cost:
     """The price of bytes that are scanned; ``known`` prices, the shipped ones by default."""
-    return Cost(scanned, 0.0 if reused else athena(known or prices(), scanned), reused)
+    return Cost(scanned, 0.0 if reused else athena_cost(known or load_prices(), scanned), reused)
 
 
 class Athena:
@@ -96,7 +96,7 @@ class Athena:
         self.reuse = reuse
         self.timezone = timezone
         self.cost: Cost | None = None
-        self.prices = known or prices()
+        self.prices = known or load_prices()
         self._client: Client = client or calls.create_client("athena")
         self._sleep = sleep
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trailsift.lake.index import File
-from trailsift.prices import ATHENA_LEAST, athena, prices
+from trailsift.prices import ATHENA_LEAST, athena_cost, load_prices
 from trailsift.query.planner import Plan, Scan
 from trailsift.query.pruning import Range, may_pass, micros_of, range_reader
 from trailsift.query.pruning import columns as columns_of
@@ -63,7 +63,7 @@ class Explanation:
     @property
     def athena_dollars(self) -> float:
         """What Athena would charge, in US dollars."""
-        return athena(prices(), self.athena_bytes) if self.tables else 0.0
+        return athena_cost(load_prices(), self.athena_bytes) if self.tables else 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """The explanation as one JSON object."""
@@ -94,7 +94,7 @@ class Explanation:
             lines += [f"  where {text}" for text in table.filters]
         lines.append(
             f"Athena would scan about {size(self.athena_bytes)} and charge ${self.athena_dollars:.5f} "
-            f"(${prices()['athena_scan'].of(1e12):g} per TB, at least {size(ATHENA_LEAST)} a query)"
+            f"(${load_prices()['athena_scan'].of(1e12):g} per TB, at least {size(ATHENA_LEAST)} a query)"
         )
         return "\n".join(lines)
 

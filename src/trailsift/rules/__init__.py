@@ -1,4 +1,4 @@
-"""Rules over events: what to keep, sample or drop, decided on one row without any heavy package.
+"""Rules that keep, sample or drop events, decided per row and without any heavy package.
 
 ``load`` reads a rules file, ``RowRules(rules).decide(row)`` decides on a row of ``decode.record``. The columnar form,
 for millions of rows, is ``trailsift.ingest.sift``; both decide the same.

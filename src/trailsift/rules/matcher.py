@@ -1,9 +1,9 @@
-"""Which rule an event meets first.
+"""The first rule that an event matches.
 
-Each column's value gives a bit mask of the rules that it does not exclude; the masks of all columns are ANDed and the
+Each column's value yields a bit mask of the rules that it does not exclude; the masks of all columns are ANDed and the
 lowest bit left is the rule. So the cost of an event grows with the number of columns that rules name, and hardly with
-the number of rules. Masks are remembered by value, because the values of most columns repeat. The object key and the
-time do not; they are looked at last, and only for the few rules that are left.
+the number of rules. Masks are cached by value, because the values of most columns repeat. Object keys and times do not
+repeat; they are tested last, and only for the few rules that are left.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from trailsift.rules.model import FIELDS, Action, Rule, Rules
 from trailsift.rules.sampling import sip_key, siphash24, threshold
 from trailsift.rules.week import SLOT, WEEK, week_hour
 
-#: Masks and candidates are remembered for so many values; beyond that memory starts anew.
-_REMEMBERED = 100_000
+#: Values per column whose masks are cached; a full cache is cleared.
+_CACHE_LIMIT = 100_000
 
 
 class Decision(NamedTuple):
-    """What becomes of an event: the rule's action, its name (None: no rule, kept), and the weight that the event is
-    stored with, 0.0 where it is not stored (dropped, or sampled away)."""
+    """The decision on an event: the rule's action and name (None: no rule, kept), and the weight that the event is
+    stored with; 0.0 if it is not stored (dropped, or not in the sample)."""
 
     action: Action
     rule: str | None
@@ -35,8 +35,8 @@ class Decision(NamedTuple):
 KEPT = Decision("keep", None, 1.0)
 
 
-class _Patterns:
-    """Globs and the rules that name them, found by the text before or behind their ``*``."""
+class _GlobIndex:
+    """Globs and the rules that name them, indexed by the text before the first or after the last ``*``."""
 
     def __init__(self) -> None:
         self._by_start: dict[str, list[tuple[re.Pattern[str], int]]] = defaultdict(list)
@@ -45,7 +45,7 @@ class _Patterns:
         self._ends: tuple[int, ...] = ()
 
     def add(self, pattern: str, bit: int) -> None:
-        """Takes in one glob of one rule."""
+        """Add one glob of one rule."""
         parts = pattern.split("*")
         regex = re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
         if len(parts[0]) >= len(parts[-1]):
@@ -55,16 +55,16 @@ class _Patterns:
         self._starts = tuple(sorted({len(text) for text in self._by_start}))
         self._ends = tuple(sorted({len(text) for text in self._by_end}))
 
-    def starts(self) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
-        """By their size, what values begin with that a glob can match, and what the others end with."""
-        found: tuple[dict[int, list[str]], dict[int, list[str]]] = defaultdict(list), defaultdict(list)
-        for texts, known in zip(found, (self._by_start, self._by_end), strict=True):
-            for text in known:
+    def ends(self) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+        """Return the indexed texts by length: the beginnings, then the ends, of values that a glob can match."""
+        by_length: tuple[dict[int, list[str]], dict[int, list[str]]] = defaultdict(list), defaultdict(list)
+        for texts, index in zip(by_length, (self._by_start, self._by_end), strict=True):
+            for text in index:
                 texts[len(text)].append(text)
-        return found
+        return by_length
 
     def mask(self, value: str) -> int:
-        """The rules of which a glob matches."""
+        """Return the rules with a glob that matches."""
         mask = 0
         for length in self._starts:
             for regex, bit in self._by_start.get(value[:length], ()):
@@ -77,29 +77,29 @@ class _Patterns:
         return mask
 
 
-class Column:
+class ColumnConditions:
     """The conditions of all rules on one column."""
 
     def __init__(self, name: str, rules: Sequence[tuple[int, Rule]]) -> None:
         """``rules``: (bit, rule); ``name`` as in ``when``."""
         self._exact: dict[Any, int] = defaultdict(int)
-        self._patterns = _Patterns()
+        self._patterns = _GlobIndex()
         self._networks: dict[tuple[int, int], dict[int, int]] = defaultdict(lambda: defaultdict(int))
-        #: Rules that do not look at this column, whatever value is there.
+        #: Rules that do not test this column, whatever its value.
         self.free = 0
         #: Rules that an absent value does not exclude.
         self.absent = 0
-        self._memory: dict[Any, int] = {}
+        self._cache: dict[Any, int] = {}
         for bit, rule in rules:
-            wanted = rule.when.get(name)
-            if wanted is None:
+            condition = rule.when.get(name)
+            if condition is None:
                 self.absent |= bit
                 if name != "error_code" or rule.touches_failed:
                     self.free |= bit
-            elif isinstance(wanted, bool):
-                self._exact[wanted] |= bit
-            elif isinstance(wanted, tuple):
-                for text in wanted:
+            elif isinstance(condition, bool):
+                self._exact[condition] |= bit
+            elif isinstance(condition, tuple):
+                for text in condition:
                     self._add(name, text, bit)
 
     def _add(self, name: str, text: str, bit: int) -> None:
@@ -115,18 +115,18 @@ class Column:
             self._exact[text] |= bit
 
     def mask(self, value: Any) -> int:
-        """The rules that this value does not exclude. An empty text counts as absent."""
+        """Return the rules that this value does not exclude. An empty text counts as absent."""
         if value is None or value == "":
             return self.absent
-        mask = self._memory.get(value)
+        mask = self._cache.get(value)
         if mask is None:
-            if len(self._memory) >= _REMEMBERED:
-                self._memory.clear()
-            mask = self._memory[value] = self.work_out(value)
+            if len(self._cache) >= _CACHE_LIMIT:
+                self._cache.clear()
+            mask = self._cache[value] = self.uncached_mask(value)
         return mask
 
-    def work_out(self, value: Any) -> int:
-        """The same without remembering it, for values that do not repeat."""
+    def uncached_mask(self, value: Any) -> int:
+        """Return ``mask`` without the cache, for values that do not repeat."""
         if value is None or value == "":
             return self.absent
         mask = self.free | self._exact.get(value, 0)
@@ -136,13 +136,15 @@ class Column:
                 mask |= self._in_networks(value)
         return mask
 
-    def met(self) -> tuple[list[str], dict[int, list[str]], dict[int, list[str]]]:
-        """What tells the texts that a condition can meet, where there are no networks: whole ones; by their size, what
-        others begin with; and what others end with. For every other text ``work_out`` gives ``free``."""
-        return list(self._exact), *self._patterns.starts()
+    def matchable(self) -> tuple[list[str], dict[int, list[str]], dict[int, list[str]]]:
+        """Return which texts a condition can match: exact texts, then beginnings and ends by length.
+
+        ``uncached_mask`` is ``free`` for every other text. Valid only for columns without networks.
+        """
+        return list(self._exact), *self._patterns.ends()
 
     def _in_networks(self, value: str) -> int:
-        # Behind proxies a list is written: the first entry is the client.
+        # Behind proxies it is a list: the first entry is the client.
         try:
             address = ipaddress.ip_address(value.partition(",")[0].strip().partition("%")[0])
         except ValueError:
@@ -157,12 +159,12 @@ class Column:
         return mask
 
 
-#: Conditions that are looked at last: their values do not repeat.
+#: Conditions that are tested last: their values do not repeat.
 _LAST = ("object_key", "hour", "weekday")
 
 
 class RowRules:
-    """A rules file made ready to decide. Not for several threads at once: it remembers what it has worked out."""
+    """A rules file compiled to decide on rows. It caches masks, so several threads must not share it."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
@@ -170,44 +172,44 @@ class RowRules:
         numbered = [(1 << number, rule) for number, rule in enumerate(rules.rules)]
         named = {name for rule in rules.rules for name in rule.when if name not in _LAST} | {"error_code"}
         #: The columns of ``events`` whose values repeat, and the conditions on each.
-        self.columns: dict[str, Column] = {
-            column: Column(name, numbered) for name, column in FIELDS.items() if name in named
+        self.columns: dict[str, ColumnConditions] = {
+            column: ColumnConditions(name, numbered) for name, column in FIELDS.items() if name in named
         }
-        self.keys = Column("object_key", numbered)
+        self.keys = ColumnConditions("object_key", numbered)
         #: The rules that have a condition on the object key.
         self.keyed = sum(bit for bit, rule in numbered if "object_key" in rule.when)
-        #: For each hour of the week the rules that apply then.
+        #: The rules that apply in each hour of the week.
         self.weeks = tuple(sum(bit for bit, rule in numbered if _applies(rule, hour)) for hour in range(WEEK))
-        self.lottery = sip_key(rules.seed, "lottery")
-        #: For the event that a new line of ``hourly`` keeps: independent of the lottery.
-        self.first = sip_key(rules.seed, "first")
+        self.sample_key = sip_key(rules.seed, "lottery")
+        #: For the event that a new line of ``hourly`` keeps: independent of the sample.
+        self.exemplar_key = sip_key(rules.seed, "first")
 
     def match(self, row: Mapping[str, Any]) -> tuple[int, int]:
-        """The number of the rule that a row meets first, -1 for none; and the row's hour of the week."""
+        """Return the number of the first rule that a row matches, -1 for none; and the row's hour of the week."""
         hour = week_hour(self.zone, row["event_time"] // SLOT)
         mask = self.weeks[hour]
         for name, column in self.columns.items():
             mask &= column.mask(row[name])
         if mask & -mask & self.keyed:
-            mask &= self.keys.work_out(row["object_key"])
+            mask &= self.keys.uncached_mask(row["object_key"])
         return (mask & -mask).bit_length() - 1, hour
 
     def drops_all(self, row: Mapping[str, Any]) -> bool:
-        """Whether every event with these values is dropped, whatever its time and its other columns are."""
+        """Return whether every event with these values is dropped, whatever its time and its other columns are."""
         mask = (1 << len(self.rules.rules)) - 1
         for name, column in self.columns.items():
             if name in row:
                 mask &= column.mask(row[name])
         if not mask:
             return False
-        # The first rule that may be met is met if it asks for nothing else.
+        # The first rule that may match does match if it tests no other column.
         rule = self.rules.rules[(mask & -mask).bit_length() - 1]
         return rule.action == "drop" and all(FIELDS[name] in row for name in rule.when)
 
     def decide(self, row: Mapping[str, Any]) -> Decision:
-        """What becomes of an event: ``row`` as ``decode.record.row`` makes it (event_time in microseconds).
+        """Decide on an event: ``row`` as ``decode.record.row`` returns it (event_time in microseconds).
 
-        Of the columns it needs those that the rules name, event_id, event_time, object_key and error_code.
+        Needs the columns that the rules name, event_id, event_time, object_key and error_code.
         """
         number, hour = self.match(row)
         if number < 0:
@@ -220,8 +222,8 @@ class RowRules:
         rate = rule.rates[hour % 24]
         if rate >= 1:
             return Decision("sample", rule.name, 1.0)
-        wins = siphash24(self.lottery, *event_key(row["event_id"])) < threshold(rate)
-        return Decision("sample", rule.name, 1 / rate if wins else 0.0)
+        sampled = siphash24(self.sample_key, *event_key(row["event_id"])) < threshold(rate)
+        return Decision("sample", rule.name, 1 / rate if sampled else 0.0)
 
 
 def _applies(rule: Rule, hour: int) -> bool:

@@ -1,4 +1,4 @@
-"""The rules file: what to keep, sample or drop. Ordered, the first match wins, and what nothing matches is kept.
+"""The rules of a file. They are ordered: the first match wins, and an event that no rule matches is kept.
 
 A denied or failed call is sampled or dropped only by a rule whose ``when`` names ``error_code``.
 """
@@ -16,7 +16,7 @@ from trailsift import schema
 Action = Literal["keep", "sample", "drop"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
-#: What ``when`` can name -> the column of ``events`` that it looks at; hour and weekday look at event_time.
+#: Conditions that ``when`` can name -> the column of ``events`` that each tests; hour and weekday test event_time.
 FIELDS: dict[str, str] = {
     "service": "service",
     "event_name": "event_name",
@@ -39,7 +39,7 @@ FIELDS: dict[str, str] = {
 DEFAULT_SEED = "trailsift"
 DEFAULT_ZONE = "UTC"
 
-#: Columns that every stored event keeps: what identifies it, what the summaries are keyed by or count, and ours.
+#: Columns that every stored event keeps: its identity, the columns that summaries group by or count, and our own.
 _NEEDED = frozenset(
     {
         *("event_time", "event_id", "event_name", "event_source", "event_category", "weight", "log_object"),
@@ -48,16 +48,16 @@ _NEEDED = frozenset(
         *("bytes_in", "bytes_out", "year", "month", "day", "hour"),
     }
 )
-#: What ``[fields] omit`` can name.
+#: Columns that ``[fields] omit`` can name.
 OMITTABLE: tuple[str, ...] = tuple(c.name for c in schema.EVENTS.columns if c.name not in _NEEDED)
 
-#: A condition: texts with ``*`` for anything and "" for absent, hours 0-23, weekdays 0-6, or a truth value.
+#: A condition: texts with ``*`` for any text and "" for absent, hours 0-23, weekdays 0-6, or a truth value.
 Condition = tuple[str, ...] | frozenset[int] | bool
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. ``rates`` is the share kept in each local hour, for ``sample`` only; ``line`` where it begins."""
+    """One rule. ``rates``: the share kept per local hour (``sample`` only); ``line``: its first line in the file."""
 
     name: str
     action: Action
@@ -67,13 +67,13 @@ class Rule:
 
     @property
     def touches_failed(self) -> bool:
-        """Whether a denied or failed call can match."""
+        """True if a denied or failed call can match."""
         return self.action == "keep" or "error_code" in self.when
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A whole rules file. ``digest`` tells its text from any other; ``omit`` are columns that stay empty."""
+    """The rules of a file. ``digest`` identifies its text; ``omit`` are columns that stay empty."""
 
     name: str
     rules: tuple[Rule, ...] = ()

@@ -1,4 +1,4 @@
-"""Where in a TOML text each key and each element stands: ``tomllib`` tells what a file says, but not where."""
+"""The line of each key and each array element of a TOML text, which ``tomllib`` does not report."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class _Token(NamedTuple):
 
 
 def line_numbers(text: str) -> dict[KeyPath, int]:
-    """The line of every key, and of every element of an array, by its path: ``("rule", 0, "when", "service", 1)``.
+    """Return the line of every key, and of every element of an array, by path: ``("rule", 0, "when", "service", 1)``.
 
-    ``text`` is TOML that ``tomllib`` has accepted. Headers count as the key that they make.
+    ``text`` is TOML that ``tomllib`` has accepted. A header counts as the key that it creates.
     """
     return _Scanner(text).scan()
 
@@ -33,11 +33,11 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self.tokens = list(_tokens(text))
         self.at = 0
-        self.found: dict[KeyPath, int] = {}
+        self.lines: dict[KeyPath, int] = {}
         self.tables: Counter[KeyPath] = Counter()
 
     def scan(self) -> dict[KeyPath, int]:
-        """Reads the whole text."""
+        """Read the text to its end."""
         base: KeyPath = ()
         while self.at < len(self.tokens):
             token = self.tokens[self.at]
@@ -47,7 +47,7 @@ class _Scanner:
                 base = self._header()
             else:
                 self._pair(base)
-        return self.found
+        return self.lines
 
     def _header(self) -> KeyPath:
         line = self.tokens[self.at].line
@@ -55,21 +55,21 @@ class _Scanner:
         self.at += 2 if array else 1
         path: KeyPath = ()
         names = self._key()
-        for place, name in enumerate(names):
+        for position, name in enumerate(names):
             path = (*path, name)
-            # A header goes on in the newest table of an array.
-            if self.tables[path] and not (array and place == len(names) - 1):
+            # A header continues in the latest table of an array.
+            if self.tables[path] and not (array and position == len(names) - 1):
                 path = (*path, self.tables[path] - 1)
         if array:
-            self.found.setdefault(path, line)
+            self.lines.setdefault(path, line)
             self.tables[path] += 1
             path = (*path, self.tables[path] - 1)
-        self.found.setdefault(path, line)
+        self.lines.setdefault(path, line)
         self.at += 2 if array else 1
         return path
 
     def _key(self) -> list[str]:
-        """The names of a dotted key, up to the sign behind it."""
+        """Read the names of a dotted key, up to the sign after it."""
         names: list[str] = []
         open_name = True
         while self.at < len(self.tokens) and self.tokens[self.at].kind != "sign":
@@ -91,7 +91,7 @@ class _Scanner:
         path = base
         for name in self._key():
             path = (*path, name)
-            self.found.setdefault(path, line)
+            self.lines.setdefault(path, line)
         self.at += 1  # the sign =
         self._value(path)
 
@@ -113,7 +113,7 @@ class _Scanner:
             if self._text(self.at) in (",", "\n"):
                 self.at += 1
                 continue
-            self.found[(*path, number)] = self.tokens[self.at].line
+            self.lines[(*path, number)] = self.tokens[self.at].line
             self._value((*path, number))
             number += 1
         self.at += 1
@@ -131,16 +131,16 @@ class _Scanner:
         if at >= len(self.tokens):
             return ""
         token = self.tokens[at]
-        # A string that holds a sign is no sign.
+        # A string that contains a sign is not a sign.
         return token.text if token.kind != "string" else '"'
 
 
 def _tokens(text: str) -> list[_Token]:
-    made = []
+    tokens = []
     line = 1
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""
         if kind not in ("comment", "space"):
-            made.append(_Token(kind, match[0], line))
+            tokens.append(_Token(kind, match[0], line))
         line += match[0].count("\n")
-    return made
+    return tokens

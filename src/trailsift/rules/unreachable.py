@@ -1,4 +1,4 @@
-"""Rules that can never match: conditions that exclude each other, and rules that an earlier one has covered."""
+"""Rules that can never match: their conditions exclude each other, or earlier rules cover them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from trailsift.decode.record import service_of
 from trailsift.rules.model import Condition, Rule, Rules
 
 
-def never_matching(rules: Rules) -> list[tuple[int, str]]:
-    """(line, why) for each rule that no event can reach. What is told is certain; not every such rule is found."""
+def find_unreachable(rules: Rules) -> list[tuple[int, str]]:
+    """Return (line, message) for each rule that no event can reach. Each one is certain; not every one is found."""
     problems = []
-    earlier = _Earlier()
+    earlier = _EarlierRules()
     for rule in rules.rules:
-        against = _contradiction(rule)
-        cover = None if against else earlier.covering(rule)
-        if against:
-            problems.append((rule.line, f'the rule "{rule.name}" can never match: {against}'))
+        contradiction = _contradiction(rule)
+        cover = None if contradiction else earlier.covering(rule)
+        if contradiction:
+            problems.append((rule.line, f'the rule "{rule.name}" can never match: {contradiction}'))
         elif cover is not None:
             problems.append(
                 (
                     rule.line,
-                    f'the rule "{rule.name}" can never match: "{cover.name}" in line {cover.line} takes all of it, '
-                    "and the first match wins",
+                    f'the rule "{rule.name}" can never match: "{cover.name}" in line {cover.line} matches all of its '
+                    "events, and the first match wins",
                 )
             )
         earlier.add(rule)
@@ -44,14 +44,14 @@ def _contradiction(rule: Rule) -> str:
     return ""
 
 
-class _Earlier:
-    """Rules by the fields that they name, and by the first exact value of one of them, so that few are compared."""
+class _EarlierRules:
+    """Rules by the fields that they name, and by the exact values of one of these fields, so that few are compared."""
 
     def __init__(self) -> None:
         self._groups: dict[frozenset[str], tuple[str, dict[str, list[Rule]], list[Rule]]] = {}
 
     def add(self, rule: Rule) -> None:
-        """Takes a rule in."""
+        """Add a rule."""
         fields = frozenset(rule.when)
         pivot, exact, others = self._groups.setdefault(fields, (_pivot(rule), defaultdict(list), []))
         values = rule.when.get(pivot)
@@ -62,11 +62,11 @@ class _Earlier:
             others.append(rule)
 
     def covering(self, rule: Rule) -> Rule | None:
-        """An earlier rule that takes everything that ``rule`` could match, or the last of several that do so
+        """Return an earlier rule that matches everything that ``rule`` could match, or the last of several that do so
         together, one for each value of one of its fields."""
-        whole = self._cover(rule)
-        if whole is not None:
-            return whole
+        single = self._cover(rule)
+        if single is not None:
+            return single
         for name, values in rule.when.items():
             if not isinstance(values, tuple) or not 1 < len(values) <= 50:
                 continue
@@ -76,9 +76,9 @@ class _Earlier:
                 covers.append(self._cover(part))
                 if covers[-1] is None:
                     break
-            found = [cover for cover in covers if cover is not None]
-            if len(found) == len(values):
-                return max(found, key=lambda cover: cover.line)
+            covering = [cover for cover in covers if cover is not None]
+            if len(covering) == len(values):
+                return max(covering, key=lambda cover: cover.line)
         return None
 
     def _cover(self, rule: Rule) -> Rule | None:
@@ -101,7 +101,7 @@ class _Earlier:
 
 
 def _pivot(rule: Rule) -> str:
-    """The field that tells rules apart best."""
+    """Return the most selective field that a rule names."""
     for name in ("role", "resource", "object_key", "user_agent", "source_ip", "account", "event_name", "service"):
         if name in rule.when:
             return name
@@ -112,16 +112,15 @@ def _covers(name: str, wide: Condition, narrow: Condition) -> bool:
     if isinstance(wide, frozenset) and isinstance(narrow, frozenset):
         return narrow <= wide
     if isinstance(wide, tuple) and isinstance(narrow, tuple):
-        one = _address_covers if name == "source_ip" else _text_covers
-        return all(any(one(outer, inner) for outer in wide) for inner in narrow)
+        covers = _address_covers if name == "source_ip" else _text_covers
+        return all(any(covers(outer, inner) for outer in wide) for inner in narrow)
     return wide == narrow
 
 
 def _text_covers(wide: str, narrow: str) -> bool:
-    """Whether all that ``narrow`` matches is matched by ``wide``.
+    """Return whether ``wide`` matches every text that ``narrow`` matches.
 
-    A ``*`` of ``narrow`` is taken as a character: where only a ``*`` of ``wide`` can have taken it, any text can stand
-    in its place.
+    A ``*`` of ``narrow`` is treated as a character: only a ``*`` of ``wide`` can match it, which matches any text.
     """
     if wide == narrow:
         return True

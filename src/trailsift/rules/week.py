@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-#: Zones differ from UTC by whole quarters of an hour, and change at their ends (true since before CloudTrail).
+#: Microseconds of a quarter of an hour: offsets from UTC are multiples of it, and change at its boundaries (true for
+#: as long as CloudTrail has existed).
 SLOT = 900_000_000
 #: Hours of a week.
 WEEK = 168
@@ -18,10 +19,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @lru_cache(maxsize=16_384)
 def week_hour(zone: ZoneInfo, slot: int) -> int:
-    """The hour of the week, 0 for Monday 00, of the quarter hour number ``slot`` since 1970 (UTC) in ``zone``."""
+    """Return the hour of the week in ``zone``, 0 for Monday 00, of quarter hour ``slot`` since 1970 (UTC)."""
     try:
         local = (_EPOCH + timedelta(minutes=15 * slot)).astimezone(zone)
     except OverflowError:
-        # The first and the last day that a date can be: in UTC then.
+        # The first or the last possible day: use UTC.
         local = _EPOCH + timedelta(minutes=15 * slot)
     return local.weekday() * 24 + local.hour

@@ -24,10 +24,11 @@ from typing import Any, Literal, NamedTuple
 from trailsift.aws.transform.reader import RecordReader, join_columns
 from trailsift.aws.transform.writer import LandingWriter
 from trailsift.decode import landing, record
-from trailsift.decode.envelope import find_records, looks_like_record, one_record
+from trailsift.decode.envelope import find_records, single_record
 from trailsift.decode.json_text import parse
-from trailsift.decode.landing import Dropped, Partition
+from trailsift.decode.landing import Dropped, LandingPartition
 from trailsift.decode.outcome import NotARecord
+from trailsift.decode.unwrap import looks_like_record
 
 ResultCode = Literal["Ok", "Dropped", "ProcessingFailed"]
 
@@ -68,7 +69,7 @@ class BatchCounts:
 class StreamRecord:
     """A record to send to the stream: lines of one partition, and the numbers of the input records they came from."""
 
-    partition: Partition
+    partition: LandingPartition
     data: bytes
     origins: set[int]
 
@@ -79,7 +80,7 @@ class RecordResponse:
 
     result: ResultCode
     data: bytes = b""
-    partition: Partition | None = None
+    partition: LandingPartition | None = None
 
 
 @dataclass(slots=True)
@@ -123,7 +124,7 @@ class _Event(NamedTuple):
     """One event as its landing line, with partition, metric dimensions, columns, and record size in bytes."""
 
     line: bytes
-    partition: Partition
+    partition: LandingPartition
     action: ServiceAction
     columns: Callable[[], dict[str, Any]]
     size: int
@@ -194,10 +195,10 @@ class _BatchTransform:
         self.transform = transform
         self.response = response
         self.dropped = Dropped()
-        #: Partition -> lines to resend, each with the number of its input record.
-        self.resend: dict[Partition, list[tuple[bytes, int]]] = defaultdict(list)
-        #: Partition of dropped lines -> input records whose events they count.
-        self.dropped_origins: dict[Partition, set[int]] = defaultdict(set)
+        #: LandingPartition -> lines to resend, each with the number of its input record.
+        self.resend: dict[LandingPartition, list[tuple[bytes, int]]] = defaultdict(list)
+        #: LandingPartition of dropped lines -> input records whose events they count.
+        self.dropped_origins: dict[LandingPartition, set[int]] = defaultdict(set)
         self.response_size = 1_000
 
     def fail(self, number: int, reason: str) -> RecordResponse:
@@ -216,7 +217,7 @@ class _BatchTransform:
         if partition is not None:
             self.response.counts.passed += 1
             return self._fit(number, data, partition)
-        single = one_record(data)
+        single = single_record(data)
         event = self.transform.regular(single) if single is not None else None
         events, reasons = ([event], []) if event is not None else self._read_all(data)
         kept = self._apply_rules(number, events)
@@ -244,8 +245,8 @@ class _BatchTransform:
             found = find_records(data, cut=False)
             events, malformed = self._read(found.records)
         reasons = [bad.reason for bad in found.malformed for _ in range(bad.parts)] + malformed
-        if not found.records and not reasons and "no CloudTrail record" in (found.foreign or ""):
-            reasons = [found.foreign or ""]
+        if not found.records and not reasons and "no CloudTrail record" in (found.not_cloudtrail or ""):
+            reasons = [found.not_cloudtrail or ""]
         return events, reasons
 
     def _read(self, raws: Iterable[bytes | memoryview]) -> tuple[list[_Event], list[str]]:
@@ -259,9 +260,9 @@ class _BatchTransform:
                 malformed.append(str(error))
         return events, malformed
 
-    def _apply_rules(self, number: int, events: list[_Event]) -> list[tuple[Partition, bytes]]:
+    def _apply_rules(self, number: int, events: list[_Event]) -> list[tuple[LandingPartition, bytes]]:
         """Return partition and line of the events that rules keep; count all of them."""
-        kept: list[tuple[Partition, bytes]] = []
+        kept: list[tuple[LandingPartition, bytes]] = []
         counts, decide = self.response.counts, self.transform.decide
         for event in events:
             counts.events[event.action] += 1
@@ -280,7 +281,7 @@ class _BatchTransform:
             kept.append((event.partition, line))
         return kept
 
-    def _fit(self, number: int, data: bytes, partition: Partition) -> RecordResponse:
+    def _fit(self, number: int, data: bytes, partition: LandingPartition) -> RecordResponse:
         """Return the data as a response if it still fits into what Lambda may return; otherwise resend it."""
         size = (len(data) + 2) // 3 * 4 + _RESPONSE_OVERHEAD
         if self.response_size + size > MAX_RESPONSE_BYTES:
@@ -297,7 +298,7 @@ class _BatchTransform:
         for partition, lines in self.resend.items():
             self._pack(partition, [(line, {number}) for line, number in lines])
 
-    def _pack(self, partition: Partition, lines: list[tuple[bytes, set[int]]]) -> None:
+    def _pack(self, partition: LandingPartition, lines: list[tuple[bytes, set[int]]]) -> None:
         texts: list[bytes] = []
         origins: set[int] = set()
         size = 0
@@ -315,7 +316,7 @@ def _keep(columns: Mapping[str, Any]) -> tuple[str | None, float]:
     return None, 1.0
 
 
-def landing_partition(data: bytes) -> Partition | None:
+def landing_partition(data: bytes) -> LandingPartition | None:
     """Return the partition of landing lines that come back from the stream; None if the data is anything else."""
     if not data.startswith((b'{"event_time":"', b'{"dropped_by":"')):
         return None
@@ -323,6 +324,6 @@ def landing_partition(data: bytes) -> Partition | None:
     if not isinstance(value, dict):
         return None
     service = landing.DROPPED if landing.is_dropped(value) else value.get("service")
-    fields = [*(value.get(name) for name in Partition._fields[:4]), service]
+    fields = [*(value.get(name) for name in LandingPartition._fields[:4]), service]
     texts = [each for each in fields if isinstance(each, str)]
-    return Partition(*texts) if len(texts) == len(fields) else None
+    return LandingPartition(*texts) if len(texts) == len(fields) else None

@@ -104,20 +104,20 @@ class RecordReader:
         return caller
 
     def _call(self, what: CallTemplate, tls: str | None, row: Row) -> CallColumns:
-        shape = what.shape
+        request = what.request
         columns: dict[str, Any] = dict(zip(WHAT_MEMBERS.values(), what.members, strict=True))
         columns |= {
             "service": what.service,
             "read_only": what.read_only,
             "event_category": what.category,
             "account_id": what.account,
-            "resource_type": shape.resource_type,
-            "resource_arn": shape.resource_arn,
-            "resource_arns": list(shape.resource_arns),
-            "resource_account": shape.resource_account,
-            "object_key": shape.fixed_key,
+            "resource_type": request.resource_type,
+            "resource_arn": request.resource_arn,
+            "resource_arns": list(request.resource_arns),
+            "resource_account": request.resource_account,
+            "object_key": request.fixed_key,
             # Either all rows of one template have parameters of their own, or none has.
-            "request_parameters": shape.request_parameters if row.request_parameters is None else None,
+            "request_parameters": request.request_parameters if row.request_parameters is None else None,
         }
         kept = {name: value for name, value in columns.items() if value is not None}
         call = self._calls[what.number, tls] = CallColumns(kept, compose_rest(None, tls, what.rest))
@@ -129,7 +129,7 @@ def _text(value: bytes | None) -> str | None:
 
 
 def _resources(row: Row, what: CallTemplate, key: str | None) -> str | None:
-    parts = what.shape.resources
+    parts = what.request.resources
     if parts is None:
         return None
     return parts[0] if len(parts) == 1 else (key or "").join(parts)

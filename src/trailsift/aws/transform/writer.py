@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from trailsift.aws.transform.reader import CallColumns, CallerColumns, EventColumns
-from trailsift.decode.landing import Partition, partition_of, time_text
+from trailsift.decode.landing import LandingPartition, partition_of, time_text
 from trailsift.decode.record import compose_rest
 from trailsift.times import HOUR
 
@@ -25,7 +25,7 @@ class LandingWriter:
         self._parts: dict[int, tuple[CallerColumns | CallColumns, bytes]] = {}
         self._rests: dict[tuple[int, int], tuple[CallerColumns, CallColumns, bytes]] = {}
         #: Hour and service -> partition, beginning of the time, and the JSON of the partition's columns.
-        self._hours: dict[tuple[int, str], tuple[Partition, str, str]] = {}
+        self._hours: dict[tuple[int, str], tuple[LandingPartition, str, str]] = {}
 
     def row(self, columns: Mapping[str, Any], weight: float = 1.0) -> bytes:
         """Return the line of a row of ``decode.record``."""
@@ -37,7 +37,7 @@ class LandingWriter:
 
     def regular(
         self, caller: CallerColumns, call: CallColumns, own: EventColumns, weight: float = 1.0
-    ) -> tuple[bytes, Partition]:
+    ) -> tuple[bytes, LandingPartition]:
         """Return the line of a regular record, and its partition."""
         hour, inside = divmod(own.event_time, HOUR)
         name = hour, call.columns["service"]
@@ -75,7 +75,7 @@ class LandingWriter:
             cached = self._rests[name] = caller, call, end
         return cached[2]
 
-    def _hour(self, hour: int, service: str) -> tuple[Partition, str, str]:
+    def _hour(self, hour: int, service: str) -> tuple[LandingPartition, str, str]:
         if len(self._hours) > _CACHE_LIMIT:
             self._hours.clear()
         partition = partition_of(hour * HOUR, service)
