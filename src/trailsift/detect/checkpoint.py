@@ -8,13 +8,12 @@ is not used; nothing is lost with it.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
-import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,10 @@ from trailsift.detect.detection_rules import Happening
 from trailsift.detect.finding import Link, Signal
 from trailsift.detect.low_and_slow import Drips
 from trailsift.detect.multivariate import available
+from trailsift.storage import Location, Storage, open_storage
 
-_FOLDER = "findings"
-_FILES = ("habits.npz", "habits-before.npz")
-_LAST = "last.json"
+_FILES = ("findings/habits.npz", "findings/habits-before.npz")
+_LAST = "findings/last.json"
 _FORM = 2
 _WEEK = 7  # days between the two states
 _ARRAYS = ("age", "strange", "last", "with_first", "held", "common", "of", "kind", "series_last", "peaks", "keys",
@@ -54,38 +53,36 @@ class State:
     happenings: dict[str, list[Happening]] = field(default_factory=dict)
 
 
-def load(lake: Path, fits: Callable[[State], bool]) -> State | None:
+def load(lake: Location, fits: Callable[[State], bool]) -> State | None:
     """The newest state that still fits the lake; those that do not are removed."""
-    for name in _FILES:
-        path = lake / _FOLDER / name
-        state = _read(path)
+    storage = open_storage(lake)
+    for path in _FILES:
+        state = _read(storage, path)
         if state is not None and fits(state):
             return state
-        _remove(path)
+        # In a lake that cannot be written it stays, and is passed over again.
+        with contextlib.suppress(OSError):
+            storage.delete(path)
     return None
 
 
-def save(lake: Path, state: State) -> None:
+def save(lake: Location, state: State) -> None:
     """Keeps a state, where the lake can be written."""
-    newer, older = (lake / _FOLDER / name for name in _FILES)
-    partial = newer.with_name(f".{newer.stem}.{os.getpid()}.npz")
-    try:
-        newer.parent.mkdir(exist_ok=True)
-        with partial.open("wb") as handle:
-            _write(handle, state)
-        before = _before(older)
-        held = _before(newer)
+    storage = open_storage(lake)
+    newer, older = _FILES
+    with contextlib.suppress(OSError):
+        data = _packed(state)
+        before = _before(storage, older)
+        held = _before(storage, newer)
         if held is not None and (before is None or held - before >= _WEEK):
-            newer.replace(older)
-        partial.replace(newer)
-    except OSError:
-        _remove(partial)
+            storage.write(older, storage.read(newer))
+        storage.write(newer, data)
 
 
-def last(lake: Path, of: str) -> tuple[list[Signal], list[Link]] | None:
+def last(lake: Location, of: str) -> tuple[list[Signal], list[Link]] | None:
     """What the last run saw, where it looked at the same (``of``) as this one."""
     try:
-        told = json.loads((lake / _FOLDER / _LAST).read_text("utf-8"))
+        told = json.loads(open_storage(lake).read(_LAST))
         if told["of"] != [*_stamp(), of]:
             return None
         return [Signal(*map(_frozen, one)) for one in told["signals"]], [Link(*one) for one in told["links"]]
@@ -93,13 +90,11 @@ def last(lake: Path, of: str) -> tuple[list[Signal], list[Link]] | None:
         return None
 
 
-def save_last(lake: Path, of: str, signals: list[Signal], links: list[Link]) -> None:
+def save_last(lake: Location, of: str, signals: list[Signal], links: list[Link]) -> None:
     """Keeps what a run saw, where the lake can be written: to look closer at a finding needs no second look at all."""
-    path = lake / _FOLDER / _LAST
-    partial = path.with_name(f".{_LAST}.{os.getpid()}")
+    text = json.dumps({"of": [*_stamp(), of], "signals": signals, "links": links})
     with contextlib.suppress(OSError):
-        partial.write_text(json.dumps({"of": [*_stamp(), of], "signals": signals, "links": links}), "utf-8")
-        partial.replace(path)
+        open_storage(lake).write(_LAST, text.encode())
 
 
 def _stamp() -> list[Any]:
@@ -108,7 +103,7 @@ def _stamp() -> list[Any]:
     return [_FORM, __version__, version("duckdb"), available()]
 
 
-def _write(handle: Any, state: State) -> None:
+def _packed(state: State) -> bytes:
     told, arrays = _taken_apart(state.habits)
     arrays |= {f"drip_{name}": getattr(state.drips, name) for name in _DRIPS}
     told |= {
@@ -121,12 +116,14 @@ def _write(handle: Any, state: State) -> None:
         "links": state.links,
         "happenings": state.happenings,
     }
-    np.savez(handle, told=np.frombuffer(json.dumps(told).encode(), np.uint8), before=state.before, **arrays)
+    file = io.BytesIO()
+    np.savez(file, told=np.frombuffer(json.dumps(told).encode(), np.uint8), before=state.before, **arrays)
+    return file.getvalue()
 
 
-def _read(path: Path) -> State | None:
+def _read(storage: Storage, path: str) -> State | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(storage.read(path)), allow_pickle=False) as file:
             told = json.loads(file["told"].tobytes())
             if told["stamp"] != _stamp():
                 return None
@@ -150,9 +147,9 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
-def _before(path: Path) -> int | None:
+def _before(storage: Storage, path: str) -> int | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(storage.read(path)), allow_pickle=False) as file:
             return int(file["before"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
@@ -189,9 +186,3 @@ def _drips(told: dict[str, Any], arrays: dict[str, Any]) -> Drips:
     for name, array in arrays.items():
         setattr(drips, name, array)
     return drips
-
-
-def _remove(path: Path) -> None:
-    # In a lake that cannot be written it stays, and is passed over again.
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)

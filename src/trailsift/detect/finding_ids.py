@@ -6,20 +6,17 @@ and its time. Where two findings have become one, it has the id that is older, a
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from trailsift.detect.correlate import finding_id
 from trailsift.detect.finding import Finding
 from trailsift.errors import LakeError
+from trailsift.storage import Location, open_storage, update
 
-_FILE = Path("findings") / "ids.json"
+_FILE = "findings/ids.json"
 #: Findings whose ids are remembered, the newest.
 KEPT = 10_000
 
@@ -34,24 +31,28 @@ class Name:
     last: int
 
 
-def named(lake: Path, found: Sequence[Finding], *, remember: bool = True) -> list[Finding]:
+def named(lake: Location, found: Sequence[Finding], *, remember: bool = True) -> list[Finding]:
     """Findings with the ids under which they were told before; new ones are remembered, unless that is not wanted.
 
     In a lake that cannot be written, ids are those of before as well, and new ones are not remembered. LakeError
     where the file of ids is damaged.
     """
+    storage = open_storage(lake)
+    out: list[Finding] | None = None
+
+    def give_ids(data: bytes | None) -> bytes | None:
+        nonlocal out
+        known = _parse(data, storage.describe(_FILE))
+        out, names = give(found, known)
+        return _text(names[-KEPT:]) if remember and names != known else None
+
     try:
-        with _alone(lake):
-            return _named(lake, found, keep=remember)
-    except OSError:
-        return _named(lake, found, keep=False)
-
-
-def _named(lake: Path, found: Sequence[Finding], *, keep: bool) -> list[Finding]:
-    known = _read(lake / _FILE)
-    out, names = give(found, known)
-    if keep and names != known:
-        _write(lake / _FILE, names[-KEPT:])
+        # Of two runs at the same time, the later one gives ids again, and sees those of the other.
+        update(storage, _FILE, give_ids)
+    except OSError as error:
+        if out is None:
+            raise LakeError(f"cannot read {storage.describe(_FILE)}: {error}") from error
+    assert out is not None
     return out
 
 
@@ -112,29 +113,13 @@ def _free(one: Finding, taken: set[str]) -> str:
     return found
 
 
-@contextmanager
-def _alone(lake: Path) -> Iterator[None]:
-    """Keeps other runs from giving ids at the same time."""
-    folder = lake / _FILE.parent
-    folder.mkdir(exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _read(path: Path) -> list[Name]:
+def _parse(data: bytes | None, path: str) -> list[Name]:
     try:
-        given: list[list[Any]] = json.loads(path.read_text("utf-8"))
+        given: list[list[Any]] = json.loads(data) if data is not None else []
         return [Name(str(name), list(roles), int(first), int(last)) for name, roles, first, last in given]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise LakeError(f"cannot read {path}: {error}") from error
     except (ValueError, TypeError) as error:
         raise LakeError(f"{path} is damaged: {error}; delete it, and findings get ids anew") from error
 
 
-def _write(path: Path, names: Sequence[Name]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps([[name.id, name.roles, name.first, name.last] for name in names]), "utf-8")
-    partial.replace(path)
+def _text(names: Sequence[Name]) -> bytes:
+    return json.dumps([[name.id, name.roles, name.first, name.last] for name in names]).encode()

@@ -7,21 +7,20 @@ that every run tells news only. A failed delivery is tried again, some times now
 from __future__ import annotations
 
 import json
-import os
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from trailsift.detect.finding import Finding
 from trailsift.errors import LakeError, UsageError
+from trailsift.storage import Location, open_storage, update
 
 Form = Literal["json", "slack"]
 
-_FILE = Path("findings") / "told.json"
+_FILE = "findings/told.json"
 _GROWTH = 1.5
 _TRIES = 3
 _TIMEOUT = 10  # seconds
@@ -36,14 +35,14 @@ def check_url(url: str) -> None:
         raise UsageError(f"--webhook {url!r} is no address: write https://HOST/PATH")
 
 
-def news(lake: Path, found: Sequence[Finding]) -> list[Finding]:
+def news(lake: Location, found: Sequence[Finding]) -> list[Finding]:
     """The findings that nobody was told of, or that have grown since."""
     told = _reported(lake)
     return [one for one in found if one.id not in told or _size(one) >= _GROWTH * told[one.id]]
 
 
 def alert(
-    lake: Path,
+    lake: Location,
     found: Sequence[Finding],
     url: str,
     form: Form = "json",
@@ -74,30 +73,38 @@ def body(finding: Finding, form: Form) -> dict[str, Any]:
     return {"text": f"*{finding.severity}* {title}{techniques}\n`trailsift finding {finding.id}`"}
 
 
-def remember(lake: Path, found: Sequence[Finding]) -> None:
+def remember(lake: Location, found: Sequence[Finding]) -> None:
     """Keeps what was told. LakeError where it cannot be written."""
     if not found:
         return
-    told = _reported(lake) | {one.id: _size(one) for one in found}
-    path = lake / _FILE
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    storage = open_storage(lake)
+    path = storage.describe(_FILE)
+
+    def add(data: bytes | None) -> bytes:
+        told = _parse(data, path) | {one.id: _size(one) for one in found}
+        return json.dumps(dict(list(told.items())[-_KEPT:])).encode()
+
     try:
-        path.parent.mkdir(exist_ok=True)
-        partial.write_text(json.dumps(dict(list(told.items())[-_KEPT:])))
-        partial.replace(path)
+        update(storage, _FILE, add)
     except OSError as error:
         raise LakeError(f"cannot write {path}: {error}") from error
 
 
-def _reported(lake: Path) -> dict[str, float]:
-    path = lake / _FILE
+def _reported(lake: Location) -> dict[str, float]:
+    storage = open_storage(lake)
+    path = storage.describe(_FILE)
     try:
-        told = json.loads(path.read_text("utf-8"))
-        return {str(name): float(size) for name, size in told.items()}
+        return _parse(storage.read(_FILE), path)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise LakeError(f"cannot read {path}: {error}") from error
+
+
+def _parse(data: bytes | None, path: str) -> dict[str, float]:
+    try:
+        told = json.loads(data) if data is not None else {}
+        return {str(name): float(size) for name, size in told.items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise LakeError(f"{path} is damaged: {error}; delete it, and findings are told once more") from error
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 from trailsift.detect.finding import DRIPS, Finding, Signal
 from trailsift.errors import LakeError, UsageError
+from trailsift.storage import Location, open_storage, update
 
-_FILE = Path("findings") / "marks.jsonl"
+_FILE = "findings/marks.jsonl"
 #: So much more than what was muted is news again.
 _GROWTH = 1.5
 
@@ -33,20 +32,21 @@ class Verdict:
     signals: tuple[tuple[str, str | None, str, int], ...]
 
 
-def marks(lake: Path) -> dict[str, Verdict]:
+def marks(lake: Location) -> dict[str, Verdict]:
     """The last word about each finding, by id. LakeError where the file cannot be read."""
-    path = lake / _FILE
-    if not path.exists():
-        return {}
+    storage = open_storage(lake)
+    path = storage.describe(_FILE)
     out: dict[str, Verdict] = {}
     number = 0
     try:
-        for line in path.read_text("utf-8").splitlines():
+        for line in storage.read(_FILE).decode().splitlines():
             number += 1
             if line.strip():
                 one = json.loads(line)
                 signals = tuple((kind, role, value, events) for kind, role, value, events in one["signals"])
                 out[one["id"]] = Verdict(one["id"], one["word"], one["reason"], one["time"], signals)
+    except FileNotFoundError:
+        return {}
     except OSError as error:
         raise LakeError(f"cannot read {path}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -54,7 +54,7 @@ def marks(lake: Path) -> dict[str, Verdict]:
     return out
 
 
-def mark(lake: Path, finding: Finding, word: Label, reason: str) -> Verdict:
+def mark(lake: Location, finding: Finding, word: Label, reason: str) -> Verdict:
     """Say a word about a finding, with a reason. UsageError without one; LakeError where it cannot be kept."""
     if not reason.strip():
         raise UsageError(f"why {word} {finding.id}? give --reason, for whoever reads it later")
@@ -65,19 +65,13 @@ def mark(lake: Path, finding: Finding, word: Label, reason: str) -> Verdict:
         datetime.now(UTC).isoformat(timespec="seconds"),
         tuple((s.kind, s.role_arn, s.value, _much(s)) for s in finding.signals),
     )
-    path = lake / _FILE
+    storage = open_storage(lake)
     line = json.dumps(vars(said), ensure_ascii=False) + "\n"
     try:
-        path.parent.mkdir(exist_ok=True)
-        # One write of one line: two people at once lose nothing of each other.
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(handle, line.encode())
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        # Two people at once lose nothing of each other.
+        update(storage, _FILE, lambda data: (data or b"") + line.encode())
     except OSError as error:
-        raise LakeError(f"cannot write {path}: {error}") from error
+        raise LakeError(f"cannot write {storage.describe(_FILE)}: {error}") from error
     return said
 
 
