@@ -104,20 +104,20 @@ class RecordReader:
         return caller
 
     def _call(self, what: CallTemplate, tls: str | None, row: Row) -> CallColumns:
-        template = what.request
+        request = what.request
         columns: dict[str, Any] = dict(zip(WHAT_MEMBERS.values(), what.members, strict=True))
         columns |= {
             "service": what.service,
             "read_only": what.read_only,
             "event_category": what.category,
             "account_id": what.account,
-            "resource_type": template.resource_type,
-            "resource_arn": template.resource_arn,
-            "resource_arns": list(template.resource_arns),
-            "resource_account": template.resource_account,
-            "object_key": template.fixed_key,
+            "resource_type": request.resource_type,
+            "resource_arn": request.resource_arn,
+            "resource_arns": list(request.resource_arns),
+            "resource_account": request.resource_account,
+            "object_key": request.fixed_key,
             # Either all rows of one template have parameters of their own, or none has.
-            "request_parameters": template.request_parameters if row.request_parameters is None else None,
+            "request_parameters": request.request_parameters if row.request_parameters is None else None,
         }
         kept = {name: value for name, value in columns.items() if value is not None}
         call = self._calls[what.number, tls] = CallColumns(kept, compose_rest(None, tls, what.rest))
