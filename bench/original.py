@@ -29,7 +29,7 @@ from page import say
 from trailsift.aws.handler import firehose
 from trailsift.aws.transform import metrics
 from trailsift.benchmark import measure
-from trailsift.benchmark.results import Way
+from trailsift.benchmark.results import Technique
 from trailsift.detect.detection_rules import builtin_rules
 from trailsift.detect.evaluation import judge, read_truth
 from trailsift.detect.pipeline import detect, over_threshold
@@ -152,7 +152,7 @@ def crawler(scene: Scene) -> Row:
     return Row("Glue crawler", asked, f"{median(waits):.0f}, median of events", "0: projected")
 
 
-def columnar(scene: Scene, way: Way) -> Row:
+def columnar(scene: Scene, way: Technique) -> Row:
     """Bytes that the question reads, and events that are there twice."""
     twice = len(scene.records) - len(scene.distinct)
     stored = scene.ask("SELECT count(*) - count(DISTINCT event_id) FROM events")
@@ -160,7 +160,7 @@ def columnar(scene: Scene, way: Way) -> Row:
     return Row("CTAS", "events stored twice; gain over the log files", f"{twice:,} twice", ours)
 
 
-def pruned(way: Way) -> Row:
+def pruned(way: Technique) -> Row:
     """What pruning by partitions gives by itself."""
     ours = f"{way.faster:,.1f} times faster, {way.saved:.1%} fewer bytes"
     return Row("partition layout, pruned query", "gain over the log files", "an error: no such field", ours)
@@ -222,7 +222,7 @@ def anomalies(scene: Scene) -> Row:
     return Row("detect_anomalies.py, Lookout", "planted incidents found", f"{told[0]} (threshold 1000)", told[1])
 
 
-def table_of_gains(way: Way) -> Row:
+def table_of_gains(way: Technique) -> Row:
     """Everything together."""
     ours = f"{way.faster:,.0f} times faster, {way.saved:.1%} fewer bytes"
     return Row("table of gains", "all of it together", "5-50 times, no source", ours)

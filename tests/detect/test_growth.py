@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from trailsift.cli import main
 from trailsift.detect import detection_rules, finding_ids, signals
-from trailsift.detect.correlate import join
+from trailsift.detect.correlate import correlate_signals
 from trailsift.detect.finding import Finding, Link, Signal
 from trailsift.detect.follow import follow
 from trailsift.detect.pipeline import DetectionResult, DetectOptions, detect
@@ -241,10 +241,10 @@ def test_roles_of_one_attacker_are_one_finding(
     assert sum(str(role).rpartition("/")[2] in told["title"] for role in busy[:3]) == 3
 
 
-def signal(role: str, hour: float, kind: str = "first_network", decades: float = 3.0, **more: Any) -> Signal:
+def signal(role: str, hour: float, kind: str = "first_network", rarity: float = 3.0, **more: Any) -> Signal:
     """One signal."""
     at = round(hour * HOUR)
-    return Signal(kind, role, decades, at, at + HOUR - 1, more.pop("value", "x"), 9, **more)
+    return Signal(kind, role, rarity, at, at + HOUR - 1, more.pop("value", "x"), 9, **more)
 
 
 def link(role: str, hour: float, value: str = "192.0.2.0/24") -> Link:
@@ -260,22 +260,28 @@ def roles_of(found: Sequence[Finding]) -> list[set[str | None]]:
 def test_what_ties_roles_together() -> None:
     """The same new place within hours, or grave detections on one resource; nothing else does."""
     two = [signal("a", 1), signal("b", 3)]
-    assert roles_of(join(two)) == [{"a"}, {"b"}]
-    assert roles_of(join(two, links=[link("a", 1), link("b", 3)])) == [{"a", "b"}]
-    assert roles_of(join(two, links=[link("a", 1), link("b", 3, "198.51.100.0/24")])) == [{"a"}, {"b"}]
-    assert roles_of(join([signal("a", 1), signal("b", 30)], links=[link("a", 1), link("b", 30)])) == [{"a"}, {"b"}]
+    assert roles_of(correlate_signals(two)) == [{"a"}, {"b"}]
+    assert roles_of(correlate_signals(two, links=[link("a", 1), link("b", 3)])) == [{"a", "b"}]
+    assert roles_of(correlate_signals(two, links=[link("a", 1), link("b", 3, "198.51.100.0/24")])) == [{"a"}, {"b"}]
+    assert roles_of(correlate_signals([signal("a", 1), signal("b", 30)], links=[link("a", 1), link("b", 30)])) == [
+        {"a"},
+        {"b"},
+    ]
     chain = [signal("a", 1), signal("b", 3), signal("c", 6), signal("d", 6)]
-    assert roles_of(join(chain, links=[link("a", 1), link("b", 3), link("c", 6)])) == [{"a", "b", "c"}, {"d"}]
-    silent = join([signal("a", 1)], links=[link("a", 1), link("new", 2)])
+    assert roles_of(correlate_signals(chain, links=[link("a", 1), link("b", 3), link("c", 6)])) == [
+        {"a", "b", "c"},
+        {"d"},
+    ]
+    silent = correlate_signals([signal("a", 1)], links=[link("a", 1), link("new", 2)])
     assert silent[0].role_arn == "a" and silent[0].role_arns == ("a", "new") and "'new'" in silent[0].query
-    bad = lambda role, hour, decades: signal(  # noqa: E731
-        role, hour, "detection", decades, rule=role, resource_arn="arn:aws:s3:::b", mitre=("T1486",)
+    bad = lambda role, hour, rarity: signal(  # noqa: E731
+        role, hour, "detection", rarity, rule=role, resource_arn="arn:aws:s3:::b", mitre=("T1486",)
     )
-    assert roles_of(join([bad("a", 1, 17), bad("b", 3, 17)])) == [{"a", "b"}]
-    assert roles_of(join([bad("a", 1, 2.5), bad("b", 3, 2.5)])) == [{"a"}, {"b"}]
-    of_one = join([bad("a", 1, 17), signal("a", 2), signal("a", 2, "detection", 5.6, rule="other")])
+    assert roles_of(correlate_signals([bad("a", 1, 17), bad("b", 3, 17)])) == [{"a", "b"}]
+    assert roles_of(correlate_signals([bad("a", 1, 2.5), bad("b", 3, 2.5)])) == [{"a"}, {"b"}]
+    of_one = correlate_signals([bad("a", 1, 17), signal("a", 2), signal("a", 2, "detection", 5.6, rule="other")])
     assert len(of_one) == 1 and of_one[0].techniques[0] == "T1486" and len(of_one[0].signals) == 3
-    weeks = join([signal("a", 40 * i) for i in range(9)], links=[link("a", 40 * i) for i in range(9)])
+    weeks = correlate_signals([signal("a", 40 * i) for i in range(9)], links=[link("a", 40 * i) for i in range(9)])
     assert len(weeks) == 9
 
 
@@ -307,7 +313,7 @@ _FOUND = st.tuples(st.sampled_from("abc"), st.integers(0, 60), st.integers(0, 9)
 @given(st.lists(st.lists(_FOUND, max_size=6, unique=True)))
 def test_ids_are_never_given_twice(rounds: list[list[tuple[str, int, int]]]) -> None:
     """Whatever findings come and go: one id each, and what was named stays named."""
-    known_names: list[finding_ids.Name] = []
+    known_names: list[finding_ids.KnownFinding] = []
     for number, of_round in enumerate(rounds):
         found = [finding(f"f{number}{i}", role, at, at + long) for i, (role, at, long) in enumerate(of_round)]
         out, after = finding_ids.give(found, known_names)
@@ -337,13 +343,15 @@ def test_names_are_kept_in_the_lake(tmp_path: Path) -> None:
 def test_signals_are_bounded(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest stay."""
     with DuckDBEngine(open_snapshot(whole)) as engine:
-        everything = signals.look(engine, save=False, afresh=True).signals
-        monkeypatch.setattr(signals, "SIGNALS", 20)
-        newest = signals.look(engine, save=False, afresh=True).signals
+        everything = signals.collect_signals(engine, save=False, afresh=True).signals
+        monkeypatch.setattr(signals, "MAX_SIGNALS", 20)
+        newest = signals.collect_signals(engine, save=False, afresh=True).signals
     assert len(everything) > 20 == len(newest)
     assert min(one.first_time for one in newest) >= sorted(one.first_time for one in everything)[-20]
-    rows = [detection_rules.Happening("1", f"r{i}", "G", None, i, i, 1, i, 1) for i in range(signals.HAPPENINGS + 9)]
-    assert len(signals._last(rows)) == signals.HAPPENINGS and signals._last(rows)[0].role_arn == "r9"
+    rows = [detection_rules.RuleMatch("1", f"r{i}", "G", None, i, i, 1, i, 1) for i in range(signals.MAX_MATCHES + 9)]
+    assert (
+        len(signals._newest_matches(rows)) == signals.MAX_MATCHES and signals._newest_matches(rows)[0].role_arn == "r9"
+    )
 
 
 def test_hours_without_delivery_are_unknown(whole: Path) -> None:

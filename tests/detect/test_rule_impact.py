@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from trailsift.cli import main
-from trailsift.detect.detection_rules import builtin_rules, happenings, search
+from trailsift.detect.detection_rules import builtin_rules, group_matches, run_detection
 from trailsift.detect.finding import Signal
 from trailsift.detect.rule_impact import FATES, Loss, losses
-from trailsift.detect.signals import look
+from trailsift.detect.signals import collect_signals
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.ingest.what_if import thinned
@@ -90,7 +90,7 @@ def test_what_findings_lose(whole: DuckDBEngine, rules: Rules) -> None:
     by_fate: dict[str, list[Loss]] = {fate: [one for one in found if one.fate == fate] for fate in FATES}
     assert [one.fate for one in found] == sorted((one.fate for one in found), key=FATES.index)
     hurt = [*by_fate["lost"], *by_fate["weaker"]]
-    assert any("without any identity" in one.title for one in hurt), [one.title for one in hurt]
+    assert any("read anonymously" in one.title for one in hurt), [one.title for one in hurt]
     assert all(one.score_after < one.score for one in hurt)
     fewer = by_fate["with fewer events"]
     assert fewer and all(0 < one.events_after < one.events and abs(one.score_after - one.score) < 0.01 for one in fewer)
@@ -120,14 +120,14 @@ def key(signal: Signal) -> tuple[Any, ...]:
 
 def test_sampled_lake_finds_the_same(whole: DuckDBEngine, sampled: DuckDBEngine) -> None:
     """Summaries are exact, so each of their signals is the same; detections over events count by weight."""
-    mine, theirs = (look(engine, (), save=False) for engine in (whole, sampled))
+    mine, theirs = (collect_signals(engine, (), save=False) for engine in (whole, sampled))
     assert sorted(map(str, map(key, mine.signals))) == sorted(map(str, map(key, theirs.signals)))
     assert mine.signals and mine.links == theirs.links
     for one in builtin_rules()[0]:
-        rows, thin_rows = (search(engine, one) for engine in (whole, sampled))
+        rows, thin_rows = (run_detection(engine, one) for engine in (whole, sampled))
         assert isinstance(rows, list) and isinstance(thin_rows, list)
         if "FROM events" not in one.sql:
-            assert happenings(rows) == happenings(thin_rows), one.id
+            assert group_matches(rows) == group_matches(thin_rows), one.id
 
 
 def test_detections_over_sampled_events_count_by_weight(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_detections_over_sampled_events_count_by_weight(tmp_path: Path) -> None:
     for name, text in (("whole", ""), ("sampled", RULES.replace("0.1", "0.2"))):
         ingest([str(tmp_path / "a.json")], tmp_path / name, workers=1, rules=parse(text, name))
         with DuckDBEngine(open_snapshot(tmp_path / name)) as engine:
-            (row,) = happenings(search(engine, one))  # type: ignore[arg-type]
+            (row,) = group_matches(run_detection(engine, one))  # type: ignore[arg-type]
             told.append((row.events, len(stored(engine))))
     (events, rows), (guess, fewer) = told
     assert events == rows == 600 and fewer < 200

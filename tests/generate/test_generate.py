@@ -25,7 +25,7 @@ from trailsift.errors import UsageError
 from trailsift.generate import KINDS, QUIET_KINDS, STRENGTHS, Generated, Options, generate
 from trailsift.generate.incidents import plan
 from trailsift.generate.options import check
-from trailsift.generate.roles import hire
+from trailsift.generate.roles import create_actors
 
 Record = dict[str, Any]
 NAME = re.compile(
@@ -377,7 +377,7 @@ def test_chosen_kinds_only(tmp_path: Path) -> None:
 
 def test_long_runs_meet_each_kind_twice() -> None:
     options = Options(events=1_000_000, days=30)
-    roles = hire(24, 1, options.first_second(), options.seconds())
+    roles = create_actors(24, 1, options.first_second(), options.seconds())
     incidents = plan(options, check(options), roles, np.random.default_rng(1))
     assert Counter(i.plot.kind for i in incidents) == dict.fromkeys(KINDS, 2)
     assert len({(i.role.index, i.slot) for i in incidents if i.plot.hour is None}) == 14
@@ -424,7 +424,7 @@ def test_strengths_plant_the_same_kinds_ever_more_quietly() -> None:
     for strength in STRENGTHS:
         options = Options(events=120_000, days=30, roles=40, strength=strength)
         zone = check(options)
-        roles = hire(40, 1, options.first_second(), options.seconds())
+        roles = create_actors(40, 1, options.first_second(), options.seconds())
         incidents = plan(options, zone, roles, np.random.default_rng(1))
         assert [one.plot.kind for one in incidents] == list(options.all_kinds())
         counts[strength] = {one.plot.kind: len(one.seconds) for one in incidents}

@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 
-from trailsift.benchmark.results import Gains, Way
+from trailsift.benchmark.results import BenchmarkReport, Technique
 from trailsift.benchmark.variants import Variants, write_variants
 from trailsift.errors import EngineError, SourceError
 from trailsift.ingest import ingest
@@ -71,7 +71,7 @@ def measure(
     rounds: int = 3,
     generated: bool = False,
     step: Callable[[str], None] = lambda told: None,
-) -> Gains:
+) -> BenchmarkReport:
     """All ways, each ``rounds`` times in turns; ``step`` is told what goes on. ``folder`` is filled with the forms.
 
     SourceError where there are no S3 data events to ask for, EngineError where DuckDB cannot read the log objects.
@@ -91,7 +91,7 @@ def measure(
         DuckDBEngine(open_snapshot(folder / "lake")) as whole,
         DuckDBEngine(open_snapshot(folder / "sampled-lake")) as sampled,
     ):
-        runs = _runs(subject, variants, whole, sampled)
+        runs = _trials(subject, variants, whole, sampled)
         times: dict[str, list[float]] = {run.name: [] for run in runs}
         for number in range(rounds):
             step(f"asking, round {number + 1} of {rounds}")
@@ -103,7 +103,7 @@ def measure(
                     times[run.name].append(perf_counter() - begun)
         truth = _lake_count(whole, subject, "rows")
         ways = _ways(runs, times, truth, prices)
-    return Gains(
+    return BenchmarkReport(
         events=everything.stored,
         log_objects=len(files),
         log_bytes=_sizes(files),
@@ -118,7 +118,7 @@ def measure(
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _Trial:
     """One way: how it asks, how many events it finds (by weight), what it reads and what it keeps."""
 
     name: str
@@ -131,16 +131,16 @@ class _Run:
     sampled: bool = False
 
 
-def _runs(subject: Subject, variants: Variants, whole: DuckDBEngine, sampled: DuckDBEngine) -> list[_Run]:
+def _trials(subject: Subject, variants: Variants, whole: DuckDBEngine, sampled: DuckDBEngine) -> list[_Trial]:
     part = f"year={subject.day[:4]}/month={subject.day[5:7]}/day={subject.day[8:]}/service=s3"
     raw, in_part = subject.files, variants.partitioned.get(part, [])
     rows, summary = subject.of(_ROWS, table="events"), _summary(subject)
     columnar_sql = subject.of(_ROWS, table=f"read_parquet({variants.columnar})")
     every = [file for files in variants.partitioned.values() for file in files]
 
-    def json_run(name: str, files: list[str], stored: list[str]) -> _Run:
+    def json_run(name: str, files: list[str], stored: list[str]) -> _Trial:
         sampled_one = files is variants.sampled
-        return _Run(
+        return _Trial(
             name,
             "rows",
             lambda: _raw_rows(subject, files),
@@ -150,9 +150,9 @@ def _runs(subject: Subject, variants: Variants, whole: DuckDBEngine, sampled: Du
             sampled=sampled_one,
         )
 
-    def lake_run(name: str, engine: DuckDBEngine, sql: str, question: str = "rows", *, sampled: bool = False) -> _Run:
+    def lake_run(name: str, engine: DuckDBEngine, sql: str, question: str = "rows", *, sampled: bool = False) -> _Trial:
         kept = sum(file.bytes for table in ("events", "hourly") for file in engine.snapshot.files(table))
-        return _Run(
+        return _Trial(
             name,
             question,
             lambda: list(engine.query(sql, cache=False).rows()),
@@ -171,7 +171,7 @@ def _runs(subject: Subject, variants: Variants, whole: DuckDBEngine, sampled: Du
         json_run("raw logs", raw, raw),
         json_run("partitioning", in_part, every),
         json_run("stream filter", variants.filtered, variants.filtered),
-        _Run(
+        _Trial(
             "columnar storage",
             "rows",
             lambda: _duck(columnar_sql),
@@ -183,7 +183,7 @@ def _runs(subject: Subject, variants: Variants, whole: DuckDBEngine, sampled: Du
         json_run("smart sampling", variants.sampled, variants.sampled),
         lake_run("a lake of everything", whole, rows),
         lake_run("all together", sampled, rows, sampled=True),
-        _Run(
+        _Trial(
             "raw logs, summarized",
             "summary",
             lambda: _raw_summary(subject),
@@ -195,7 +195,7 @@ def _runs(subject: Subject, variants: Variants, whole: DuckDBEngine, sampled: Du
     ]
 
 
-def _ways(runs: list[_Run], times: dict[str, list[float]], truth: float, prices: dict[str, Price]) -> list[Way]:
+def _ways(runs: list[_Trial], times: dict[str, list[float]], truth: float, prices: dict[str, Price]) -> list[Technique]:
     base: dict[str, tuple[float, int]] = {}
     right = {"rows": truth, "summary": runs[-1].count()}
     ways = []
@@ -204,7 +204,7 @@ def _ways(runs: list[_Run], times: dict[str, list[float]], truth: float, prices:
         first = base.setdefault(run.question, (seconds, run.bytes))
         error = abs(found - right[run.question]) / right[run.question]
         ways.append(
-            Way(
+            Technique(
                 name=run.name,
                 question=run.question,
                 seconds=seconds,

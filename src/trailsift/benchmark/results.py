@@ -23,7 +23,7 @@ CLAIMS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Technique:
     """One way to answer: the median of its times in seconds, the bytes it reads, what Athena would charge.
 
     ``faster`` and ``saved`` (share of the bytes) are against the baseline of the same question. ``rows``: events that
@@ -55,7 +55,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Gains:
+class BenchmarkReport:
     """A whole run: what was measured on what. ``truth``: events that the question is about."""
 
     events: int
@@ -67,7 +67,7 @@ class Gains:
     rounds: int
     generated: bool
     stored_share: float
-    ways: tuple[Way, ...]
+    ways: tuple[Technique, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""

@@ -130,8 +130,8 @@ def write_variants(files: Sequence[str], folder: Path, progress: Callable[[int],
 
 
 #: The folder of a record's partition, whether the filter lets it through, the weight of the lottery (0: not drawn).
-_Verdict = tuple[str, bool, float]
-_NOTHING: _Verdict = ("", False, 0.0)
+_Sifted = tuple[str, bool, float]
+_NOTHING: _Sifted = ("", False, 0.0)
 _DAY = 86_400_000_000
 
 
@@ -143,7 +143,7 @@ class _Deciding:
         self._schedule = ColumnarRules(parse(text("time-of-day"), "time-of-day"))
         self._builder = ChunkBuilder()
 
-    def of(self, name: str, data: bytes) -> dict[str | None, _Verdict]:
+    def of(self, name: str, data: bytes) -> dict[str | None, _Sifted]:
         """The verdict on each record, by its event id."""
         self._builder.add(name, data)
         chunk = self._builder.finish()

@@ -21,7 +21,7 @@ _LATEST = 20 * 3600
 
 
 @dataclass(frozen=True)
-class Stream:
+class DeliveryStream:
     """Where a trail's objects of one account and region go."""
 
     account: str
@@ -46,11 +46,11 @@ def delays(rng: np.random.Generator, count: int) -> Ints:
 
 
 @dataclass
-class Trail:
+class TrailWriter:
     """One trail's writer. Holds what is not due yet; counts what it wrote."""
 
     target: Path
-    streams: tuple[Stream, ...]
+    streams: tuple[DeliveryStream, ...]
     window: int  # seconds
     tiny: bool
     rng: np.random.Generator

@@ -11,9 +11,9 @@ import numpy as np
 
 from trailsift.generate.bulk_text import Ints, iso_time
 from trailsift.generate.options import Options
-from trailsift.generate.record_templates import SHAPES
-from trailsift.generate.roles import Role, resource_arn
-from trailsift.generate.scenarios import PLOTS, Scenario
+from trailsift.generate.record_templates import RECORD_TEMPLATES
+from trailsift.generate.roles import Actor, resource_arn
+from trailsift.generate.scenarios import SCENARIOS, Scenario
 from trailsift.generate.sessions import FIRST_INTRUDER, Intruder
 from trailsift.generate.stealthy_scenarios import STEALTHY
 
@@ -30,7 +30,7 @@ class Incident:
 
     id: str
     plot: Scenario
-    role: Role
+    role: Actor
     slot: int
     seconds: Ints
     ops: Ints  # index into plot.ops, one an event
@@ -60,7 +60,7 @@ class Incident:
             "kind": self.plot.kind,
             "title": self.plot.title,
             "role_arn": self.role.arn,
-            "event_names": sorted({SHAPES[op.event].event for op in used}),
+            "event_names": sorted({RECORD_TEMPLATES[op.event].event for op in used}),
             "resource_arn": ranked[0] if ranked else None,
             "resource_arns": ranked,
             "first_time": iso_time(int(self.seconds[0])),
@@ -74,14 +74,14 @@ class Incident:
         return out
 
 
-def plots_of(strength: str) -> tuple[Scenario, ...]:
+def scenarios_of(strength: str) -> tuple[Scenario, ...]:
     """The plots of a strength: as they are, with an eighth of their events, or told apart by hardly anything."""
     if strength == "weak":
-        return tuple(replace(plot, share=plot.share / _WEAK, most=plot.most // _WEAK) for plot in PLOTS)
-    return STEALTHY if strength == "stealthy" else PLOTS
+        return tuple(replace(plot, share=plot.share / _WEAK, most=plot.most // _WEAK) for plot in SCENARIOS)
+    return STEALTHY if strength == "stealthy" else SCENARIOS
 
 
-def plan(options: Options, zone: ZoneInfo, roles: tuple[Role, ...], rng: np.random.Generator) -> list[Incident]:
+def plan(options: Options, zone: ZoneInfo, roles: tuple[Actor, ...], rng: np.random.Generator) -> list[Incident]:
     """Who does what and when. Long and large runs get every kind twice; incidents are at most a tenth of all events.
 
     A kind is left out where it cannot be: no event to spare, or no night in the period.
@@ -90,7 +90,7 @@ def plan(options: Options, zone: ZoneInfo, roles: tuple[Role, ...], rng: np.rand
     room = int(options.events * _MOST)
     out: list[Incident] = []
     for again in range(rounds):
-        for place, plot in enumerate(plots_of(options.strength)):
+        for place, plot in enumerate(scenarios_of(options.strength)):
             if plot.kind not in options.kinds():
                 continue
             count = min(plot.most, max(1, int(options.events * plot.share)) // rounds, room)
@@ -106,7 +106,7 @@ def plan(options: Options, zone: ZoneInfo, roles: tuple[Role, ...], rng: np.rand
     return out
 
 
-def _victim(plot: Scenario, roles: tuple[Role, ...], again: int, place: int) -> Role:
+def _victim(plot: Scenario, roles: tuple[Actor, ...], again: int, place: int) -> Actor:
     fitting = [role for role in roles if role.kind is plot.victim]
     if not fitting:
         fitting = [role for role in roles if role.kind.identity not in ("anonymous", "service")]

@@ -13,7 +13,7 @@ from string import Template
 
 
 @dataclass(frozen=True)
-class Shape:
+class RecordTemplate:
     """How one event is written. flow: which way the payload goes (in, out or none), as S3 counts it."""
 
     service: str
@@ -55,93 +55,93 @@ _CREDENTIALS = (
     '"assumedRoleUser":{"assumedRoleId":"$role_id:<name>","arn":"<arn>"}}'
 )
 
-SHAPES: dict[str, Shape] = {
-    "s3:GetObject": Shape("s3", "GetObject", _OBJECT, _S3_OBJECT, flow="out"),
-    "s3:HeadObject": Shape("s3", "HeadObject", _OBJECT, _S3_OBJECT, action="s3:GetObject"),
-    "s3:ListObjects": Shape("s3", "ListObjects", _LIST, _S3_PREFIX, flow="out", action="s3:ListBucket"),
-    "s3:HeadBucket": Shape("s3", "HeadBucket", f"{{{_BUCKET}}}", _S3_PREFIX, action="s3:ListBucket"),
-    "s3:PutObject": Shape(
+RECORD_TEMPLATES: dict[str, RecordTemplate] = {
+    "s3:GetObject": RecordTemplate("s3", "GetObject", _OBJECT, _S3_OBJECT, flow="out"),
+    "s3:HeadObject": RecordTemplate("s3", "HeadObject", _OBJECT, _S3_OBJECT, action="s3:GetObject"),
+    "s3:ListObjects": RecordTemplate("s3", "ListObjects", _LIST, _S3_PREFIX, flow="out", action="s3:ListBucket"),
+    "s3:HeadBucket": RecordTemplate("s3", "HeadBucket", f"{{{_BUCKET}}}", _S3_PREFIX, action="s3:ListBucket"),
+    "s3:PutObject": RecordTemplate(
         "s3", "PutObject", f'{{{_SSE},{_BUCKET},"key":"<key>"}}', _S3_OBJECT, False, "in", _PUT_RESPONSE,
     ),
-    "s3:UploadPart": Shape(
+    "s3:UploadPart": RecordTemplate(
         "s3", "UploadPart", f'{{{_BUCKET},"partNumber":"<num>","uploadId":"<upload>","key":"<key>"}}', _S3_OBJECT,
         False, "in", f"{{{_SSE}}}", action="s3:PutObject",
     ),
-    "s3:CreateMultipartUpload": Shape(
+    "s3:CreateMultipartUpload": RecordTemplate(
         "s3", "CreateMultipartUpload", f'{{{_SSE},{_BUCKET},"uploads":"","key":"<key>"}}', _S3_OBJECT, False,
         response=_PUT_RESPONSE, action="s3:PutObject",
     ),
-    "s3:CompleteMultipartUpload": Shape(
+    "s3:CompleteMultipartUpload": RecordTemplate(
         "s3", "CompleteMultipartUpload", f'{{{_BUCKET},"uploadId":"<upload>","key":"<key>"}}', _S3_OBJECT, False, "in",
         _PUT_RESPONSE, action="s3:PutObject",
     ),
-    "s3:CopyObject": Shape(
+    "s3:CopyObject": RecordTemplate(
         "s3", "CopyObject", f'{{{_BUCKET},"x-amz-copy-source":"$on/<key>.part","key":"<key>"}}', _S3_OBJECT, False,
         response=_PUT_RESPONSE, action="s3:PutObject",
     ),
-    "s3:DeleteObject": Shape("s3", "DeleteObject", _OBJECT, _S3_OBJECT, False),
-    "s3:DeleteObjects": Shape(
+    "s3:DeleteObject": RecordTemplate("s3", "DeleteObject", _OBJECT, _S3_OBJECT, False),
+    "s3:DeleteObjects": RecordTemplate(
         "s3", "DeleteObjects", f'{{{_BUCKET},"delete":""}}', _S3_PREFIX, False, "in", action="s3:DeleteObject",
     ),
     # Since June 2025 a DeleteObjects call is followed by one such event for each object.
-    "s3:DeleteObject by service": Shape(
+    "s3:DeleteObject by service": RecordTemplate(
         "s3", "DeleteObject", _OBJECT, _S3_OBJECT, False, event_type="AwsServiceEvent",
     ),
-    "s3:PutObject by service": Shape(
+    "s3:PutObject by service": RecordTemplate(
         "s3", "PutObject",
         f'{{"bucketName":"$on","x-amz-acl":"bucket-owner-full-control",{_SSE},"Host":"$on.s3.$region.amazonaws.com","key":"<key>"}}',
         _S3_OBJECT, False, "in", _PUT_RESPONSE, caller="service",
     ),
-    "s3:HeadBucket by service": Shape(
+    "s3:HeadBucket by service": RecordTemplate(
         "s3", "HeadBucket", f"{{{_BUCKET}}}", _S3_PREFIX, action="s3:ListBucket", caller="service",
     ),
-    "s3:ListBuckets": Shape(
+    "s3:ListBuckets": RecordTemplate(
         "s3", "ListBuckets", '{"Host":"s3.$region.amazonaws.com"}', flow="out", management=True,
         action="s3:ListAllMyBuckets",
     ),
-    "s3:GetBucketLocation": Shape(
+    "s3:GetBucketLocation": RecordTemplate(
         "s3", "GetBucketLocation", f'{{{_BUCKET},"location":""}}', _S3_BUCKET, flow="out", management=True,
     ),
-    "s3:GetBucketAcl": Shape("s3", "GetBucketAcl", f'{{{_BUCKET},"acl":""}}', _S3_BUCKET, flow="out", management=True),
-    "lambda:Invoke": Shape(
+    "s3:GetBucketAcl": RecordTemplate("s3", "GetBucketAcl", f'{{{_BUCKET},"acl":""}}', _S3_BUCKET, flow="out", management=True),
+    "lambda:Invoke": RecordTemplate(
         "lambda", "Invoke", f'{{"functionName":"{_FUNCTION_ARN}","invocationType":"RequestResponse"}}', _FUNCTION,
         False, additional=f'"additionalEventData":{{"functionVersion":"{_FUNCTION_ARN}:$$LATEST"}},',
         action="lambda:InvokeFunction",
     ),
-    "lambda:Invoke by service": Shape(
+    "lambda:Invoke by service": RecordTemplate(
         "lambda", "Invoke",
         f'{{"functionName":"{_FUNCTION_ARN}","sourceArn":"arn:aws:execute-api:$region:$owner:$api/live/POST/$on",'
         '"contentType":"application/json"}',
         _FUNCTION, False, additional=f'"additionalEventData":{{"functionVersion":"{_FUNCTION_ARN}:42"}},',
         caller="service",
     ),
-    "dynamodb:GetItem": Shape(
+    "dynamodb:GetItem": RecordTemplate(
         "dynamodb", "GetItem", '{"tableName":"$on","key":{"pk":"<key>","sk":"v0"},"consistentRead":false}', _TABLE,
     ),
-    "dynamodb:PutItem": Shape(
+    "dynamodb:PutItem": RecordTemplate(
         "dynamodb", "PutItem",
         '{"tableName":"$on","key":{"pk":"<key>","sk":"v0"},"items":["pk","sk","state","lines","total","updatedAt"],'
         '"conditionExpression":"attribute_not_exists(pk)","returnConsumedCapacity":"TOTAL"}',
         _TABLE, False,
     ),
-    "dynamodb:UpdateItem": Shape(
+    "dynamodb:UpdateItem": RecordTemplate(
         "dynamodb", "UpdateItem",
         '{"tableName":"$on","key":{"pk":"<key>","sk":"v0"},"updateExpression":"SET #s = :s, #t = :t ADD #v :one",'
         '"expressionAttributeNames":{"#s":"state","#t":"updatedAt","#v":"version"},'
         '"conditionExpression":"#v = :expected","returnValues":"ALL_NEW"}',
         _TABLE, False,
     ),
-    "dynamodb:Query": Shape(
+    "dynamodb:Query": RecordTemplate(
         "dynamodb", "Query",
         '{"tableName":"$on","keyConditionExpression":"#pk = :pk and begins_with(#sk, :sk)",'
         '"expressionAttributeNames":{"#pk":"pk","#sk":"sk"},"scanIndexForward":false,"limit":<num>}',
         _TABLE,
     ),
-    "dynamodb:Scan": Shape(
+    "dynamodb:Scan": RecordTemplate(
         "dynamodb", "Scan", '{"tableName":"$on","segment":<num>,"totalSegments":64,"limit":1000}', _TABLE,
     ),
-    "dynamodb:BatchGetItem": Shape("dynamodb", "BatchGetItem", '{"requestItems":{"$on":{"keys":[<items>]}}}', _TABLE),
-    "dynamodb:TransactWriteItems": Shape(
+    "dynamodb:BatchGetItem": RecordTemplate("dynamodb", "BatchGetItem", '{"requestItems":{"$on":{"keys":[<items>]}}}', _TABLE),
+    "dynamodb:TransactWriteItems": RecordTemplate(
         "dynamodb", "TransactWriteItems",
         '{"requestItems":[{"operation":"Put","tableName":"$on","key":{"pk":"<key>","sk":"v0"},'
         '"items":["pk","sk","lines","total"],"conditionExpression":"attribute_not_exists(pk)",'
@@ -150,47 +150,47 @@ SHAPES: dict[str, Shape] = {
         '"expressionAttributeNames":{"#Q":"qty"},"conditionExpression":"#Q >= :n"}],"returnConsumedCapacity":"TOTAL"}',
         f"{_TABLE},{_STOCK}", False,
     ),
-    "dynamodb:ExecuteStatement": Shape(
+    "dynamodb:ExecuteStatement": RecordTemplate(
         "dynamodb", "ExecuteStatement",
         '{"statement":"SELECT * FROM \\"$on\\" WHERE pk = \'<key>\' AND state = ***(Redacted)","limit":50}', _TABLE,
         action="dynamodb:PartiQLSelect",
     ),
-    "dynamodb:BatchExecuteStatement": Shape(
+    "dynamodb:BatchExecuteStatement": RecordTemplate(
         "dynamodb", "BatchExecuteStatement",
         '{"requestItems":[{"statement":"UPDATE \\"$on\\" SET loss = ***(Redacted) WHERE pk = \'<key>\'"},'
         '{"statement":"INSERT INTO \\"$on\\" VALUE {\'pk\' : \'<key>\', \'step\' : ***(Redacted)}"}]}',
         _TABLE, False, action="dynamodb:PartiQLUpdate",
     ),
-    "dynamodb:GetRecords": Shape(
+    "dynamodb:GetRecords": RecordTemplate(
         "dynamodb", "GetRecords",
         '{"shardIterator":"arn:aws:dynamodb:$region:$owner:table/$on/stream/2026-01-11T04:22:51.307|1|AAAAAAAAAAF<token>==",'
         '"limit":1000}',
         _TABLE,
     ),
-    "dynamodb:DescribeTable": Shape("dynamodb", "DescribeTable", '{"tableName":"$on"}', _TABLE, management=True),
-    "kms:Decrypt": Shape(
+    "dynamodb:DescribeTable": RecordTemplate("dynamodb", "DescribeTable", '{"tableName":"$on"}', _TABLE, management=True),
+    "kms:Decrypt": RecordTemplate(
         "kms", "Decrypt",
         '{"encryptionContext":{"aws:s3:arn":"arn:aws:s3:::$org-$team-lake"},"encryptionAlgorithm":"SYMMETRIC_DEFAULT",'
         '"keyId":"arn:aws:kms:$region:$owner:key/$kms"}',
         _KMS_KEY, management=True,
     ),
-    "kms:GenerateDataKey": Shape(
+    "kms:GenerateDataKey": RecordTemplate(
         "kms", "GenerateDataKey",
         '{"keySpec":"AES_256","encryptionContext":{"aws:s3:arn":"arn:aws:s3:::$org-$team-lake"},'
         '"keyId":"arn:aws:kms:$region:$owner:key/$kms"}',
         _KMS_KEY, management=True,
     ),
-    "sts:AssumeRole": Shape(
+    "sts:AssumeRole": RecordTemplate(
         "sts", "AssumeRole", '{"roleArn":"$role_arn","roleSessionName":"<name>","durationSeconds":3600}', _ROLE,
         response=_CREDENTIALS, management=True, caller="service",
     ),
-    "sts:AssumeRoleWithWebIdentity": Shape(
+    "sts:AssumeRoleWithWebIdentity": RecordTemplate(
         "sts", "AssumeRoleWithWebIdentity",
         '{"roleArn":"$role_arn","roleSessionName":"<name>","durationSeconds":1800}', _ROLE, response=_CREDENTIALS,
         management=True,
     ),
-    "sts:GetCallerIdentity": Shape("sts", "GetCallerIdentity", "null", management=True),
-    "signin:ConsoleLogin": Shape(
+    "sts:GetCallerIdentity": RecordTemplate("sts", "GetCallerIdentity", "null", management=True),
+    "signin:ConsoleLogin": RecordTemplate(
         "signin", "ConsoleLogin", "null", read_only=False, response='{"ConsoleLogin":"Success"}', management=True,
         additional='"additionalEventData":{"LoginTo":"https://console.aws.amazon.com/console/home","MobileVersion":"No",'
         '"MFAUsed":"Yes"},',
@@ -219,26 +219,26 @@ def denial(arn: str, action: str, resource: str) -> str:
     )
 
 
-_HOLE = re.compile(r"<(\w+)>")
+_SLOT = re.compile(r"<(\w+)>")
 _NUMBERS = frozenset({"in", "out", "num"})
 
 
 @dataclass(frozen=True)
-class Frame:
+class CompiledTemplate:
     """A compiled template: bytes with % conversions, and the columns that fill them in order."""
 
     template: bytes
     holes: tuple[str, ...]
 
 
-def compile_frame(text: str, values: Mapping[str, str]) -> Frame:
+def compile_template(text: str, values: Mapping[str, str]) -> CompiledTemplate:
     """Fill the `$names`, turn `<holes>` into conversions. Raises KeyError for an unknown `$name`."""
     filled = Template(text).substitute(values)
-    pieces = _HOLE.split(filled)
+    pieces = _SLOT.split(filled)
     out = pieces[0].replace("%", "%%")
     for name, static in zip(pieces[1::2], pieces[2::2], strict=True):
         out += ("%d" if name in _NUMBERS else "%b") + static.replace("%", "%%")
-    return Frame(out.encode(), tuple(pieces[1::2]))
+    return CompiledTemplate(out.encode(), tuple(pieces[1::2]))
 
 
 _S3_SIGNED = (
@@ -251,7 +251,7 @@ _S3_ANONYMOUS = (
 )
 
 
-def frame_text(shape: Shape, *, failed: bool, signed: bool, tls: bool, shared: bool, tail: str) -> str:
+def template_text(shape: RecordTemplate, *, failed: bool, signed: bool, tls: bool, shared: bool, tail: str) -> str:
     """The whole record of `shape` as a template. tail: fields after recipientAccountId that belong to the role."""
     service = shape.service
     host = "$on.s3.$region.amazonaws.com" if "$on." in shape.params else f"{service}.$region.amazonaws.com"

@@ -13,8 +13,8 @@ import numpy as np
 from trailsift.generate import object_keys
 from trailsift.generate.archetypes import Op
 from trailsift.generate.bulk_text import BASE64, UPPER, Bytes, Ints, iso_times, strings, uuid_rows
-from trailsift.generate.record_templates import ERRORS, SHAPES, Frame, Shape, denial
-from trailsift.generate.roles import Role, resource_arn
+from trailsift.generate.record_templates import ERRORS, RECORD_TEMPLATES, CompiledTemplate, RecordTemplate, denial
+from trailsift.generate.roles import Actor, resource_arn
 from trailsift.generate.sessions import Sessions
 
 _SPREAD = 0.9  # sigma of the log-normal payload sizes
@@ -22,11 +22,11 @@ _EVENT_ID = np.frombuffer(b'","eventID":"', np.uint8)
 
 
 @dataclass
-class Group:
+class RecordGroup:
     """Events of one op, of any roles: the role's index, the session and the time (seconds) of each."""
 
     op: Op
-    roles: tuple[Role, ...]
+    roles: tuple[Actor, ...]
     role: list[int]
     session: list[int]
     seconds: Ints
@@ -38,9 +38,9 @@ class Group:
         return len(self.role)
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> RecordTemplate:
         """How these events are written."""
-        return SHAPES[self.op.event]
+        return RECORD_TEMPLATES[self.op.event]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Rendered:
     event_ids: list[bytes]
 
 
-def render(group: Group) -> Rendered:
+def render(group: RecordGroup) -> Rendered:
     """Write the group's events."""
     pattern = group.op.key
     salts = np.array([r.salt for r in group.roles], np.uint64)[group.role]
@@ -65,13 +65,13 @@ def render(group: Group) -> Rendered:
     columns |= _payload(group, failed, error_bytes)
     for hole in dict.fromkeys(frames[0].holes):
         if hole not in columns:
-            columns[hole] = HOLES[hole](group)
+            columns[hole] = SLOTS[hole](group)
     rows = zip(*(columns[hole] for hole in frames[0].holes), strict=True)
     records: list[bytes] = list(map(mod, [frame.template for frame in frames], rows))
     return Rendered(records, [text[-36:] for text in ids])
 
 
-def _own_keys(group: Group, all_of: object_keys.Draw) -> list[bytes]:
+def _own_keys(group: RecordGroup, all_of: object_keys.Draw) -> list[bytes]:
     """Keys whose pattern names the role's own account or region: role by role."""
     out: list[bytes] = [b""] * len(group)
     role = np.array(group.role)
@@ -84,14 +84,14 @@ def _own_keys(group: Group, all_of: object_keys.Draw) -> list[bytes]:
     return out
 
 
-def _mirror(group: Group, column: list[bytes]) -> None:
+def _mirror(group: RecordGroup, column: list[bytes]) -> None:
     """Both accounts' records of a cross-account call agree on this column."""
     if group.copies:
         column[-group.copies :] = column[: group.copies]
 
 
-def _frames(group: Group, failed: list[bool]) -> list[Frame]:
-    made: dict[tuple[int, bool, bool], Frame] = {}
+def _frames(group: RecordGroup, failed: list[bool]) -> list[CompiledTemplate]:
+    made: dict[tuple[int, bool, bool], CompiledTemplate] = {}
     ours = len(group) - group.copies
     out = []
     for place, (role, fail) in enumerate(zip(group.role, failed, strict=True)):
@@ -103,7 +103,7 @@ def _frames(group: Group, failed: list[bool]) -> list[Frame]:
     return out
 
 
-def _errors(group: Group, key: list[bytes]) -> tuple[list[bool], list[bytes], list[int]]:
+def _errors(group: RecordGroup, key: list[bytes]) -> tuple[list[bool], list[bytes], list[int]]:
     """Per event: whether it failed, the error fields, and the bytes of the error document."""
     n = len(group)
     failed, errors, sizes = [False] * n, [b""] * n, [0] * n
@@ -123,7 +123,7 @@ def _errors(group: Group, key: list[bytes]) -> tuple[list[bool], list[bytes], li
     return failed, errors, sizes
 
 
-def _denied(group: Group, place: int, key: bytes) -> str:
+def _denied(group: RecordGroup, place: int, key: bytes) -> str:
     role, shape = group.roles[group.role[place]], group.shape
     if role.arn is None or shape.caller == "service":
         return "Access Denied"
@@ -135,7 +135,7 @@ def _denied(group: Group, place: int, key: bytes) -> str:
     return denial(arn, action, resource)
 
 
-def _ids(group: Group) -> list[bytes]:
+def _ids(group: RecordGroup) -> list[bytes]:
     """`REQUEST","eventID":"EVENT`: neighbours in every record, so one column."""
     n = len(group)
     raw = group.rng.integers(0, 256, (n, 68), np.uint8)
@@ -147,7 +147,7 @@ def _ids(group: Group) -> list[bytes]:
     return strings(np.concatenate([request, middle, uuid_rows(raw[:, :16])], axis=1))
 
 
-def _payload(group: Group, failed: list[bool], error_bytes: list[int]) -> dict[str, list[int]]:
+def _payload(group: RecordGroup, failed: list[bool], error_bytes: list[int]) -> dict[str, list[int]]:
     """Bytes in and out, as S3 counts them: a log-normal payload one way, or an error document back."""
     shape, n = group.shape, len(group)
     if shape.service != "s3":
@@ -168,7 +168,7 @@ def _payload(group: Group, failed: list[bool], error_bytes: list[int]) -> dict[s
     return {"in": into, "out": out}
 
 
-def _base64(group: Group, width: int, end: bytes = b"") -> list[bytes]:
+def _base64(group: RecordGroup, width: int, end: bytes = b"") -> list[bytes]:
     rows: Bytes = BASE64[group.rng.integers(0, 64, (len(group), width), np.uint8)]
     if end:
         rows[:, -len(end) :] = np.frombuffer(end, np.uint8)
@@ -177,7 +177,7 @@ def _base64(group: Group, width: int, end: bytes = b"") -> list[bytes]:
     return out
 
 
-def _head(group: Group) -> list[bytes]:
+def _head(group: RecordGroup) -> list[bytes]:
     if group.shape.caller == "service" and group.roles[group.role[0]].kind.identity != "service":
         identity = f'{{"type":"AWSService","invokedBy":"{group.op.on}.amazonaws.com"}}'
         return [f'{{"eventVersion":"1.11","userIdentity":{identity},"eventTime":"'.encode()] * len(group)
@@ -186,20 +186,20 @@ def _head(group: Group) -> list[bytes]:
     return [head[s] for s in group.session[:ours]] + [partner[s] for s in group.session[ours:]]
 
 
-def _net(group: Group) -> list[bytes]:
+def _net(group: RecordGroup) -> list[bytes]:
     if group.shape.caller == "service" and group.roles[group.role[0]].kind.identity != "service":
         return [f'{group.op.on}.amazonaws.com","userAgent":"{group.op.on}.amazonaws.com'.encode()] * len(group)
     nets = group.sessions.net_s3 if group.shape.service == "s3" else group.sessions.net
     return [nets[s] for s in group.session]
 
 
-def _number(group: Group) -> list[int]:
+def _number(group: RecordGroup) -> list[int]:
     top = {"UploadPart": 240, "Query": 100, "Scan": 64}.get(group.shape.event, 90_000)
     out: list[int] = group.rng.integers(1, top, len(group)).tolist()
     return out
 
 
-def _items(group: Group) -> list[bytes]:
+def _items(group: RecordGroup) -> list[bytes]:
     """The keys of a batch read: 2 to 12 items, now and then 40."""
     counts = group.rng.integers(2, 13, len(group))
     counts[group.rng.random(len(group)) < 0.05] = 40
@@ -210,7 +210,7 @@ def _items(group: Group) -> list[bytes]:
     return [b",".join(flat[end - count : end]) for end, count in zip(ends, counts.tolist(), strict=True)]
 
 
-def _expiry(group: Group) -> list[bytes]:
+def _expiry(group: RecordGroup) -> list[bytes]:
     """`Mar 2, 2026, 6:05:07 AM`, as STS writes it."""
     out = []
     for session in group.session:
@@ -220,13 +220,13 @@ def _expiry(group: Group) -> list[bytes]:
     return out
 
 
-def _shared(group: Group) -> list[bytes]:
+def _shared(group: RecordGroup) -> list[bytes]:
     out = strings(uuid_rows(group.rng.integers(0, 256, (len(group), 16), np.uint8)))
     _mirror(group, out)
     return out
 
 
-HOLES: dict[str, Callable[[Group], list[bytes] | list[int]]] = {
+SLOTS: dict[str, Callable[[RecordGroup], list[bytes] | list[int]]] = {
     "head": _head,
     "time": lambda group: iso_times(group.seconds),
     "net": _net,

@@ -9,7 +9,7 @@ import numpy as np
 
 from trailsift.generate.archetypes import ARCHETYPES, Archetype, Op
 from trailsift.generate.bulk_text import ALNUM, BASE32, coded, hash_bytes, mix_int, strings, uuid_rows
-from trailsift.generate.record_templates import SHAPES, Frame, compile_frame, frame_text
+from trailsift.generate.record_templates import RECORD_TEMPLATES, CompiledTemplate, compile_template, template_text
 
 ORG = "kelp"
 ACCOUNTS = ("400011112201", "400011112202", "400011112203", "400011112204", "400011112205", "400011112206")
@@ -24,7 +24,7 @@ PEOPLE = (
 
 
 @dataclass(frozen=True)
-class Role:
+class Actor:
     """One identity. `arn` is what an analysis calls the role: None for the anonymous caller."""
 
     index: int
@@ -37,7 +37,7 @@ class Role:
     salt: int
     deployed: int  # second at which a new user agent appears
     values: dict[str, str]
-    frames: dict[tuple[Op, bool, bool], Frame] = field(default_factory=dict)
+    frames: dict[tuple[Op, bool, bool], CompiledTemplate] = field(default_factory=dict)
 
     @property
     def partner(self) -> str:
@@ -48,15 +48,15 @@ class Role:
         """Complete the `$names` of an op's resource or key pattern."""
         return Template(text).substitute(self.values) if "$" in text else text
 
-    def frame(self, op: Op, failed: bool = False, partner_copy: bool = False) -> Frame:
+    def frame(self, op: Op, failed: bool = False, partner_copy: bool = False) -> CompiledTemplate:
         """The record template of `op`: made, or refused, or the copy that the owner of the resource gets."""
         known = self.frames.get((op, failed, partner_copy))
         if known is None:
             known = self.frames[op, failed, partner_copy] = self._compile(op, failed, partner_copy)
         return known
 
-    def _compile(self, op: Op, failed: bool, partner_copy: bool) -> Frame:
-        shape = SHAPES[op.event]
+    def _compile(self, op: Op, failed: bool, partner_copy: bool) -> CompiledTemplate:
+        shape = RECORD_TEMPLATES[op.event]
         by_service = shape.caller == "service"
         by_console = self.kind.session == "email" and shape.service == "s3"
         owner = self.partner if op.across else self.account
@@ -70,7 +70,7 @@ class Role:
         tail = ""
         if self.kind.endpoint and not (by_service or shape.management or partner_copy or op.outside):
             tail = f',"vpcEndpointId":"{self.values["vpce"]}"'
-        text = frame_text(
+        text = template_text(
             shape,
             failed=failed,
             signed=self.kind.identity != "anonymous",
@@ -78,12 +78,12 @@ class Role:
             shared=op.across or by_service or self.kind.identity == "anonymous",
             tail=tail,
         )
-        return compile_frame(text, values)
+        return compile_template(text, values)
 
 
-def resource_arn(role: Role, op: Op) -> str | None:
+def resource_arn(role: Actor, op: Op) -> str | None:
     """ARN of the bucket, table or function that `op` touches; None for calls without a resource."""
-    shape = SHAPES[op.event]
+    shape = RECORD_TEMPLATES[op.event]
     on = role.fill(op.on)
     owner = role.partner if op.across else role.account
     forms = {
@@ -94,12 +94,12 @@ def resource_arn(role: Role, op: Op) -> str | None:
     return forms.get(shape.service) if shape.resources else None
 
 
-def hire(count: int, seed: int, start: int, seconds: int) -> tuple[Role, ...]:
+def create_actors(count: int, seed: int, start: int, seconds: int) -> tuple[Actor, ...]:
     """`count` roles: the archetypes in order, then again for other teams. start and seconds: the period."""
     return tuple(_role(index, seed, start, seconds) for index in range(count))
 
 
-def _role(index: int, seed: int, start: int, seconds: int) -> Role:
+def _role(index: int, seed: int, start: int, seconds: int) -> Actor:
     kind = ARCHETYPES[index % len(ARCHETYPES)]
     copy = index // len(ARCHETYPES)
     team = TEAMS[copy % len(TEAMS)] + (str(copy // len(TEAMS) + 1) if copy >= len(TEAMS) else "")
@@ -127,7 +127,7 @@ def _role(index: int, seed: int, start: int, seconds: int) -> Role:
         "dot": ".0" if salt % 3 else "",
     }
     deployed = start + int(seconds * (0.45 + (salt % 1000) / 4000))
-    return Role(index, kind, name, account, region, arn, role_id, salt, deployed, values)
+    return Actor(index, kind, name, account, region, arn, role_id, salt, deployed, values)
 
 
 def _identity(kind: Archetype, account: str, name: str) -> tuple[str | None, str]:

@@ -13,11 +13,11 @@ import numpy as np
 from trailsift.errors import UsageError
 from trailsift.generate.archetypes import Op
 from trailsift.generate.bulk_text import Ints, iso_time
-from trailsift.generate.delivery import Stream, Trail, delays, window_seconds
+from trailsift.generate.delivery import DeliveryStream, TrailWriter, delays, window_seconds
 from trailsift.generate.incidents import Incident, plan
 from trailsift.generate.options import Generated, Options, check
-from trailsift.generate.records import Group, render
-from trailsift.generate.roles import ACCOUNTS, REGIONS, Role, hire
+from trailsift.generate.records import RecordGroup, render
+from trailsift.generate.roles import ACCOUNTS, REGIONS, Actor, create_actors
 from trailsift.generate.schedule import Schedule
 from trailsift.generate.sessions import Intruder, open_sessions
 
@@ -34,11 +34,11 @@ def generate(target: Path, options: Options, progress: Callable[[int], None] | N
     """
     zone = check(options)
     _check_target(target)
-    roles = hire(options.roles, options.seed, options.first_second(), options.seconds())
+    roles = create_actors(options.roles, options.seed, options.first_second(), options.seconds())
     incidents = plan(options, zone, roles, np.random.default_rng([options.seed, 3]))
     planted = sum(len(incident.seconds) for incident in incidents)
     schedule = Schedule(options, zone, roles, options.events - planted)
-    run = _Run(target, options, roles, incidents, schedule)
+    run = _LogGenerator(target, options, roles, incidents, schedule)
     done = 0
     for batch in range(len(schedule.bounds)):
         done += run.write_batch(batch)
@@ -65,11 +65,11 @@ def _check_target(target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
 
 
-class _Run:
+class _LogGenerator:
     """What all batches share: the cast, the incidents, the trails."""
 
     def __init__(
-        self, target: Path, options: Options, roles: tuple[Role, ...], incidents: list[Incident], schedule: Schedule
+        self, target: Path, options: Options, roles: tuple[Actor, ...], incidents: list[Incident], schedule: Schedule
     ) -> None:
         self.seed, self.roles, self.incidents, self.schedule = options.seed, roles, incidents, schedule
         self.ops: list[Op] = list(dict.fromkeys([*schedule.ops, *(op for i in incidents for op in i.plot.ops)]))
@@ -78,13 +78,13 @@ class _Run:
         self.intruders: dict[tuple[int, int], Intruder] = {
             (i.role.index, i.slot): i.intruder() for i in incidents if i.plot.hour is None
         }
-        streams = tuple(Stream(account, region) for account in ACCOUNTS for region in REGIONS)
+        streams = tuple(DeliveryStream(account, region) for account in ACCOUNTS for region in REGIONS)
         where = {(s.account, s.region): n for n, s in enumerate(streams)}
         self.stream = np.array([where[r.account, r.region] for r in roles], np.int64)
         self.partner_stream = np.array([where[r.partner, r.region] for r in roles], np.int64)
         window = window_seconds(options.events, options.seconds())
         self.trails = [
-            Trail(target, streams, window, options.tiny_objects, np.random.default_rng([options.seed, 4, number]))
+            TrailWriter(target, streams, window, options.tiny_objects, np.random.default_rng([options.seed, 4, number]))
             for number in range(2 if options.two_trails else 1)
         ]
 
@@ -103,7 +103,7 @@ class _Run:
             copies = len(places) // 2 if kind.across else 0
             places = places[::2] if copies else places
             places = np.concatenate([places, places[:copies]])
-            group = Group(
+            group = RecordGroup(
                 kind, self.roles, role[places].tolist(), of[places].tolist(), seconds[places], sessions, rng, copies
             )
             written = render(group)
@@ -146,7 +146,7 @@ class _Run:
 
 
 def _write_truth(
-    target: Path, options: Options, roles: tuple[Role, ...], incidents: list[Incident], schedule: Schedule
+    target: Path, options: Options, roles: tuple[Actor, ...], incidents: list[Incident], schedule: Schedule
 ) -> None:
     """truth.json: what a detector should find, what it should not, and who is who."""
     first = options.first_second()

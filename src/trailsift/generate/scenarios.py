@@ -56,7 +56,7 @@ _CLI = (
     " md/pyimpl#CPython cfg/retry-mode#standard md/installer#exe md/distrib#kali.2024 md/prompt#off md/command#s3.cp"
 )
 
-PLOTS: tuple[Scenario, ...] = (
+SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "bulk_exfiltration", "A report role copies the customer archive", REPORT, 0.03, 20_000, 0.72, 2_700,
         (

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trailsift.generate.archetypes import RHYTHMS, Activity, Op, Rhythm
 from trailsift.generate.bulk_text import Ints, iso_time, mix_int
 from trailsift.generate.options import Options
-from trailsift.generate.roles import Role, resource_arn
+from trailsift.generate.roles import Actor, resource_arn
 
 Floats = NDArray[np.float64]
 
@@ -39,7 +39,7 @@ def weekly_profile(rhythm: Rhythm) -> Floats:
 
 
 @dataclass(frozen=True)
-class Batch:
+class OrdinaryEvents:
     """Events drawn for a stretch of time: role, op (index into Schedule.ops), slot and time (seconds) of each."""
 
     role: Ints
@@ -51,10 +51,10 @@ class Batch:
 class Schedule:
     """The rates of all activities of a cast; `counts` says how many ordinary events each batch holds."""
 
-    def __init__(self, options: Options, zone: ZoneInfo, roles: tuple[Role, ...], ordinary: int) -> None:
+    def __init__(self, options: Options, zone: ZoneInfo, roles: tuple[Actor, ...], ordinary: int) -> None:
         self.seed, self.zone, self.roles = options.seed, zone, roles
         self.first, self.span = options.first_second(), options.seconds()
-        rows: list[tuple[Role, Activity]] = [(role, act) for role in roles for act in role.kind.activities]
+        rows: list[tuple[Actor, Activity]] = [(role, act) for role in roles for act in role.kind.activities]
         self.ops: list[Op] = list(dict.fromkeys(op for _, act in rows for op in act.ops))
         self._role = np.array([role.index for role, _ in rows], np.int64)
         names = list(RHYTHMS)
@@ -119,7 +119,7 @@ class Schedule:
         monday_first: Ints = (local // 86_400 + 3) % 7 * 288 + local % 86_400 // _BIN  # 1970 began on a Thursday
         return monday_first
 
-    def draw(self, batch: int, rng: np.random.Generator) -> Batch:
+    def draw(self, batch: int, rng: np.random.Generator) -> OrdinaryEvents:
         """The ordinary events of a batch."""
         a, b = self.bounds[batch]
         n = self.counts[batch]
@@ -133,7 +133,7 @@ class Schedule:
         slot = (rng.random(n) * self._slots[role]).astype(np.int64)
         early = self._joined[role] & (slot == 2) & (seconds < self.first + _HIRED * self.span)
         slot[early] = 0
-        return Batch(role, self._op_table[row, choice], slot, seconds)
+        return OrdinaryEvents(role, self._op_table[row, choice], slot, seconds)
 
     def news(self) -> list[dict[str, Any]]:
         """Harmless changes in the period, which a detector may take for more: kind, role, time, what it is."""
@@ -153,11 +153,11 @@ class Schedule:
         return out
 
 
-def _item(kind: str, role: Role, second: int, text: str) -> dict[str, Any]:
+def _item(kind: str, role: Actor, second: int, text: str) -> dict[str, Any]:
     return {"kind": kind, "role_arn": role.arn, "first_time": iso_time(second), "description": text}
 
 
-def _role_sizes(roles: tuple[Role, ...]) -> list[float]:
+def _role_sizes(roles: tuple[Actor, ...]) -> list[float]:
     """Each role's part of all events: its archetype's share, divided unevenly among its copies."""
     sizes = [2.0 ** (mix_int(role.salt, 41) % 1000 / 250) for role in roles]  # the largest 16 times the smallest
     totals: dict[str, float] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from trailsift.generate.bulk_text import BASE32, Ints, coded, day_text, iso_time, mix_int
-from trailsift.generate.roles import PEOPLE, Role
+from trailsift.generate.roles import PEOPLE, Actor
 
 _EPOCHS = 1 << 32
 _SLOTS = 64
@@ -39,7 +39,7 @@ class Sessions:
 
 
 def open_sessions(
-    roles: tuple[Role, ...], role: Ints, slot: Ints, seconds: Ints, intruders: dict[tuple[int, int], Intruder]
+    roles: tuple[Actor, ...], role: Ints, slot: Ints, seconds: Ints, intruders: dict[tuple[int, int], Intruder]
 ) -> Sessions:
     """The sessions behind a batch of events, from each event's role, slot and time.
 
@@ -59,7 +59,7 @@ def open_sessions(
     return sessions
 
 
-def _open(out: Sessions, role: Role, slot: int, epoch: int, start: int, intruder: Intruder | None) -> None:
+def _open(out: Sessions, role: Actor, slot: int, epoch: int, start: int, intruder: Intruder | None) -> None:
     kind = role.kind
     name = _name(role, slot, epoch, start)
     address = (intruder and intruder.address) or _address(role, slot, epoch)
@@ -81,14 +81,14 @@ def _open(out: Sessions, role: Role, slot: int, epoch: int, start: int, intruder
     out.expires.append(start + kind.hold)
 
 
-def _agent(role: Role, start: int) -> str:
+def _agent(role: Actor, start: int) -> str:
     agents = role.kind.agents
     if not agents:
         return role.name
     return agents[-1] if start >= role.deployed else agents[0]
 
 
-def _name(role: Role, slot: int, epoch: int, start: int) -> str:
+def _name(role: Actor, slot: int, epoch: int, start: int) -> str:
     style = role.kind.session
     if style == "instance":
         return f"i-0{mix_int(role.salt, 11, slot):016x}"
@@ -105,7 +105,7 @@ def _name(role: Role, slot: int, epoch: int, start: int) -> str:
     return role.name
 
 
-def _address(role: Role, slot: int, epoch: int) -> str:
+def _address(role: Actor, slot: int, epoch: int) -> str:
     """Source address. Outside addresses are from the ranges kept for documentation (RFC 5737, RFC 3849)."""
     where = role.kind.network
     spread = mix_int(role.salt, 21, slot) if role.kind.session == "instance" else mix_int(role.salt, 22, slot, epoch)
@@ -124,7 +124,7 @@ def _address(role: Role, slot: int, epoch: int) -> str:
     return role.name
 
 
-def _user(role: Role, slot: int, epoch: int, start: int, name: str) -> tuple[str, str, str]:
+def _user(role: Actor, slot: int, epoch: int, start: int, name: str) -> tuple[str, str, str]:
     """(access key, ARN of the caller, the userIdentity object) of a session."""
     kind, account = role.kind, role.account
     if kind.identity == "anonymous":
