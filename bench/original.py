@@ -233,7 +233,7 @@ def rows(scene: Scene) -> Iterator[Row]:
     say("asking every way")
     with tempfile.TemporaryDirectory() as folder:
         found = measure([str(scene.folder / "logs" / "AWSLogs")], Path(folder), prices(), rounds=3, generated=True)
-    ways = {way.name: way for way in found.ways}
+    ways = {way.name: way for way in found.techniques}
     steps: tuple[Callable[[Scene], Row], ...] = (configuration, function, names, projection)
     for step in steps:
         yield step(scene)

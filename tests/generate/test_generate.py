@@ -25,7 +25,7 @@ from trailsift.errors import UsageError
 from trailsift.generate import KINDS, QUIET_KINDS, STRENGTHS, Generated, Options, generate
 from trailsift.generate.incidents import plan
 from trailsift.generate.options import check
-from trailsift.generate.roles import create_actors
+from trailsift.generate.actors import create_actors
 
 Record = dict[str, Any]
 NAME = re.compile(
@@ -379,8 +379,8 @@ def test_long_runs_meet_each_kind_twice() -> None:
     options = Options(events=1_000_000, days=30)
     roles = create_actors(24, 1, options.first_second(), options.seconds())
     incidents = plan(options, check(options), roles, np.random.default_rng(1))
-    assert Counter(i.plot.kind for i in incidents) == dict.fromkeys(KINDS, 2)
-    assert len({(i.role.index, i.slot) for i in incidents if i.plot.hour is None}) == 14
+    assert Counter(i.scenario.kind for i in incidents) == dict.fromkeys(KINDS, 2)
+    assert len({(i.actor.index, i.slot) for i in incidents if i.scenario.hour is None}) == 14
     assert len({i.id for i in incidents}) == 16
 
 
@@ -426,8 +426,8 @@ def test_strengths_plant_the_same_kinds_ever_more_quietly() -> None:
         zone = check(options)
         roles = create_actors(40, 1, options.first_second(), options.seconds())
         incidents = plan(options, zone, roles, np.random.default_rng(1))
-        assert [one.plot.kind for one in incidents] == list(options.all_kinds())
-        counts[strength] = {one.plot.kind: len(one.seconds) for one in incidents}
+        assert [one.scenario.kind for one in incidents] == list(options.all_kinds())
+        counts[strength] = {one.scenario.kind: len(one.seconds) for one in incidents}
     assert all(counts["weak"][kind] == counts["standard"][kind] // 8 for kind in KINDS)
     assert sum(counts["stealthy"].values()) < 0.25 * sum(counts["standard"].values())
     assert set(counts["stealthy"]) == {*KINDS, *QUIET_KINDS}

@@ -93,8 +93,10 @@ _FEATURES: dict[Language, dict[str, str]] = {
 }
 _PHRASES: dict[Language, dict[str, str]] = {
     "en": {
-        "title": "{role} {what}, between {first} and {last} ({zone})",
-        "title of a detection": "{role}: {what}, between {first} and {last} ({zone})",
+        "title": "{role} {what}, {when} ({zone})",
+        "title of a detection": "{role}: {what}, {when} ({zone})",
+        "between": "between {first} and {last}",
+        "at": "at {first}",
         "also": "; also {more}",
         "call": "1 call",
         "calls": "{n} calls",
@@ -119,8 +121,10 @@ _PHRASES: dict[Language, dict[str, str]] = {
         "others": "{role} and {n} other roles",
     },
     "ko": {
-        "title": "{role}: {first}~{last} ({zone}), {what}",
-        "title of a detection": "{role}: {first}~{last} ({zone}), {what}",
+        "title": "{role}: {when} ({zone}), {what}",
+        "title of a detection": "{role}: {when} ({zone}), {what}",
+        "between": "{first}~{last}",
+        "at": "{first}",
         "also": "; 그리고 {more}",
         "call": "1회",
         "calls": "{n}회",
@@ -164,14 +168,15 @@ def describe(finding: Finding, language: Language = "en", zone: ZoneInfo = UTC_Z
         best.setdefault(signal.rule or signal.kind, signal)
     order = sorted(best.values(), key=lambda signal: -signal.rarity * _PROMINENCE.get(signal.kind, 1.0))
     reasons = [writer.sentence(signal) for signal in order]
-    first, last = (moment(time).astimezone(zone) for time in (finding.first_time, finding.last_time))
-    same_day = first.date() == last.date()
+    first, last = (
+        f"{moment(time).astimezone(zone):%Y-%m-%d %H:%M}" for time in (finding.first_time, finding.last_time)
+    )
+    same_day = first[:10] == last[:10]
     title = writer.phrase(
         "title of a detection" if order[0].kind == "detection" else "title",
         role=writer.roles(finding.role_arns or (finding.role_arn,), order[0]),
         what=reasons[0],
-        first=f"{first:%Y-%m-%d %H:%M}",
-        last=f"{last:%H:%M}" if same_day else f"{last:%Y-%m-%d %H:%M}",
+        when=writer.phrase("at" if first == last else "between", first=first, last=last[11:] if same_day else last),
         zone=zone.key,
     )
     if len(reasons) > 1:

@@ -1,7 +1,7 @@
-"""The shape of each event CloudTrail writes: templates with holes, in AWS's own order of fields.
+"""Templates of CloudTrail records, in AWS's own order of fields.
 
-`$name` is filled once per role, `<hole>` once per event. Field names, order and types follow records of real trails and
-the examples in the AWS documentation; all values are invented.
+`$name` is filled once per actor, `<placeholder>` once per event. Field names, order and types follow records of real
+trails and the examples in the AWS documentation; all values are invented.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from string import Template
 
 @dataclass(frozen=True)
 class RecordTemplate:
-    """How one event is written. flow: which way the payload goes (in, out or none), as S3 counts it."""
+    """How one event is written. flow: direction of the payload (in, out or none), as S3 counts it."""
 
     service: str
     event: str
@@ -25,7 +25,7 @@ class RecordTemplate:
     response: str = "null"
     management: bool = False
     additional: str = ""
-    action: str = ""  # the IAM action, where it is not service:event
+    action: str = ""  # the IAM action, if it is not service:event
     event_type: str = "AwsApiCall"
     caller: str = "session"  # session, or service for calls that an AWS service makes
 
@@ -83,7 +83,7 @@ RECORD_TEMPLATES: dict[str, RecordTemplate] = {
     "s3:DeleteObjects": RecordTemplate(
         "s3", "DeleteObjects", f'{{{_BUCKET},"delete":""}}', _S3_PREFIX, False, "in", action="s3:DeleteObject",
     ),
-    # Since June 2025 a DeleteObjects call is followed by one such event for each object.
+    # Since June 2025 a DeleteObjects call is followed by one such event per object.
     "s3:DeleteObject by service": RecordTemplate(
         "s3", "DeleteObject", _OBJECT, _S3_OBJECT, False, event_type="AwsServiceEvent",
     ),
@@ -102,7 +102,9 @@ RECORD_TEMPLATES: dict[str, RecordTemplate] = {
     "s3:GetBucketLocation": RecordTemplate(
         "s3", "GetBucketLocation", f'{{{_BUCKET},"location":""}}', _S3_BUCKET, flow="out", management=True,
     ),
-    "s3:GetBucketAcl": RecordTemplate("s3", "GetBucketAcl", f'{{{_BUCKET},"acl":""}}', _S3_BUCKET, flow="out", management=True),
+    "s3:GetBucketAcl": RecordTemplate(
+        "s3", "GetBucketAcl", f'{{{_BUCKET},"acl":""}}', _S3_BUCKET, flow="out", management=True,
+    ),
     "lambda:Invoke": RecordTemplate(
         "lambda", "Invoke", f'{{"functionName":"{_FUNCTION_ARN}","invocationType":"RequestResponse"}}', _FUNCTION,
         False, additional=f'"additionalEventData":{{"functionVersion":"{_FUNCTION_ARN}:$$LATEST"}},',
@@ -140,7 +142,9 @@ RECORD_TEMPLATES: dict[str, RecordTemplate] = {
     "dynamodb:Scan": RecordTemplate(
         "dynamodb", "Scan", '{"tableName":"$on","segment":<num>,"totalSegments":64,"limit":1000}', _TABLE,
     ),
-    "dynamodb:BatchGetItem": RecordTemplate("dynamodb", "BatchGetItem", '{"requestItems":{"$on":{"keys":[<items>]}}}', _TABLE),
+    "dynamodb:BatchGetItem": RecordTemplate(
+        "dynamodb", "BatchGetItem", '{"requestItems":{"$on":{"keys":[<items>]}}}', _TABLE,
+    ),
     "dynamodb:TransactWriteItems": RecordTemplate(
         "dynamodb", "TransactWriteItems",
         '{"requestItems":[{"operation":"Put","tableName":"$on","key":{"pk":"<key>","sk":"v0"},'
@@ -167,7 +171,9 @@ RECORD_TEMPLATES: dict[str, RecordTemplate] = {
         '"limit":1000}',
         _TABLE,
     ),
-    "dynamodb:DescribeTable": RecordTemplate("dynamodb", "DescribeTable", '{"tableName":"$on"}', _TABLE, management=True),
+    "dynamodb:DescribeTable": RecordTemplate(
+        "dynamodb", "DescribeTable", '{"tableName":"$on"}', _TABLE, management=True,
+    ),
     "kms:Decrypt": RecordTemplate(
         "kms", "Decrypt",
         '{"encryptionContext":{"aws:s3:arn":"arn:aws:s3:::$org-$team-lake"},"encryptionAlgorithm":"SYMMETRIC_DEFAULT",'
@@ -197,7 +203,7 @@ RECORD_TEMPLATES: dict[str, RecordTemplate] = {
         event_type="AwsConsoleSignIn",
     ),
 }  # fmt: skip
-"""Service and event -> shape. A line here is all that a new kind of event needs."""
+"""Service and event -> template. A new kind of event needs only an entry here."""
 
 ERRORS: dict[str, tuple[str, int]] = {
     "NoSuchKey": ("The specified key does not exist.", 342),
@@ -212,29 +218,29 @@ ERRORS: dict[str, tuple[str, int]] = {
 
 
 def denial(arn: str, action: str, resource: str) -> str:
-    """The message of an AccessDenied since S3 explains itself."""
+    """Return the message of an AccessDenied error, as S3 writes it today."""
     return (
         f'User: {arn} is not authorized to perform: {action} on resource: "{resource}" '
         f"because no identity-based policy allows the {action} action"
     )
 
 
-_SLOT = re.compile(r"<(\w+)>")
+_PLACEHOLDER = re.compile(r"<(\w+)>")
 _NUMBERS = frozenset({"in", "out", "num"})
 
 
 @dataclass(frozen=True)
 class CompiledTemplate:
-    """A compiled template: bytes with % conversions, and the columns that fill them in order."""
+    """A template as bytes with % conversions, and the columns that fill them, in order."""
 
     template: bytes
-    holes: tuple[str, ...]
+    placeholders: tuple[str, ...]
 
 
 def compile_template(text: str, values: Mapping[str, str]) -> CompiledTemplate:
-    """Fill the `$names`, turn `<holes>` into conversions. Raises KeyError for an unknown `$name`."""
+    """Fill the `$names` and turn `<placeholders>` into conversions. Raise KeyError for an unknown `$name`."""
     filled = Template(text).substitute(values)
-    pieces = _SLOT.split(filled)
+    pieces = _PLACEHOLDER.split(filled)
     out = pieces[0].replace("%", "%%")
     for name, static in zip(pieces[1::2], pieces[2::2], strict=True):
         out += ("%d" if name in _NUMBERS else "%b") + static.replace("%", "%%")
@@ -251,26 +257,26 @@ _S3_ANONYMOUS = (
 )
 
 
-def template_text(shape: RecordTemplate, *, failed: bool, signed: bool, tls: bool, shared: bool, tail: str) -> str:
-    """The whole record of `shape` as a template. tail: fields after recipientAccountId that belong to the role."""
-    service = shape.service
-    host = "$on.s3.$region.amazonaws.com" if "$on." in shape.params else f"{service}.$region.amazonaws.com"
-    additional = shape.additional
-    if service == "s3" and shape.event_type == "AwsApiCall":
+def template_text(template: RecordTemplate, *, failed: bool, signed: bool, tls: bool, shared: bool, tail: str) -> str:
+    """Return the template text of a whole record. tail: the actor's fields after recipientAccountId."""
+    service = template.service
+    host = "$on.s3.$region.amazonaws.com" if "$on." in template.params else f"{service}.$region.amazonaws.com"
+    additional = template.additional
+    if service == "s3" and template.event_type == "AwsApiCall":
         additional = _S3_SIGNED if signed else _S3_ANONYMOUS
-    resources = f'"resources":[{shape.resources}],' if shape.resources else ""
+    resources = f'"resources":[{template.resources}],' if template.resources else ""
     version = '"apiVersion":"2012-08-10",' if service == "dynamodb" else ""
-    category, managed = ("Management", "true") if shape.management else ("Data", "false")
-    response = "null" if failed else shape.response
-    read_only = "true" if shape.read_only else "false"
+    category, managed = ("Management", "true") if template.management else ("Data", "false")
+    response = "null" if failed else template.response
+    read_only = "true" if template.read_only else "false"
     details = ""
     if tls:
         details = f',"tlsDetails":{{"tlsVersion":"$tls","cipherSuite":"$cipher","clientProvidedHostHeader":"{host}"}}'
     return (
-        f'<head><time>","eventSource":"{service}.amazonaws.com","eventName":"{shape.event}","awsRegion":"$region",'
-        f'"sourceIPAddress":"<net>"<err>,"requestParameters":{shape.params},"responseElements":{response},{additional}'
+        f'<head><time>","eventSource":"{service}.amazonaws.com","eventName":"{template.event}","awsRegion":"$region",'
+        f'"sourceIPAddress":"<net>"<err>,"requestParameters":{template.params},"responseElements":{response},{additional}'
         f'"requestID":"<ids>","readOnly":{read_only},{resources}'
-        f'"eventType":"{shape.event_type}",{version}"managementEvent":{managed},"recipientAccountId":"$recipient"'
+        f'"eventType":"{template.event_type}",{version}"managementEvent":{managed},"recipientAccountId":"$recipient"'
         + (',"sharedEventID":"<shared>"' if shared else "")
         + (tail if service in ("s3", "dynamodb", "kms") else "")
         + f',"eventCategory":"{category}"{details}'

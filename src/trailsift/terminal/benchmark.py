@@ -16,7 +16,7 @@ def show_gains(found: BenchmarkReport) -> None:
     """The table of gains: what was measured beside what was claimed."""
     out = console()
     rows = []
-    for way in found.ways:
+    for way in found.techniques:
         faster, saved = _claimed(way)
         rows.append(
             (
@@ -65,7 +65,7 @@ _INK, _SOFT, _BAR, _BAND = "#1f2937", "#6b7280", "#2563eb", "#f59e0b"
 
 def picture(found: BenchmarkReport) -> str:
     """The speed-ups as an SVG picture: a bar each on a logarithmic scale, the claim as a band over it."""
-    ways = [way for way in found.ways if way.faster != 1.0]
+    ways = [way for way in found.techniques if way.faster != 1.0]
     most = max([50.0, *(way.faster for way in ways)])
     decades = int(log10(most)) + 1
     span = _WIDTH - _LEFT - _RIGHT

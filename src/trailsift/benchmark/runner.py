@@ -1,4 +1,4 @@
-"""Measures every way in turns, in one run, on the same machine and the same logs."""
+"""Run the benchmark: all techniques in turns, in one run, on the same machine and the same logs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from trailsift.prices import Price, athena
 from trailsift.query import DuckDBEngine
 from trailsift.query.explanation import explain
 from trailsift.rules.presets import open_rules
-from trailsift.sources import files as source
+from trailsift.sources.files import find
 
-#: The events that the question is about, as the original has them.
+#: The events that the question is about, as in the original design.
 NAMES = ("GetObject", "PutObject", "DeleteObject")
 _NAMES = ", ".join(f"'{name}'" for name in NAMES)
 _SOURCE = "s3.amazonaws.com"
@@ -51,7 +51,7 @@ _ROWS = (
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is measured: the log objects, a folder to work in, the day that is asked for and the day after."""
+    """Input of the benchmark: log objects, a working folder, the day to query and the day after."""
 
     files: list[str]
     folder: Path
@@ -59,7 +59,7 @@ class Subject:
     next: str
 
     def of(self, sql: str, **values: str) -> str:
-        """SQL with the day put in."""
+        """Return SQL with the day filled in."""
         return sql.format(day=self.day, next=self.next, **values)
 
 
@@ -70,39 +70,39 @@ def measure(
     *,
     rounds: int = 3,
     generated: bool = False,
-    step: Callable[[str], None] = lambda told: None,
+    step: Callable[[str], None] = lambda text: None,
 ) -> BenchmarkReport:
-    """All ways, each ``rounds`` times in turns; ``step`` is told what goes on. ``folder`` is filled with the forms.
+    """Measure all techniques, each ``rounds`` times in turns. ``step`` reports progress; ``folder`` gets the variants.
 
-    SourceError where there are no S3 data events to ask for, EngineError where DuckDB cannot read the log objects.
+    Raise SourceError if there are no S3 data events to query, EngineError if DuckDB cannot read the log objects.
     """
-    files = sorted(file.path for file in source.find(list(inputs), exclude=folder) if file.path.endswith(".json.gz"))
+    files = sorted(file.path for file in find(list(inputs), exclude=folder) if file.path.endswith(".json.gz"))
     if not files:
-        raise SourceError(f"no *.json.gz log objects in {', '.join(inputs)}: a trail delivers such")
-    step("storing everything in a lake")
+        raise SourceError(f"no *.json.gz log objects in {', '.join(inputs)}: these are what a trail delivers")
+    step("ingesting everything into a lake")
     everything = ingest(files, folder / "lake")
-    step("storing by the schedule of the hours in another")
+    step("ingesting with time-of-day sampling into another")
     sifted = ingest(files, folder / "sampled-lake", rules=open_rules("time-of-day"))
     day, after = _busiest_day(folder / "lake")
     subject = Subject(files, folder, day, after)
-    step("writing the logs in other forms")
+    step("writing the logs in other formats")
     variants = write_variants(files, folder, lambda done: None)
     with (
-        DuckDBEngine(open_snapshot(folder / "lake")) as whole,
+        DuckDBEngine(open_snapshot(folder / "lake")) as full,
         DuckDBEngine(open_snapshot(folder / "sampled-lake")) as sampled,
     ):
-        runs = _trials(subject, variants, whole, sampled)
-        times: dict[str, list[float]] = {run.name: [] for run in runs}
+        trials = _trials(subject, variants, full, sampled)
+        times: dict[str, list[float]] = {trial.name: [] for trial in trials}
         for number in range(rounds):
-            step(f"asking, round {number + 1} of {rounds}")
-            for run in runs:
-                # What takes milliseconds is asked more often: the clock and the neighbours weigh more there.
-                for _ in range(5 if run.quick else 1):
+            step(f"querying, round {number + 1} of {rounds}")
+            for trial in trials:
+                # Queries of milliseconds are repeated: clock resolution and noise matter more there.
+                for _ in range(5 if trial.quick else 1):
                     begun = perf_counter()
-                    run.ask()
-                    times[run.name].append(perf_counter() - begun)
-        truth = _lake_count(whole, subject, "rows")
-        ways = _ways(runs, times, truth, prices)
+                    trial.ask()
+                    times[trial.name].append(perf_counter() - begun)
+        truth = _lake_count(full, subject, "rows")
+        techniques = _results(trials, times, truth, prices)
     return BenchmarkReport(
         events=everything.stored,
         log_objects=len(files),
@@ -113,13 +113,13 @@ def measure(
         rounds=rounds,
         generated=generated,
         stored_share=sifted.stored / max(1, everything.stored),
-        ways=tuple(ways),
+        techniques=tuple(techniques),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """One way: how it asks, how many events it finds (by weight), what it reads and what it keeps."""
+    """How one technique queries, counts the events it finds (by weight), and the bytes it reads and stores."""
 
     name: str
     question: str
@@ -131,94 +131,106 @@ class _Trial:
     sampled: bool = False
 
 
-def _trials(subject: Subject, variants: Variants, whole: DuckDBEngine, sampled: DuckDBEngine) -> list[_Trial]:
-    part = f"year={subject.day[:4]}/month={subject.day[5:7]}/day={subject.day[8:]}/service=s3"
-    raw, in_part = subject.files, variants.partitioned.get(part, [])
+def _trials(subject: Subject, variants: Variants, full: DuckDBEngine, sampled: DuckDBEngine) -> list[_Trial]:
+    partition = f"year={subject.day[:4]}/month={subject.day[5:7]}/day={subject.day[8:]}/service=s3"
+    raw, in_partition = subject.files, variants.partitioned.get(partition, [])
+    partitioned = [file for files in variants.partitioned.values() for file in files]
     rows, summary = subject.of(_ROWS, table="events"), _summary(subject)
-    columnar_sql = subject.of(_ROWS, table=f"read_parquet({variants.columnar})")
-    every = [file for files in variants.partitioned.values() for file in files]
-
-    def json_run(name: str, files: list[str], stored: list[str]) -> _Trial:
-        sampled_one = files is variants.sampled
-        return _Trial(
-            name,
-            "rows",
-            lambda: _raw_rows(subject, files),
-            lambda: _raw_count(subject, files, variants.weights if sampled_one else None),
-            _sizes(files),
-            _sizes(stored),
-            sampled=sampled_one,
-        )
-
-    def lake_run(name: str, engine: DuckDBEngine, sql: str, question: str = "rows", *, sampled: bool = False) -> _Trial:
-        kept = sum(file.bytes for table in ("events", "hourly") for file in engine.snapshot.files(table))
-        return _Trial(
-            name,
-            question,
-            lambda: list(engine.query(sql, cache=False).rows()),
-            lambda: _lake_count(engine, subject, question),
-            explain(engine, sql).read_bytes,
-            kept,
-            quick=True,
-            sampled=sampled,
-        )
-
-    def parquet_count() -> float:
-        table = f"read_parquet({variants.columnar})"
-        return float(_duck(subject.of("SELECT count(*) FROM {table} WHERE " + _WHERE, table=table))[0][0])
-
     return [
-        json_run("raw logs", raw, raw),
-        json_run("partitioning", in_part, every),
-        json_run("stream filter", variants.filtered, variants.filtered),
-        _Trial(
-            "columnar storage",
-            "rows",
-            lambda: _duck(columnar_sql),
-            parquet_count,
-            _parquet_bytes(variants.columnar),
-            _sizes(variants.columnar),
-            quick=True,
-        ),
-        json_run("smart sampling", variants.sampled, variants.sampled),
-        lake_run("a lake of everything", whole, rows),
-        lake_run("all together", sampled, rows, sampled=True),
-        _Trial(
-            "raw logs, summarized",
-            "summary",
-            lambda: _raw_summary(subject),
-            lambda: sum(row[2] for row in _raw_summary(subject)),
-            _sizes(raw),
-            _sizes(raw),
-        ),
-        lake_run("summary table", sampled, summary, "summary"),
+        _json_trial("raw logs", subject, raw, raw),
+        _json_trial("partitioning", subject, in_partition, partitioned),
+        _json_trial("stream filter", subject, variants.filtered, variants.filtered),
+        _columnar_trial(subject, variants.columnar),
+        _json_trial("smart sampling", subject, variants.sampled, variants.sampled, variants.weights),
+        _lake_trial("a lake of everything", subject, full, rows),
+        _lake_trial("all together", subject, sampled, rows, sampled=True),
+        _raw_summary_trial(subject),
+        _lake_trial("summary table", subject, sampled, summary, "summary"),
     ]
 
 
-def _ways(runs: list[_Trial], times: dict[str, list[float]], truth: float, prices: dict[str, Price]) -> list[Technique]:
-    base: dict[str, tuple[float, int]] = {}
-    right = {"rows": truth, "summary": runs[-1].count()}
-    ways = []
-    for run in runs:
-        seconds, found = median(times[run.name]), run.count()
-        first = base.setdefault(run.question, (seconds, run.bytes))
-        error = abs(found - right[run.question]) / right[run.question]
-        ways.append(
+def _json_trial(
+    name: str, subject: Subject, files: list[str], stored: list[str], weights: dict[str, float] | None = None
+) -> _Trial:
+    return _Trial(
+        name,
+        "rows",
+        lambda: _raw_rows(subject, files),
+        lambda: _raw_count(subject, files, weights),
+        _sizes(files),
+        _sizes(stored),
+        sampled=weights is not None,
+    )
+
+
+def _columnar_trial(subject: Subject, files: list[str]) -> _Trial:
+    table = f"read_parquet({files})"
+    sql = subject.of(_ROWS, table=table)
+    count = subject.of("SELECT count(*) FROM {table} WHERE " + _WHERE, table=table)
+    return _Trial(
+        "columnar storage",
+        "rows",
+        lambda: _duck(sql),
+        lambda: float(_duck(count)[0][0]),
+        _parquet_bytes(files),
+        _sizes(files),
+        quick=True,
+    )
+
+
+def _lake_trial(
+    name: str, subject: Subject, engine: DuckDBEngine, sql: str, question: str = "rows", *, sampled: bool = False
+) -> _Trial:
+    stored = sum(file.bytes for table in ("events", "hourly") for file in engine.snapshot.files(table))
+    return _Trial(
+        name,
+        question,
+        lambda: list(engine.query(sql, cache=False).rows()),
+        lambda: _lake_count(engine, subject, question),
+        explain(engine, sql).read_bytes,
+        stored,
+        quick=True,
+        sampled=sampled,
+    )
+
+
+def _raw_summary_trial(subject: Subject) -> _Trial:
+    return _Trial(
+        "raw logs, summarized",
+        "summary",
+        lambda: _raw_summary(subject),
+        lambda: sum(row[2] for row in _raw_summary(subject)),
+        _sizes(subject.files),
+        _sizes(subject.files),
+    )
+
+
+def _results(
+    trials: list[_Trial], times: dict[str, list[float]], truth: float, prices: dict[str, Price]
+) -> list[Technique]:
+    baselines: dict[str, tuple[float, int]] = {}
+    expected = {"rows": truth, "summary": trials[-1].count()}
+    techniques = []
+    for trial in trials:
+        seconds, count = median(times[trial.name]), trial.count()
+        # The first technique of a question is its baseline.
+        base_seconds, base_bytes = baselines.setdefault(trial.question, (seconds, trial.bytes))
+        techniques.append(
             Technique(
-                name=run.name,
-                question=run.question,
+                name=trial.name,
+                question=trial.question,
                 seconds=seconds,
-                faster=first[0] / seconds,
-                bytes=run.bytes,
-                saved=1 - run.bytes / first[1],
-                usd=athena(prices, run.bytes),
-                rows=round(found),
-                sampled=run.sampled,
-                error=error,
-                stored_bytes=run.stored,
+                faster=base_seconds / seconds,
+                bytes=trial.bytes,
+                saved=1 - trial.bytes / base_bytes,
+                usd=athena(prices, trial.bytes),
+                rows=round(count),
+                sampled=trial.sampled,
+                error=abs(count - expected[trial.question]) / expected[trial.question],
+                stored_bytes=trial.stored,
             )
         )
-    return ways
+    return techniques
 
 
 def _busiest_day(lake: Path) -> tuple[str, str]:
@@ -227,10 +239,10 @@ def _busiest_day(lake: Path) -> tuple[str, str]:
             "SELECT strftime(hour, '%Y-%m-%d'), strftime(hour + INTERVAL 1 DAY, '%Y-%m-%d') FROM hourly "
             f"WHERE service = 's3' AND event_name IN ({_NAMES}) GROUP BY ALL ORDER BY sum(events) DESC, 1 LIMIT 1"
         )
-        found = list(engine.sql(sql).rows())
-    if not found:
-        raise SourceError(f"these logs hold none of {', '.join(NAMES)}: the question that is measured needs them")
-    return found[0][0], found[0][1]
+        days = list(engine.sql(sql).rows())
+    if not days:
+        raise SourceError(f"these logs have no {', '.join(NAMES)} events, which the benchmark queries")
+    return days[0][0], days[0][1]
 
 
 def _summary(subject: Subject) -> str:
@@ -259,8 +271,8 @@ def _raw_rows(subject: Subject, files: list[str]) -> list[tuple[Any, ...]]:
 def _raw_count(subject: Subject, files: list[str], weights: dict[str, float] | None) -> float:
     if weights is None:
         return float(_duck(f"SELECT count(*) FROM {_records(files)} WHERE {subject.of(_WHERE_RAW)}")[0][0])
-    found = _duck(f"SELECT r.eventID FROM {_records(files)} WHERE {subject.of(_WHERE_RAW)}")
-    return sum(weights[event_id] for (event_id,) in found)
+    rows = _duck(f"SELECT r.eventID FROM {_records(files)} WHERE {subject.of(_WHERE_RAW)}")
+    return sum(weights[event_id] for (event_id,) in rows)
 
 
 def _raw_summary(subject: Subject) -> list[tuple[Any, ...]]:
@@ -279,20 +291,20 @@ def _records(files: list[str]) -> str:
 
 
 def _duck(sql: str) -> list[tuple[Any, ...]]:
-    """Rows of a statement in a new DuckDB, as a person would ask it."""
+    """Return the rows of a statement in a new DuckDB, as a person would run it."""
     try:
         with duckdb.connect() as db:
             db.execute("SET preserve_insertion_order = false; SET TimeZone = 'UTC'")
             return db.execute(sql).fetchall()
     except duckdb.Error as error:
-        told = " ".join(str(error).split())[:300]
+        message = " ".join(str(error).split())[:300]
         raise EngineError(
-            f"DuckDB cannot read these log objects as they are, so there is no baseline: {told}"
+            f"DuckDB cannot read these log objects as they are, so there is no baseline: {message}"
         ) from None
 
 
 def _largest(files: list[str]) -> int:
-    """Bytes of the largest file when unpacked, with room; gzip keeps the size in its last four bytes."""
+    """Return the unpacked bytes of the largest file, with headroom; gzip stores the size in its last four bytes."""
     largest = 0
     for file in files:
         with Path(file).open("rb") as handle:
@@ -302,7 +314,7 @@ def _largest(files: list[str]) -> int:
 
 
 def _parquet_bytes(files: list[str]) -> int:
-    """Bytes of the columns that the question reads, as Athena would scan them."""
+    """Return the bytes of the columns that the question reads, as Athena would scan them."""
     columns = ("event_time", "event_id", "event_name", "principal_type", "source_ip", "resource_arn", "service")
     wanted = ", ".join(f"'{name}'" for name in (*columns, "event_category"))
     sql = f"SELECT sum(total_compressed_size) FROM parquet_metadata({files}) WHERE path_in_schema IN ({wanted})"

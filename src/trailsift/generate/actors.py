@@ -1,4 +1,4 @@
-"""The cast of one run: archetypes filled with names, accounts, networks and templates."""
+"""The actors of one run: archetypes filled in with names, accounts, networks and templates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PEOPLE = (
 
 @dataclass(frozen=True)
 class Actor:
-    """One identity. `arn` is what an analysis calls the role: None for the anonymous caller."""
+    """One identity. `arn` is the role ARN in an analysis; None for the anonymous caller."""
 
     index: int
     kind: Archetype
@@ -37,7 +37,7 @@ class Actor:
     salt: int
     deployed: int  # second at which a new user agent appears
     values: dict[str, str]
-    frames: dict[tuple[Op, bool, bool], CompiledTemplate] = field(default_factory=dict)
+    compiled_of: dict[tuple[Op, bool, bool], CompiledTemplate] = field(default_factory=dict)
 
     @property
     def partner(self) -> str:
@@ -45,33 +45,33 @@ class Actor:
         return ACCOUNTS[ACCOUNTS.index(self.account) ^ 1]
 
     def fill(self, text: str) -> str:
-        """Complete the `$names` of an op's resource or key pattern."""
+        """Fill the `$names` of an op's resource or key pattern."""
         return Template(text).substitute(self.values) if "$" in text else text
 
-    def frame(self, op: Op, failed: bool = False, partner_copy: bool = False) -> CompiledTemplate:
-        """The record template of `op`: made, or refused, or the copy that the owner of the resource gets."""
-        known = self.frames.get((op, failed, partner_copy))
-        if known is None:
-            known = self.frames[op, failed, partner_copy] = self._compile(op, failed, partner_copy)
-        return known
+    def compiled(self, op: Op, failed: bool = False, partner_copy: bool = False) -> CompiledTemplate:
+        """Return the template of `op`: successful, failed, or the copy that the owner of the resource gets."""
+        template = self.compiled_of.get((op, failed, partner_copy))
+        if template is None:
+            template = self.compiled_of[op, failed, partner_copy] = self._compile(op, failed, partner_copy)
+        return template
 
     def _compile(self, op: Op, failed: bool, partner_copy: bool) -> CompiledTemplate:
-        shape = RECORD_TEMPLATES[op.event]
-        by_service = shape.caller == "service"
-        by_console = self.kind.session == "email" and shape.service == "s3"
+        template = RECORD_TEMPLATES[op.event]
+        by_service = template.caller == "service"
+        by_console = self.kind.session == "email" and template.service == "s3"
         owner = self.partner if op.across else self.account
         values = self.values | {
             "on": self.fill(op.on),
             "owner": owner,
             "recipient": owner if partner_copy else self.account,
-            "sse": '"SSEApplied":"SSE_KMS",' if "kms-key-id" in shape.response else "",
+            "sse": '"SSEApplied":"SSE_KMS",' if "kms-key-id" in template.response else "",
             "console": ',"sessionCredentialFromConsole":"true"' if by_console else "",
         }
         tail = ""
-        if self.kind.endpoint and not (by_service or shape.management or partner_copy or op.outside):
+        if self.kind.endpoint and not (by_service or template.management or partner_copy or op.outside):
             tail = f',"vpcEndpointId":"{self.values["vpce"]}"'
         text = template_text(
-            shape,
+            template,
             failed=failed,
             signed=self.kind.identity != "anonymous",
             tls=self.kind.tls and not by_service,
@@ -81,25 +81,25 @@ class Actor:
         return compile_template(text, values)
 
 
-def resource_arn(role: Actor, op: Op) -> str | None:
-    """ARN of the bucket, table or function that `op` touches; None for calls without a resource."""
-    shape = RECORD_TEMPLATES[op.event]
-    on = role.fill(op.on)
-    owner = role.partner if op.across else role.account
+def resource_arn(actor: Actor, op: Op) -> str | None:
+    """Return the ARN of the bucket, table or function of `op`; None for calls without a resource."""
+    template = RECORD_TEMPLATES[op.event]
+    on = actor.fill(op.on)
+    owner = actor.partner if op.across else actor.account
     forms = {
         "s3": f"arn:aws:s3:::{on}",
-        "dynamodb": f"arn:aws:dynamodb:{role.region}:{owner}:table/{on}",
-        "lambda": f"arn:aws:lambda:{role.region}:{owner}:function:{on}",
+        "dynamodb": f"arn:aws:dynamodb:{actor.region}:{owner}:table/{on}",
+        "lambda": f"arn:aws:lambda:{actor.region}:{owner}:function:{on}",
     }
-    return forms.get(shape.service) if shape.resources else None
+    return forms.get(template.service) if template.resources else None
 
 
 def create_actors(count: int, seed: int, start: int, seconds: int) -> tuple[Actor, ...]:
-    """`count` roles: the archetypes in order, then again for other teams. start and seconds: the period."""
-    return tuple(_role(index, seed, start, seconds) for index in range(count))
+    """Create actors: the archetypes in order, then again for other teams. start and seconds: the period."""
+    return tuple(_create_actor(index, seed, start, seconds) for index in range(count))
 
 
-def _role(index: int, seed: int, start: int, seconds: int) -> Actor:
+def _create_actor(index: int, seed: int, start: int, seconds: int) -> Actor:
     kind = ARCHETYPES[index % len(ARCHETYPES)]
     copy = index // len(ARCHETYPES)
     team = TEAMS[copy % len(TEAMS)] + (str(copy // len(TEAMS) + 1) if copy >= len(TEAMS) else "")
@@ -131,7 +131,7 @@ def _role(index: int, seed: int, start: int, seconds: int) -> Actor:
 
 
 def _identity(kind: Archetype, account: str, name: str) -> tuple[str | None, str]:
-    """ARN and the prefix of the unique id (see "unique identifiers" in the IAM reference)."""
+    """Return the ARN and the prefix of the unique id (see "unique identifiers" in the IAM reference)."""
     if kind.identity == "anonymous":
         return None, ""
     if kind.identity == "service":
