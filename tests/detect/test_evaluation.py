@@ -1,4 +1,4 @@
-"""The evaluation: strengths, levels left out, kinds, from generated logs to the tables."""
+"""The evaluation: strengths, levels left out, kinds, from generated logs to the report."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from trailsift.terminal.findings import show_evaluation
 
 
 def test_evaluate_goes_all_the_way(capsys: pytest.CaptureFixture[str]) -> None:
-    """One small seed of one strength: every kind and level is told of, and the quiet period."""
+    """One small seed of one strength: every kind and level is reported, and the quiet period."""
     given = ["--seeds", "1", "--events", "3000", "--days", "6", "--roles", "9", "--strength", "stealthy"]
     assert main(["evaluate", *given, "--json", "--quiet"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    (one,) = told["strengths"]
+    report = json.loads(capsys.readouterr().out)
+    (one,) = report["strengths"]
     assert one["strength"] == "stealthy"
     assert [line["without"] or "all" for line in one["levels"]] == list(ABLATIONS)
     assert {line["kind"] for line in one["kinds"]} <= {*KINDS, *QUIET_KINDS} and len(one["kinds"]) >= 6
     assert all(set(line["found_without"]) == {*ABLATIONS} - {"all"} for line in one["kinds"])
-    assert 0 <= told["quiet_false_per_day"] < 10
+    assert 0 <= report["quiet_false_per_day"] < 10
 
 
-def test_table_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
-    """Shares over seeds, by kind and by level left out, and false findings a day and 1,000 roles."""
+def test_report_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
+    """Shares over seeds, by kind and by level left out, and false findings per day and 1,000 roles."""
     table = ExperimentReport(ExperimentConfig(1_000, 10, 20, ("weak",)), seeds=2)
     hit, miss = (
         IncidentOutcome("mass_delete", True, 3, 2.0, 0.7),

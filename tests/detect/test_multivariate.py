@@ -1,4 +1,4 @@
-"""The learned level: what is a little unlike a role in many ways is found, from earlier days alone."""
+"""The learned level: small deviations in many ways are found, from earlier days alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DAYS = range(20_514, 20_514 + 28)
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four weeks of 13 roles with incidents by someone who takes care."""
+    """Four weeks of 13 roles with stealthy incidents."""
     folder = tmp_path_factory.mktemp("learned") / "logs"
     generate(folder, Options(events=24_000, days=26, seed=613, roles=13, strength="stealthy"))
     ingest([str(folder / "AWSLogs")], folder.parent / "lake", workers=1)
@@ -48,10 +48,10 @@ def engine(logs: Path) -> Iterator[DuckDBEngine]:
 
 
 def test_takeover_is_found_by_this_level_alone(engine: DuckDBEngine, logs: Path) -> None:
-    """Nothing is new and nothing is much: no other level sees it, and this one tells of little else."""
+    """Nothing is new and nothing is large: no other level finds it, and this one reports little else."""
     truth = read_truth(logs / "truth.json")
     judged = judge_ablations(engine, truth)
-    found = {way: {o.kind for o in result.outcomes if o.found} for way, result in judged.items()}
+    found = {name: {o.kind for o in result.outcomes if o.found} for name, result in judged.items()}
     assert "takeover" in found["all"] and "takeover" not in found["learned"]
     alone = judge(correlate_signals(find_outliers(engine, DAYS), budget=0), truth)
     assert "takeover" in {o.kind for o in alone.outcomes if o.found}
@@ -59,7 +59,7 @@ def test_takeover_is_found_by_this_level_alone(engine: DuckDBEngine, logs: Path)
 
 
 def test_same_signals_each_time_and_from_any_day(engine: DuckDBEngine) -> None:
-    """Deterministic, and what is said of a day does not hang on where the run begins."""
+    """Deterministic, and signals of a day do not depend on where the run begins."""
     whole = find_outliers(engine, DAYS)
     assert whole == find_outliers(engine, DAYS)
     middle = 20_514 + 17
@@ -67,7 +67,7 @@ def test_same_signals_each_time_and_from_any_day(engine: DuckDBEngine) -> None:
 
 
 def lines(days: int, rng: np.random.Generator) -> CallCounts:
-    """Three roles with four calls each, at work around the clock."""
+    """Three roles with four calls each, active around the clock."""
     call, hour, numbers = [], [], []
     for at in range(days * 24):
         for place in range(12):
@@ -104,8 +104,8 @@ def test_no_signal_changes_when_later_days_are_cut_off() -> None:
     assert abs(build_features(earlier).far).max() <= 4
 
 
-def test_contributions_are_told_in_words() -> None:
-    """Each part names its feature, how much there was and what is usual; together they are at most the whole."""
+def test_sentence_names_the_parts() -> None:
+    """Each part names its feature, amount and expected amount; the shares add up to at most the whole."""
     given = lines(24, np.random.default_rng(6))
     for place in (4, 5, 6, 7):
         given = with_more(given, (BEGIN + 20) * 24 + 3, place, 4.0)
@@ -114,12 +114,12 @@ def test_contributions_are_told_in_words() -> None:
     assert sum(share for *_, share in one.parts) <= 1.001
     assert all(much > usual for _, much, usual, _ in one.parts)
     for language, word in (("en", "(usually "), ("ko", "평소")):
-        told = describe(Finding("f", "b", 0.5, one.first_time, one.last_time, (one,)), language)  # type: ignore[arg-type]
-        assert word in told.reasons[0] and "%" in told.reasons[0]
+        described = describe(Finding("f", "b", 0.5, one.first_time, one.last_time, (one,)), language)  # type: ignore[arg-type]
+        assert word in described.reasons[0] and "%" in described.reasons[0]
 
 
 def test_too_little_history_says_nothing() -> None:
-    """The first days of a lake, and a lake of next to nothing."""
+    """The first days of a lake, and a nearly empty lake."""
     assert outliers(lines(4, np.random.default_rng(1))) == []
     few = lines(12, np.random.default_rng(2))
     kept = np.flatnonzero(few.hour % 24 == 0)
@@ -131,7 +131,7 @@ def test_too_little_history_says_nothing() -> None:
 def test_levels_alone_and_without_the_library(
     engine: DuckDBEngine, logs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each level can be used alone; without scikit-learn that one is skipped aloud."""
+    """Each level can be used alone; without scikit-learn that one is skipped with a message."""
     lake = str(logs.parent / "lake")
     for name in ("novel", "volume", "shapes", "learned"):
         only = detect(engine, DetectOptions(levels=frozenset([name])))

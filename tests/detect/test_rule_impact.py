@@ -1,4 +1,4 @@
-"""What findings lose by rules, and that a sampled lake finds the same as a whole one wherever summaries tell it."""
+"""The impact of rules on findings; and a sampled lake finds the same as a full one from summaries."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rules() -> Rules:
-    """One that drops and one that samples."""
+    """A rule that drops and one that samples."""
     return parse(RULES, "rules")
 
 
@@ -83,7 +83,7 @@ def test_thinned_lake_is_what_ingest_would_have_made(whole: DuckDBEngine, sample
 
 
 def test_what_findings_lose(whole: DuckDBEngine, rules: Rules) -> None:
-    """A detection over dropped events is lost; what summaries tell stays and can be looked into less."""
+    """A detection over dropped events is lost; findings from summaries stay, with fewer events."""
     detections = builtin_rules()[0]
     with thinned(whole.snapshot.root, rules) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
         found = losses(whole, thin, detections)
@@ -100,21 +100,21 @@ def test_what_findings_lose(whole: DuckDBEngine, rules: Rules) -> None:
 
 
 def test_commands_name_them(whole: DuckDBEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`rules try` and `suggest`, in both forms; log files say what to do instead."""
+    """`rules try` and `suggest`, as JSON and as text."""
     lake, file = str(whole.snapshot.root), tmp_path / "rules.toml"
     file.write_text(RULES)
     assert main(["rules", "try", str(file), "--lake", lake, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["findings"]
-    assert {"id", "title", "fate", "events", "events_after", "score", "score_after"} <= set(told[0])
+    impact = json.loads(capsys.readouterr().out)["findings"]
+    assert {"id", "title", "fate", "events", "events_after", "score", "score_after"} <= set(impact[0])
     assert main(["suggest", "--lake", lake]) == 0
     out = capsys.readouterr().out
-    assert "What findings would lose" in out and any(one["id"] in out for one in told)
+    assert "What findings would lose" in out and any(one["id"] in out for one in impact)
     assert main(["rules", "try", str(file), "--lake", lake, "--no-findings", "--json"]) == 0
     assert "findings" not in json.loads(capsys.readouterr().out)
 
 
 def key(signal: Signal) -> tuple[Any, ...]:
-    """A signal without what sampling may round."""
+    """A signal without the fields that sampling may round."""
     return signal[:8]
 
 
@@ -131,7 +131,7 @@ def test_sampled_lake_finds_the_same(whole: DuckDBEngine, sampled: DuckDBEngine)
 
 
 def test_detections_over_sampled_events_count_by_weight(tmp_path: Path) -> None:
-    """Encryption with the caller's own key, sampled at a fifth: found with about as many calls as there were."""
+    """Encryption with the caller's own key, sampled at a fifth: found with roughly the true number of calls."""
     own_key = {"x-amz-server-side-encryption-customer-algorithm": "AES256"}
     records = [
         {
@@ -145,19 +145,19 @@ def test_detections_over_sampled_events_count_by_weight(tmp_path: Path) -> None:
     ]  # fmt: skip
     (tmp_path / "a.json").write_text(json.dumps({"Records": records}))
     (one,) = (one for one in builtin_rules()[0] if one.id == "ransom-sse-c")
-    told = []
+    counts = []
     for name, text in (("whole", ""), ("sampled", RULES.replace("0.1", "0.2"))):
         ingest([str(tmp_path / "a.json")], tmp_path / name, workers=1, rules=parse(text, name))
         with DuckDBEngine(open_snapshot(tmp_path / name)) as engine:
             (row,) = group_matches(run_detection(engine, one))  # type: ignore[arg-type]
-            told.append((row.events, len(stored(engine))))
-    (events, rows), (guess, fewer) = told
+            counts.append((row.events, len(stored(engine))))
+    (events, rows), (guess, fewer) = counts
     assert events == rows == 600 and fewer < 200
     assert guess == pytest.approx(600, abs=3 * (600 * 4) ** 0.5)
 
 
 def test_no_room(whole: DuckDBEngine, rules: Rules, tmp_path: Path) -> None:
-    """A folder that cannot be made sense of leaves nothing behind."""
+    """A folder without a lake leaves nothing behind."""
     from trailsift.errors import LakeError
 
     with pytest.raises(LakeError, match="there is no lake"), thinned(tmp_path, rules):

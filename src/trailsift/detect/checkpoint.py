@@ -29,7 +29,7 @@ from trailsift.detect.multivariate import available
 _FOLDER = "findings"
 _FILES = ("habits.npz", "habits-before.npz")
 _LAST = "last.json"
-_FORM = 2
+_FORM = 3
 _WEEK = 7  # days between the two checkpoints
 #: Array in the file -> attribute of the baseline.
 _ARRAYS = {

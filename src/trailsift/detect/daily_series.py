@@ -29,7 +29,7 @@ _BOUND = 100_000
 
 
 class DailyEgress(NamedTuple):
-    """What roles did on one day (since 1970, UTC), one line per series; ``key`` is a hash of the series' dimensions.
+    """Activity of roles on one day (since 1970, UTC), one line per series; ``key`` is a hash of the series' dimensions.
 
     ``under``: the key of the series that a line is part of. ``text``: role, resource, call and key pattern of a line;
     ROLE has no resource, and only PATTERN has a pattern.

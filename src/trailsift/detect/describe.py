@@ -73,7 +73,7 @@ _FEATURES: dict[Language, dict[str, str]] = {
         "bytes_in": "{amount} uploaded (usually {usual}; weight {share})",
         "bytes_out": "{amount} downloaded (usually {usual}; weight {share})",
         "writes": "{amount} mutating calls (usually {usual}; weight {share})",
-        "seldom": "{amount} calls that are rare for it (usually {usual}; weight {share})",
+        "rare": "{amount} calls that are rare for it (usually {usual}; weight {share})",
         "mix": "an unusual mix of calls (weight {share})",
     },
     "ko": {
@@ -87,7 +87,7 @@ _FEATURES: dict[Language, dict[str, str]] = {
         "bytes_in": "업로드 {amount} (평소 {usual}, 비중 {share})",
         "bytes_out": "다운로드 {amount} (평소 {usual}, 비중 {share})",
         "writes": "변경하는 호출 {amount}회 (평소 {usual}, 비중 {share})",
-        "seldom": "드물게 하던 호출 {amount}회 (평소 {usual}, 비중 {share})",
+        "rare": "드물게 하던 호출 {amount}회 (평소 {usual}, 비중 {share})",
         "mix": "평소와 다른 호출 구성 (비중 {share})",
     },
 }
@@ -156,7 +156,7 @@ _VERBS: dict[Language, dict[str, str]] = {
 _NAMED = 3  # other roles that are named; more of them are counted
 _REASONS = 6
 _NO_RATIO = 1_000  # times the expected amount from which on the ratio says nothing
-#: Kinds that tell a person more than their rarity suggests come first.
+#: Kinds that are more informative than their rarity suggests come first.
 _PROMINENCE = {"first_network": 1.6, "first_service": 1.6, "first_account": 1.6, "first_hour": 1.6, "first_action": 1.3}
 
 

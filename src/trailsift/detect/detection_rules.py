@@ -219,7 +219,7 @@ def run_detection(engine: DuckDBEngine, detection: Detection, since: int = 0) ->
 
 
 def group_matches(rows: Sequence[RuleMatch], before: Sequence[RuleMatch] = ()) -> list[RuleMatch]:
-    """Merge rows of one account and role unless a week lies between them, so that a habit is reported once.
+    """Merge rows of one account and role unless a week lies between them, so that recurring behaviour is reported once.
 
     Callers without a role are distinguished by the resource. ``before``: matches of earlier rows, to continue.
     """

@@ -1,4 +1,4 @@
-"""What roles read, day by day, from the summary table ``usage``, a few days at a time."""
+"""Daily egress of roles, read from the summary table ``usage``, a few days at a time."""
 
 from __future__ import annotations
 

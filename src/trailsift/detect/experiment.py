@@ -26,7 +26,7 @@ ABLATIONS = ("all", *dict.fromkeys(LEVELS.values()))
 
 @dataclass(frozen=True)
 class ExperimentConfig:
-    """What to generate for each seed; each strength gets lakes of its own."""
+    """Logs to generate for each seed; each strength gets lakes of its own."""
 
     events: int
     days: float

@@ -24,9 +24,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 #: The features, in the order of the columns.
-#: Stored verdicts contain these names.
 FEATURES = ("calls", "kinds", "resources", "keys", "addresses", "refused", "failed", "bytes_in", "bytes_out", "writes",
-    "seldom", "mix")  # fmt: skip
+    "rare", "mix")  # fmt: skip
 
 _DAYS_AT_ONCE = 7
 _RARE = 0.03  # share of a role's calls below which a call is rare

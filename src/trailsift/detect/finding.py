@@ -12,11 +12,11 @@ class Signal(NamedTuple):
     """One unusual observation about one role.
 
     ``kind`` is a key of KINDS. ``rarity``: log10 of how rare it is (2 is once in a hundred days like this one).
-    ``value`` is what is new or what grew, ``events`` the number of calls, ``usual`` the expected number, None if there
-    is no expectation. Times are microseconds since 1970. For a detection, ``value`` is its title, ``value_ko`` the
-    Korean one, ``rule`` its id, and ``goes_on`` the last time of what continued after ``last_time``. ``parts``: for the
-    kind ``unlike_itself``, per feature (name, amount, expected amount, share of the whole from 0 to 1); for a
-    low-and-slow kind, one row ("over", excess, days, days above expectation).
+    ``value`` is what is new or what grew, ``events`` the number of calls, ``usual`` the expected number or None. Times
+    are microseconds since 1970. For a detection, ``value`` is its title, ``value_ko`` the Korean one, ``rule`` its id,
+    and ``goes_on`` the last time of what continued after ``last_time``. ``parts``: for the kind ``unlike_itself``, per
+    feature (name, amount, expected amount, share of the whole from 0 to 1); for a low-and-slow kind, one row ("over",
+    excess, days, days above expectation).
     """
 
     kind: str

@@ -138,7 +138,7 @@ class LowAndSlowDetector:
         runs[:, _EXPECTED] += usual
         runs[:, _BESIDE] += np.where(series.kind[at] == PATTERN, gained[series.parent[at]], excess)
         past = series.history(series.values, at, runs[:, _LENGTH].astype(np.int64) - 1)
-        # A role that repeatedly reads more for some days does so by habit.
+        # For a role that repeatedly reads more for some days, this is normal.
         rarity = _rarity(runs[:, _SUM]) * expected.known / (expected.known + HALF_KNOWN) / (1 + runs[:, _BEFORE])
         sure = (value > 0) & (step > 0) & (rarity >= _MIN_RARITY)
         runs[sure & (runs[:, _REPORTED] == 0) & self._is_reportable(at, runs, past, expected), _REPORTED] = day.day
