@@ -194,8 +194,8 @@ class _Writer:
     def phrase(self, name: str, /, **fields: str) -> str:
         return _PHRASES[self.language][name].format(**fields)
 
-    def count(self, one: str, many: str, count: float) -> str:
-        return self.phrase(one if count == 1 else many, n=f"{count:,}")
+    def count(self, singular: str, plural: str, count: int) -> str:
+        return self.phrase(singular if count == 1 else plural, n=f"{count:,}")
 
     def word(self, text: str) -> str:
         return _Word(self.clean(text))
