@@ -316,8 +316,8 @@ def _largest(files: list[str]) -> int:
 def _parquet_bytes(files: list[str]) -> int:
     """Return the bytes of the columns that the question reads, as Athena would scan them."""
     columns = ("event_time", "event_id", "event_name", "principal_type", "source_ip", "resource_arn", "service")
-    wanted = ", ".join(f"'{name}'" for name in (*columns, "event_category"))
-    sql = f"SELECT sum(total_compressed_size) FROM parquet_metadata({files}) WHERE path_in_schema IN ({wanted})"
+    names = ", ".join(f"'{column}'" for column in (*columns, "event_category"))
+    sql = f"SELECT sum(total_compressed_size) FROM parquet_metadata({files}) WHERE path_in_schema IN ({names})"
     return int(_duck(sql)[0][0])
 
 
