@@ -35,7 +35,7 @@ from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.generate import Options, generate
 from trailsift.ingest import Sizes, ingest
-from trailsift.lake import index, settings, writer
+from trailsift.lake import index, lock, settings, transaction, writer
 from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
 
@@ -113,9 +113,9 @@ def run_child(logs: str, root: str) -> None:
 
     around(writer.LakeWriter, "_make_index", None, PHASES[1])
     around(writer.LakeWriter, "refresh", PHASES[2], None)
-    around(writer.LakeWriter, "commit", PHASES[3], PHASES[5])
-    around(writer.LakeWriter, "_apply", PHASES[4], None)
-    around(writer.WriteLock, "release", None, PHASES[1])
+    around(transaction.Transaction, "commit", PHASES[3], PHASES[5])
+    around(transaction.Transaction, "_apply", PHASES[4], None)
+    around(lock.WriteLock, "release", None, PHASES[1])
     say(PHASES[0])
     counts = ingest([logs], Path(root), workers=WORKERS, sizes=SIZES)
     say(json.dumps(counts.as_dict()))

@@ -8,8 +8,8 @@
     |   `-- RulesError          a rules file that cannot be used: every wrong line of it
     |-- SourceError             an input that cannot be found or read at all
     |-- LakeError               the lake folder is missing, foreign, moved, unwritable, or of a newer format
-    |   |-- ConflictError       another writer committed first and the retry gave up
-    |   `-- SnapshotGoneError   a state of the lake that was opened long ago and is no longer remembered
+    |   |-- ConflictError       another writer changed an object or a table first
+    |   `-- SnapshotGoneError   an old state of the lake, some files of which were deleted
     `-- EngineError             the query engine failed for a reason that is not the SQL's
 
 A message says what was tried, on what, what was found and what to do about it. Anything else that
@@ -48,11 +48,11 @@ class LakeError(TrailsiftError):
 
 
 class ConflictError(LakeError):
-    """Another writer kept committing first."""
+    """Another writer changed an object or a table first: raised by a conditional write, and by a commit."""
 
 
 class SnapshotGoneError(LakeError):
-    """The files of an old state of the lake are no longer known: open the newest."""
+    """Files of an old state of the lake were deleted: open the newest."""
 
 
 class EngineError(TrailsiftError):

@@ -20,6 +20,7 @@ from trailsift.ingest.chunk import Chunk
 from trailsift.ingest.reread import whole
 from trailsift.lake import compact, dedup
 from trailsift.rules import parse
+from trailsift.storage import LocalStorage
 
 
 def turned(value: Any) -> Any:
@@ -174,10 +175,10 @@ def test_ids_are_kept_whether_stored_or_not(tmp_path: Path) -> None:
     batch = first.batch()
     assert sum(map(len, batch)) == 3
     dedup.write(batch, tmp_path / "a.ids")
-    first.committed()
+    first.clear_batch()
     assert first.batch() == []
     later = dedup.DedupIndex()
-    later.load(tmp_path, ["a.ids"])
+    later.load(LocalStorage(tmp_path), ["a.ids"])
     fresh, differs = later.offer(ids([9, 5, 6, 1 << 100], [4, 9, 1, 2]))
     assert fresh.tolist() == [False, False, True, False] and differs.tolist() == [1]
 

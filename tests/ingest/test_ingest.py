@@ -30,6 +30,7 @@ from trailsift.ingest.coordinator import Coordinator
 from trailsift.lake import index, settings
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.settings import MARKER_FILE
+from trailsift.lake.transaction import Transaction
 from trailsift.lake.writer import LakeWriter
 
 IMPORTS = "import sys; from pathlib import Path; from trailsift.ingest import ingest"
@@ -279,11 +280,11 @@ class Commits:
         self.waited: list[bool] = []
         commit = OpenBatch.commit
 
-        def slow(batch: OpenBatch) -> int:
+        def slow(batch: OpenBatch, transaction: Transaction) -> int:
             self.at_work.set()
             if len(self.waited) < count:
                 self.waited.append(self.go.wait(30))
-            number = commit(batch)
+            number = commit(batch, transaction)
             self.at_work.clear()
             return number
 
@@ -471,8 +472,8 @@ def test_a_writer_after_another_engine(tmp_path: Path, monkeypatch: pytest.Monke
         another()
         (lake / MARKER_FILE).touch()
     else:
-        commit = LakeWriter.commit
-        monkeypatch.setattr(LakeWriter, "commit", lambda *given: (another(), commit(*given))[1])
+        commit = Transaction.commit
+        monkeypatch.setattr(Transaction, "commit", lambda *given: (another(), commit(*given))[1])
     assert ingest([str(write(tmp_path / "in", "c.json.gz", [event_number(3)]))], lake).stored == 1
     assert copy.exists()
     assert sorted(row["event_id"][:8] for row in rows(lake)) == ["00000002", "00000002", "00000003"]

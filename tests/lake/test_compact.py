@@ -41,10 +41,11 @@ from trailsift.lake.expire import SeenFile
 from trailsift.lake.iceberg import LakeCatalog, _Transaction
 from trailsift.lake.index import File
 from trailsift.lake.open import open_snapshot
-from trailsift.lake.parquet import Writer
+from trailsift.lake.parquet import FileWriter
 from trailsift.lake.partitions import Partition, plan_cuts
 from trailsift.lake.writer import LakeWriter
 from trailsift.query import DuckDBEngine
+from trailsift.storage import LocalStorage
 
 
 def make_lake(logs: Path, lake: Path, commits: int, *, days: str = "*") -> Path:
@@ -394,8 +395,8 @@ def crashing(method: Callable[..., Any], after: int) -> Callable[..., Any]:
 
 
 POINTS: list[tuple[Any, str, int]] = [
-    (Writer, "write", 3),
-    (Writer, "close", 2),
+    (FileWriter, "write", 3),
+    (FileWriter, "close", 2),
     (LakeCatalog, "change", 0),
     (LakeCatalog, "change", 2),
     (LakeCatalog, "apply", 0),
@@ -508,7 +509,7 @@ def test_the_index_forgets_deleted_files_late(lake: Path) -> None:
         compact(lake, now=datetime.now(UTC) + timedelta(days=8))
         assert not remembered()
         # A state that is no longer known gives no answer without its rows: a reader goes on with the newest.
-        with pytest.raises(SnapshotGoneError, match="open it anew"):
+        with pytest.raises(SnapshotGoneError, match="open the lake again"):
             old.files("events")
         assert reader.query(QUESTIONS["rows"], cache=False).rows() == before["rows"]
         assert reader.snapshot.seq > old.seq
@@ -539,7 +540,7 @@ def test_ids_are_merged_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         dedup.write([part], tmp_path / f"seen/{number}.ids")
         parts.append(part)
         group.append(SeenFile(f"seen/{number}.ids", 1500, number, 10 - number, number))
-    made = expire._merge(tmp_path, group)
+    made = expire._merge(LocalStorage(tmp_path), group)
     assert (made.ids, made.min_time, made.max_time, made.added) == (7500, 0, 10, 4)
     got, want = dedup.read(tmp_path / made.path), dedup.merge(parts)
     assert all(np.array_equal(getattr(got, name), getattr(want, name)) for name in ("high", "low", "check"))

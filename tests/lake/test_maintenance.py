@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import trailsift.lake.maintenance as upkeep_module
 from support.contents import answers, indexed, live, partitions, scanned
 from trailsift.ingest import ingest
 from trailsift.lake import expire, index, maintenance
@@ -51,7 +50,7 @@ def test_many_small_ingests(logs: list[str], untidy: Path, tmp_path: Path) -> No
 def test_time_is_bounded(untidy: Path) -> None:
     files = live(untidy)
     assert len(maintenance.needs_rewrite(untidy, now=datetime.now(UTC))) > 3
-    maintenance.upkeep(LakeWriter(untidy), 0, seconds=0)
+    maintenance.maintain(LakeWriter(untidy), 0, seconds=0)
     assert live(untidy) == files
 
 
@@ -81,7 +80,7 @@ def test_what_goes_wrong_afterwards_is_no_error(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(upkeep_module, "upkeep", full)
+    monkeypatch.setattr(maintenance, "maintain", full)
     with caplog.at_level(logging.WARNING):
         assert ingest(logs[:2], tmp_path / "lake").stored
     assert "everything was stored" in caplog.text and "No space left" in caplog.text
@@ -95,7 +94,7 @@ def test_deleting_is_part_of_it(untidy: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(maintenance, "CLEAN_EVERY", 1)
     monkeypatch.setattr(expire, "KEPT_COMMITS", 1)
     before = len(list((untidy / "events" / "metadata").iterdir()))
-    done = maintenance.upkeep(LakeWriter(untidy), 0, now=datetime.now(UTC) + timedelta(days=2), seconds=0)
+    done = maintenance.maintain(LakeWriter(untidy), 0, now=datetime.now(UTC) + timedelta(days=2), seconds=0)
     assert done is not None and done.snapshots_expired
     assert len(list((untidy / "events" / "metadata").iterdir())) < before
     assert scanned(untidy) == indexed(untidy)

@@ -132,7 +132,7 @@ def compact(
 
     Example: `trailsift compact --lake lake`
     """
-    from trailsift.lake.compact import Progress
+    from trailsift.lake.compact import CompactionProgress
     from trailsift.lake.compact import compact as run
     from trailsift.terminal.console import print_json
     from trailsift.terminal.progress import CountProgress
@@ -140,7 +140,7 @@ def compact(
     with contextlib.ExitStack() as open_bar:
         bars: list[CountProgress] = []
 
-        def update(now: Progress) -> None:
+        def update(now: CompactionProgress) -> None:
             # How much there is to do is known with the first report only.
             if not bars:
                 bars.append(open_bar.enter_context(CountProgress("days and services", now.partitions_total, quiet)))

@@ -8,13 +8,12 @@ discarded; nothing is lost with it.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
-import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,10 @@ from trailsift.detect.detection_rules import RuleMatch
 from trailsift.detect.finding import Link, Signal
 from trailsift.detect.low_and_slow import LowAndSlowDetector
 from trailsift.detect.multivariate import available
+from trailsift.storage import Location, Storage, open_storage
 
-_FOLDER = "findings"
-_FILES = ("habits.npz", "habits-before.npz")
-_LAST = "last.json"
+_FILES = ("findings/habits.npz", "findings/habits-before.npz")
+_LAST = "findings/last.json"
 _FORM = 3
 _WEEK = 7  # days between the two checkpoints
 #: Array in the file -> attribute of the baseline.
@@ -62,38 +61,36 @@ class State:
     matches: dict[str, list[RuleMatch]] = field(default_factory=dict)
 
 
-def load(lake: Path, fits: Callable[[State], bool]) -> State | None:
+def load(lake: Location, fits: Callable[[State], bool]) -> State | None:
     """Return the newest checkpoint that still fits the lake; delete those that do not."""
-    for name in _FILES:
-        path = lake / _FOLDER / name
-        state = _read(path)
+    storage = open_storage(lake)
+    for path in _FILES:
+        state = _read(storage, path)
         if state is not None and fits(state):
             return state
-        _remove(path)
+        # In a read-only lake it stays, and is skipped again.
+        with contextlib.suppress(OSError):
+            storage.delete(path)
     return None
 
 
-def save(lake: Path, state: State) -> None:
+def save(lake: Location, state: State) -> None:
     """Store a checkpoint; do nothing if the lake is read-only."""
-    newer, older = (lake / _FOLDER / name for name in _FILES)
-    partial = newer.with_name(f".{newer.stem}.{os.getpid()}.npz")
-    try:
-        newer.parent.mkdir(exist_ok=True)
-        with partial.open("wb") as handle:
-            _write(handle, state)
-        before = _before(older)
-        held = _before(newer)
+    storage = open_storage(lake)
+    newer, older = _FILES
+    with contextlib.suppress(OSError):
+        data = _packed(state)
+        before = _before(storage, older)
+        held = _before(storage, newer)
         if held is not None and (before is None or held - before >= _WEEK):
-            newer.replace(older)
-        partial.replace(newer)
-    except OSError:
-        _remove(partial)
+            storage.write(older, storage.read(newer))
+        storage.write(newer, data)
 
 
-def last(lake: Path, of: str) -> tuple[list[Signal], list[Link]] | None:
+def last(lake: Location, of: str) -> tuple[list[Signal], list[Link]] | None:
     """Return the signals and links of the last run if its input (``of``) was the same; None otherwise."""
     try:
-        stored = json.loads((lake / _FOLDER / _LAST).read_text("utf-8"))
+        stored = json.loads(open_storage(lake).read(_LAST))
         if stored["of"] != [*_stamp(), of]:
             return None
         return [Signal(*map(_frozen, row)) for row in stored["signals"]], [Link(*row) for row in stored["links"]]
@@ -101,13 +98,11 @@ def last(lake: Path, of: str) -> tuple[list[Signal], list[Link]] | None:
         return None
 
 
-def save_last(lake: Path, of: str, signals: list[Signal], links: list[Link]) -> None:
+def save_last(lake: Location, of: str, signals: list[Signal], links: list[Link]) -> None:
     """Store what a run saw, unless the lake is read-only, so that drilling into a finding does not detect again."""
-    path = lake / _FOLDER / _LAST
-    partial = path.with_name(f".{_LAST}.{os.getpid()}")
+    text = json.dumps({"of": [*_stamp(), of], "signals": signals, "links": links})
     with contextlib.suppress(OSError):
-        partial.write_text(json.dumps({"of": [*_stamp(), of], "signals": signals, "links": links}), "utf-8")
-        partial.replace(path)
+        open_storage(lake).write(_LAST, text.encode())
 
 
 def _stamp() -> list[Any]:
@@ -115,7 +110,7 @@ def _stamp() -> list[Any]:
     return [_FORM, __version__, version("duckdb"), available()]
 
 
-def _write(handle: Any, state: State) -> None:
+def _packed(state: State) -> bytes:
     fields, arrays = _serialized(state.baseline)
     texts, series = state.low_and_slow.state()
     arrays |= {f"drip_{name}": array for name, array in series.items()}
@@ -129,12 +124,14 @@ def _write(handle: Any, state: State) -> None:
         "links": state.links,
         "happenings": state.matches,
     }
-    np.savez(handle, told=np.frombuffer(json.dumps(fields).encode(), np.uint8), before=state.before, **arrays)
+    file = io.BytesIO()
+    np.savez(file, told=np.frombuffer(json.dumps(fields).encode(), np.uint8), before=state.before, **arrays)
+    return file.getvalue()
 
 
-def _read(path: Path) -> State | None:
+def _read(storage: Storage, path: str) -> State | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(storage.read(path)), allow_pickle=False) as file:
             fields = json.loads(file["told"].tobytes())
             if fields["stamp"] != _stamp():
                 return None
@@ -160,9 +157,9 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
-def _before(path: Path) -> int | None:
+def _before(storage: Storage, path: str) -> int | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(storage.read(path)), allow_pickle=False) as file:
             return int(file["before"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
@@ -191,9 +188,3 @@ def _baseline(fields: dict[str, Any], arrays: dict[str, Any]) -> Baseline:
     for name, array in arrays.items():
         setattr(baseline, _ARRAYS[name], array.copy())
     return baseline
-
-
-def _remove(path: Path) -> None:
-    # In a read-only lake it stays, and is skipped again.
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)

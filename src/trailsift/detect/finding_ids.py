@@ -6,20 +6,17 @@ their roles and time. If two findings merge, the older id stays and the other be
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from trailsift.detect.correlate import finding_id
 from trailsift.detect.finding import Finding
 from trailsift.errors import LakeError
+from trailsift.storage import Location, open_storage, update
 
-_FILE = Path("findings") / "ids.json"
+_FILE = "findings/ids.json"
 #: Findings whose ids are remembered; the newest are kept.
 KEPT = 10_000
 
@@ -34,24 +31,28 @@ class KnownFinding:
     last: int
 
 
-def named(lake: Path, findings: Sequence[Finding], *, remember: bool = True) -> list[Finding]:
+def named(lake: Location, findings: Sequence[Finding], *, remember: bool = True) -> list[Finding]:
     """Return the findings with their known ids; ids of new findings are stored unless ``remember`` is false.
 
     In a read-only lake, known ids are used and new ones are not stored. Raise LakeError if the file of ids is damaged.
     """
+    storage = open_storage(lake)
+    out: list[Finding] | None = None
+
+    def assign(data: bytes | None) -> bytes | None:
+        nonlocal out
+        known = _parse(data, storage.describe(_FILE))
+        out, names = give(findings, known)
+        return _text(names[-KEPT:]) if remember and names != known else None
+
     try:
-        with _alone(lake):
-            return _named(lake, findings, keep=remember)
-    except OSError:
-        return _named(lake, findings, keep=False)
-
-
-def _named(lake: Path, findings: Sequence[Finding], *, keep: bool) -> list[Finding]:
-    known = _read(lake / _FILE)
-    named_findings, names = give(findings, known)
-    if keep and names != known:
-        _write(lake / _FILE, names[-KEPT:])
-    return named_findings
+        # If another run updates the ids at the same time, they are assigned again, with the other run's ids known.
+        update(storage, _FILE, assign)
+    except OSError as error:
+        if out is None:
+            raise LakeError(f"cannot read {storage.describe(_FILE)}: {error}") from error
+    assert out is not None
+    return out
 
 
 def give(findings: Sequence[Finding], known: Sequence[KnownFinding]) -> tuple[list[Finding], list[KnownFinding]]:
@@ -111,29 +112,13 @@ def _free(finding: Finding, taken: set[str]) -> str:
     return candidate
 
 
-@contextmanager
-def _alone(lake: Path) -> Iterator[None]:
-    """Lock out other runs that would assign ids at the same time."""
-    folder = lake / _FILE.parent
-    folder.mkdir(exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _read(path: Path) -> list[KnownFinding]:
+def _parse(data: bytes | None, path: str) -> list[KnownFinding]:
     try:
-        rows: list[list[Any]] = json.loads(path.read_text("utf-8"))
+        rows: list[list[Any]] = json.loads(data) if data is not None else []
         return [KnownFinding(str(name), list(roles), int(first), int(last)) for name, roles, first, last in rows]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise LakeError(f"cannot read {path}: {error}") from error
     except (ValueError, TypeError) as error:
         raise LakeError(f"{path} is damaged: {error}; delete it, and findings get new ids") from error
 
 
-def _write(path: Path, names: Sequence[KnownFinding]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps([[name.id, name.roles, name.first, name.last] for name in names]), "utf-8")
-    partial.replace(path)
+def _text(names: Sequence[KnownFinding]) -> bytes:
+    return json.dumps([[name.id, name.roles, name.first, name.last] for name in names]).encode()

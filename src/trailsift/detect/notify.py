@@ -7,21 +7,20 @@ reports only news. A failed delivery is retried a few times now, and again in th
 from __future__ import annotations
 
 import json
-import os
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from trailsift.detect.finding import Finding
 from trailsift.errors import LakeError, UsageError
+from trailsift.storage import Location, open_storage, update
 
 Form = Literal["json", "slack"]
 
-_FILE = Path("findings") / "told.json"
+_FILE = "findings/told.json"
 _GROWTH = 1.5
 _TRIES = 3
 _TIMEOUT = 10  # seconds
@@ -36,7 +35,7 @@ def check_url(url: str) -> None:
         raise UsageError(f"--webhook {url!r} is not a valid URL: write https://HOST/PATH")
 
 
-def news(lake: Path, findings: Sequence[Finding]) -> list[Finding]:
+def news(lake: Location, findings: Sequence[Finding]) -> list[Finding]:
     """Return the findings that were not reported yet, or that have grown since."""
     reported = _reported(lake)
     return [
@@ -47,7 +46,7 @@ def news(lake: Path, findings: Sequence[Finding]) -> list[Finding]:
 
 
 def alert(
-    lake: Path,
+    lake: Location,
     findings: Sequence[Finding],
     url: str,
     form: Form = "json",
@@ -78,30 +77,38 @@ def body(finding: Finding, form: Form) -> dict[str, Any]:
     return {"text": f"*{finding.severity}* {title}{techniques}\n`trailsift finding {finding.id}`"}
 
 
-def remember(lake: Path, findings: Sequence[Finding]) -> None:
+def remember(lake: Location, findings: Sequence[Finding]) -> None:
     """Store that findings were reported. Raise LakeError if this cannot be written."""
     if not findings:
         return
-    reported = _reported(lake) | {finding.id: _size(finding) for finding in findings}
-    path = lake / _FILE
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    storage = open_storage(lake)
+    path = storage.describe(_FILE)
+
+    def add(data: bytes | None) -> bytes:
+        reported = _parse(data, path) | {finding.id: _size(finding) for finding in findings}
+        return json.dumps(dict(list(reported.items())[-_KEPT:])).encode()
+
     try:
-        path.parent.mkdir(exist_ok=True)
-        partial.write_text(json.dumps(dict(list(reported.items())[-_KEPT:])))
-        partial.replace(path)
+        update(storage, _FILE, add)
     except OSError as error:
         raise LakeError(f"cannot write {path}: {error}") from error
 
 
-def _reported(lake: Path) -> dict[str, float]:
-    path = lake / _FILE
+def _reported(lake: Location) -> dict[str, float]:
+    storage = open_storage(lake)
+    path = storage.describe(_FILE)
     try:
-        sizes = json.loads(path.read_text("utf-8"))
-        return {str(name): float(size) for name, size in sizes.items()}
+        return _parse(storage.read(_FILE), path)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise LakeError(f"cannot read {path}: {error}") from error
+
+
+def _parse(data: bytes | None, path: str) -> dict[str, float]:
+    try:
+        sizes = json.loads(data) if data is not None else {}
+        return {str(name): float(size) for name, size in sizes.items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise LakeError(f"{path} is damaged: {error}; delete it, and findings are reported again") from error
 

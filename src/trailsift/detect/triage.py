@@ -6,17 +6,16 @@ Kept in the lake, one line per verdict.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 from trailsift.detect.finding import LOW_AND_SLOW, Finding, Signal
 from trailsift.errors import LakeError, UsageError
+from trailsift.storage import Location, open_storage, update
 
-_FILE = Path("findings") / "marks.jsonl"
+_FILE = "findings/marks.jsonl"
 #: A signal that grows by this factor over the muted one is reported again.
 _GROWTH = 1.5
 
@@ -37,20 +36,21 @@ class Verdict:
     signals: tuple[tuple[str, str | None, str, int], ...]
 
 
-def marks(lake: Path) -> dict[str, Verdict]:
+def marks(lake: Location) -> dict[str, Verdict]:
     """Return the latest verdict on each finding, by id. Raise LakeError if the file cannot be read."""
-    path = lake / _FILE
-    if not path.exists():
-        return {}
+    storage = open_storage(lake)
+    path = storage.describe(_FILE)
     verdicts: dict[str, Verdict] = {}
     number = 0
     try:
-        for line in path.read_text("utf-8").splitlines():
+        for line in storage.read(_FILE).decode().splitlines():
             number += 1
             if line.strip():
                 entry = json.loads(line)
                 signals = tuple((kind, role, value, events) for kind, role, value, events in entry["signals"])
                 verdicts[entry["id"]] = Verdict(entry["id"], entry["word"], entry["reason"], entry["time"], signals)
+    except FileNotFoundError:
+        return {}
     except OSError as error:
         raise LakeError(f"cannot read {path}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -58,7 +58,7 @@ def marks(lake: Path) -> dict[str, Verdict]:
     return verdicts
 
 
-def mark(lake: Path, finding: Finding, word: Label, reason: str) -> Verdict:
+def mark(lake: Location, finding: Finding, word: Label, reason: str) -> Verdict:
     """Store a verdict on a finding. Raise UsageError without a reason, LakeError if it cannot be written."""
     if not reason.strip():
         raise UsageError(f"why {word} {finding.id}? Give a --reason for whoever reads it later")
@@ -69,19 +69,13 @@ def mark(lake: Path, finding: Finding, word: Label, reason: str) -> Verdict:
         datetime.now(UTC).isoformat(timespec="seconds"),
         tuple((s.kind, s.role_arn, s.value, _amount(s)) for s in finding.signals),
     )
-    path = lake / _FILE
+    storage = open_storage(lake)
     line = json.dumps(vars(verdict), ensure_ascii=False) + "\n"
     try:
-        path.parent.mkdir(exist_ok=True)
-        # A single write per line, so that concurrent writers do not overwrite each other.
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(handle, line.encode())
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        # An atomic update, so that concurrent writers do not overwrite each other.
+        update(storage, _FILE, lambda data: (data or b"") + line.encode())
     except OSError as error:
-        raise LakeError(f"cannot write {path}: {error}") from error
+        raise LakeError(f"cannot write {storage.describe(_FILE)}: {error}") from error
     return verdict
 
 

@@ -19,17 +19,18 @@ from trailsift.ingest import conflicts, worker
 from trailsift.ingest.chunk_builder import ObjectStats
 from trailsift.ingest.counts import Counts
 from trailsift.ingest.exemplars import Exemplars
-from trailsift.ingest.worker import ChunkIds, ChunkResult
-from trailsift.lake.commit import Batch, IngestedObject
+from trailsift.ingest.worker import ChunkResult
+from trailsift.lake.commit import IngestedObject
 from trailsift.lake.index import File
 from trailsift.lake.parquet import write_lines
+from trailsift.lake.transaction import Transaction
 from trailsift.lake.writer import LakeWriter
 from trailsift.rules import Rules
 from trailsift.sources.base import LogObject
 
 
 class OpenBatch:
-    """What chunks became, until all of it is committed together. Whoever fills it has the lake's lock."""
+    """What chunks became, until all of it is committed together. It is filled while a transaction is open."""
 
     def __init__(self, lake: LakeWriter, counts: Counts, rules: Rules | None) -> None:
         """``counts`` of the whole ingest are added to."""
@@ -39,7 +40,8 @@ class OpenBatch:
         self.firsts = Exemplars(lake.root, rules) if rules else None
         #: Events that were offered.
         self.rows = 0
-        self._batch = Batch()
+        self._files: list[File] = []
+        self._log_objects: list[IngestedObject] = []
         self._lines: dict[str, list[Any]] = {}
         self._rejects: list[tuple[str, Malformed]] = []
         #: Second copies with another text, packed: whether they say something else is found out at the commit.
@@ -53,14 +55,12 @@ class OpenBatch:
         return self.firsts.rows if self.firsts is not None else 0
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self._batch.log_objects or self._rejects)
+        return bool(self.rows or self._log_objects or self._rejects)
 
-    def offered(self, cut: ChunkIds, rows: int, fresh: int) -> None:
-        """Counts a chunk of so many rows, of which some are new."""
+    def offered(self, rows: int, fresh: int) -> None:
+        """Count a chunk of ``rows`` events, of which ``fresh`` are new."""
         self._count("duplicates", rows - fresh)
         self.rows += rows
-        low, high = self._batch.min_time or cut.min_time, self._batch.max_time or cut.max_time
-        self._batch.min_time, self._batch.max_time = min(low, cut.min_time), max(high, cut.max_time)
 
     def close(self, files: list[tuple[LogObject, ObjectStats]]) -> None:
         """A chunk is written: its log objects belong to the batch."""
@@ -74,7 +74,7 @@ class OpenBatch:
             self._in_batch["log_objects"] += tally.last
             self.counts.log_objects += tally.last
             if tally.ends and not _unreadable(tally):
-                self._batch.log_objects.append(IngestedObject(file.name, file.version, file.delivered_on))
+                self._log_objects.append(IngestedObject(file.name, file.version, file.delivered_on))
 
     def _count(self, name: str, number: int) -> None:
         setattr(self.counts, name, getattr(self.counts, name) + number)
@@ -86,7 +86,7 @@ class OpenBatch:
 
     def take(self, written: ChunkResult) -> None:
         """Takes in what a chunk became."""
-        self._batch.files += written.files
+        self._files += written.files
         self._count("stored", written.stored)
         self._drop(written.dropped)
         if self.firsts is not None and written.held:
@@ -96,22 +96,21 @@ class OpenBatch:
         for name, data in written.lines.items():
             self._lines.setdefault(name, []).append(worker.from_stream(data))
 
-    def commit(self) -> int:
-        """Makes the batch visible, all of it together; the number of the commit."""
+    def commit(self, transaction: Transaction) -> int:
+        """Make the batch visible, all of it together; return the number of the commit."""
         if self.firsts is not None:
             settled = self.firsts.settle()
-            self._batch.files += settled.files
+            self._files += settled.files
             self._count("stored", settled.stored)
             self._drop(settled.dropped)
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             for files in threads.map(self._written_lines, self._lines):
-                self._batch.files += files
-        self._batch.ids = self.lake.seen.batch()
+                self._files += files
         self._rejects += self._other_content()
         if self._rejects:
-            self._batch.files += write_lines(schema.REJECTS, _reject_table(self._rejects), self.lake.root)
-        self._batch.counts = {**self._in_batch, "dropped": dict(self._dropped), **self._by_rules()}
-        return self.lake.commit(self._batch)
+            self._files += write_lines(schema.REJECTS, _reject_table(self._rejects), self.lake.root)
+        transaction.add(self._files, self._log_objects)
+        return transaction.commit({**self._in_batch, "dropped": dict(self._dropped), **self._by_rules()})
 
     def _written_lines(self, name: str) -> list[File]:
         """The batch's lines of one summary table, in files."""
@@ -121,8 +120,8 @@ class OpenBatch:
     def _other_content(self) -> list[tuple[str, Malformed]]:
         if not self._copies:
             return []
-        files = [*self.lake.live_files(schema.EVENTS.name), *conflicts.live_events(self._batch.files)]
-        omit = self.lake.left_out()
+        files = [*self.lake.live_files(schema.EVENTS.name), *conflicts.live_events(self._files)]
+        omit = self.lake.omitted_columns()
         if self.rules is not None or self._dropped:
             omit = {*(omit or ()), *(self.rules.omit if self.rules else ())}
         return list(conflicts.conflicting_copies(self._copies, files, self.lake.root, omit))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -22,7 +21,8 @@ from trailsift.ingest.pool import Pool
 from trailsift.ingest.schedule import WorkQueue
 from trailsift.ingest.worker import ChunkIds, ChunkResult
 from trailsift.lake import dedup
-from trailsift.lake.writer import LakeWriter, WriteLock
+from trailsift.lake.transaction import Transaction
+from trailsift.lake.writer import LakeWriter
 from trailsift.rules import Rules
 from trailsift.runtime import give_back
 from trailsift.sources.base import LogObject
@@ -52,7 +52,8 @@ class Coordinator:
         self.bytes_total = sum(file.size for file in files)
         self.objects_total = len(files) + counts.log_objects_known
         self.bytes_done = self.objects_done = 0
-        self._lock: WriteLock | None = None
+        #: From the first chunk of a batch to its commit: keeps other writers out.
+        self._transaction: Transaction | None = None
         #: Numbers of the commits made.
         self.committed: list[int] = []
         self.open = OpenBatch(lake, counts, rules)
@@ -71,24 +72,24 @@ class Coordinator:
                 self._commit()
                 self._settle()
         except BaseException:
-            # Nobody writes any more when the open batch's files are taken away.
+            # Stop all writers before deleting the open batch's files.
             pool.close(at_once=True)
             self._thread.shutdown()
-            self._give_up()
+            if self._transaction is not None:
+                self._transaction.rollback()
             raise
         self._thread.shutdown()
 
     def _ready_ahead(self) -> None:
-        # What fails here fails again, and is told, when the first chunk wants the lake.
+        # Errors here recur, and are reported, when the first chunk needs the lake.
         with contextlib.suppress(TrailsiftError):
             self.lake.ready()
 
-    def _lock_lake(self) -> None:
-        """Keeps other writers out until the commit."""
-        if self._lock is None:
-            self.lake.ready()
-            self._lock = self.lake.lock()
-            self._lock.acquire()
+    def _begin(self) -> Transaction:
+        """Return the open batch's transaction, which keeps other writers out until its end."""
+        if self._transaction is None:
+            self._transaction = self.lake.begin()
+        return self._transaction
 
     def _drive(self, pool: Pool) -> None:
         """Runs the workers' state machine until everything is written: objects, cut, keep, written."""
@@ -158,13 +159,10 @@ class Coordinator:
         return self.open.rows >= self.sizes.batch_rows or self.open.held_rows >= self.sizes.held_rows
 
     def _offer(self, pool: Pool, worker: int, cut: ChunkIds) -> None:
-        """Tells a worker which of its events are new. From here to the commit no other writer may come between."""
-        if self._lock is None:
-            self._lock_lake()
-            self.lake.refresh()
-        checks = np.frombuffer(cut.checks, np.uint32)
-        fresh, differs = self.lake.seen.offer(dedup.ids_of(np.frombuffer(cut.ids, "V16"), checks))
-        self.open.offered(cut, len(fresh), int(fresh.sum()))
+        """Answer a worker which of its events are new."""
+        ids = dedup.ids_of(np.frombuffer(cut.ids, "V16"), np.frombuffer(cut.checks, np.uint32))
+        fresh, differs = self._begin().offer(ids, (cut.min_time, cut.max_time))
+        self.open.offered(len(fresh), int(fresh.sum()))
         pool.call(worker, "write", fresh.tobytes(), differs.astype(np.int64).tobytes())
 
     def _tally(self, desk: WorkerState, tallies: list[ObjectStats]) -> None:
@@ -183,16 +181,15 @@ class Coordinator:
         self._report()
 
     def _commit(self) -> None:
-        """Makes the open batch visible, while the workers go on; the next batch waits with its first chunk for it."""
-        if self._lock is None:
-            self._lock_lake()
+        """Commit the open batch, while the workers go on; the first chunk of the next batch waits for it."""
+        transaction = self._begin()
         batch, self.open = self.open, OpenBatch(self.lake, self.counts, self.rules)
-        self._committing = self._thread.submit(self._finish, batch)
+        self._committing = self._thread.submit(self._finish, batch, transaction)
 
-    def _finish(self, batch: OpenBatch) -> int:
-        """Commits, lets other writers in, and gives back what it took; the number of the commit."""
-        number = batch.commit()
-        self._unlock()
+    def _finish(self, batch: OpenBatch, transaction: Transaction) -> int:
+        """Commit a batch and give back the memory that it took; return the number of the commit."""
+        number = batch.commit(transaction)
+        self._transaction = None
         pa.default_memory_pool().release_unused()
         give_back()
         return number
@@ -202,23 +199,6 @@ class Coordinator:
         if self._committing is not None:
             done, self._committing = self._committing, None
             self.committed.append(done.result())
-
-    def _unlock(self, *, clean: bool = True) -> None:
-        if self._lock is not None:
-            self._lock.release(clean=clean)
-            self._lock = None
-
-    def _give_up(self) -> None:
-        """Nothing of the open batch was committed: takes its files away and lets other writers in.
-
-        Also those that a worker was still writing: where the disk is full, its space is what everybody waits for.
-        """
-        swept = False
-        if self._lock is not None:
-            with contextlib.suppress(OSError, sqlite3.DatabaseError):
-                self.lake.sweep()
-                swept = True
-        self._unlock(clean=swept)
 
     def _report(self) -> None:
         if self.progress is None:

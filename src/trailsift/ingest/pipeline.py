@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -17,7 +16,7 @@ from trailsift.errors import SourceError
 from trailsift.ingest.counts import SIZES, CallbackError, Counts, Progress, Sizes
 from trailsift.ingest.pool import Pool
 from trailsift.lake.commit import IngestedObject
-from trailsift.lake.disk import cannot_write
+from trailsift.lake.disk import write_errors
 from trailsift.lake.writer import LakeWriter
 from trailsift.rules import Rules
 from trailsift.sources import files as source
@@ -59,29 +58,28 @@ def ingest(
     try:
         if files and not chosen:
             raise SourceError(f"none of the {len(files)} files was delivered in the time asked for")
-        opened = LakeWriter.create(lake, hourly_partitions=hourly_partitions, ahead=True)
-        new = chosen if again else _not_known(opened, chosen)
-        known = len(chosen) - len(new)
-        counts = Counts(log_objects_known=known, log_objects_skipped=known)
-        if new:
-            pool = Pool(opened.root, _size(new, workers), rules, sizes.bounds)
-            with pool:
-                from trailsift.ingest.coordinator import Coordinator
+        # Inputs that cannot be read are counted, one by one: an OSError here was about the lake.
+        with write_errors(lake):
+            opened = LakeWriter.create(lake, hourly_partitions=hourly_partitions, ahead=True)
+            new = chosen if again else _not_known(opened, chosen)
+            known = len(chosen) - len(new)
+            counts = Counts(log_objects_known=known, log_objects_skipped=known)
+            if new:
+                pool = Pool(opened.root, _size(new, workers), rules, sizes.bounds)
+                with pool:
+                    from trailsift.ingest.coordinator import Coordinator
 
-                run = Coordinator(opened, new, counts, progress, sizes, rules, started)
-                run.all(pool)
-            if compact and run.committed:
-                _tidy_up(opened, run.committed[0])
-        else:
-            opened.ready()
-            # A writer that died after its last commit had nothing left to do but this.
-            opened.recover()
+                    run = Coordinator(opened, new, counts, progress, sizes, rules, started)
+                    run.all(pool)
+                if compact and run.committed:
+                    _tidy_up(opened, run.committed[0])
+            else:
+                opened.ready()
+                # A writer that died after its last commit had nothing left to do but this.
+                opened.recover()
         counts.seconds = round(time.monotonic() - started, 3)
     except CallbackError as passed:
         raise passed.error from None
-    except (OSError, sqlite3.DatabaseError) as error:
-        # Inputs that cannot be read are counted, one by one: what comes here was about the lake.
-        raise cannot_write(lake, error) from error
     finally:
         source.release(files)
     if not counts.records and not counts.log_objects_known:
@@ -104,10 +102,10 @@ def _size(files: list[LogObject], workers: int | None) -> int:
 
 def _tidy_up(lake: LakeWriter, first: int) -> None:
     """What the commits from number ``first`` on made necessary. What was ingested is safe: nothing here is an error."""
-    from trailsift.lake.maintenance import upkeep
+    from trailsift.lake.maintenance import maintain
 
     try:
-        upkeep(lake, first - 1)
+        maintain(lake, first - 1)
     except Exception as error:  # of any kind: disk, catalog, Parquet, memory
         logging.getLogger("trailsift").warning(
             "everything was stored, but the lake could not be tidied up (%s: %s); `trailsift compact --lake %s` tries "

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +21,10 @@ from trailsift.columns.arrow import CHUNK_SCHEMA, identities
 from trailsift.ingest.exemplars import RANK, candidates, new_lines
 from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules, Floats
 from trailsift.lake import index
-from trailsift.lake.disk import cannot_write
+from trailsift.lake.disk import write_errors
 from trailsift.lake.index import File
 from trailsift.lake.open import open_snapshot
-from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE
+from trailsift.lake.settings import LAKE_FILE
 from trailsift.rules import Rules
 from trailsift.schema import EVENTS
 
@@ -40,10 +39,8 @@ def thinned(root: Path, rules: Rules) -> Iterator[Path]:
     files = open_snapshot(root).files(EVENTS.name)
     folder = Path(tempfile.mkdtemp(prefix="trailsift-thinned-")).resolve()
     try:
-        try:
+        with write_errors(folder):
             _copy(root, folder, files, weights(root, files, rules))
-        except OSError as error:
-            raise cannot_write(folder, error) from error
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -81,8 +78,7 @@ def _copy(root: Path, folder: Path, files: list[File], weight: list[Floats]) -> 
             (folder / one.name).symlink_to(one, target_is_directory=True)
     settings = json.loads((root / LAKE_FILE).read_text("utf-8")) | {"location": str(folder)}
     (folder / LAKE_FILE).write_text(json.dumps(settings), "utf-8")
-    with closing(index.connect(root)) as mine, closing(sqlite3.connect(folder / CATALOG_FILE)) as copy:
-        mine.backup(copy)
+    index.copy_catalog(root, folder)
     for file, kept in zip(files, weight, strict=True):
         table = pq.ParquetFile(root / file.path).read()
         rows = np.flatnonzero(kept)

@@ -1,4 +1,4 @@
-"""What the files of an Iceberg table weigh, column by column, from its metadata alone: no data file is opened."""
+"""The sizes of an Iceberg table's files, column by column, from its metadata alone: no data file is opened."""
 
 from __future__ import annotations
 
@@ -14,54 +14,57 @@ from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadataUtil
 from pyiceberg.types import PrimitiveType
 
-from trailsift import schema as event
+from trailsift import schema
 from trailsift.lake.index import File
+from trailsift.times import DAY
 
-_DAY = 86_400_000_000
-
-#: Gives the bytes of a metadata file by its location.
+#: Returns the bytes of a metadata file, given its location.
 Fetch = Callable[[str], bytes]
-#: A live file, and the bytes of each of its columns; of a file of deletes, all bytes under the empty name.
+#: A live file, and the bytes of each of its columns; for a file of deletes, all bytes under the empty name.
 Sized = tuple[File, dict[str, int]]
 
 
-def sized_files(table: event.Table, metadata: str, fetch: Fetch) -> list[Sized]:
-    """The live files of the table whose current metadata lies at ``metadata``. What ``fetch`` raises goes on."""
+def sized_files(table: schema.Table, metadata: str, fetch: Fetch) -> list[Sized]:
+    """Return the live files of the table whose current metadata lies at ``metadata``.
+
+    Raises what ``fetch`` raises.
+    """
     text = fetch(metadata)
     described = TableMetadataUtil.parse_raw((gzip.decompress(text) if text[:2] == b"\x1f\x8b" else text).decode())
     snapshot = described.current_snapshot()
     if snapshot is None:
         return []
     source = _Fetched(fetch)
-    specs, schema = described.specs(), described.schema()
-    names = {field_id: schema.find_column_name(field_id) or "" for field_id in schema.field_ids}
-    found: list[Sized] = []
+    specs, columns = described.specs(), described.schema()
+    names = {field_id: columns.find_column_name(field_id) or "" for field_id in columns.field_ids}
+    sized: list[Sized] = []
     for manifest in snapshot.manifests(source):
         keys = [field.name for field in specs[manifest.partition_spec_id].fields]
         for entry in manifest.fetch_manifest_entry(source):
             file = entry.data_file
             parts = {name: file.partition[at] for at, name in enumerate(keys)}
-            known = _file(table, file, schema, parts)
+            described_file = _file(table, file, columns, parts)
             if manifest.content == ManifestContent.DELETES:
-                found.append((known._replace(min_time=0, max_time=1 << 62), {"": file.file_size_in_bytes}))
+                always = described_file._replace(min_time=0, max_time=1 << 62)
+                sized.append((always, {"": file.file_size_in_bytes}))
             else:
-                found.append((known, dict(_columns(file, names, table))))
-    return found
+                sized.append((described_file, dict(_columns(file, names, table))))
+    return sized
 
 
-def _columns(file: DataFile, names: dict[int, str], table: event.Table) -> Iterator[tuple[str, int]]:
-    """Bytes by column; a writer that counts none is taken to use them all alike."""
+def _columns(file: DataFile, names: dict[int, str], table: schema.Table) -> Iterator[tuple[str, int]]:
+    """Yield the bytes of each column; equal shares if the file's writer did not record them."""
     if not file.column_sizes:
         yield from ((column.name, file.file_size_in_bytes // len(table.columns)) for column in table.columns)
     for field_id, size in (file.column_sizes or {}).items():
-        # A list's bytes stand under its elements.
+        # A list's bytes are recorded for its elements.
         yield names.get(field_id, "").partition(".")[0], size
 
 
-def _file(table: event.Table, file: DataFile, schema: Schema, parts: dict[str, Any]) -> File:
-    low, high = (_bound(bounds, schema, table.time) for bounds in (file.lower_bounds, file.upper_bounds))
-    roles = [_bound(bounds, schema, "role_arn") for bounds in (file.lower_bounds, file.upper_bounds)]
-    scale = _DAY if table.column(table.time).type == "date" else 1
+def _file(table: schema.Table, file: DataFile, columns: Schema, parts: dict[str, Any]) -> File:
+    low, high = (_bound(bounds, columns, table.time) for bounds in (file.lower_bounds, file.upper_bounds))
+    roles = [_bound(bounds, columns, "role_arn") for bounds in (file.lower_bounds, file.upper_bounds)]
+    scale = DAY if table.column(table.time).type == "date" else 1
     return File(
         table.name,
         file.file_path,
@@ -70,16 +73,16 @@ def _file(table: event.Table, file: DataFile, schema: Schema, parts: dict[str, A
         0 if low is None else int(low) * scale,
         (1 << 62) if high is None else int(high) * scale + (scale - 1),
         parts.get("service"),
-        # Bounds are cut to a length: an upper one stands for whatever begins with it.
+        # Bounds may be truncated: an upper one stands for everything that begins with it.
         None if None in roles else str(roles[0]),
         None if None in roles else f"{roles[1]}\U0010ffff",
     )
 
 
-def _bound(bounds: dict[int, bytes] | None, schema: Schema, name: str) -> Any:
-    if name not in schema.column_names:
+def _bound(bounds: dict[int, bytes] | None, columns: Schema, name: str) -> Any:
+    if name not in columns.column_names:
         return None
-    field = schema.find_field(name)
+    field = columns.find_field(name)
     raw = (bounds or {}).get(field.field_id)
     if raw is None or not isinstance(field.field_type, PrimitiveType):
         return None
@@ -87,7 +90,7 @@ def _bound(bounds: dict[int, bytes] | None, schema: Schema, name: str) -> Any:
 
 
 class _Fetched(FileIO):
-    """PyIceberg's files over ``fetch``: read only."""
+    """A read-only FileIO of PyIceberg over ``fetch``."""
 
     def __init__(self, fetch: Fetch) -> None:
         super().__init__()

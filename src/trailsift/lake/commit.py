@@ -1,22 +1,20 @@
-"""What one commit of a lake holds."""
+"""The contents of one commit of a lake."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
-from trailsift.lake import dedup
 from trailsift.lake.index import File
 
-if TYPE_CHECKING:
-    pass
+#: A further change to the catalog's database, made in the commit's transaction; given the commit's sequence number.
+IndexChange = Callable[[sqlite3.Connection, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class IngestedObject:
-    """One delivered log object: its name, what tells this content from another of the name, its delivery day (UTC)."""
+    """A delivered log object: its name, its version (which differs if the content does), its delivery day (UTC)."""
 
     name: str
     version: str
@@ -31,12 +29,8 @@ class Batch:
     #: Files that the new ones replace (compaction).
     removed: list[File] = field(default_factory=list)
     log_objects: list[IngestedObject] = field(default_factory=list)
-    #: Sorted lists of the ids of its events.
-    ids: Sequence[dedup.Ids] = ()
-    #: Files of ids that ``also`` names.
+    #: First and last time of the events whose ids are new (microseconds since 1970); None if no ids were offered.
+    span: tuple[int, int] | None = None
+    index_change: IndexChange | None = None
+    #: Files of event ids that ``index_change`` names.
     seen_paths: list[str] = field(default_factory=list)
-    min_time: int = 0
-    max_time: int = 0
-    counts: Mapping[str, Any] = field(default_factory=dict)
-    #: What else changes in the catalog's database in the same transaction; given the commit's sequence number.
-    also: Callable[[sqlite3.Connection, int], None] | None = None

@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
-import time
-import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from trailsift.errors import LakeError
-from trailsift.lake import disk as durable
-from trailsift.lake.disk import cannot_write
+from trailsift.errors import ConflictError, LakeError
+from trailsift.lake.disk import write_errors
 from trailsift.lake.settings import CATALOG_FILE, FORMAT_VERSION, LAKE_FILE, LOCK_FILE, MARKER_FILE
+from trailsift.storage import LocalStorage
+from trailsift.storage.local import LOCK_FILE as STORAGE_LOCK_FILE
 
-if TYPE_CHECKING:
-    pass
-
-#: What ``lake.json`` is called until it is whole.
+#: Files of a lake whose creation was interrupted, and the beginning of the names of partial settings files.
+_OURS = (LOCK_FILE, MARKER_FILE, CATALOG_FILE, STORAGE_LOCK_FILE)
 _PARTIAL = f".{LAKE_FILE}."
 
 
-#: A file of that age that was to become lake.json never will.
-_LEFT_SECONDS = 3600
-
-
 def make_folder(root: Path, *, hourly_partitions: bool) -> None:
-    """The folder of a new lake, with its settings."""
-    mine = (LOCK_FILE, MARKER_FILE, CATALOG_FILE)
-    if root.is_dir() and any(path.name not in mine and not path.name.startswith(_PARTIAL) for path in root.iterdir()):
-        if (root / LAKE_FILE).exists():
-            # Made by another writer, this moment.
+    """Make the folder of a new lake, with its settings. LakeError if it holds something else."""
+    storage = LocalStorage(root)
+    if root.is_dir() and any(path.name not in _OURS and not path.name.startswith(_PARTIAL) for path in root.iterdir()):
+        if storage.exists(LAKE_FILE):
+            # Another writer has just made it.
             return
         raise LakeError(f"{root} is not empty and holds no lake: name an empty or a new folder")
-    if set("%?#") & set(str(root)):
-        raise LakeError(f"{root}: the characters %, ? and # cannot stand in the path of a lake; choose another")
-    try:
+    check_root(root)
+    with write_errors(root):
         root.mkdir(parents=True, exist_ok=True)
         settings = {
             "format": "trailsift-lake",
@@ -45,26 +35,17 @@ def make_folder(root: Path, *, hourly_partitions: bool) -> None:
             "hourly_partitions": hourly_partitions,
             "location": str(root.resolve()),
         }
-        partial = root / f"{_PARTIAL}{uuid.uuid4().hex}"
-        partial.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
-        durable.flush([partial], root)
-        _put(partial, root / LAKE_FILE)
-        for path in root.glob(f"{_PARTIAL}*"):
-            # What a crash left, not what another writer is making now.
-            with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
-                    path.unlink()
-    except OSError as error:
-        raise cannot_write(root, error) from error
+        with suppress(ConflictError):  # another writer was first
+            storage.put_if_match(LAKE_FILE, settings_text(settings), None)
+        storage.tidy()
 
 
-def _put(partial: Path, target: Path) -> None:
-    """Gives a finished file its name, unless another writer was first."""
-    try:
-        os.link(partial, target)
-    except FileExistsError:
-        pass
-    except OSError:
-        # A file system without hard links.
-        partial.replace(target)
-    partial.unlink(missing_ok=True)
+def check_root(root: Path) -> None:
+    """Raise LakeError if Iceberg cannot have a lake at ``root``: some characters mean something else in a location."""
+    if set("%?#") & set(str(root)):
+        raise LakeError(f"{root}: the characters %, ? and # cannot stand in the path of a lake; choose another")
+
+
+def settings_text(settings: dict[str, object]) -> bytes:
+    """Return the bytes of ``lake.json``."""
+    return (json.dumps(settings, indent=2) + "\n").encode()

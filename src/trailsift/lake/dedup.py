@@ -1,7 +1,7 @@
-"""The ids of all events ever seen: what makes "exactly once" hold across runs.
+"""The ids of all events ever seen, which make "exactly once" hold across runs.
 
-One immutable file a commit: 128-bit ids in order, and a CRC of each record, so that a second copy with other content
-is noticed. Files are read by memory map; a lookup is a binary search.
+Each commit has one immutable file: 128-bit ids in order, and a CRC of each record, so that a second copy with other
+content is noticed. Files are read by memory map; a lookup is a binary search.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from trailsift import _native
+from trailsift.storage import LocalStorage
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 Checks = np.ndarray[Any, np.dtype[np.uint32]]
@@ -22,7 +23,7 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 _ENTRY = 20
-#: Ids merged at once where several lists become one file: 20 bytes each, some times over in memory.
+#: Ids merged at a time when several lists become one file: 20 bytes each, several times over in memory.
 SLICE = 200_000
 
 
@@ -38,7 +39,7 @@ class Ids:
         return len(self.high)
 
     def find(self, other: Ids) -> Ints:
-        """For each of ``other``'s ids, which are in order, its place here, or -1."""
+        """Return for each of ``other``'s ids, which are in order, its place here, or -1."""
         if not len(self) or not len(other):
             return np.full(len(other), -1, np.int64)
         if _native.groups is not None:
@@ -54,8 +55,8 @@ class Ids:
         hit = (place <= last) & (self.high[at] == other.high) & (self.low[at] == other.low)
         return np.where(hit, at, -1)
 
-    def let_go(self) -> None:
-        """Takes what was read of a file out of the process's memory; it stays in the system's cache."""
+    def release_pages(self) -> None:
+        """Drop what was read of a file from the process's memory; it stays in the system's cache."""
         if isinstance(self.high, np.memmap):
             for words in (self.high, self.low, self.check):
                 mapped = getattr(words, "_mmap", None)
@@ -63,19 +64,19 @@ class Ids:
                     mapped.madvise(mmap.MADV_DONTNEED)
 
     def take(self, rows: Any) -> Ids:
-        """The entries at some rows."""
+        """Return the entries at some rows."""
         return Ids(self.high[rows], self.low[rows], self.check[rows])
 
 
 def ids_of(raw: np.ndarray[Any, np.dtype[np.void]], checks: Checks) -> Ids:
-    """Ids in the order given, not sorted, from 16-byte identities."""
+    """Return ids in the order given, not sorted, from 16-byte identities."""
     words = np.frombuffer(raw.tobytes(), ">u8").astype(np.uint64)
     return Ids(words[0::2], words[1::2], checks)
 
 
 def sort(ids: Ids) -> tuple[Ids, Ints]:
-    """Sorted by id, the first of equal ones first; and where each came from."""
-    # High words are all but never equal, and one key is sorted eight times as fast as two.
+    """Sort by id, equal ids in their order; return them and the row that each came from."""
+    # High words are almost never equal, and sorting by one key is eight times as fast as by two.
     order = np.argsort(ids.high)
     high = ids.high[order]
     if (high[1:] == high[:-1]).any():
@@ -84,46 +85,45 @@ def sort(ids: Ids) -> tuple[Ids, Ints]:
 
 
 def repeated(ordered: Ids) -> Mask:
-    """Which entries of a sorted list equal the one before."""
+    """Return which entries of a sorted list equal the one before."""
     mask = np.zeros(len(ordered), bool)
     mask[1:] = (ordered.high[1:] == ordered.high[:-1]) & (ordered.low[1:] == ordered.low[:-1])
     return mask
 
 
 def merge(parts: Sequence[Ids]) -> Ids:
-    """All entries of several sorted lists, sorted."""
-    left = list(parts)
-    while len(left) > 1:
+    """Return all entries of several sorted lists, sorted."""
+    lists = list(parts)
+    while len(lists) > 1:
         # Neighbours, so that each entry is moved few times.
-        pairs = [_merged(*left[at : at + 2]) for at in range(0, len(left) - 1, 2)]
-        left = pairs + left[len(pairs) * 2 :]
-    return left[0]
+        pairs = [_merge_two(*lists[at : at + 2]) for at in range(0, len(lists) - 1, 2)]
+        lists = pairs + lists[len(pairs) * 2 :]
+    return lists[0]
 
 
-def _merged(one: Ids, two: Ids) -> Ids:
+def _merge_two(left: Ids, right: Ids) -> Ids:
     if _native.groups is not None:
-        high, low, check = _native.groups.merged(one.high, one.low, one.check, two.high, two.low, two.check)
+        high, low, check = _native.groups.merged(left.high, left.low, left.check, right.high, right.low, right.check)
         return Ids(np.frombuffer(high, np.uint64), np.frombuffer(low, np.uint64), np.frombuffer(check, np.uint32))
     fields = ("high", "low", "check")
-    return sort(Ids(*(np.concatenate([getattr(one, field), getattr(two, field)]) for field in fields)))[0]
+    return sort(Ids(*(np.concatenate([getattr(left, field), getattr(right, field)]) for field in fields)))[0]
 
 
 def write(parts: Sequence[Ids], path: Path) -> None:
-    """Writes sorted lists of ids as one: all high words, all low words, all CRCs, little-endian.
+    """Write sorted lists of ids as one: all high words, all low words, all CRCs, little-endian.
 
-    A range of ids at a time, so that the memory this takes does not grow with their number.
+    One range of ids at a time, so that memory does not grow with their number.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     total = sum(map(len, parts))
     slices = total // SLICE + 1
-    # Ids are random, so equal ranges of their first word hold about equally many.
+    # Ids are random, so equal ranges of their first word hold about equal numbers.
     edges = np.array([number * (1 << 64) // slices for number in range(slices)], np.uint64)
     bounds = [[*np.searchsorted(part.high, edges).tolist(), len(part)] for part in parts]
     done = 0
     with path.open("wb") as file:
         for number in range(slices if total else 0):
-            some = [part.take(slice(at[number], at[number + 1])) for part, at in zip(parts, bounds, strict=True)]
-            ids = merge(some)
+            ids = merge([part.take(slice(at[number], at[number + 1])) for part, at in zip(parts, bounds, strict=True)])
             places = ((8 * done, ids.high, "<u8"), (8 * (total + done), ids.low, "<u8"))
             for offset, words, kind in (*places, (16 * total + 4 * done, ids.check, "<u4")):
                 file.seek(offset)
@@ -132,7 +132,7 @@ def write(parts: Sequence[Ids], path: Path) -> None:
 
 
 def read(path: Path) -> Ids:
-    """Sorted ids by memory map."""
+    """Return a file's sorted ids, by memory map."""
     size = path.stat().st_size
     count = size // _ENTRY
     if not count:
@@ -146,36 +146,36 @@ def read(path: Path) -> Ids:
 
 
 class DedupIndex:
-    """The ids seen so far: those of the lake and those of the batch that is being made."""
+    """The ids seen so far: those of the lake and those of the open batch."""
 
     def __init__(self) -> None:
         self._files: dict[str, Ids] = {}
         self._batch: list[Ids] = []
 
-    def load(self, root: Path, paths: Sequence[str]) -> None:
-        """Makes the lake's part that of these files, relative to ``root``."""
-        wanted = set(paths)
-        self._files = {path: ids for path, ids in self._files.items() if path in wanted}
+    def load(self, storage: LocalStorage, paths: Sequence[str]) -> None:
+        """Let the lake's part be the ids of these files."""
+        current = set(paths)
+        self._files = {path: ids for path, ids in self._files.items() if path in current}
         for path in paths:
             if path not in self._files:
-                self._files[path] = read(root / path)
+                self._files[path] = read(storage.local_path(path))
 
     def offer(self, ids: Ids) -> tuple[Mask, Ints]:
-        """Takes the new ones of a chunk into the batch.
+        """Take the new ones of a chunk's ids into the batch.
 
-        Returns, a row of the chunk each: whether it is new; and the rows that repeat a known id with other content.
+        Return for each row of the chunk whether it is new, and the rows that repeat a known id with another checksum.
         """
         ordered, origin = sort(ids)
-        double = repeated(ordered)
-        known = double.copy()
+        repeats = repeated(ordered)
+        known = repeats.copy()
         differs = np.zeros(len(ordered), bool)
-        if double.any():
+        if repeats.any():
             # The first of a run of equal ids is the original of all of them.
-            head = np.maximum.accumulate(np.where(double, 0, np.arange(len(ordered))))
-            differs |= double & (ordered.check != ordered.check[head])
+            head = np.maximum.accumulate(np.where(repeats, 0, np.arange(len(ordered))))
+            differs |= repeats & (ordered.check != ordered.check[head])
         for part in (*self._files.values(), *self._batch):
             place = part.find(ordered)
-            part.let_go()
+            part.release_pages()
             hit = (place >= 0) & ~known
             differs |= (place >= 0) & (part.check[np.maximum(place, 0)] != ordered.check) if len(part) else False
             known |= hit
@@ -183,15 +183,15 @@ class DedupIndex:
         fresh[origin] = ~known
         if (~known).any():
             self._batch.append(ordered.take(~known))
-            # Lists of like size become one, so that there are few to look through.
+            # Lists of similar size become one, so that few have to be searched.
             while len(self._batch) > 1 and len(self._batch[-2]) < 2 * len(self._batch[-1]):
-                self._batch[-2:] = [_merged(*self._batch[-2:])]
+                self._batch[-2:] = [_merge_two(*self._batch[-2:])]
         return fresh, np.sort(origin[differs & known])
 
     def batch(self) -> list[Ids]:
-        """The ids taken since the last commit, in sorted lists."""
+        """Return the ids taken since the last commit, in sorted lists."""
         return list(self._batch)
 
-    def committed(self) -> None:
-        """The batch is in the lake now."""
+    def clear_batch(self) -> None:
+        """Forget the batch: it is committed, or given up."""
         self._batch.clear()

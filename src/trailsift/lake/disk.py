@@ -1,54 +1,36 @@
-"""Files that a commit names are on the disk before the commit is: a power cut leaves all of it or nothing."""
+"""Errors of writing a lake: whatever failed, one LakeError that says what to do."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sqlite3
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from trailsift.errors import LakeError
 
-if TYPE_CHECKING:
-    pass
-
-#: One after the other, 2,000 small files take seconds, for each waits for the file system's journal; 16 at once share
-#: what the journal writes: 0.18 s (ext4; 4 at once 0.29, 32 at once 0.13), 70 microseconds of CPU a file. `sync` takes
-#: 0.02 s there, but waits for what everybody else has written, and hides errors on older kernels.
-_AT_ONCE = 16
-
-
-def flush(paths: Iterable[Path], root: Path) -> None:
-    """Waits until the files, and the folders that name them up to ``root``, are on the disk. Raises OSError."""
-    files = list(paths)
-    folders = {folder for file in files for folder in file.parents if folder.is_relative_to(root)}
-    _each(chain(files, folders))
-
-
-def _each(paths: Iterable[Path]) -> None:
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for _ in pool.map(_flush, paths):
-            pass
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-#: No space, no quota, a file larger than may be.
+#: No space, no quota, a file larger than allowed.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+@contextmanager
+def write_errors(root: Path) -> Iterator[None]:
+    """Raise LakeError for what goes wrong with the disk or the catalog of the lake at ``root``.
+
+    BlockingIOError passes: another writer has the lock.
+    """
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise cannot_write(root, error) from error
+
+
 def cannot_write(root: Path, error: OSError | sqlite3.DatabaseError) -> LakeError:
-    """What to tell whoever wanted to write the lake at ``root``."""
+    """Return the error for a caller who tried to write the lake at ``root``."""
     safe = "what was committed before is safe, and nothing else is visible"
     code = getattr(error, "errno", None)
     if code in _FULL or "disk is full" in str(error) or _is_full(root):
@@ -61,7 +43,7 @@ def cannot_write(root: Path, error: OSError | sqlite3.DatabaseError) -> LakeErro
 
 
 def _is_full(root: Path) -> bool:
-    """Whether there is next to no room: SQLite names some of the ways to meet a full disk an I/O error."""
+    """Return whether there is next to no room: SQLite reports a full disk as an I/O error in some cases."""
     try:
         disk = os.statvfs(root)
     except OSError:

@@ -1,4 +1,4 @@
-"""What grows old in a lake: seen ids, log objects, snapshots, and the files that nothing needs any more."""
+"""Expire what is old in a lake: event ids, log objects, snapshots, and files that nothing needs any longer."""
 
 from __future__ import annotations
 
@@ -10,35 +10,34 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import dedup, index
-from trailsift.lake.commit import Batch
 from trailsift.lake.writer import LakeWriter
+from trailsift.storage import LocalStorage, Storage
+from trailsift.times import DAY
 
-#: A reader that planned before a file was replaced finds it for this long; afterwards it plans anew.
+#: A replaced file is kept for this long, for readers that planned before; afterwards they plan again.
 GRACE = timedelta(minutes=10)
-#: What the newest commits replaced stays longer: a clock that jumps ahead takes the grace away, not this.
+#: Files that the newest commits replaced are kept longer: a clock that jumps ahead ends the grace, but not this.
 KEPT_COMMITS = 3
 LONG_GRACE = timedelta(days=1)
 #: The index remembers a deleted file for this long, so that a reader of an old snapshot meets a missing file, and plans
-#: anew, instead of an answer without its rows.
+#: again, instead of an answer without its rows.
 REMEMBERED = timedelta(days=7)
 
-#: Ids, and the list of log objects, are kept for so long (setting ``seen_days``).
-SEEN_DAYS = 35
-#: Files of ids are merged above this number.
+#: Days for which ids and the list of log objects are kept (setting ``seen_days``).
+SEENDAYS = 35
+#: Number of files of ids above which they are merged.
 SEEN_FILES = 8
 
-_DAY = 86_400_000_000
-_WEEK = 7 * _DAY
+_WEEK = 7 * DAY
 
 
 @dataclass(frozen=True, slots=True)
 class SeenFile:
-    """A file of ids; times of events in microseconds since 1970, ``added``: the commit of its newest ids."""
+    """A file of event ids: times of its events in microseconds since 1970; ``added``: the commit of its newest ids."""
 
     path: str
     ids: int
@@ -48,17 +47,17 @@ class SeenFile:
 
 
 def seen_days(settings: dict[str, object]) -> int:
-    """How long ids are kept. LakeError where the setting is no number of days."""
-    days = settings.get("seen_days", SEEN_DAYS)
+    """Return for how many days ids are kept. LakeError if the setting is not a positive number."""
+    days = settings.get("seen_days", SEENDAYS)
     if isinstance(days, bool) or not isinstance(days, int) or days < 1:
-        raise LakeError(f"seen_days in lake.json is {days!r}: it must be a number of days from 1 on")
+        raise LakeError(f"seen_days in lake.json is {days!r}: it must be a number of days, at least 1")
     return days
 
 
 def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
-    """Drops ids and log objects that are too old to come again, and merges the files of the rest."""
+    """Drop ids and log objects that are too old to be delivered again, and merge the files of the rest."""
     days = seen_days(lake.settings)
-    with lake.lock():
+    with lake.begin() as transaction:
         with closing(index.connect(lake.root)) as db:
             sql = "SELECT path, ids, min_time, max_time, added FROM seen_file WHERE removed IS NULL"
             files = [SeenFile(*row) for row in db.execute(sql)]
@@ -71,12 +70,12 @@ def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
         groups = mergeable([file for file in files if file not in expired])
         if not expired and not groups and not gone:
             return Counter()
-        merged = [_merge(lake.root, group) for group in groups]
+        merged = [_merge(lake.storage, group) for group in groups]
         removed = [file.path for file in (*expired, *(file for group in groups for file in group))]
 
-        def also(db: sqlite3.Connection, seq: int) -> None:
+        def change(db: sqlite3.Connection, seq: int) -> None:
             db.executemany("UPDATE seen_file SET removed = ? WHERE path = ?", [(seq, path) for path in removed])
-            # The commit of the newest ids stays with them: their age counts from there.
+            # The commit of the newest ids stays with them, because their age counts from there.
             rows = [(file.path, file.ids, file.min_time, file.max_time, file.added) for file in merged]
             db.executemany("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", rows)
             db.execute(f"DELETE {objects}", (day, old or 0))
@@ -84,21 +83,22 @@ def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
         counts = Counter(
             seen_files_merged=sum(map(len, groups)), seen_files_expired=len(expired), log_objects_expired=int(gone)
         )
-        lake.commit(Batch(counts=dict(counts), seen_paths=[file.path for file in merged], also=also), "seen")
+        transaction.change_index(change, [file.path for file in merged])
+        transaction.commit(counts, "seen")
         return counts
 
 
 def expired_seen(files: Sequence[SeenFile], days: int, old: int) -> list[SeenFile]:
-    """The files whose events are all ``days`` older than the newest, and that came with commit ``old`` or before."""
+    """Return the files that were added by commit ``old``, and whose events are all ``days`` older than the newest."""
     newest = max((file.max_time for file in files), default=0)
-    return [file for file in files if file.max_time < newest - days * _DAY and file.added <= old]
+    return [file for file in files if file.max_time < newest - days * DAY and file.added <= old]
 
 
 def mergeable(files: Sequence[SeenFile]) -> list[list[SeenFile]]:
-    """Groups of files to be merged, where there are too many.
+    """Return groups of files to be merged, if there are too many.
 
-    Only files of one week (of their newest event) go together, so that old weeks can expire; and only files of like
-    size, so that a large one is not written again for each small one.
+    Only files of one week (of their newest event) are merged, so that old weeks can expire; and only files of similar
+    size, so that a large one is not rewritten for each small one.
     """
     if len(files) <= SEEN_FILES:
         return []
@@ -119,46 +119,46 @@ def mergeable(files: Sequence[SeenFile]) -> list[list[SeenFile]]:
     return groups
 
 
-def _merge(root: Path, group: Sequence[SeenFile]) -> SeenFile:
-    """Writes one sorted file of several."""
-    parts = [dedup.read(root / file.path) for file in group]
+def _merge(storage: LocalStorage, group: Sequence[SeenFile]) -> SeenFile:
+    """Write one sorted file of several."""
+    parts = [dedup.read(storage.local_path(file.path)) for file in group]
     path = f"seen/{uuid.uuid4().hex}.ids"
-    dedup.write(parts, root / path)
+    dedup.write(parts, storage.local_path(path))
     spans = [(file.min_time, file.max_time) for file in group]
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
-    return SeenFile(path, sum(map(len, parts)), low, high, max(one.added for one in group))
+    return SeenFile(path, sum(map(len, parts)), low, high, max(file.added for file in group))
 
 
 def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[str]:
-    """Expires old snapshots and deletes the files that no kept snapshot holds and no reader can still be at."""
+    """Expire old snapshots and delete the files that no kept snapshot holds and no reader can still be reading."""
+    counts = Counter(snapshots_expired=_expire_snapshots(lake, now, grace))
     with lake.lock():
         for scratch in lake.root.glob(".compact-*"):
-            # A compaction that died; a living one would hold the lock.
+            # Of a compaction that died: a running one would hold the lock.
             shutil.rmtree(scratch, ignore_errors=True)
-        counts = Counter(snapshots_expired=_expire_snapshots(lake, now, grace))
         needed: dict[str, set[str]] = {}
         for name, path in _replaced(lake, now, grace):
-            if name not in needed:
+            stored = lake.storage.stat(path)
+            if stored is not None and name not in needed:
                 needed[name] = lake.catalog.data_files(name) if name in schema.TABLES else set()
-            file = lake.root / path
-            if str(file) not in needed[name]:
+            if stored is not None and path not in needed[name]:
                 counts["files_deleted"] += 1
-                counts["bytes_deleted"] += file.stat().st_size
-                file.unlink()
+                counts["bytes_deleted"] += stored.size
+                lake.storage.delete(path)
         for name in schema.TABLES:
-            delete_metadata(lake.root / name / "metadata", lake.catalog.metadata_files(name), now, grace)
-        _forget(lake.root, now)
+            delete_metadata(lake.storage, name, lake.catalog.metadata_files(name), now, grace)
+        _forget(lake, now)
     return counts
 
 
 def _is_past(age: timedelta, commits: int, grace: timedelta) -> bool:
-    """Whether what was replaced ``age`` ago, ``commits`` commits before the newest, may go."""
+    """Return whether what was replaced ``age`` ago, ``commits`` commits before the newest, may be deleted."""
     return age > max(grace, LONG_GRACE) or (age > grace and commits >= KEPT_COMMITS)
 
 
 def _expire_snapshots(lake: LakeWriter, now: datetime, grace: timedelta) -> int:
     expired = 0
-    try:
+    with lake.begin() as transaction:
         for name in schema.TABLES:
             snapshots = lake.catalog.snapshots(name)
             old = []
@@ -169,16 +169,13 @@ def _expire_snapshots(lake: LakeWriter, now: datetime, grace: timedelta) -> int:
             if old:
                 lake.catalog.expire(name, old)
                 expired += len(old)
-    except BaseException:
-        lake.catalog.discard()
-        raise
-    if expired:
-        lake.commit(Batch(counts={"snapshots_expired": expired}), "expire")
+        if expired:
+            transaction.commit({"snapshots_expired": expired}, "expire")
     return expired
 
 
 def _replaced(lake: LakeWriter, now: datetime, grace: timedelta) -> list[tuple[str, str]]:
-    """(table or ``seen``, path) of the files on disk that were taken out long enough ago."""
+    """Return (table or ``seen``, path) of the files that were replaced long enough ago; some may be deleted already."""
     with closing(index.connect(lake.root)) as db:
         (last,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
         rows = db.execute(
@@ -186,31 +183,30 @@ def _replaced(lake: LakeWriter, now: datetime, grace: timedelta) -> list[tuple[s
             " (SELECT table_name, path, removed FROM file WHERE removed IS NOT NULL"
             " UNION ALL SELECT 'seen', path, removed FROM seen_file WHERE removed IS NOT NULL) f ON f.removed = c.seq"
         ).fetchall()
-    past = [
+    return [
         (name, path)
         for name, path, removed, at in rows
         if _is_past(now - datetime.fromisoformat(at), last - removed, grace)
     ]
-    return [(name, path) for name, path in past if (lake.root / path).exists()]
 
 
-def delete_metadata(folder: Path, needed: set[str], now: datetime, grace: timedelta) -> None:
-    """Deletes Iceberg's own files that no kept snapshot names: of expired ones, and of commits that failed."""
-    for file in folder.iterdir() if folder.is_dir() else []:
-        age = now - datetime.fromtimestamp(file.stat().st_mtime, UTC)
-        if str(file) not in needed and age > grace:
-            file.unlink(missing_ok=True)
+def delete_metadata(storage: Storage, table: str, needed: set[str], now: datetime, grace: timedelta) -> None:
+    """Delete Iceberg's own files that no kept snapshot names: of expired snapshots, and of commits that failed."""
+    for stored in list(storage.list(f"{table}/metadata")):
+        age = now - datetime.fromtimestamp(stored.modified, UTC)
+        if stored.path not in needed and age > grace:
+            storage.delete(stored.path)
 
 
-def _forget(root: Path, now: datetime) -> None:
-    """Takes files that were deleted long ago out of the index."""
-    with closing(index.connect(root)) as db:
+def _forget(lake: LakeWriter, now: datetime) -> None:
+    """Remove files that were deleted long ago from the index."""
+    with closing(index.connect(lake.root)) as db:
         old = "removed IN (SELECT seq FROM commit_log WHERE committed_at < ?)"
         cutoff = (_text(now - REMEMBERED),)
         files = db.execute(f"SELECT table_name, path, removed FROM file WHERE {old}", cutoff).fetchall()
         ids = db.execute(f"SELECT path FROM seen_file WHERE {old}", cutoff).fetchall()
-        gone = [row for row in files if not (root / row[1]).exists()]
-        gone_ids = [row for row in ids if not (root / row[0]).exists()]
+        gone = [row for row in files if not lake.storage.exists(row[1])]
+        gone_ids = [row for row in ids if not lake.storage.exists(row[0])]
         if gone or gone_ids:
             db.execute("BEGIN IMMEDIATE")
             index.forget_files(db, gone)
@@ -219,5 +215,5 @@ def _forget(root: Path, now: datetime) -> None:
 
 
 def _text(moment: datetime) -> str:
-    """A time as the commit log writes it."""
+    """Return a time as the commit log writes it."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Iceberg's field ids on Arrow schemas, apart from PyIceberg: the workers that write Parquet do not import it."""
+"""Iceberg's field ids on Arrow schemas, without PyIceberg: the workers that write Parquet do not import it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from trailsift.columns.arrow import arrow_schema
 
 
 def field_id(table: schema.Table, name: str) -> int:
-    """Field ids count from 1 in column order."""
+    """Return a column's field id; they count from 1 in column order."""
     return next(number for number, column in enumerate(table.columns, 1) if column.name == name)
 
 
 def element_id(table: schema.Table, name: str) -> int:
-    """The id of a list's elements: they follow the last column, as Iceberg numbers a new schema."""
+    """Return the id of a list's elements: they follow the last column, as Iceberg numbers a new schema."""
     lists = [column.name for column in table.columns if column.type.startswith("list")]
     return len(table.columns) + 1 + lists.index(name)
 
 
 @lru_cache
 def field_ids(table: schema.Table) -> pa.Schema:
-    """A table's Arrow schema with Iceberg's field ids, as other engines look for them in the Parquet files."""
+    """Return a table's Arrow schema with Iceberg's field ids, which other engines look for in Parquet files."""
     fields = []
     for field in arrow_schema(table):
         kind = field.type
         if pa.types.is_list(kind):
-            mark = {"PARQUET:field_id": str(element_id(table, field.name))}
-            kind = pa.list_(pa.field("element", kind.value_type, metadata=mark))
-        mark = {"PARQUET:field_id": str(field_id(table, field.name))}
-        fields.append(pa.field(field.name, kind, metadata=mark))
+            element = {"PARQUET:field_id": str(element_id(table, field.name))}
+            kind = pa.list_(pa.field("element", kind.value_type, metadata=element))
+        metadata = {"PARQUET:field_id": str(field_id(table, field.name))}
+        fields.append(pa.field(field.name, kind, metadata=metadata))
     return pa.schema(fields)

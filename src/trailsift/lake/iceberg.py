@@ -1,10 +1,10 @@
 """The lake's Iceberg catalog: several tables, one commit.
 
 PyIceberg commits one table at a time. Here each table's new metadata is only staged (written beside the old), and the
-pointers of all tables, the read index, the log objects and the seen ids change in one SQLite transaction. So there is
+pointers of all tables, the read index, the log objects and the event ids change in one SQLite transaction. So there is
 no half-made commit to repair: a crash leaves files that nothing points to, which ``sweep`` removes.
 
-PyIceberg is imported here and in ``rebuild`` only. This module leans on
+PyIceberg is imported here, in ``reindex`` and in ``column_sizes`` only. This module depends on
 ``MetastoreCatalog._update_and_stage_table`` and ``_write_metadata`` of 0.12, hence the pin.
 """
 
@@ -57,24 +57,24 @@ from pyiceberg.types import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from trailsift import schema as event
-from trailsift.errors import LakeError
+from trailsift import schema
+from trailsift.errors import ConflictError, LakeError
 from trailsift.lake.field_ids import element_id, field_id
 from trailsift.lake.index import File
 from trailsift.lake.parquet import partition_values
 from trailsift.lake.settings import CATALOG_FILE, NAMESPACE
+from trailsift.times import DAY
 
-# PyIceberg says on every name mapping it meets what we already know.
+# Silence PyIceberg's warning per name mapping.
 logging.getLogger("pyiceberg").setLevel(logging.ERROR)
 
-#: Snapshots kept of each table, and how many may gather before the older ones are expired.
+#: Snapshots that each table keeps, and the number above which the older ones are expired.
 KEPT_SNAPSHOTS = 10
 EXPIRE_ABOVE = 30
-#: Files in a manifest that a replacement writes: large enough to be few, small enough for a partition to skip most.
+#: Files per manifest of a replacement: large enough for few manifests, small enough for a partition to skip most.
 MANIFEST_ENTRIES = 1000
 
 SCHEME = "file://"
-_DAY = 86_400_000_000
 
 _PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
@@ -82,7 +82,7 @@ _PROPERTIES = {
     "commit.manifest.min-count-to-merge": "20",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "10",
-    # Our own lock orders the commits; a blind retry of an append would store twice.
+    # Our own lock orders the commits; a blind retry of an append would store its rows twice.
     "commit.retry.num-retries": "0",
 }
 
@@ -96,8 +96,8 @@ _TYPES: dict[str, PrimitiveType] = {
 }
 
 
-def iceberg_schema(table: event.Table) -> Schema:
-    """The Iceberg schema of one of our tables. Field ids count from 1 in column order, list elements from 1001."""
+def iceberg_schema(table: schema.Table) -> Schema:
+    """Return the Iceberg schema of a table. Field ids count from 1 in column order; list elements follow."""
     fields = []
     for column in table.columns:
         kind: IcebergType | None = _TYPES.get(column.type)
@@ -109,32 +109,32 @@ def iceberg_schema(table: event.Table) -> Schema:
     return Schema(*fields)
 
 
-def _partition_spec(table: event.Table, schema: Schema) -> PartitionSpec:
+def _partition_spec(table: schema.Table, columns: Schema) -> PartitionSpec:
     fields = [
-        PartitionField(schema.find_field(name).field_id, 1000 + number, IdentityTransform(), name)
+        PartitionField(columns.find_field(name).field_id, 1000 + number, IdentityTransform(), name)
         for number, name in enumerate(table.partition)
     ]
     hidden = PartitionField(
-        schema.find_field(table.time).field_id, 1000 + len(fields), DayTransform(), f"{table.time}_day"
+        columns.find_field(table.time).field_id, 1000 + len(fields), DayTransform(), f"{table.time}_day"
     )
     return PartitionSpec(*fields, hidden)
 
 
-def _sort_order(table: event.Table, schema: Schema) -> SortOrder:
-    fields = [SortField(schema.find_field(name).field_id, IdentityTransform()) for name in table.order]
+def _sort_order(table: schema.Table, columns: Schema) -> SortOrder:
+    fields = [SortField(columns.find_field(name).field_id, IdentityTransform()) for name in table.order]
     return SortOrder(*fields)
 
 
-def _data_files(table: Table, files: Sequence[File], of: event.Table, root: Path) -> Iterator[DataFile]:
-    """What Iceberg has to know of our files, from what the writer knew: no footer is opened.
+def _data_files(iceberg_table: Table, files: Sequence[File], table: schema.Table, root: Path) -> Iterator[DataFile]:
+    """Describe our files to Iceberg, from what their writer knew: no footer is opened.
 
     Bounds are those that skip files of this layout: time, and the role, by which files are sorted. Parquet's own
-    statistics hold the rest. PyIceberg's ``add_files`` reads every column's from the footer, 20 ms a file.
+    statistics hold the rest. PyIceberg's ``add_files`` reads every column's from the footer, 20 ms per file.
     """
-    schema, spec_id = table.schema(), table.metadata.default_spec_id
-    time, kind = schema.find_field(of.time).field_id, _TYPES[of.column(of.time).type]
-    role = schema.find_field("role_arn").field_id if of.name == event.EVENTS.name else 0
-    scale = _DAY if isinstance(kind, DateType) else 1
+    columns, spec_id = iceberg_table.schema(), iceberg_table.metadata.default_spec_id
+    time, kind = columns.find_field(table.time).field_id, _TYPES[table.column(table.time).type]
+    role = columns.find_field("role_arn").field_id if table.name == schema.EVENTS.name else 0
+    scale = DAY if isinstance(kind, DateType) else 1
     for file in files:
         bounds = []
         for moment, name in ((file.min_time, file.min_role), (file.max_time, file.max_role)):
@@ -142,12 +142,12 @@ def _data_files(table: Table, files: Sequence[File], of: event.Table, root: Path
             if role and name is not None:
                 bound[role] = name.encode()
             bounds.append(bound)
-        values = partition_values(of, file.min_time) | {"service": file.service}
+        values = partition_values(table, file.min_time) | {"service": file.service}
         yield DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=location(root / file.path),
             file_format=FileFormat.PARQUET,
-            partition=Record(*(values[name] for name in of.partition), file.min_time // _DAY),
+            partition=Record(*(values[name] for name in table.partition), file.min_time // DAY),
             record_count=file.rows,
             file_size_in_bytes=file.bytes,
             column_sizes={},
@@ -165,13 +165,13 @@ def _data_files(table: Table, files: Sequence[File], of: event.Table, root: Path
 
 
 def location(path: Path) -> str:
-    """A local path as Iceberg writes it: a scheme and the path as it is, with nothing percent-encoded."""
+    """Return a local path as Iceberg writes it: a scheme and the path, with nothing percent-encoded."""
     return f"{SCHEME}{path}"
 
 
 @contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
-    """What goes wrong in SQLite is raised as SQLite's own error, as everywhere else in the store."""
+def _sqlite_errors() -> Iterator[None]:
+    """Raise SQLite's own errors instead of SQLAlchemy's, as the rest of the package expects."""
     try:
         yield
     except DBAPIError as error:
@@ -182,7 +182,7 @@ class LakeCatalog(SqlCatalog):
     """A SQL catalog that stages commits until ``apply``."""
 
     def __init__(self, root: Path) -> None:
-        with _plain_errors():
+        with _sqlite_errors():
             super().__init__(
                 "trailsift",
                 uri=f"sqlite:///{root / CATALOG_FILE}",
@@ -192,95 +192,106 @@ class LakeCatalog(SqlCatalog):
         self.root = root
         self._staged: dict[str, tuple[str, str]] = {}
 
-    def make_tables(self, tables: Sequence[event.Table]) -> dict[str, str]:
-        """Makes the namespace and the tables that are missing; the metadata location of each."""
-        with _plain_errors():
+    def make_tables(self, tables: Sequence[schema.Table]) -> dict[str, str]:
+        """Create the namespace and the missing tables; return the metadata location of each table."""
+        with _sqlite_errors():
             return self._make_tables(tables)
 
-    def _make_tables(self, tables: Sequence[event.Table]) -> dict[str, str]:
+    def _make_tables(self, tables: Sequence[schema.Table]) -> dict[str, str]:
         self.create_namespace_if_not_exists(NAMESPACE)
         locations = {}
         for table in tables:
             try:
-                made = self.load_table((NAMESPACE, table.name))
+                loaded = self.load_table((NAMESPACE, table.name))
             except NoSuchTableError:
-                schema = iceberg_schema(table)
-                made = self.create_table(
+                columns = iceberg_schema(table)
+                loaded = self.create_table(
                     (NAMESPACE, table.name),
-                    schema=schema,
+                    schema=columns,
                     location=location(self.root / table.name),
-                    partition_spec=_partition_spec(table, schema),
-                    sort_order=_sort_order(table, schema),
+                    partition_spec=_partition_spec(table, columns),
+                    sort_order=_sort_order(table, columns),
                     properties={**_PROPERTIES, "comment": table.meaning},
                 )
-            locations[table.name] = made.metadata_location
+            locations[table.name] = loaded.metadata_location
         return locations
 
     def commit_table(
         self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
     ) -> CommitTableResponse:
-        """Writes the new metadata beside the old; ``apply`` makes it current."""
+        """Write the new metadata beside the old; ``apply`` makes it current."""
         name = Catalog.table_name_from(table.name())
         if name in self._staged:
-            raise RuntimeError(f"{name} is staged already: one transaction a table and commit")
+            raise RuntimeError(f"{name} is staged already: one transaction per table and commit")
         staged = self._update_and_stage_table(table, table.name(), requirements, updates)
         self._write_metadata(staged.metadata, staged.io, staged.metadata_location)
         self._staged[name] = (table.metadata_location, staged.metadata_location)
         answer = {"metadata": staged.metadata, "metadata-location": staged.metadata_location}
         return CommitTableResponse.model_validate(answer)
 
-    def change(self, of: event.Table, added: Sequence[File], removed: Sequence[File] = (), **properties: str) -> None:
-        """Stages one snapshot of a table: files added and files taken out."""
-        name = of.name
-        table = self.load_table((NAMESPACE, name))
-        transaction = _Transaction(table)
+    def change(
+        self, table: schema.Table, added: Sequence[File], removed: Sequence[File] = (), **properties: str
+    ) -> None:
+        """Stage one snapshot of a table: files added and files removed."""
+        loaded = self.load_table((NAMESPACE, table.name))
+        transaction = _Transaction(loaded)
         if removed:
             producer: Any = Replacement(transaction, {location(self.root / file.path) for file in removed}, properties)
         else:
             producer = transaction.update_snapshot(snapshot_properties=properties).merge_append()
         with producer:
-            for data_file in _data_files(table, added, of, self.root):
+            for data_file in _data_files(loaded, added, table, self.root):
                 producer.append_data_file(data_file)
-        snapshots = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.timestamp_ms)
+        snapshots = sorted(loaded.metadata.snapshots, key=lambda snapshot: snapshot.timestamp_ms)
         if len(snapshots) > EXPIRE_ABOVE:
             # Staged into the same transaction: the expiry costs no commit of its own.
             _expire(transaction, [snapshot.snapshot_id for snapshot in snapshots[:-KEPT_SNAPSHOTS]])
         transaction.commit_transaction()
 
     def snapshots(self, name: str) -> list[tuple[int, int]]:
-        """(id, time in milliseconds) of a table's snapshots, oldest first; the last one is current."""
+        """Return (id, time in milliseconds) of a table's snapshots, oldest first; the last one is current."""
         snapshots = self.load_table((NAMESPACE, name)).metadata.snapshots
-        return sorted(((one.snapshot_id, one.timestamp_ms) for one in snapshots), key=lambda one: one[1])
+        times = {snapshot.snapshot_id: snapshot.timestamp_ms for snapshot in snapshots}
+        return sorted(times.items(), key=lambda item: item[1])
 
     def expire(self, name: str, snapshot_ids: Sequence[int]) -> None:
-        """Stages the removal of snapshots from a table's history."""
+        """Stage the removal of snapshots from a table's history."""
         transaction = _Transaction(self.load_table((NAMESPACE, name)))
         _expire(transaction, list(snapshot_ids))
         transaction.commit_transaction()
 
     def metadata_files(self, name: str) -> set[str]:
-        """Local paths of Iceberg's own files that a table needs: of its snapshots, and the last few metadata files."""
+        """Return the paths in the lake of Iceberg's own files that a table needs.
+
+        Those are the files of its snapshots, and the last few metadata files.
+        """
         table = self.load_table((NAMESPACE, name))
         needed = {table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log)}
         for snapshot in table.metadata.snapshots:
             needed.add(snapshot.manifest_list)
             needed.update(manifest.manifest_path for manifest in snapshot.manifests(table.io))
-        return {path.removeprefix(SCHEME) for path in needed}
+        return set(map(self._path, needed))
 
     def data_files(self, name: str) -> set[str]:
-        """Local paths of the data files that any of a table's snapshots holds."""
+        """Return the paths in the lake of the data files that any of a table's snapshots holds."""
         table = self.load_table((NAMESPACE, name))
         manifests = {
-            one.manifest_path: one for snapshot in table.metadata.snapshots for one in snapshot.manifests(table.io)
+            manifest.manifest_path: manifest
+            for snapshot in table.metadata.snapshots
+            for manifest in snapshot.manifests(table.io)
         }
         entries = (entry for manifest in manifests.values() for entry in manifest.fetch_manifest_entry(table.io))
-        return {entry.data_file.file_path.removeprefix(SCHEME) for entry in entries}
+        return {self._path(entry.data_file.file_path) for entry in entries}
+
+    def _path(self, place: str) -> str:
+        """Return the path in the lake of a location; the location itself if it lies outside."""
+        return place.removeprefix(f"{location(self.root)}/")
 
     def relocate(self, name: str, pointer: str, old: str, new: str) -> list[str]:
-        """Stages a table that was moved from the folder ``old`` to ``new``: one snapshot of its live files.
+        """Stage a table that was moved from the folder ``old`` to ``new``: one snapshot of its live files.
 
-        ``pointer`` is the metadata location that the catalog has. The older snapshots are dropped: their manifests
-        hold paths of the old place. Returns the paths of the live files.
+        ``pointer`` is the metadata location in the catalog. The older snapshots are dropped, because their manifests
+        hold paths of the old folder. Return the paths of the live files.
         """
         io = self._load_file_io(location=new)
 
@@ -292,7 +303,7 @@ class LakeCatalog(SqlCatalog):
         fields: dict[str, Any] = {"location": f"{new}/{name}", "snapshots": [], "refs": {}, "current_snapshot_id": None}
         fields |= {"metadata_log": [], "snapshot_log": [], "statistics": [], "partition_statistics": []}
         blank = before.model_copy(update=fields)
-        # Nothing may point to the old place: where this is a copy, another engine would tidy up there.
+        # Nothing may point to the old folder: if this is a copy, another engine would clean up the original.
         table = Table((NAMESPACE, name), blank, here(pointer), io, self)
         transaction = _Transaction(table)
         live: list[str] = []
@@ -311,7 +322,7 @@ class LakeCatalog(SqlCatalog):
         return live
 
     def apply(self, db: sqlite3.Connection) -> None:
-        """Makes everything staged current, inside the transaction that is open on ``db``."""
+        """Make everything staged current, in the open transaction of ``db``. ConflictError if a table has changed."""
         for name, (old, new) in self._staged.items():
             changed = db.execute(
                 "UPDATE iceberg_tables SET metadata_location = ?, previous_metadata_location = ? "
@@ -319,27 +330,32 @@ class LakeCatalog(SqlCatalog):
                 (new, old, self.name, NAMESPACE, name, old),
             )
             if changed.rowcount != 1:
-                raise sqlite3.IntegrityError(f"{name} was changed by another engine during the commit")
+                raise ConflictError(
+                    f"another engine changed the table {name} during the commit: nothing was committed; run the same "
+                    "command again"
+                )
         self._staged.clear()
 
     def discard(self) -> None:
-        """Forgets what is staged; its files stay behind for ``sweep``."""
+        """Forget what is staged; its files stay behind until they are expired."""
         self._staged.clear()
 
 
 class _Transaction(Transaction):
-    """Keeps the table's metadata until something is staged: PyIceberg makes a deep copy of all of it for each of some
-    fifteen looks that a commit takes at it."""
+    """A transaction that keeps the table's metadata until something is staged.
 
-    _made: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
+    PyIceberg makes a deep copy of it each time it is read, some fifteen times per commit.
+    """
+
+    _kept: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
 
     @property
     def table_metadata(self) -> TableMetadata:
-        """The table's metadata with what is staged."""
+        """The table's metadata, with what is staged."""
         before, updates = self._table.metadata, self._updates
-        if self._made is None or self._made[0] is not before or self._made[1] is not updates:
-            self._made = before, updates, super().table_metadata
-        return self._made[2]
+        if self._kept is None or self._kept[0] is not before or self._kept[1] is not updates:
+            self._kept = before, updates, super().table_metadata
+        return self._kept[2]
 
 
 def _expire(transaction: Transaction, snapshot_ids: list[int]) -> None:
@@ -349,8 +365,8 @@ def _expire(transaction: Transaction, snapshot_ids: list[int]) -> None:
 class Replacement(_SnapshotProducer["Replacement"]):
     """A snapshot in which files take the place of others that held the same rows.
 
-    PyIceberg's own overwrite reads every manifest twice and weighs a predicate of all partitions against it; this
-    reads each manifest once, compares paths, and packs what stays by partition, so that a reader opens few manifests.
+    PyIceberg's own overwrite reads every manifest twice and evaluates a predicate of all partitions against it. This
+    one reads each manifest once, compares paths, and packs what stays by partition, so that readers open few manifests.
     """
 
     def __init__(self, transaction: Transaction, removed: set[str], properties: dict[str, str]) -> None:
@@ -360,22 +376,22 @@ class Replacement(_SnapshotProducer["Replacement"]):
         self._removed = removed
 
     def _build_delete_files_partition_predicate(self) -> None:
-        """Nothing to build: files are named by their paths."""
+        """Build nothing: files are named by their paths."""
 
     @cached_property
     def _plan(self) -> tuple[list[ManifestFile], list[ManifestEntry]]:
-        """The manifests that stay, and the entries of the files that go."""
-        whole: list[ManifestFile] = []
-        gone: list[ManifestEntry] = []
+        """The manifests of the new snapshot that hold what stays, and the entries of the removed files."""
+        manifests: list[ManifestFile] = []
+        removed: list[ManifestEntry] = []
         stay: dict[int, list[ManifestEntry]] = {}
         head = self._transaction.table_metadata.current_snapshot()
         for manifest in head.manifests(self._io) if head else []:
             entries = manifest.fetch_manifest_entry(self._io)
             touched = [entry for entry in entries if entry.data_file.file_path in self._removed]
             if manifest.content != ManifestContent.DATA or (not touched and len(entries) >= MANIFEST_ENTRIES // 2):
-                whole.append(manifest)
+                manifests.append(manifest)
                 continue
-            gone += [self._copy(entry, ManifestEntryStatus.DELETED) for entry in touched]
+            removed += [self._copy(entry, ManifestEntryStatus.DELETED) for entry in touched]
             kept = [
                 self._copy(e, ManifestEntryStatus.EXISTING)
                 for e in entries
@@ -385,11 +401,11 @@ class Replacement(_SnapshotProducer["Replacement"]):
         for spec_id, kept in stay.items():
             kept.sort(key=lambda entry: [str(value) for value in entry.data_file.partition._data])
             for start in range(0, len(kept), MANIFEST_ENTRIES):
-                whole.append(self._write(spec_id, kept[start : start + MANIFEST_ENTRIES]))
-        missing = self._removed - {entry.data_file.file_path for entry in gone}
+                manifests.append(self._write(spec_id, kept[start : start + MANIFEST_ENTRIES]))
+        missing = self._removed - {entry.data_file.file_path for entry in removed}
         if missing:
             raise LakeError(f"{len(missing)} files to be replaced are no longer in the table, such as {min(missing)}")
-        return whole, gone
+        return manifests, removed
 
     def _copy(self, entry: ManifestEntry, status: ManifestEntryStatus) -> ManifestEntry:
         deleted = status == ManifestEntryStatus.DELETED
@@ -415,6 +431,6 @@ class Replacement(_SnapshotProducer["Replacement"]):
         return self._plan[1]
 
     def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
-        # PyIceberg cannot sum up a replacement, which is what incremental readers must take it for.
+        # PyIceberg cannot summarize a replacement, but incremental readers must see that it is one.
         summary = super()._summary(snapshot_properties)
         return Summary(Operation.REPLACE, **summary.additional_properties)

@@ -1,8 +1,8 @@
 """The read index: which files make up each table, for planning in milliseconds.
 
-Iceberg is the truth; this index sits beside it in the lake's SQLite file, is changed in the same transaction as
-the catalog's pointers, and remembers the metadata location it was made from. A reader that finds another location
-(another engine has committed) asks for a rebuild and never trusts the index as it is.
+Iceberg is the truth; this index sits beside it in the lake's SQLite file, changes in the same transaction as the
+catalog's pointers, and remembers the metadata location it was made from. A reader that finds another location
+(another engine has committed) has the index rebuilt and never trusts it as it is.
 
 Nothing here imports PyIceberg, pyarrow or DuckDB: a cold query must not pay for them.
 """
@@ -63,7 +63,7 @@ class File(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileFilter:
-    """What a query can exclude without opening a file: None means no limit.
+    """Conditions by which a query excludes files without opening them: None means no limit.
 
     Times are microseconds since 1970 (UTC), both ends included. ``services`` and ``roles`` are exact values.
     """
@@ -74,14 +74,14 @@ class FileFilter:
     roles: frozenset[str] | None = None
 
 
-EVERYTHING = FileFilter()
+NO_FILTER = FileFilter()
 _ROLES = 50
 _TIME_AND_PATH = operator.attrgetter("min_time", "path")
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One committed state of the lake: all readers of it see the same rows."""
+    """A committed state of the lake: all its readers see the same rows."""
 
     root: Path
     seq: int
@@ -89,29 +89,29 @@ class Snapshot:
     locations: dict[str, str] = field(hash=False)
     settings: dict[str, object] = field(hash=False)
 
-    def files(self, table: str, wanted: FileFilter = EVERYTHING) -> list[File]:
-        """The live files of ``table`` that may hold a wanted row, in order of time.
+    def files(self, table: str, only: FileFilter = NO_FILTER) -> list[File]:
+        """Return the live files of ``table`` that may hold a row within ``only``, in order of time.
 
-        SnapshotGoneError where this state is so old that the index has forgotten files of it.
+        SnapshotGoneError if this state is so old that the index has forgotten files of it.
         """
         sql = [
             "SELECT table_name, path, rows, bytes, min_time, max_time, service, min_role, max_role FROM file",
             "WHERE table_name = ? AND added <= ? AND (removed IS NULL OR removed > ?)",
         ]
         values: list[object] = [table, self.seq, self.seq]
-        if wanted.min_time is not None:
+        if only.min_time is not None:
             sql.append("AND max_time >= ?")
-            values.append(wanted.min_time)
-        if wanted.max_time is not None:
+            values.append(only.min_time)
+        if only.max_time is not None:
             sql.append("AND min_time <= ?")
-            values.append(wanted.max_time)
-        if wanted.services is not None:
-            marks = ",".join("?" * len(wanted.services))
+            values.append(only.max_time)
+        if only.services is not None:
+            marks = ",".join("?" * len(only.services))
             sql.append(f"AND (service IS NULL OR service IN ({marks}))")
-            values.extend(sorted(wanted.services))
-        if wanted.roles is not None:
-            # UTF-8 sorts as the text does. Of very many roles, the first and the last stand for all.
-            spans = [(role, role) for role in sorted(wanted.roles)]
+            values.extend(sorted(only.services))
+        if only.roles is not None:
+            # UTF-8 sorts as the text does. Of very many roles, only the range from the first to the last is tested.
+            spans = [(role, role) for role in sorted(only.roles)]
             spans = spans if len(spans) <= _ROLES else [(spans[0][0], spans[-1][0])]
             tests = " OR ".join(["(min_role <= ? AND max_role >= ?)"] * len(spans))
             sql.append(f"AND (min_role IS NULL OR max_role IS NULL{tests and ' OR '}{tests})")
@@ -120,15 +120,16 @@ class Snapshot:
             db.execute("BEGIN")
             if db.execute("PRAGMA user_version").fetchone()[0] > self.seq:
                 raise SnapshotGoneError(
-                    f"the state of the lake at {self.root} as of {self.committed_at} is no longer known: open it anew"
+                    f"the state of the lake at {self.root} as of {self.committed_at} is no longer known: "
+                    "open the lake again"
                 )
-            # A query of thousands of files must be planned in milliseconds: a tuple each, and no sorting in SQLite.
+            # Thousands of files must be planned in milliseconds: one tuple per file, and no sorting in SQLite.
             files = list(map(File._make, db.execute(" ".join(sql), values)))
         files.sort(key=_TIME_AND_PATH)
         return files
 
     def added_after(self, table: str, seq: int) -> list[tuple[int, int]]:
-        """First and last time (microseconds) of each live file of ``table`` that a commit after ``seq`` has added."""
+        """Return first and last time (microseconds) of each live file of ``table`` added by a commit after ``seq``."""
         sql = "SELECT min_time, max_time FROM file WHERE table_name = ? AND added > ? AND added <= ? AND "
         with closing(connect(self.root)) as db:
             rows = db.execute(sql + "(removed IS NULL OR removed > ?)", (table, seq, self.seq, self.seq))
@@ -139,14 +140,20 @@ LAST_COMMIT = "SELECT seq, committed_at, locations FROM commit_log ORDER BY seq 
 
 
 def connect(root: Path) -> sqlite3.Connection:
-    """A connection to the lake's SQLite file. Writers wait up to a minute for each other."""
+    """Return a connection to the lake's SQLite file. Writers wait up to a minute for each other."""
     return sqlite3.connect(root / CATALOG_FILE, timeout=60, isolation_level=None)
 
 
-def last_commit(root: Path) -> Snapshot:
-    """The state that the last commit of ours left, whatever another engine has done since.
+def copy_catalog(root: Path, target: Path) -> None:
+    """Copy the SQLite file of the lake at ``root`` into the folder ``target``, as it is at one moment."""
+    with closing(connect(root)) as original, closing(sqlite3.connect(target / CATALOG_FILE)) as copy:
+        original.backup(copy)
 
-    For a writer that holds the lock: ``open_snapshot`` would wait for that very lock to make a stale index anew.
+
+def last_commit(root: Path) -> Snapshot:
+    """Return the state that our last commit left, whatever another engine has done since.
+
+    For a writer that holds the lock: ``open_snapshot`` would wait for that very lock to rebuild a stale index.
     """
     with closing(connect(root)) as db:
         row = db.execute(LAST_COMMIT).fetchone()
@@ -154,25 +161,28 @@ def last_commit(root: Path) -> Snapshot:
 
 
 def is_stale(db: sqlite3.Connection) -> bool:
-    """Whether another engine wrote through the catalog, so that the index no longer describes the tables."""
+    """Return whether another engine wrote through the catalog, so that the index no longer describes the tables."""
     row = db.execute(LAST_COMMIT).fetchone()
     return row is not None and differ(json.loads(row[2]), live_locations(db))
 
 
 def differ(logged: dict[str, str], live: dict[str, str]) -> bool:
-    """Return whether a table's current metadata is not that which the index was made from."""
+    """Return whether a table's current metadata differs from that which the index was made from."""
     return any(live.get(name) != location for name, location in logged.items())
 
 
 def live_locations(db: sqlite3.Connection) -> dict[str, str]:
-    """Where the catalog's tables have their current metadata."""
+    """Return the locations of the current metadata of the catalog's tables."""
     sql = "SELECT table_name, metadata_location FROM iceberg_tables WHERE table_namespace = ?"
     return dict(db.execute(sql, (NAMESPACE,)))
 
 
 def forget_files(db: sqlite3.Connection, files: Sequence[tuple[str, str, int]]) -> None:
-    """Forgets files that were taken out and deleted, as (table, path, commit that took it out). Snapshots that held
-    one cannot be planned on any more: the newest such commit stands in ``user_version``, in the same transaction."""
+    """Forget files that were removed and deleted, as (table, path, commit that removed it).
+
+    Snapshots that held one of them can no longer be planned on: the newest such commit is kept in ``user_version``,
+    which changes in the same transaction.
+    """
     last = max([db.execute("PRAGMA user_version").fetchone()[0], *(removed for _, _, removed in files)])
     db.executemany("DELETE FROM file WHERE table_name = ? AND path = ? AND removed = ?", files)
     db.execute(f"PRAGMA user_version = {int(last)}")
@@ -181,9 +191,9 @@ def forget_files(db: sqlite3.Connection, files: Sequence[tuple[str, str, int]]) 
 def record_files(
     db: sqlite3.Connection, seq: int, added: Sequence[File], removed: Sequence[tuple[str, str]] = ()
 ) -> None:
-    """Writes a commit's file changes; called inside the commit's transaction."""
-    gone = [(seq, table, path) for table, path in removed]
-    db.executemany("UPDATE file SET removed = ? WHERE table_name = ? AND path = ?", gone)
+    """Write a commit's file changes; called in the commit's SQLite transaction."""
+    updates = [(seq, table, path) for table, path in removed]
+    db.executemany("UPDATE file SET removed = ? WHERE table_name = ? AND path = ?", updates)
     db.executemany(
         "INSERT INTO file VALUES (?,?,?,?,?,?,?,?,?,?,NULL)",
         [

@@ -1,6 +1,6 @@
-"""What an ingest does for its lake after the last commit, so that nobody has to remember ``compact``.
+"""Maintenance that an ingest does after its last commit, so that ``compact`` need not be run by hand.
 
-Everything here is bounded: in how often a row is written again, and in the time that one ingest gives.
+All of it is bounded: how often a row is rewritten, and how much time one ingest spends.
 """
 
 from __future__ import annotations
@@ -19,57 +19,60 @@ from trailsift.lake.writer import LakeWriter
 
 #: Seconds after which an ingest starts no further rewrite.
 SECONDS = 20.0
-#: A closed day is rewritten when so many files came since the last time, if they are a good part of it ...
+#: A closed day is rewritten after this many new files, if they are this share of it ...
 LATE_FILES = 8
 LATE_SHARE = 0.25
-#: ... or when there are so many that readers feel them. So a row is written a few times in all.
+#: ... or after so many that queries slow down. So a row is rewritten a few times in all.
 MANY_FILES = 64
-#: Commits between two looks: at what to rewrite, and at what to delete.
+#: Commits between two checks: for what to rewrite, and for what to delete.
 LOOK_EVERY = 8
 CLEAN_EVERY = 50
-#: Files of event ids, above which they are merged: each is searched by every ingest.
+#: Number of files of event ids above which they are merged: every ingest searches each of them.
 ID_FILES = 16
 
 
-def upkeep(lake: LakeWriter, since: int, *, now: datetime | None = None, seconds: float = SECONDS) -> Compacted | None:
-    """Does what the commits after number ``since`` made necessary; None where that is nothing.
+def maintain(
+    lake: LakeWriter, since: int, *, now: datetime | None = None, seconds: float = SECONDS
+) -> Compacted | None:
+    """Do what the commits after number ``since`` made necessary; return None if that is nothing.
 
-    To be called without the lock. Raises what ``compact`` raises; nothing of the ingest depends on it.
+    To be called without the lock. Raises what ``compact`` raises; the ingest does not depend on it.
     """
     started = time.monotonic()
     moment = now or datetime.now(UTC)
     with closing(index.connect(lake.root)) as db:
         (last,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
         (ids,) = db.execute("SELECT count(*) FROM seen_file WHERE removed IS NULL").fetchone()
-    done = Compacted()
+    report = Compacted()
     if ids > ID_FILES:
-        done.add(expire.merge_seen(lake, moment))
+        report.add(expire.merge_seen(lake, moment))
     if _crosses(since, last, LOOK_EVERY):
         for partition in needs_rewrite(lake.root, now=moment):
             if time.monotonic() - started >= seconds:
                 break
-            compact_partitions(lake, [partition], moment, done=done)
+            compact_partitions(lake, [partition], moment, report=report)
     if _crosses(since, last, CLEAN_EVERY):
-        done.add(expire.clean(lake, moment))
-    done.seconds = round(time.monotonic() - started, 3)
-    return done if any(value for name, value in done.as_dict().items() if name != "seconds") else None
+        report.add(expire.clean(lake, moment))
+    report.seconds = round(time.monotonic() - started, 3)
+    return report if any(value for name, value in report.as_dict().items() if name != "seconds") else None
 
 
 def needs_rewrite(root: Path, *, now: datetime) -> Sequence[Partition]:
-    """The closed partitions that are worth a rewrite now, those with the most files first."""
+    """Return the closed partitions that are worth a rewrite now, those with the most files first."""
     with closing(index.connect(root)) as db:
         sql = "SELECT count(*) FROM file WHERE removed IS NULL GROUP BY table_name, min_time / 86400000000, service"
         most = max((number for (number,) in db.execute(sql)), default=0)
     if most < LATE_FILES:
         return ()
     snapshot = open_snapshot(root)
-    settled = compacted_files(snapshot)
-    return [one for one in needs_compaction(snapshot, now=now, settled=settled) if should_rewrite(one, settled)]
+    compacted = compacted_files(snapshot)
+    partitions = needs_compaction(snapshot, now=now, compacted=compacted)
+    return [partition for partition in partitions if should_rewrite(partition, compacted)]
 
 
-def should_rewrite(partition: Partition, settled: set[str]) -> bool:
-    """Whether a partition has so many files since its last rewrite that another one pays; ``settled`` had theirs."""
-    late = [file for file in partition.files if file.path not in settled]
+def should_rewrite(partition: Partition, compacted: set[str]) -> bool:
+    """Return whether a partition has enough files since its last rewrite, which wrote those in ``compacted``."""
+    late = [file for file in partition.files if file.path not in compacted]
     share = sum(file.bytes for file in late) / max(partition.bytes, 1)
     return len(late) >= MANY_FILES or (len(late) >= LATE_FILES and share >= LATE_SHARE)
 

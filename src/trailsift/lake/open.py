@@ -1,4 +1,4 @@
-"""Opens a lake for reading."""
+"""Open a lake for reading."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from trailsift.lake.settings import CATALOG_FILE, check_location, read_settings
 
 
 def open_snapshot(root: Path) -> Snapshot:
-    """The newest committed state. LakeError where there is no lake, or it was moved."""
+    """Return the newest committed state. LakeError if there is no lake, or if it was moved."""
     settings = read_settings(root)
     check_location(root, settings)
-    unmade = LakeError(f"the lake at {root} was never finished being made: run `trailsift ingest` into it once more")
+    incomplete = LakeError(
+        f"the lake at {root} was only partially created; run `trailsift ingest` again to complete it"
+    )
     if not (root / CATALOG_FILE).exists():
-        raise unmade
+        raise incomplete
     with closing(connect(root)) as db:
         try:
             # One transaction: the newest commit and the catalog's pointers of the same moment.
             db.execute("BEGIN")
             if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'commit_log'").fetchone():
-                raise unmade
+                raise incomplete
             row = db.execute(LAST_COMMIT).fetchone()
             live = live_locations(db) if row else {}
         except sqlite3.DatabaseError as error:
             raise LakeError(f"the catalog {root / CATALOG_FILE} cannot be read: {error}") from error
     if row is None:
-        raise unmade
+        raise incomplete
     locations: dict[str, str] = json.loads(row[2])
     if differ(locations, live):
         rebuild_index(root)
@@ -39,8 +41,8 @@ def open_snapshot(root: Path) -> Snapshot:
 
 
 def rebuild_index(root: Path) -> None:
-    """Makes a stale index anew."""
+    """Rebuild a stale index."""
     from trailsift.lake.writer import LakeWriter
 
     with LakeWriter(root).lock():
-        pass  # whoever gets the lock finds an index that describes the tables
+        pass  # getting the lock brings the index up to date

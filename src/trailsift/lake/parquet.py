@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trailsift import _native
-from trailsift import schema as event
+from trailsift import _native, schema
 from trailsift.columns.arrow import ordered, ranks
 from trailsift.lake.field_ids import field_ids
 from trailsift.lake.index import File
 from trailsift.lake.settings import read_settings
+from trailsift.times import DAY, HOUR, moment
 
 Codes = np.ndarray[Any, np.dtype[Any]]
 
@@ -26,26 +25,23 @@ Codes = np.ndarray[Any, np.dtype[Any]]
 ZSTD_LEVEL = 1
 ROW_GROUP = 65_536
 
-_HOUR = 3_600_000_000
-_DAY = 24 * _HOUR
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Values that do not repeat: a dictionary would only cost.
+#: Values that do not repeat: a dictionary costs and saves nothing.
 _NO_DICTIONARY = frozenset(
     {"event_id", "request_id", "additional_event_data", "event_time", "source_ips", "object_keys"}
 )
-#: Files are sorted by role, so these may be in any of them: a Bloom filter a row group says in which they are not. It
-#: costs about 8 bits a distinct value, 1 % of the lake.
+#: Files are sorted by role, so these may be in any file: a Bloom filter per row group excludes most of them. It costs
+#: about 8 bits per distinct value, 1 % of the lake.
 _BLOOM = ("event_id", "object_key")
-_BLOOM_WRONG = 0.05
-#: Fewer rows are read as fast as their filter.
+_BLOOM_FALSE_POSITIVES = 0.05
+#: Fewer rows are read as fast as their filter would be.
 _BLOOM_ROWS = 4096
-#: A dictionary that is small against the rows is not worth the work of leaving out those that a file does not use.
+#: Rows per dictionary value above which it does not pay to drop the values that a file does not use.
 _SMALL_DICTIONARY = 1000
-#: So few rows are sooner written without their dictionaries than with trimmed ones.
+#: Below this, decoding is cheaper than trimming dictionaries.
 _FEW_ROWS = 1024
-#: Setting ZSTD up for each column costs more than it saves of so few: Snappy packs them until they are compacted.
-_TOO_FEW_FOR_ZSTD = 256
-#: Parquet is written in some hundred pieces, of which most are small.
+#: Below this, setting ZSTD up for each column costs more than it saves: Snappy does until the file is compacted.
+_ZSTD_ROWS = 256
+#: Parquet is written in about a hundred pieces, most of them small.
 _BUFFER = 1 << 20
 #: Columns whose statistics let a reader skip row groups.
 _STATISTICS = (
@@ -73,21 +69,21 @@ _STATISTICS = (
 )
 
 
-def write_events(chunk: pa.Table, root: Path, table: event.Table = event.EVENTS) -> list[File]:
-    """Writes a chunk (``columnar.CHUNK_SCHEMA``), a file for each partition, sorted by role and time.
+def write_events(chunk: pa.Table, root: Path, table: schema.Table = schema.EVENTS) -> list[File]:
+    """Write a chunk (``columns.arrow.CHUNK_SCHEMA``), one file per partition, sorted by role and time.
 
-    ``table`` is ``event.EVENTS`` or ``event.EVENTS_BY_HOUR``, as the lake's setting has it.
+    ``table``: ``schema.EVENTS`` or ``schema.EVENTS_BY_HOUR``, by the lake's setting.
     """
     if not chunk.num_rows:
         return []
     time = np.asarray(_single(chunk.column("event_time")).cast(pa.int64()))
     service, service_names = ranks(_single(chunk.column("service")))
     role, role_names = ranks(_single(chunk.column("role_arn")))
-    slot = time // (_HOUR if table is event.EVENTS_BY_HOUR else _DAY)
+    slot = time // (HOUR if table is schema.EVENTS_BY_HOUR else DAY)
     order = ordered(slot, service, role, time)
     slot, service, role, time = slot[order], service[order], role[order], time[order]
     if len(order) > 1 and (np.diff(order) != 1).mean() > 0.5:
-        # Little of a chunk that stayed as it was read is put in order once, not for each file.
+        # Mostly unsorted: sort the chunk once, instead of each file's rows.
         chunk, order = chunk.take(pa.array(order)).combine_chunks(), np.arange(len(order))
     cuts = np.flatnonzero((slot[1:] != slot[:-1]) | (service[1:] != service[:-1])) + 1
     bounds = [0, *cuts.tolist(), len(slot)]
@@ -108,7 +104,7 @@ def write_events(chunk: pa.Table, root: Path, table: event.Table = event.EVENTS)
                 int(time[start:stop].min()),
                 int(time[start:stop].max()),
                 name,
-                # Of the roles that are there: a file that also holds anonymous calls can be skipped by role too.
+                # Only of events that have a role: a file that also holds anonymous calls can still be skipped by role.
                 role_names[role[min(start + int(np.searchsorted(role[start:stop], 1)), stop - 1)]],
                 role_names[role[stop - 1]],
             )
@@ -116,27 +112,27 @@ def write_events(chunk: pa.Table, root: Path, table: event.Table = event.EVENTS)
     return files
 
 
-def events_table(root: Path) -> event.Table:
-    """The table ``events`` as the lake at ``root`` stores it."""
+def events_table(root: Path) -> schema.Table:
+    """Return the table ``events`` as the lake at ``root`` stores it."""
     settings = read_settings(root)
-    return event.tables_of(hourly_partitions=bool(settings.get("hourly_partitions")))[event.EVENTS.name]
+    return schema.tables_of(hourly_partitions=bool(settings.get("hourly_partitions")))[schema.EVENTS.name]
 
 
-def partition_values(table: event.Table, micros: int) -> dict[str, str]:
-    """The partition columns that a time gives (microseconds since 1970), zero-padded."""
-    moment = _EPOCH + timedelta(microseconds=micros)
-    parts = {"year": f"{moment.year:04d}", "month": f"{moment.month:02d}", "day": f"{moment.day:02d}"}
-    if event.HOUR_COLUMN.name in table.partition:
-        parts["hour"] = f"{moment.hour:02d}"
+def partition_values(table: schema.Table, micros: int) -> dict[str, str]:
+    """Return the partition columns of a time (microseconds since 1970), zero-padded."""
+    time = moment(micros)
+    parts = {"year": f"{time.year:04d}", "month": f"{time.month:02d}", "day": f"{time.day:02d}"}
+    if schema.HOUR_COLUMN.name in table.partition:
+        parts["hour"] = f"{time.hour:02d}"
     return parts
 
 
-def write_lines(table: event.Table, lines: pa.Table, root: Path) -> list[File]:
-    """Writes summary lines or rejects, a file for each day of the table's time column."""
+def write_lines(table: schema.Table, lines: pa.Table, root: Path) -> list[File]:
+    """Write summary lines or rejects, one file per day of the table's time column."""
     if not lines.num_rows:
         return []
     time = micros(_single(lines.column(table.time)))
-    day = time // _DAY
+    day = time // DAY
     files = []
     for number in np.unique(day):
         rows = np.flatnonzero(day == number)
@@ -149,29 +145,29 @@ def write_lines(table: event.Table, lines: pa.Table, root: Path) -> list[File]:
     return files
 
 
-def write_parquet(rows: pa.Table, table: event.Table, path: Path) -> int:
-    """Writes one file in the table's column order; its size in bytes."""
-    writer = Writer(table, path)
+def write_parquet(rows: pa.Table, table: schema.Table, path: Path) -> int:
+    """Write one file in the table's column order; return its size in bytes."""
+    writer = FileWriter(table, path)
     writer.write(rows)
     return writer.close()
 
 
-class Writer:
-    """One Parquet file of a table, written in pieces that follow each other in the table's order."""
+class FileWriter:
+    """Writes one Parquet file of a table, in pieces that follow each other in the table's order."""
 
-    def __init__(self, table: event.Table, path: Path) -> None:
+    def __init__(self, table: schema.Table, path: Path) -> None:
         self.table = table
         self.path = path
         self._writer: pq.ParquetWriter | None = None
         self._file: pa.NativeFile | None = None
 
     def write(self, rows: pa.Table) -> None:
-        """Adds rows; all pieces must have the types of the first."""
+        """Add rows; all pieces must have the types of the first."""
         rows = _conformed(rows, self.table)
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             names = rows.schema.names
-            few = rows.num_rows < _TOO_FEW_FOR_ZSTD
+            few = rows.num_rows < _ZSTD_ROWS
             self._file = pa.output_stream(str(self.path), compression=None, buffer_size=_BUFFER)
             self._writer = pq.ParquetWriter(
                 self._file,
@@ -181,13 +177,13 @@ class Writer:
                 use_dictionary=[name for name in names if name not in _NO_DICTIONARY],
                 write_statistics=[name for name in names if name in _STATISTICS or self.table.name != "events"],
                 bloom_filter_options=_bloom_filters(rows),
-                # Readers need plain Parquet types, not Arrow's own schema (dictionaries would come back as such).
+                # Readers need plain Parquet types. With Arrow's own schema, dictionaries would come back as such.
                 store_schema=False,
             )
         self._writer.write_table(rows, row_group_size=ROW_GROUP)
 
     def close(self) -> int:
-        """Ends the file; its size in bytes."""
+        """End the file; return its size in bytes."""
         if self._writer is not None and self._file is not None:
             self._writer.close()
             self._file.close()
@@ -195,26 +191,26 @@ class Writer:
 
 
 def _bloom_filters(rows: pa.Table) -> dict[str, dict[str, float]]:
-    """Filters sized for a row group like the first."""
+    """Return the options of Bloom filters sized for the first row group."""
     if rows.num_rows < _BLOOM_ROWS:
         return {}
     names = [name for name in _BLOOM if name in rows.schema.names]
     first = rows.slice(0, ROW_GROUP)
 
     def distinct(name: str) -> int:
-        # An event has an id of its own.
+        # Event ids are unique.
         return len(first) if name == "event_id" else pc.count_distinct(first.column(name)).as_py()
 
-    return {name: {"ndv": max(distinct(name), 1), "fpp": _BLOOM_WRONG} for name in names}
+    return {name: {"ndv": max(distinct(name), 1), "fpp": _BLOOM_FALSE_POSITIVES} for name in names}
 
 
-def _conformed(rows: pa.Table, table: event.Table) -> pa.Table:
-    """The table's columns in their order, with Iceberg's field ids; dictionaries stay."""
+def _conformed(rows: pa.Table, table: schema.Table) -> pa.Table:
+    """Return the table's columns in their order, with Iceberg's field ids; dictionaries stay."""
     target = field_ids(table)
     fields = [pa.field(f.name, rows.schema.field(f.name).type, metadata=f.metadata) for f in target]
     fields = [target.field(f.name) if pa.types.is_list(f.type) else f for f in fields]
-    schema = pa.schema(fields)
-    return pa.Table.from_arrays([_cast_list(rows.column(f.name), f.type) for f in schema], schema=schema)
+    arrays = [_cast_list(rows.column(f.name), f.type) for f in fields]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def _cast_list(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
@@ -229,20 +225,21 @@ def _single(column: pa.ChunkedArray) -> pa.Array:
 
 
 def micros(column: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return a column of times or dates as microseconds since 1970."""
     if pa.types.is_date(column.type):
-        return np.asarray(column.cast(pa.int32())).astype(np.int64) * _DAY
+        return np.asarray(column.cast(pa.int32())).astype(np.int64) * DAY
     return np.asarray(column.cast(pa.int64()))
 
 
 def _rows(chunk: pa.Table, rows: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Table:
-    """Some rows in the order given, without a copy where they stand together, as a Builder leaves most."""
+    """Return rows in the order given, without a copy if they are contiguous, as ``ChunkBuilder`` leaves most."""
     if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
         return chunk.slice(int(rows[0]), len(rows))
     return chunk.take(pa.array(rows))
 
 
 def _trimmed(part: pa.Table) -> pa.Table:
-    """A slice whose dictionaries hold its own values only: Parquet writes a dictionary as a whole, used or not."""
+    """Return a slice whose dictionaries hold its own values only: Parquet writes dictionaries whole, used or not."""
     columns = []
     small = part.num_rows // _SMALL_DICTIONARY
     for column in part.columns:
@@ -264,7 +261,10 @@ def _with_own_values(column: pa.DictionaryArray) -> pa.DictionaryArray:
 
 
 def _trimmed_codes(codes: Codes, size: int) -> tuple[Codes, Codes] | None:
-    """Codes below ``size`` (-1: none) counted anew over those that occur, and which these are; None where all do."""
+    """Renumber codes below ``size`` (-1: null) over those that occur; return them and which these are.
+
+    None if all of them occur.
+    """
     if _native.groups is not None:
         parts = _native.groups.trimmed(np.ascontiguousarray(codes), size)
         return parts and (np.frombuffer(parts[0], np.int32), np.frombuffer(parts[1], np.int64))

@@ -1,4 +1,4 @@
-"""The rows of a partition, a range of its sort order at a time, so that a day of any size fits the memory."""
+"""The rows of a partition, one range of its sort order at a time, so that a day of any size fits in memory."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from trailsift import schema
 from trailsift.columns.arrow import CHUNK_SCHEMA, ranks
 from trailsift.lake.index import File
 from trailsift.lake.parquet import micros
+from trailsift.times import DAY, HOUR
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
-#: Decoded bytes of a piece. About four times as much is in memory while it is sorted and written.
+#: Decoded bytes of a piece. Sorting and writing it takes about four times as much memory.
 PIECE_BYTES = 64 << 20
 
-HOUR = 3_600_000_000
-DAY = 24 * HOUR
-#: Parts of a day at which a role's rows can be cut: events by the minute, lines where no line crosses.
+#: Parts of a day between which a role's rows can be cut: events by the minute, summary lines by their time column.
 _SLOTS = {schema.EVENTS.name: 1440, schema.HOURLY.name: 24}
 _ENCODED = frozenset(
     {f.name for f in CHUNK_SCHEMA if pa.types.is_dictionary(f.type)} | set(schema.EVENTS_BY_HOUR.partition)
@@ -34,8 +33,10 @@ _ENCODED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """The files that hold one day (days since 1970) of a table; of ``events`` those of one service (and of one hour,
-    0 to 23, in a lake with hourly partitions)."""
+    """The files that hold one day (days since 1970) of a table.
+
+    For ``events`` those of one service, and of one hour (0 to 23) in a lake with hourly partitions.
+    """
 
     table: str
     day: int
@@ -45,12 +46,12 @@ class Partition:
 
     @property
     def stored(self) -> schema.Table:
-        """The table as its files have it."""
+        """The table as its files store it."""
         return schema.tables_of(hourly_partitions=self.hour is not None)[self.table]
 
     @property
     def end(self) -> int:
-        """Microseconds since 1970."""
+        """The end of its day or hour, in microseconds since 1970."""
         return (self.day + 1) * DAY if self.hour is None else self.day * DAY + (self.hour + 1) * HOUR
 
     @property
@@ -59,14 +60,14 @@ class Partition:
         return sum(file.bytes for file in self.files)
 
 
-def whole(rows: pa.Table, name: str) -> pa.Array:
-    """A column as one array."""
+def column_array(rows: pa.Table, name: str) -> pa.Array:
+    """Return a column as one array."""
     column = rows.column(name)
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.unify_dictionaries().chunks)
 
 
-def pieces(root: Path, partition: Partition, file_rows: int, scratch: Path) -> Iterator[tuple[pa.Table, bool]]:
-    """The partition's rows, a range of its order at a time (not sorted inside); whether it starts a file."""
+def read_pieces(root: Path, partition: Partition, file_rows: int, scratch: Path) -> Iterator[tuple[pa.Table, bool]]:
+    """Yield the partition's rows, one range of its order at a time (not sorted inside), and if it starts a file."""
     table = partition.stored
     rows = sum(file.rows for file in partition.files)
     limit = _piece_rows(root, partition)
@@ -77,7 +78,7 @@ def pieces(root: Path, partition: Partition, file_rows: int, scratch: Path) -> I
     if rows <= limit and (not is_events or rows <= file_rows):
         yield from ((batch, False) for batch in _batches(root, partition, rows))
         return
-    cuts = _Cuts(root, partition, limit, file_rows if is_events else rows + 1)
+    cuts = _CutPlan(root, partition, limit, file_rows if is_events else rows + 1)
     for batch in _batches(root, partition, limit):
         for number, part in cuts.split(batch):
             _append(scratch / f"{number}.arrow", part)
@@ -86,10 +87,10 @@ def pieces(root: Path, partition: Partition, file_rows: int, scratch: Path) -> I
 
 
 def _piece_rows(root: Path, partition: Partition) -> int:
-    """Rows that take about ``PIECE_BYTES`` when they are decoded, judged by some of the largest file."""
+    """Return how many rows take about ``PIECE_BYTES`` when decoded, estimated from a sample of the largest file."""
     largest = max(partition.files, key=lambda file: file.bytes)
-    with _open(root, partition.stored, largest) as file:
-        sample = next(file.iter_batches(batch_size=8192), None)
+    with _open(root, partition.stored, largest) as reader:
+        sample = next(reader.iter_batches(batch_size=8192), None)
     if sample is None or not sample.num_rows:
         return 1
     return max(PIECE_BYTES * int(sample.num_rows) // max(int(sample.nbytes), 1), 1)
@@ -101,14 +102,14 @@ def _open(root: Path, table: schema.Table, file: File) -> pq.ParquetFile:
 
 
 def _batches(root: Path, partition: Partition, limit: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The partition's rows in the order of its files, at least ``limit`` at a time: whole row groups."""
+    """Yield the partition's rows in the order of its files, at least ``limit`` at a time: whole row groups."""
     names = list(columns or (column.name for column in partition.stored.columns))
     parts: list[pa.Table] = []
     rows = 0
-    for one in partition.files:
-        with _open(root, partition.stored, one) as file:
-            for number in range(file.num_row_groups):
-                parts.append(file.read_row_group(number, columns=names).select(names))
+    for file in partition.files:
+        with _open(root, partition.stored, file) as reader:
+            for number in range(reader.num_row_groups):
+                parts.append(reader.read_row_group(number, columns=names).select(names))
                 rows += parts[-1].num_rows
                 if rows >= limit:
                     yield pa.concat_tables(parts)
@@ -117,20 +118,20 @@ def _batches(root: Path, partition: Partition, limit: int, columns: Sequence[str
         yield pa.concat_tables(parts)
 
 
-class _Cuts:
-    """Where a partition's sort order (role, then time of day) is cut into pieces and files."""
+class _CutPlan:
+    """The keys at which a partition's sort order (role, then time of day) is cut into pieces and files."""
 
     def __init__(self, root: Path, partition: Partition, piece_rows: int, file_rows: int) -> None:
         self._table = partition.stored
         self._slots = _SLOTS.get(self._table.name, 1)
         counts: Counter[tuple[str | None, int]] = Counter()
         for rows in _batches(root, partition, 1 << 20, ["role_arn", self._table.time]):
-            rank, roles = ranks(whole(rows, "role_arn"))
+            rank, roles = ranks(column_array(rows, "role_arn"))
             keys, numbers = np.unique(rank * self._slots + self._slot(rows), return_counts=True)
             for key, number in zip(keys.tolist(), numbers.tolist(), strict=True):
                 counts[roles[key // self._slots], key % self._slots] += number
         names = {role for role, _ in counts}
-        # Events have the null role first, as ``write_events`` does; lines have it last, as ``merge`` does.
+        # The null role sorts first in events, as in ``write_events``, and last in summary lines, as in ``merge``.
         ordered: list[str | None] = [*sorted(name for name in names if name is not None)]
         if None in names:
             ordered.insert(0 if self._table.name == schema.EVENTS.name else len(ordered), None)
@@ -140,8 +141,8 @@ class _Cuts:
         self.starts: Ints = np.array(starts, np.int64)
 
     def split(self, rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-        """The rows of each piece, by its number."""
-        rank, roles = ranks(whole(rows, "role_arn"))
+        """Yield each piece's number and its rows of ``rows``."""
+        rank, roles = ranks(column_array(rows, "role_arn"))
         place = np.array([self._rank.get(role, 0) for role in roles], np.int64)
         key = place[rank] * self._slots + self._slot(rows)
         piece = np.searchsorted(self.starts, key, "right") - 1
@@ -153,27 +154,30 @@ class _Cuts:
             yield number, rows.slice(bounds[at], bounds[at + 1] - bounds[at])
 
     def _slot(self, rows: pa.Table) -> Ints:
-        return micros(whole(rows, self._table.time)) % DAY * self._slots // DAY
+        return micros(column_array(rows, self._table.time)) % DAY * self._slots // DAY
 
 
 def plan_cuts(
     keyed: Sequence[tuple[int, int]], slots: int, piece_rows: int, file_rows: int
 ) -> tuple[list[int], set[int]]:
-    """Cuts rows given as sorted (role number * ``slots`` + slot, rows): the keys at which pieces start, and which of
-    the pieces start a file. A role that fits a file is in one file only; a larger one has its own, cut by time."""
-    of_role: Counter[int] = Counter()
+    """Cut rows given as sorted (role number * ``slots`` + slot, rows).
+
+    Return the keys at which pieces start, and which pieces start a file. A role that fits in a file is in one file
+    only; a larger role has files of its own, cut by time.
+    """
+    rows_of_role: Counter[int] = Counter()
     for key, number in keyed:
-        of_role[key // slots] += number
+        rows_of_role[key // slots] += number
     starts: list[int] = []
     new_files: set[int] = set()
     in_piece = in_file = 0
     last = -1
     for key, number in keyed:
         role = key // slots
-        total = of_role[role]
+        total = rows_of_role[role]
         share = total / -(-total // file_rows)
         if role != last:
-            new_file = not starts or in_file + total > file_rows or of_role[last] > file_rows
+            new_file = not starts or in_file + total > file_rows or rows_of_role[last] > file_rows
         else:
             new_file = total > file_rows and in_file + number / 2 > share
         last = role
@@ -189,8 +193,8 @@ def plan_cuts(
 
 
 def _append(path: Path, rows: pa.Table) -> None:
-    """Adds rows to a file of a piece, as one more Arrow stream."""
-    # Plain strings: a slice would carry all of its dictionary.
+    """Append rows to a piece's file, as another Arrow stream."""
+    # Plain strings: a slice would carry its whole dictionary.
     plain = [column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in rows.columns]
     table = pa.table(plain, rows.schema.names)
     options = pa.ipc.IpcWriteOptions(compression="lz4")

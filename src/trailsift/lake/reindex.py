@@ -1,4 +1,4 @@
-"""Makes the read index anew from the Iceberg tables, after another engine has committed to them."""
+"""Rebuild the read index from the Iceberg tables, after another engine has committed to them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,24 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trailsift import schema as event
+from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import index, settings
 from trailsift.lake.index import File
+from trailsift.times import DAY, now_text
 
 if TYPE_CHECKING:
     from trailsift.lake.iceberg import LakeCatalog
 
-_DAY = 86_400_000_000
 
+def catch_up(root: Path, tables: Mapping[str, schema.Table], catalog: LakeCatalog) -> None:
+    """Read every table's live files from its manifests and write them as another entry of the commit log.
 
-def catch_up(root: Path, tables: Mapping[str, event.Table], catalog: LakeCatalog) -> None:
-    """Reads every table's live files from its manifests and writes them as one more entry of the commit log.
-
-    Under the lock. Nothing is done where the index is not stale.
+    Only under the lock. Does nothing if the index is not stale.
     """
     with closing(index.connect(root)) as db:
         if not index.is_stale(db):
             return
-    from trailsift.times import now_text
-
     files: list[File] = []
     locations: dict[str, str] = {}
     for name, table in tables.items():
@@ -39,12 +36,12 @@ def catch_up(root: Path, tables: Mapping[str, event.Table], catalog: LakeCatalog
         db.execute("BEGIN IMMEDIATE")
         try:
             seq = int(db.execute("SELECT max(seq) FROM commit_log").fetchone()[0]) + 1
-            known = {
+            before = {
                 (table, path) for table, path in db.execute("SELECT table_name, path FROM file WHERE removed IS NULL")
             }
-            now = {(file.table, file.path) for file in files}
-            added = [file for file in files if (file.table, file.path) not in known]
-            index.record_files(db, seq, added, sorted(known - now))
+            after = {(file.table, file.path) for file in files}
+            added = [file for file in files if (file.table, file.path) not in before]
+            index.record_files(db, seq, added, sorted(before - after))
             db.execute(
                 "INSERT INTO commit_log VALUES (?, ?, 'rebuild', '{}', ?)", (seq, now_text(), json.dumps(locations))
             )
@@ -55,24 +52,24 @@ def catch_up(root: Path, tables: Mapping[str, event.Table], catalog: LakeCatalog
             raise
 
 
-def _file(root: Path, table: event.Table, file: Any, schema: Any) -> File:
+def _file(root: Path, table: schema.Table, file: Any, columns: Any) -> File:
     path = file.file_path.removeprefix("file://")
     try:
         relative = str(Path(path).relative_to(root))
     except ValueError:
         raise LakeError(f"{path} belongs to the table {table.name} but lies outside the lake {root}") from None
-    low, high = _bounds(file, schema, table.time)
-    scale = _DAY if table.column(table.time).type == "date" else 1
+    low, high = _bounds(file, columns, table.time)
+    scale = DAY if table.column(table.time).type == "date" else 1
     low_time = 0 if low is None else int(low) * scale
     high_time = (1 << 62) if high is None else int(high) * scale + (scale - 1)
     return File(table.name, relative, file.record_count, file.file_size_in_bytes, low_time, high_time)
 
 
-def _bounds(file: Any, schema: Any, name: str) -> tuple[Any, Any]:
-    """Lower and upper bound of a column as the manifest has them, None where it has none."""
+def _bounds(file: Any, columns: Any, name: str) -> tuple[Any, Any]:
+    """Return a column's lower and upper bound in the manifest; None for a missing one."""
     from pyiceberg.conversions import from_bytes
 
-    field = schema.find_field(name)
+    field = columns.find_field(name)
     low = (file.lower_bounds or {}).get(field.field_id)
     high = (file.upper_bounds or {}).get(field.field_id)
     return (

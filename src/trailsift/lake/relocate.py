@@ -1,19 +1,17 @@
-"""Makes a lake that was moved or copied usable where it is now.
+"""Repair a lake after it was moved or copied.
 
 Iceberg's metadata, manifest lists and manifests hold absolute paths. Rewriting all of them would keep a history that
-no reader of ours asks for; instead each table gets one new snapshot of its live files, with the statistics that its
-manifests have: no data file is opened. The older snapshots are dropped.
+no reader of ours needs. Instead each table gets one new snapshot of its live files, with the statistics from its
+manifests: no data file is opened. The older snapshots are dropped.
 
-An interrupted run is run again: tables are staged beside the old metadata, change together in one transaction of the
-catalog's database, and ``lake.json`` follows last.
+An interrupted run can be run again: tables are staged beside the old metadata, change together in one transaction of
+the catalog's database, and ``lake.json`` follows last.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import uuid
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +20,7 @@ from pathlib import Path
 from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import expire, index
+from trailsift.lake.create import check_root, settings_text
 from trailsift.lake.iceberg import SCHEME, location
 from trailsift.lake.settings import LAKE_FILE
 from trailsift.lake.writer import LakeWriter
@@ -30,7 +29,7 @@ from trailsift.times import now_text
 
 @dataclass(frozen=True, slots=True)
 class Relocated:
-    """What ``relocate`` did: tables with new metadata (0: the lake was in its place), live files, old place."""
+    """The result of ``relocate``: tables with new metadata (0: the lake was in its place), live files, old folder."""
 
     lake: str
     moved_from: str
@@ -39,14 +38,13 @@ class Relocated:
 
 
 def relocate(root: Path) -> Relocated:
-    """Makes the lake that now lies at ``root`` a lake of that place.
+    """Make the lake that now lies at ``root`` a lake of that folder.
 
-    The place it came from is not touched: where that still exists, there are two lakes from now on. LakeError where
-    there is no lake, or the new path cannot be one.
+    The folder it came from is not touched: if it still exists, there are two lakes from now on. LakeError if there is
+    no lake, or if the new path cannot be that of a lake.
     """
     lake = LakeWriter(root, moved=True)
-    if set("%?#") & set(str(lake.root)):
-        raise LakeError(f"{lake.root}: the characters %, ? and # cannot stand in the path of a lake; choose another")
+    check_root(lake.root)
     home = str(lake.settings.get("location"))
     tables = files = 0
     with lake.lock():
@@ -66,17 +64,17 @@ def relocate(root: Path) -> Relocated:
 
 
 def _old_place(name: str, pointers: dict[str, str], root: Path) -> str | None:
-    """The folder (as Iceberg writes it) that a table's metadata is of; None where that is here."""
+    """Return a table's previous location (as Iceberg writes it); None if it has not moved."""
     if name not in pointers:
-        raise LakeError(f"the catalog of {root} has no table {name}: the lake was never finished being made")
-    old, found, _ = pointers[name].rpartition(f"/{name}/metadata/")
-    if not found or not old.startswith(SCHEME):
+        raise LakeError(f"the catalog of {root} has no table {name}: the lake was only partially created")
+    old, separator, _ = pointers[name].rpartition(f"/{name}/metadata/")
+    if not separator or not old.startswith(SCHEME):
         raise LakeError(f"the metadata of {name} is at {pointers[name]}, outside a local lake: nothing to relocate")
     return None if old == location(root) else old
 
 
 def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) -> int:
-    """Stages every table anew and makes all of them current together; the number of live files."""
+    """Stage new metadata of every table and make all of it current together; return the number of live files."""
     catalog = lake.catalog
     try:
         live: dict[str, list[str]] = {}
@@ -89,11 +87,11 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
                     "SELECT seq, locations FROM commit_log ORDER BY seq DESC LIMIT 1"
                 ).fetchone()
                 catalog.apply(db)
-                # What another engine committed before the move is in no index yet: then it stays stale, and the next
-                # reader has it made anew.
-                known = json.loads(before)
-                fresh = all(known.get(name) == pointer for name, pointer in pointers.items())
-                locations = index.live_locations(db) if fresh else known
+                # If another engine committed before the move, the index does not have it yet: then it stays stale, and
+                # the next reader rebuilds it.
+                indexed = json.loads(before)
+                is_fresh = all(indexed.get(name) == pointer for name, pointer in pointers.items())
+                locations = index.live_locations(db) if is_fresh else indexed
                 db.execute(
                     "INSERT INTO commit_log VALUES (?, ?, 'relocate', '{}', ?)",
                     (int(last) + 1, now_text(), json.dumps(locations)),
@@ -109,18 +107,12 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
 
 
 def _write_location(lake: LakeWriter) -> None:
-    settings = {**lake.settings, "location": str(lake.root)}
-    partial = lake.root / f".{LAKE_FILE}.{uuid.uuid4().hex}"
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(settings, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(lake.root / LAKE_FILE)
+    lake.storage.write(LAKE_FILE, settings_text({**lake.settings, "location": str(lake.root)}))
 
 
 def _tidy(lake: LakeWriter) -> None:
-    """Deletes the metadata of the old place: no reader here can be at it."""
+    """Delete the metadata of the old folder: no reader here can be using it."""
     with lake.lock():
         for name in schema.TABLES:
             needed = lake.catalog.metadata_files(name)
-            expire.delete_metadata(lake.root / name / "metadata", needed, datetime.now(UTC), timedelta(0))
+            expire.delete_metadata(lake.storage, name, needed, datetime.now(UTC), timedelta(0))

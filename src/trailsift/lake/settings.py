@@ -6,28 +6,31 @@ import json
 from pathlib import Path
 
 from trailsift.errors import LakeError
+from trailsift.storage import LocalStorage
 
-#: Version of everything on disk; a lake with a larger one is refused.
+#: Version of everything on disk; a lake with a later one is refused.
 FORMAT_VERSION = 1
-
 
 LAKE_FILE = "lake.json"
 CATALOG_FILE = "catalog.db"
+#: The write lock, and the marker of a writer at work.
+LOCK_FILE = ".lock"
+MARKER_FILE = ".writing"
 #: Iceberg namespace and catalog name of our tables.
 NAMESPACE = "trailsift"
 
 
 def read_settings(root: Path) -> dict[str, object]:
-    """``lake.json`` of the lake at ``root``. LakeError where there is no lake, or one that cannot be read here."""
+    """Return ``lake.json`` of the lake at ``root``. LakeError if there is no lake, or one that cannot be read here."""
     path = root / LAKE_FILE
     try:
-        settings = json.loads(path.read_text("utf-8"))
+        settings = json.loads(LocalStorage(root).read(LAKE_FILE))
     except FileNotFoundError:
+        if root.is_file():
+            raise LakeError(f"{root} is a file, not a lake") from None
         raise LakeError(
             f"there is no lake at {root}: {LAKE_FILE} is missing. `trailsift ingest PATH --lake {root}` makes one"
         ) from None
-    except NotADirectoryError:
-        raise LakeError(f"{root} is a file, not a lake") from None
     except (OSError, ValueError) as error:
         raise LakeError(f"{path} cannot be read: {error}") from error
     if not isinstance(settings, dict) or settings.get("format") != "trailsift-lake":
@@ -38,12 +41,6 @@ def read_settings(root: Path) -> dict[str, object]:
             f"the lake at {root} has format version {version}; this trailsift reads up to {FORMAT_VERSION}: upgrade it"
         )
     return settings
-
-
-LOCK_FILE = ".lock"
-
-
-MARKER_FILE = ".writing"
 
 
 def check_location(root: Path, settings: dict[str, object]) -> None:

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trailsift.query.types import ColumnType, Row
+from trailsift.storage import LocalStorage, StoredObject
 
 #: Raised when what a file holds changes; files of another version are not found.
 _VERSION = 1
 #: An answer whose JSON is larger is not kept.
 MAX_ANSWER = 16 * 2**20
+_SUFFIX = ".answer"
 #: All answers together; the least recently used go first.
 MAX_TOTAL = 256 * 2**20
 
@@ -53,14 +55,16 @@ class Cache:
 
     def __init__(self, folder: Path | None = None, *, max_total: int = MAX_TOTAL, max_answer: int = MAX_ANSWER) -> None:
         self.folder = folder or default_folder()
+        # An answer that a power cut takes is computed again.
+        self._storage = LocalStorage(self.folder, private=True, sync=False)
         self.max_total = max_total
         self.max_answer = max_answer
 
     def get(self, key: str, ttl: float | None = None) -> Answer | None:
         """The answer kept under ``key``; one that can age only where it is at most ``ttl`` seconds old."""
-        path = self._path(key)
+        path = _path(key)
         try:
-            kept = json.loads(zlib.decompress(path.read_bytes()))
+            kept = json.loads(zlib.decompress(self._storage.read(path)))
             if kept["key"] != key:
                 return None
             age = time.time() - kept["made"]
@@ -74,10 +78,10 @@ class Cache:
             return None
         except (OSError, ValueError, KeyError, TypeError, zlib.error, RecursionError):
             with contextlib.suppress(OSError):
-                path.unlink()
+                self._storage.delete(path)
             return None
         with contextlib.suppress(OSError):
-            os.utime(path)
+            self._storage.touch(path)
         return Answer(columns, rows, kept["made"])
 
     def put(self, key: str, columns: list[ColumnType], chunks: list[str], *, ages: bool) -> None:
@@ -87,45 +91,33 @@ class Cache:
         packed = zlib.compress(f'{head[:-1]}, "rows": [{rows}]}}'.encode("utf-8", "surrogatepass"), 1)
         if len(packed) > self.max_total:
             return
-        path = self._path(key)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-                out.write(packed)
-            partial.replace(path)
+        with contextlib.suppress(OSError):
+            self._storage.write(_path(key), packed)
             self._trim()
-        except OSError:
-            with contextlib.suppress(OSError):
-                partial.unlink()
 
     def clear(self) -> None:
         """Forgets everything."""
-        for path, _ in self._files():
-            with contextlib.suppress(OSError):
-                path.unlink()
+        with contextlib.suppress(OSError):
+            for answer in self._answers():
+                self._storage.delete(answer.path)
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.answer"
-
-    def _files(self) -> list[tuple[Path, os.stat_result]]:
-        files = []
-        with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
-            for entry in entries:
-                if entry.name.endswith(".answer") or ".answer." in entry.name:
-                    with contextlib.suppress(OSError):
-                        files.append((Path(entry.path), entry.stat()))
-        return files
+    def _answers(self) -> list[StoredObject]:
+        return [stored for stored in self._storage.list() if stored.path.endswith(_SUFFIX)]
 
     def _trim(self) -> None:
-        files = self._files()
-        total = sum(stat.st_size for _, stat in files)
-        for path, stat in sorted(files, key=lambda item: item[1].st_mtime):
+        answers = self._answers()
+        total = sum(answer.size for answer in answers)
+        if total > self.max_total:
+            self._storage.tidy()
+        for answer in sorted(answers, key=lambda answer: answer.modified):
             if total <= self.max_total:
                 return
-            with contextlib.suppress(OSError):
-                path.unlink()
-            total -= stat.st_size
+            self._storage.delete(answer.path)
+            total -= answer.size
+
+
+def _path(key: str) -> str:
+    return key + _SUFFIX
 
 
 class Recorder:

@@ -1,0 +1,232 @@
+"""One commit of a lake, from the lock to the end: offer event ids, add files, then commit or roll back.
+
+A batch's events, summary lines, event ids and log objects become visible together. Iceberg's new metadata is staged
+and everything is flushed first; then the pointers of all tables and the index change in one SQLite transaction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from trailsift import schema
+from trailsift.errors import ConflictError
+from trailsift.lake import dedup, index
+from trailsift.lake.commit import Batch, IndexChange, IngestedObject
+from trailsift.lake.disk import write_errors
+from trailsift.lake.index import File
+from trailsift.lake.lock import WriteLock
+from trailsift.storage import LocalStorage
+from trailsift.times import now_text
+
+if TYPE_CHECKING:
+    from trailsift.lake.iceberg import LakeCatalog
+
+
+class LakeState(Protocol):
+    """The part of the lake's writer that a transaction uses."""
+
+    storage: LocalStorage
+    tables: dict[str, schema.Table]
+    ids: dedup.DedupIndex
+
+    @property
+    def catalog(self) -> LakeCatalog:
+        """The Iceberg catalog."""
+        ...
+
+    def refresh(self) -> None:
+        """Load what other writers have committed."""
+        ...
+
+    def catch_up(self) -> None:
+        """Rebuild the index if another engine has committed."""
+        ...
+
+    def sweep(self) -> int:
+        """Remove the files that no commit names."""
+        ...
+
+    def discard(self) -> None:
+        """Forget what the catalog has staged."""
+        ...
+
+
+class Transaction:
+    """A commit being prepared, which keeps other writers out. It ends with ``commit`` or ``rollback``, exactly once.
+
+    As a context manager it rolls back if its block raises, or ends without a commit. Everything that is called after
+    the end, and a second end, raises RuntimeError.
+    """
+
+    def __init__(self, lake: LakeState, lock: WriteLock) -> None:
+        """``lock`` is held, and is released when the transaction ends."""
+        self._lake = lake
+        self._lock = lock
+        self._batch = Batch()
+        self._is_fresh = False
+        self._state: Literal["open", "failed", "committed", "rolled back"] = "open"
+
+    def offer(self, ids: dedup.Ids, span: tuple[int, int]) -> tuple[dedup.Mask, dedup.Ints]:
+        """Take the new ones of a chunk's event ids into the commit.
+
+        ``span``: first and last time of the chunk (microseconds since 1970). Return for each row of the chunk whether
+        it is new, and the rows that repeat an earlier id with another checksum.
+        """
+        self._expect_open("offer ids")
+        if not self._is_fresh:
+            with write_errors(self._lake.storage.root):
+                self._lake.refresh()
+            self._is_fresh = True
+        low, high = self._batch.span or span
+        self._batch.span = min(low, span[0]), max(high, span[1])
+        return self._lake.ids.offer(ids)
+
+    def add(self, files: Iterable[File], log_objects: Iterable[IngestedObject] = ()) -> None:
+        """Add files, which are written and no commit names, and log objects that are read to their ends."""
+        self._expect_open("add files")
+        self._batch.files += files
+        self._batch.log_objects += log_objects
+
+    def replace(self, old: Iterable[File], new: Iterable[File]) -> None:
+        """Add files that take the place of others."""
+        self.add(new)
+        self._batch.removed += old
+
+    def change_index(self, change: IndexChange, seen_paths: Sequence[str] = ()) -> None:
+        """Have ``change`` made in the commit's SQLite transaction; ``seen_paths``: new files of ids that it names."""
+        self._expect_open("change the index")
+        self._batch.index_change = change
+        self._batch.seen_paths += seen_paths
+
+    def commit(self, counts: Mapping[str, Any], kind: str = "ingest") -> int:
+        """Make everything visible, all of it or nothing, and let other writers in; return the commit's number.
+
+        LakeError if that fails; then only ``rollback`` is left.
+        """
+        self._expect_open("commit")
+        self._state = "failed"
+        try:
+            with write_errors(self._lake.storage.root):
+                seq = self._commit(counts, kind)
+        except BaseException:
+            self._lake.discard()
+            raise
+        self._lake.ids.clear_batch()
+        self._state = "committed"
+        self._lock.release(clean=True)
+        return seq
+
+    def rollback(self) -> None:
+        """Remove everything that was written, and let other writers in.
+
+        That includes files which a worker was still writing: on a full disk their space is what others wait for.
+        """
+        if self._state not in ("open", "failed"):
+            raise self._ended("roll back")
+        self._state = "rolled back"
+        self._lake.discard()
+        self._lake.ids.clear_batch()
+        swept = False
+        try:
+            # A sweep that fails is left to the next writer, which finds the marker.
+            with contextlib.suppress(OSError, sqlite3.DatabaseError):
+                self._lake.sweep()
+                swept = True
+        finally:
+            self._lock.release(clean=swept)
+
+    def __enter__(self) -> Transaction:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._state == "open" and kind is None and self._batch == Batch():
+            self._state = "rolled back"
+            self._lock.release(clean=True)
+        elif self._state in ("open", "failed"):
+            self.rollback()
+
+    def _expect_open(self, what: str) -> None:
+        if self._state != "open":
+            raise self._ended(what)
+
+    def _ended(self, what: str) -> RuntimeError:
+        state = {"open": "is open", "failed": "has failed to commit"}.get(self._state, f"was {self._state}")
+        return RuntimeError(f"cannot {what}: the transaction {state}; begin another one")
+
+    def _commit(self, counts: Mapping[str, Any], kind: str) -> int:
+        lake, batch = self._lake, self._batch
+        before = set(self._metadata_paths())
+        lake.catch_up()
+        for name, table in lake.tables.items():
+            added = [file for file in batch.files if file.table == name]
+            removed = [file for file in batch.removed if file.table == name]
+            if added or removed:
+                lake.catalog.change(table, added, removed)
+        seen_row = self._write_seen()
+        written = [file.path for file in batch.files] + batch.seen_paths + [row[0] for row in seen_row]
+        lake.storage.flush([*written, *(path for path in self._metadata_paths() if path not in before)])
+        with closing(index.connect(lake.storage.root)) as db:
+            return self._apply(db, counts, kind, seen_row)
+
+    def _metadata_paths(self) -> Iterable[str]:
+        # Paths alone: many commits in a short time leave thousands of files, until ``clean`` may delete them.
+        return (path for name in self._lake.tables for path in self._lake.storage.paths(f"{name}/metadata"))
+
+    def _write_seen(self) -> list[tuple[str, int, int, int]]:
+        """Write the new ids; return their row of ``seen_file`` (path, ids, first and last time), if there are any."""
+        parts = self._lake.ids.batch()
+        number = sum(map(len, parts))
+        if not number or self._batch.span is None:
+            return []
+        path = f"seen/{uuid.uuid4().hex}.ids"
+        dedup.write(parts, self._lake.storage.local_path(path))
+        return [(path, number, *self._batch.span)]
+
+    def _apply(
+        self,
+        db: sqlite3.Connection,
+        counts: Mapping[str, Any],
+        kind: str,
+        seen_row: Sequence[tuple[str, int, int, int]],
+    ) -> int:
+        """Change the catalog's pointers and the index in one transaction; return the commit's number."""
+        batch = self._batch
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            (last,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
+            seq = int(last) + 1
+            if index.is_stale(db):
+                raise ConflictError(
+                    f"another engine committed to the lake at {self._lake.storage.root} during the commit: "
+                    "nothing was committed; run the same command again"
+                )
+            self._lake.catalog.apply(db)
+            locations = index.live_locations(db)
+            index.record_files(db, seq, batch.files, [(file.table, file.path) for file in batch.removed])
+            db.executemany("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", [(*row, seq) for row in seen_row])
+            db.executemany(
+                "INSERT OR IGNORE INTO log_object VALUES (?, ?, ?, ?)",
+                [(o.name, o.version, o.delivered_on, seq) for o in batch.log_objects],
+            )
+            if batch.index_change is not None:
+                batch.index_change(db, seq)
+            db.execute(
+                "INSERT INTO commit_log VALUES (?, ?, ?, ?, ?)",
+                (seq, now_text(), kind, json.dumps(counts), json.dumps(locations)),
+            )
+            db.execute("COMMIT")
+        except BaseException:
+            # On a full disk, SQLite has rolled back already.
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        return seq

@@ -1,0 +1,128 @@
+"""The seam for bytes: objects by path, with versions for conditional writes.
+
+A local folder is the only backend that holds lakes today. The protocol is shaped so that an object store fits it: a
+version is an opaque text, which on S3 is the ETag; ``put_if_match`` is a PUT with ``If-Match`` (or ``If-None-Match: *``
+for an object that must not exist), as obstore's ``put(mode={"e_tag": ...})`` and ``put(mode="create")`` send it, and
+status 412 or 409 becomes ConflictError; ``list`` is one LIST, which returns size, ETag and time of each object; and
+``flush`` has nothing to do, because a PUT is durable when it returns.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+from trailsift.errors import ConflictError, LakeError
+
+_PATH = re.compile(r"(?!\.)[^/\0]+(?:/(?!\.)[^/\0]+)*")
+#: Attempts of ``update`` before it gives up, and the longest pause (in seconds) between two of them.
+_ATTEMPTS = 100
+_PAUSE = 0.02
+
+
+class StoredObject(NamedTuple):
+    """An object's path, size in bytes, version, and time of its last change (seconds since 1970)."""
+
+    path: str
+    size: int
+    version: str
+    modified: float
+
+
+class Storage(Protocol):
+    """Objects by path. Methods raise OSError if the storage fails, LakeError for a path that ``check_path`` refuses.
+
+    Paths are relative, with ``/`` between their parts. No object's path may be the folder of another object.
+    """
+
+    def read(self, path: str) -> bytes:
+        """Return an object's bytes. FileNotFoundError if there is no such object."""
+        ...
+
+    def read_versioned(self, path: str) -> tuple[bytes, str]:
+        """Return an object's bytes and the version that these bytes have. FileNotFoundError as for ``read``."""
+        ...
+
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``start`` on, fewer at the object's end. FileNotFoundError as for ``read``."""
+        ...
+
+    def write(self, path: str, data: bytes) -> str:
+        """Write an object, durably; return its version. A reader sees the old bytes or the new ones, never a part."""
+        ...
+
+    def put_if_match(self, path: str, data: bytes, version: str | None) -> str:
+        """Write an object only if it still has ``version`` (None: only if it does not exist); return the new version.
+
+        ConflictError if it has another version. Of several callers with the same version, exactly one succeeds.
+        """
+        ...
+
+    def stat(self, path: str) -> StoredObject | None:
+        """Return an object's size, version and time; None if there is no such object."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is such an object."""
+        ...
+
+    def list(self, folder: str = "") -> Iterator[StoredObject]:
+        """Yield the objects under a folder (default: all), in no particular order; none if there is no such folder."""
+        ...
+
+    def paths(self, folder: str = "") -> Iterator[str]:
+        """Yield only the paths of the objects under a folder, which is cheaper than ``list`` on a local disk."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Delete an object, if it exists."""
+        ...
+
+    def describe(self, path: str) -> str:
+        """Return where an object is, for messages."""
+        ...
+
+    def flush(self, paths: Iterable[str]) -> None:
+        """Wait until objects that something else wrote (Parquet and Iceberg files) are durable."""
+        ...
+
+
+def check_path(path: str) -> str:
+    """Return ``path``. LakeError if it is not relative, or has an empty part, a NUL, or a part that begins with a dot.
+
+    Names that begin with a dot belong to the storage itself: partial files, locks.
+    """
+    if not _PATH.fullmatch(path):
+        raise LakeError(
+            f"{path!r} is not a path of an object: it must be relative, without empty, hidden or '..' parts"
+        )
+    return path
+
+
+def update(storage: Storage, path: str, change: Callable[[bytes | None], bytes | None]) -> None:
+    """Replace an object by what ``change`` makes of its bytes (None: there is no such object yet).
+
+    ``change`` is called again whenever another writer was faster; it may return None to leave the object as it is.
+    ConflictError if other writers keep being faster.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        data: bytes | None
+        version: str | None
+        try:
+            data, version = storage.read_versioned(path)
+        except FileNotFoundError:
+            data = version = None
+        changed = change(data)
+        if changed is None:
+            return
+        try:
+            storage.put_if_match(path, changed, version)
+            return
+        except ConflictError:
+            if attempt == _ATTEMPTS:
+                raise
+        # Writers that lost the same race must not meet again.
+        time.sleep(int.from_bytes(os.urandom(2)) / 65536 * _PAUSE)

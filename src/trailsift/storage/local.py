@@ -1,0 +1,273 @@
+"""Objects as files of a local folder.
+
+A file is written under a hidden name, flushed, and renamed, so a reader and a power cut meet the old bytes or the new
+ones. A version is what a conditional write compares: time of change, size and inode, as obstore's local store has it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from trailsift.errors import ConflictError
+from trailsift.storage.base import StoredObject, check_path
+
+#: In the storage's folder; made by the first write that compares versions.
+LOCK_FILE = ".storage.lock"
+#: A partial file of that age (in seconds) was left by a process that died.
+_LEFT_SECONDS = 3600
+#: ``.NAME.HEX``, as ``_write_partial`` names them.
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]+")
+#: Flushed one after the other, 2,000 small files take seconds, because each waits for the file system's journal; 16 at
+#: once share what the journal writes: 0.18 s (ext4; 4 at once 0.29, 32 at once 0.13), 70 microseconds of CPU per file.
+#: `sync` takes 0.02 s there, but waits for what all other processes have written, and hides errors on older kernels.
+_FLUSHED_AT_ONCE = 16
+
+
+class LocalStorage:
+    """A folder of files, made by the first write. Safe to use from several threads and processes."""
+
+    def __init__(self, root: Path, *, private: bool = False, sync: bool = True) -> None:
+        """``private``: only the user may read the files; ``sync``: wait for the disk (a cache need not)."""
+        self.root = root
+        self._private = private
+        self._sync = sync
+
+    def local_path(self, path: str) -> Path:
+        """Return where an object lies, for what needs a file: memory maps, readers and writers of Parquet."""
+        return self.root / check_path(path)
+
+    def read(self, path: str) -> bytes:
+        """Return an object's bytes. FileNotFoundError if there is no such object."""
+        with _no_folders(path):
+            return self.local_path(path).read_bytes()
+
+    def read_versioned(self, path: str) -> tuple[bytes, str]:
+        """Return an object's bytes and their version. FileNotFoundError if there is no such object."""
+        with _no_folders(path), self.local_path(path).open("rb") as file:
+            return file.read(), _version(os.fstat(file.fileno()))
+
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``start`` on, fewer at the end of the object."""
+        with _no_folders(path), self.local_path(path).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+    def write(self, path: str, data: bytes) -> str:
+        """Write an object, durably; return its version."""
+        target = self.local_path(path)
+        partial = self._write_partial(target, data)
+        try:
+            with self._lock(create=False):
+                version = _replace(partial, target, _state(target))
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        self._flush_folders(target)
+        return version
+
+    def put_if_match(self, path: str, data: bytes, version: str | None) -> str:
+        """Write an object only if it still has ``version`` (None: only if it does not exist). ConflictError if not."""
+        target = self.local_path(path)
+        partial = self._write_partial(target, data)
+        try:
+            after = _create(partial, target) if version is None else None
+            if after is None:
+                # The version must match, or the file system has no hard links.
+                with self._lock(create=True):
+                    state = _state(target)
+                    if (state and _version(state)) != version:
+                        raise _conflict(target)
+                    after = _replace(partial, target, state)
+        finally:
+            partial.unlink(missing_ok=True)
+        self._flush_folders(target)
+        return after
+
+    def stat(self, path: str) -> StoredObject | None:
+        """Return an object's size, version and time; None if there is no such object."""
+        state = _state(self.local_path(path))
+        return state and _stored(path, state)
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is such an object."""
+        return _state(self.local_path(path)) is not None
+
+    def list(self, folder: str = "") -> Iterator[StoredObject]:
+        """Yield the objects under a folder (default: all)."""
+        for path, entry in self._entries(folder):
+            with suppress(FileNotFoundError):
+                yield _stored(path, entry.stat())
+
+    def paths(self, folder: str = "") -> Iterator[str]:
+        """Yield the paths of the objects under a folder (default: all); none of them is looked at."""
+        return (path for path, _ in self._entries(folder))
+
+    def delete(self, path: str) -> None:
+        """Delete an object, if it exists."""
+        with self._lock(create=False), suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            self.local_path(path).unlink()
+
+    def describe(self, path: str) -> str:
+        """Return where an object is, for messages."""
+        return str(self.local_path(path))
+
+    def flush(self, paths: Iterable[str]) -> None:
+        """Wait until files that something else wrote are on the disk, and the folders that name them."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        files = [self.local_path(path) for path in paths]
+        folders = {folder for file in files for folder in file.parents if folder.is_relative_to(self.root)}
+        with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
+            for _ in pool.map(_fsync, [*files, *folders]):
+                pass
+
+    def touch(self, path: str) -> None:
+        """Set an object's time to now, which also changes its version."""
+        os.utime(self.local_path(path))
+
+    def tidy(self, folder: str = "") -> None:
+        """Delete the partial files in a folder that processes left which died, not those being written now."""
+        with os.scandir(self._folder(folder)) as entries:
+            left = [entry for entry in entries if _PARTIAL.fullmatch(entry.name)]
+        for entry in left:
+            with suppress(FileNotFoundError):
+                if entry.is_file() and time.time() - entry.stat().st_mtime > _LEFT_SECONDS:
+                    Path(entry.path).unlink()
+
+    def _folder(self, folder: str) -> Path:
+        return self.local_path(folder) if folder else self.root
+
+    def _entries(self, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Yield files by path. Links to folders are not followed."""
+        folders = [(f"{folder}/" if folder else "", self._folder(folder))]
+        while folders:
+            prefix, place = folders.pop()
+            try:
+                entries = os.scandir(place)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            with entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append((f"{prefix}{entry.name}/", Path(entry.path)))
+                    elif entry.is_file():
+                        yield prefix + entry.name, entry
+
+    def _write_partial(self, target: Path, data: bytes) -> Path:
+        """Write a file that is to become ``target``, beside it."""
+        if self._private:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
+        try:
+            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if self._private else 0o666)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                if self._sync:
+                    os.fsync(file.fileno())
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        return partial
+
+    def _flush_folders(self, target: Path) -> None:
+        if self._sync:
+            for folder in target.parents:
+                if not folder.is_relative_to(self.root):
+                    break
+                _fsync(folder)
+
+    @contextmanager
+    def _lock(self, *, create: bool) -> Iterator[None]:
+        """Keep other writers out between the comparison of versions and the change.
+
+        Without ``create`` nothing is locked if no write has ever compared versions here: a full disk has no room for
+        the lock of a delete.
+        """
+        try:
+            handle = os.open(self.root / LOCK_FILE, os.O_RDWR | (os.O_CREAT if create else 0), 0o644)
+        except FileNotFoundError:
+            yield
+            return
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _no_folders(path: str) -> Iterator[None]:
+    """Raise FileNotFoundError for a folder: it is not an object."""
+    try:
+        yield
+    except (IsADirectoryError, NotADirectoryError):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+
+
+def _state(path: Path) -> os.stat_result | None:
+    try:
+        state = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return state if stat.S_ISREG(state.st_mode) else None
+
+
+def _version(state: os.stat_result) -> str:
+    return f"{state.st_mtime_ns:x}-{state.st_size:x}-{state.st_ino:x}"
+
+
+def _stored(path: str, state: os.stat_result) -> StoredObject:
+    return StoredObject(path, state.st_size, _version(state), state.st_mtime)
+
+
+def _conflict(target: Path) -> ConflictError:
+    return ConflictError(f"another writer changed {target} first")
+
+
+def _create(partial: Path, target: Path) -> str | None:
+    """Give a finished file its name, and return its version; None if the file system has no hard links."""
+    now = time.time_ns()
+    os.utime(partial, ns=(now, now))
+    version = _version(partial.stat())
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target)) from None
+        raise _conflict(target) from None
+    except OSError:
+        return None
+    return version
+
+
+def _replace(partial: Path, target: Path, state: os.stat_result | None) -> str:
+    """Rename a finished file over ``target``, whose state was ``state``; return its version."""
+    now = time.time_ns()
+    if state is not None:
+        partial.chmod(stat.S_IMODE(state.st_mode))
+        # Inodes are used again at once: only a later time tells the new file from the one before the last.
+        now = max(now, state.st_mtime_ns + 1)
+    os.utime(partial, ns=(now, now))
+    version = _version(partial.stat())
+    partial.replace(target)
+    return version
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
