@@ -29,7 +29,7 @@ from page import say
 from trailsift.aws.handler import firehose
 from trailsift.aws.transform import metrics
 from trailsift.benchmark import measure
-from trailsift.benchmark.results import Way
+from trailsift.benchmark.results import Technique
 from trailsift.detect.detection_rules import builtin_rules
 from trailsift.detect.evaluation import judge, read_truth
 from trailsift.detect.pipeline import detect, over_threshold
@@ -156,16 +156,16 @@ def crawler(scene: Scene) -> Row:
     return Row("Glue crawler", measured, f"{median(waits):.0f}, median of events", "0: projected")
 
 
-def columnar(scene: Scene, way: Way) -> Row:
-    """Return the bytes that the query reads, and the number of events stored twice."""
+def columnar(scene: Scene, way: Technique) -> Row:
+    """Bytes that the question reads, and events that are there twice."""
     twice = len(scene.records) - len(scene.distinct)
     stored = scene.ask("SELECT count(*) - count(DISTINCT event_id) FROM events")
     ours = f"{stored} twice; {way.faster:,.0f} times faster, {way.saved:.1%} fewer bytes"
     return Row("CTAS", "events stored twice; gain over the log files", f"{twice:,} twice", ours)
 
 
-def pruned(way: Way) -> Row:
-    """Return the gain of partition pruning alone."""
+def pruned(way: Technique) -> Row:
+    """What pruning by partitions gives by itself."""
     ours = f"{way.faster:,.1f} times faster, {way.saved:.1%} fewer bytes"
     return Row("partition layout, pruned query", "gain over the log files", "an error: no such field", ours)
 
@@ -226,8 +226,8 @@ def anomalies(scene: Scene) -> Row:
     return Row("detect_anomalies.py, Lookout", "planted incidents found", f"{results[0]} (threshold 1000)", results[1])
 
 
-def table_of_gains(way: Way) -> Row:
-    """Return the gain of everything combined."""
+def table_of_gains(way: Technique) -> Row:
+    """Everything together."""
     ours = f"{way.faster:,.0f} times faster, {way.saved:.1%} fewer bytes"
     return Row("table of gains", "everything combined", "5-50 times, no source", ours)
 
@@ -236,8 +236,8 @@ def rows(scene: Scene) -> Iterator[Row]:
     """Yield every piece in the document's order."""
     say("measuring every variant")
     with tempfile.TemporaryDirectory() as folder:
-        found = measure([str(scene.folder / "logs" / "AWSLogs")], Path(folder), load_prices(), rounds=3, generated=True)
-    ways = {way.name: way for way in found.ways}
+        found = measure([str(scene.folder / "logs" / "AWSLogs")], Path(folder), prices(), rounds=3, generated=True)
+    ways = {way.name: way for way in found.techniques}
     steps: tuple[Callable[[Scene], Row], ...] = (configuration, function, names, projection)
     for step in steps:
         yield step(scene)

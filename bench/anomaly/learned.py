@@ -27,7 +27,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import LocalOutlierFactor
 
-from trailsift.detect.features import Floats, Hours, Ints, features, read
+from trailsift.detect.features import Floats, Ints, RoleHours, build_features, read_calls
 from trailsift.generate import KINDS, QUIET_KINDS, Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
@@ -41,7 +41,7 @@ _STEP = 5
 class Case(NamedTuple):
     """Role-hours of one lake, the number of each one's incident (-1: none), and the incidents' kinds."""
 
-    hours: Hours
+    hours: RoleHours
     label: Ints
     kinds: list[str]
 
@@ -112,11 +112,11 @@ def case(seed: int) -> Case:
         truth = json.loads((folder / "logs" / "truth.json").read_text())
         with DuckDBEngine(open_snapshot(folder / "lake")) as engine:
             begin = int(datetime.fromisoformat(truth["start"]).timestamp() // 86_400)
-            lines = read(engine, begin, begin + 30)
+            lines = read_calls(engine, begin, begin + 30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     assert lines is not None
-    hours = features(lines)
+    hours = build_features(lines)
     label = np.full(len(hours.role), -1)
     for number, incident in enumerate(truth["incidents"]):
         first, last = (

@@ -1,4 +1,4 @@
-"""The bench: every way gives the answer, its numbers are those of the run, and the picture is one."""
+"""The benchmark: every technique gives the answer, the numbers are those of the run, and the picture is valid."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from trailsift.errors import SourceError
 from trailsift.prices import load_prices
 
 
-def test_every_way_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exact ways find what the lake of everything finds; sampled ones come near; less is read in all of them."""
+def test_every_technique_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exact techniques find what the full lake finds; sampled ones come close; all of them read less."""
     picture = tmp_path / "gains.svg"
     options = ["--events", "8000", "--days", "2", "--rounds", "1", "--svg", str(picture), "--json", "-q"]
     assert main(["bench", *options, "--dir", str(tmp_path / "work")]) == 0
-    told = json.loads(capsys.readouterr().out)
-    ways = {way["name"]: way for way in told["ways"]}
+    report = json.loads(capsys.readouterr().out)
+    ways = {way["name"]: way for way in report["ways"]}
     assert ways.keys() > CLAIMS.keys()
-    assert told["events"] == 8000 and told["truth"] > 500
+    assert report["events"] == 8000 and report["truth"] > 500
     for name, way in ways.items():
         assert way["seconds"] > 0
         assert (way["error"] == 0) == (not way["sampled"]), name
@@ -39,7 +39,7 @@ def test_every_way_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_logs_without_the_question(tmp_path: Path) -> None:
-    """Said, not divided by nothing."""
+    """An error, not a division by zero."""
     with pytest.raises(SourceError):
         (tmp_path / "logs").mkdir()
         measure([str(tmp_path / "logs")], tmp_path / "work", load_prices())

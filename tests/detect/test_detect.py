@@ -1,4 +1,4 @@
-"""Findings: planted incidents are found, little else is, and each can be followed down to the records."""
+"""Findings: planted incidents are found, little else is, and each leads down to the records."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import pytest
 from trailsift.analysis.time_range import Period
 from trailsift.cli import main
 from trailsift.detect import detection_rules, notify
-from trailsift.detect.baseline import BOUNDS, FIRSTS, Bounds, Cells, Day, FirstSeen, Habits
-from trailsift.detect.correlate import finding_id, join
+from trailsift.detect.baseline import BASELINE_LIMITS, FIRSTS, Baseline, BaselineLimits, Cells, Day, FirstSeen
+from trailsift.detect.correlate import correlate_signals, finding_id
 from trailsift.detect.describe import describe
 from trailsift.detect.evaluation import judge, read_truth
-from trailsift.detect.experiment import WAYS, judge_all
+from trailsift.detect.experiment import ABLATIONS, judge_ablations
 from trailsift.detect.finding import KINDS, LEVELS, Finding, Signal
-from trailsift.detect.novelty import novel
+from trailsift.detect.novelty import find_firsts
 from trailsift.detect.pipeline import DetectOptions, detect, find, over_threshold
-from trailsift.detect.triage import Verdict, marks, taught
-from trailsift.detect.volume import exceeding, hours
+from trailsift.detect.triage import Verdict, marks, without_muted
+from trailsift.detect.volume import find_off_hours, find_surges
 from trailsift.errors import LakeError, SourceError, UsageError
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
@@ -70,16 +70,16 @@ def test_planted_incidents_are_found(engine: DuckDBEngine, logs: Path) -> None:
 
 
 def test_each_level_adds_something(engine: DuckDBEngine, logs: Path) -> None:
-    """Without the firsts, incidents are lost: the levels are really switched off."""
+    """Without firsts, incidents are missed: the level is really left out."""
     truth = read_truth(logs / "truth.json")
-    found = {way: sum(o.found for o in result.outcomes) for way, result in judge_all(engine, truth).items()}
-    assert set(found) == set(WAYS)
+    found = {name: sum(o.found for o in result.outcomes) for name, result in judge_ablations(engine, truth).items()}
+    assert set(found) == set(ABLATIONS)
     assert found["all"] == max(found.values())
     assert found["novel"] < found["all"]
 
 
 def test_json_and_drill_down(lake: Path, logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """From the list to one finding, its summary lines and events, and the original records of a planted incident."""
+    """From the list to one finding, its summary rows and events, and the original records of a planted incident."""
     assert main(["detect", "--lake", str(lake), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["findings"]
     assert found and all(set(one) >= FIELDS | {"reasons", "query", "techniques"} for one in found)
@@ -101,7 +101,7 @@ def test_json_and_drill_down(lake: Path, logs: Path, capsys: pytest.CaptureFixtu
 
 
 def test_views(lake: Path, engine: DuckDBEngine, capsys: pytest.CaptureFixture[str]) -> None:
-    """What people read, in both languages."""
+    """Terminal output, in both languages."""
     best = detect(engine).findings[0]
     chosen, _ = detection_rules.builtin_rules()
     assert best.id in {one.id for one in detect(engine, detections=chosen).findings}
@@ -117,7 +117,7 @@ def test_views(lake: Path, engine: DuckDBEngine, capsys: pytest.CaptureFixture[s
 
 
 def test_threshold_is_what_it_says(engine: DuckDBEngine) -> None:
-    """Exactly the hours and events above the number."""
+    """Exactly the hours and events above the threshold."""
     wanted = engine.query(
         "SELECT count(*) FROM (SELECT hour, event_name FROM hourly GROUP BY ALL HAVING sum(events) > 100)"
     ).value()
@@ -130,7 +130,7 @@ def test_threshold_is_what_it_says(engine: DuckDBEngine) -> None:
 
 
 def test_period_and_budget(engine: DuckDBEngine) -> None:
-    """A period takes out of the whole; a budget cuts each day."""
+    """A period selects from all findings; a budget limits each day."""
     everything = detect(engine, DetectOptions(budget=0)).findings
     middle = sorted(one.first_time for one in everything)[len(everything) // 2]
     late = detect(engine, DetectOptions(Period(since=middle), budget=0)).findings
@@ -140,7 +140,7 @@ def test_period_and_budget(engine: DuckDBEngine) -> None:
 
 
 def test_mute_and_confirm(engine: DuckDBEngine, lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Words about findings stay in the lake; muted findings are told no more, unless they are asked for."""
+    """Verdicts stay in the lake; muted findings are hidden unless requested."""
     chosen, _ = detection_rules.builtin_rules()
     first, second = detect(engine, detections=chosen).findings[:2]
     try:
@@ -160,8 +160,8 @@ def test_mute_and_confirm(engine: DuckDBEngine, lake: Path, capsys: pytest.Captu
         (lake / "findings" / "marks.jsonl").unlink()
 
 
-def test_unknown_finding_is_told(engine: DuckDBEngine) -> None:
-    """No traceback, but what to do."""
+def test_unknown_finding(engine: DuckDBEngine) -> None:
+    """An error message, not a traceback."""
     with pytest.raises(UsageError, match="no finding 'nope'"):
         find(engine, "nope")
 
@@ -175,174 +175,183 @@ def test_empty_lake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no findings" in capsys.readouterr().err
 
 
-def signal(kind: str = "first_network", hour: int = 0, decades: float = 3.0, **more: Any) -> Signal:
+def signal(kind: str = "first_network", hour: int = 0, rarity: float = 3.0, **more: Any) -> Signal:
     """One signal at an hour of the Monday."""
     given = {"role_arn": "arn:aws:iam::1:role/a", "value": "192.0.2.0/24", "events": 9} | more
     begin = MONDAY + hour * HOUR
-    return Signal(kind, given.pop("role_arn"), decades, begin, begin + HOUR - 1, **given)
+    return Signal(kind, given.pop("role_arn"), rarity, begin, begin + HOUR - 1, **given)
 
 
-def test_signals_of_one_happening_are_joined() -> None:
-    """Near in time and of one role: one finding; otherwise two. More signals weigh more."""
-    together = join([signal(), signal("more_reads", 2)], least=0)
+def test_related_signals_are_one_finding() -> None:
+    """Near in time and of one role: one finding; otherwise two. More signals score higher."""
+    together = correlate_signals([signal(), signal("more_reads", 2)], least=0)
     assert len(together) == 1
-    assert len(join([signal(), signal(hour=9)], least=0)) == 2
-    assert len(join([signal(), signal(role_arn="arn:aws:iam::1:role/b")], least=0)) == 2
-    assert together[0].score > join([signal()], least=0)[0].score
+    assert len(correlate_signals([signal(), signal(hour=9)], least=0)) == 2
+    assert len(correlate_signals([signal(), signal(role_arn="arn:aws:iam::1:role/b")], least=0)) == 2
+    assert together[0].score > correlate_signals([signal()], least=0)[0].score
     assert 0 < together[0].score < 1
 
 
 def test_finding_keeps_its_id_as_it_grows() -> None:
-    """More hours, more events and other signals change its score, never its id."""
-    small = join([signal("first_pattern", decades=1.5)], least=0)[0]
-    grown = join([signal("first_pattern", decades=2.5, events=900), signal("more_reads", 1, 6.0)], least=0)[0]
+    """More hours, events and signals change its score, never its id."""
+    small = correlate_signals([signal("first_pattern", rarity=1.5)], least=0)[0]
+    grown = correlate_signals([signal("first_pattern", rarity=2.5, events=900), signal("more_reads", 1, 6.0)], least=0)[
+        0
+    ]
     assert small.id == grown.id == finding_id(small.role_arn, small.first_time)
     assert grown.score > small.score
 
 
-def test_muting_teaches() -> None:
-    """The same again is a habit, far more of it is not; other roles are not meant."""
+def test_muting_covers_similar_signals() -> None:
+    """The same again stays muted, far more of it does not; other roles are not affected."""
     said = [Verdict("f1", "mute", "why", "now", (("more_reads", "a", "GetObject", 100),))]
     make = lambda events, role="a": signal("more_reads", role_arn=role, value="GetObject", events=events)  # noqa: E731
-    assert taught([make(140)], said) == []
-    assert len(taught([make(160), make(10, "b")], said)) == 2
+    assert without_muted([make(140)], said) == []
+    assert len(without_muted([make(160), make(10, "b")], said)) == 2
 
 
 def first(day: int, kind: str = "first_network", value: str = "n", role: str = "a", events: int = 50) -> Any:
-    """Something that a role does for the first time on a day."""
+    """A first of a role on a day."""
     return day, role, kind, value, events
 
 
-def firsts_of(habits: Habits, of_day: list[Any]) -> FirstSeen:
-    """What is not known yet, as it is read from a lake."""
+def firsts_of(baseline: Baseline, of_day: list[Any]) -> FirstSeen:
+    """The values that are new to the baseline, as they are read from a lake."""
     key = lambda *texts: int.from_bytes(hashlib.sha256(repr(texts).encode()).digest()[:8], "big")  # noqa: E731
-    rows = [(habits.role(r), FIRSTS.index(k), key(r, k, v), key(k, v), n, 0, 1) for _, r, k, v, n in of_day]
+    rows = [(baseline.role(r), FIRSTS.index(k), key(r, k, v), key(k, v), n, 0, 1) for _, r, k, v, n in of_day]
     kinds = (np.int64, np.int64, np.uint64, np.uint64, np.int64, np.int64, np.int64)
     columns = [np.array([row[i] for row in rows], kind) for i, kind in enumerate(kinds)]
     texts = [one[3] for one in of_day], ["GetObject"] * len(rows), [None] * len(rows)
-    new = np.flatnonzero(habits.unknown(columns[2]))
+    new = np.flatnonzero(baseline.is_new(columns[2]))
     return FirstSeen(*(column[new] for column in columns), *([text[i] for i in new.tolist()] for text in texts))
 
 
-def lived(firsts: list[Any], days: int = 30, roles: str = "ab", bounds: Bounds = BOUNDS) -> tuple[list[Signal], Habits]:
-    """Signals of days on which all roles are at work and these firsts occur."""
-    habits, found = Habits(bounds), []
+def run_days(
+    firsts: list[Any], days: int = 30, roles: str = "ab", limits: BaselineLimits = BASELINE_LIMITS
+) -> tuple[list[Signal], Baseline]:
+    """Signals of days on which all roles are active and these firsts occur, and the baseline afterwards."""
+    baseline, found = Baseline(limits), []
     for number in range(days):
         of_day = [one for one in firsts if one[0] == number]
-        active = np.array([habits.role(role) for role in roles])
-        new = firsts_of(habits, of_day)
+        active = np.array([baseline.role(role) for role in roles])
+        new = firsts_of(baseline, of_day)
         nothing = Cells(*(np.zeros(0, np.int64) for _ in range(3)))
         today = Day(number, active, nothing, np.zeros(0, np.int64), new)
-        found += novel(habits, today)
-        habits.learn(today, [])
-    return found, habits
+        found += find_firsts(baseline, today)
+        baseline.learn(today, [])
+    return found, baseline
 
 
 def test_rare_firsts_weigh_more_than_common_ones() -> None:
     """A role that never changed its network, against one that does so every day."""
     firsts = [first(day, value=f"n{day}", role="b") for day in range(26)] + [first(25, value="new")]
-    found, _ = lived(firsts)
-    assert [one.role_arn for one in found if one.decades > 1.5] == ["a"]
+    found, _ = run_days(firsts)
+    assert [one.role_arn for one in found if one.rarity > 1.5] == ["a"]
     late = next(one for one in found if one.role_arn == "a")
-    early, _ = lived([first(4, value="new")])
-    assert all(one.decades < late.decades for one in early), "certainty grows with experience"
-    assert lived([first(0), first(0, role="b")])[0] == [], "all is new on the first day"
-    assert lived([first(9), first(20)])[0] == lived([first(9)])[0], "a first is a first once"
+    early, _ = run_days([first(4, value="new")])
+    assert all(one.rarity < late.rarity for one in early), "certainty grows with experience"
+    assert run_days([first(0), first(0, role="b")])[0] == [], "all is new on the first day"
+    assert run_days([first(9), first(20)])[0] == run_days([first(9)])[0], "a first is a first once"
 
 
-def test_habits_are_bounded() -> None:
-    """However many roles, series and values come, what is remembered stays within its bounds."""
-    bounds = Bounds(roles=20, series=40, values=200, of_one=50)
+def test_baseline_is_bounded() -> None:
+    """However many roles, series and values appear, the baseline stays within its limits."""
+    limits = BaselineLimits(roles=20, series=40, values=200, per_kind=50)
     firsts = [first(day, value=f"{day}-{i}", role=f"r{day % 60}") for day in range(60) for i in range(20)]
-    _, habits = lived(firsts, 60, bounds=bounds)
-    assert len(habits.keys) <= 200 and len(habits.shared) <= 200
+    _, baseline = run_days(firsts, 60, limits=limits)
+    assert len(baseline.keys) <= 200 and len(baseline.shared) <= 200
     for number in range(60, 200):
-        place = habits.role(f"role-{number}")
-        series = np.array([habits.series_of(place, f"Get{i}") for i in range(5)])
+        place = baseline.role(f"role-{number}")
+        series = np.array([baseline.series_of(place, f"Get{i}") for i in range(5)])
         cells = Cells(series, np.full(5, 3), np.full(5, 7.0))
-        empty = firsts_of(habits, [])
-        habits.learn(Day(number, np.array([place]), cells, np.zeros(0, np.int64), empty), [])
-        assert len(habits.names) <= 20 and len(habits.event_names) <= 40
-    assert "role-199" in habits.roles and "role-60" not in habits.roles
-    newest = habits.series[habits.roles["role-199"], ":Get0"]
-    assert habits.peaks[newest, 3] == 7 and habits.of[newest] == habits.roles["role-199"]
+        empty = firsts_of(baseline, [])
+        baseline.learn(Day(number, np.array([place]), cells, np.zeros(0, np.int64), empty), [])
+        assert len(baseline.names) <= 20 and len(baseline.event_names) <= 40
+    assert "role-199" in baseline.roles and "role-60" not in baseline.roles
+    newest = baseline.series[baseline.roles["role-199"], ":Get0"]
+    assert baseline.peaks[newest, 3] == 7 and baseline.of[newest] == baseline.roles["role-199"]
 
 
 def series(days: int, rate_: float = 5) -> Any:
-    """Calls of a series at work from 9 to 17 o'clock, by day and hour."""
+    """Calls of a series that is active from 9 to 17 o'clock, by day and hour."""
     values = np.zeros((days, 24))
     values[:, 9:17] = np.random.default_rng(4).poisson(rate_, (days, 8))
     return values
 
 
-def told(values: Any, name: str = "GetObject") -> list[Signal]:
-    """Signals of one series that is all that its role does; days without any call are no days."""
-    habits, found = Habits(), []
+def series_signals(values: Any, name: str = "GetObject") -> list[Signal]:
+    """Signals of a series that is its role's only one; days without any call are skipped."""
+    baseline, found = Baseline(), []
     for number in np.flatnonzero(values.sum(axis=1)).tolist():
         hour = np.flatnonzero(values[number])
-        places = [habits.series_of(habits.role("r"), name), habits.series_of(habits.role("r"), "calls", measure=True)]
+        places = [
+            baseline.series_of(baseline.role("r"), name),
+            baseline.series_of(baseline.role("r"), "calls", measure=True),
+        ]
         cells = Cells(np.repeat(places, len(hour)), np.tile(hour, 2), np.tile(values[number, hour], 2))
-        active = np.array([habits.role("r")])
-        today = Day(MONDAY // DAY + number, active, cells, np.zeros(0, np.int64), firsts_of(habits, []))
-        strange = hours(habits, today)
-        found += [*exceeding(habits, today), *strange]
-        habits.learn(today, [habits.role(one.role_arn) for one in strange])
+        active = np.array([baseline.role("r")])
+        today = Day(MONDAY // DAY + number, active, cells, np.zeros(0, np.int64), firsts_of(baseline, []))
+        off_hours = find_off_hours(baseline, today)
+        found += [*find_surges(baseline, today), *off_hours]
+        baseline.learn(today, [baseline.role(one.role_arn) for one in off_hours])
     return found
 
 
-def test_burst_strange_hour_and_nothing() -> None:
-    """An hour far above all earlier ones, work at night, and neither in an ordinary month."""
-    assert told(series(30)) == []
+def test_surge_off_hours_and_nothing() -> None:
+    """An hour far above all earlier ones, activity at night, and neither in an ordinary month."""
+    assert series_signals(series(30)) == []
     busy = series(30)
     busy[20, 12] = 900
-    (burst,) = told(busy)
-    assert burst.events == 900 and burst.decades > 2.5 and burst.usual is not None and burst.usual < 30
+    (burst,) = series_signals(busy)
+    assert burst.events == 900 and burst.rarity > 2.5 and burst.usual is not None and burst.usual < 30
     night = series(30)
     night[20, 2] = 29
-    (strange,) = told(night)
-    assert strange.kind == "first_hour" and strange.first_time == MONDAY + (20 * 24 + 2) * HOUR
+    (off_hours,) = series_signals(night)
+    assert off_hours.kind == "first_hour" and off_hours.first_time == MONDAY + (20 * 24 + 2) * HOUR
 
 
-def test_gap_in_delivery_is_no_finding() -> None:
+def test_gap_in_delivery_is_not_a_finding() -> None:
     """Days without any event, and the days after them, are ordinary."""
     gone = series(30)
     gone[10:14] = 0
-    assert told(gone) == []
+    assert series_signals(gone) == []
 
 
-def test_lasting_step_is_told_once() -> None:
-    """A new level is news for a day, then it is the habit."""
+def test_lasting_step_is_reported_once() -> None:
+    """A new level is reported for a day, then it is the baseline."""
     step = series(30)
     step[15:, 9:17] *= 30
-    assert {(one.first_time - MONDAY) // DAY for one in told(step)} == {15}
+    assert {(one.first_time - MONDAY) // DAY for one in series_signals(step)} == {15}
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
-def test_every_kind_has_words(language: Any) -> None:
-    """Each kind of signal is a sentence without holes, and belongs to a level."""
+def test_every_kind_has_a_sentence(language: Any) -> None:
+    """Each kind of signal has a sentence without open placeholders, and belongs to a level."""
     for kind in KINDS:
         one = signal(kind, event_name="GetObject", resource_arn="arn:aws:s3:::b", usual=3.0)
-        told = describe(Finding("f", None, 0.5, one.first_time, one.last_time, (one,)), language)
-        assert told.title and told.reasons and "{" not in told.title and LEVELS[kind]
+        described = describe(Finding("f", None, 0.5, one.first_time, one.last_time, (one,)), language)
+        assert described.title and described.reasons and "{" not in described.title and LEVELS[kind]
 
 
 def test_text_of_a_log_is_harmless(engine: DuckDBEngine) -> None:
-    """What a caller wrote is cleaned where it is shown, and escaped in SQL."""
+    """Text of a caller is sanitized for display and escaped in SQL."""
     bad = signal("first_agent", value="\x1b[31m", role_arn="arn:aws:iam::1:role/o'brien\x07")
-    told = describe(Finding("f", bad.role_arn, 0.5, bad.first_time, bad.last_time, (bad,)), clean=lambda text: "clean")
-    assert "\x1b" not in told.title and "\x07" not in told.title
-    assert engine.query(told.query).rows() == []
+    described = describe(
+        Finding("f", bad.role_arn, 0.5, bad.first_time, bad.last_time, (bad,)), clean=lambda text: "clean"
+    )
+    assert "\x1b" not in described.title and "\x07" not in described.title
+    assert engine.query(described.query).rows() == []
 
 
-def test_truth_that_is_none(tmp_path: Path) -> None:
-    """A wrong file is told by name."""
+def test_file_that_is_not_a_truth(tmp_path: Path) -> None:
+    """The error names the file."""
     (tmp_path / "truth.json").write_text("[]")
-    with pytest.raises(SourceError, match=r"truth\.json is no truth"):
+    with pytest.raises(SourceError, match=r"truth\.json is not a truth"):
         read_truth(tmp_path / "truth.json")
 
 
-def test_shipped_detections_prove_themselves() -> None:
-    """Each finds its example and leaves the harmless one alone, in one lake of all examples."""
+def test_builtin_detections_pass_their_examples() -> None:
+    """Each finds its matching example and ignores the harmless one, in one lake of all examples."""
     detections, wrong = detection_rules.builtin_rules()
     assert len(detections) >= 12 and not wrong
     assert detection_rules.run_examples(detections) == []
@@ -368,7 +377,7 @@ parameters = { bucketName = "b", key = "other" }
 def test_own_detections_and_their_mistakes(
     tmp_path: Path, lake: Path, engine: DuckDBEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A wrong file is told with its line, and the rest runs; examples that prove nothing are told as well."""
+    """A wrong file is reported with its line, and the rest run; examples that fail are reported as well."""
     (tmp_path / "good.toml").write_text(GOOD)
     (tmp_path / "not-toml.toml").write_text("title = 'x'\nsql = = 3\n")
     (tmp_path / "no-example.toml").write_text(GOOD.partition("[[ignores]]")[0])
@@ -378,7 +387,7 @@ def test_own_detections_and_their_mistakes(
     (tmp_path / "write.toml").write_text(GOOD.replace("SELECT account_id", "DELETE FROM events; SELECT account_id"))
     chosen, wrong = detection_rules.load_rules(tmp_path)
     assert {(Path(one.path).stem, one.line) for one in wrong} == {("not-toml", 2), ("no-example", 1), ("severe", 2)}
-    _, failed = detection_rules.run(engine, chosen)
+    _, failed = detection_rules.run_detections(engine, chosen)
     assert set(detect(engine, detections=chosen).problems) == set(failed)
     assert {(Path(one.path).stem, one.line) for one in failed} == {("sql", 4), ("column", 4), ("write", 4)}
     assert main(["detect", "--lake", str(lake), "--detections", str(tmp_path), "--json"]) == 3
@@ -390,46 +399,46 @@ def test_own_detections_and_their_mistakes(
     assert main(["detect", "--lake", str(lake), "--detections", str(tmp_path), "--check"]) == 1
     err = capsys.readouterr().err
     assert "does not find its example" in err and "finds its example [[ignores]]" in err
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         detection_rules.load_rules(tmp_path / "none")
 
 
-def test_detection_becomes_one_finding(engine: DuckDBEngine) -> None:
-    """A habit is told once, with the technique of the file, among the other findings."""
-    signals, wrong = detection_rules.run(engine, detection_rules.builtin_rules()[0])
+def test_recurring_detection_is_one_finding(engine: DuckDBEngine) -> None:
+    """Recurring matches are reported once, with the technique of the file, among the other findings."""
+    signals, wrong = detection_rules.run_detections(engine, detection_rules.builtin_rules()[0])
     assert not wrong
     public = [one for one in signals if one.rule == "anonymous-reads"]
     found = detect(engine, DetectOptions(budget=0), detection_rules.builtin_rules()[0]).findings
-    told_of = [one for one in found if any(signal.rule == "anonymous-reads" for signal in one.signals)]
-    assert public and len(told_of) == 1 and "T1530" in told_of[0].techniques
-    assert told_of[0].last_time == max(one.goes_on or 0 for one in public)
+    reported = [one for one in found if any(signal.rule == "anonymous-reads" for signal in one.signals)]
+    assert public and len(reported) == 1 and "T1530" in reported[0].techniques
+    assert reported[0].last_time == max(one.goes_on or 0 for one in public)
 
 
-def test_rows_of_one_happening() -> None:
-    """One role over many resources is one finding, after a week of quiet another; no role: one for each resource."""
-    row = lambda role, resource, at, events=1: detection_rules.Happening(  # noqa: E731
+def test_rows_of_one_match() -> None:
+    """One role over many resources is one match, after a quiet week another; without a role, one per resource."""
+    row = lambda role, resource, at, events=1: detection_rules.RuleMatch(  # noqa: E731
         "1", role, "GetObject", resource, at * DAY, at * DAY, events, at * DAY, events
     )
     rows = [row("a", "x", 0), row("a", "y", 1, 5), row("a", "x", 20), row(None, "x", 0), row(None, "y", 0)]
-    found = detection_rules.happenings(rows)
+    found = detection_rules.group_matches(rows)
     assert [(one.role_arn, one.resource_arn, one.events, one.near) for one in found if one.role_arn] == [
         ("a", "y", 6, 0),
         ("a", "x", 1, 20 * DAY),
     ]
     assert len([one for one in found if one.role_arn is None]) == 2
     for cut in range(21):
-        before = detection_rules.happenings([one for one in rows if one.first_time < cut * DAY])
-        assert detection_rules.happenings([one for one in rows if one.first_time >= cut * DAY], before) == found
+        before = detection_rules.group_matches([one for one in rows if one.first_time < cut * DAY])
+        assert detection_rules.group_matches([one for one in rows if one.first_time >= cut * DAY], before) == found
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """A real server that answers as it is told and keeps what it gets."""
+    """A real server with scripted answers that keeps what it gets."""
 
     answers: ClassVar[list[int]] = []
     got: ClassVar[list[dict[str, Any]]] = []
 
     def do_POST(self) -> None:
-        """One alert."""
+        """Receive one alert."""
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         code = self.answers.pop(0) if self.answers else 200
         if code == 200:
@@ -438,12 +447,12 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def receiver() -> Iterator[str]:
-    """Its address."""
+    """The server's URL."""
     Receiver.answers, Receiver.got = [], []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -453,10 +462,10 @@ def receiver() -> Iterator[str]:
     server.server_close()
 
 
-def test_alerts_are_told_once_and_again_when_grown(receiver: str, tmp_path: Path) -> None:
-    """Once each; again after growth by half; a refusal is told and tried again later."""
-    small = describe(join([signal(events=100)], least=0)[0])
-    grown = describe(join([signal(events=151)], least=0)[0])
+def test_alerts_are_sent_once_and_again_when_grown(receiver: str, tmp_path: Path) -> None:
+    """Once each; again after growth by half; a failure is reported and retried later."""
+    small = describe(correlate_signals([signal(events=100)], least=0)[0])
+    grown = describe(correlate_signals([signal(events=151)], least=0)[0])
     waited: list[float] = []
     Receiver.answers = [503, 200]
     assert notify.alert(tmp_path, [small], receiver, wait=waited.append) == (1, [])
@@ -470,7 +479,7 @@ def test_alerts_are_told_once_and_again_when_grown(receiver: str, tmp_path: Path
 
 
 def test_alerts_from_the_command(receiver: str, lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All findings are posted once; then there is no news; a wrong address is wrong usage."""
+    """All findings are posted once; then there is no news; an invalid URL is a usage error."""
     try:
         assert main(["detect", "--lake", str(lake), "--webhook", receiver, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)["findings"]

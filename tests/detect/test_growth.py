@@ -1,4 +1,4 @@
-"""Findings as a lake grows: a series of runs says what one run says, ids stay, and odd input does no harm."""
+"""Findings as a lake grows: many runs give the result of one run, ids are stable, and odd input does no harm."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from trailsift.cli import main
 from trailsift.detect import detection_rules, finding_ids, signals
-from trailsift.detect.correlate import join
+from trailsift.detect.correlate import correlate_signals
 from trailsift.detect.finding import Finding, Link, Signal
 from trailsift.detect.follow import follow
 from trailsift.detect.pipeline import DetectionResult, DetectOptions, detect
@@ -52,21 +52,21 @@ def made(folder: Path, options: Options) -> list[Record]:
 
 
 def load(lake: Path, batch: Sequence[Record]) -> None:
-    """Ingests records as one batch."""
+    """Ingest records as one batch."""
     path = lake.parent / f"{lake.name}-batch.json"
-    for begin in range(0, len(batch), 3_000):  # so small that no process is started
+    for begin in range(0, len(batch), 3_000):  # so small that no worker process is started
         path.write_text(json.dumps({"Records": batch[begin : begin + 3_000]}))
         ingest([str(path)], lake)
 
 
 def run(lake: Path, **more: Any) -> DetectionResult:
-    """All levels over the newest state of a lake, weak findings too."""
+    """All levels over the newest state of a lake, including weak findings."""
     with DuckDBEngine(open_snapshot(lake)) as engine:
         return detect(engine, DetectOptions(budget=0, least=0.2, **more), CHOSEN)
 
 
 def plain(found: Sequence[Finding]) -> list[Record]:
-    """All of findings but the ids."""
+    """Findings without their ids."""
     return [{name: value for name, value in one.as_dict().items() if name != "id"} for one in found]
 
 
@@ -96,8 +96,8 @@ def whole(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Pa
     return lake
 
 
-def test_a_series_of_runs_says_what_one_run_says(records: list[Record], whole: Path, tmp_path: Path) -> None:
-    """Events in the order of their delivery, some of them days late, in batches cut anywhere, a run after each."""
+def test_many_runs_give_the_result_of_one_run(records: list[Record], whole: Path, tmp_path: Path) -> None:
+    """Events in order of delivery, some of them days late, in random batches, a run after each."""
     rng = random.Random(os.environ.get("TRAILSIFT_TEST_SEED", "3"))
     most = rng.choice((1.5, 6))
 
@@ -115,7 +115,7 @@ def test_a_series_of_runs_says_what_one_run_says(records: list[Record], whole: P
         read.append(found.days)
         ids = {name for one in found.findings for name in (one.id, *one.also)}
         strong = {one.id for one in found.findings if one.score >= 0.4}
-        assert before <= ids, "an id that was told means a finding for ever"
+        assert before <= ids, "a reported id always refers to a finding"
         before = strong
     assert plain(found.findings) == plain(run(whole, afresh=True).findings)
     assert len(found.findings) > 10
@@ -125,7 +125,7 @@ def test_a_series_of_runs_says_what_one_run_says(records: list[Record], whole: P
 
 
 def test_only_what_changed_is_read(records: list[Record], whole: Path, tmp_path: Path) -> None:
-    """Nothing new: the last days. An old event: everything. A wrong or damaged state: everything, and no error."""
+    """Nothing new: the last days. An old event: everything. A wrong or damaged checkpoint: everything, no error."""
     lake = tmp_path / "lake"
     load(lake, records[:-200])
     first = run(lake)
@@ -143,13 +143,13 @@ def test_only_what_changed_is_read(records: list[Record], whole: Path, tmp_path:
         assert mended.days >= 12 and plain(mended.findings) == plain(again.findings)
     load(lake, moved(records[:1], timedelta(hours=1), "late"))
     assert run(lake).days >= 12
-    # Compaction moves lines between files and changes no day.
+    # Compaction moves rows between files and does not change any day.
     assert main(["compact", "--lake", str(lake), "--json"]) == 0
     assert 0 < run(lake).days <= 3
 
 
 def test_lake_that_cannot_be_written(records: list[Record], tmp_path: Path) -> None:
-    """Findings are told all the same."""
+    """Findings are reported all the same."""
     lake = tmp_path / "lake"
     load(lake, records[:3_000])
     (lake / "findings").write_text("in the way")
@@ -157,7 +157,7 @@ def test_lake_that_cannot_be_written(records: list[Record], tmp_path: Path) -> N
 
 
 def test_clock_that_jumps(records: list[Record], whole: Path, tmp_path: Path) -> None:
-    """Events of the far future and past, and an hour that comes twice, are told of at most as what they are."""
+    """Events of the far future and past, and an hour that occurs twice, cause no other findings."""
     lake = tmp_path / "lake"
     shutil.copytree(whole, lake)
     (lake / "lake.json").write_text((lake / "lake.json").read_text().replace(str(whole), str(lake)))
@@ -174,16 +174,16 @@ def test_clock_that_jumps(records: list[Record], whole: Path, tmp_path: Path) ->
     load(lake, odd)
     after = run(lake)
     assert ids <= {name for one in after.findings for name in (one.id, *one.also)}
-    # A day more of experience lifts what was nearly told; what is known to be bad is told of odd days as well.
+    # One more day of experience lifts borderline findings; detections also match on odd days.
     more = [one for one in after.findings if one.score >= 0.43 and one.id not in ids]
     assert all(one.signals[0].kind == "detection" for one in more), [one.title for one in more]
     load(lake, moved(records[-50:], timedelta(minutes=5), "f3"))
-    assert run(lake).days <= 5, "one event of the future makes no later day late"
+    assert run(lake).days <= 5, "an event from the future does not make later days late"
 
 
 @pytest.mark.parametrize("days", [1, 2])
 def test_too_little_history(tmp_path: Path, days: int) -> None:
-    """Of a day or two, nothing but what is known to be bad is told."""
+    """With a day or two, only detections report anything."""
     load(tmp_path / "lake", made(tmp_path, Options(events=1_500, days=days, seed=5, roles=13, incidents=False)))
     with DuckDBEngine(open_snapshot(tmp_path / "lake")) as engine:
         found = detect(engine, DetectOptions(budget=0), CHOSEN).findings
@@ -191,7 +191,7 @@ def test_too_little_history(tmp_path: Path, days: int) -> None:
 
 
 def test_one_role_with_nearly_all_traffic(records: list[Record], tmp_path: Path) -> None:
-    """It hides nobody: a small role from an unknown network is found, and the large one is no finding by its size."""
+    """It hides nothing: a small role from an unknown network is found, and the large one is not found for its size."""
     large = made(tmp_path, Options(events=12_000, days=12, seed=6, roles=1, incidents=False))
     share = Counter(role_of(one) for one in large)
     small = [one for one in records if "etl-batch" in str(role_of(one)) and not one["eventTime"] > NIGHT[:10]]
@@ -236,19 +236,19 @@ def test_roles_of_one_attacker_are_one_finding(
     shown = {json.loads(line)["eventID"] for line in capsys.readouterr().out.splitlines()}
     assert {one["eventID"] for one in planted[:30]} <= shown
     assert main(["detect", "--lake", str(tmp_path / "lake"), "--json"]) == 0
-    (told,) = [one for one in json.loads(capsys.readouterr().out)["findings"] if one["id"] == two.id]
-    assert told["role_arn"] == told["role_arns"][0] and len(told["role_arns"]) == 3
-    assert sum(str(role).rpartition("/")[2] in told["title"] for role in busy[:3]) == 3
+    (reported,) = [one for one in json.loads(capsys.readouterr().out)["findings"] if one["id"] == two.id]
+    assert reported["role_arn"] == reported["role_arns"][0] and len(reported["role_arns"]) == 3
+    assert sum(str(role).rpartition("/")[2] in reported["title"] for role in busy[:3]) == 3
 
 
-def signal(role: str, hour: float, kind: str = "first_network", decades: float = 3.0, **more: Any) -> Signal:
+def signal(role: str, hour: float, kind: str = "first_network", rarity: float = 3.0, **more: Any) -> Signal:
     """One signal."""
     at = round(hour * HOUR)
-    return Signal(kind, role, decades, at, at + HOUR - 1, more.pop("value", "x"), 9, **more)
+    return Signal(kind, role, rarity, at, at + HOUR - 1, more.pop("value", "x"), 9, **more)
 
 
 def link(role: str, hour: float, value: str = "192.0.2.0/24") -> Link:
-    """Somebody came from a place."""
+    """A role came from an origin."""
     return Link(role, value, round(hour * HOUR), round(hour * HOUR) + 60)
 
 
@@ -257,25 +257,31 @@ def roles_of(found: Sequence[Finding]) -> list[set[str | None]]:
     return sorted((set(one.role_arns) for one in found), key=str)
 
 
-def test_what_ties_roles_together() -> None:
-    """The same new place within hours, or grave detections on one resource; nothing else does."""
+def test_what_merges_roles() -> None:
+    """The same new origin within hours, or severe detections on one resource; nothing else."""
     two = [signal("a", 1), signal("b", 3)]
-    assert roles_of(join(two)) == [{"a"}, {"b"}]
-    assert roles_of(join(two, links=[link("a", 1), link("b", 3)])) == [{"a", "b"}]
-    assert roles_of(join(two, links=[link("a", 1), link("b", 3, "198.51.100.0/24")])) == [{"a"}, {"b"}]
-    assert roles_of(join([signal("a", 1), signal("b", 30)], links=[link("a", 1), link("b", 30)])) == [{"a"}, {"b"}]
+    assert roles_of(correlate_signals(two)) == [{"a"}, {"b"}]
+    assert roles_of(correlate_signals(two, links=[link("a", 1), link("b", 3)])) == [{"a", "b"}]
+    assert roles_of(correlate_signals(two, links=[link("a", 1), link("b", 3, "198.51.100.0/24")])) == [{"a"}, {"b"}]
+    assert roles_of(correlate_signals([signal("a", 1), signal("b", 30)], links=[link("a", 1), link("b", 30)])) == [
+        {"a"},
+        {"b"},
+    ]
     chain = [signal("a", 1), signal("b", 3), signal("c", 6), signal("d", 6)]
-    assert roles_of(join(chain, links=[link("a", 1), link("b", 3), link("c", 6)])) == [{"a", "b", "c"}, {"d"}]
-    silent = join([signal("a", 1)], links=[link("a", 1), link("new", 2)])
+    assert roles_of(correlate_signals(chain, links=[link("a", 1), link("b", 3), link("c", 6)])) == [
+        {"a", "b", "c"},
+        {"d"},
+    ]
+    silent = correlate_signals([signal("a", 1)], links=[link("a", 1), link("new", 2)])
     assert silent[0].role_arn == "a" and silent[0].role_arns == ("a", "new") and "'new'" in silent[0].query
-    bad = lambda role, hour, decades: signal(  # noqa: E731
-        role, hour, "detection", decades, rule=role, resource_arn="arn:aws:s3:::b", mitre=("T1486",)
+    bad = lambda role, hour, rarity: signal(  # noqa: E731
+        role, hour, "detection", rarity, rule=role, resource_arn="arn:aws:s3:::b", mitre=("T1486",)
     )
-    assert roles_of(join([bad("a", 1, 17), bad("b", 3, 17)])) == [{"a", "b"}]
-    assert roles_of(join([bad("a", 1, 2.5), bad("b", 3, 2.5)])) == [{"a"}, {"b"}]
-    of_one = join([bad("a", 1, 17), signal("a", 2), signal("a", 2, "detection", 5.6, rule="other")])
+    assert roles_of(correlate_signals([bad("a", 1, 17), bad("b", 3, 17)])) == [{"a", "b"}]
+    assert roles_of(correlate_signals([bad("a", 1, 2.5), bad("b", 3, 2.5)])) == [{"a"}, {"b"}]
+    of_one = correlate_signals([bad("a", 1, 17), signal("a", 2), signal("a", 2, "detection", 5.6, rule="other")])
     assert len(of_one) == 1 and of_one[0].techniques[0] == "T1486" and len(of_one[0].signals) == 3
-    weeks = join([signal("a", 40 * i) for i in range(9)], links=[link("a", 40 * i) for i in range(9)])
+    weeks = correlate_signals([signal("a", 40 * i) for i in range(9)], links=[link("a", 40 * i) for i in range(9)])
     assert len(weeks) == 9
 
 
@@ -285,7 +291,7 @@ def finding(id_: str, roles: Sequence[str], first: int, last: int) -> Finding:
 
 
 def test_ids_stay() -> None:
-    """An earlier begin, another leading role, two that become one and one that becomes two."""
+    """An earlier begin, another leading role, two that merge and one that splits."""
     first, known_names = finding_ids.give([finding("f1", "a", 10, 20), finding("f2", "b", 12, 30)], [])
     assert [one.id for one in first] == ["f1", "f2"]
     earlier, known_names = finding_ids.give([finding("g1", ["c", "a"], 5, 15), finding("g2", "b", 12, 40)], known_names)
@@ -299,15 +305,15 @@ def test_ids_stay() -> None:
     assert len({name.id for name in more}) == 3
 
 
-#: Role, begin and length. Two findings of one role over the same time are one.
+#: Role, begin and length. A role has one finding per time range.
 _FOUND = st.tuples(st.sampled_from("abc"), st.integers(0, 60), st.integers(0, 9))
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(_FOUND, max_size=6, unique=True)))
 def test_ids_are_never_given_twice(rounds: list[list[tuple[str, int, int]]]) -> None:
-    """Whatever findings come and go: one id each, and what was named stays named."""
-    known_names: list[finding_ids.Name] = []
+    """Whatever findings come and go: one id each, and ids stay known."""
+    known_names: list[finding_ids.KnownFinding] = []
     for number, of_round in enumerate(rounds):
         found = [finding(f"f{number}{i}", role, at, at + long) for i, (role, at, long) in enumerate(of_round)]
         out, after = finding_ids.give(found, known_names)
@@ -320,8 +326,8 @@ def test_ids_are_never_given_twice(rounds: list[list[tuple[str, int, int]]]) -> 
         known_names = after
 
 
-def test_names_are_kept_in_the_lake(tmp_path: Path) -> None:
-    """From run to run, at most so many; a damaged file is told."""
+def test_ids_are_kept_in_the_lake(tmp_path: Path) -> None:
+    """From run to run, up to a maximum; a damaged file is reported."""
     found = [finding(f"f{i}", "a", 100 * i, 100 * i + 5) for i in range(finding_ids.KEPT + 50)]
     assert [one.id for one in finding_ids.named(tmp_path, found)] == [one.id for one in found]
     assert len(json.loads((tmp_path / "findings" / "ids.json").read_text())) == finding_ids.KEPT
@@ -335,19 +341,21 @@ def test_names_are_kept_in_the_lake(tmp_path: Path) -> None:
 
 
 def test_signals_are_bounded(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The newest stay."""
+    """The newest are kept."""
     with DuckDBEngine(open_snapshot(whole)) as engine:
-        everything = signals.look(engine, save=False, afresh=True).signals
-        monkeypatch.setattr(signals, "SIGNALS", 20)
-        newest = signals.look(engine, save=False, afresh=True).signals
+        everything = signals.collect_signals(engine, save=False, afresh=True).signals
+        monkeypatch.setattr(signals, "MAX_SIGNALS", 20)
+        newest = signals.collect_signals(engine, save=False, afresh=True).signals
     assert len(everything) > 20 == len(newest)
     assert min(one.first_time for one in newest) >= sorted(one.first_time for one in everything)[-20]
-    rows = [detection_rules.Happening("1", f"r{i}", "G", None, i, i, 1, i, 1) for i in range(signals.HAPPENINGS + 9)]
-    assert len(signals._last(rows)) == signals.HAPPENINGS and signals._last(rows)[0].role_arn == "r9"
+    rows = [detection_rules.RuleMatch("1", f"r{i}", "G", None, i, i, 1, i, 1) for i in range(signals.MAX_MATCHES + 9)]
+    assert (
+        len(signals._newest_matches(rows)) == signals.MAX_MATCHES and signals._newest_matches(rows)[0].role_arn == "r9"
+    )
 
 
 def test_hours_without_delivery_are_unknown(whole: Path) -> None:
-    """After a gap, the ordinary is no surge; where the hours were really silent, it is one."""
+    """After a gap, ordinary activity is not a surge; after really silent hours, it is."""
     rng = np.random.default_rng(1)
     values = {hour: int(rng.poisson(400)) for hour in range(14 * 24 + 1)}
     gap = {hour for hour in values if 12 * 24 <= hour < 14 * 24 - 2}
@@ -358,10 +366,10 @@ def test_hours_without_delivery_are_unknown(whole: Path) -> None:
     assert _highest(back, left, set(left)) <= _highest(back, left, set(values))
 
 
-def test_after_an_ingest_and_for_as_long_as_one_likes(
+def test_after_an_ingest_and_following(
     records: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`ingest --detect` tells what is new and never fails for it; `follow` runs once for each commit."""
+    """`ingest --detect` reports what is new and never fails because of it; `follow` runs once per commit."""
     lake, path = tmp_path / "lake", tmp_path / "a.json"
     path.write_text(json.dumps({"Records": records[:4_000]}))
     assert main(["ingest", str(path), "--lake", str(lake), "--detect", "--json"]) == 0
@@ -395,7 +403,7 @@ def test_after_an_ingest_and_for_as_long_as_one_likes(
 
 
 def test_check_needs_no_lake(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only detection files are looked at; without it, the lake is asked for."""
+    """`--check` only reads detection files; without it, a lake is required."""
     monkeypatch.delenv("TRAILSIFT_LAKE", raising=False)
     assert main(["detect", "--check"]) == 0
     assert main(["detect"]) == 2

@@ -1,4 +1,4 @@
-"""What findings lose by rules, and that a sampled lake finds the same as a whole one wherever summaries tell it."""
+"""The impact of rules on findings; and a sampled lake finds the same as a full one from summaries."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from trailsift.cli import main
-from trailsift.detect.detection_rules import builtin_rules, happenings, search
+from trailsift.detect.detection_rules import builtin_rules, group_matches, run_detection
 from trailsift.detect.finding import Signal
 from trailsift.detect.rule_impact import FATES, Loss, losses
-from trailsift.detect.signals import look
+from trailsift.detect.signals import collect_signals
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.ingest.what_if import thinned
@@ -46,7 +46,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rules() -> Rules:
-    """One that drops and one that samples."""
+    """A rule that drops and one that samples."""
     return parse(RULES, "rules")
 
 
@@ -83,14 +83,14 @@ def test_thinned_lake_is_what_ingest_would_have_made(whole: DuckDBEngine, sample
 
 
 def test_what_findings_lose(whole: DuckDBEngine, rules: Rules) -> None:
-    """A detection over dropped events is lost; what summaries tell stays and can be looked into less."""
+    """A detection over dropped events is lost; findings from summaries stay, with fewer events."""
     detections = builtin_rules()[0]
     with thinned(whole.snapshot.root, rules) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
         found = losses(whole, thin, detections)
     by_fate: dict[str, list[Loss]] = {fate: [one for one in found if one.fate == fate] for fate in FATES}
     assert [one.fate for one in found] == sorted((one.fate for one in found), key=FATES.index)
     hurt = [*by_fate["lost"], *by_fate["weaker"]]
-    assert any("without any identity" in one.title for one in hurt), [one.title for one in hurt]
+    assert any("read anonymously" in one.title for one in hurt), [one.title for one in hurt]
     assert all(one.score_after < one.score for one in hurt)
     fewer = by_fate["with fewer events"]
     assert fewer and all(0 < one.events_after < one.events and abs(one.score_after - one.score) < 0.01 for one in fewer)
@@ -100,38 +100,38 @@ def test_what_findings_lose(whole: DuckDBEngine, rules: Rules) -> None:
 
 
 def test_commands_name_them(whole: DuckDBEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`rules try` and `suggest`, in both forms; log files say what to do instead."""
+    """`rules try` and `suggest`, as JSON and as text."""
     lake, file = str(whole.snapshot.root), tmp_path / "rules.toml"
     file.write_text(RULES)
     assert main(["rules", "try", str(file), "--lake", lake, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["findings"]
-    assert {"id", "title", "fate", "events", "events_after", "score", "score_after"} <= set(told[0])
+    impact = json.loads(capsys.readouterr().out)["findings"]
+    assert {"id", "title", "fate", "events", "events_after", "score", "score_after"} <= set(impact[0])
     assert main(["suggest", "--lake", lake]) == 0
     out = capsys.readouterr().out
-    assert "What findings would lose" in out and any(one["id"] in out for one in told)
+    assert "What findings would lose" in out and any(one["id"] in out for one in impact)
     assert main(["rules", "try", str(file), "--lake", lake, "--no-findings", "--json"]) == 0
     assert "findings" not in json.loads(capsys.readouterr().out)
 
 
 def key(signal: Signal) -> tuple[Any, ...]:
-    """A signal without what sampling may round."""
+    """A signal without the fields that sampling may round."""
     return signal[:8]
 
 
 def test_sampled_lake_finds_the_same(whole: DuckDBEngine, sampled: DuckDBEngine) -> None:
     """Summaries are exact, so each of their signals is the same; detections over events count by weight."""
-    mine, theirs = (look(engine, (), save=False) for engine in (whole, sampled))
+    mine, theirs = (collect_signals(engine, (), save=False) for engine in (whole, sampled))
     assert sorted(map(str, map(key, mine.signals))) == sorted(map(str, map(key, theirs.signals)))
     assert mine.signals and mine.links == theirs.links
     for one in builtin_rules()[0]:
-        rows, thin_rows = (search(engine, one) for engine in (whole, sampled))
+        rows, thin_rows = (run_detection(engine, one) for engine in (whole, sampled))
         assert isinstance(rows, list) and isinstance(thin_rows, list)
         if "FROM events" not in one.sql:
-            assert happenings(rows) == happenings(thin_rows), one.id
+            assert group_matches(rows) == group_matches(thin_rows), one.id
 
 
 def test_detections_over_sampled_events_count_by_weight(tmp_path: Path) -> None:
-    """Encryption with the caller's own key, sampled at a fifth: found with about as many calls as there were."""
+    """Encryption with the caller's own key, sampled at a fifth: found with roughly the true number of calls."""
     own_key = {"x-amz-server-side-encryption-customer-algorithm": "AES256"}
     records = [
         {
@@ -145,19 +145,19 @@ def test_detections_over_sampled_events_count_by_weight(tmp_path: Path) -> None:
     ]  # fmt: skip
     (tmp_path / "a.json").write_text(json.dumps({"Records": records}))
     (one,) = (one for one in builtin_rules()[0] if one.id == "ransom-sse-c")
-    told = []
+    counts = []
     for name, text in (("whole", ""), ("sampled", RULES.replace("0.1", "0.2"))):
         ingest([str(tmp_path / "a.json")], tmp_path / name, workers=1, rules=parse(text, name))
         with DuckDBEngine(open_snapshot(tmp_path / name)) as engine:
-            (row,) = happenings(search(engine, one))  # type: ignore[arg-type]
-            told.append((row.events, len(stored(engine))))
-    (events, rows), (guess, fewer) = told
+            (row,) = group_matches(run_detection(engine, one))  # type: ignore[arg-type]
+            counts.append((row.events, len(stored(engine))))
+    (events, rows), (guess, fewer) = counts
     assert events == rows == 600 and fewer < 200
     assert guess == pytest.approx(600, abs=3 * (600 * 4) ** 0.5)
 
 
 def test_no_room(whole: DuckDBEngine, rules: Rules, tmp_path: Path) -> None:
-    """A folder that cannot be made sense of leaves nothing behind."""
+    """A folder without a lake leaves nothing behind."""
     from trailsift.errors import LakeError
 
     with pytest.raises(LakeError, match="there is no lake"), thinned(tmp_path, rules):

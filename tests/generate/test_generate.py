@@ -1,4 +1,4 @@
-"""`generate`: the same bytes every time, exactly the events asked for, and a truth that the records bear out."""
+"""`generate`: the same bytes every time, exactly the requested events, and a truth that the records confirm."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ import pytest
 
 from trailsift.errors import UsageError
 from trailsift.generate import KINDS, QUIET_KINDS, STRENGTHS, Generated, Options, generate
+from trailsift.generate.actors import create_actors
 from trailsift.generate.incidents import plan
 from trailsift.generate.options import check
-from trailsift.generate.roles import hire
 
 Record = dict[str, Any]
 NAME = re.compile(
@@ -147,7 +147,7 @@ def test_another_seed_shares_no_event_and_no_object(tmp_path: Path) -> None:
     assert not {log.path for log in one.logs} & {log.path for log in two.logs}
 
 
-# Counts and shapes.
+# Counts and record formats.
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_another_seed_shares_no_event_and_no_object(tmp_path: Path) -> None:
         Options(events=700, days=2, incidents=False, start=datetime(2024, 2, 28, 21, 30, 15)),
     ],
 )
-def test_exactly_as_many_events_as_asked_for_within_the_period(tmp_path: Path, options: Options) -> None:
+def test_exactly_the_requested_events_within_the_period(tmp_path: Path, options: Options) -> None:
     made = make(tmp_path / "out", options)
     assert made.result.events == made.result.records == len(made.records) == options.events
     assert len({r["eventID"] for r in made.records}) == options.events
@@ -176,7 +176,7 @@ def test_every_record_is_written_as_cloudtrail_writes_it(week: Made) -> None:
     for log in week.logs:
         account, region = log.path.split("/")[1], log.path.split("/")[3]
         for raw, record in zip(log.raw, log.records, strict=True):
-            # Compact, UTF-8, no number or string that another writer would write otherwise.
+            # Compact UTF-8, with canonical numbers and strings.
             assert raw.decode() == json.dumps(record, ensure_ascii=False, separators=(",", ":"))
             names = list(record)
             assert names == sorted(names, key=ORDER.index)
@@ -195,7 +195,7 @@ def test_sizes_are_those_of_real_records(week: Made) -> None:
     assert 5 <= week.result.plain_bytes / week.result.bytes <= 9
 
 
-def test_the_cast_has_distinct_jobs(week: Made) -> None:
+def test_roles_have_distinct_jobs(week: Made) -> None:
     data = [r for r in week.records if not r["managementEvent"]]
     assert 0.03 <= 1 - len(data) / len(week.records) <= 0.06
     assert {"s3", "lambda", "dynamodb"} == {r["eventSource"].split(".")[0] for r in data}
@@ -317,7 +317,7 @@ def test_every_kind_is_planted_once(week: Made) -> None:
     assert week.truth["benign"]
 
 
-def test_the_records_bear_the_truth_out(week: Made) -> None:
+def test_the_records_confirm_the_truth(week: Made) -> None:
     by_id = {r["eventID"]: r for r in week.records}
     begin, end = moment(week.truth["start"]), moment(week.truth["end"])
     for incident in week.truth["incidents"]:
@@ -377,10 +377,10 @@ def test_chosen_kinds_only(tmp_path: Path) -> None:
 
 def test_long_runs_meet_each_kind_twice() -> None:
     options = Options(events=1_000_000, days=30)
-    roles = hire(24, 1, options.first_second(), options.seconds())
+    roles = create_actors(24, 1, options.first_second(), options.seconds())
     incidents = plan(options, check(options), roles, np.random.default_rng(1))
-    assert Counter(i.plot.kind for i in incidents) == dict.fromkeys(KINDS, 2)
-    assert len({(i.role.index, i.slot) for i in incidents if i.plot.hour is None}) == 14
+    assert Counter(i.scenario.kind for i in incidents) == dict.fromkeys(KINDS, 2)
+    assert len({(i.actor.index, i.slot) for i in incidents if i.scenario.hour is None}) == 14
     assert len({i.id for i in incidents}) == 16
 
 
@@ -419,19 +419,19 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
 
 
 def test_strengths_plant_the_same_kinds_ever_more_quietly() -> None:
-    """An eighth of the calls; then the kinds by someone who takes care, and one that imitates habits."""
+    """An eighth of the calls; then stealthy scenarios, and one that imitates the role."""
     counts = {}
     for strength in STRENGTHS:
         options = Options(events=120_000, days=30, roles=40, strength=strength)
         zone = check(options)
-        roles = hire(40, 1, options.first_second(), options.seconds())
+        roles = create_actors(40, 1, options.first_second(), options.seconds())
         incidents = plan(options, zone, roles, np.random.default_rng(1))
-        assert [one.plot.kind for one in incidents] == list(options.all_kinds())
-        counts[strength] = {one.plot.kind: len(one.seconds) for one in incidents}
+        assert [one.scenario.kind for one in incidents] == list(options.all_kinds())
+        counts[strength] = {one.scenario.kind: len(one.seconds) for one in incidents}
     assert all(counts["weak"][kind] == counts["standard"][kind] // 8 for kind in KINDS)
     assert sum(counts["stealthy"].values()) < 0.25 * sum(counts["standard"].values())
     assert set(counts["stealthy"]) == {*KINDS, *QUIET_KINDS}
     with pytest.raises(UsageError, match="unknown strength"):
         check(Options(strength="none"))
-    with pytest.raises(UsageError, match="at this strength there are"):
+    with pytest.raises(UsageError, match="kinds of this strength are"):
         check(Options(incidents=["takeover"]))

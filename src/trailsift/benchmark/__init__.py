@@ -1,6 +1,6 @@
-"""What each way to a faster answer is worth on one's own logs: measured, beside what was once expected of it."""
+"""`trailsift bench`: measure what each technique for faster queries gains on one's own logs, beside earlier claims."""
 
-from trailsift.benchmark.measure import measure
-from trailsift.benchmark.results import CLAIMS, QUESTIONS, Claim, Gains, Way
+from trailsift.benchmark.results import CLAIMS, QUESTIONS, BenchmarkReport, Claim, Technique
+from trailsift.benchmark.runner import measure
 
-__all__ = ["CLAIMS", "QUESTIONS", "Claim", "Gains", "Way", "measure"]
+__all__ = ["CLAIMS", "QUESTIONS", "BenchmarkReport", "Claim", "Technique", "measure"]

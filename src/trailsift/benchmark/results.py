@@ -1,4 +1,4 @@
-"""The ways to a faster answer, what was expected of each, and what was measured."""
+"""Techniques for faster queries: what was claimed for each, and what was measured."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Claim(NamedTuple):
-    """What the design that trailsift grew out of expected of a way, without a source: times faster, share of cost
-    saved."""
+    """Claim of the design that trailsift grew out of, without a source: speed-up, share of cost saved."""
 
     faster: tuple[float, float]
     saved: tuple[float, float]
@@ -23,11 +22,11 @@ CLAIMS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One way to answer: the median of its times in seconds, the bytes it reads, what Athena would charge.
+class Technique:
+    """Measurements of one technique: median time in seconds, bytes read, what Athena would charge.
 
-    ``faster`` and ``saved`` (share of the bytes) are against the baseline of the same question. ``rows``: events that
-    it finds, by weight where it is ``sampled``; ``error``: how far that is from the distinct events, as a share.
+    ``faster`` and ``saved`` (share of the bytes) are relative to the baseline of the same question. ``rows``: events
+    that it finds, by weight if ``sampled``; ``error``: relative error of that against the distinct events.
     """
 
     name: str
@@ -44,7 +43,7 @@ class Way:
 
     @property
     def claim(self) -> Claim | None:
-        """What was expected of it."""
+        """The claim about it, if there is one."""
         return CLAIMS.get(self.name)
 
     def as_dict(self) -> dict[str, Any]:
@@ -55,8 +54,8 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Gains:
-    """A whole run: what was measured on what. ``truth``: events that the question is about."""
+class BenchmarkReport:
+    """A benchmark run: input and measurements. ``truth``: number of events that the question is about."""
 
     events: int
     log_objects: int
@@ -67,15 +66,16 @@ class Gains:
     rounds: int
     generated: bool
     stored_share: float
-    ways: tuple[Way, ...]
+    techniques: tuple[Technique, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        told = {name: getattr(self, name) for name in self.__slots__ if name != "ways"}
-        return {**told, "questions": QUESTIONS, "ways": [way.as_dict() for way in self.ways]}
+        fields = {name: getattr(self, name) for name in self.__slots__ if name != "techniques"}
+        ways = [technique.as_dict() for technique in self.techniques]
+        return {**fields, "questions": QUESTIONS, "ways": ways}
 
 
-#: The questions, in words.
+#: Question -> its description.
 QUESTIONS = {
     "rows": "a day's S3 reads, writes and deletes: when, what, who, from where, on what; the first 1,000",
     "summary": "that day's calls and distinct addresses by hour and action",

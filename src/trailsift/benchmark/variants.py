@@ -1,5 +1,4 @@
-"""The same logs in other forms: partitioned, filtered, sampled, columnar. Each is one of the ways to a faster answer,
-alone."""
+"""The same logs in other formats: partitioned, filtered, sampled, columnar; each is one technique on its own."""
 
 from __future__ import annotations
 
@@ -21,18 +20,18 @@ from trailsift.ingest.sift import LOOKED_AT, ColumnarRules, micros_of
 from trailsift.rules import parse
 from trailsift.rules.presets import preset_text
 
-#: Records of a file that is written, about as many as a busy trail's log object holds.
+#: Records per output file, about as many as in a busy trail's log object.
 FILE_RECORDS = 4_000
-#: isal's levels are few; this one packs nearly as gzip does by default.
+#: isal has few levels; this one compresses nearly like gzip's default.
 _LEVEL = 3
-#: Bytes of records that wait for a full file, over all partitions.
+#: Bytes of records waiting for a full file, over all partitions.
 _WAITING = 256 << 20
-#: Rows of a Parquet file.
+#: Rows per Parquet file.
 _CHUNK = 100_000
 
 
-class _Known(msgspec.Struct, gc=False):
-    """The members that a stream filter would pass on."""
+class _FilteredRecord(msgspec.Struct, gc=False):
+    """The fields that a stream filter would pass on."""
 
     eventTime: str | None = None
     eventID: str | None = None
@@ -52,7 +51,7 @@ class _Known(msgspec.Struct, gc=False):
 
 @dataclass(slots=True)
 class Variants:
-    """Files of each form; ``weights``: of the sampled records, by event id."""
+    """Files of each format; ``weights`` of the sampled records, by event id."""
 
     partitioned: dict[str, list[str]] = field(default_factory=dict)
     filtered: list[str] = field(default_factory=list)
@@ -62,24 +61,24 @@ class Variants:
 
 
 class _Writer:
-    """Records into gzip files of one ``Records`` object each."""
+    """Writes records into gzip files of one ``Records`` object each."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: list[str] = []
         self._records: list[bytes] = []
-        #: Bytes of records that are in no file yet.
+        #: Bytes of records that are not in a file yet.
         self.waiting = 0
 
     def add(self, record: bytes) -> None:
-        """Takes one record."""
+        """Add one record."""
         self._records.append(record)
         self.waiting += len(record)
         if len(self._records) >= FILE_RECORDS:
             self.close()
 
     def close(self) -> list[str]:
-        """Writes what is left; all files."""
+        """Write what is left. Return all files."""
         if self._records:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{len(self.files):05d}.json.gz"
@@ -90,84 +89,84 @@ class _Writer:
 
 
 def write_variants(files: Sequence[str], folder: Path, progress: Callable[[int], None]) -> Variants:
-    """Writes all forms of the log objects ``files`` under ``folder``. ``progress`` is given the records done."""
-    made = Variants()
-    deciding = _Deciding()
+    """Write all formats of the log objects ``files`` under ``folder``. ``progress`` gets the records done."""
+    variants = Variants()
+    sifter = _Sifter()
     partitions: dict[str, _Writer] = {}
     filtered, sampled = _Writer(folder / "filtered"), _Writer(folder / "sampled")
     columnar = _Columnar(folder / "columnar")
-    decode = msgspec.json.Decoder(_Known).decode
+    decode = msgspec.json.Decoder(_FilteredRecord).decode
     done = 0
     for path in files:
         data = Path(path).read_bytes()
         columnar.add(path, data)
-        decided = deciding.of(path, data)
+        sifted = sifter.sift(path, data)
         for record in find_records(data).records:
             raw = bytes(record)
             try:
-                known = decode(raw)
+                fields = decode(raw)
             except (msgspec.DecodeError, ValueError):
-                continue  # neither the baseline nor any other way can do much with it
-            part, important, weight = decided.get(known.eventID, _NOTHING)
+                continue  # no technique, nor the baseline, can use it
+            part, important, weight = sifted.get(fields.eventID, _NOTHING)
             if not part:
                 continue
             if part not in partitions:
                 partitions[part] = _Writer(folder / "partitioned" / part)
             partitions[part].add(raw)
             if important:
-                filtered.add(msgspec.json.encode(known))
+                filtered.add(msgspec.json.encode(fields))
             if weight:
                 sampled.add(raw)
-                made.weights[known.eventID or ""] = weight
+                variants.weights[fields.eventID or ""] = weight
             done += 1
         if sum(writer.waiting for writer in partitions.values()) > _WAITING:
             for writer in partitions.values():
                 writer.close()
         progress(done)
-    made.partitioned = {part: writer.close() for part, writer in partitions.items()}
-    made.filtered, made.sampled, made.columnar = filtered.close(), sampled.close(), columnar.close()
-    return made
+    variants.partitioned = {part: writer.close() for part, writer in partitions.items()}
+    variants.filtered, variants.sampled, variants.columnar = filtered.close(), sampled.close(), columnar.close()
+    return variants
 
 
-#: The folder of a record's partition, whether the filter lets it through, the weight of the lottery (0: not drawn).
-_Verdict = tuple[str, bool, float]
-_NOTHING: _Verdict = ("", False, 0.0)
+#: Partition folder of a record, whether the filter passes it, and its sampling weight (0: not sampled).
+_Sifted = tuple[str, bool, float]
+_NOTHING: _Sifted = ("", False, 0.0)
 _DAY = 86_400_000_000
 
 
-class _Deciding:
-    """What the ready rules say of a log object's records."""
+class _Sifter:
+    """Applies the preset rules to the records of a log object."""
 
     def __init__(self) -> None:
         self._important = ColumnarRules(parse(preset_text("important-events"), "important-events"))
         self._schedule = ColumnarRules(parse(preset_text("time-of-day"), "time-of-day"))
         self._builder = ChunkBuilder()
 
-    def of(self, name: str, data: bytes) -> dict[str | None, _Verdict]:
-        """The verdict on each record, by its event id."""
+    def sift(self, name: str, data: bytes) -> dict[str | None, _Sifted]:
+        """Return the decision on each record, by its event id."""
         self._builder.add(name, data)
         chunk = self._builder.finish()
         if not len(chunk):
             return {}
         table = chunk.columns(list(dict.fromkeys((*LOOKED_AT, "event_id", "event_time", "service", "event_category"))))
-        # The original's filter looks at nothing but data events of importance.
+        # The original design's filter only passes important data events.
         data_event = np.array([category == "Data" for category in table.column("event_category").to_pylist()])
         important = (self._important.decide(table, chunk.ids).weight > 0) & data_event
         weight = self._schedule.decide(table, chunk.ids).weight
         services = table.column("service").to_pylist()
         parts = map(_part, (micros_of(table.column("event_time")) // _DAY).tolist(), services)
-        verdicts = zip(parts, important.tolist(), weight.tolist(), strict=True)
-        return dict(zip(table.column("event_id").to_pylist(), verdicts, strict=True))
+        decisions = zip(parts, important.tolist(), weight.tolist(), strict=True)
+        return dict(zip(table.column("event_id").to_pylist(), decisions, strict=True))
 
 
 @cache
 def _part(day: int, service: str | None) -> str:
-    """The folder of a partition; ``day`` counts from 1970-01-01."""
+    """Return the folder of a partition; ``day`` counts from 1970-01-01."""
     return f"{datetime.fromtimestamp(day * 86_400, UTC):year=%Y/month=%m/day=%d}/service={service}"
 
 
 class _Columnar:
-    """All columns of all events as Parquet, in the order of delivery, in one folder."""
+    """Writes all columns of all events as Parquet, in the order of delivery, into one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -175,7 +174,7 @@ class _Columnar:
         self._builder = ChunkBuilder()
 
     def add(self, name: str, data: bytes) -> None:
-        """Takes one log object."""
+        """Add one log object."""
         self._builder.add(name, data)
         if self._builder.rows >= _CHUNK:
             self._write()
@@ -193,6 +192,6 @@ class _Columnar:
         self.files.append(str(path))
 
     def close(self) -> list[str]:
-        """Writes what is left; all files."""
+        """Write what is left. Return all files."""
         self._write()
         return self.files

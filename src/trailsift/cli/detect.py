@@ -298,7 +298,7 @@ def evaluate(
 
     Example: `trailsift evaluate --seeds 1 --events 20000 --days 10 --roles 12`
     """
-    from trailsift.detect.experiment import ExperimentConfig, rehearse
+    from trailsift.detect.experiment import ExperimentConfig, run_experiment
     from trailsift.terminal import findings as view
     from trailsift.terminal.console import print_json
 
@@ -310,7 +310,7 @@ def evaluate(
 
     _skipped(frozenset(["learned"]), False)
     cast = ExperimentConfig(events, days, roles, tuple(strength or STRENGTHS))
-    table = rehearse(range(first_seed, first_seed + seeds), cast, tell)
+    table = run_experiment(range(first_seed, first_seed + seeds), cast, tell)
     if as_json:
         print_json(table.as_dict())
     else:
@@ -357,7 +357,7 @@ def _skipped(levels: frozenset[str], wanted: bool) -> int:
 
     if "learned" not in levels or available():
         return 0
-    print(f"trailsift: skipped: {MISSING}", file=sys.stderr)
+    print(f"trailsift: {MISSING}", file=sys.stderr)
     return 3 if wanted else 0
 
 

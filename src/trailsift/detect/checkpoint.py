@@ -1,8 +1,8 @@
-"""Habits and findings up to a day, kept in the lake, so that a run reads only what changed since the last one.
+"""Checkpoints of baselines and signals up to a day, kept in the lake, so that a run reads only what changed since.
 
-Two such states are kept, the newer one some days old, the older one a week or more: late events of the last days cost
-little, and later ones no more than a run over everything. A state that does not fit the lake any more, or is damaged,
-is not used; nothing is lost with it.
+Two checkpoints are kept, the newer one a few days old, the older one a week or more: late events of the last days are
+cheap, and older ones cost no more than a full run. A checkpoint that no longer fits the lake, or is damaged, is
+discarded; nothing is lost with it.
 """
 
 from __future__ import annotations
@@ -19,55 +19,63 @@ from typing import Any
 import numpy as np
 
 from trailsift import __version__
-from trailsift.detect.baseline import Bounds, Habits
-from trailsift.detect.detection_rules import Happening
+from trailsift.detect.baseline import Baseline, BaselineLimits
+from trailsift.detect.detection_rules import RuleMatch
 from trailsift.detect.finding import Link, Signal
-from trailsift.detect.low_and_slow import Drips
+from trailsift.detect.low_and_slow import LowAndSlowDetector
 from trailsift.detect.multivariate import available
 from trailsift.storage import Location, Storage, open_storage
 
 _FILES = ("findings/habits.npz", "findings/habits-before.npz")
 _LAST = "findings/last.json"
-_FORM = 2
-_WEEK = 7  # days between the two states
-_ARRAYS = ("age", "strange", "last", "with_first", "held", "common", "of", "kind", "series_last", "peaks", "keys",
-    "keys_of", "shared", "shared_by")  # fmt: skip
-_DRIPS = ("key", "kind", "of", "under", "last", "values", "weekdays", "run", "drips")
+_FORM = 3
+_WEEK = 7  # days between the two checkpoints
+#: Array in the file -> attribute of the baseline.
+_ARRAYS = {
+    "strange": "off_hours",
+    **{
+        name: name
+        for name in (
+            "age", "last", "with_first", "held", "common", "of", "kind", "series_last", "peaks", "keys", "keys_of",
+            "shared", "shared_by",
+        )
+    },
+}  # fmt: skip
 
 
 @dataclass
 class State:
-    """All that was found in the days before ``before`` (since 1970), as of commit ``seq``.
+    """Everything learned from the days before ``before`` (days since 1970), as of commit ``seq``.
 
-    ``totals`` are the events of each of these days: they tell whether anything came later. ``happenings`` are those of
-    each detection, by what it is.
+    ``totals`` are the events of each of these days: they show whether late events arrived. ``matches`` are those of
+    each detection, by a hash of its SQL.
     """
 
-    habits: Habits = field(default_factory=Habits)
-    drips: Drips = field(default_factory=Drips)
+    baseline: Baseline = field(default_factory=Baseline)
+    low_and_slow: LowAndSlowDetector = field(default_factory=LowAndSlowDetector)
     before: int = 0
     seq: int = -1
     totals: dict[int, int] = field(default_factory=dict)
     signals: list[Signal] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
-    happenings: dict[str, list[Happening]] = field(default_factory=dict)
+    matches: dict[str, list[RuleMatch]] = field(default_factory=dict)
 
 
 def load(lake: Location, fits: Callable[[State], bool]) -> State | None:
-    """The newest state that still fits the lake; those that do not are removed."""
+    """Return the newest checkpoint that still fits the lake; delete those that do not."""
     storage = open_storage(lake)
     for path in _FILES:
         state = _read(storage, path)
         if state is not None and fits(state):
             return state
-        # In a lake that cannot be written it stays, and is passed over again.
+        # In a read-only lake it stays, and is skipped again.
         with contextlib.suppress(OSError):
             storage.delete(path)
     return None
 
 
 def save(lake: Location, state: State) -> None:
-    """Keeps a state, where the lake can be written."""
+    """Store a checkpoint; do nothing if the lake is read-only."""
     storage = open_storage(lake)
     newer, older = _FILES
     with contextlib.suppress(OSError):
@@ -80,64 +88,66 @@ def save(lake: Location, state: State) -> None:
 
 
 def last(lake: Location, of: str) -> tuple[list[Signal], list[Link]] | None:
-    """What the last run saw, where it looked at the same (``of``) as this one."""
+    """Return the signals and links of the last run if its input (``of``) was the same; None otherwise."""
     try:
-        told = json.loads(open_storage(lake).read(_LAST))
-        if told["of"] != [*_stamp(), of]:
+        stored = json.loads(open_storage(lake).read(_LAST))
+        if stored["of"] != [*_stamp(), of]:
             return None
-        return [Signal(*map(_frozen, one)) for one in told["signals"]], [Link(*one) for one in told["links"]]
+        return [Signal(*map(_frozen, row)) for row in stored["signals"]], [Link(*row) for row in stored["links"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def save_last(lake: Location, of: str, signals: list[Signal], links: list[Link]) -> None:
-    """Keeps what a run saw, where the lake can be written: to look closer at a finding needs no second look at all."""
+    """Store what a run saw, unless the lake is read-only, so that drilling into a finding does not detect again."""
     text = json.dumps({"of": [*_stamp(), of], "signals": signals, "links": links})
     with contextlib.suppress(OSError):
         open_storage(lake).write(_LAST, text.encode())
 
 
 def _stamp() -> list[Any]:
-    # Values are known by DuckDB's hash, which another version may make in another way; and the learned level is not
-    # always there.
+    # Values are stored as DuckDB hashes, which may differ between versions; and the learned level is optional.
     return [_FORM, __version__, version("duckdb"), available()]
 
 
 def _packed(state: State) -> bytes:
-    told, arrays = _taken_apart(state.habits)
-    arrays |= {f"drip_{name}": getattr(state.drips, name) for name in _DRIPS}
-    told |= {
-        "drip_texts": state.drips.texts,
+    fields, arrays = _serialized(state.baseline)
+    texts, series = state.low_and_slow.state()
+    arrays |= {f"drip_{name}": array for name, array in series.items()}
+    fields |= {
+        "drip_texts": texts,
         "stamp": _stamp(),
         "before": state.before,
         "seq": state.seq,
         "totals": list(state.totals.items()),
         "signals": state.signals,
         "links": state.links,
-        "happenings": state.happenings,
+        "happenings": state.matches,
     }
     file = io.BytesIO()
-    np.savez(file, told=np.frombuffer(json.dumps(told).encode(), np.uint8), before=state.before, **arrays)
+    np.savez(file, told=np.frombuffer(json.dumps(fields).encode(), np.uint8), before=state.before, **arrays)
     return file.getvalue()
 
 
 def _read(storage: Storage, path: str) -> State | None:
     try:
         with np.load(io.BytesIO(storage.read(path)), allow_pickle=False) as file:
-            told = json.loads(file["told"].tobytes())
-            if told["stamp"] != _stamp():
+            fields = json.loads(file["told"].tobytes())
+            if fields["stamp"] != _stamp():
                 return None
-            habits = _habits(told, {name: file[name] for name in _ARRAYS})
-            drips = _drips(told, {name: file[f"drip_{name}"] for name in _DRIPS})
+            baseline = _baseline(fields, {name: file[name] for name in _ARRAYS})
+            low_and_slow = LowAndSlowDetector.of_state(
+                fields["drip_texts"], {name: file[f"drip_{name}"] for name in LowAndSlowDetector.ARRAYS}
+            )
         return State(
-            habits,
-            drips,
-            told["before"],
-            told["seq"],
-            {int(day): int(events) for day, events in told["totals"]},
-            [Signal(*map(_frozen, one)) for one in told["signals"]],
-            [Link(*one) for one in told["links"]],
-            {name: [Happening(*one) for one in found] for name, found in told["happenings"].items()},
+            baseline,
+            low_and_slow,
+            fields["before"],
+            fields["seq"],
+            {int(day): int(events) for day, events in fields["totals"]},
+            [Signal(*map(_frozen, row)) for row in fields["signals"]],
+            [Link(*row) for row in fields["links"]],
+            {name: [RuleMatch(*row) for row in rows] for name, rows in fields["happenings"].items()},
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile):
         return None
@@ -155,34 +165,26 @@ def _before(storage: Storage, path: str) -> int | None:
         return None
 
 
-def _taken_apart(habits: Habits) -> tuple[dict[str, Any], dict[str, Any]]:
-    told = {
-        "days": habits.days,
-        "lived": habits.lived,
-        "names": habits.names,
-        "series": [[role, name] for role, name in habits.series],
-        "event_names": habits.event_names,
-        "limit": habits.limit,
-        "bounds": list(vars(habits.bounds).values()),
+def _serialized(baseline: Baseline) -> tuple[dict[str, Any], dict[str, Any]]:
+    fields = {
+        "days": baseline.days,
+        "lived": baseline.role_days,
+        "names": baseline.names,
+        "series": [[role, name] for role, name in baseline.series],
+        "event_names": baseline.event_names,
+        "limit": baseline.limit,
+        "bounds": list(vars(baseline.limits).values()),
     }
-    return told, {name: getattr(habits, name) for name in _ARRAYS}
+    return fields, {name: getattr(baseline, attribute) for name, attribute in _ARRAYS.items()}
 
 
-def _habits(told: dict[str, Any], arrays: dict[str, Any]) -> Habits:
-    habits = Habits(Bounds(*told["bounds"]))
-    habits.days, habits.lived, habits.limit = told["days"], told["lived"], told["limit"]
-    habits.names = list(told["names"])
-    habits.roles = {name: place for place, name in enumerate(habits.names)}
-    habits.series = {(role, name): place for place, (role, name) in enumerate(told["series"])}
-    habits.event_names = list(told["event_names"])
+def _baseline(fields: dict[str, Any], arrays: dict[str, Any]) -> Baseline:
+    baseline = Baseline(BaselineLimits(*fields["bounds"]))
+    baseline.days, baseline.role_days, baseline.limit = fields["days"], fields["lived"], fields["limit"]
+    baseline.names = list(fields["names"])
+    baseline.roles = {name: place for place, name in enumerate(baseline.names)}
+    baseline.series = {(role, name): place for place, (role, name) in enumerate(fields["series"])}
+    baseline.event_names = list(fields["event_names"])
     for name, array in arrays.items():
-        setattr(habits, name, array.copy())
-    return habits
-
-
-def _drips(told: dict[str, Any], arrays: dict[str, Any]) -> Drips:
-    drips = Drips()
-    drips.texts = [(resource, pattern) for resource, pattern in told["drip_texts"]]
-    for name, array in arrays.items():
-        setattr(drips, name, array)
-    return drips
+        setattr(baseline, _ARRAYS[name], array.copy())
+    return baseline

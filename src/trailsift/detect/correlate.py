@@ -1,8 +1,7 @@
-"""Signals that belong together become one finding; findings are ranked and kept to a budget.
+"""Correlate signals into findings, rank the findings and apply the daily budget.
 
-Signals of one role within hours of each other are one happening. Happenings of several roles are one as well where
-the roles came from the same place within hours, one that hardly anybody came from before, or where strong detections
-name the same resource within hours.
+Signals of one role within hours of each other form one group. Groups of several roles are merged if the roles came from
+the same rare origin within hours, or if severe detections name the same resource within hours.
 """
 
 from __future__ import annotations
@@ -13,39 +12,39 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from trailsift.detect.finding import DRIPS, Finding, Link, Signal
+from trailsift.detect.finding import LOW_AND_SLOW, Finding, Link, Signal
 from trailsift.times import DAY, HOUR
 
-#: Findings with less are not told.
-LEAST = 0.4
-#: Findings of one day (UTC) that are told at most.
-BUDGET = 10
+#: Findings with a lower score are not reported.
+MIN_SCORE = 0.4
+#: Maximum number of findings reported per day (UTC).
+DAILY_BUDGET = 10
 
-_APART = 3 * HOUR  # signals further apart than this are two happenings
+_APART = 3 * HOUR  # signals further apart than this are two groups
 _LONGEST = 2 * DAY
-_LONGEST_OF_ALL = 3 * DAY  # of several roles
-_HALF = 3.0  # decades that make a score of 0.5
-_LESS = 0.5  # each further signal of a happening counts so much less than the one before
-_COMPANY, _COMPANY_MOST = 0.5, 3  # decades that each further role from the same place adds; so many roles count
-_GRAVE = 5.0  # decades of a detection that ties roles together by what they touch
+_LONGEST_MERGED = 3 * DAY  # of several roles
+_HALF = 3.0  # rarity that makes a score of 0.5
+_DISCOUNT = 0.5  # each further signal of a group counts less than the one before by this factor
+_COMPANY, _COMPANY_MOST = 0.5, 3  # rarity that each further role from the same origin adds, and how many count
+_SEVERE = 5.0  # rarity of a detection that merges roles by the resource
 
 
-def join(
-    signals: Iterable[Signal], least: float = LEAST, budget: int = BUDGET, links: Iterable[Link] = ()
+def correlate_signals(
+    signals: Iterable[Signal], least: float = MIN_SCORE, budget: int = DAILY_BUDGET, links: Iterable[Link] = ()
 ) -> list[Finding]:
-    """Findings of signals, the strongest first. ``budget``: at most so many of each day; 0 for all."""
-    found = [_finding(happening) for happening in happenings(signals, links)]
-    return budgeted(ranked(one for one in found if one.score >= least), budget)
+    """Return the findings of signals, strongest first. ``budget``: maximum per day; 0 for all."""
+    findings = [_finding(group) for group in group_signals(signals, links)]
+    return apply_budget(rank_findings(finding for finding in findings if finding.score >= least), budget)
 
 
-def ranked(found: Iterable[Finding]) -> list[Finding]:
-    """The strongest first."""
-    return sorted(found, key=lambda one: (-one.score, one.first_time, one.id))
+def rank_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings, strongest first."""
+    return sorted(findings, key=lambda finding: (-finding.score, finding.first_time, finding.id))
 
 
 @dataclass
-class Happening:
-    """Signals that belong together, and the links of its roles."""
+class SignalGroup:
+    """Signals that belong together, and the links of their roles."""
 
     signals: list[Signal]
     links: list[Link] = field(default_factory=list)
@@ -62,40 +61,40 @@ class Happening:
 
     @property
     def score(self) -> float:
-        """0 to 1."""
+        """Score of its finding, 0 to 1."""
         return _finding(self).score
 
 
-def happenings(signals: Iterable[Signal], links: Iterable[Link] = ()) -> list[Happening]:
-    """Signals by what they belong to, with those links that tie roles together."""
+def group_signals(signals: Iterable[Signal], links: Iterable[Link] = ()) -> list[SignalGroup]:
+    """Group signals that belong together, with the links that merge roles."""
     of_role: dict[str | None, list[Signal]] = defaultdict(list)
     for signal in sorted(signals, key=_in_time):
         of_role[signal.role_arn].append(signal)
-    groups = {role: [Happening(group) for group in _happened(of_role[role])] for role in sorted(of_role, key=str)}
-    everything = [one for own in groups.values() for one in own]
-    ties = sorted([*_by_place(groups, links), *_by_resource(everything)], key=lambda tie: tie.first_time)
-    return _tied(everything, ties)
+    groups = {role: [SignalGroup(part) for part in _split(of_role[role])] for role in sorted(of_role, key=str)}
+    all_groups = [group for own in groups.values() for group in own]
+    ties = sorted([*_by_origin(groups, links), *_by_resource(all_groups)], key=lambda tie: tie.first_time)
+    return _merged(all_groups, ties)
 
 
-def _happened(signals: Sequence[Signal]) -> list[list[Signal]]:
-    """Signals of one role: those within hours together, and a drip with what it is made of."""
-    out = _groups([signal for signal in signals if signal.kind not in DRIPS])
-    for drip in (signal for signal in signals if signal.kind in DRIPS):
-        parts = [group for group in out if any(_part_of(signal, drip) for signal in group)]
+def _split(signals: Sequence[Signal]) -> list[list[Signal]]:
+    """Split the signals of one role by time; a low-and-slow signal absorbs the groups it explains."""
+    out = _split_by_time([signal for signal in signals if signal.kind not in LOW_AND_SLOW])
+    for slow in (signal for signal in signals if signal.kind in LOW_AND_SLOW):
+        parts = [group for group in out if any(_part_of(signal, slow) for signal in group)]
         out = [group for group in out if group not in parts]
-        out.append(sorted([*(signal for group in parts for signal in group), drip], key=_in_time))
+        out.append(sorted([*(signal for group in parts for signal in group), slow], key=_in_time))
     return sorted(out, key=lambda group: _in_time(group[0]))
 
 
-def _part_of(signal: Signal, drip: Signal) -> bool:
-    """Whether a signal is about a drip in the days before it was known as one; two at a time are one."""
-    if signal.first_time > drip.last_time or signal.last_time < drip.first_time:
+def _part_of(signal: Signal, slow: Signal) -> bool:
+    """Return whether a signal is an early sign of a low-and-slow one; two of these at a time are one."""
+    if signal.first_time > slow.last_time or signal.last_time < slow.first_time:
         return False
-    same_call = signal.event_name == drip.event_name and signal.resource_arn is None
-    return signal.kind in DRIPS or same_call or signal.resource_arn == drip.resource_arn
+    same_call = signal.event_name == slow.event_name and signal.resource_arn is None
+    return signal.kind in LOW_AND_SLOW or same_call or signal.resource_arn == slow.resource_arn
 
 
-def _groups(signals: Sequence[Signal]) -> list[list[Signal]]:
+def _split_by_time(signals: Sequence[Signal]) -> list[list[Signal]]:
     out: list[list[Signal]] = []
     end = 0
     for signal in signals:
@@ -109,29 +108,30 @@ def _groups(signals: Sequence[Signal]) -> list[list[Signal]]:
 
 
 def _in_time(signal: Signal) -> tuple[int, str, str, str]:
-    return signal.first_time, signal.kind, signal.value, str(signal.event_name)
+    # A detection is ordered by its id, not its title: wording must not change findings.
+    return signal.first_time, signal.kind, signal.rule or signal.value, str(signal.event_name)
 
 
 @dataclass
 class _Tie:
     first_time: int
-    happenings: list[Happening]
+    groups: list[SignalGroup]
     links: list[Link] = field(default_factory=list)
 
 
-def _by_place(groups: dict[str | None, list[Happening]], links: Iterable[Link]) -> Iterator[_Tie]:
+def _by_origin(groups: dict[str | None, list[SignalGroup]], links: Iterable[Link]) -> Iterator[_Tie]:
     of_value: dict[str, list[Link]] = defaultdict(list)
     for link in links:
         of_value[link.value].append(link)
-    for own in of_value.values():
-        for near in _near(sorted(own, key=lambda link: (link.first_time, str(link.role_arn)))):
+    for same_origin in of_value.values():
+        for near in _near(sorted(same_origin, key=lambda link: (link.first_time, str(link.role_arn)))):
             if len({link.role_arn for link in near}) < 2:
                 continue
             touched = [
-                one
+                group
                 for link in near
-                for one in groups.get(link.role_arn, ())
-                if one.begin <= link.last_time + _APART and one.end >= link.first_time - _APART
+                for group in groups.get(link.role_arn, ())
+                if group.begin <= link.last_time + _APART and group.end >= link.first_time - _APART
             ]
             if touched:
                 yield _Tie(near[0].first_time, touched, near)
@@ -150,110 +150,110 @@ def _near(links: Sequence[Link]) -> Iterator[list[Link]]:
         yield group
 
 
-def _by_resource(everything: Sequence[Happening]) -> Iterator[_Tie]:
-    grave: dict[str, list[tuple[Signal, Happening]]] = defaultdict(list)
-    for one in everything:
-        for signal in one.signals:
-            if signal.kind == "detection" and signal.decades >= _GRAVE and signal.resource_arn:
-                grave[signal.resource_arn].append((signal, one))
-    for found in grave.values():
-        found.sort(key=lambda pair: _in_time(pair[0]))
-        for (before, one), (after, other) in pairwise(found):
-            if one is not other and after.first_time <= before.last_time + _APART:
-                yield _Tie(after.first_time, [one, other])
+def _by_resource(groups: Sequence[SignalGroup]) -> Iterator[_Tie]:
+    severe: dict[str, list[tuple[Signal, SignalGroup]]] = defaultdict(list)
+    for group in groups:
+        for signal in group.signals:
+            if signal.kind == "detection" and signal.rarity >= _SEVERE and signal.resource_arn:
+                severe[signal.resource_arn].append((signal, group))
+    for pairs in severe.values():
+        pairs.sort(key=lambda pair: _in_time(pair[0]))
+        for (before, group), (after, other) in pairwise(pairs):
+            if group is not other and after.first_time <= before.last_time + _APART:
+                yield _Tie(after.first_time, [group, other])
 
 
-def _tied(everything: Sequence[Happening], ties: Iterable[_Tie]) -> list[Happening]:
-    """Happenings with those that ties hold together made one, none of them longer than some days."""
-    part_of = {id(one): one for one in everything}
+def _merged(groups: Sequence[SignalGroup], ties: Iterable[_Tie]) -> list[SignalGroup]:
+    """Merge the groups that ties connect; no merged group lasts longer than a few days."""
+    merged_into = {id(group): group for group in groups}
 
-    def whole(one: Happening) -> Happening:
-        while part_of[id(one)] is not one:
-            one = part_of[id(one)]
-        return one
+    def root(group: SignalGroup) -> SignalGroup:
+        while merged_into[id(group)] is not group:
+            group = merged_into[id(group)]
+        return group
 
     for tie in ties:
-        # What is longer than a happening of several roles may be (a drip) keeps the others from nothing.
-        first, *others = sorted(tie.happenings, key=lambda one: one.end - one.begin > _LONGEST_OF_ALL)
-        kept = whole(first)
+        # Groups that are already too long (low-and-slow) come last, so that they do not prevent others from merging.
+        first, *others = sorted(tie.groups, key=lambda group: group.end - group.begin > _LONGEST_MERGED)
+        kept = root(first)
         for part in others:
-            other = whole(part)
-            if other is kept or max(kept.end, other.end) - min(kept.begin, other.begin) > _LONGEST_OF_ALL:
+            other = root(part)
+            if other is kept or max(kept.end, other.end) - min(kept.begin, other.begin) > _LONGEST_MERGED:
                 continue
             kept.signals += other.signals
             kept.links += other.links
-            part_of[id(other)] = kept
+            merged_into[id(other)] = kept
         kept.links += tie.links
-    return [one for one in everything if part_of[id(one)] is one]
+    return [group for group in groups if merged_into[id(group)] is group]
 
 
-def _finding(happening: Happening) -> Finding:
+def _finding(group: SignalGroup) -> Finding:
     of_role: dict[str | None, list[Signal]] = defaultdict(list)
-    for signal in sorted(happening.signals, key=lambda one: (-one.decades, one.kind, one.value, str(one.event_name))):
+    for signal in sorted(group.signals, key=lambda s: (-s.rarity, s.kind, s.rule or s.value, str(s.event_name))):
         of_role[signal.role_arn].append(signal)
     roles = sorted(of_role, key=lambda role: (-_strength(of_role[role]), str(role)))
     # The leading role's signals come first: they name the finding.
     order = [signal for role in roles for signal in of_role[role]]
-    company = list(dict.fromkeys(link.role_arn for link in happening.links if link.role_arn not in of_role))
+    company = list(dict.fromkeys(link.role_arn for link in group.links if link.role_arn not in of_role))
     spans = [_span(of_role[role]) for role in roles]
-    spans += [(link.first_time, link.last_time) for link in happening.links if link.role_arn in company]
-    places = len({link.role_arn for link in happening.links})
-    strength = _strength(happening.signals) + _COMPANY * min(_COMPANY_MOST, max(0, places - 1))
+    spans += [(link.first_time, link.last_time) for link in group.links if link.role_arn in company]
+    linked = len({link.role_arn for link in group.links})
+    strength = _strength(group.signals) + _COMPANY * min(_COMPANY_MOST, max(0, linked - 1))
     return Finding(
-        finding_id(roles[0], happening.begin),
+        finding_id(roles[0], group.begin),
         roles[0],
         strength / (strength + _HALF),
         min(first for first, _ in spans),
         max(last for _, last in spans),
         tuple(order),
         role_arns=(*roles, *company),
-        span=(happening.begin, happening.end),
+        span=(group.begin, group.end),
     )
 
 
 def score(signals: Sequence[Signal]) -> float:
-    """The score of a finding of these signals alone."""
+    """Return the score of a finding of these signals alone."""
     return _strength(signals) / (_strength(signals) + _HALF)
 
 
 def _strength(signals: Sequence[Signal]) -> float:
-    """Decades of the strongest signal of each kind, each further one counting less."""
+    """Return the rarity of the strongest signal of each kind, summed; each further one counts less."""
     best: dict[tuple[str, str | None], float] = {}
     for signal in signals:
-        # Bytes and calls of a drip are the same twice.
-        key = ("drip" if signal.kind in DRIPS else signal.kind, signal.rule)
-        best[key] = max(signal.decades, best.get(key, 0.0))
-    return sum(decades * _LESS**place for place, decades in enumerate(sorted(best.values(), reverse=True)))
+        # Bytes and calls of a low-and-slow run are the same thing twice.
+        key = ("drip" if signal.kind in LOW_AND_SLOW else signal.kind, signal.rule)
+        best[key] = max(signal.rarity, best.get(key, 0.0))
+    return sum(rarity * _DISCOUNT**place for place, rarity in enumerate(sorted(best.values(), reverse=True)))
 
 
 def _span(signals: Sequence[Signal]) -> tuple[int, int]:
-    """The time of what matters of one role; firsts and detections know theirs to the second."""
+    """Return the time of the relevant signals of one role; firsts and detections know theirs to the second."""
     bad = [signal for signal in signals if signal.kind == "detection"]
     exact = [
         signal
         for signal in signals
-        if signal.kind in DRIPS or (signal.kind.startswith("first_") and signal.kind != "first_hour")
+        if signal.kind in LOW_AND_SLOW or (signal.kind.startswith("first_") and signal.kind != "first_hour")
     ]
     others = exact or ([] if bad else list(signals))
-    strong = bad + [signal for signal in others if signal.decades >= 0.3 * others[0].decades]
+    strong = bad + [signal for signal in others if signal.rarity >= 0.3 * others[0].rarity]
     last = max(max(signal.last_time, signal.goes_on or 0) for signal in strong)
     return min(signal.first_time for signal in strong), last
 
 
 def finding_id(role_arn: str | None, first_time: int, more: str = "") -> str:
-    """The id of what a role began in an hour, as long as nobody was told of it under another one (``names``)."""
+    """Return the id of what a role began in an hour, unless it was already reported under another (``finding_ids``)."""
     text = "\0".join([str(role_arn), str(first_time // HOUR), more])
     return "f" + hashlib.sha256(text.encode()).hexdigest()[:9]
 
 
-def budgeted(found: Sequence[Finding], budget: int) -> list[Finding]:
-    """The first ``budget`` findings of each day (UTC); 0 for all."""
+def apply_budget(findings: Sequence[Finding], budget: int) -> list[Finding]:
+    """Return the first ``budget`` findings of each day (UTC); 0 for all."""
     if not budget:
-        return list(found)
-    told: dict[int, int] = defaultdict(int)
+        return list(findings)
+    count: dict[int, int] = defaultdict(int)
     out = []
-    for one in found:
-        told[one.first_time // DAY] += 1
-        if told[one.first_time // DAY] <= budget:
-            out.append(one)
+    for finding in findings:
+        count[finding.first_time // DAY] += 1
+        if count[finding.first_time // DAY] <= budget:
+            out.append(finding)
     return out

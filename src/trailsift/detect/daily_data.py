@@ -1,4 +1,4 @@
-"""Days of a lake for detection, read from the summary tables some days at a time, so that memory stays bounded."""
+"""Days of a lake, read from the summary tables a few days at a time, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from trailsift.analysis.base import DENIED, ask, tuple_of
 from trailsift.analysis.time_range import Period
-from trailsift.detect.baseline import FIRSTS, MEASURES, Cells, Column, Day, FirstSeen, Habits
+from trailsift.detect.baseline import FIRSTS, MEASURES, Baseline, Cells, Column, Day, FirstSeen
 from trailsift.times import DAY, HOUR
 
 if TYPE_CHECKING:
@@ -35,33 +35,33 @@ _PROFILE = {
 }
 
 
-def totals(engine: DuckDBEngine, periods: Sequence[Period] = (Period(),)) -> dict[int, int]:
-    """Events of each day (since 1970, UTC) of some periods that has any."""
-    where = " OR ".join(f"({one.where('hour')})" for one in periods) or "false"
+def daily_totals(engine: DuckDBEngine, periods: Sequence[Period] = (Period(),)) -> dict[int, int]:
+    """Return the events of each day (since 1970, UTC) of some periods; days without events are absent."""
+    where = " OR ".join(f"({period.where('hour')})" for period in periods) or "false"
     sql = f"SELECT epoch_us(hour) // {DAY}, sum(events)::BIGINT FROM hourly WHERE {where} GROUP BY 1 ORDER BY 1"
     return {int(day): int(events) for day, events in ask(engine, tuple_of, sql)}
 
 
-def period_of(first: int, last: int) -> Period:
-    """Whole days (since 1970, UTC)."""
+def whole_days(first: int, last: int) -> Period:
+    """Return the period of whole days (since 1970, UTC), both inclusive."""
     return Period(first * DAY, (last + 1) * DAY if last < _LAST_DAY else None)
 
 
-def days(engine: DuckDBEngine, habits: Habits, wanted: Mapping[int, int]) -> Iterator[Day]:
-    """The wanted days (with their events) in order. Each has to be learnt before the next one is asked for."""
-    for chunk in chunks(wanted):
-        period = period_of(chunk[0], chunk[-1])
-        cells, writes, writes_at = _hours(engine, habits, period)
-        first_day, firsts = _firsts(engine, habits, period)
+def read_days(engine: DuckDBEngine, baseline: Baseline, events_of: Mapping[int, int]) -> Iterator[Day]:
+    """Yield the days of ``events_of`` (day -> events) in order. Learn each one before asking for the next."""
+    for chunk in chunk_days(events_of):
+        period = whole_days(chunk[0], chunk[-1])
+        cells, writes, writes_at = _hours(engine, baseline, period)
+        first_day, firsts = _firsts(engine, baseline, period)
         where = period.where_day("day")
-        active = arrow(engine, f"SELECT DISTINCT role_arn, {_DAY} FROM usage WHERE {where} ORDER BY 1")
-        active_role, active_day = _roles(habits, active.column(0)), numbers(active.column(1))
+        active = fetch_arrow(engine, f"SELECT DISTINCT role_arn, {_DAY} FROM usage WHERE {where} ORDER BY 1")
+        active_role, active_day = _roles(baseline, active.column(0)), to_numpy(active.column(1))
         for day in chunk:
-            mine = cells.hour // 24 == day
+            on_day = cells.hour // 24 == day
             yield Day(
                 day,
                 active_role[active_day == day],
-                Cells(cells.series[mine], cells.hour[mine] % 24, cells.value[mine]),
+                Cells(cells.series[on_day], cells.hour[on_day] % 24, cells.value[on_day]),
                 np.unique(writes[writes_at // 24 == day]),
                 _of_day(firsts, np.flatnonzero(first_day == day)),
             )
@@ -70,26 +70,27 @@ def days(engine: DuckDBEngine, habits: Habits, wanted: Mapping[int, int]) -> Ite
 _DAY = f"epoch_us(day::TIMESTAMP) // {DAY}"
 
 
-def chunks(wanted: Mapping[int, int]) -> Iterator[list[int]]:
+def chunk_days(events_of: Mapping[int, int]) -> Iterator[list[int]]:
+    """Split days (day -> events) into chunks that fit into memory."""
     chunk: list[int] = []
     events = 0
-    for day in sorted(wanted):
-        if chunk and (len(chunk) == _DAYS_AT_ONCE or events + wanted[day] > _EVENTS_AT_ONCE):
+    for day in sorted(events_of):
+        if chunk and (len(chunk) == _DAYS_AT_ONCE or events + events_of[day] > _EVENTS_AT_ONCE):
             yield chunk
             chunk, events = [], 0
         chunk.append(day)
-        events += wanted[day]
+        events += events_of[day]
     if chunk:
         yield chunk
 
 
-def _hours(engine: DuckDBEngine, habits: Habits, period: Period) -> tuple[Cells, Column, Column]:
-    """All cells of a period, with hours since 1970; and the series that change something, with those hours."""
+def _hours(engine: DuckDBEngine, baseline: Baseline, period: Period) -> tuple[Cells, Column, Column]:
+    """Return all cells of a period, with hours since 1970; and the series with mutating calls, with their hours."""
     where = period.where("hour")
     names = f"SELECT DISTINCT role_arn, event_name FROM hourly WHERE {where}"
     kinds = ask(engine, tuple_of, f"{names} ORDER BY role_arn, event_name")
-    # A number instead of two texts a line, and columns instead of rows: millions of lines fit.
-    lines = arrow(
+    # A number instead of two strings per line, and columns instead of rows: millions of lines fit.
+    lines = fetch_arrow(
         engine,
         f"""WITH names AS (SELECT role_arn, event_name,
                 row_number() OVER (ORDER BY role_arn, event_name)::INTEGER - 1 AS number FROM ({names}))
@@ -99,48 +100,47 @@ def _hours(engine: DuckDBEngine, habits: Habits, period: Period) -> tuple[Cells,
         FROM hourly JOIN names ON hourly.role_arn IS NOT DISTINCT FROM names.role_arn
             AND hourly.event_name IS NOT DISTINCT FROM names.event_name WHERE {where} GROUP BY 1, 2""",
     )
-    number, hour, events, *measured, reads = (numbers(column) for column in lines.columns)
-    role_of = np.array([habits.role(role) for role, _ in kinds], np.int64)
-    series_of = [habits.series_of(habits.role(role), name or "") for role, name in kinds]
-    found = [(np.array(series_of, np.int64)[number], hour, events)]
+    number, hour, events, *measured, reads = (to_numpy(column) for column in lines.columns)
+    role_of = np.array([baseline.role(role) for role, _ in kinds], np.int64)
+    series_of = [baseline.series_of(baseline.role(role), name or "") for role, name in kinds]
+    parts = [(np.array(series_of, np.int64)[number], hour, events)]
     begin = (period.since or 0) // HOUR
     length = int(hour.max(initial=begin)) - begin + 1
     slots, slot_of = np.unique(role_of[number] * length + (hour - begin), return_inverse=True)
     for name, column in zip(MEASURES, (*measured, events), strict=True):
         sums = np.bincount(slot_of, column, len(slots))
         roles = slots[sums > 0] // length
-        places = {role: habits.series_of(role, name, measure=True) for role in np.unique(roles).tolist()}
+        places = {role: baseline.series_of(role, name, measure=True) for role in np.unique(roles).tolist()}
         series = np.array([places[role] for role in roles.tolist()], np.int64)
-        found.append((series, slots[sums > 0] % length + begin, sums[sums > 0]))
-    cells = Cells(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+        parts.append((series, slots[sums > 0] % length + begin, sums[sums > 0]))
+    cells = Cells(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     writing = reads == 0
-    return cells, found[0][0][writing], hour[writing]
+    return cells, parts[0][0][writing], hour[writing]
 
 
-def _firsts(engine: DuckDBEngine, habits: Habits, period: Period) -> tuple[Column, FirstSeen]:
-    """What is not known yet, each with the first day of it in the period."""
-    table = arrow(engine, _firsts_sql(period.where_day("day")))
-    key = numbers(table.column(3))
-    table = table.filter(_arrow_of(habits.unknown(key)))
+def _firsts(engine: DuckDBEngine, baseline: Baseline, period: Period) -> tuple[Column, FirstSeen]:
+    """Return values that are not in the baseline yet, each with its first day in the period."""
+    table = fetch_arrow(engine, _firsts_sql(period.where_day("day")))
+    table = table.filter(_to_arrow(baseline.is_new(to_numpy(table.column(3)))))
     role, kind, value, key, shared, day, events, first, last, name, resource = table.columns
     firsts = FirstSeen(
-        _roles(habits, role),
-        numbers(kind),
-        numbers(key),
-        numbers(shared),
-        numbers(events),
-        numbers(first),
-        numbers(last),
+        _roles(baseline, role),
+        to_numpy(kind),
+        to_numpy(key),
+        to_numpy(shared),
+        to_numpy(events),
+        to_numpy(first),
+        to_numpy(last),
         value.to_pylist(),
         name.to_pylist(),
         resource.to_pylist(),
     )
-    return numbers(day), firsts
+    return to_numpy(day), firsts
 
 
 def _firsts_sql(where: str) -> str:
     sums = "sum(events)::BIGINT AS events, min(a) AS a, max(b) AS b"
-    # The busiest, and of equals the one that is last in the alphabet: the same however the lines are stored.
+    # The busiest, ties broken by name: the same result however the lines are stored.
     busiest = ", ".join(f"arg_max({name}, (events, {name})) AS {name}" for name in ("event_name", "resource_arn"))
     parts = [
         f"SELECT role_arn, {FIRSTS.index(kind)} AS kind, {column} AS value, day, {sums}, {busiest} FROM used"
@@ -168,26 +168,28 @@ def _of_day(firsts: FirstSeen, at: Column) -> FirstSeen:
     return FirstSeen(role[at], kind[at], key[at], shared[at], events[at], first[at], last[at], value, name, resource)
 
 
-def arrow(engine: DuckDBEngine, sql: str) -> pyarrow.Table:
+def fetch_arrow(engine: DuckDBEngine, sql: str) -> pyarrow.Table:
+    """Run SQL without the result cache and return an Arrow table."""
     return engine.query(sql, cache=False, arrow=True).arrow()
 
 
-def _arrow_of(chosen: Column) -> Any:
+def _to_arrow(mask: Column) -> Any:
     import pyarrow
 
-    return pyarrow.array(chosen)
+    return pyarrow.array(mask)
 
 
-def numbers(column: Any) -> Column:
+def to_numpy(column: Any) -> Column:
+    """Return an Arrow column as a numpy array."""
     out: Column = column.to_numpy()
     return out
 
 
-def _roles(habits: Habits, column: Any) -> Column:
-    """Places of roles; each text is looked up once."""
+def _roles(baseline: Baseline, column: Any) -> Column:
+    """Return the indexes of roles; each distinct ARN is looked up once."""
     encoded = column.combine_chunks().dictionary_encode()
-    places = [habits.role(arn) for arn in encoded.dictionary.to_pylist()]
-    numbers = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    if (numbers < 0).any():
-        places.append(habits.role(None))
-    return np.array(places, np.int64)[numbers] if places else np.zeros(0, np.int64)
+    places = [baseline.role(arn) for arn in encoded.dictionary.to_pylist()]
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    if (codes < 0).any():
+        places.append(baseline.role(None))
+    return np.array(places, np.int64)[codes] if places else np.zeros(0, np.int64)

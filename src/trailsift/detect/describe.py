@@ -1,197 +1,352 @@
-"""A finding in words, in English or Korean: sentences as data, filled from its signals."""
+"""Describe findings in sentences, in English or Korean: templates as data, filled from the signals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from trailsift.detect.finding import DRIPS, Finding, Signal
+from trailsift.detect.finding import Finding, Signal
 from trailsift.times import UTC_ZONE, moment
 
 Language = Literal["en", "ko"]
+Clean = Callable[[str], str]
 
-#: Kind -> sentence about a role. {n} is a number of calls, {times} says how often what was usual.
+#: Kind -> sentence about a role; ``_FIELDS`` fills it. In Korean, ``{value:을/를}`` appends the particle that fits.
 _SENTENCES: dict[Language, dict[str, str]] = {
     "en": {
-        "first_service": "used {value} for the first time ({n} calls)",
-        "first_action": "called {value} for the first time, {n} times{on}",
-        "first_resource": "touched {value} for the first time ({n} calls)",
-        "first_pattern": "{did} {n} objects of a new kind, {value}{on}",
-        "first_network": "came from {value} for the first time ({n} calls)",
-        "first_agent": "used the client {value} for the first time ({n} calls)",
-        "first_endpoint": "came through the VPC endpoint {value} for the first time ({n} calls)",
-        "first_account": "acted for the account {value} for the first time ({n} calls)",
-        "first_hour": "made {n} calls at a time of the day at which it never worked",
-        "more_calls": "called {value} {n} times, {times}",
-        "more_reads": "called {value} {n} times, {times}",
-        "more_deletes": "called {value} {n} times, {times}",
-        "more_bytes": "took out {size}, {times}",
-        "more_denied": "was refused {n} times, {times}",
-        "many_resources": "tried {n} combinations of call and resource, {times}",
-        "detection": "- {value}: {n} calls such as {name}{on}",
-        "over_threshold": "called {value} {n} times within the hour, where {usual} is the limit",
-        "unlike_itself": "was unlike itself in many ways at once, each of them small ({n} calls): {parts}",
-        "drip_bytes": "read {over_size} more of {drip} than its habit over {days} days ({habit}, {every})",
-        "drip_reads": "called {name} {over} times more on {drip} than its habit over {days} days ({habit}, {every})",
+        "first_service": "used {value} for the first time ({calls})",
+        "first_action": "called {value} for the first time ({calls}{on})",
+        "first_resource": "accessed {value} for the first time ({calls})",
+        "first_pattern": "{did} {objects} with a new key pattern, {value}{inside}",
+        "first_network": "called from {value} for the first time ({calls})",
+        "first_agent": "used the client {value} for the first time ({calls})",
+        "first_endpoint": "called through the VPC endpoint {value} for the first time ({calls})",
+        "first_account": "acted for the account {value} for the first time ({calls})",
+        "first_hour": "was active at a time of day when it never was before ({calls})",
+        "more_calls": "called {value} {times}, {peak}",
+        "more_reads": "called {value} {times}, {peak}",
+        "more_deletes": "called {value} {times}, {peak}",
+        "more_bytes": "downloaded {size}, {peak}",
+        "more_denied": "was denied {times}, {peak}",
+        "many_resources": "tried {n} combinations of call and resource, {peak}",
+        "detection": "{value} ({calls}{example})",
+        "over_threshold": "called {value} {times} within an hour (threshold: {usual})",
+        "unlike_itself": "behaved unusually in many small ways at once ({calls}): {parts}",
+        "drip_bytes": "read {excess_size} more than usual from {target} over {days} days ({ratio}, {every})",
+        "drip_reads": "called {name} {excess} times more than usual on {target} over {days} days ({ratio}, {every})",
     },
     "ko": {
-        "first_service": "{value} 서비스를 처음 사용함 ({n}회)",
-        "first_action": "{value}을(를) 처음 호출함, {n}회{on}",
-        "first_resource": "{value}에 처음 접근함 ({n}회)",
-        "first_pattern": "새로운 종류의 객체 {value}{on} {n}개를 {did}",
-        "first_network": "{value} 네트워크에서 처음 접속함 ({n}회)",
-        "first_agent": "클라이언트 {value}을(를) 처음 사용함 ({n}회)",
-        "first_endpoint": "VPC 엔드포인트 {value}을(를) 처음 사용함 ({n}회)",
-        "first_account": "계정 {value}(으)로 처음 활동함 ({n}회)",
-        "first_hour": "한 번도 활동한 적 없는 시간대에 {n}회 호출함",
-        "more_calls": "{value} {n}회 호출, {times}",
-        "more_reads": "{value} {n}회 호출, {times}",
-        "more_deletes": "{value} {n}회 호출, {times}",
-        "more_bytes": "{size}를 내보냄, {times}",
-        "more_denied": "{n}회 거부됨, {times}",
-        "many_resources": "호출과 리소스의 조합 {n}가지를 시도함, {times}",
-        "detection": "{value}: {name} 등 {n}회{on}",
-        "over_threshold": "한 시간에 {value} {n}회 호출, 한도는 {usual}회",
-        "unlike_itself": "하나하나는 작지만 여러 면에서 한꺼번에 평소와 다름 (호출 {n}회): {parts}",
-        "drip_bytes": "{days}일 동안 {drip}에서 평소보다 {over_size} 더 읽음 ({habit}, {every})",
-        "drip_reads": "{days}일 동안 {drip}에 {name}을(를) 평소보다 {over}회 더 호출함 ({habit}, {every})",
+        "first_service": "{value} 서비스를 처음 사용함 ({calls})",
+        "first_action": "{value:을/를} 처음 호출함, {calls}{on}",
+        "first_resource": "{value}에 처음 접근함 ({calls})",
+        "first_pattern": "새로운 종류의 객체 {value}{inside} {objects}를 {did}",
+        "first_network": "{value} 네트워크에서 처음 접속함 ({calls})",
+        "first_agent": "클라이언트 {value:을/를} 처음 사용함 ({calls})",
+        "first_endpoint": "VPC 엔드포인트 {value:을/를} 처음 사용함 ({calls})",
+        "first_account": "계정 {value:으로/로} 처음 활동함 ({calls})",
+        "first_hour": "한 번도 활동한 적 없는 시간대에 {calls} 호출함",
+        "more_calls": "{value} {times} 호출, {peak}",
+        "more_reads": "{value} {times} 호출, {peak}",
+        "more_deletes": "{value} {times} 호출, {peak}",
+        "more_bytes": "{size}를 다운로드함, {peak}",
+        "more_denied": "{times} 거부됨, {peak}",
+        "many_resources": "호출과 리소스의 조합 {n}가지를 시도함, {peak}",
+        "detection": "{value}: {example}",
+        "over_threshold": "한 시간에 {value} {times} 호출 (기준 {usual}회)",
+        "unlike_itself": "하나하나는 작지만 여러 면에서 한꺼번에 평소와 다름 (호출 {calls}): {parts}",
+        "drip_bytes": "{days}일 동안 {target}에서 평소보다 {excess_size} 더 읽음 ({ratio}, {every})",
+        "drip_reads": "{days}일 동안 {target}에 {name:을/를} 평소보다 {excess}회 더 호출함 ({ratio}, {every})",
     },
 }
-#: Features of an odd hour -> how much of it there was and how much is usual.
+#: Feature of an outlier -> its amount, the expected amount, and its share of the deviation.
 _FEATURES: dict[Language, dict[str, str]] = {
     "en": {
-        "calls": "{much} calls in an hour ({usual} usual, {share} of it)",
-        "kinds": "{much} kinds of calls ({usual} usual, {share} of it)",
-        "resources": "{much} combinations of call and resource ({usual} usual, {share} of it)",
-        "keys": "{much} different keys ({usual} usual, {share} of it)",
-        "addresses": "{much} source addresses ({usual} usual, {share} of it)",
-        "refused": "{much} refusals ({usual} usual, {share} of it)",
-        "failed": "{much} other errors ({usual} usual, {share} of it)",
-        "bytes_in": "{much} brought in ({usual} usual, {share} of it)",
-        "bytes_out": "{much} taken out ({usual} usual, {share} of it)",
-        "writes": "{much} calls that change something ({usual} usual, {share} of it)",
-        "seldom": "{much} calls that it seldom makes ({usual} usual, {share} of it)",
-        "mix": "an unusual mix of calls ({share} of it)",
+        "calls": "{amount} calls in an hour (usually {usual}; weight {share})",
+        "kinds": "{amount} kinds of calls (usually {usual}; weight {share})",
+        "resources": "{amount} combinations of call and resource (usually {usual}; weight {share})",
+        "keys": "{amount} distinct keys (usually {usual}; weight {share})",
+        "addresses": "{amount} source addresses (usually {usual}; weight {share})",
+        "refused": "{amount} denied calls (usually {usual}; weight {share})",
+        "failed": "{amount} other errors (usually {usual}; weight {share})",
+        "bytes_in": "{amount} uploaded (usually {usual}; weight {share})",
+        "bytes_out": "{amount} downloaded (usually {usual}; weight {share})",
+        "writes": "{amount} mutating calls (usually {usual}; weight {share})",
+        "rare": "{amount} calls that are rare for it (usually {usual}; weight {share})",
+        "mix": "an unusual mix of calls (weight {share})",
     },
     "ko": {
-        "calls": "한 시간에 호출 {much}회 (평소 {usual}, 비중 {share})",
-        "kinds": "호출 종류 {much}가지 (평소 {usual}, 비중 {share})",
-        "resources": "호출과 리소스의 조합 {much}가지 (평소 {usual}, 비중 {share})",
-        "keys": "서로 다른 키 {much}개 (평소 {usual}, 비중 {share})",
-        "addresses": "출발지 주소 {much}개 (평소 {usual}, 비중 {share})",
-        "refused": "거부 {much}회 (평소 {usual}, 비중 {share})",
-        "failed": "그 밖의 오류 {much}회 (평소 {usual}, 비중 {share})",
-        "bytes_in": "들여온 양 {much} (평소 {usual}, 비중 {share})",
-        "bytes_out": "내보낸 양 {much} (평소 {usual}, 비중 {share})",
-        "writes": "변경하는 호출 {much}회 (평소 {usual}, 비중 {share})",
-        "seldom": "드물게 하던 호출 {much}회 (평소 {usual}, 비중 {share})",
+        "calls": "한 시간에 호출 {amount}회 (평소 {usual}, 비중 {share})",
+        "kinds": "호출 종류 {amount}가지 (평소 {usual}, 비중 {share})",
+        "resources": "호출과 리소스의 조합 {amount}가지 (평소 {usual}, 비중 {share})",
+        "keys": "서로 다른 키 {amount}개 (평소 {usual}, 비중 {share})",
+        "addresses": "출발지 주소 {amount}개 (평소 {usual}, 비중 {share})",
+        "refused": "거부 {amount}회 (평소 {usual}, 비중 {share})",
+        "failed": "그 밖의 오류 {amount}회 (평소 {usual}, 비중 {share})",
+        "bytes_in": "업로드 {amount} (평소 {usual}, 비중 {share})",
+        "bytes_out": "다운로드 {amount} (평소 {usual}, 비중 {share})",
+        "writes": "변경하는 호출 {amount}회 (평소 {usual}, 비중 {share})",
+        "rare": "드물게 하던 호출 {amount}회 (평소 {usual}, 비중 {share})",
         "mix": "평소와 다른 호출 구성 (비중 {share})",
     },
 }
-_TIMES = {
-    "en": ("{ratio} times its most so far at this time of the day", "where none is usual at this time of the day"),
-    "ko": ("같은 시간대 최대치의 {ratio}배", "같은 시간대에는 없던 일"),
+_PHRASES: dict[Language, dict[str, str]] = {
+    "en": {
+        "title": "{role} {what}, {when} ({zone})",
+        "title of a detection": "{role}: {what}, {when} ({zone})",
+        "between": "between {first} and {last}",
+        "at": "at {first}",
+        "also": "; also {more}",
+        "call": "1 call",
+        "calls": "{n} calls",
+        "object": "1 object",
+        "objects": "{n} objects",
+        "once": "once",
+        "times": "{n} times",
+        "peak": "{ratio}x its previous peak for this hour",
+        "no peak": "normally none at this hour",
+        "ratio": "{ratio}x the usual amount",
+        "no ratio": "normally none",
+        "every day": "every day",
+        "some days": "on {n} of them",
+        "on": " on {resource}",
+        "inside": " in {resource}",
+        "one example": ": {name}{on}",
+        "example": ", e.g. {name}{on}",
+        "no example": "",
+        "anonymous": "anonymous caller",
+        "foreign": "caller from another account",
+        "and": "{role} and {last}",
+        "others": "{role} and {n} other roles",
+    },
+    "ko": {
+        "title": "{role}: {when} ({zone}), {what}",
+        "title of a detection": "{role}: {when} ({zone}), {what}",
+        "between": "{first}~{last}",
+        "at": "{first}",
+        "also": "; 그리고 {more}",
+        "call": "1회",
+        "calls": "{n}회",
+        "object": "1개",
+        "objects": "{n}개",
+        "once": "1회",
+        "times": "{n}회",
+        "peak": "같은 시간대 최대치의 {ratio}배",
+        "no peak": "같은 시간대에는 없던 일",
+        "ratio": "평소의 {ratio}배",
+        "no ratio": "평소에는 없던 일",
+        "every day": "매일",
+        "some days": "그중 {n}일",
+        "on": " ({resource})",
+        "inside": " ({resource})",
+        "one example": "{name} 1회{on}",
+        "example": "{name} 등 {n}회{on}",
+        "no example": "{n}회",
+        "anonymous": "익명 호출자",
+        "foreign": "다른 계정의 호출자",
+        "and": "{role}, {last}",
+        "others": "{role} 외 역할 {n}개",
+    },
 }
-#: Of a drip: how often its habit it was, and on how many of its days.
-_HABIT = {"en": ("{ratio} times", "where none is usual"), "ko": ("평소의 {ratio}배", "평소에는 없던 일")}
-_EVERY = {"en": ("every day", "on {n} of them"), "ko": ("매일", "그중 {n}일")}
-_BETWEEN = {"en": "{role} {what}, between {first} and {last} ({zone})", "ko": "{role}: {first}~{last} ({zone}), {what}"}
-_AND = {"en": "; it also {more}", "ko": "; 또한 {more}"}
-_ON = {"en": " of {resource}", "ko": " ({resource})"}
-_DID = {
+_VERBS: dict[Language, dict[str, str]] = {
     "en": {"Get": "read", "Put": "wrote", "Delete": "deleted", "Upload": "wrote", "Copy": "copied", "": "touched"},
     "ko": {"Get": "읽음", "Put": "씀", "Delete": "삭제함", "Upload": "씀", "Copy": "복사함", "": "접근함"},
 }
-_ANONYMOUS = {"en": "someone without a role", "ko": "역할 없는 호출자"}
-_WITH = {"en": "{role} and {last}", "ko": "{role}, {last}"}
-_MANY = {"en": "{role} and {n} other roles", "ko": "{role} 외 역할 {n}개"}
 _NAMED = 3  # other roles that are named; more of them are counted
 _REASONS = 6
-_NONE = 1_000  # times the habit from which on there was none
-#: What says more to a person than its rarity does comes first in a sentence.
-_TELLING = {"first_network": 1.6, "first_service": 1.6, "first_account": 1.6, "first_hour": 1.6, "first_action": 1.3}
+_NO_RATIO = 1_000  # times the expected amount from which on the ratio says nothing
+#: Kinds that are more informative than their rarity suggests come first.
+_PROMINENCE = {"first_network": 1.6, "first_service": 1.6, "first_account": 1.6, "first_hour": 1.6, "first_action": 1.3}
 
 
-def describe(
-    finding: Finding, language: Language = "en", zone: ZoneInfo = UTC_ZONE, clean: Callable[[str], str] = str
-) -> Finding:
-    """The finding with its title and reasons. ``clean`` is put over every text of a log."""
-    role = _company(finding.role_arns or (finding.role_arn,), language, clean)
+def describe(finding: Finding, language: Language = "en", zone: ZoneInfo = UTC_ZONE, clean: Clean = str) -> Finding:
+    """Return the finding with its title and reasons. ``clean`` sanitizes every string taken from a log."""
+    writer = _Writer(language, clean)
     best: dict[str, Signal] = {}
     for signal in finding.signals:
         best.setdefault(signal.rule or signal.kind, signal)
-    order = sorted(best.values(), key=lambda signal: -signal.decades * _TELLING.get(signal.kind, 1.0))
-    told = [_sentence(signal, language, clean) for signal in order]
-    first, last = (moment(time).astimezone(zone) for time in (finding.first_time, finding.last_time))
-    same_day = first.date() == last.date()
-    title = _BETWEEN[language].format(
-        role=role,
-        what=told[0],
-        first=f"{first:%Y-%m-%d %H:%M}",
-        last=f"{last:%H:%M}" if same_day else f"{last:%Y-%m-%d %H:%M}",
+    order = sorted(best.values(), key=lambda signal: -signal.rarity * _PROMINENCE.get(signal.kind, 1.0))
+    reasons = [writer.sentence(signal) for signal in order]
+    first, last = (
+        f"{moment(time).astimezone(zone):%Y-%m-%d %H:%M}" for time in (finding.first_time, finding.last_time)
+    )
+    same_day = first[:10] == last[:10]
+    title = writer.phrase(
+        "title of a detection" if order[0].kind == "detection" else "title",
+        role=writer.roles(finding.role_arns or (finding.role_arn,), order[0]),
+        what=reasons[0],
+        when=writer.phrase("at" if first == last else "between", first=first, last=last[11:] if same_day else last),
         zone=zone.key,
     )
-    if len(told) > 1:
-        title += _AND[language].format(more=told[1])
-    return replace(finding, title=title, reasons=tuple(told[:_REASONS]))
+    if len(reasons) > 1:
+        title += writer.phrase("also", more=reasons[1])
+    return replace(finding, title=title, reasons=tuple(reasons[:_REASONS]))
 
 
-def _company(roles: Sequence[str | None], language: Language, clean: Callable[[str], str]) -> str:
-    """The leading role, and the others by name or number."""
-    leading, *others = (clean(_short(role)) if role else _ANONYMOUS[language] for role in roles)
-    if not others:
-        return leading
-    if len(others) > _NAMED:
-        return _MANY[language].format(role=leading, n=len(others))
-    last = others.pop()
-    return _WITH[language].format(role=", ".join([leading, *others]), last=last)
+@dataclass(frozen=True)
+class _Writer:
+    """Fills the templates of one language."""
+
+    language: Language
+    clean: Clean
+
+    def phrase(self, name: str, /, **fields: str) -> str:
+        return _PHRASES[self.language][name].format(**fields)
+
+    def count(self, singular: str, plural: str, count: int) -> str:
+        return self.phrase(singular if count == 1 else plural, n=f"{count:,}")
+
+    def word(self, text: str) -> str:
+        return _Word(self.clean(text))
+
+    def roles(self, arns: Sequence[str | None], leading_signal: Signal) -> str:
+        """Return the leading role, and the others by name or number."""
+        unnamed = self.phrase("foreign" if leading_signal.rule == "foreign-account" else "anonymous")
+        leading, *others = (self.clean(_short(arn)) if arn else unnamed for arn in arns)
+        if not others:
+            return leading
+        if len(others) > _NAMED:
+            return self.phrase("others", role=leading, n=str(len(others)))
+        last = others.pop()
+        return self.phrase("and", role=", ".join([leading, *others]), last=last)
+
+    def sentence(self, signal: Signal) -> str:
+        fields = {
+            "value": self.word(signal.value),
+            "n": f"{signal.events:,}",
+            "calls": self.count("call", "calls", signal.events),
+            "times": self.count("once", "times", signal.events),
+        }
+        return _SENTENCES[self.language][signal.kind].format(**fields | _FIELDS[signal.kind](signal, self))
 
 
-def _sentence(signal: Signal, language: Language, clean: Callable[[str], str]) -> str:
-    value, resource = signal.value, signal.resource_arn
-    if language == "ko":
-        value = signal.value_ko or value
-    on = ""
-    if signal.kind == "first_pattern" and resource:
-        value = value.removeprefix(resource + "/")
-    if signal.kind == "first_resource":
-        value = _resource(value)
-    if signal.kind in ("first_pattern", "first_action", "detection") and resource:
-        on = _ON[language].format(resource=clean(_resource(resource)))
-    verbs = _DID[language]
-    did = next(verbs[start] for start in verbs if (signal.event_name or "").startswith(start))
-    ratio, never = _TIMES[language]
-    times = never if not signal.usual else ratio.format(ratio=_ratio(signal.events / signal.usual))
-    _, over, days, above = signal.parts[0] if signal.kind in DRIPS and signal.parts else ("over", signal.events, 1, 1)
-    multiple, none = _HABIT[language]
-    whole = not signal.usual or signal.events >= _NONE * signal.usual
-    always, sometimes = _EVERY[language]
-    return _SENTENCES[language][signal.kind].format(
-        value=clean(value),
-        n=f"{signal.events:,}",
-        size=_size(signal.events),
-        times=times,
-        usual=f"{signal.usual or 0:,.0f}",
-        on=on,
-        name=clean(signal.event_name or ""),
-        did=did,
-        parts=", ".join(_part(part, language) for part in signal.parts) if signal.kind == "unlike_itself" else "",
-        drip=clean(_resource(resource or value) + value.removeprefix(resource or value)),
-        over=f"{over:,.0f}",
-        over_size=_size(over),
-        days=f"{days:.0f}",
-        habit=none if whole else multiple.format(ratio=_ratio(signal.events / (signal.usual or 1))),
-        every=always if above >= days else sometimes.format(n=f"{above:.0f}"),
-    )
+_Fields = Callable[[Signal, _Writer], dict[str, str]]
+
+
+def _plain(signal: Signal, writer: _Writer) -> dict[str, str]:
+    return {}
+
+
+def _first_action(signal: Signal, writer: _Writer) -> dict[str, str]:
+    return {"on": _on(signal, writer, "on")}
+
+
+def _first_resource(signal: Signal, writer: _Writer) -> dict[str, str]:
+    return {"value": writer.word(_resource(signal.value))}
+
+
+def _first_pattern(signal: Signal, writer: _Writer) -> dict[str, str]:
+    verbs = _VERBS[writer.language]
+    return {
+        "value": writer.word(signal.value.removeprefix(f"{signal.resource_arn}/")),
+        "objects": writer.count("object", "objects", signal.events),
+        "did": next(verb for start, verb in verbs.items() if (signal.event_name or "").startswith(start)),
+        "inside": _on(signal, writer, "inside"),
+    }
+
+
+def _surge(signal: Signal, writer: _Writer) -> dict[str, str]:
+    usual = signal.usual
+    ratio = writer.phrase("peak", ratio=_ratio(signal.events / usual)) if usual else writer.phrase("no peak")
+    return {"size": _size(signal.events), "peak": ratio}
+
+
+def _detection(signal: Signal, writer: _Writer) -> dict[str, str]:
+    title = signal.value_ko if writer.language == "ko" else None
+    example = "no example" if not signal.event_name else "one example" if signal.events == 1 else "example"
+    name, on = writer.clean(signal.event_name or ""), _on(signal, writer, "on")
+    return {
+        "value": writer.word(title or signal.value),
+        "example": writer.phrase(example, name=name, on=on, n=f"{signal.events:,}"),
+    }
+
+
+def _threshold(signal: Signal, writer: _Writer) -> dict[str, str]:
+    return {"usual": f"{signal.usual or 0:,.0f}"}
+
+
+def _outlier(signal: Signal, writer: _Writer) -> dict[str, str]:
+    return {"parts": ", ".join(_part(part, writer.language) for part in signal.parts)}
+
+
+def _low_and_slow(signal: Signal, writer: _Writer) -> dict[str, str]:
+    _, excess, days, above = signal.parts[0] if signal.parts else ("over", signal.events, 1, 1)
+    resource, usual = signal.resource_arn or signal.value, signal.usual
+    ratio = "ratio" if usual and signal.events < _NO_RATIO * usual else "no ratio"
+    return {
+        "name": writer.word(signal.event_name or ""),
+        "target": writer.word(_resource(resource) + signal.value.removeprefix(resource)),
+        "excess": f"{excess:,.0f}",
+        "excess_size": _size(excess),
+        "days": f"{days:.0f}",
+        "ratio": writer.phrase(ratio, ratio=_ratio(signal.events / (usual or 1))),
+        "every": writer.phrase("every day" if above >= days else "some days", n=f"{above:.0f}"),
+    }
+
+
+#: Kind -> what its sentence needs besides ``value``, ``n``, ``calls`` and ``times``.
+_FIELDS: dict[str, _Fields] = {
+    "first_service": _plain,
+    "first_action": _first_action,
+    "first_resource": _first_resource,
+    "first_pattern": _first_pattern,
+    "first_network": _plain,
+    "first_agent": _plain,
+    "first_endpoint": _plain,
+    "first_account": _plain,
+    "first_hour": _plain,
+    "more_calls": _surge,
+    "more_reads": _surge,
+    "more_deletes": _surge,
+    "more_bytes": _surge,
+    "more_denied": _surge,
+    "many_resources": _surge,
+    "detection": _detection,
+    "over_threshold": _threshold,
+    "unlike_itself": _outlier,
+    "drip_bytes": _low_and_slow,
+    "drip_reads": _low_and_slow,
+}
+
+
+def _on(signal: Signal, writer: _Writer, phrase: str) -> str:
+    resource = signal.resource_arn
+    return writer.phrase(phrase, resource=writer.clean(_resource(resource))) if resource else ""
 
 
 def _part(part: tuple[str, float, float, float], language: Language) -> str:
-    """One feature of an odd hour, with its part in the whole."""
-    feature, much, usual, share = part
-    told = _size if feature.startswith("bytes") else _count
-    return _FEATURES[language][feature].format(much=told(much), usual=told(usual), share=f"{share:.0%}")
+    """Describe one feature of an outlier."""
+    feature, amount, usual, share = part
+    form = _size if feature.startswith("bytes") else _count
+    return _FEATURES[language][feature].format(amount=form(amount), usual=form(usual), share=f"{share:.0%}")
+
+
+class _Word(str):
+    """Text that appends a Korean particle by format spec: ``을/를`` or ``으로/로`` (after a final consonant / not)."""
+
+    def __format__(self, spec: str) -> str:
+        return str(self) + _particle(self, spec) if spec else str(self)
+
+
+#: Digits and final letters that are read with a final consonant (받침); ㄹ takes 로 like a vowel.
+_CONSONANT, _RIEUL = frozenset("036mnMN"), frozenset("178lL")
+
+
+def _particle(word: str, spec: str) -> str:
+    """Return the particle of ``spec`` that fits the last syllable of ``word``; both if it cannot be read."""
+    closed, _, open_ = spec.partition("/")
+    letters = [character for character in word if character.isalnum()]
+    if not letters:
+        return f"{closed}({open_})"
+    last = letters[-1]
+    if "가" <= last <= "힣":
+        final = (ord(last) - ord("가")) % 28
+        consonant, rieul = final != 0, final == 8
+    else:
+        consonant = last in _CONSONANT or last in _RIEUL or word.lower().endswith("ng")
+        rieul = last in _RIEUL
+    return open_ if not consonant or (rieul and open_ == "로") else closed
 
 
 def _count(value: float) -> str:

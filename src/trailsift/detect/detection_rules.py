@@ -1,9 +1,9 @@
-"""Detections as data: what is known to be bad, one TOML file each, with examples that prove it.
+"""Detections as data: known bad behaviour, one TOML file each, with examples as tests.
 
 A file has ``title`` (and ``title_ko``), ``severity``, ``mitre``, ``description``, ``sql`` and examples: ``[[matches]]``
 are records that together must be found, ``[[ignores]]`` records that together must not. The SQL is one read-only
-statement over the tables of the lake with the columns of ``COLUMNS``; a row is a finding. ``history`` says how many
-days before its own a row depends on; without it the SQL runs over the whole lake each time.
+statement over the tables of the lake that returns the columns of ``COLUMNS``; a row is a match. ``history`` is the
+number of days before its own that a row depends on; without it the SQL runs over the whole lake each time.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 COLUMNS = ("account_id", "role_arn", "event_name", "resource_arn", "first_time", "last_time", "events")
 
-#: Severity -> decades of its signal: alone, they make findings of 0.45, 0.65 and 0.85.
-DECADES = {"low": 2.45, "medium": 5.57, "high": 17.0}
-#: Rows of one role closer than this are one habit, and those closer than some hours one happening.
+#: Severity -> rarity of its signal: alone, they make findings with a score of 0.45, 0.65 and 0.85.
+SEVERITY_RARITY = {"low": 2.45, "medium": 5.57, "high": 17.0}
+#: Rows of one role closer than this are one match; rows within a few hours of its begin are its core.
 _APART = 7 * DAY
 _NEAR = 3 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,7 +40,7 @@ _KEYS = {"title", "title_ko", "severity", "mitre", "description", "sql", "histor
 
 @dataclass(frozen=True)
 class Example:
-    """Records of one example: an event of a service, so many times from an hour on, with these parts."""
+    """Records of one example: an event, repeated ``times`` times from ``hour`` on, with these fields."""
 
     event: str
     times: int
@@ -51,7 +51,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Detection:
-    """One known bad thing; ``line`` is where the SQL begins in the file."""
+    """One detection; ``line`` is where the SQL begins in the file."""
 
     id: str
     path: str
@@ -69,7 +69,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one file, and where."""
+    """An error in a detection file, with its line."""
 
     path: str
     line: int
@@ -80,87 +80,87 @@ class Problem:
 
 
 def builtin_rules() -> tuple[list[Detection], list[Problem]]:
-    """The detections that come with trailsift."""
+    """Return the detections that come with trailsift, and errors in them."""
     files = resources.files("trailsift.detect") / "detections"
-    return _read((one.name, one.read_text("utf-8")) for one in files.iterdir() if one.name.endswith(".toml"))
+    return _read((file.name, file.read_text("utf-8")) for file in files.iterdir() if file.name.endswith(".toml"))
 
 
 def load_rules(folder: Path) -> tuple[list[Detection], list[Problem]]:
-    """The detections of a user's folder; UsageError where it is none."""
+    """Return the detections of a user's folder, and errors in them. Raise UsageError if there is no such folder."""
     if not folder.is_dir():
-        raise UsageError(f"--detections {folder} is no folder: name one that holds .toml files")
+        raise UsageError(f"--detections {folder} is not a folder: name one with .toml files")
     files = [(str(path), path.read_text("utf-8", "replace")) for path in sorted(folder.glob("*.toml"))]
     if not files:
-        raise UsageError(f"--detections {folder} holds no .toml file")
+        raise UsageError(f"--detections {folder} has no .toml file")
     return _read(files)
 
 
 def _read(files: Iterable[tuple[str, str]]) -> tuple[list[Detection], list[Problem]]:
-    found, wrong = [], []
+    detections, problems = [], []
     for path, text in sorted(files):
         try:
-            found.append(parse(path, text))
-        except _Mistake as mistake:
-            wrong.append(Problem(path, mistake.line, str(mistake)))
-    return found, wrong
+            detections.append(parse(path, text))
+        except _DetectionError as error:
+            problems.append(Problem(path, error.line, str(error)))
+    return detections, problems
 
 
-class _Mistake(Exception):
+class _DetectionError(Exception):
     def __init__(self, line: int, text: str) -> None:
         super().__init__(text)
         self.line = line
 
 
 def parse(path: str, text: str) -> Detection:
-    """One file; what is wrong with it is told with its line."""
+    """Parse one file. Raise _DetectionError with the line of a mistake."""
     try:
-        given = tomllib.loads(text)
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         line = next((int(word) for word in str(error).replace(",", " ").split() if word.isdigit()), 1)
-        raise _Mistake(line, f"is no TOML: {error}") from error
-    for key in given:
+        raise _DetectionError(line, f"is not valid TOML: {error}") from error
+    for key in table:
         if key not in _KEYS:
-            raise _Mistake(_line(text, key), f"unknown key {key}: there are {', '.join(sorted(_KEYS))}")
+            raise _DetectionError(_line(text, key), f"unknown key {key}: use {', '.join(sorted(_KEYS))}")
     for key in ("title", "description", "sql"):
-        if not isinstance(given.get(key), str) or not given[key].strip():
-            raise _Mistake(_line(text, key), f"needs {key}, a text")
-    if given.get("severity") not in DECADES:
-        raise _Mistake(_line(text, "severity"), f"severity is one of {', '.join(DECADES)}")
-    mitre = given.get("mitre", [])
-    if not isinstance(mitre, list) or not all(isinstance(one, str) for one in mitre):
-        raise _Mistake(_line(text, "mitre"), "mitre is a list of texts such as T1530")
-    history = given.get("history")
+        if not isinstance(table.get(key), str) or not table[key].strip():
+            raise _DetectionError(_line(text, key), f"needs {key}, a string")
+    if table.get("severity") not in SEVERITY_RARITY:
+        raise _DetectionError(_line(text, "severity"), f"severity is one of {', '.join(SEVERITY_RARITY)}")
+    mitre = table.get("mitre", [])
+    if not isinstance(mitre, list) or not all(isinstance(technique, str) for technique in mitre):
+        raise _DetectionError(_line(text, "mitre"), "mitre is a list of strings such as T1530")
+    history = table.get("history")
     if history is not None and (not isinstance(history, int) or history < 0):
-        raise _Mistake(_line(text, "history"), "history is a number of days, 0 or more")
+        raise _DetectionError(_line(text, "history"), "history is a number of days, 0 or more")
     for key in ("matches", "ignores"):
-        if not given.get(key):
-            raise _Mistake(_line(text, key), f"needs an example: [[{key}]]")
+        if not table.get(key):
+            raise _DetectionError(_line(text, key), f"needs an example: [[{key}]]")
     return Detection(
         Path(path).stem,
         path,
         _line(text, "sql"),
-        given["title"],
-        str(given.get("title_ko", given["title"])),
-        given["severity"],
+        table["title"],
+        str(table.get("title_ko", table["title"])),
+        table["severity"],
         tuple(mitre),
-        given["description"],
-        given["sql"].strip().removesuffix(";"),
+        table["description"],
+        table["sql"].strip().removesuffix(";"),
         history,
-        tuple(_example(text, one) for one in given["matches"]),
-        tuple(_example(text, one) for one in given["ignores"]),
+        tuple(_example(text, example) for example in table["matches"]),
+        tuple(_example(text, example) for example in table["ignores"]),
     )
 
 
-def _example(text: str, given: Any) -> Example:
-    event = given.get("event") if isinstance(given, dict) else None
+def _example(text: str, table: Any) -> Example:
+    event = table.get("event") if isinstance(table, dict) else None
     if not isinstance(event, str) or ":" not in event:
-        raise _Mistake(_line(text, "event"), 'an example needs event = "service:EventName"')
+        raise _DetectionError(_line(text, "event"), 'an example needs event = "service:EventName"')
     return Example(
         event,
-        int(given.get("times", 1)),
-        int(given.get("hour", 0)),
-        given.get("parameters", {}),
-        given.get("record", {}),
+        int(table.get("times", 1)),
+        int(table.get("hour", 0)),
+        table.get("parameters", {}),
+        table.get("record", {}),
     )
 
 
@@ -171,11 +171,11 @@ def _line(text: str, key: str) -> int:
     return 1
 
 
-class Happening(NamedTuple):
+class RuleMatch(NamedTuple):
     """Rows of one account and role that belong together; times are microseconds since 1970.
 
-    ``near`` is the last time of what follows upon its begin within hours, ``last_time`` that of the habit. Event and
-    resource are those of the busiest row, which has ``most`` events.
+    ``near`` is the last time of the rows within hours of its begin, ``last_time`` that of all rows. Event and resource
+    are those of the busiest row, which has ``most`` events.
     """
 
     account_id: str | None
@@ -189,41 +189,41 @@ class Happening(NamedTuple):
     most: int
 
 
-def run(engine: DuckDBEngine, detections: Sequence[Detection]) -> tuple[list[Signal], list[Problem]]:
-    """Signals of all detections that run, and what is wrong with the others."""
+def run_detections(engine: DuckDBEngine, detections: Sequence[Detection]) -> tuple[list[Signal], list[Problem]]:
+    """Return the signals of all detections, and the problems of those that fail."""
     signals: list[Signal] = []
-    wrong: list[Problem] = []
-    for one in detections:
-        found = search(engine, one)
-        if isinstance(found, Problem):
-            wrong.append(found)
+    problems: list[Problem] = []
+    for rule in detections:
+        rows = run_detection(engine, rule)
+        if isinstance(rows, Problem):
+            problems.append(rows)
         else:
-            signals += signals_of(one, happenings(found))
-    return signals, wrong
+            signals += to_signals(rule, group_matches(rows))
+    return signals, problems
 
 
-def search(engine: DuckDBEngine, detection: Detection, since: int = 0) -> list[Happening] | Problem:
-    """Rows of a detection, of days (since 1970) from ``since`` on where it says how much history it needs."""
+def run_detection(engine: DuckDBEngine, detection: Detection, since: int = 0) -> list[RuleMatch] | Problem:
+    """Return the rows of a detection, from the day ``since`` (since 1970) on if it declares its history."""
     try:
         rows = _rows(engine, detection, since)
     except (QueryError, EngineError) as error:
-        return Problem(detection.path, detection.line, f"its SQL does not run: {error}")
-    except _Mistake as mistake:
-        return Problem(detection.path, mistake.line, str(mistake))
-    found = []
+        return Problem(detection.path, detection.line, f"its SQL fails: {error}")
+    except _DetectionError as error:
+        return Problem(detection.path, error.line, str(error))
+    matches = []
     for row in rows:
         first, last = (_micros(row[name]) for name in ("first_time", "last_time"))
         names = (row["account_id"], row["role_arn"], row["event_name"], row["resource_arn"])
-        found.append(Happening(*names, first, last, int(row["events"]), last, int(row["events"])))
-    return [one for one in found if one.first_time >= since * DAY]
+        matches.append(RuleMatch(*names, first, last, int(row["events"]), last, int(row["events"])))
+    return [match for match in matches if match.first_time >= since * DAY]
 
 
-def happenings(rows: Sequence[Happening], before: Sequence[Happening] = ()) -> list[Happening]:
-    """Rows of one account and role as one, unless a week lies between them: a habit is told once.
+def group_matches(rows: Sequence[RuleMatch], before: Sequence[RuleMatch] = ()) -> list[RuleMatch]:
+    """Merge rows of one account and role unless a week lies between them, so that recurring behaviour is reported once.
 
-    Callers without a role are told apart by what they touch. ``before``: what earlier rows made, to go on from.
+    Callers without a role are distinguished by the resource. ``before``: matches of earlier rows, to continue.
     """
-    out: list[Happening] = []
+    out: list[RuleMatch] = []
     place: dict[tuple[Any, ...], int] = {}
     for row in [*before, *sorted(rows, key=lambda row: (row.first_time, row.last_time, *map(str, row[:4])))]:
         key = (row.account_id, row.role_arn, None if row.role_arn else row.resource_arn)
@@ -233,7 +233,7 @@ def happenings(rows: Sequence[Happening], before: Sequence[Happening] = ()) -> l
             out.append(row)
             continue
         old = out[at]
-        busiest = max(old, row, key=lambda one: one.most)
+        busiest = max(old, row, key=lambda match: match.most)
         out[at] = old._replace(
             event_name=busiest.event_name,
             resource_arn=busiest.resource_arn,
@@ -245,26 +245,26 @@ def happenings(rows: Sequence[Happening], before: Sequence[Happening] = ()) -> l
     return out
 
 
-def signals_of(detection: Detection, found: Iterable[Happening]) -> list[Signal]:
-    """A signal for each happening."""
+def to_signals(detection: Detection, matches: Iterable[RuleMatch]) -> list[Signal]:
+    """Return a signal for each match."""
     return [
         Signal(
             "detection",
-            one.role_arn,
-            DECADES[detection.severity],
-            one.first_time,
-            one.near,
+            match.role_arn,
+            SEVERITY_RARITY[detection.severity],
+            match.first_time,
+            match.near,
             detection.title,
-            one.events,
+            match.events,
             None,
-            one.event_name,
-            one.resource_arn,
+            match.event_name,
+            match.resource_arn,
             detection.title_ko,
             detection.id,
             detection.mitre,
-            one.last_time,
+            match.last_time,
         )
-        for one in found
+        for match in matches
     ]
 
 
@@ -272,11 +272,11 @@ def _rows(engine: DuckDBEngine, detection: Detection, since: int = 0) -> list[di
     result = engine.query(_limited(detection, since))
     missing = [name for name in COLUMNS if name not in result.names]
     if missing:
-        raise _Mistake(detection.line, f"its SQL gives no column {', '.join(missing)}")
+        raise _DetectionError(detection.line, f"its SQL returns no column {', '.join(missing)}")
     return result.dicts()
 
 
-#: Table -> its time. Reading fewer days is a matter of cost: each row depends on no more than ``history`` days.
+#: Table -> its time column. Reading fewer days only saves cost: no row depends on more than ``history`` days.
 _TIMES = {"events": "event_time", "hourly": "hour", "usage": "day", "profile": "day"}
 
 
@@ -299,47 +299,48 @@ def _micros(time: datetime) -> int:
 
 
 def run_examples(detections: Sequence[Detection]) -> list[Problem]:
-    """Runs the examples: what must be found and is not, and what must not be found and is.
+    """Run the examples. Return a problem for each that is not found and must be, or is found and must not be.
 
-    All examples go to one lake, each under an account of its own, so SQL has to tell accounts apart.
+    All examples go into one lake, each under its own account, so the SQL has to separate accounts.
     """
     from trailsift.ingest import ingest
     from trailsift.lake.open import open_snapshot
     from trailsift.query import DuckDBEngine
 
-    wrong: list[Problem] = []
+    problems: list[Problem] = []
     with tempfile.TemporaryDirectory(prefix="trailsift-examples-") as folder:
         records = []
-        for place, one in enumerate(detections):
-            records += _records(one.matches, account(place, True)) + _records(one.ignores, account(place, False))
+        for place, rule in enumerate(detections):
+            records += _records(rule.matches, example_account(place, True))
+            records += _records(rule.ignores, example_account(place, False))
         (Path(folder) / "a.json").write_text(json.dumps({"Records": records}))
         ingest([str(Path(folder) / "a.json")], Path(folder) / "lake", workers=1)
         with DuckDBEngine(open_snapshot(Path(folder) / "lake")) as engine:
-            for place, one in enumerate(detections):
+            for place, rule in enumerate(detections):
                 try:
-                    hit = {row["account_id"] for row in _rows(engine, one)}
-                except (QueryError, EngineError, _Mistake) as error:
-                    wrong.append(Problem(one.path, one.line, f"its SQL does not run: {error}"))
+                    hits = {row["account_id"] for row in _rows(engine, rule)}
+                except (QueryError, EngineError, _DetectionError) as error:
+                    problems.append(Problem(rule.path, rule.line, f"its SQL fails: {error}"))
                     continue
-                if account(place, True) not in hit:
-                    wrong.append(Problem(one.path, one.line, "does not find its example [[matches]]"))
-                if account(place, False) in hit:
-                    wrong.append(Problem(one.path, one.line, "finds its example [[ignores]]"))
-    return wrong
+                if example_account(place, True) not in hits:
+                    problems.append(Problem(rule.path, rule.line, "does not find its example [[matches]]"))
+                if example_account(place, False) in hits:
+                    problems.append(Problem(rule.path, rule.line, "finds its example [[ignores]]"))
+    return problems
 
 
-def account(place: int, matches: bool) -> str:
-    """The account of an example."""
+def example_account(place: int, matches: bool) -> str:
+    """Return the account id of an example."""
     return f"{100_000_000_000 + 2 * place + matches}"
 
 
 def _records(examples: Sequence[Example], account_id: str) -> list[dict[str, Any]]:
     out = []
-    for number, one in enumerate(examples):
-        service, _, name = one.event.partition(":")
-        for i in range(one.times):
-            at = _EXAMPLES_BEGIN + timedelta(hours=one.hour, seconds=i)
-            filled = _fill({"requestParameters": one.parameters} | one.record, i, account_id)
+    for number, example in enumerate(examples):
+        service, _, name = example.event.partition(":")
+        for i in range(example.times):
+            at = _EXAMPLES_BEGIN + timedelta(hours=example.hour, seconds=i)
+            filled = _fill({"requestParameters": example.parameters} | example.record, i, account_id)
             out.append(_plain(service, name, at, account_id) | {"eventID": f"{account_id}-{number}-{i}"} | filled)
     return out
 

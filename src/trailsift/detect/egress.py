@@ -1,4 +1,4 @@
-"""What roles take, day by day, read from the summary table ``usage`` some days at a time."""
+"""Daily egress of roles, read from the summary table ``usage``, a few days at a time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trailsift.detect.daily_data import arrow, chunks, numbers, period_of
-from trailsift.detect.low_and_slow import BYTES, PATTERN, READS, ROLE, TOUCHES, DailyEgress
+from trailsift.detect.daily_data import chunk_days, fetch_arrow, to_numpy, whole_days
+from trailsift.detect.daily_series import BYTES, PATTERN, READS, ROLE, TOUCHES, DailyEgress
 from trailsift.times import DAY
 
 if TYPE_CHECKING:
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     from trailsift.query import DuckDBEngine
 
-#: Calls that hand out content.
+#: Calls that return content.
 _READS = "^(Get(Object|Item|Records)$|BatchGetItem$|Query$|Scan$|Select|ExecuteStatement$|BatchExecuteStatement$|Copy)"
 
 
-def daily_egress(engine: DuckDBEngine, wanted: Mapping[int, int]) -> Iterator[DailyEgress]:
-    """The wanted days (with their events) in order. Callers without a role have no habit."""
-    for chunk in chunks(wanted):
-        table = arrow(engine, _sql(period_of(chunk[0], chunk[-1]).where_day("day")))
-        days = numbers(table.column(0))
+def daily_egress(engine: DuckDBEngine, events_of: Mapping[int, int]) -> Iterator[DailyEgress]:
+    """Yield the days of ``events_of`` (day -> events) in order. Callers without a role have no baseline."""
+    for chunk in chunk_days(events_of):
+        table = fetch_arrow(engine, _sql(whole_days(chunk[0], chunk[-1]).where_day("day")))
+        days = to_numpy(table.column(0))
         for day in chunk:
             begin, end = np.searchsorted(days, [day, day + 1]).tolist()
             yield _of_day(day, table.slice(begin, end - begin))
@@ -32,7 +32,7 @@ def daily_egress(engine: DuckDBEngine, wanted: Mapping[int, int]) -> Iterator[Da
 
 def _of_day(day: int, lines: pyarrow.Table) -> DailyEgress:
     _, *columns = lines.columns
-    kind, key, under, value = (numbers(column) for column in columns[:4])
+    kind, key, under, value = (to_numpy(column) for column in columns[:4])
 
     def text(line: int) -> list[str | None]:
         return [column[line].as_py() for column in columns[4:]]
@@ -45,7 +45,7 @@ def _sql(where: str) -> str:
     role, touches = f"hash({ROLE}, role_arn)", f"hash({TOUCHES}, role_arn, resource_arn)"
     reads = f"hash({READS}, role_arn, resource_arn, event_name)"
     bytes_out, read = f"hash({BYTES}, role_arn, resource_arn)", f"regexp_matches(event_name, '{_READS}')"
-    # What was refused or not there was not taken.
+    # A call that failed returned nothing.
     return f"""WITH used AS MATERIALIZED (
             SELECT {day} AS day, role_arn, resource_arn, event_name, key_pattern, sum(events)::BIGINT AS n,
                 coalesce(sum(bytes_out), 0)::BIGINT AS size

@@ -1,7 +1,7 @@
-"""What each role did in each hour as a row of features, and how far each is from the role's own past.
+"""Each role's activity per hour as a row of features, and the deviation of each feature from the role's own past.
 
-Everything is causal: a day is compared with earlier days only. What is usual for a role is learnt by hour of the day,
-leaning on the role as a whole, and on all roles, where it has little past.
+Everything is causal: a day is compared with earlier days only. The expected values of a role are learned by hour of
+day, shrunk towards the role as a whole, and towards all roles if it has little history.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trailsift.analysis.base import DENIED, ask, tuple_of
-from trailsift.detect.daily_data import period_of
+from trailsift.detect.daily_data import whole_days
 from trailsift.times import HOUR
 
 if TYPE_CHECKING:
@@ -25,23 +25,23 @@ Ints = NDArray[np.int64]
 
 #: The features, in the order of the columns.
 FEATURES = ("calls", "kinds", "resources", "keys", "addresses", "refused", "failed", "bytes_in", "bytes_out", "writes",
-    "seldom", "mix")  # fmt: skip
+    "rare", "mix")  # fmt: skip
 
 _DAYS_AT_ONCE = 7
-_SELDOM = 0.03  # a call that makes less of what a role does is one that it seldom makes
-_HOUR_PRIOR = 4.0  # hours of experience that a role's whole day is worth, for one hour of the day
+_RARE = 0.03  # share of a role's calls below which a call is rare
+_HOUR_PRIOR = 4.0  # hours of experience that a role's whole day is worth, for one hour of day
 _SPREAD_PRIOR = 24.0  # hours of experience that the spread of all roles is worth
-_LEAST_SPREAD = 0.33  # of logarithms: less than a third more is never odd
-_FARTHEST = 4.0  # spreads; what is further away counts as this far
-_PULL = 3.0  # spreads; what is further away does not move the habit more than this
+_LEAST_SPREAD = 0.33  # of logarithms: less than a third more is never unusual
+_FARTHEST = 4.0  # spreads; larger deviations are clipped to this
+_PULL = 3.0  # spreads; larger deviations do not move the expected value more than this
 
 
 @dataclass(frozen=True)
-class Hours:
-    """Role-hours in order of time: which role and hour, and how many spreads each feature is above its habit.
+class RoleHours:
+    """Role-hours in order of time: role and hour, and the deviation of each feature in spreads (``far``).
 
-    ``values`` are the features as they are, logarithms of counts; ``usual`` what was to be expected. ``known``: days
-    that the role was at work before. ``odd_call``: the place in Lines.names of the call that fits the role's mix least.
+    ``values``: the features themselves, logarithms of counts; ``usual``: their expected values. ``known``: earlier
+    active days of the role. ``odd_call``: index into CallCounts.names of the call that fits the role's mix least.
     """
 
     roles: list[str | None]
@@ -56,8 +56,8 @@ class Hours:
 
 
 @dataclass(frozen=True)
-class Lines:
-    """Calls of a role in an hour by name: what the features are made of. ``call`` is a number of role and name."""
+class CallCounts:
+    """Calls per role, hour and name, from which the features are computed. ``call``: number of a (role, name) pair."""
 
     roles: list[str | None]
     names: list[str | None]  # call -> its name
@@ -68,37 +68,39 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Week:
-    """Lines of some days as they were read: (role, name) by number, and batches of columns."""
+class WeekOfCalls:
+    """Calls of up to a week as they were read: (role, name) by number, and batches of columns."""
 
     kinds: list[tuple[str | None, str | None]]
     batches: list[list[NDArray[Any]]]
 
 
-def read(engine: DuckDBEngine, first: int, last: int, known: dict[int, Week] | None = None) -> Lines | None:
-    """The lines of some days (since 1970), in order of time; None where they have none.
+def read_calls(
+    engine: DuckDBEngine, first: int, last: int, cache: dict[int, WeekOfCalls] | None = None
+) -> CallCounts | None:
+    """Return the calls of some days (since 1970), in order of time; None if there are none.
 
-    ``known``: weeks that were read before, by their first day; those of these days are added, others are taken out.
+    ``cache``: weeks that were read before, by their first day; updated to exactly the weeks of these days.
     """
-    known = {} if known is None else known
+    cache = {} if cache is None else cache
     begins = range(first, last + 1, _DAYS_AT_ONCE)
-    for begin in [begin for begin in known if begin not in begins]:
-        del known[begin]
+    for begin in [begin for begin in cache if begin not in begins]:
+        del cache[begin]
     for begin in begins:
-        if begin not in known:
-            known[begin] = _week(engine, begin, min(begin + _DAYS_AT_ONCE - 1, last))
-    found = [known[begin] for begin in begins if known[begin].kinds]
-    if not found:
+        if begin not in cache:
+            cache[begin] = _week(engine, begin, min(begin + _DAYS_AT_ONCE - 1, last))
+    weeks = [cache[begin] for begin in begins if cache[begin].kinds]
+    if not weeks:
         return None
-    order = sorted({kind for week in found for kind in week.kinds}, key=lambda kind: tuple(map(str, kind)))
+    order = sorted({kind for week in weeks for kind in week.kinds}, key=lambda kind: tuple(map(str, kind)))
     place = {kind: number for number, kind in enumerate(order)}
     parts = []
-    for week in found:
+    for week in weeks:
         places = np.array([place[kind] for kind in week.kinds], np.int64)
         parts += [[places[call], *columns] for call, *columns in week.batches]
     call, hour, *numbers = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     roles = {role: number for number, role in enumerate(dict.fromkeys(role for role, _ in order))}
-    return Lines(
+    return CallCounts(
         list(roles),
         [name for _, name in order],
         np.array([roles[role] for role, _ in order], np.int64),
@@ -108,15 +110,15 @@ def read(engine: DuckDBEngine, first: int, last: int, known: dict[int, Week] | N
     )
 
 
-def _week(engine: DuckDBEngine, first: int, last: int) -> Week:
-    # A week at a time: grouping and sorting hold less at once.
-    where = period_of(first, last).where("hour")
+def _week(engine: DuckDBEngine, first: int, last: int) -> WeekOfCalls:
+    # A week at a time, so that grouping and sorting need less memory.
+    where = whole_days(first, last).where("hour")
     kinds = ask(engine, tuple_of, f"{_names_sql(where)} ORDER BY role_arn, event_name")
     if not kinds:
-        return Week([], [])
+        return WeekOfCalls([], [])
     result = engine.query(_lines_sql(where), cache=False, arrow=True)
     batches = [[np.asarray(column) for column in batch.columns] for batch in result.batches()]
-    return Week([(role, name) for role, name in kinds], batches)
+    return WeekOfCalls([(role, name) for role, name in kinds], batches)
 
 
 def _names_sql(where: str) -> str:
@@ -135,8 +137,8 @@ def _lines_sql(where: str) -> str:
         AND hourly.event_name IS NOT DISTINCT FROM names.event_name WHERE {where} GROUP BY 1, 2 ORDER BY 2, 1"""
 
 
-def features(lines: Lines) -> Hours:
-    """The role-hours of lines, day by day against the days before."""
+def build_features(lines: CallCounts) -> RoleHours:
+    """Return the role-hours of calls, each day compared with the days before."""
     role = lines.role_of[lines.call]
     place = lines.hour * len(lines.roles) + role
     unique, of = np.unique(place, return_inverse=True)
@@ -144,7 +146,7 @@ def features(lines: Lines) -> Hours:
     sums = np.column_stack([np.bincount(of, column, len(unique)) for column in lines.numbers.T])
     addresses = np.zeros(len(unique))
     np.maximum.at(addresses, of, lines.numbers[:, 7])
-    seldom, mix, odd_call = _mixes(lines, role, of, len(unique))
+    rare, mix, odd_call = _mixes(lines, role, of, len(unique))
     events, came, out, refused, failed, resources, keys, _, writes = sums.T
     kinds = np.bincount(of, minlength=len(unique)).astype(np.float64)
     values = np.column_stack(
@@ -152,21 +154,20 @@ def features(lines: Lines) -> Hours:
             *(np.log1p(x) for x in (events, kinds, resources, keys, addresses, refused, failed)),
             *(np.log1p(x / 1000) for x in (came, out)),
             np.log1p(writes),
-            np.log1p(seldom),
+            np.log1p(rare),
             mix,
         ]
     )
     usual, far, known = _against_the_past(values, role_at, hour, len(lines.roles))
-    return Hours(lines.roles, role_at, hour, events.astype(np.int64), values, usual, far, known, odd_call)
+    return RoleHours(lines.roles, role_at, hour, events.astype(np.int64), values, usual, far, known, odd_call)
 
 
-def _mixes(lines: Lines, role: Ints, of: Ints, count: int) -> tuple[Floats, Floats, Ints]:
-    """Of each role-hour: calls that the role seldom makes, how unlike its mix of calls is to its earlier mix, and the
-    call that makes it so most.
+def _mixes(lines: CallCounts, role: Ints, of: Ints, count: int) -> tuple[Floats, Floats, Ints]:
+    """Return for each role-hour: its rare calls, the deviation of its mix of calls, and the call that deviates most.
 
-    The second is the root of the likelihood ratio (G) of the calls against the role's earlier shares.
+    The deviation is the root of the likelihood ratio (G) of the calls against the role's earlier shares.
     """
-    seldom, ratio, terms = np.zeros(count), np.zeros(count), np.zeros(len(of))
+    rare, ratio, terms = np.zeros(count), np.zeros(count), np.zeros(len(of))
     calls = np.zeros(len(lines.role_of))
     total = np.zeros(len(lines.roles))
     kinds = np.bincount(lines.role_of, minlength=len(lines.roles))
@@ -175,7 +176,7 @@ def _mixes(lines: Lines, role: Ints, of: Ints, count: int) -> tuple[Floats, Floa
     for part in _days(lines.hour):
         call, who, n = lines.call[part], role[part], events[part]
         share = (calls[call] + 0.5) / (total[who] + 0.5 * kinds[who])
-        np.add.at(seldom, of[part], n * (share < _SELDOM))
+        np.add.at(rare, of[part], n * (share < _RARE))
         terms[part] = 2 * n * np.log(n / (of_hour[of[part]] * share))
         np.add.at(ratio, of[part], terms[part])
         np.add.at(calls, call, n)
@@ -183,46 +184,46 @@ def _mixes(lines: Lines, role: Ints, of: Ints, count: int) -> tuple[Floats, Floa
     odd = np.zeros(count, np.int64)
     order = np.argsort(terms, kind="stable")
     odd[of[order]] = lines.call[order]  # the greatest is written last
-    return seldom, np.sqrt(np.maximum(ratio, 0)), odd
+    return rare, np.sqrt(np.maximum(ratio, 0)), odd
 
 
 def _days(hour: Ints) -> list[slice]:
-    """Slices of one day each, of hours in order."""
+    """Return one slice per day of sorted hours."""
     cuts = np.flatnonzero(np.diff(hour // 24)) + 1
     return [slice(a, b) for a, b in pairwise([0, *cuts.tolist(), len(hour)])]
 
 
 def _against_the_past(values: Floats, role: Ints, hour: Ints, roles: int) -> tuple[Floats, Floats, Ints]:
-    """What was usual for each role-hour, how many spreads it is above that, and days of the role before."""
+    """Return for each role-hour the expected values, the deviation from them in spreads, and earlier active days."""
     width = values.shape[1]
     at_hour, hours = np.zeros((roles, 24, width)), np.zeros((roles, 24))
-    whole, lived = np.zeros((roles, width)), np.zeros(roles)
+    total, lived = np.zeros((roles, width)), np.zeros(roles)
     squares = np.zeros((roles, width))
-    everyone, everyone_lived = np.full(width, 0.25), 1.0
+    all_squares, all_lived = np.full(width, 0.25), 1.0
     usual, far = np.zeros_like(values), np.zeros_like(values)
     known, age = np.zeros(len(values), np.int64), np.zeros(roles, np.int64)
     for part in _days(hour):
         who, when, now = role[part], hour[part] % 24, values[part]
-        mean = whole[who] / np.maximum(lived[who], 1)[:, None]
+        mean = total[who] / np.maximum(lived[who], 1)[:, None]
         near = at_hour[who, when] + 0.5 * (at_hour[who, (when + 1) % 24] + at_hour[who, (when - 1) % 24])
         count = hours[who, when] + 0.5 * (hours[who, (when + 1) % 24] + hours[who, (when - 1) % 24])
         base = (near + _HOUR_PRIOR * mean) / (count + _HOUR_PRIOR)[:, None]
-        common = everyone / everyone_lived
+        common = all_squares / all_lived
         spread = np.sqrt(
             (squares[who] + _SPREAD_PRIOR * common) / (lived[who] + _SPREAD_PRIOR)[:, None] + _LEAST_SPREAD**2
         )
         off = now - base
         usual[part], known[part] = base, age[who]
         far[part] = np.clip(off / spread, -_FARTHEST, _FARTHEST)
-        # What stands out must not become the habit at once.
+        # An outlier must not become the expected value at once.
         pulled = np.where(lived[who][:, None] > 0, base + np.clip(off, -_PULL * spread, _PULL * spread), now)
         np.add.at(at_hour, (who, when), pulled)
         np.add.at(hours, (who, when), 1)
-        np.add.at(whole, who, pulled)
+        np.add.at(total, who, pulled)
         old = lived[who] > 0
         error = np.where(old[:, None], np.minimum(off, _PULL * spread).clip(-_PULL * spread) ** 2, 0)
         np.add.at(squares, who, error)
         np.add.at(lived, who, 1)
         age[np.unique(who)] += 1
-        everyone, everyone_lived = everyone + error.sum(axis=0), everyone_lived + old.sum()
+        all_squares, all_lived = all_squares + error.sum(axis=0), all_lived + old.sum()
     return usual, far, known

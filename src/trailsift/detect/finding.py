@@ -1,4 +1,4 @@
-"""Signals and findings: what the levels give, and what a person gets."""
+"""Signals, which the levels produce, and findings, which people see."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from trailsift.times import iso
 
 
 class Signal(NamedTuple):
-    """One unusual thing about one role.
+    """One unusual observation about one role.
 
-    ``kind`` is a key of KINDS; ``decades`` says how rare it is (2 is once in a hundred days like this one). ``value``
-    is what is new or what grew, ``events`` how many calls it is, ``usual`` what was to be expected of them, None where
-    nothing was. Times are microseconds since 1970. Of a detection: ``value`` is its title, ``value_ko`` the Korean one,
-    ``rule`` its id, and ``goes_on`` the last time of what became a habit after ``last_time``. ``parts``, of the kind
-    ``unlike_itself``: feature, how much it was, how much is usual, and its part (0 to 1) in the whole; of a drip: how
-    much is over the habit, on how many days, and on how many of them it was above it.
+    ``kind`` is a key of KINDS. ``rarity``: log10 of how rare it is (2 is once in a hundred days like this one).
+    ``value`` is what is new or what grew, ``events`` the number of calls, ``usual`` the expected number or None. Times
+    are microseconds since 1970. For a detection, ``value`` is its title, ``value_ko`` the Korean one, ``rule`` its id,
+    and ``goes_on`` the last time of what continued after ``last_time``. ``parts``: for the kind ``unlike_itself``, per
+    feature (name, amount, expected amount, share of the whole from 0 to 1); for a low-and-slow kind, one row ("over",
+    excess, days, days above expectation).
     """
 
     kind: str
     role_arn: str | None
-    decades: float
+    rarity: float
     first_time: int
     last_time: int
     value: str
@@ -37,7 +37,7 @@ class Signal(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A role came from a place (network, endpoint) that hardly anybody came from before."""
+    """A role came from an origin (network, endpoint) that hardly any role came from before."""
 
     role_arn: str | None
     value: str
@@ -45,7 +45,7 @@ class Link(NamedTuple):
     last_time: int
 
 
-#: Kinds of signals -> MITRE ATT&CK technique (Enterprise, cloud), None where the kind alone says too little.
+#: Kind of signal -> MITRE ATT&CK technique (Enterprise, cloud); None if the kind alone says too little.
 KINDS: dict[str, str | None] = {
     "first_service": None,
     "first_action": None,
@@ -69,10 +69,10 @@ KINDS: dict[str, str | None] = {
     "drip_reads": "T1530",
 }
 
-#: Kinds of what goes on for days: a signal is told from its ``last_time`` on, and lasts until ``goes_on``.
-DRIPS = ("drip_bytes", "drip_reads")
+#: Kinds that last for days: such a signal is reported from its ``last_time`` on, and lasts until ``goes_on``.
+LOW_AND_SLOW = ("drip_bytes", "drip_reads")
 
-#: Level of each kind, for `evaluate` with one level off.
+#: Level of each kind: `--levels`, and `evaluate` with one level left out.
 LEVELS: dict[str, str] = {
     kind: "detections"
     if kind == "detection"
@@ -81,12 +81,12 @@ LEVELS: dict[str, str] = {
     else "novel"
     if kind.startswith("first_") and kind != "first_hour"
     else "shapes"
-    if kind in ("more_denied", "many_resources", "more_deletes", "first_hour", *DRIPS)
+    if kind in ("more_denied", "many_resources", "more_deletes", "first_hour", *LOW_AND_SLOW)
     else "volume"
     for kind in KINDS
 }
 
-#: Calls that hand out content; other calls that read tell what there is.
+#: Calls that return content; other reads list what exists.
 _READS = ("GetObject", "GetItem", "BatchGetItem", "Scan", "Query", "Select", "GetRecords")
 
 _SEVERITIES = ((0.75, "high"), (0.6, "medium"))
@@ -94,10 +94,10 @@ _SEVERITIES = ((0.75, "high"), (0.6, "medium"))
 
 @dataclass(frozen=True)
 class Finding:
-    """One happening: the signals that belong together, the strongest first.
+    """Signals that belong together, the strongest first.
 
     ``role_arn`` is the leading role, ``role_arns`` all of them, the leading one first. ``span`` is the time of the
-    happening itself, without the habit that it may have become. ``also``: ids of findings that became part of it.
+    signals, without what continued afterwards. ``also``: ids of findings that were merged into this one.
     """
 
     id: str
@@ -119,23 +119,23 @@ class Finding:
 
     @property
     def event_names(self) -> list[str]:
-        """The calls that stand out, the strongest first."""
+        """The calls of its signals, the strongest first."""
         return list(dict.fromkeys(s.event_name for s in self.signals if s.event_name))
 
     @property
     def resource_arn(self) -> str | None:
-        """The resource that stands out most."""
+        """The resource of the strongest signal that has one."""
         return next((s.resource_arn for s in self.signals if s.resource_arn), None)
 
     @property
     def techniques(self) -> list[str]:
-        """MITRE ATT&CK techniques that fit, without repetition."""
+        """MITRE ATT&CK techniques, without repetition."""
         own = [technique for signal in self.signals for technique in signal.mitre]
         return list(dict.fromkeys([*own, *(t for s in self.signals if (t := _technique(s)))]))
 
     @property
     def roles(self) -> str:
-        """An SQL condition: the roles of the finding."""
+        """SQL condition for the roles of the finding."""
         arns = self.role_arns or (self.role_arn,)
         named = ", ".join(_text(arn) for arn in arns if arn is not None)
         parts = [f"role_arn IN ({named})" if "," in named else f"role_arn = {named}"] if named else []
@@ -145,26 +145,26 @@ class Finding:
 
     @property
     def condition(self) -> str:
-        """An SQL condition on ``events``: the events behind the finding."""
-        # A detection names one of its calls only, as an example, and so does an odd hour; of a role without signals,
-        # no call is known.
+        """SQL condition on ``events`` for the events behind the finding."""
+        # A detection or an outlier names only one of its calls, as an example; of a role without signals, no call is
+        # known.
         silent = len({signal.role_arn for signal in self.signals}) < len(self.role_arns)
-        whole = silent or any(signal.kind in ("detection", "unlike_itself") for signal in self.signals)
-        names = "" if whole else ", ".join(_text(name) for name in self.event_names)
-        also = f" AND event_name IN ({names})" if names else ""
-        drips = [signal for signal in self.signals if signal.kind in DRIPS]
-        if drips and drips[0] is self.signals[0] and not silent:
-            # Days of a role are much: only what drips.
-            parts = [sorted({_text(str(text)) for text in column}) for column in zip(*map(_call, drips), strict=True)]
-            also = " AND event_name IN ({}) AND resource_arn IN ({})".format(*map(", ".join, parts))
+        all_calls = silent or any(signal.kind in ("detection", "unlike_itself") for signal in self.signals)
+        names = "" if all_calls else ", ".join(_text(name) for name in self.event_names)
+        calls = f" AND event_name IN ({names})" if names else ""
+        slow = [signal for signal in self.signals if signal.kind in LOW_AND_SLOW]
+        if slow and slow[0] is self.signals[0] and not silent:
+            # Whole days of a role are too much: only the calls and resources of the low-and-slow signals.
+            parts = [sorted({_text(str(text)) for text in column}) for column in zip(*map(_call, slow), strict=True)]
+            calls = " AND event_name IN ({}) AND resource_arn IN ({})".format(*map(", ".join, parts))
         return (
             f"event_time BETWEEN TIMESTAMPTZ '{iso(self.first_time)}' AND TIMESTAMPTZ '{iso(self.last_time)}'"
-            f" AND {self.roles}{also}"
+            f" AND {self.roles}{calls}"
         )
 
     @property
     def query(self) -> str:
-        """SQL that shows the events behind the finding."""
+        """SQL query for the events behind the finding."""
         return (
             "SELECT event_time, event_name, resource_arn, object_key, source_ip, user_agent, error_code, bytes_out, "
             f"event_id FROM events WHERE {self.condition} ORDER BY event_time"

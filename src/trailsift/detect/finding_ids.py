@@ -1,7 +1,7 @@
-"""The ids under which findings were told, kept in the lake: an id stays, whatever else becomes known.
+"""Stable finding ids, kept in the lake: a finding keeps the id under which it was first reported.
 
-A finding that is found again has begun earlier or ended later, or another role leads it; so it is known by its roles
-and its time. Where two findings have become one, it has the id that is older, and the other one means it as well.
+A later run may see the same finding begin earlier, end later or be led by another role, so findings are recognized by
+their roles and time. If two findings merge, the older id stays and the other becomes an alias.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from trailsift.errors import LakeError
 from trailsift.storage import Location, open_storage, update
 
 _FILE = "findings/ids.json"
-#: Findings whose ids are remembered, the newest.
+#: Findings whose ids are remembered; the newest are kept.
 KEPT = 10_000
 
 
 @dataclass
-class Name:
-    """One id, and what it was given to: roles, and first and last time."""
+class KnownFinding:
+    """An id, and the roles and first and last time of the finding that has it."""
 
     id: str
     roles: list[str | None]
@@ -31,24 +31,23 @@ class Name:
     last: int
 
 
-def named(lake: Location, found: Sequence[Finding], *, remember: bool = True) -> list[Finding]:
-    """Findings with the ids under which they were told before; new ones are remembered, unless that is not wanted.
+def named(lake: Location, findings: Sequence[Finding], *, remember: bool = True) -> list[Finding]:
+    """Return the findings with their known ids; ids of new findings are stored unless ``remember`` is false.
 
-    In a lake that cannot be written, ids are those of before as well, and new ones are not remembered. LakeError
-    where the file of ids is damaged.
+    In a read-only lake, known ids are used and new ones are not stored. Raise LakeError if the file of ids is damaged.
     """
     storage = open_storage(lake)
     out: list[Finding] | None = None
 
-    def give_ids(data: bytes | None) -> bytes | None:
+    def assign(data: bytes | None) -> bytes | None:
         nonlocal out
         known = _parse(data, storage.describe(_FILE))
-        out, names = give(found, known)
+        out, names = give(findings, known)
         return _text(names[-KEPT:]) if remember and names != known else None
 
     try:
-        # Of two runs at the same time, the later one gives ids again, and sees those of the other.
-        update(storage, _FILE, give_ids)
+        # If another run updates the ids at the same time, they are assigned again, with the other run's ids known.
+        update(storage, _FILE, assign)
     except OSError as error:
         if out is None:
             raise LakeError(f"cannot read {storage.describe(_FILE)}: {error}") from error
@@ -56,70 +55,70 @@ def named(lake: Location, found: Sequence[Finding], *, remember: bool = True) ->
     return out
 
 
-def give(found: Sequence[Finding], known: Sequence[Name]) -> tuple[list[Finding], list[Name]]:
-    """The findings with their ids, and all names after that: older ones keep their place."""
+def give(findings: Sequence[Finding], known: Sequence[KnownFinding]) -> tuple[list[Finding], list[KnownFinding]]:
+    """Return the findings with their ids, and all known findings afterwards; older ones keep their place."""
     by_role: dict[str | None, list[int]] = {}
-    for place, one in enumerate(found):
-        for role in one.role_arns or (one.role_arn,):
+    for place, finding in enumerate(findings):
+        for role in finding.role_arns or (finding.role_arn,):
             by_role.setdefault(role, []).append(place)
     fits = []
     for age, name in enumerate(known):
         places = {place for role in name.roles for place in by_role.get(role, ())}
-        near = [place for place in places if _overlap(name, found[place]) >= 0]
-        same = [place for place in near if _same(name, found[place])]
+        near = [place for place in places if _overlap(name, findings[place]) >= 0]
+        same = [place for place in near if _same(name, findings[place])]
         if near:
             fits.append((not same, len(near), age, same or near))
     own: dict[int, list[int]] = {}
-    # What has not changed, then names with little choice: of a finding that became two, each gets what was its own.
+    # Unchanged findings first, then ids with few candidates: if a finding splits in two, each part keeps its own id.
     for _, _, age, choice in sorted(fits):
-        best = max(choice, key=lambda place: (place not in own, *_nearness(known[age], found[place]), -place))
+        best = max(choice, key=lambda place: (place not in own, *_nearness(known[age], findings[place]), -place))
         own.setdefault(best, []).append(age)
     names = list(known)
     for place, ages in own.items():
-        names[min(ages)] = _grown(known[min(ages)], found[place])
+        names[min(ages)] = _grown(known[min(ages)], findings[place])
     taken = {name.id for name in names}
     out = []
-    for place, one in enumerate(found):
-        first, *also = [known[age].id for age in sorted(own.get(place, ()))] or [_free(one, taken)]
+    for place, finding in enumerate(findings):
+        first, *aliases = [known[age].id for age in sorted(own.get(place, ()))] or [_free(finding, taken)]
         taken.add(first)
         if place not in own:
-            names.append(_grown(Name(first, [], one.span[0], one.span[1]), one))
-        out.append(replace(one, id=first, also=tuple(also)))
+            names.append(_grown(KnownFinding(first, [], finding.span[0], finding.span[1]), finding))
+        out.append(replace(finding, id=first, also=tuple(aliases)))
     return out, names
 
 
-def _grown(name: Name, one: Finding) -> Name:
-    return Name(name.id, list(one.role_arns or (one.role_arn,)), one.span[0], one.span[1])
+def _grown(name: KnownFinding, finding: Finding) -> KnownFinding:
+    return KnownFinding(name.id, list(finding.role_arns or (finding.role_arn,)), finding.span[0], finding.span[1])
 
 
-def _overlap(name: Name, one: Finding) -> int:
-    """Microseconds that both last; negative: between them."""
-    return min(name.last, one.span[1]) - max(name.first, one.span[0])
+def _overlap(name: KnownFinding, finding: Finding) -> int:
+    """Return the microseconds that both share; negative: the gap between them."""
+    return min(name.last, finding.span[1]) - max(name.first, finding.span[0])
 
 
-def _same(name: Name, one: Finding) -> bool:
-    return (name.first, name.last) == one.span and set(name.roles) == set(one.role_arns)
+def _same(name: KnownFinding, finding: Finding) -> bool:
+    return (name.first, name.last) == finding.span and set(name.roles) == set(finding.role_arns)
 
 
-def _nearness(name: Name, one: Finding) -> tuple[int, int]:
-    return len(set(name.roles) & set(one.role_arns)), _overlap(name, one)
+def _nearness(name: KnownFinding, finding: Finding) -> tuple[int, int]:
+    return len(set(name.roles) & set(finding.role_arns)), _overlap(name, finding)
 
 
-def _free(one: Finding, taken: set[str]) -> str:
-    found, number = one.id, 0
-    while found in taken:
+def _free(finding: Finding, taken: set[str]) -> str:
+    candidate, number = finding.id, 0
+    while candidate in taken:
         number += 1
-        found = finding_id(one.role_arn, one.span[0], str(number))
-    return found
+        candidate = finding_id(finding.role_arn, finding.span[0], str(number))
+    return candidate
 
 
-def _parse(data: bytes | None, path: str) -> list[Name]:
+def _parse(data: bytes | None, path: str) -> list[KnownFinding]:
     try:
-        given: list[list[Any]] = json.loads(data) if data is not None else []
-        return [Name(str(name), list(roles), int(first), int(last)) for name, roles, first, last in given]
+        rows: list[list[Any]] = json.loads(data) if data is not None else []
+        return [KnownFinding(str(name), list(roles), int(first), int(last)) for name, roles, first, last in rows]
     except (ValueError, TypeError) as error:
-        raise LakeError(f"{path} is damaged: {error}; delete it, and findings get ids anew") from error
+        raise LakeError(f"{path} is damaged: {error}; delete it, and findings get new ids") from error
 
 
-def _text(names: Sequence[Name]) -> bytes:
+def _text(names: Sequence[KnownFinding]) -> bytes:
     return json.dumps([[name.id, name.roles, name.first, name.last] for name in names]).encode()

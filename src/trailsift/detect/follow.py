@@ -1,4 +1,4 @@
-"""Running after commits: at once after an ingest, or as long as one likes, whenever a lake has a new commit."""
+"""Run after every commit of a lake: once after an ingest, or until stopped."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ def follow(
     wait: Callable[[float], None] = time.sleep,
     trouble: Callable[[LakeError], None] = lambda error: None,
 ) -> Iterator[T]:
-    """``run`` over the lake as it is, and again after each commit; looks for one every so many seconds, without end.
+    """Yield ``run`` over the lake as it is, and again after each commit, forever; check every ``every`` seconds.
 
-    LakeError where the lake cannot be opened at first. Later, ``trouble`` is told once, and the lake is tried again.
+    Raise LakeError if the lake cannot be opened at first. Later, ``trouble`` is called once per outage, and the lake is
+    tried again.
     """
     seen: object = None
-    troubled = False
+    failing = False
     while True:
         try:
             snapshot = open_snapshot(lake)
             state = (snapshot.seq, snapshot.committed_at, snapshot.locations)
             if state != seen:
                 with DuckDBEngine(snapshot) as engine:
-                    found = run(engine)
-                seen, troubled = state, False
-                yield found
+                    result = run(engine)
+                seen, failing = state, False
+                yield result
         except LakeError as error:
             if seen is None:
                 raise
-            if not troubled:
+            if not failing:
                 trouble(error)
-            troubled = True
+            failing = True
         wait(every)

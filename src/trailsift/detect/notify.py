@@ -1,7 +1,7 @@
-"""Telling others of findings: lines on standard output, or a webhook (plain JSON, or the form of Slack).
+"""Report new findings: on standard output, or to a webhook (plain JSON or Slack's format).
 
-A finding is told once, and again when it has grown by half in score or events. What was told is kept in the lake, so
-that every run tells news only. A failed delivery is tried again, some times now and once more in the next run.
+A finding is reported once, and again when it has grown by half. Reported findings are kept in the lake, so every run
+reports only news. A failed delivery is retried a few times now, and again in the next run.
 """
 
 from __future__ import annotations
@@ -24,47 +24,51 @@ _FILE = "findings/told.json"
 _GROWTH = 1.5
 _TRIES = 3
 _TIMEOUT = 10  # seconds
-_KEPT = 10_000  # findings that are remembered, the newest
-_PATIENT = (408, 425, 429, 500, 502, 503, 504)
+_KEPT = 10_000  # reported findings that are remembered; the newest are kept
+_RETRYABLE = (408, 425, 429, 500, 502, 503, 504)
 
 
 def check_url(url: str) -> None:
-    """UsageError for anything but http and https."""
+    """Raise UsageError unless the URL is http or https."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"--webhook {url!r} is no address: write https://HOST/PATH")
+        raise UsageError(f"--webhook {url!r} is not a valid URL: write https://HOST/PATH")
 
 
-def news(lake: Location, found: Sequence[Finding]) -> list[Finding]:
-    """The findings that nobody was told of, or that have grown since."""
-    told = _reported(lake)
-    return [one for one in found if one.id not in told or _size(one) >= _GROWTH * told[one.id]]
+def news(lake: Location, findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings that were not reported yet, or that have grown since."""
+    reported = _reported(lake)
+    return [
+        finding
+        for finding in findings
+        if finding.id not in reported or _size(finding) >= _GROWTH * reported[finding.id]
+    ]
 
 
 def alert(
     lake: Location,
-    found: Sequence[Finding],
+    findings: Sequence[Finding],
     url: str,
     form: Form = "json",
     wait: Callable[[float], None] = time.sleep,
 ) -> tuple[int, list[str]]:
-    """Posts each finding that is news. Returns how many were taken, and what went wrong with the others."""
+    """Post each new finding. Return the number delivered, and an error message for the one that failed."""
     check_url(url)
-    wrong = []
-    taken = []
-    for one in news(lake, found):
-        trouble = _post(url, body(one, form), wait)
-        if trouble is None:
-            taken.append(one)
+    errors = []
+    delivered = []
+    for finding in news(lake, findings):
+        error = _post(url, body(finding, form), wait)
+        if error is None:
+            delivered.append(finding)
         else:
-            wrong.append(f"{one.id} was not delivered: {trouble}; the next run tries again")
-            break  # the address does not answer: the others would wait for it in vain
-    remember(lake, taken)
-    return len(taken), wrong
+            errors.append(f"{finding.id} was not delivered: {error}; the next run tries again")
+            break  # the webhook does not answer: trying the others would only wait
+    remember(lake, delivered)
+    return len(delivered), errors
 
 
 def body(finding: Finding, form: Form) -> dict[str, Any]:
-    """What is posted of a finding."""
+    """Return the JSON document to post for a finding."""
     if form == "json":
         return {"finding": finding.as_dict()}
     # Slack reads &, < and > as markup (its documentation, "Formatting text for app surfaces").
@@ -73,16 +77,16 @@ def body(finding: Finding, form: Form) -> dict[str, Any]:
     return {"text": f"*{finding.severity}* {title}{techniques}\n`trailsift finding {finding.id}`"}
 
 
-def remember(lake: Location, found: Sequence[Finding]) -> None:
-    """Keeps what was told. LakeError where it cannot be written."""
-    if not found:
+def remember(lake: Location, findings: Sequence[Finding]) -> None:
+    """Store that findings were reported. Raise LakeError if this cannot be written."""
+    if not findings:
         return
     storage = open_storage(lake)
     path = storage.describe(_FILE)
 
     def add(data: bytes | None) -> bytes:
-        told = _parse(data, path) | {one.id: _size(one) for one in found}
-        return json.dumps(dict(list(told.items())[-_KEPT:])).encode()
+        reported = _parse(data, path) | {finding.id: _size(finding) for finding in findings}
+        return json.dumps(dict(list(reported.items())[-_KEPT:])).encode()
 
     try:
         update(storage, _FILE, add)
@@ -103,22 +107,22 @@ def _reported(lake: Location) -> dict[str, float]:
 
 def _parse(data: bytes | None, path: str) -> dict[str, float]:
     try:
-        told = json.loads(data) if data is not None else {}
-        return {str(name): float(size) for name, size in told.items()}
+        sizes = json.loads(data) if data is not None else {}
+        return {str(name): float(size) for name, size in sizes.items()}
     except (ValueError, AttributeError, TypeError) as error:
-        raise LakeError(f"{path} is damaged: {error}; delete it, and findings are told once more") from error
+        raise LakeError(f"{path} is damaged: {error}; delete it, and findings are reported again") from error
 
 
 def _size(finding: Finding) -> float:
-    """What a finding grows in: the calls of its largest signal that counts calls, or the megabytes of a drip."""
+    """Return the calls of the largest signal, or the megabytes of a low-and-slow one: growth is measured in these."""
     counted = [s for s in finding.signals if s.kind != "more_bytes"]
     return float(max((s.events / 1e6 if s.kind == "drip_bytes" else s.events for s in counted), default=1))
 
 
 def _post(url: str, content: dict[str, Any], wait: Callable[[float], None]) -> str | None:
-    """None where it was taken, else what went wrong."""
+    """Return None if the webhook accepted the document, else the error."""
     data = json.dumps(content, ensure_ascii=False).encode()
-    trouble = ""
+    failure = ""
     for attempt in range(_TRIES):
         if attempt:
             wait(2.0**attempt)
@@ -127,9 +131,9 @@ def _post(url: str, content: dict[str, Any], wait: Callable[[float], None]) -> s
             with urllib.request.urlopen(request, timeout=_TIMEOUT):
                 return None
         except urllib.error.HTTPError as error:
-            trouble = f"HTTP {error.code}"
-            if error.code not in _PATIENT:
-                return trouble
+            failure = f"HTTP {error.code}"
+            if error.code not in _RETRYABLE:
+                return failure
         except OSError as error:
-            trouble = str(error)
-    return trouble
+            failure = str(error)
+    return failure

@@ -1,4 +1,4 @@
-"""All levels over one lake: signals, what was muted taken out, findings in rank order, told in words."""
+"""The detection pipeline over one lake: collect signals, correlate, drop muted findings, rank and describe."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from zoneinfo import ZoneInfo
 
 from trailsift.analysis.base import ask, plain, tuple_of
 from trailsift.analysis.time_range import Period
-from trailsift.detect.correlate import BUDGET, LEAST, budgeted, finding_id, join, ranked
+from trailsift.detect.correlate import (
+    DAILY_BUDGET,
+    MIN_SCORE,
+    apply_budget,
+    correlate_signals,
+    finding_id,
+    rank_findings,
+)
 from trailsift.detect.describe import Language, describe
 from trailsift.detect.finding import LEVELS, Finding, Signal
 from trailsift.detect.finding_ids import named
-from trailsift.detect.triage import Verdict, marks, taught
+from trailsift.detect.triage import Verdict, marks, without_muted
 from trailsift.errors import UsageError
 from trailsift.times import HOUR, UTC_ZONE, literal
 
@@ -23,17 +30,17 @@ if TYPE_CHECKING:
     from trailsift.query import DuckDBEngine
 
 
-#: The levels that a person can choose among.
+#: The levels to choose from.
 ALL_LEVELS = frozenset(LEVELS.values())
 
 
 @dataclass(frozen=True)
 class DetectOptions:
-    """How findings are wanted: the period they touch, the budget of a day (0: all), words, muted ones, levels."""
+    """Options of ``detect``: period, daily budget (0: all), minimum score, language, muted findings, levels."""
 
     period: Period = field(default_factory=Period)
-    budget: int = BUDGET
-    least: float = LEAST
+    budget: int = DAILY_BUDGET
+    least: float = MIN_SCORE
     language: Language = "en"
     muted: bool = False
     afresh: bool = False
@@ -42,13 +49,13 @@ class DetectOptions:
 
     @property
     def zone(self) -> ZoneInfo:
-        """The zone in which times are told."""
+        """The time zone for times in sentences."""
         return self.period.zone or UTC_ZONE
 
 
 @dataclass(frozen=True)
 class DetectionResult:
-    """Findings in rank order, the detections that did not run, and how many days of the lake were read for it."""
+    """Findings in rank order, the detections that failed, and the number of days of the lake that were read."""
 
     findings: list[Finding]
     problems: tuple[Problem, ...]
@@ -56,82 +63,96 @@ class DetectionResult:
 
 
 def detect(
-    engine: DuckDBEngine, wish: DetectOptions = DetectOptions(), detections: Sequence[Detection] = ()
+    engine: DuckDBEngine, options: DetectOptions = DetectOptions(), detections: Sequence[Detection] = ()
 ) -> DetectionResult:
-    """Findings of a lake in rank order. Habits are learnt from the whole lake, whatever the period.
+    """Return the findings of a lake in rank order. Baselines are learned from the whole lake, whatever the period.
 
-    What was found is kept in the lake, so that the next run reads only what changed; ``wish.afresh`` reads everything.
+    Checkpoints are kept in the lake, so that the next run reads only what changed; ``options.afresh`` reads everything.
     """
-    # numpy is paid for by who detects only.
-    from trailsift.detect.signals import look
+    # Imported lazily: only detection needs numpy.
+    from trailsift.detect.signals import collect_signals
 
-    seen = look(engine, detections, afresh=wish.afresh)
-    if wish.levels != ALL_LEVELS:
-        seen.signals = [one for one in seen.signals if LEVELS[one.kind] in wish.levels]
-        seen.links = seen.links if "novel" in wish.levels else []
-    known = marks(engine.snapshot.root)
-    # A part of the levels may see another finding where all see a drip of days, which must not lose its id to it.
-    remember = wish.levels == ALL_LEVELS
-    everything = named(engine.snapshot.root, join(seen.signals, wish.least, 0, seen.links), remember=remember)
-    found = everything if wish.muted else _unmuted(everything, seen, known, wish.least)
-    return DetectionResult(_reported(_of_period(ranked(found), wish), wish), tuple(seen.problems), len(seen.days))
+    seen = collect_signals(engine, detections, afresh=options.afresh)
+    if options.levels != ALL_LEVELS:
+        seen.signals = [signal for signal in seen.signals if LEVELS[signal.kind] in options.levels]
+        seen.links = seen.links if "novel" in options.levels else []
+    # Some of the levels may split what all levels see as one long finding, and must not take its id.
+    remember = options.levels == ALL_LEVELS
+    findings = correlate_signals(seen.signals, options.least, 0, seen.links)
+    findings = named(engine.snapshot.root, findings, remember=remember)
+    if not options.muted:
+        findings = _unmuted(findings, seen, marks(engine.snapshot.root), options.least)
+    chosen = _of_period(rank_findings(findings), options)
+    return DetectionResult(_described(chosen, options), tuple(seen.problems), len(seen.days))
 
 
-def _unmuted(found: Sequence[Finding], seen: SignalSet, known: Mapping[str, Verdict], least: float) -> list[Finding]:
-    """Findings without those that were muted, and without what is left below the least where a mute has taught."""
-    mutes = [said for said in known.values() if said.word == "mute"]
+def _unmuted(
+    findings: Sequence[Finding], seen: SignalSet, verdicts: Mapping[str, Verdict], least: float
+) -> list[Finding]:
+    """Drop muted findings, and findings whose signals that no mute covers score less than ``least``."""
+    mutes = [verdict for verdict in verdicts.values() if verdict.word == "mute"]
     if not mutes:
-        return list(found)
-    muted = {said.id for said in mutes}
-    left = join(taught(seen.signals, mutes), least, 0, seen.links)
-    kept = {(signal.role_arn, signal.first_time, signal.kind, signal.value) for one in left for signal in one.signals}
+        return list(findings)
+    muted = {verdict.id for verdict in mutes}
+    left = correlate_signals(without_muted(seen.signals, mutes), least, 0, seen.links)
+    kept = {_key(signal) for finding in left for signal in finding.signals}
     return [
-        one
-        for one in found
-        if not muted & {one.id, *one.also}
-        and any((signal.role_arn, signal.first_time, signal.kind, signal.value) in kept for signal in one.signals)
+        finding
+        for finding in findings
+        if not muted & {finding.id, *finding.also} and any(_key(signal) in kept for signal in finding.signals)
     ]
 
 
-def over_threshold(engine: DuckDBEngine, threshold: int, wish: DetectOptions = DetectOptions()) -> list[Finding]:
-    """Hours in which one event occurred more than ``threshold`` times: the simplest level, without any habit."""
+def _key(signal: Signal) -> tuple[str | None, int, str, str]:
+    return signal.role_arn, signal.first_time, signal.kind, signal.value
+
+
+def over_threshold(engine: DuckDBEngine, threshold: int, options: DetectOptions = DetectOptions()) -> list[Finding]:
+    """Return hours in which one event occurred more than ``threshold`` times: the simplest level, no baseline."""
     if threshold < 1:
-        raise UsageError(f"--threshold {threshold} means nothing: give a number of events in an hour, 1 or more")
+        raise UsageError(f"--threshold {threshold} is not valid: give a number of events per hour, 1 or more")
     sql = f"""SELECT epoch_us(hour), event_name, sum(events)::BIGINT, arg_max(role_arn, events),
             arg_max(resource_arn, events), epoch_us(min(first_time)), epoch_us(max(last_time))
-        FROM hourly WHERE {wish.period.where("hour")} GROUP BY hour, event_name HAVING sum(events) > {threshold}
+        FROM hourly WHERE {options.period.where("hour")} GROUP BY hour, event_name HAVING sum(events) > {threshold}
         ORDER BY 3 DESC, 1, 2"""
     out = []
     for _, name, events, role, resource, first, last in ask(engine, tuple_of, sql):
-        seen = Signal("over_threshold", role, events / threshold, first, last, name, events, threshold, name, resource)
+        signal = Signal(
+            "over_threshold", role, events / threshold, first, last, name, events, threshold, name, resource
+        )
         score = events / (events + threshold)
-        found = Finding(finding_id(role, first, name), role, score, first, last, (seen,), span=(first, last))
-        out.append(found)
-    return _reported(out, wish)
+        id_ = finding_id(role, first, name)
+        out.append(Finding(id_, role, score, first, last, (signal,), span=(first, last)))
+    return _described(out, options)
 
 
 def find(
-    engine: DuckDBEngine, name: str, wish: DetectOptions = DetectOptions(), detections: Sequence[Detection] = ()
+    engine: DuckDBEngine, name: str, options: DetectOptions = DetectOptions(), detections: Sequence[Detection] = ()
 ) -> Finding:
-    """The finding of an id, of the beginning of one, or of a rank in the list. UsageError where none or several fit."""
+    """Return a finding by id, prefix of an id, or rank in the list. Raise UsageError unless exactly one matches."""
     rank = int(name) if name.isdigit() and len(name) < 4 else 0
-    wanted = DetectOptions(
-        Period(zone=wish.zone), BUDGET if rank else 0, LEAST, wish.language, not rank, clean=wish.clean
+    options = DetectOptions(
+        Period(zone=options.zone),
+        DAILY_BUDGET if rank else 0,
+        MIN_SCORE,
+        options.language,
+        not rank,
+        clean=options.clean,
     )
-    found = detect(engine, wanted, detections).findings
-    if 0 < rank <= len(found):
-        return found[rank - 1]
-    hits = [one for one in found if any(id_.startswith(name) for id_ in (one.id, *one.also))]
+    findings = detect(engine, options, detections).findings
+    if 0 < rank <= len(findings):
+        return findings[rank - 1]
+    hits = [finding for finding in findings if any(id_.startswith(name) for id_ in (finding.id, *finding.also))]
     if len(hits) == 1:
         return hits[0]
     if hits:
-        raise UsageError(f"{name!r} begins {len(hits)} ids: {', '.join(one.id for one in hits[:5])}")
+        raise UsageError(f"{name!r} is a prefix of {len(hits)} ids: {', '.join(hit.id for hit in hits[:5])}")
     raise UsageError(f"there is no finding {name!r} in this lake: `trailsift detect` lists them")
 
 
 @dataclass(frozen=True)
 class FindingDetail:
-    """A finding down to its events: lines of ``hourly``, then events (the first ones), and where their records are."""
+    """A finding with its evidence: rows of ``hourly``, then the first events."""
 
     finding: Finding
     lines: list[tuple[Any, ...]]
@@ -145,7 +166,7 @@ class FindingDetail:
 
 
 def drill(engine: DuckDBEngine, finding: Finding, limit: int = 10) -> FindingDetail:
-    """The summary lines of a finding's role and time, and its events; ``limit`` 0 gives all events."""
+    """Return the summary rows of a finding's role and time, and its events; ``limit`` 0 returns all events."""
     since, until = finding.first_time // HOUR * HOUR, finding.last_time
     lines = engine.sql(
         f"""SELECT hour, service, event_name, resource_arn, error_code, sum(events)::BIGINT,
@@ -158,15 +179,16 @@ def drill(engine: DuckDBEngine, finding: Finding, limit: int = 10) -> FindingDet
     return FindingDetail(finding, lines, events)
 
 
-def _of_period(found: Sequence[Finding], wish: DetectOptions) -> list[Finding]:
+def _of_period(findings: Sequence[Finding], options: DetectOptions) -> list[Finding]:
+    period = options.period
     inside = [
-        one
-        for one in found
-        if (wish.period.since is None or one.last_time >= wish.period.since)
-        and (wish.period.until is None or one.first_time < wish.period.until)
+        finding
+        for finding in findings
+        if (period.since is None or finding.last_time >= period.since)
+        and (period.until is None or finding.first_time < period.until)
     ]
-    return budgeted(inside, wish.budget)
+    return apply_budget(inside, options.budget)
 
 
-def _reported(found: Sequence[Finding], wish: DetectOptions) -> list[Finding]:
-    return [describe(one, wish.language, wish.zone, wish.clean) for one in found]
+def _described(findings: Sequence[Finding], options: DetectOptions) -> list[Finding]:
+    return [describe(finding, options.language, options.zone, options.clean) for finding in findings]

@@ -1,7 +1,7 @@
-"""The strongest surge of each day weighed once more with the score of its series, which knows weeks and trends.
+"""Rescore the strongest surge of each day with the anomaly score of its series, which knows weekdays and trends.
 
-Hours in which nothing at all came from the accounts and regions of a series are unknown, not silent: they are left
-out, so that a gap in delivery makes no return to normal look like a surge.
+Hours without any event from the accounts and regions of a series are unknown, not silent: they are left out, so that
+the return to normal after a gap in delivery does not look like a surge.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from trailsift.analysis.anomaly import score
 from trailsift.analysis.base import ask, tuple_of
-from trailsift.detect.daily_data import period_of
+from trailsift.detect.daily_data import whole_days
 from trailsift.detect.finding import Signal
 from trailsift.query.relations import text
 from trailsift.times import DAY, HOUR, moment
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from trailsift.query import DuckDBEngine
 
 _KINDS = ("more_calls", "more_reads", "more_deletes")
-_PAST = 14  # days that are looked at
+_PAST = 14  # days of history
 
 
 def rescored(engine: DuckDBEngine, signals: Sequence[Signal]) -> list[Signal]:
-    """The signals, the strongest of each day with other decades."""
+    """Return the signals; the strongest surge of each day has a new rarity."""
     of_day: dict[int, list[Signal]] = defaultdict(list)
     for signal in signals:
         if signal.kind in _KINDS and signal.role_arn and signal.event_name:
             of_day[signal.first_time // DAY].append(signal)
     best = {
-        day: max(own, key=lambda one: (one.decades, str(one.role_arn), str(one.event_name)))
-        for day, own in of_day.items()
+        day: max(surges, key=lambda surge: (surge.rarity, str(surge.role_arn), str(surge.event_name)))
+        for day, surges in of_day.items()
     }
     if not best:
         return list(signals)
@@ -42,27 +42,27 @@ def rescored(engine: DuckDBEngine, signals: Sequence[Signal]) -> list[Signal]:
     for signal in signals:
         if signal in chosen:
             highest = _highest(signal, values[signal.role_arn, signal.event_name], heard[signal.role_arn])
-            signal = signal._replace(decades=signal.decades * (0.8 + 0.4 * highest))
+            signal = signal._replace(rarity=signal.rarity * (0.8 + 0.4 * highest))
         out.append(signal)
     return out
 
 
 def _highest(signal: Signal, values: dict[int, int], heard: set[int]) -> float:
-    """The highest score in the hours of a signal, after two weeks of its past."""
+    """Return the highest anomaly score in the hours of a signal, given two weeks of its past."""
     first, last = signal.first_time // HOUR, signal.last_time // HOUR
     hours = [hour for hour in range(first // 24 * 24 - _PAST * 24, last + 1) if hour in heard]
     scores = score([moment(hour * HOUR) for hour in hours], [float(values.get(hour, 0)) for hour in hours])
-    return max((one for hour, one in zip(hours, scores, strict=True) if hour >= first), default=0.0)
+    return max((value for hour, value in zip(hours, scores, strict=True) if hour >= first), default=0.0)
 
 
 def _read(
     engine: DuckDBEngine, chosen: Sequence[Signal]
 ) -> tuple[dict[tuple[str | None, str | None], dict[int, int]], dict[str | None, set[int]]]:
-    """Events by role, call and hour; and by role the hours in which its accounts and regions were heard of at all."""
-    begin = min(one.first_time for one in chosen) // DAY - _PAST
-    where = period_of(max(0, begin), max(one.last_time for one in chosen) // DAY).where("hour")
-    names = ", ".join(sorted({f"({text(str(one.role_arn))}, {text(str(one.event_name))})" for one in chosen}))
-    roles = ", ".join(sorted({text(str(one.role_arn)) for one in chosen}))
+    """Return events by role, call and hour; and by role the hours with any event from its accounts and regions."""
+    begin = min(surge.first_time for surge in chosen) // DAY - _PAST
+    where = whole_days(max(0, begin), max(surge.last_time for surge in chosen) // DAY).where("hour")
+    names = ", ".join(sorted({f"({text(str(surge.role_arn))}, {text(str(surge.event_name))})" for surge in chosen}))
+    roles = ", ".join(sorted({text(str(surge.role_arn)) for surge in chosen}))
     values: dict[tuple[str | None, str | None], dict[int, int]] = defaultdict(dict)
     lines = f"""SELECT role_arn, event_name, epoch_us(hour) // {HOUR}, sum(events)::BIGINT FROM hourly
         WHERE {where} AND role_arn IN ({roles}) AND (role_arn, event_name) IN ({names}) GROUP BY 1, 2, 3"""

@@ -1,8 +1,7 @@
-"""What findings lose where rules drop or sample events: the finding itself, its strength, or what it could be looked
-into with.
+"""The impact of rules on findings: rules that drop or sample events may cost a finding, its strength, or its events.
 
-Summaries count every event, so what is seen in them stays. Detections in SQL may ask ``events``; and from a finding
-down to events and original records goes only what is stored.
+Summaries count every event, so signals from them stay. SQL detections may query ``events``, and drilling down to events
+and original records needs stored events.
 """
 
 from __future__ import annotations
@@ -10,23 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from trailsift.detect.correlate import join
-from trailsift.detect.detection_rules import Detection, Problem, happenings, search, signals_of
+from trailsift.detect.correlate import correlate_signals
+from trailsift.detect.detection_rules import Detection, Problem, group_matches, run_detection, to_signals
 from trailsift.detect.finding import Finding, Signal
 from trailsift.detect.pipeline import DetectOptions, detect
-from trailsift.detect.signals import look
+from trailsift.detect.signals import collect_signals
 
 if TYPE_CHECKING:
     from trailsift.query import DuckDBEngine
 
-#: What becomes of a finding, the worst first.
+#: Fates of a finding, the worst first.
 FATES = ("lost", "without events", "weaker", "with fewer events", "as before")
-_MOST = 200  # findings that are looked at, the strongest
+_MOST = 200  # findings that are examined, the strongest
 _SAME = 0.005
 
 
 class Loss(NamedTuple):
-    """One finding and what becomes of it (FATES): its stored events and its score, as it is and with the rules."""
+    """One finding and its fate (FATES): stored events and score, now and with the rules."""
 
     id: str
     title: str
@@ -38,42 +37,42 @@ class Loss(NamedTuple):
     score_after: float
 
 
-def losses(whole: DuckDBEngine, thin: DuckDBEngine, detections: Sequence[Detection] = ()) -> list[Loss]:
-    """What becomes of each finding, the worst first. ``thin``: the same lake as rules would have left it."""
-    before = detect(whole, DetectOptions(), detections).findings[:_MOST]
-    seen = look(whole, (), save=False)
-    after = join([*seen.signals, *_found(thin, detections)], budget=0, links=seen.links)
-    out = [_loss(one, _same(one, after), whole, thin) for one in before]
-    return sorted(out, key=lambda one: (FATES.index(one.fate), -one.score))
+def losses(full: DuckDBEngine, reduced: DuckDBEngine, detections: Sequence[Detection] = ()) -> list[Loss]:
+    """Return the fate of each finding, the worst first. ``reduced``: the same lake as the rules would have left it."""
+    before = detect(full, DetectOptions(), detections).findings[:_MOST]
+    seen = collect_signals(full, (), save=False)
+    after = correlate_signals([*seen.signals, *_detected(reduced, detections)], budget=0, links=seen.links)
+    out = [_loss(finding, _counterpart(finding, after), full, reduced) for finding in before]
+    return sorted(out, key=lambda loss: (FATES.index(loss.fate), -loss.score))
 
 
-def _found(engine: DuckDBEngine, detections: Sequence[Detection]) -> list[Signal]:
+def _detected(engine: DuckDBEngine, detections: Sequence[Detection]) -> list[Signal]:
     out: list[Signal] = []
-    for one in detections:
-        rows = search(engine, one)
+    for rule in detections:
+        rows = run_detection(engine, rule)
         if not isinstance(rows, Problem):
-            out += signals_of(one, happenings(rows))
+            out += to_signals(rule, group_matches(rows))
     return out
 
 
-def _same(finding: Finding, others: Sequence[Finding]) -> Finding | None:
-    """The finding that is about the same: a common role and time, and a common reason."""
-    mine = {(signal.role_arn, signal.kind, signal.rule) for signal in finding.signals}
+def _counterpart(finding: Finding, others: Sequence[Finding]) -> Finding | None:
+    """Return the finding about the same thing: it shares a role, a time and a kind of signal."""
+    own = {(signal.role_arn, signal.kind, signal.rule) for signal in finding.signals}
     near = [
-        one
-        for one in others
-        if one.first_time <= finding.last_time
-        and one.last_time >= finding.first_time
-        and mine & {(signal.role_arn, signal.kind, signal.rule) for signal in one.signals}
+        other
+        for other in others
+        if other.first_time <= finding.last_time
+        and other.last_time >= finding.first_time
+        and own & {(signal.role_arn, signal.kind, signal.rule) for signal in other.signals}
     ]
-    return max(near, key=lambda one: one.score, default=None)
+    return max(near, key=lambda other: other.score, default=None)
 
 
-def _loss(finding: Finding, again: Finding | None, whole: DuckDBEngine, thin: DuckDBEngine) -> Loss:
+def _loss(finding: Finding, after: Finding | None, full: DuckDBEngine, reduced: DuckDBEngine) -> Loss:
     count = f"SELECT count(*) FROM events WHERE {finding.condition}"
-    events, left = (int(engine.query(count, cache=False).value()) for engine in (whole, thin))
-    score = again.score if again else 0.0
-    if again is None:
+    events, left = (int(engine.query(count, cache=False).value()) for engine in (full, reduced))
+    score = after.score if after else 0.0
+    if after is None:
         fate = "lost"
     elif events and not left:
         fate = "without events"

@@ -1,4 +1,4 @@
-"""All levels over a lake, day by day: from where the last run stopped, over what changed since, to the newest day."""
+"""All levels over a lake, day by day: from the last checkpoint over what changed since, up to the newest day."""
 
 from __future__ import annotations
 
@@ -9,32 +9,39 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from trailsift.analysis.time_range import Period
 from trailsift.detect import checkpoint
-from trailsift.detect.baseline import BOUNDS, Bounds, Habits
+from trailsift.detect.baseline import BASELINE_LIMITS, Baseline, BaselineLimits
 from trailsift.detect.checkpoint import State
-from trailsift.detect.daily_data import days, period_of, totals
-from trailsift.detect.detection_rules import Detection, Happening, Problem, happenings, search, signals_of
+from trailsift.detect.daily_data import daily_totals, read_days, whole_days
+from trailsift.detect.detection_rules import (
+    Detection,
+    Problem,
+    RuleMatch,
+    group_matches,
+    run_detection,
+    to_signals,
+)
 from trailsift.detect.egress import daily_egress
-from trailsift.detect.finding import DRIPS, Link, Signal
-from trailsift.detect.low_and_slow import Drips
-from trailsift.detect.multivariate import available, learned
-from trailsift.detect.novelty import links, novel
+from trailsift.detect.finding import LOW_AND_SLOW, Link, Signal
+from trailsift.detect.low_and_slow import LowAndSlowDetector
+from trailsift.detect.multivariate import available, find_outliers
+from trailsift.detect.novelty import find_firsts, find_links
 from trailsift.detect.rescore import rescored
-from trailsift.detect.volume import exceeding, hours
+from trailsift.detect.volume import find_off_hours, find_surges
 from trailsift.times import DAY
 
 if TYPE_CHECKING:
     from trailsift.query import DuckDBEngine
 
-#: Signals, and links, that are kept at most, and happenings of one detection: the newest.
-SIGNALS = 20_000
-HAPPENINGS = 2_000
+#: Signals (and links) kept, and matches kept per detection; the newest are kept.
+MAX_SIGNALS = 20_000
+MAX_MATCHES = 2_000
 _Timed = TypeVar("_Timed", Signal, Link)
-_OPEN = 2  # days with events that are looked at in each run, besides the newest
+_OPEN = 2  # days with events, besides the newest, that every run reads again
 
 
 @dataclass
 class SignalSet:
-    """What all levels see; ``problems`` are detections that do not run, ``days`` (since 1970) those that were read."""
+    """Signals and links of all levels; detections that failed; and the days (since 1970) that were read."""
 
     signals: list[Signal] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
@@ -42,64 +49,64 @@ class SignalSet:
     days: list[int] = field(default_factory=list)
 
 
-def look(
+def collect_signals(
     engine: DuckDBEngine,
     detections: Sequence[Detection] = (),
     *,
     afresh: bool = False,
     save: bool = True,
-    bounds: Bounds = BOUNDS,
+    limits: BaselineLimits = BASELINE_LIMITS,
 ) -> SignalSet:
-    """Signals of a lake. Only days from the first one that changed since the last run are read, and some before it.
+    """Return the signals of a lake, reading only the days since the last checkpoint that is still valid.
 
-    ``afresh``: read everything. ``save``: keep what was found for the next run, where the lake can be written.
+    ``afresh``: ignore checkpoints and read everything. ``save``: store a checkpoint if the lake is writable.
     """
     lake = engine.snapshot.root
-    of = _looked_at(engine, detections, bounds)
-    again = None if afresh else checkpoint.last(lake, of)
-    if again is not None:
-        return SignalSet(*again)
-    begun = None if afresh else checkpoint.load(lake, lambda state: _fits(engine, state))
-    state = begun or State(Habits(bounds))
-    present = totals(engine, [Period(state.before * DAY)])
+    fingerprint = _fingerprint(engine, detections, limits)
+    last = None if afresh else checkpoint.last(lake, fingerprint)
+    if last is not None:
+        return SignalSet(*last)
+    loaded = None if afresh else checkpoint.load(lake, lambda state: _is_current(engine, state))
+    state = loaded or State(Baseline(limits))
+    present = daily_totals(engine, [Period(state.before * DAY)])
     order = sorted(present)
-    # Not the newest day less some: one event of a wrong clock would make all days to come late.
+    # Counted in days with events, not in calendar days: an event with a wrong clock must not make all later days late.
     settled = order[-1 - _OPEN] if len(order) > _OPEN else state.before
-    kept, found, problems = _known(engine, detections, state, settled)
-    new = not state.happenings.keys() >= kept.keys()
-    closed = _closed(engine, state, {day: events for day, events in present.items() if day < settled}, settled)
-    closed.happenings = kept
-    unlike = _of_somebody(learned(engine, order, state.before)) if available() else []
-    closed.signals = _newest([*closed.signals, *(one for one in unlike if one.first_time < settled * DAY)])
-    if save and (begun is None or new or settled > begun.before):
+    matches, detected, problems = _run_detections(engine, detections, state, settled)
+    new = not state.matches.keys() >= matches.keys()
+    closed = _advanced(engine, state, {day: events for day, events in present.items() if day < settled}, settled)
+    closed.matches = matches
+    outliers = _with_role(find_outliers(engine, order, state.before)) if available() else []
+    closed.signals = _newest([*closed.signals, *(signal for signal in outliers if signal.first_time < settled * DAY)])
+    if save and (loaded is None or new or settled > loaded.before):
         checkpoint.save(lake, closed)
-    later = {day: events for day, events in present.items() if day >= settled}
-    seen = _folded(engine, closed.habits, closed.drips, later)
-    seen.signals += [one for one in unlike if one.first_time >= settled * DAY]
-    signals = _newest(_grown([*closed.signals, *seen.signals])) + found
-    found_links = _newest([*closed.links, *seen.links])
+    open_days = {day: events for day, events in present.items() if day >= settled}
+    recent = _signals_of_days(engine, closed.baseline, closed.low_and_slow, open_days)
+    recent.signals += [signal for signal in outliers if signal.first_time >= settled * DAY]
+    signals = _newest(_latest_of_each([*closed.signals, *recent.signals])) + detected
+    links = _newest([*closed.links, *recent.links])
     if save and not problems:
-        checkpoint.save_last(lake, of, signals, found_links)
-    return SignalSet(signals, found_links, problems, order)
+        checkpoint.save_last(lake, fingerprint, signals, links)
+    return SignalSet(signals, links, problems, order)
 
 
-def _looked_at(engine: DuckDBEngine, detections: Sequence[Detection], bounds: Bounds) -> str:
-    """All that an answer rests on."""
+def _fingerprint(engine: DuckDBEngine, detections: Sequence[Detection], limits: BaselineLimits) -> str:
+    """Return a hash of everything that the result depends on."""
     at = engine.snapshot
     lake = (at.seq, at.committed_at, sorted(at.locations.items()))
-    asked = [(one.title, one.title_ko, one.severity, one.mitre, one.history, one.sql) for one in detections]
-    return hashlib.sha256(repr((lake, asked, bounds, SIGNALS, available())).encode()).hexdigest()
+    rules = [(rule.title, rule.title_ko, rule.severity, rule.mitre, rule.history, rule.sql) for rule in detections]
+    return hashlib.sha256(repr((lake, rules, limits, MAX_SIGNALS, available())).encode()).hexdigest()
 
 
-def _fits(engine: DuckDBEngine, state: State) -> bool:
-    """Whether no event came since that is of a day which the state has behind it."""
+def _is_current(engine: DuckDBEngine, state: State) -> bool:
+    """Return whether no event of a day before ``state.before`` arrived since the checkpoint."""
     if state.seq > engine.snapshot.seq:
         return False
     spans = engine.snapshot.added_after("hourly", state.seq)
     touched = {day for low, high in spans for day in range(low // DAY, min(high // DAY + 1, state.before))}
     if not touched:
         return True
-    now = totals(engine, _ranges(sorted(touched)))
+    now = daily_totals(engine, _ranges(sorted(touched)))
     return all(now.get(day, 0) == state.totals.get(day, 0) for day in touched)
 
 
@@ -110,81 +117,84 @@ def _ranges(ordered: Sequence[int]) -> list[Period]:
             ends[-1][1] = day
         else:
             ends.append([day, day])
-    return [period_of(first, last) for first, last in ends]
+    return [whole_days(first, last) for first, last in ends]
 
 
-def _closed(engine: DuckDBEngine, state: State, present: Mapping[int, int], settled: int) -> State:
-    """The state with further days behind it."""
-    seen = _folded(engine, state.habits, state.drips, present)
+def _advanced(engine: DuckDBEngine, state: State, present: Mapping[int, int], settled: int) -> State:
+    """Return the state after the days of ``present``."""
+    seen = _signals_of_days(engine, state.baseline, state.low_and_slow, present)
     return State(
-        state.habits,
-        state.drips,
+        state.baseline,
+        state.low_and_slow,
         settled,
         engine.snapshot.seq,
         state.totals | dict(present),
-        _newest(_grown([*state.signals, *seen.signals])),
+        _newest(_latest_of_each([*state.signals, *seen.signals])),
         _newest([*state.links, *seen.links]),
     )
 
 
-def _folded(engine: DuckDBEngine, habits: Habits, drips: Drips, wanted: Mapping[int, int]) -> SignalSet:
-    """What is seen on these days; the habits know them afterwards."""
+def _signals_of_days(
+    engine: DuckDBEngine, baseline: Baseline, low_and_slow: LowAndSlowDetector, events_of: Mapping[int, int]
+) -> SignalSet:
+    """Return the signals of days (day -> events); baseline and detector have learned the days afterwards."""
     seen = SignalSet()
-    for day in days(engine, habits, wanted):
-        habits.see_writes(day.writes)
-        strange = hours(habits, day)
-        seen.signals += _of_somebody([*novel(habits, day), *exceeding(habits, day), *strange])
-        seen.links += links(habits, day)
-        habits.learn(day, [habits.roles[signal.role_arn] for signal in strange])
+    for day in read_days(engine, baseline, events_of):
+        baseline.mark_writes(day.writes)
+        off_hours = find_off_hours(baseline, day)
+        seen.signals += _with_role([*find_firsts(baseline, day), *find_surges(baseline, day), *off_hours])
+        seen.links += find_links(baseline, day)
+        baseline.learn(day, [baseline.roles[signal.role_arn] for signal in off_hours])
     seen.signals = rescored(engine, seen.signals)
-    for taken_of_day in daily_egress(engine, wanted):
-        seen.signals += drips.fold(taken_of_day)
+    for egress_of_day in daily_egress(engine, events_of):
+        seen.signals += low_and_slow.process(egress_of_day)
     return seen
 
 
-def _of_somebody(signals: Sequence[Signal]) -> list[Signal]:
-    """Callers without a role are many, and have no habit together: only detections tell of them."""
+def _with_role(signals: Sequence[Signal]) -> list[Signal]:
+    """Drop signals of callers without a role: these are many, with no common baseline; detections report them."""
     return [signal for signal in signals if signal.role_arn is not None]
 
 
-def _known(
+def _run_detections(
     engine: DuckDBEngine, detections: Sequence[Detection], state: State, settled: int
-) -> tuple[dict[str, list[Happening]], list[Signal], list[Problem]]:
-    """Happenings of the days before ``settled``, by detection; signals of all days; and what does not run."""
-    kept: dict[str, list[Happening]] = {}
+) -> tuple[dict[str, list[RuleMatch]], list[Signal], list[Problem]]:
+    """Return matches of the days before ``settled`` by detection, signals of all days, and detections that failed."""
+    matches_of: dict[str, list[RuleMatch]] = {}
     signals: list[Signal] = []
     problems: list[Problem] = []
-    for one in detections:
-        key = hashlib.sha256(f"{one.history} {one.sql}".encode()).hexdigest()[:16]
-        before = state.happenings.get(key, [])
-        rows = search(engine, one, state.before if key in state.happenings else 0)
+    for rule in detections:
+        key = hashlib.sha256(f"{rule.history} {rule.sql}".encode()).hexdigest()[:16]
+        before = state.matches.get(key, [])
+        rows = run_detection(engine, rule, state.before if key in state.matches else 0)
         if isinstance(rows, Problem):
             problems.append(rows)
             continue
-        if one.history is not None:
-            before = _last(happenings([row for row in rows if row.first_time < settled * DAY], before))
-            kept[key] = before
+        if rule.history is not None:
+            before = _newest_matches(group_matches([row for row in rows if row.first_time < settled * DAY], before))
+            matches_of[key] = before
             rows = [row for row in rows if row.first_time >= settled * DAY]
-        signals += signals_of(one, _last(happenings(rows, before)))
-    return kept, signals, problems
+        signals += to_signals(rule, _newest_matches(group_matches(rows, before)))
+    return matches_of, signals, problems
 
 
-def _last(found: list[Happening]) -> list[Happening]:
-    if len(found) <= HAPPENINGS:
-        return found
-    limit = sorted(one.last_time for one in found)[-HAPPENINGS]
-    return [one for one in found if one.last_time >= limit]
+def _newest_matches(matches: list[RuleMatch]) -> list[RuleMatch]:
+    if len(matches) <= MAX_MATCHES:
+        return matches
+    limit = sorted(match.last_time for match in matches)[-MAX_MATCHES]
+    return [match for match in matches if match.last_time >= limit]
 
 
-def _grown(found: list[Signal]) -> list[Signal]:
-    """Of each drip, what was said of it last."""
+def _latest_of_each(signals: list[Signal]) -> list[Signal]:
+    """Keep only the latest signal of each low-and-slow run, and all other signals."""
     out: dict[tuple[Any, ...], Signal] = {}
-    for place, one in enumerate(found):
-        out[(one.kind, one.role_arn, one.value, one.first_time) if one.kind in DRIPS else (place,)] = one
+    for place, signal in enumerate(signals):
+        low_and_slow = signal.kind in LOW_AND_SLOW
+        out[(signal.kind, signal.role_arn, signal.value, signal.first_time) if low_and_slow else (place,)] = signal
     return list(out.values())
 
 
-def _newest(found: list[_Timed]) -> list[_Timed]:
-    if len(found) <= SIGNALS:
-        return found
-    return sorted(found, key=lambda one: one.first_time)[-SIGNALS:]
+def _newest(items: list[_Timed]) -> list[_Timed]:
+    if len(items) <= MAX_SIGNALS:
+        return items
+    return sorted(items, key=lambda item: item.first_time)[-MAX_SIGNALS:]

@@ -1,4 +1,7 @@
-"""What people said of findings: muted (harmless, and so is its like) or confirmed. Kept in the lake, one line each."""
+"""People's verdicts on findings: muted (harmless, and so is the like of it) or confirmed.
+
+Kept in the lake, one line per verdict.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from trailsift.detect.finding import DRIPS, Finding, Signal
+from trailsift.detect.finding import LOW_AND_SLOW, Finding, Signal
 from trailsift.errors import LakeError, UsageError
 from trailsift.storage import Location, open_storage, update
 
 _FILE = "findings/marks.jsonl"
-#: So much more than what was muted is news again.
+#: A signal that grows by this factor over the muted one is reported again.
 _GROWTH = 1.5
 
 Label = Literal["mute", "confirm"]
@@ -21,9 +24,10 @@ Label = Literal["mute", "confirm"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One word about a finding; ``signals`` are (kind, role, value, events) of what it was made of.
+    """One verdict on a finding; ``signals`` are (kind, role, value, events) of the finding's signals.
 
-    Of a drip, instead of events: how much a day is over the habit."""
+    For a low-and-slow signal, ``events`` is its daily excess over the expected amount.
+    """
 
     id: str
     word: Label
@@ -33,62 +37,62 @@ class Verdict:
 
 
 def marks(lake: Location) -> dict[str, Verdict]:
-    """The last word about each finding, by id. LakeError where the file cannot be read."""
+    """Return the latest verdict on each finding, by id. Raise LakeError if the file cannot be read."""
     storage = open_storage(lake)
     path = storage.describe(_FILE)
-    out: dict[str, Verdict] = {}
+    verdicts: dict[str, Verdict] = {}
     number = 0
     try:
         for line in storage.read(_FILE).decode().splitlines():
             number += 1
             if line.strip():
-                one = json.loads(line)
-                signals = tuple((kind, role, value, events) for kind, role, value, events in one["signals"])
-                out[one["id"]] = Verdict(one["id"], one["word"], one["reason"], one["time"], signals)
+                entry = json.loads(line)
+                signals = tuple((kind, role, value, events) for kind, role, value, events in entry["signals"])
+                verdicts[entry["id"]] = Verdict(entry["id"], entry["word"], entry["reason"], entry["time"], signals)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise LakeError(f"cannot read {path}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise LakeError(f"{path}, line {number}, is no mark: {error}; mend or delete that line") from error
-    return out
+        raise LakeError(f"{path}, line {number}, is not a valid verdict: {error}; fix or delete that line") from error
+    return verdicts
 
 
 def mark(lake: Location, finding: Finding, word: Label, reason: str) -> Verdict:
-    """Say a word about a finding, with a reason. UsageError without one; LakeError where it cannot be kept."""
+    """Store a verdict on a finding. Raise UsageError without a reason, LakeError if it cannot be written."""
     if not reason.strip():
-        raise UsageError(f"why {word} {finding.id}? give --reason, for whoever reads it later")
-    said = Verdict(
+        raise UsageError(f"why {word} {finding.id}? Give a --reason for whoever reads it later")
+    verdict = Verdict(
         finding.id,
         word,
         reason.strip(),
         datetime.now(UTC).isoformat(timespec="seconds"),
-        tuple((s.kind, s.role_arn, s.value, _much(s)) for s in finding.signals),
+        tuple((s.kind, s.role_arn, s.value, _amount(s)) for s in finding.signals),
     )
     storage = open_storage(lake)
-    line = json.dumps(vars(said), ensure_ascii=False) + "\n"
+    line = json.dumps(vars(verdict), ensure_ascii=False) + "\n"
     try:
-        # Two people at once lose nothing of each other.
+        # An atomic update, so that concurrent writers do not overwrite each other.
         update(storage, _FILE, lambda data: (data or b"") + line.encode())
     except OSError as error:
         raise LakeError(f"cannot write {storage.describe(_FILE)}: {error}") from error
-    return said
+    return verdict
 
 
-def taught(signals: Iterable[Signal], known: Sequence[Verdict]) -> list[Signal]:
-    """Signals without those that a mute has made a habit: the same again, up to half as much more."""
-    habits: dict[tuple[str, str | None, str], int] = {}
-    for one in known:
-        if one.word == "mute":
-            for kind, role, value, events in one.signals:
+def without_muted(signals: Iterable[Signal], verdicts: Sequence[Verdict]) -> list[Signal]:
+    """Drop the signals that a mute covers: the same kind, role and value, until they grow by half."""
+    muted: dict[tuple[str, str | None, str], int] = {}
+    for verdict in verdicts:
+        if verdict.word == "mute":
+            for kind, role, value, events in verdict.signals:
                 key = (kind, role, value)
-                habits[key] = max(events, habits.get(key, 0))
-    return [s for s in signals if _much(s) > _GROWTH * habits.get((s.kind, s.role_arn, s.value), -1)]
+                muted[key] = max(events, muted.get(key, 0))
+    return [s for s in signals if _amount(s) > _GROWTH * muted.get((s.kind, s.role_arn, s.value), -1)]
 
 
-def _much(signal: Signal) -> int:
-    """What a habit is made of: calls, or bytes. A drip that goes on grows; it is the same by what a day brings."""
-    if signal.kind in DRIPS:
-        _, over, days, _ = signal.parts[0]
-        return round(over / days)
+def _amount(signal: Signal) -> int:
+    """Return the events (or bytes) of a signal; of a low-and-slow one, which grows while it lasts, the daily excess."""
+    if signal.kind in LOW_AND_SLOW:
+        _, excess, days, _ = signal.parts[0]
+        return round(excess / days)
     return signal.events

@@ -1,7 +1,7 @@
-"""Who is at work, when and on what: the archetypes of roles, as data. Everything here is invented.
+"""Archetypes of roles, as data: who calls what, when and how often. Everything here is invented.
 
-Text with `$name` is completed per role (see roles.py): $org, $team, $account, $region, ...; key patterns are those of
-keys.py. New kinds of work are new literals here; rendering knows only the event names of shapes.py.
+Text with `$name` is completed per actor (see actors.py): $org, $team, $account, $region, ...; key patterns are those of
+object_keys.py. A new kind of work is a new literal here; event names are those of record_templates.py.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """One kind of call an activity makes.
+    """One kind of call of an activity.
 
-    event   service and eventName, a line of shapes.SHAPES
-    weight  how often, relative to the activity's other ops
-    on      bucket, table, function or key (after the service's usage)
+    event   service and eventName, a key of RECORD_TEMPLATES
+    weight  frequency, relative to the activity's other ops
+    on      bucket, table, function or key (whatever the service uses)
     key     pattern of object keys or item keys
     size    median payload in bytes, in the direction of the call
     errors  ((probability, error code), ...)
@@ -29,7 +29,7 @@ class Op:
     size: int = 0
     errors: tuple[tuple[float, str], ...] = ()
     across: bool = False
-    outside: bool = False  # called from outside the role's network, so through no VPC endpoint
+    outside: bool = False  # called from outside the role's network, so not through a VPC endpoint
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Rhythm:
 
 @dataclass(frozen=True)
 class Activity:
-    """A share of an archetype's events with one rhythm; `since` (part of the period) and `note` mark harmless news."""
+    """A share of an archetype's events with one rhythm; `since` (part of the period) and `note` mark benign changes."""
 
     rhythm: str
     share: float
@@ -54,7 +54,7 @@ class Activity:
 
 @dataclass(frozen=True)
 class Archetype:
-    """A job. share = its part of all events; slots = sessions at a time; session = how sessions are named;
+    """A job. share = its part of all events; slots = concurrent sessions; session = how sessions are named;
     hold = lifetime of a session in seconds; network = where calls come from; agents = user agents before and after
     the role's next deployment; endpoint = calls go through a VPC endpoint."""
 
@@ -355,4 +355,4 @@ TRAINER = Archetype(
 ARCHETYPES: tuple[Archetype, ...] = (
     ETL, WEB, CHECKOUT, RESIZER, REPORT, BACKUP, INDEXER, DEPLOY, ANALYST, GATEWAY, CRAWLER, DELIVERY, TRAINER,
 )  # fmt: skip
-"""In the order in which a small cast is filled; a larger one goes round again with other teams."""
+"""In the order in which actors are created; more actors than archetypes repeat the list for other teams."""

@@ -1,6 +1,6 @@
-"""Random and counted text in bulk: columns of equal-width byte strings, made by numpy, one call a column.
+"""Random and numbered text in bulk: columns of equal-width byte strings from numpy, one call per column.
 
-A record has about 150 random characters; drawing them one by one in Python would cost more than all the rest.
+A record has about 150 random characters; drawing them one by one in Python would cost more than everything else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Hashes = NDArray[np.uint64]
 
 BASE64 = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", np.uint8)
 _HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), np.uint8).reshape(256, 2)
-# 256 letters from an alphabet of 36 or 62: a byte picks one, slightly uneven, which no reader can see.
+# 256 letters from an alphabet of 36 or 62: a byte picks one; the slight bias does not matter here.
 UPPER = np.frombuffer((b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" * 8)[:256], np.uint8)
 ALNUM = (b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789" * 5)[:256]
 # Access keys and principal ids use the base 32 alphabet.
@@ -69,7 +69,7 @@ def mix_int(*parts: int) -> int:
 
 
 def hash_bytes(hashes: Hashes, width: int) -> Bytes:
-    """uint64[n] -> uint8[n, width], `width` pseudo-random bytes a hash (width at most 32)."""
+    """uint64[n] -> uint8[n, width], `width` pseudo-random bytes per hash (width at most 32)."""
     words = -(-width // 8)
     block = np.empty((len(hashes), words), np.uint64)
     for i in range(words):
@@ -78,7 +78,7 @@ def hash_bytes(hashes: Hashes, width: int) -> Bytes:
 
 
 def coded(number: int, alphabet: bytes, width: int) -> str:
-    """`width` letters of a 256-entry alphabet, determined by `number`."""
+    """Return `width` letters of a 256-entry alphabet, determined by `number`."""
     raw = b""
     while len(raw) < width:
         number = mix_int(number)

@@ -1,4 +1,4 @@
-"""Delivery: records wait, are put together and written as log objects under the time of delivery."""
+"""Delivery: records wait, are batched and written as log objects named by the time of delivery."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _LEVEL = 1
 MAX_RECORDS = 30_000
 MAX_BYTES = 45_000_000  # CloudTrail closes a log object at 50 MB before gzip
 WINDOWS = (5, 10, 15, 30, 60)  # minutes between two deliveries of a stream
-_FILL = 4_000  # records that make a delivery worth an object
+_FILL = 4_000  # records per object to aim at
 _LATE = 0.004
 _LATEST = 20 * 3600
 
 
 @dataclass(frozen=True)
-class Stream:
-    """Where a trail's objects of one account and region go."""
+class DeliveryStream:
+    """The account and region of a trail's objects."""
 
     account: str
     region: str
 
 
 def window_seconds(events: int, seconds: int) -> int:
-    """The shortest delivery window (seconds) that gives a stream with half of all events some thousand an object."""
+    """Return the shortest delivery window (seconds) that gives a stream of half of all events full objects."""
     for minutes in WINDOWS:
         if events / 2 * minutes * 60 / seconds >= _FILL:
             return minutes * 60
@@ -37,7 +37,7 @@ def window_seconds(events: int, seconds: int) -> int:
 
 
 def delays(rng: np.random.Generator, count: int) -> Ints:
-    """Seconds from event to delivery: about 5 minutes; 0.4 % come half an hour to most of a day late."""
+    """Draw seconds from event to delivery: about 5 minutes; 0.4 % are half an hour to most of a day late."""
     out = 60 + rng.gamma(6.0, 40.0, count)
     late = rng.random(count) < _LATE
     out[late] = np.minimum(1_800 + rng.lognormal(8.2, 1.0, int(late.sum())), _LATEST)
@@ -46,11 +46,11 @@ def delays(rng: np.random.Generator, count: int) -> Ints:
 
 
 @dataclass
-class Trail:
-    """One trail's writer. Holds what is not due yet; counts what it wrote."""
+class TrailWriter:
+    """The writer of one trail: holds records that are not due yet, counts what it wrote."""
 
     target: Path
-    streams: tuple[Stream, ...]
+    streams: tuple[DeliveryStream, ...]
     window: int  # seconds
     tiny: bool
     rng: np.random.Generator
@@ -65,13 +65,13 @@ class Trail:
     _open: dict[int, tuple[int, list[bytes], int]] = field(default_factory=dict)
 
     def add(self, records: list[bytes], stream: Ints, due: Ints) -> None:
-        """Take records with the stream and the moment (seconds) at which each reaches the trail."""
+        """Add records with the stream and the time (seconds) at which each reaches the trail."""
         self._held += records
         self._stream = np.concatenate([self._stream, stream])
         self._due = np.concatenate([self._due, due])
 
     def flush(self, before: int | None) -> None:
-        """Write every object that can be complete when no record due before `before` is still to come; None: all."""
+        """Write every object that is complete if no record due before `before` is still to come; None: all."""
         stamp = self._due if self.tiny else -(-self._due // self.window) * self.window
         ready = np.full(len(stamp), True) if before is None else stamp <= before
         places = np.flatnonzero(ready)
@@ -117,7 +117,7 @@ class Trail:
             self._open.clear()
 
     def _room(self) -> int:
-        """Records of a tiny object: log-normal with median 5 and 95th percentile 18, as measured on a real bucket."""
+        """Draw the records of a tiny object: log-normal, median 5, 95th percentile 18, as measured on a real bucket."""
         return int(min(622, max(1, round(float(self.rng.lognormal(np.log(5.0), 0.78))))))
 
     def _write(self, stream: int, when: int, records: list[bytes]) -> None:

@@ -1,7 +1,7 @@
 """Object keys and item keys: a pattern such as `exports/{ymd}/part-{seq5:800}.parquet` -> a column of keys.
 
-A part is `{name}` or `{name:argument}`; PARTS lists them. Keys of which some are read far more often than others
-(Zipf) are a pure function of role and rank, so that the same object comes back all through the period.
+A part is `{name}` or `{name:argument}`; PARTS lists them. Keys with a skewed popularity (Zipf) are a pure function of
+actor and rank, so that the same objects recur throughout the period.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trailsift.generate.bulk_text import Hashes, Ints, day_text, hash_bytes, hex
 
 @dataclass(frozen=True)
 class Draw:
-    """What keys are drawn from: event times (seconds), a salt for each event's role, and the batch's generator."""
+    """Input of a draw: event times (seconds), a salt per event's actor, and the batch's random generator."""
 
     rng: np.random.Generator
     seconds: Ints
@@ -29,12 +29,12 @@ class Draw:
         return len(self.seconds)
 
     def ranks(self, population: int) -> Ints:
-        """Zipf ranks with exponent 1, from 0: the continuous inverse, population ** u, needs no table."""
+        """Draw Zipf ranks with exponent 1, from 0: the continuous inverse, population ** u, needs no table."""
         out: Ints = (float(population) ** self.rng.random(len(self))).astype(np.int64) - 1
         return out
 
     def ranked(self, population: int) -> Hashes:
-        """A hash for each event that depends on its role and its Zipf rank only."""
+        """Draw a hash per event that depends only on its actor and its Zipf rank."""
         return mix(self.salts ^ mix(self.ranks(population).astype(np.uint64)))
 
 
@@ -85,7 +85,7 @@ def _hour(draw: Draw, arg: str) -> list[bytes]:
 
 
 def _sequence(draw: Draw, arg: str) -> list[int]:
-    """Consecutive parts, as a batch job reads them, from a random first one."""
+    """Draw consecutive parts, as a batch job reads them, from a random start."""
     population = int(arg)
     out: list[int] = ((np.arange(len(draw)) + int(draw.rng.integers(population))) % population).tolist()
     return out
@@ -124,11 +124,11 @@ def _word(draw: Draw, arg: str) -> list[bytes]:
 
 
 PARTS: dict[str, Callable[[Draw, str], list[bytes] | list[int]]] = {
-    "date": _dashed,  # 2026-03-02; argument: how many days are in reach, the latest most often
+    "date": _dashed,  # 2026-03-02; argument: number of days in reach, the latest most often
     "ymd": _slashed,  # 2026/03/02
     "stamp": _stamp,  # 20260302T0505Z
     "hour": _hour,
-    "seq": _sequence,  # argument: how many parts
+    "seq": _sequence,  # argument: number of parts
     "n": _number,  # argument: population
     "uuid": _known_uuid,  # argument: population
     "new_uuid": _new_uuid,
@@ -141,7 +141,7 @@ _PART = re.compile(r"\{([a-z_]+?)(\d?)(?::([^}]*))?\}")
 
 
 def escaped(text: str) -> bytes:
-    """`text` as it stands between the quotes of a JSON string; CloudTrail writes UTF-8, not \\u escapes."""
+    """Return `text` as it appears between the quotes of a JSON string; CloudTrail writes UTF-8, not \\u escapes."""
     return json.dumps(text, ensure_ascii=False)[1:-1].encode()
 
 
@@ -152,15 +152,15 @@ def _compiled(pattern: str) -> tuple[bytes, tuple[tuple[Callable[[Draw, str], li
     end = 0
     for match in _PART.finditer(pattern):
         name, width, arg = match.groups()
-        hole = (f"%0{width}d" if width else "%d") if name in ("seq", "n") else "%b"
-        template += escaped(pattern[end : match.start()]).replace(b"%", b"%%") + hole.encode()
+        conversion = (f"%0{width}d" if width else "%d") if name in ("seq", "n") else "%b"
+        template += escaped(pattern[end : match.start()]).replace(b"%", b"%%") + conversion.encode()
         parts.append((PARTS[name], arg or ""))
         end = match.end()
     return template + escaped(pattern[end:]).replace(b"%", b"%%"), tuple(parts)
 
 
 def make(pattern: str, draw: Draw) -> list[bytes]:
-    """A key for each event of `draw`, already escaped for JSON."""
+    """Return a key for each event of `draw`, already escaped for JSON."""
     template, parts = _compiled(pattern)
     if not parts:
         return [template % ()] * len(draw)

@@ -1,4 +1,4 @@
-"""What to generate, and what was generated: two values, checked before anything is written."""
+"""Options and result of a generation; options are checked before anything is written."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ KINDS = (
     "night_activity",
     "new_key_pattern",
 )
-"""The kinds of planted incidents, in the order in which they are planted and listed."""
+"""Kinds of planted incidents, in the order in which they are planted and listed."""
 
 QUIET_KINDS = ("takeover",)
-"""Kinds that exist in their stealthy form only."""
+"""Kinds that exist only in stealthy form."""
 
 STRENGTHS = ("standard", "weak", "stealthy")
-"""How much of themselves incidents show: as commonly seen; an eighth of the calls; hardly anything but what they do."""
+"""How visible incidents are: as commonly seen; with an eighth of the calls; with few calls and nothing else unusual."""
 
 DEFAULT_START = datetime(2026, 3, 2, tzinfo=UTC)  # a Monday: a week of logs holds five working days, then a weekend
 MAX_ROLES = 5_000
@@ -33,16 +33,16 @@ MAX_ROLES = 5_000
 
 @dataclass(frozen=True)
 class Options:
-    """What to generate. The same options give the same files, byte for byte.
+    """Options of `generate`. The same options give the same files, byte for byte.
 
     events         distinct events, planted incidents included: exactly this many
     days           length of the period (event time); may be a fraction
     seed           changes every id, name and draw; 0 or more
     start          first moment of the period; a naive time means UTC; default Monday 2026-03-02T00:00Z
     timezone       IANA name; people work, shop and sleep by it
-    roles          identities at work (roles, a user, services, the anonymous crawler), 1 to 5,000
-    tiny_objects   log objects as small as S3 sees them from a quiet trail: 5 records (median), 18 (95th percentile)
-    two_trails     a second trail delivers nearly every event again, byte for byte, in objects of its own
+    roles          active identities (roles, a user, services, the anonymous crawler), 1 to 5,000
+    tiny_objects   log objects as small as those of a quiet trail: 5 records (median), 18 (95th percentile)
+    two_trails     a second trail delivers nearly every event again, byte for byte, in its own objects
     incidents      True for all kinds, False for none, or the names of some
     strength       one of STRENGTHS
     """
@@ -59,29 +59,29 @@ class Options:
     strength: str = "standard"
 
     def all_kinds(self) -> tuple[str, ...]:
-        """The incident kinds that there are at this strength."""
+        """Return the incident kinds of this strength."""
         return (*KINDS, *QUIET_KINDS) if self.strength == "stealthy" else KINDS
 
     def kinds(self) -> tuple[str, ...]:
-        """The incident kinds asked for, in the order of KINDS."""
+        """Return the chosen incident kinds, in the order of KINDS."""
         if isinstance(self.incidents, bool):
             return self.all_kinds() if self.incidents else ()
         chosen = (self.incidents,) if isinstance(self.incidents, str) else tuple(self.incidents)
         return tuple(kind for kind in self.all_kinds() if kind in chosen)
 
     def first_second(self) -> int:
-        """Start of the period in seconds since the epoch."""
+        """Return the start of the period in seconds since the epoch."""
         start = self.start or DEFAULT_START
         return int((start if start.tzinfo else start.replace(tzinfo=UTC)).timestamp())
 
     def seconds(self) -> int:
-        """Length of the period in whole seconds, at least 1."""
+        """Return the length of the period in whole seconds, at least 1."""
         return max(1, round(self.days * 86_400))
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What `generate` wrote. events = distinct events; records counts second copies too; bytes are compressed bytes."""
+    """Result of `generate`. events = distinct events; records also counts second copies; bytes are compressed bytes."""
 
     events: int
     records: int
@@ -89,11 +89,11 @@ class Generated:
     bytes: int
     plain_bytes: int
     planted: tuple[str, ...]
-    """The kind of each planted incident, one entry an incident."""
+    """The kind of each planted incident, one entry per incident."""
 
 
 def check(options: Options) -> ZoneInfo:
-    """Return the time zone of `options`; raise UsageError, saying what to change, if they are impossible."""
+    """Return the time zone of `options`. Raise UsageError if they are impossible."""
     if options.events < 1:
         raise UsageError(f"cannot generate {options.events} events: ask for 1 or more")
     if not 0 < options.days <= 3_660:
@@ -109,12 +109,12 @@ def check(options: Options) -> ZoneInfo:
         unknown = sorted(set(chosen) - set(options.all_kinds()))
         if unknown:
             kinds = ", ".join(options.all_kinds())
-            raise UsageError(f"unknown incident kind {', '.join(unknown)}: at this strength there are {kinds}")
+            raise UsageError(f"unknown incident kind {', '.join(unknown)}: kinds of this strength are {kinds}")
     try:
         # CloudTrail writes four-digit years, and path arithmetic adds a day of late delivery.
         (options.start or DEFAULT_START) + timedelta(days=options.days + 2)
     except OverflowError as error:
-        raise UsageError(f"{options.days} days from {options.start} pass the year 9999: start earlier") from error
+        raise UsageError(f"{options.days} days from {options.start} end after the year 9999: start earlier") from error
     if options.first_second() < 0:
         raise UsageError(f"start {options.start} is before 1970: start later")
     try:

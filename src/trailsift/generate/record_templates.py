@@ -1,7 +1,7 @@
-"""The shape of each event CloudTrail writes: templates with holes, in AWS's own order of fields.
+"""Templates of CloudTrail records, in AWS's own order of fields.
 
-`$name` is filled once per role, `<hole>` once per event. Field names, order and types follow records of real trails and
-the examples in the AWS documentation; all values are invented.
+`$name` is filled once per actor, `<placeholder>` once per event. Field names, order and types follow records of real
+trails and the examples in the AWS documentation; all values are invented.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from string import Template
 
 
 @dataclass(frozen=True)
-class Shape:
-    """How one event is written. flow: which way the payload goes (in, out or none), as S3 counts it."""
+class RecordTemplate:
+    """How one event is written. flow: direction of the payload (in, out or none), as S3 counts it."""
 
     service: str
     event: str
@@ -25,7 +25,7 @@ class Shape:
     response: str = "null"
     management: bool = False
     additional: str = ""
-    action: str = ""  # the IAM action, where it is not service:event
+    action: str = ""  # the IAM action, if it is not service:event
     event_type: str = "AwsApiCall"
     caller: str = "session"  # session, or service for calls that an AWS service makes
 
@@ -55,93 +55,97 @@ _CREDENTIALS = (
     '"assumedRoleUser":{"assumedRoleId":"$role_id:<name>","arn":"<arn>"}}'
 )
 
-SHAPES: dict[str, Shape] = {
-    "s3:GetObject": Shape("s3", "GetObject", _OBJECT, _S3_OBJECT, flow="out"),
-    "s3:HeadObject": Shape("s3", "HeadObject", _OBJECT, _S3_OBJECT, action="s3:GetObject"),
-    "s3:ListObjects": Shape("s3", "ListObjects", _LIST, _S3_PREFIX, flow="out", action="s3:ListBucket"),
-    "s3:HeadBucket": Shape("s3", "HeadBucket", f"{{{_BUCKET}}}", _S3_PREFIX, action="s3:ListBucket"),
-    "s3:PutObject": Shape(
+RECORD_TEMPLATES: dict[str, RecordTemplate] = {
+    "s3:GetObject": RecordTemplate("s3", "GetObject", _OBJECT, _S3_OBJECT, flow="out"),
+    "s3:HeadObject": RecordTemplate("s3", "HeadObject", _OBJECT, _S3_OBJECT, action="s3:GetObject"),
+    "s3:ListObjects": RecordTemplate("s3", "ListObjects", _LIST, _S3_PREFIX, flow="out", action="s3:ListBucket"),
+    "s3:HeadBucket": RecordTemplate("s3", "HeadBucket", f"{{{_BUCKET}}}", _S3_PREFIX, action="s3:ListBucket"),
+    "s3:PutObject": RecordTemplate(
         "s3", "PutObject", f'{{{_SSE},{_BUCKET},"key":"<key>"}}', _S3_OBJECT, False, "in", _PUT_RESPONSE,
     ),
-    "s3:UploadPart": Shape(
+    "s3:UploadPart": RecordTemplate(
         "s3", "UploadPart", f'{{{_BUCKET},"partNumber":"<num>","uploadId":"<upload>","key":"<key>"}}', _S3_OBJECT,
         False, "in", f"{{{_SSE}}}", action="s3:PutObject",
     ),
-    "s3:CreateMultipartUpload": Shape(
+    "s3:CreateMultipartUpload": RecordTemplate(
         "s3", "CreateMultipartUpload", f'{{{_SSE},{_BUCKET},"uploads":"","key":"<key>"}}', _S3_OBJECT, False,
         response=_PUT_RESPONSE, action="s3:PutObject",
     ),
-    "s3:CompleteMultipartUpload": Shape(
+    "s3:CompleteMultipartUpload": RecordTemplate(
         "s3", "CompleteMultipartUpload", f'{{{_BUCKET},"uploadId":"<upload>","key":"<key>"}}', _S3_OBJECT, False, "in",
         _PUT_RESPONSE, action="s3:PutObject",
     ),
-    "s3:CopyObject": Shape(
+    "s3:CopyObject": RecordTemplate(
         "s3", "CopyObject", f'{{{_BUCKET},"x-amz-copy-source":"$on/<key>.part","key":"<key>"}}', _S3_OBJECT, False,
         response=_PUT_RESPONSE, action="s3:PutObject",
     ),
-    "s3:DeleteObject": Shape("s3", "DeleteObject", _OBJECT, _S3_OBJECT, False),
-    "s3:DeleteObjects": Shape(
+    "s3:DeleteObject": RecordTemplate("s3", "DeleteObject", _OBJECT, _S3_OBJECT, False),
+    "s3:DeleteObjects": RecordTemplate(
         "s3", "DeleteObjects", f'{{{_BUCKET},"delete":""}}', _S3_PREFIX, False, "in", action="s3:DeleteObject",
     ),
-    # Since June 2025 a DeleteObjects call is followed by one such event for each object.
-    "s3:DeleteObject by service": Shape(
+    # Since June 2025 a DeleteObjects call is followed by one such event per object.
+    "s3:DeleteObject by service": RecordTemplate(
         "s3", "DeleteObject", _OBJECT, _S3_OBJECT, False, event_type="AwsServiceEvent",
     ),
-    "s3:PutObject by service": Shape(
+    "s3:PutObject by service": RecordTemplate(
         "s3", "PutObject",
         f'{{"bucketName":"$on","x-amz-acl":"bucket-owner-full-control",{_SSE},"Host":"$on.s3.$region.amazonaws.com","key":"<key>"}}',
         _S3_OBJECT, False, "in", _PUT_RESPONSE, caller="service",
     ),
-    "s3:HeadBucket by service": Shape(
+    "s3:HeadBucket by service": RecordTemplate(
         "s3", "HeadBucket", f"{{{_BUCKET}}}", _S3_PREFIX, action="s3:ListBucket", caller="service",
     ),
-    "s3:ListBuckets": Shape(
+    "s3:ListBuckets": RecordTemplate(
         "s3", "ListBuckets", '{"Host":"s3.$region.amazonaws.com"}', flow="out", management=True,
         action="s3:ListAllMyBuckets",
     ),
-    "s3:GetBucketLocation": Shape(
+    "s3:GetBucketLocation": RecordTemplate(
         "s3", "GetBucketLocation", f'{{{_BUCKET},"location":""}}', _S3_BUCKET, flow="out", management=True,
     ),
-    "s3:GetBucketAcl": Shape("s3", "GetBucketAcl", f'{{{_BUCKET},"acl":""}}', _S3_BUCKET, flow="out", management=True),
-    "lambda:Invoke": Shape(
+    "s3:GetBucketAcl": RecordTemplate(
+        "s3", "GetBucketAcl", f'{{{_BUCKET},"acl":""}}', _S3_BUCKET, flow="out", management=True,
+    ),
+    "lambda:Invoke": RecordTemplate(
         "lambda", "Invoke", f'{{"functionName":"{_FUNCTION_ARN}","invocationType":"RequestResponse"}}', _FUNCTION,
         False, additional=f'"additionalEventData":{{"functionVersion":"{_FUNCTION_ARN}:$$LATEST"}},',
         action="lambda:InvokeFunction",
     ),
-    "lambda:Invoke by service": Shape(
+    "lambda:Invoke by service": RecordTemplate(
         "lambda", "Invoke",
         f'{{"functionName":"{_FUNCTION_ARN}","sourceArn":"arn:aws:execute-api:$region:$owner:$api/live/POST/$on",'
         '"contentType":"application/json"}',
         _FUNCTION, False, additional=f'"additionalEventData":{{"functionVersion":"{_FUNCTION_ARN}:42"}},',
         caller="service",
     ),
-    "dynamodb:GetItem": Shape(
+    "dynamodb:GetItem": RecordTemplate(
         "dynamodb", "GetItem", '{"tableName":"$on","key":{"pk":"<key>","sk":"v0"},"consistentRead":false}', _TABLE,
     ),
-    "dynamodb:PutItem": Shape(
+    "dynamodb:PutItem": RecordTemplate(
         "dynamodb", "PutItem",
         '{"tableName":"$on","key":{"pk":"<key>","sk":"v0"},"items":["pk","sk","state","lines","total","updatedAt"],'
         '"conditionExpression":"attribute_not_exists(pk)","returnConsumedCapacity":"TOTAL"}',
         _TABLE, False,
     ),
-    "dynamodb:UpdateItem": Shape(
+    "dynamodb:UpdateItem": RecordTemplate(
         "dynamodb", "UpdateItem",
         '{"tableName":"$on","key":{"pk":"<key>","sk":"v0"},"updateExpression":"SET #s = :s, #t = :t ADD #v :one",'
         '"expressionAttributeNames":{"#s":"state","#t":"updatedAt","#v":"version"},'
         '"conditionExpression":"#v = :expected","returnValues":"ALL_NEW"}',
         _TABLE, False,
     ),
-    "dynamodb:Query": Shape(
+    "dynamodb:Query": RecordTemplate(
         "dynamodb", "Query",
         '{"tableName":"$on","keyConditionExpression":"#pk = :pk and begins_with(#sk, :sk)",'
         '"expressionAttributeNames":{"#pk":"pk","#sk":"sk"},"scanIndexForward":false,"limit":<num>}',
         _TABLE,
     ),
-    "dynamodb:Scan": Shape(
+    "dynamodb:Scan": RecordTemplate(
         "dynamodb", "Scan", '{"tableName":"$on","segment":<num>,"totalSegments":64,"limit":1000}', _TABLE,
     ),
-    "dynamodb:BatchGetItem": Shape("dynamodb", "BatchGetItem", '{"requestItems":{"$on":{"keys":[<items>]}}}', _TABLE),
-    "dynamodb:TransactWriteItems": Shape(
+    "dynamodb:BatchGetItem": RecordTemplate(
+        "dynamodb", "BatchGetItem", '{"requestItems":{"$on":{"keys":[<items>]}}}', _TABLE,
+    ),
+    "dynamodb:TransactWriteItems": RecordTemplate(
         "dynamodb", "TransactWriteItems",
         '{"requestItems":[{"operation":"Put","tableName":"$on","key":{"pk":"<key>","sk":"v0"},'
         '"items":["pk","sk","lines","total"],"conditionExpression":"attribute_not_exists(pk)",'
@@ -150,54 +154,56 @@ SHAPES: dict[str, Shape] = {
         '"expressionAttributeNames":{"#Q":"qty"},"conditionExpression":"#Q >= :n"}],"returnConsumedCapacity":"TOTAL"}',
         f"{_TABLE},{_STOCK}", False,
     ),
-    "dynamodb:ExecuteStatement": Shape(
+    "dynamodb:ExecuteStatement": RecordTemplate(
         "dynamodb", "ExecuteStatement",
         '{"statement":"SELECT * FROM \\"$on\\" WHERE pk = \'<key>\' AND state = ***(Redacted)","limit":50}', _TABLE,
         action="dynamodb:PartiQLSelect",
     ),
-    "dynamodb:BatchExecuteStatement": Shape(
+    "dynamodb:BatchExecuteStatement": RecordTemplate(
         "dynamodb", "BatchExecuteStatement",
         '{"requestItems":[{"statement":"UPDATE \\"$on\\" SET loss = ***(Redacted) WHERE pk = \'<key>\'"},'
         '{"statement":"INSERT INTO \\"$on\\" VALUE {\'pk\' : \'<key>\', \'step\' : ***(Redacted)}"}]}',
         _TABLE, False, action="dynamodb:PartiQLUpdate",
     ),
-    "dynamodb:GetRecords": Shape(
+    "dynamodb:GetRecords": RecordTemplate(
         "dynamodb", "GetRecords",
         '{"shardIterator":"arn:aws:dynamodb:$region:$owner:table/$on/stream/2026-01-11T04:22:51.307|1|AAAAAAAAAAF<token>==",'
         '"limit":1000}',
         _TABLE,
     ),
-    "dynamodb:DescribeTable": Shape("dynamodb", "DescribeTable", '{"tableName":"$on"}', _TABLE, management=True),
-    "kms:Decrypt": Shape(
+    "dynamodb:DescribeTable": RecordTemplate(
+        "dynamodb", "DescribeTable", '{"tableName":"$on"}', _TABLE, management=True,
+    ),
+    "kms:Decrypt": RecordTemplate(
         "kms", "Decrypt",
         '{"encryptionContext":{"aws:s3:arn":"arn:aws:s3:::$org-$team-lake"},"encryptionAlgorithm":"SYMMETRIC_DEFAULT",'
         '"keyId":"arn:aws:kms:$region:$owner:key/$kms"}',
         _KMS_KEY, management=True,
     ),
-    "kms:GenerateDataKey": Shape(
+    "kms:GenerateDataKey": RecordTemplate(
         "kms", "GenerateDataKey",
         '{"keySpec":"AES_256","encryptionContext":{"aws:s3:arn":"arn:aws:s3:::$org-$team-lake"},'
         '"keyId":"arn:aws:kms:$region:$owner:key/$kms"}',
         _KMS_KEY, management=True,
     ),
-    "sts:AssumeRole": Shape(
+    "sts:AssumeRole": RecordTemplate(
         "sts", "AssumeRole", '{"roleArn":"$role_arn","roleSessionName":"<name>","durationSeconds":3600}', _ROLE,
         response=_CREDENTIALS, management=True, caller="service",
     ),
-    "sts:AssumeRoleWithWebIdentity": Shape(
+    "sts:AssumeRoleWithWebIdentity": RecordTemplate(
         "sts", "AssumeRoleWithWebIdentity",
         '{"roleArn":"$role_arn","roleSessionName":"<name>","durationSeconds":1800}', _ROLE, response=_CREDENTIALS,
         management=True,
     ),
-    "sts:GetCallerIdentity": Shape("sts", "GetCallerIdentity", "null", management=True),
-    "signin:ConsoleLogin": Shape(
+    "sts:GetCallerIdentity": RecordTemplate("sts", "GetCallerIdentity", "null", management=True),
+    "signin:ConsoleLogin": RecordTemplate(
         "signin", "ConsoleLogin", "null", read_only=False, response='{"ConsoleLogin":"Success"}', management=True,
         additional='"additionalEventData":{"LoginTo":"https://console.aws.amazon.com/console/home","MobileVersion":"No",'
         '"MFAUsed":"Yes"},',
         event_type="AwsConsoleSignIn",
     ),
 }  # fmt: skip
-"""Service and event -> shape. A line here is all that a new kind of event needs."""
+"""Service and event -> template. A new kind of event needs only an entry here."""
 
 ERRORS: dict[str, tuple[str, int]] = {
     "NoSuchKey": ("The specified key does not exist.", 342),
@@ -212,33 +218,33 @@ ERRORS: dict[str, tuple[str, int]] = {
 
 
 def denial(arn: str, action: str, resource: str) -> str:
-    """The message of an AccessDenied since S3 explains itself."""
+    """Return the message of an AccessDenied error, as S3 writes it today."""
     return (
         f'User: {arn} is not authorized to perform: {action} on resource: "{resource}" '
         f"because no identity-based policy allows the {action} action"
     )
 
 
-_HOLE = re.compile(r"<(\w+)>")
+_PLACEHOLDER = re.compile(r"<(\w+)>")
 _NUMBERS = frozenset({"in", "out", "num"})
 
 
 @dataclass(frozen=True)
-class Frame:
-    """A compiled template: bytes with % conversions, and the columns that fill them in order."""
+class CompiledTemplate:
+    """A template as bytes with % conversions, and the columns that fill them, in order."""
 
     template: bytes
-    holes: tuple[str, ...]
+    placeholders: tuple[str, ...]
 
 
-def compile_frame(text: str, values: Mapping[str, str]) -> Frame:
-    """Fill the `$names`, turn `<holes>` into conversions. Raises KeyError for an unknown `$name`."""
+def compile_template(text: str, values: Mapping[str, str]) -> CompiledTemplate:
+    """Fill the `$names` and turn `<placeholders>` into conversions. Raise KeyError for an unknown `$name`."""
     filled = Template(text).substitute(values)
-    pieces = _HOLE.split(filled)
+    pieces = _PLACEHOLDER.split(filled)
     out = pieces[0].replace("%", "%%")
     for name, static in zip(pieces[1::2], pieces[2::2], strict=True):
         out += ("%d" if name in _NUMBERS else "%b") + static.replace("%", "%%")
-    return Frame(out.encode(), tuple(pieces[1::2]))
+    return CompiledTemplate(out.encode(), tuple(pieces[1::2]))
 
 
 _S3_SIGNED = (
@@ -251,26 +257,26 @@ _S3_ANONYMOUS = (
 )
 
 
-def frame_text(shape: Shape, *, failed: bool, signed: bool, tls: bool, shared: bool, tail: str) -> str:
-    """The whole record of `shape` as a template. tail: fields after recipientAccountId that belong to the role."""
-    service = shape.service
-    host = "$on.s3.$region.amazonaws.com" if "$on." in shape.params else f"{service}.$region.amazonaws.com"
-    additional = shape.additional
-    if service == "s3" and shape.event_type == "AwsApiCall":
+def template_text(template: RecordTemplate, *, failed: bool, signed: bool, tls: bool, shared: bool, tail: str) -> str:
+    """Return the template text of a whole record. tail: the actor's fields after recipientAccountId."""
+    service = template.service
+    host = "$on.s3.$region.amazonaws.com" if "$on." in template.params else f"{service}.$region.amazonaws.com"
+    additional = template.additional
+    if service == "s3" and template.event_type == "AwsApiCall":
         additional = _S3_SIGNED if signed else _S3_ANONYMOUS
-    resources = f'"resources":[{shape.resources}],' if shape.resources else ""
+    resources = f'"resources":[{template.resources}],' if template.resources else ""
     version = '"apiVersion":"2012-08-10",' if service == "dynamodb" else ""
-    category, managed = ("Management", "true") if shape.management else ("Data", "false")
-    response = "null" if failed else shape.response
-    read_only = "true" if shape.read_only else "false"
+    category, managed = ("Management", "true") if template.management else ("Data", "false")
+    response = "null" if failed else template.response
+    read_only = "true" if template.read_only else "false"
     details = ""
     if tls:
         details = f',"tlsDetails":{{"tlsVersion":"$tls","cipherSuite":"$cipher","clientProvidedHostHeader":"{host}"}}'
     return (
-        f'<head><time>","eventSource":"{service}.amazonaws.com","eventName":"{shape.event}","awsRegion":"$region",'
-        f'"sourceIPAddress":"<net>"<err>,"requestParameters":{shape.params},"responseElements":{response},{additional}'
+        f'<head><time>","eventSource":"{service}.amazonaws.com","eventName":"{template.event}","awsRegion":"$region",'
+        f'"sourceIPAddress":"<net>"<err>,"requestParameters":{template.params},"responseElements":{response},{additional}'
         f'"requestID":"<ids>","readOnly":{read_only},{resources}'
-        f'"eventType":"{shape.event_type}",{version}"managementEvent":{managed},"recipientAccountId":"$recipient"'
+        f'"eventType":"{template.event_type}",{version}"managementEvent":{managed},"recipientAccountId":"$recipient"'
         + (',"sharedEventID":"<shared>"' if shared else "")
         + (tail if service in ("s3", "dynamodb", "kms") else "")
         + f',"eventCategory":"{category}"{details}'

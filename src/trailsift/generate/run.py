@@ -1,4 +1,4 @@
-"""One run: batch by batch through the period, then the truth beside the logs."""
+"""One run: batch by batch through the period, then truth.json beside the logs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from trailsift.errors import UsageError
+from trailsift.generate.actors import ACCOUNTS, REGIONS, Actor, create_actors
 from trailsift.generate.archetypes import Op
 from trailsift.generate.bulk_text import Ints, iso_time
-from trailsift.generate.delivery import Stream, Trail, delays, window_seconds
+from trailsift.generate.delivery import DeliveryStream, TrailWriter, delays, window_seconds
 from trailsift.generate.incidents import Incident, plan
 from trailsift.generate.options import Generated, Options, check
-from trailsift.generate.records import Group, render
-from trailsift.generate.roles import ACCOUNTS, REGIONS, Role, hire
+from trailsift.generate.records import RecordGroup, render
 from trailsift.generate.schedule import Schedule
 from trailsift.generate.sessions import Intruder, open_sessions
 
@@ -28,17 +28,17 @@ def generate(target: Path, options: Options, progress: Callable[[int], None] | N
     """Write `target`/AWSLogs/... and `target`/truth.json, and return what was written.
 
     target    a folder that is empty or does not exist yet
-    progress  called after each batch with the number of events made so far
+    progress  called after each batch with the number of events so far
 
-    Raises UsageError for impossible options or a target that holds something already.
+    Raise UsageError for impossible options or a target that is not empty.
     """
     zone = check(options)
     _check_target(target)
-    roles = hire(options.roles, options.seed, options.first_second(), options.seconds())
-    incidents = plan(options, zone, roles, np.random.default_rng([options.seed, 3]))
+    actors = create_actors(options.roles, options.seed, options.first_second(), options.seconds())
+    incidents = plan(options, zone, actors, np.random.default_rng([options.seed, 3]))
     planted = sum(len(incident.seconds) for incident in incidents)
-    schedule = Schedule(options, zone, roles, options.events - planted)
-    run = _Run(target, options, roles, incidents, schedule)
+    schedule = Schedule(options, zone, actors, options.events - planted)
+    run = _LogGenerator(target, options, actors, incidents, schedule)
     done = 0
     for batch in range(len(schedule.bounds)):
         done += run.write_batch(batch)
@@ -46,14 +46,14 @@ def generate(target: Path, options: Options, progress: Callable[[int], None] | N
             progress(done)
     for trail in run.trails:
         trail.flush(None)
-    _write_truth(target, options, roles, incidents, schedule)
+    _write_truth(target, options, actors, incidents, schedule)
     return Generated(
         events=done,
         records=sum(trail.records for trail in run.trails),
         log_objects=sum(trail.objects for trail in run.trails),
         bytes=sum(trail.written for trail in run.trails),
         plain_bytes=sum(trail.plain for trail in run.trails),
-        planted=tuple(incident.plot.kind for incident in incidents),
+        planted=tuple(incident.scenario.kind for incident in incidents),
     )
 
 
@@ -65,34 +65,34 @@ def _check_target(target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
 
 
-class _Run:
-    """What all batches share: the cast, the incidents, the trails."""
+class _LogGenerator:
+    """Generates batches; holds what they share: actors, incidents and trails."""
 
     def __init__(
-        self, target: Path, options: Options, roles: tuple[Role, ...], incidents: list[Incident], schedule: Schedule
+        self, target: Path, options: Options, actors: tuple[Actor, ...], incidents: list[Incident], schedule: Schedule
     ) -> None:
-        self.seed, self.roles, self.incidents, self.schedule = options.seed, roles, incidents, schedule
-        self.ops: list[Op] = list(dict.fromkeys([*schedule.ops, *(op for i in incidents for op in i.plot.ops)]))
+        self.seed, self.actors, self.incidents, self.schedule = options.seed, actors, incidents, schedule
+        self.ops: list[Op] = list(dict.fromkeys([*schedule.ops, *(op for i in incidents for op in i.scenario.ops)]))
         place = {op: index for index, op in enumerate(self.ops)}
-        self.incident_ops = [np.array([place[op] for op in i.plot.ops], np.int64)[i.ops] for i in incidents]
+        self.incident_ops = [np.array([place[op] for op in i.scenario.ops], np.int64)[i.ops] for i in incidents]
         self.intruders: dict[tuple[int, int], Intruder] = {
-            (i.role.index, i.slot): i.intruder() for i in incidents if i.plot.hour is None
+            (i.actor.index, i.slot): i.intruder() for i in incidents if i.scenario.hour is None
         }
-        streams = tuple(Stream(account, region) for account in ACCOUNTS for region in REGIONS)
+        streams = tuple(DeliveryStream(account, region) for account in ACCOUNTS for region in REGIONS)
         where = {(s.account, s.region): n for n, s in enumerate(streams)}
-        self.stream = np.array([where[r.account, r.region] for r in roles], np.int64)
-        self.partner_stream = np.array([where[r.partner, r.region] for r in roles], np.int64)
+        self.stream = np.array([where[r.account, r.region] for r in actors], np.int64)
+        self.partner_stream = np.array([where[r.partner, r.region] for r in actors], np.int64)
         window = window_seconds(options.events, options.seconds())
         self.trails = [
-            Trail(target, streams, window, options.tiny_objects, np.random.default_rng([options.seed, 4, number]))
+            TrailWriter(target, streams, window, options.tiny_objects, np.random.default_rng([options.seed, 4, number]))
             for number in range(2 if options.two_trails else 1)
         ]
 
     def write_batch(self, batch: int) -> int:
-        """Draw, write and deliver one batch; returns its number of events."""
+        """Draw, write and deliver one batch. Return its number of events."""
         rng = np.random.default_rng([self.seed, 5, batch])
-        role, op, slot, seconds, incident = self._events(batch, rng)
-        sessions = open_sessions(self.roles, role, slot, seconds, self.intruders)
+        actor, op, slot, seconds, incident = self._events(batch, rng)
+        sessions = open_sessions(self.actors, actor, slot, seconds, self.intruders)
         of = np.array(sessions.of, np.int64)
         order = np.lexsort((seconds, op))
         cuts = np.flatnonzero(np.diff(op[order])) + 1
@@ -103,15 +103,15 @@ class _Run:
             copies = len(places) // 2 if kind.across else 0
             places = places[::2] if copies else places
             places = np.concatenate([places, places[:copies]])
-            group = Group(
-                kind, self.roles, role[places].tolist(), of[places].tolist(), seconds[places], sessions, rng, copies
+            group = RecordGroup(
+                kind, self.actors, actor[places].tolist(), of[places].tolist(), seconds[places], sessions, rng, copies
             )
             written = render(group)
             records += written.records
             moments.append(seconds[places])
-            stream = self.stream[role[places]]
+            stream = self.stream[actor[places]]
             if copies:
-                stream[-copies:] = self.partner_stream[role[places[-copies:]]]
+                stream[-copies:] = self.partner_stream[actor[places[-copies:]]]
             streams.append(stream)
             for at in np.flatnonzero(incident[places] >= 0).tolist():
                 self.incidents[incident[places[at]]].saw(int(seconds[places[at]]), written.event_ids[at].decode())
@@ -122,18 +122,24 @@ class _Run:
         return len(records)
 
     def _events(self, batch: int, rng: np.random.Generator) -> tuple[Ints, Ints, Ints, Ints, Ints]:
-        """Role, op, slot, time and incident (-1: none) of the batch's events."""
+        """Draw actor, op, slot, time and incident (-1: none) of the batch's events."""
         drawn = self.schedule.draw(batch, rng)
-        parts = [(drawn.role, drawn.op, drawn.slot, drawn.seconds, np.full(len(drawn.role), -1))]
+        parts = [(drawn.actor, drawn.op, drawn.slot, drawn.seconds, np.full(len(drawn.actor), -1))]
         begin = self.schedule.end_of(batch - 1) if batch else self.schedule.first
         for number, (incident, ops) in enumerate(zip(self.incidents, self.incident_ops, strict=True)):
             a, b = np.searchsorted(incident.seconds, [begin, self.schedule.end_of(batch)]).tolist()
             if a < b:
                 same = np.ones(b - a, np.int64)
-                row = (same * incident.role.index, ops[a:b], same * incident.slot, incident.seconds[a:b], same * number)
+                row = (
+                    same * incident.actor.index,
+                    ops[a:b],
+                    same * incident.slot,
+                    incident.seconds[a:b],
+                    same * number,
+                )
                 parts.append(row)
-        role, op, slot, seconds, number_of = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return role, op, slot, seconds, number_of
+        actor, op, slot, seconds, number_of = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return actor, op, slot, seconds, number_of
 
     def _deliver(self, records: list[bytes], seconds: Ints, stream: Ints, rng: np.random.Generator) -> None:
         for number, trail in enumerate(self.trails):
@@ -146,15 +152,15 @@ class _Run:
 
 
 def _write_truth(
-    target: Path, options: Options, roles: tuple[Role, ...], incidents: list[Incident], schedule: Schedule
+    target: Path, options: Options, actors: tuple[Actor, ...], incidents: list[Incident], schedule: Schedule
 ) -> None:
-    """truth.json: what a detector should find, what it should not, and who is who."""
+    """Write truth.json: what a detector should find, what it should not, and all roles."""
     first = options.first_second()
     jobs: dict[str | None, dict[str, Any]] = {}
-    for role in roles:
-        # A service principal is one identity however many teams it serves.
+    for actor in actors:
+        # A service principal is one identity, no matter how many teams it serves.
         jobs.setdefault(
-            role.arn, {"role_arn": role.arn, "job": role.kind.job, "account": role.account, "region": role.region}
+            actor.arn, {"role_arn": actor.arn, "job": actor.kind.job, "account": actor.account, "region": actor.region}
         )
     chosen = asdict(options) | {
         "start": iso_time(first),

@@ -1,4 +1,4 @@
-"""How planted incidents go, as data: the eight kinds as they are commonly seen, loud enough to be found."""
+"""Scenarios of planted incidents, as data: the eight kinds as they are commonly seen, loud enough to be found."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ LISTED = (
 
 @dataclass(frozen=True)
 class Scenario:
-    """How one kind of incident goes.
+    """One kind of incident.
 
-    victim    whose role it is, if the cast has one
+    victim    archetype whose role is used, if there is one
     share     of all events, at most `most` events
-    begin     part of the period after which it begins; length: seconds it takes at most, 0 = to the end of the period
-    address   where it comes from, if not from the role's own network
-    hour      local hour at which it begins, in the role's ordinary session; workday: from Monday to Friday only
+    begin     part of the period after which it begins; length: maximum seconds, 0 = to the end of the period
+    address   source address, if not in the role's own network
+    hour      local hour at which it begins, in the role's ordinary session; workday: Monday to Friday only
     """
 
     kind: str
@@ -56,7 +56,7 @@ _CLI = (
     " md/pyimpl#CPython cfg/retry-mode#standard md/installer#exe md/distrib#kali.2024 md/prompt#off md/command#s3.cp"
 )
 
-PLOTS: tuple[Scenario, ...] = (
+SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "bulk_exfiltration", "A report role copies the customer archive", REPORT, 0.03, 20_000, 0.72, 2_700,
         (
@@ -122,4 +122,4 @@ PLOTS: tuple[Scenario, ...] = (
         "The role writes to its own bucket, as always, but under names of a kind it never wrote.",
     ),
 )  # fmt: skip
-"""One plot a kind, in the order of options.KINDS."""
+"""One scenario per kind, in the order of options.KINDS."""

@@ -1,7 +1,7 @@
-"""The same kinds of incidents by someone who takes care: few calls, known networks and clients, usual hours.
+"""The same kinds of incidents by a careful attacker: few calls, known networks and clients, usual hours.
 
-And one kind more, which has no loud form: a takeover that imitates the role's habits, so that nothing is new, nothing
-is much, and only all of it together is odd.
+And one more kind, which has no loud form: a takeover that imitates the role, so that nothing is new, nothing is large,
+and only the combination is unusual.
 """
 
 from __future__ import annotations
@@ -77,4 +77,4 @@ STEALTHY: tuple[Scenario, ...] = (
         hour=19.0,
     ),
 )  # fmt: skip
-"""One plot a kind: options.KINDS, then options.QUIET_KINDS."""
+"""One scenario per kind: options.KINDS, then options.QUIET_KINDS."""

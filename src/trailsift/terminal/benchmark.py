@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from trailsift.terminal.console import console, duration, grid, plural, show, size
 
 if TYPE_CHECKING:
-    from trailsift.benchmark import Gains, Way
+    from trailsift.benchmark import BenchmarkReport, Technique
 
 
-def show_gains(found: Gains) -> None:
+def show_gains(found: BenchmarkReport) -> None:
     """The table of gains: what was measured beside what was claimed."""
     out = console()
     rows = []
-    for way in found.ways:
+    for way in found.techniques:
         faster, saved = _claimed(way)
         rows.append(
             (
@@ -44,14 +44,14 @@ def show_gains(found: Gains) -> None:
     show(out, grid(out, "The table of gains, measured", columns, rows, note))
 
 
-def _claimed(way: Way) -> tuple[str, str]:
+def _claimed(way: Technique) -> tuple[str, str]:
     if way.claim is None:
         return "", ""
     (low, high), (least, most) = way.claim
     return f"{low:g}-{high:g}x", f"{least:.0%}-{most:.0%}"
 
 
-def _off(way: Way) -> str:
+def _off(way: Technique) -> str:
     return f"{way.error:.1%} off" if way.error else "exact"
 
 
@@ -63,9 +63,9 @@ _WIDTH, _LEFT, _RIGHT, _ROW, _TOP = 860, 200, 120, 38, 92
 _INK, _SOFT, _BAR, _BAND = "#1f2937", "#6b7280", "#2563eb", "#f59e0b"
 
 
-def picture(found: Gains) -> str:
+def picture(found: BenchmarkReport) -> str:
     """The speed-ups as an SVG picture: a bar each on a logarithmic scale, the claim as a band over it."""
-    ways = [way for way in found.ways if way.faster != 1.0]
+    ways = [way for way in found.techniques if way.faster != 1.0]
     most = max([50.0, *(way.faster for way in ways)])
     decades = int(log10(most)) + 1
     span = _WIDTH - _LEFT - _RIGHT
@@ -99,7 +99,7 @@ def picture(found: Gains) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _bar(way: Way, top: float, x: object) -> list[str]:
+def _bar(way: Technique, top: float, x: object) -> list[str]:
     assert callable(x)
     start, end = x(1.0), max(x(way.faster), x(1.0) + 2)
     label = f"{_times(way.faster)}x" + (f" ({_off(way)})" if way.error else "")

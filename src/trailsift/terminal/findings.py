@@ -13,7 +13,7 @@ from trailsift.detect.pipeline import FindingDetail
 from trailsift.terminal.console import console, grid, plural, safe, short_resource, show, size
 
 if TYPE_CHECKING:
-    from trailsift.detect.experiment import Table
+    from trailsift.detect.experiment import ExperimentReport
 
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
@@ -70,12 +70,12 @@ def show_finding(drilled: FindingDetail, period: Period) -> None:
     out.print(Text(f"As CloudTrail wrote them: trailsift finding {one.id} --records --lake ...", style="dim"))
 
 
-def show_evaluation(table: Table) -> None:
+def show_evaluation(table: ExperimentReport) -> None:
     """The evaluation: for each strength by level left out, then by kind of incident."""
     out = console()
     given = table.as_dict()
-    cast = f"{plural(table.seeds, 'seed')}: {table.cast.events:,} events, {table.cast.days:g} days, "
-    cast += plural(table.cast.roles, "role")
+    cast = f"{plural(table.seeds, 'seed')}: {table.config.events:,} events, {table.config.days:g} days, "
+    cast += plural(table.config.roles, "role")
     for one in given["strengths"]:
         columns = [("levels", "text"), ("found", "text"), ("in the top 10 of its day", "text"), ("false a day", "text")]
         columns.append(("of 1,000 roles", "text"))

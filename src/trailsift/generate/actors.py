@@ -1,4 +1,4 @@
-"""The cast of one run: archetypes filled with names, accounts, networks and templates."""
+"""The actors of one run: archetypes filled in with names, accounts, networks and templates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from trailsift.generate.archetypes import ARCHETYPES, Archetype, Op
 from trailsift.generate.bulk_text import ALNUM, BASE32, coded, hash_bytes, mix_int, strings, uuid_rows
-from trailsift.generate.record_templates import SHAPES, Frame, compile_frame, frame_text
+from trailsift.generate.record_templates import RECORD_TEMPLATES, CompiledTemplate, compile_template, template_text
 
 ORG = "kelp"
 ACCOUNTS = ("400011112201", "400011112202", "400011112203", "400011112204", "400011112205", "400011112206")
@@ -24,8 +24,8 @@ PEOPLE = (
 
 
 @dataclass(frozen=True)
-class Role:
-    """One identity. `arn` is what an analysis calls the role: None for the anonymous caller."""
+class Actor:
+    """One identity. `arn` is the role ARN in an analysis; None for the anonymous caller."""
 
     index: int
     kind: Archetype
@@ -37,7 +37,7 @@ class Role:
     salt: int
     deployed: int  # second at which a new user agent appears
     values: dict[str, str]
-    frames: dict[tuple[Op, bool, bool], Frame] = field(default_factory=dict)
+    compiled_of: dict[tuple[Op, bool, bool], CompiledTemplate] = field(default_factory=dict)
 
     @property
     def partner(self) -> str:
@@ -45,61 +45,61 @@ class Role:
         return ACCOUNTS[ACCOUNTS.index(self.account) ^ 1]
 
     def fill(self, text: str) -> str:
-        """Complete the `$names` of an op's resource or key pattern."""
+        """Fill the `$names` of an op's resource or key pattern."""
         return Template(text).substitute(self.values) if "$" in text else text
 
-    def frame(self, op: Op, failed: bool = False, partner_copy: bool = False) -> Frame:
-        """The record template of `op`: made, or refused, or the copy that the owner of the resource gets."""
-        known = self.frames.get((op, failed, partner_copy))
-        if known is None:
-            known = self.frames[op, failed, partner_copy] = self._compile(op, failed, partner_copy)
-        return known
+    def compiled(self, op: Op, failed: bool = False, partner_copy: bool = False) -> CompiledTemplate:
+        """Return the template of `op`: successful, failed, or the copy that the owner of the resource gets."""
+        template = self.compiled_of.get((op, failed, partner_copy))
+        if template is None:
+            template = self.compiled_of[op, failed, partner_copy] = self._compile(op, failed, partner_copy)
+        return template
 
-    def _compile(self, op: Op, failed: bool, partner_copy: bool) -> Frame:
-        shape = SHAPES[op.event]
-        by_service = shape.caller == "service"
-        by_console = self.kind.session == "email" and shape.service == "s3"
+    def _compile(self, op: Op, failed: bool, partner_copy: bool) -> CompiledTemplate:
+        template = RECORD_TEMPLATES[op.event]
+        by_service = template.caller == "service"
+        by_console = self.kind.session == "email" and template.service == "s3"
         owner = self.partner if op.across else self.account
         values = self.values | {
             "on": self.fill(op.on),
             "owner": owner,
             "recipient": owner if partner_copy else self.account,
-            "sse": '"SSEApplied":"SSE_KMS",' if "kms-key-id" in shape.response else "",
+            "sse": '"SSEApplied":"SSE_KMS",' if "kms-key-id" in template.response else "",
             "console": ',"sessionCredentialFromConsole":"true"' if by_console else "",
         }
         tail = ""
-        if self.kind.endpoint and not (by_service or shape.management or partner_copy or op.outside):
+        if self.kind.endpoint and not (by_service or template.management or partner_copy or op.outside):
             tail = f',"vpcEndpointId":"{self.values["vpce"]}"'
-        text = frame_text(
-            shape,
+        text = template_text(
+            template,
             failed=failed,
             signed=self.kind.identity != "anonymous",
             tls=self.kind.tls and not by_service,
             shared=op.across or by_service or self.kind.identity == "anonymous",
             tail=tail,
         )
-        return compile_frame(text, values)
+        return compile_template(text, values)
 
 
-def resource_arn(role: Role, op: Op) -> str | None:
-    """ARN of the bucket, table or function that `op` touches; None for calls without a resource."""
-    shape = SHAPES[op.event]
-    on = role.fill(op.on)
-    owner = role.partner if op.across else role.account
+def resource_arn(actor: Actor, op: Op) -> str | None:
+    """Return the ARN of the bucket, table or function of `op`; None for calls without a resource."""
+    template = RECORD_TEMPLATES[op.event]
+    on = actor.fill(op.on)
+    owner = actor.partner if op.across else actor.account
     forms = {
         "s3": f"arn:aws:s3:::{on}",
-        "dynamodb": f"arn:aws:dynamodb:{role.region}:{owner}:table/{on}",
-        "lambda": f"arn:aws:lambda:{role.region}:{owner}:function:{on}",
+        "dynamodb": f"arn:aws:dynamodb:{actor.region}:{owner}:table/{on}",
+        "lambda": f"arn:aws:lambda:{actor.region}:{owner}:function:{on}",
     }
-    return forms.get(shape.service) if shape.resources else None
+    return forms.get(template.service) if template.resources else None
 
 
-def hire(count: int, seed: int, start: int, seconds: int) -> tuple[Role, ...]:
-    """`count` roles: the archetypes in order, then again for other teams. start and seconds: the period."""
-    return tuple(_role(index, seed, start, seconds) for index in range(count))
+def create_actors(count: int, seed: int, start: int, seconds: int) -> tuple[Actor, ...]:
+    """Create actors: the archetypes in order, then again for other teams. start and seconds: the period."""
+    return tuple(_create_actor(index, seed, start, seconds) for index in range(count))
 
 
-def _role(index: int, seed: int, start: int, seconds: int) -> Role:
+def _create_actor(index: int, seed: int, start: int, seconds: int) -> Actor:
     kind = ARCHETYPES[index % len(ARCHETYPES)]
     copy = index // len(ARCHETYPES)
     team = TEAMS[copy % len(TEAMS)] + (str(copy // len(TEAMS) + 1) if copy >= len(TEAMS) else "")
@@ -127,11 +127,11 @@ def _role(index: int, seed: int, start: int, seconds: int) -> Role:
         "dot": ".0" if salt % 3 else "",
     }
     deployed = start + int(seconds * (0.45 + (salt % 1000) / 4000))
-    return Role(index, kind, name, account, region, arn, role_id, salt, deployed, values)
+    return Actor(index, kind, name, account, region, arn, role_id, salt, deployed, values)
 
 
 def _identity(kind: Archetype, account: str, name: str) -> tuple[str | None, str]:
-    """ARN and the prefix of the unique id (see "unique identifiers" in the IAM reference)."""
+    """Return the ARN and the prefix of the unique id (see "unique identifiers" in the IAM reference)."""
     if kind.identity == "anonymous":
         return None, ""
     if kind.identity == "service":
