@@ -18,7 +18,7 @@ from trailsift.benchmark.variants import Variants, write_variants
 from trailsift.errors import EngineError, SourceError
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
-from trailsift.prices import Price, athena_cost
+from trailsift.prices import Price
 from trailsift.query import DuckDBEngine
 from trailsift.query.explanation import explain
 from trailsift.rules.presets import open_rules
