@@ -236,7 +236,7 @@ def rows(scene: Scene) -> Iterator[Row]:
     """Yield every piece in the document's order."""
     say("measuring every variant")
     with tempfile.TemporaryDirectory() as folder:
-        found = measure([str(scene.folder / "logs" / "AWSLogs")], Path(folder), prices(), rounds=3, generated=True)
+        found = measure([str(scene.folder / "logs" / "AWSLogs")], Path(folder), load_prices(), rounds=3, generated=True)
     ways = {way.name: way for way in found.techniques}
     steps: tuple[Callable[[Scene], Row], ...] = (configuration, function, names, projection)
     for step in steps:

@@ -18,7 +18,7 @@ from trailsift.benchmark.variants import Variants, write_variants
 from trailsift.errors import EngineError, SourceError
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
-from trailsift.prices import Price
+from trailsift.prices import Price, athena_cost
 from trailsift.query import DuckDBEngine
 from trailsift.query.explanation import explain
 from trailsift.rules.presets import open_rules
@@ -223,7 +223,7 @@ def _results(
                 faster=base_seconds / seconds,
                 bytes=trial.bytes,
                 saved=1 - trial.bytes / base_bytes,
-                usd=athena(prices, trial.bytes),
+                usd=athena_cost(prices, trial.bytes),
                 rows=round(count),
                 sampled=trial.sampled,
                 error=abs(count - expected[trial.question]) / expected[trial.question],
