@@ -1,7 +1,7 @@
 """The parts of the build that pyproject.toml cannot express: the C modules.
 
-They are optional: if they cannot be compiled, Python gives the same rows, more slowly. `TRAILSIFT_REQUIRE_C=1` makes the
-build fail instead; builds of wheels set it.
+They are optional: if they cannot be compiled, Python gives the same rows, more slowly. `TRAILSIFT_REQUIRE_C=1` in the
+environment makes the build fail instead; builds of wheels set it.
 """
 
 import os

@@ -290,7 +290,8 @@ class Mutator:
         else:
             name = rng.choice(["errorMessage", "userAgent", "requestID", "sharedEventID", "tlsDetails"])
             unit = rng.choice(["a", "é", "\\n", '\\"', "\u20ac", "\\u0041"])
-            put(members, name, '"' + unit * rng.choice([10, 15, 16, 31, 32, 33, 63, 64, 510, 4096, 70_000]) + '"')
+            size = rng.choice([10, 15, 16, 31, 32, 33, 63, 64, 510, 512] * 4 + [4096, 70_000])
+            put(members, name, '"' + unit * size + '"')
 
     def string(self) -> str:
         first, second = self._one_of(_STRINGS), self._one_of(_STRINGS)

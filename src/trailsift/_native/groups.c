@@ -9,8 +9,8 @@
 /* Keys may come out of a log (hash.h). */
 static Secret secret;
 
-/* Number the keys in the order in which they first occur. Return how many different ones there are, -1 with an exception
- * set. `firsts`: the row in which each first occurs; the caller frees it. */
+/* Number the keys in the order in which they first occur. Return how many different ones there are, -1 with an
+ * exception set. `firsts`: the row in which each first occurs; the caller frees it. */
 static Py_ssize_t number_keys(const int64_t *keys, size_t rows, int64_t *numbers, int64_t **firsts) {
     size_t room = 64;
     while (room < rows / 2) room *= 2;
@@ -295,8 +295,8 @@ static size_t not_below(const Ids *ids, size_t from, uint64_t high, uint64_t low
     return from;
 }
 
-/* Read ids from the buffers of their high and their low words. Return whether they have as many of both; else ValueError
- * is set. */
+/* Read ids from the buffers of their high and their low words. Return whether they have as many of both; else
+ * ValueError is set. */
 static int ids_of(const Py_buffer words[2], Ids *ids) {
     *ids = (Ids){words[0].buf, words[1].buf, (size_t)words[0].len / 8};
     return have_rows(words, 2, 8, ids->size);

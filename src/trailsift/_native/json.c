@@ -134,7 +134,7 @@ static const char *number_end(const char *at, const char *end) {
 }
 
 /* Return the value of the member whose name begins at `at`: behind the name and its colon. NULL if there is none. */
-static const char *member_value(const char *at, const char *end, int *flags, Slice *name) {
+static inline const char *member_value(const char *at, const char *end, int *flags, Slice *name) {
     if (peek(at, end) != '"') return NULL;
     const char *quote = string_end(at + 1, end, flags);
     if (quote == NULL || peek(quote + 1, end) != ':') return NULL;
@@ -142,18 +142,25 @@ static const char *member_value(const char *at, const char *end, int *flags, Sli
     return quote + 2;
 }
 
-const char *value_end(const char *at, const char *end, int depth, int *flags) {
+static const char *other_end(const char *at, const char *end, int depth, int *flags);
+
+/* As value_end. Most values are strings: they take the short way. */
+static inline const char *any_end(const char *at, const char *end, int depth, int *flags) {
+    if (peek(at, end) != '"') return other_end(at, end, depth, flags);
+    at = string_end(at + 1, end, flags);
+    return at == NULL ? NULL : at + 1;
+}
+
+/* As value_end, for what is not a string. */
+static const char *other_end(const char *at, const char *end, int depth, int *flags) {
     Slice name;
     switch (peek(at, end)) {
-        case '"':
-            at = string_end(at + 1, end, flags);
-            return at == NULL ? NULL : at + 1;
         case '{':
             if (depth == 0) return NULL;
             if (peek(++at, end) == '}') return at + 1;
             for (;;) {
                 if ((at = member_value(at, end, flags, &name)) == NULL) return NULL;
-                if ((at = value_end(at, end, depth - 1, flags)) == NULL) return NULL;
+                if ((at = any_end(at, end, depth - 1, flags)) == NULL) return NULL;
                 if (peek(at, end) == '}') return at + 1;
                 if (peek(at++, end) != ',') return NULL;
             }
@@ -161,7 +168,7 @@ const char *value_end(const char *at, const char *end, int depth, int *flags) {
             if (depth == 0) return NULL;
             if (peek(++at, end) == ']') return at + 1;
             for (;;) {
-                if ((at = value_end(at, end, depth - 1, flags)) == NULL) return NULL;
+                if ((at = any_end(at, end, depth - 1, flags)) == NULL) return NULL;
                 if (peek(at, end) == ']') return at + 1;
                 if (peek(at++, end) != ',') return NULL;
             }
@@ -176,6 +183,8 @@ const char *value_end(const char *at, const char *end, int depth, int *flags) {
     }
 }
 
+const char *value_end(const char *at, const char *end, int depth, int *flags) { return any_end(at, end, depth, flags); }
+
 const char *object_end(const char *at, const char *end, int *flags, Parts *parts) {
     parts->count = 0;
     if (peek(at, end) != '{') return NULL;
@@ -184,7 +193,7 @@ const char *object_end(const char *at, const char *end, int *flags, Parts *parts
         Member member = {.flags = 0};
         const char *value = member_value(at, end, flags, &member.name);
         if (value == NULL) return NULL;
-        at = value_end(value, end, DEPTH_LIMIT - 1, &member.flags);
+        at = any_end(value, end, DEPTH_LIMIT - 1, &member.flags);
         if (at == NULL) return NULL;
         member.value = (Slice){value, (size_t)(at - value)};
         *flags |= member.flags;
@@ -203,7 +212,7 @@ const char *next_member(const char *at, const char *end, Member *member) {
     const char *value = member_value(at, end, &flags, &member->name);
     if (value == NULL) return NULL;
     member->flags = 0;
-    const char *behind = value_end(value, end, DEPTH_LIMIT, &member->flags);
+    const char *behind = any_end(value, end, DEPTH_LIMIT, &member->flags);
     if (behind == NULL) return NULL;
     member->value = (Slice){value, (size_t)(behind - value)};
     return behind;

@@ -1,8 +1,8 @@
 /* trailsift._native._keys: object keys in bulk, their patterns and the hashes that sketches hold.
  *
  * A key is read by runs of ASCII letters and digits, as cloudtrail/key_patterns.py (the Python twin) does. What needs a
- * second look (addresses, times of day, placeholders that are there already, e-mail) is left to Python, and so are words
- * that a person may have chosen.
+ * second look (addresses, times of day, placeholders that are there already, e-mail) is left to Python, and so are
+ * words that a person may have chosen.
  *
  * Patterns are read from a copy of the key that ends in a NUL, which is in no class and equals no sign that is looked
  * for. So every test of a byte fails there, and a test of the byte behind it is only made if it succeeded.
@@ -163,8 +163,8 @@ static int put_digits(Reader *reader, size_t size) {
     return PUT(reader, "{n}");
 }
 
-/* Return the first byte behind the date, time and random part of a log delivery, if a dot follows; NULL for anything else
- * that begins with the 14 letters and digits of a date and time. */
+/* Return the first byte behind the date, time and random part of a log delivery, if a dot follows; NULL for anything
+ * else that begins with the 14 letters and digits of a date and time. */
 static const char *delivery_end(const char *at) {
     if (at[8] != 'T' || !is_hour(at + 9) || !is_sixty(at + 11) || at[13] != 'Z' || at[14] != '_') return NULL;
     const char *end = at + 15;
@@ -338,7 +338,7 @@ static int32_t pattern_of(Patterns *patterns, const char *text, size_t size, PyO
 }
 
 PyDoc_STRVAR(patterns_doc,
-             "patterns(offsets, bytes, word, fallback)\n--\n\n"
+             "patterns(offsets, text, word, fallback)\n--\n\n"
              "Return the place of each key's pattern (32-bit), and the patterns. Keys are given as Arrow has texts.\n\n"
              "word(text) -> str returns what stands for a run of letters and digits whose form says nothing;\n"
              "fallback(key) -> str returns the pattern of a key that needs a second look.");
@@ -455,7 +455,7 @@ static void digest(Queue *queue, size_t blocks, int64_t *hashes) {
 
 PyDoc_STRVAR(
     hashes_doc,
-    "hashes(offsets, bytes)\n--\n\n"
+    "hashes(offsets, text)\n--\n\n"
     "Return columns.summarize.hash64 of each text, as 8 native bytes each. Texts are given as Arrow has them.");
 
 static PyObject *hashes(PyObject *Py_UNUSED(module), PyObject *arguments) {

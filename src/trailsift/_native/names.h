@@ -33,8 +33,8 @@ void clear_names(Names *names);
 #define RECENT_BITS 11
 #define RECENT (1 << RECENT_BITS)
 
-/* Return a slot by some words of a text: `words` of them at `at`, `others` at `then`; 16 in all at most. All products can
- * be taken at once. A wrong slot costs one lookup, never more, so this hash needs no secret. */
+/* Return a slot by some words of a text: `words` of them at `at`, `others` at `then`; 16 in all at most. All products
+ * can be taken at once. A wrong slot costs one lookup, never more, so this hash needs no secret. */
 static inline size_t recent_slot(const char *at, int words, const char *then, int others) {
     static const uint64_t ODD[16] = {
         0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93,

@@ -2,8 +2,8 @@
  *
  * A record is regular if its members are known, of the expected types and written without blanks. A regular record
  * becomes a row of what only it says, and three numbers for what it shares with others: the caller, the origin and the
- * call. What a new name (naming.c) stands for is decided by Python, once per name (`shared`, an InternTable), so nothing
- * here knows what a member means. All other records are returned by position, and a text that is not exactly
+ * call. What a new name (naming.c) stands for is decided by Python, once per name (`shared`, an InternTable), so
+ * nothing here knows what a member means. All other records are returned by position, and a text that is not exactly
  * {"Records":[...]} is not touched at all. The Python twin is InternTable.take (decode/fast_path.py).
  *
  * The text may be any buffer, and is locked while it is read: Python code that is called meanwhile cannot resize it.
@@ -51,7 +51,7 @@ static PyObject *ask(Scanner *scanner, int kind, const Record *record, Slice tex
 }
 
 /* Return the code of a name as InternTable gives it. IRREGULAR: no record of this name is regular. THIS_TIME: this
- * record is not. `entry` receives the name's entry, unless it is NULL. */
+ * record is not. `copy` receives the name's entry, unless it is NULL. */
 static int64_t code_of(Scanner *scanner, int kind, Slice name, const Record *record, Slice text, Entry *copy) {
     Names *names = &scanner->names[kind];
     uint64_t hash = hash_bytes(&scanner->secret, name.at, name.size);
@@ -185,19 +185,20 @@ static int put_record(Scanner *scanner, Record *record, Slice text, int32_t obje
     uint32_t check = check_of(scanner, text);
     if (!has_crc32 && PyErr_Occurred()) return -1;
     if (more_rows(columns) < 0 || put_texts(scanner, record, message, codes[WHAT]) < 0) return -1;
-    complete_row(columns, &(Numbers){
-                              .time = record->time,
-                              .bytes_in = record->bytes_in,
-                              .bytes_out = record->bytes_out,
-                              .id = record->id,
-                              .who = (int32_t)(codes[WHO] >> 1),
-                              .place = (int32_t)codes[WHERE],
-                              .what = (int32_t)(codes[WHAT] >> 3),
-                              .object = object,
-                              .check = check,
-                              .has_in = record->has_in,
-                              .has_out = record->has_out,
-                          });
+    Numbers numbers = {
+        .time = record->time,
+        .bytes_in = record->bytes_in,
+        .bytes_out = record->bytes_out,
+        .id = record->id,
+        .who = (int32_t)(codes[WHO] >> 1),
+        .place = (int32_t)codes[WHERE],
+        .what = (int32_t)(codes[WHAT] >> 3),
+        .object = object,
+        .check = check,
+        .has_in = record->has_in,
+        .has_out = record->has_out,
+    };
+    complete_row(columns, &numbers);
     for (int stretch = 0; stretch < STRETCHES; stretch++)
         if (!(record->known & BIT(stretch)) && learn(scanner, stretch, record) < 0) return -1;
     return 1;
@@ -225,7 +226,7 @@ static int put_place(PyObject *list, Py_ssize_t position, Py_ssize_t start, Py_s
     return done;
 }
 
-/* Read a text, and put the places of irregular records into `others`. Return the number of records, -1 if the text is of
+/* Read a text, and put the places of irregular records into `others`. Return the number of records, -1 if the text has
  * another form, -2 with an exception set. */
 static Py_ssize_t read_text(Scanner *scanner, const char *text, const char *end, int object, PyObject *others) {
     enum { OTHER_FORM = -1, ERROR = -2 };

@@ -89,7 +89,7 @@ typedef struct {
     int floats; /* which counts were written as floats: 1 in, 2 out */
     int64_t bytes_in, bytes_out;
     Parts parameters, additional;
-    /* Bits of the parts that have columns of their own: of the parameters the key, of the additional data the counts. */
+    /* Bits of the parts that have columns of their own: among the parameters the key, in additional data the counts. */
     uint64_t without, counted;
 } Record;
 
