@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Processes that run the tests.
 TESTS ?= 2
-# What is built here runs here, so it may use all instructions of this processor.
-NATIVE := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),-march=native)
+# Seconds for which `make asan` fuzzes the C modules.
+FUZZ_SECONDS ?= 300
 
 # Grafana publishes its schema as types, on npm only.
 GRAFANA = mkdir -p $(VENV)/grafana && cp tests/grafana/package.json $(VENV)/grafana && \
@@ -30,7 +30,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test test-aws lint docs bench bench-lakes bench-smoke kills clean
+.PHONY: help demo setup test test-aws lint asan docs bench bench-lakes bench-smoke kills clean
 .PHONY: bench-memory bench-rules bench-transform bench-original bench-findings
 
 help: ## list the targets
@@ -46,16 +46,34 @@ test: lint ## lint, types, import contracts, then all tests, in two processes; T
 	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile
 
 test-aws: $(DEV) ## the tests of the AWS side with emulators, which are installed first
-	@CFLAGS="$(NATIVE) $$CFLAGS" $(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,aws,emulators]'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,aws,emulators]'
 	@$(GRAFANA) || echo "make: npm did not install Grafana's schema: the boards are not checked against it" >&2
 	@$(BIN)/python -m pytest tests/aws tests/deploy tests/query/test_athena.py
 
-lint: $(DEV) ## ruff, spelling, mypy --strict, import contracts
+lint: $(DEV) ## ruff, spelling, clang-format, mypy --strict, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { echo "make: run .venv/bin/ruff format" >&2; exit 1; }
 	@$(BIN)/codespell
+	@$(BIN)/clang-format --dry-run -Werror src/trailsift/_native/*.[ch]
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+# The C modules with AddressSanitizer and UBSan, in a copy of the package of their own.
+ASAN := build/asan
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+# The interpreter is built without, so the libraries come first by hand; what it allocates must reach their allocator.
+SANITIZED = LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+	PYTHONPATH=$(CURDIR)/$(ASAN)/lib:$(CURDIR)/tests $(BIN)/python
+ASAN_TESTS ?= tests/columns tests/decode tests/fuzz
+
+asan: $(DEV) ## the C modules under AddressSanitizer and UBSan: their tests, then fuzzing for FUZZ_SECONDS=300
+	@rm -rf $(ASAN)
+	@CFLAGS="$(SANITIZE) -g" LDFLAGS="$(SANITIZE)" TRAILSIFT_REQUIRE_C=1 $(BIN)/python setup.py -q build \
+		--build-base $(ASAN)/base --build-lib $(ASAN)/lib
+	@$(SANITIZED) -m pytest -q -p no:cacheprovider $(ASAN_TESTS)
+	@$(SANITIZED) -m fuzz --seconds $(FUZZ_SECONDS) --out build/fuzz
+	@TRAILSIFT_SIMD=0 $(SANITIZED) -m fuzz --seconds $$(($(FUZZ_SECONDS) / 4)) --out build/fuzz
 
 docs: $(DEV) ## write the pages that are generated from the code
 	@$(BIN)/python scripts/pages.py
@@ -108,7 +126,7 @@ define install
 	@echo "installing trailsift$(1): about a minute, once" >&2
 	@rm -f $(VENV)/.made-* $(VENV)/.core-* $(VENV)/.dev-*
 	@$(PIP) install -c constraints.txt setuptools
-	@CFLAGS="$(NATIVE) $$CFLAGS" $(PIP) install -c constraints.txt --no-build-isolation -e '.$(1)'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.$(1)'
 	@touch $(MADE) $(2)
 endef
 

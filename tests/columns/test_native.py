@@ -1,12 +1,18 @@
-"""The C parts give what Python gives."""
+"""The C modules give what their Python twins give, and survive what no log should contain."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import itertools
+import mmap
+import os
+import subprocess
+import sys
+import time
 import uuid
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,12 +21,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from support.records import sample, text
 from trailsift import _native
 from trailsift.cloudtrail import key_patterns as pattern
 from trailsift.cloudtrail.key_patterns import key_pattern
 from trailsift.columns import summarize
 from trailsift.columns.group_by import DictionaryColumn, Ints, grouped, smallest_text, text_buffers
 from trailsift.columns.summarize import key_patterns
+from trailsift.decode.fast_path import InternTable
 from trailsift.lake import dedup, parquet
 
 if not _native.available():
@@ -62,7 +70,7 @@ def test_patterns_in_bulk_are_those_of_each_key(keys: list[str]) -> None:
 
 
 def patterns(keys: list[str], word: Callable[[str], str], fallback: Callable[[str], str]) -> list[str]:
-    """The pattern of each key; each of them is given once."""
+    """The pattern of each key; no pattern is listed twice."""
     places, found = _native.keys.patterns(*text_buffers(pa.array(["", *keys], pa.string())), word, fallback)
     assert len(set(found)) == len(found)
     return [found[place] for place in np.frombuffer(places, np.int32)[1:]]
@@ -75,7 +83,7 @@ def test_many_patterns_are_each_found_again() -> None:
 
 
 def test_no_word_with_digits_reads_as_a_hash() -> None:
-    # _keys tells hashes by their form before it asks for words.
+    # _keys recognizes hashes by their form before it asks for words.
     assert not [word for word in pattern.WORDS_WITH_DIGITS if pattern._HEX.fullmatch(word)]
 
 
@@ -108,17 +116,13 @@ def test_hashes_are_the_first_bytes_of_the_md5(texts: list[str]) -> None:
 @given(st.lists(st.integers(0, 1200), min_size=1, max_size=6))
 @example([*range(130)])
 def test_checksums_are_those_of_zlib(sizes: list[int]) -> None:
-    """Of records of every size: the checksum is taken 64 bytes at a time, then 16, then one."""
-    from trailsift.decode.fast_path import InternTable
-
-    assert _native.scan is not None
-
+    """For records of every size: the checksum is computed 64 bytes at a time, then 16, then one."""
     records = [
         f'{{"eventVersion":"1.11","eventTime":"2026-03-02T01:02:03Z","eventSource":"s3.amazonaws.com",'
         f'"eventName":"GetObject","eventID":"{uuid.UUID(int=at)}","requestID":"{"x" * size}"}}'
         for at, size in enumerate(sizes)
     ]
-    scanner = _native.scan.Scanner(InternTable(), zlib.crc32)
+    scanner = new_scanner()
     assert scanner.scan(('{"Records":[' + ",".join(records) + "]}").encode(), 0) == (len(records), [])
     checks = scanner.take()["check"]
     assert isinstance(checks, bytes)
@@ -147,7 +151,7 @@ def test_groups_are_those_of_numpy(keys: list[int]) -> None:
     st.integers(5, 6),
 )
 def test_totals_are_those_of_numpy(rows: list[tuple[int, int, int, int]], groups: int) -> None:
-    """Also of a group that has no row."""
+    """A group may have no rows."""
     columns = [np.array([row[at] for row in rows], np.int64) for at in range(4)]
 
     def found() -> dict[str, list[int]]:
@@ -160,7 +164,7 @@ def test_totals_are_those_of_numpy(rows: list[tuple[int, int, int, int]], groups
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.none() | st.text("ab\0é", max_size=3)), max_size=40), st.integers(0, 2))
 def test_smallest_texts_are_those_of_arrow(rows: list[tuple[int, str | None]], skipped: int) -> None:
-    """Also of a column that is a part of another one."""
+    """The column may be a slice of another one."""
     column = pa.array([text for _, text in rows], pa.string()).dictionary_encode().slice(skipped)
     column = pa.DictionaryArray.from_arrays(column.indices, column.dictionary)
     group = np.array([number for number, _ in rows[skipped:]], np.int64)
@@ -195,7 +199,7 @@ _IDS = st.lists(st.tuples(_WORDS_OF_IDS, _WORDS_OF_IDS), max_size=60).map(sorted
 
 @given(_IDS, _IDS, st.booleans())
 def test_places_of_ids_are_those_of_numpy(mine: list[Any], other: list[Any], more: bool) -> None:
-    """Of an id that stands in several places the first one."""
+    """The first place of an id that occurs more than once."""
     known, asked = (
         dedup.Ids(*(np.array([id[word] for id in ids], np.uint64) for word in (0, 1)), np.zeros(len(ids), np.uint32))
         for ids in (mine, sorted([*other, *mine[::2]]) if more else other)
@@ -227,7 +231,7 @@ def test_sketches_are_those_of_numpy(pairs: list[tuple[int, int]]) -> None:
 
 
 def without_accelerators(function: Callable[..., Any], *args: Any) -> Any:
-    """What a function gives where there is no C compiler."""
+    """The result of a function without the C modules."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_native, "groups", None)
         patch.setattr(_native, "keys", None)
@@ -244,10 +248,293 @@ def test_errors_of_callbacks_are_passed_on() -> None:
         patterns(["a@b"], pattern.word_pattern, fail)
 
 
-def test_texts_that_there_are_not() -> None:
+def test_offsets_outside_of_the_texts() -> None:
     for ends in ([0, 3], [2, 1], [-1, 1]):
         offsets = np.array(ends, np.int32)
-        with pytest.raises(ValueError, match="a text that there is not"):
+        with pytest.raises(ValueError, match="outside of the texts"):
             _native.keys.hashes(offsets, b"ab")
-        with pytest.raises(ValueError, match="a text that there is not"):
+        with pytest.raises(ValueError, match="outside of the texts"):
             _native.keys.patterns(offsets, b"ab", pattern.word_pattern, key_pattern)
+
+
+# -- what the scanner reads, and nothing else ------------------------------------------------------------------------
+
+
+def new_scanner(shared: Any = None) -> Any:
+    return _native.scan.Scanner(shared or InternTable(), zlib.crc32)
+
+
+def log_of(*records: dict[str, Any]) -> bytes:
+    return text({"Records": list(records)})
+
+
+_VALUES = {"key": {"pk": "1"}, "n": [1, -2.5e-7, 0, True, None, "x" * 70, "\u20ac \U0001f600"], "e": {}, "l": []}
+#: Every kind of value, name and end: five records, of which three are regular.
+_LOG = (
+    log_of(
+        sample(),
+        sample(eventID="11111111-2222-4333-8444-666666666666", requestParameters=_VALUES, apiVersion="2012-08-10"),
+        sample(eventID="11111111-2222-4333-8444-777777777777", eventName="ListObjects", unknown=[{"a": "\\"}]),
+        sample(eventID="11111111-2222-4333-8444-888888888888", userIdentity=None),
+        sample(eventID="11111111-2222-4333-8444-999999999999", errorCode="E", errorMessage='no "a\\b"\n'),
+    )
+    + b" \r\n"
+)
+
+
+@pytest.fixture
+def at_page_end() -> Iterator[Callable[[bytes], memoryview]]:
+    """A function that puts bytes right before a page that must not be touched."""
+    if sys.platform != "linux":
+        pytest.skip("pages are protected as Linux does it")
+    size = -(-len(_LOG) // mmap.PAGESIZE) * mmap.PAGESIZE
+    pages = mmap.mmap(-1, size + mmap.PAGESIZE)
+    anchor = ctypes.c_char.from_buffer(pages)
+    page = ctypes.c_void_p(ctypes.addressof(anchor) + size)
+    mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+    assert mprotect(page, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+
+    def put(data: bytes) -> memoryview:
+        pages[size - len(data) : size] = data
+        return memoryview(pages)[size - len(data) : size]
+
+    yield put
+    assert mprotect(page, ctypes.c_size_t(mmap.PAGESIZE), mmap.PROT_READ | mmap.PROT_WRITE) == 0
+    del anchor
+
+
+def test_no_scan_reads_behind_its_end(at_page_end: Callable[[bytes], memoryview]) -> None:
+    """A log object cut at every byte, right before memory that may not be read: what is cut is not taken."""
+    scanner = new_scanner()
+    good = _LOG.rstrip()
+    for end in range(len(_LOG) + 1):
+        with at_page_end(_LOG[:end]) as piece:
+            counted = scanner.scan(piece, 0)
+        assert (counted is None) == (end < len(good)), end
+    records, others = counted
+    assert records == 5 and [at for at, _, _ in others] == [1, 2]
+    assert scanner.rows == 3 * (len(_LOG) + 1 - len(good))
+
+
+def test_no_search_reads_behind_its_end(at_page_end: Callable[[bytes], memoryview]) -> None:
+    for size in range(1, 70):
+        with at_page_end(b"ab" * size) as piece:
+            assert not _native.scan.only_at_end(piece, 1 if size == 1 else 2) or size == 1
+            assert _native.scan.only_at_end(piece, len(piece))
+            assert not _native.scan.only_at_end(piece, len(piece) + 1)
+
+
+def test_a_part_of_a_buffer_is_read_like_all_of_it() -> None:
+    whole = new_scanner()
+    part = new_scanner()
+    assert whole.scan(_LOG, 3) == part.scan(memoryview(b"{" + _LOG + b"]}]}")[1 : 1 + len(_LOG)], 3)
+    assert whole.take() == part.take()
+
+
+def test_a_text_is_locked_while_it_is_read() -> None:
+    """Python code that the scanner calls cannot resize the text."""
+    data = bytearray(_LOG)
+
+    class Resizing(InternTable):
+        def scan_place(self, raw: bytes) -> int:
+            data.extend(bytes(1 << 20))
+            return super().scan_place(raw)
+
+    scanner = new_scanner(Resizing())
+    with pytest.raises(BufferError):
+        scanner.scan(data, 0)
+    assert (scanner.rows, scanner.size, len(data)) == (0, 0, len(_LOG))
+    data.extend(b"\n")
+    assert new_scanner().scan(data, 0)[0] == 5
+
+
+@pytest.mark.parametrize("method", ["scan", "take", "keep", "forget_names"])
+def test_a_scanner_at_work_is_not_used_again(method: str) -> None:
+    arguments = {"scan": (_LOG, 0), "keep": (0,)}.get(method, ())
+
+    class Meddling(InternTable):
+        def scan_what(self, *args: Any) -> int:
+            getattr(scanner, method)(*arguments)
+            return super().scan_what(*args)
+
+    scanner = new_scanner(Meddling())
+    with pytest.raises(RuntimeError, match="reading a log object"):
+        scanner.scan(_LOG, 0)
+    assert scanner.rows == 0
+    with pytest.raises(RuntimeError, match="initialized"):
+        scanner.__init__(InternTable(), zlib.crc32)
+    with pytest.raises(RuntimeError, match="not initialized"):
+        getattr(_native.scan.Scanner.__new__(_native.scan.Scanner), method)(*arguments)
+
+
+def test_texts_of_other_types_are_refused() -> None:
+    for data in ("{}", None, 7, memoryview(_LOG)[::2]):
+        with pytest.raises((TypeError, BufferError)):
+            new_scanner().scan(data, 0)
+
+
+_PRINT_ROWS = """
+import hashlib, sys, zlib
+from trailsift import _native
+from trailsift.decode.fast_path import InternTable
+scanner = _native.scan.Scanner(InternTable(), zlib.crc32)
+for _ in range(2):
+    print(scanner.scan(sys.stdin.buffer.read() or b"", 0))
+print(hashlib.sha256(repr(sorted(scanner.take().items())).encode()).hexdigest())
+"""
+
+
+def test_rows_do_not_depend_on_the_processor() -> None:
+    """With the instructions of newer processors and without, and with a function of Python for the checksum."""
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", _PRINT_ROWS], input=_LOG, capture_output=True, check=True, env=os.environ | simd
+        ).stdout
+        for simd in ({}, {"TRAILSIFT_SIMD": "0"}, {"TRAILSIFT_SIMD": "1"})
+    ]
+    assert outputs[0] == outputs[1] == outputs[2]
+    assert outputs[0].startswith(b"(5, ")
+
+
+# -- keys that were chosen to collide --------------------------------------------------------------------------------
+
+
+def seconds(function: Callable[..., Any], *args: Any) -> float:
+    """CPU time of the fastest of three calls."""
+
+    def once() -> float:
+        start = time.process_time()
+        function(*args)
+        return time.process_time() - start
+
+    return min(once() for _ in range(3))
+
+
+def test_keys_that_collide_without_a_secret_are_grouped_as_fast_as_others() -> None:
+    """These were all in one slot while the hash was a product with a constant: 40,000 of them took seconds."""
+    inverse = pow(0x9E3779B97F4A7C15, -1, 1 << 64)
+    numbers = np.arange(1, 40_001, dtype=np.uint64) << np.uint64(20)
+    with np.errstate(over="ignore"):
+        flood = ((numbers << np.uint64(32) | numbers) * np.uint64(inverse)).view(np.int64)
+    others = np.random.default_rng(1).integers(-(2**63), 2**63 - 1, len(flood))
+    assert len(np.unique(flood)) == len(flood)
+    assert seconds(_native.groups.groups, flood) < 20 * seconds(_native.groups.groups, others) + 0.05
+
+
+def colliding_agents(count: int) -> list[str]:
+    """User agents that had the same hash while it had no secret: each step of it could be turned back."""
+    factor, half = np.uint64(0xD6E8FEB86659FD93), np.uint64(32)
+
+    def step(state: Any, word: Any) -> Any:
+        mixed = (state ^ word) * factor
+        return mixed ^ (mixed >> half)
+
+    address = b"10.0.0.1"
+    # What came before the user agent: a mark, and twice a mark, a size and a text.
+    before = b"\7" + b"\0" + len(address).to_bytes(4, "little") + address + b"\0" + (120).to_bytes(4, "little")
+    agent = bytearray(b"A" * 120)
+    whole = before + bytes(agent)
+    first = -(-len(before) // 32) * 32
+    rng = np.random.default_rng(1)
+    signs = np.array([sign for sign in range(0x23, 0x7F) if sign != 0x5C], np.uint8)
+    agents: list[str] = []
+    with np.errstate(over="ignore"):
+        state = np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(len(whole))
+        for at in range(0, first, 32):
+            state = step(state, np.frombuffer(whole[at : at + 8], np.uint64)[0])
+        target = step(state, np.uint64(0x4141414141414141)) ^ np.uint64(0x4242424242424242)
+        while len(agents) < count:
+            words = np.frombuffer(signs[rng.integers(0, len(signs), (500_000, 8), np.uint8)].tobytes(), np.uint64)
+            answers = step(state, words) ^ target
+            octets = answers.view(np.uint8).reshape(-1, 8)
+            good = ((octets >= 0x23) & (octets < 0x7F) & (octets != 0x5C)).all(1)
+            for word, answer in zip(words[good].tolist(), answers[good].tolist(), strict=True):
+                at = first - len(before)
+                agent[at : at + 8], agent[at + 32 : at + 40] = word.to_bytes(8, "little"), answer.to_bytes(8, "little")
+                agents.append(agent.decode())
+    return agents[:count]
+
+
+def test_user_agents_that_collide_without_a_secret_are_read_as_fast_as_others() -> None:
+    """6,000 of them took seven times as long as others, and the factor grew with their number."""
+
+    class Counting:
+        """Numbers names, and does nothing else: only the scanner's own time is measured."""
+
+        def __init__(self) -> None:
+            self.count = 0
+
+        def scan_place(self, *_: Any) -> int:
+            self.count += 1
+            return self.count * 8
+
+        scan_who = scan_what = scan_place
+
+    def log_object(agents: list[str]) -> bytes:
+        one = sample(sourceIPAddress="10.0.0.1", userAgent="AGENT", tlsDetails=None)
+        head, tail = text(one).decode().split("AGENT")
+        ids = [str(uuid.UUID(int=at + 1)) for at in range(len(agents))]
+        records = [head + agent + tail.replace(one["eventID"], id) for agent, id in zip(agents, ids, strict=True)]
+        return ('{"Records":[' + ",".join(records) + "]}").encode()
+
+    flood = colliding_agents(6_000)
+    rng = np.random.default_rng(2)
+    others = ["".join(map(chr, rng.integers(0x30, 0x5B, 120))) for _ in flood]
+
+    def read(data: bytes) -> None:
+        assert new_scanner(Counting()).scan(data, 0) == (len(flood), [])
+
+    assert seconds(read, log_object(flood)) < 3 * seconds(read, log_object(others)) + 0.01
+
+
+# -- buffers that do not fit ------------------------------------------------------------------------------------------
+
+
+def int64(*values: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.array(values, np.int64)
+
+
+def int32(*values: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+    return np.array(values, np.int32)
+
+
+_PAIR = int32(0, 1, 2), b"ab"
+_WRONG: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "a code above the texts": ("smallest", (*_PAIR, int64(3), int64(0), 1)),
+    "a code below zero": ("smallest", (*_PAIR, int64(-1), int64(0), 1)),
+    "a group that is too large": ("smallest", (*_PAIR, int64(1), int64(1), 1)),
+    "a group below zero": ("smallest", (*_PAIR, int64(1), int64(-1), 1)),
+    "fewer groups than codes": ("smallest", (*_PAIR, int64(1, 2), int64(0), 1)),
+    "offsets outside of the texts": ("smallest", (int32(0, 9), b"ab", int64(1), int64(0), 1)),
+    "offsets that fall": ("smallest", (int32(2, 1), b"ab", int64(1), int64(0), 1)),
+    "no offsets": ("smallest", (int32(), b"", int64(), int64(), 0)),
+    "half a number": ("groups", (b"1234",)),
+    "numbers that are not aligned": ("groups", (memoryview(bytes(17))[1:],)),
+    "groups out of order": ("by_group", (int64(0, 2), 2)),
+    "less than no groups": ("by_group", (int64(), -1)),
+    "many groups": ("by_group", (int64(), 2**62)),
+    "less than no totals": ("totals", (int64(), -3, int64(), int64(), int64())),
+    "a total of another group": ("totals", (int64(1), 1, int64(1), int64(1), int64(1))),
+    "totals of fewer rows": ("totals", (int64(0), 1, int64(1), int64(), int64(1))),
+    "a code that is too large": ("trimmed", (int32(5), 5)),
+    "less than no codes": ("trimmed", (int32(), -1)),
+    "half an id": ("places", (int64(1, 2), int64(1), int64(), int64())),
+    "half an id to look for": ("places", (int64(), int64(), int64(1), int64())),
+    "an id without a checksum": ("merged", (int64(1), int64(1), int32(), int64(), int64(), int32())),
+    "another id without a checksum": ("merged", (int64(), int64(), int32(), int64(1), int64(1), int32())),
+}
+
+
+@pytest.mark.parametrize("case", _WRONG)
+def test_buffers_that_do_not_fit_are_refused(case: str) -> None:
+    function, arguments = _WRONG[case]
+    with pytest.raises(ValueError):
+        getattr(_native.groups, function)(*arguments)
+
+
+@pytest.mark.parametrize("offsets", [b"", b"abc", b"abcde", memoryview(bytes(9))[1:]])
+def test_offsets_that_are_none_are_refused(offsets: Any) -> None:
+    with pytest.raises(ValueError):
+        _native.keys.hashes(offsets, b"ab")
+    with pytest.raises(ValueError):
+        _native.keys.patterns(offsets, b"ab", pattern.word_pattern, key_pattern)

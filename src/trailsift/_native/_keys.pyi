@@ -1,7 +1,8 @@
 from collections.abc import Callable
-from typing import Any
+
+from typing_extensions import Buffer
 
 def patterns(
-    offsets: Any, bytes: Any, word: Callable[[str], str], fallback: Callable[[str], str], /
+    offsets: Buffer, text: Buffer, word: Callable[[str], str], fallback: Callable[[str], str], /
 ) -> tuple[bytes, list[str]]: ...
-def hashes(offsets: Any, bytes: Any, /) -> bytes: ...
+def hashes(offsets: Buffer, text: Buffer, /) -> bytes: ...

@@ -1,15 +1,16 @@
-/* Object keys in bulk: their patterns, and the hashes that sketches hold. An accelerator of summarize.py:
- * the same comes out without it, more slowly.
+/* trailsift._native._keys: object keys in bulk, their patterns and the hashes that sketches hold.
  *
- * A key is read run by run of ASCII letters and digits, as pattern._TOKEN does. What needs a second look (addresses,
- * times, placeholders that are there already, e-mail) is left to Python, and so are words that a person may have chosen.
+ * A key is read by runs of ASCII letters and digits, as cloudtrail/key_patterns.py (the Python twin) does. What needs a
+ * second look (addresses, times of day, placeholders that are there already, e-mail) is left to Python, and so are
+ * words that a person may have chosen.
+ *
+ * Patterns are read from a copy of the key that ends in a NUL, which is in no class and equals no sign that is looked
+ * for. So every test of a byte fails there, and a test of the byte behind it is only made if it succeeded.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <stdint.h>
-#include <string.h>
+#include "arrays.h"
+#include "hash.h"
 
-/* pattern._CUT_FLOOR and pattern.LIMIT, in bytes: a key of so many bytes has at most so many characters. */
+/* The limits of key_patterns.py, in bytes: a key of so many bytes has at most so many characters. */
 #define KEY_LIMIT 384
 #define PATTERN_LIMIT 512
 
@@ -24,7 +25,7 @@ static void fill_classes(void) {
 
 #define KIND(at) CLASS[(unsigned char)*(at)]
 
-/* A key being read: a copy of it, which ends in a NUL. */
+/* A key being read. */
 typedef struct {
     const char *at;
     PyObject *word;
@@ -32,6 +33,7 @@ typedef struct {
     size_t size;
 } Reader;
 
+/* UNSURE: Python decides. FAILED: an exception is set. */
 enum { DONE = 1, UNSURE = 0, FAILED = -1 };
 
 static int put(Reader *reader, const char *from, size_t size) {
@@ -60,7 +62,7 @@ static int is_sixty(const char *at) { return in_range(number(at, 2), 0, 60); }
 static int is_date(const char *at) { return is_year(at) && is_month(at + 4) && is_day(at + 6); }
 static int is_clock(const char *at) { return is_hour(at) && is_sixty(at + 2) && is_sixty(at + 4); }
 
-/* How many bytes of a year, a month and perhaps a day with one sign between them begin at `at`; 0 for none. */
+/* Return the size of the date at `at`: a year, a month and perhaps a day with one sign between them. 0: none. */
 static int dated(const char *at) {
     char sign = at[4];
     if (!is_year(at) || sign == 0 || strchr("-_./", sign) == NULL || !is_month(at + 5)) return 0;
@@ -68,10 +70,11 @@ static int dated(const char *at) {
     return KIND(at + 7) & ALNUM ? 0 : 7;
 }
 
-/* Whether a time of day may follow a date of ten bytes. */
+/* Return whether a time of day may follow a date of ten bytes. */
 static int may_go_on(const char *at) {
     if (at[4] == '/' || at[7] != at[4] || !is_day(at + 8)) return 0;
-    return at[10] == 'T' || at[10] == 't' || ((at[10] == ' ' || at[10] == '-' || at[10] == '_') && KIND(at + 11) & DIGIT);
+    return at[10] == 'T' || at[10] == 't' ||
+           ((at[10] == ' ' || at[10] == '-' || at[10] == '_') && KIND(at + 11) & DIGIT);
 }
 
 static int is_uuid(const char *at) {
@@ -82,16 +85,18 @@ static int is_uuid(const char *at) {
     return !(KIND(at + 36) & ALNUM);
 }
 
+/* Return the first byte behind a text, NULL if it does not begin at `at`. */
 static const char *after(const char *at, const char *text) {
     size_t size = strlen(text);
     return strncmp(at, text, size) == 0 ? at + size : NULL;
 }
 
-/* Behind the name of a region whose first part ends at `at` (with a dash); NULL where there is none. */
+/* Return the first byte behind the name of a region whose first part ends at `at` (with a dash); NULL if it is none. */
 static const char *region_end(const char *at) {
     const char *next;
     at++;
-    if ((next = after(at, "gov-")) != NULL || (next = after(at, "de-")) != NULL) at = next;
+    if ((next = after(at, "gov-")) != NULL || (next = after(at, "de-")) != NULL)
+        at = next;
     else if ((next = after(at, "iso")) != NULL) {
         if (*next != '-' && KIND(next) & LOWER) next++;
         if (*next == '-') at = next + 1;
@@ -115,7 +120,7 @@ static int is_region_start(const char *at, size_t size) {
     return 0;
 }
 
-/* A word that Python knows more about: Reader.word gives what stands for it. */
+/* Put what Python says stands for a word. */
 static int put_word(Reader *reader, size_t size) {
     PyObject *answer = PyObject_CallFunction(reader->word, "s#", reader->at, (Py_ssize_t)size);
     if (answer == NULL) return FAILED;
@@ -127,7 +132,7 @@ static int put_word(Reader *reader, size_t size) {
     return done;
 }
 
-/* pattern._HEX, for a run of letters and digits that holds a digit and a letter. */
+/* Return whether a run with both digits and letters reads as hexadecimal. */
 static int is_hex_word(const char *at, size_t size, unsigned char all) {
     if (size >= 8) return (all & (LOWER_HEX | UPPER_HEX)) != 0;
     return size >= 4 && KIND(at) & DIGIT && all & LOWER_HEX;
@@ -158,8 +163,8 @@ static int put_digits(Reader *reader, size_t size) {
     return PUT(reader, "{n}");
 }
 
-/* Behind a log delivery's date, time, and random part, where a dot follows; NULL for anything else that begins with
- * the 14 letters and digits of a date and time. */
+/* Return the first byte behind the date, time and random part of a log delivery, if a dot follows; NULL for anything
+ * else that begins with the 14 letters and digits of a date and time. */
 static const char *delivery_end(const char *at) {
     if (at[8] != 'T' || !is_hour(at + 9) || !is_sixty(at + 11) || at[13] != 'Z' || at[14] != '_') return NULL;
     const char *end = at + 15;
@@ -167,7 +172,7 @@ static const char *delivery_end(const char *at) {
     return *end == '.' && end - at >= 15 + 8 && end - at <= 15 + 16 ? end : NULL;
 }
 
-/* The run of letters and digits at `at`. */
+/* Read the run of letters and digits at `at`. */
 static int put_run(Reader *reader) {
     const char *at = reader->at, *end = at;
     unsigned char some = 0, all = 0xFF;
@@ -210,7 +215,7 @@ static int put_run(Reader *reader) {
     return put_word(reader, size);
 }
 
-/* Reads up to `end`. */
+/* Read up to `end`. */
 static int read_text(Reader *reader, const char *end) {
     while (reader->at < end) {
         const char *at = reader->at;
@@ -220,9 +225,8 @@ static int read_text(Reader *reader, const char *end) {
         } else if (*at == '{' || *at == '@' || *at == 0) {
             return UNSURE;
         } else {
-            size_t size = *at == '%' && KIND(at + 1) & (LOWER_HEX | UPPER_HEX) && KIND(at + 2) & (LOWER_HEX | UPPER_HEX)
-                              ? 3
-                              : 1;
+            size_t size =
+                *at == '%' && KIND(at + 1) & (LOWER_HEX | UPPER_HEX) && KIND(at + 2) & (LOWER_HEX | UPPER_HEX) ? 3 : 1;
             done = put(reader, at, size);
             reader->at += size;
         }
@@ -231,7 +235,7 @@ static int read_text(Reader *reader, const char *end) {
     return reader->at == end ? DONE : UNSURE;
 }
 
-/* An item key: attributes' names stay, texts are read. */
+/* Read an item key: the names of attributes stay, their texts are read. */
 static int read_json(Reader *reader, const char *end) {
     while (reader->at < end) {
         const char *at = reader->at;
@@ -255,50 +259,22 @@ static int read_json(Reader *reader, const char *end) {
     return DONE;
 }
 
-/* Texts as Arrow has them: text n is the bytes from ends[n] to ends[n + 1]. */
-typedef struct {
-    Py_buffer offsets, bytes;
-    const int32_t *ends;
-    Py_ssize_t count;
-} Texts;
+/* Keys come out of a log (hash.h). */
+static Secret secret;
 
-static int texts_of(PyObject *offsets, PyObject *bytes, Texts *texts) {
-    if (PyObject_GetBuffer(offsets, &texts->offsets, PyBUF_SIMPLE) < 0) return -1;
-    if (PyObject_GetBuffer(bytes, &texts->bytes, PyBUF_SIMPLE) < 0) {
-        PyBuffer_Release(&texts->offsets);
-        return -1;
-    }
-    texts->ends = texts->offsets.buf;
-    texts->count = texts->offsets.len / 4 - 1;
-    for (Py_ssize_t at = 0; at < texts->count; at++) {
-        if (texts->ends[at] >= 0 && texts->ends[at] <= texts->ends[at + 1] && texts->ends[at + 1] <= texts->bytes.len)
-            continue;
-        PyBuffer_Release(&texts->offsets);
-        PyBuffer_Release(&texts->bytes);
-        PyErr_SetString(PyExc_ValueError, "a text that there is not");
-        return -1;
-    }
-    return 0;
-}
-
-static void release(Texts *texts) {
-    PyBuffer_Release(&texts->offsets);
-    PyBuffer_Release(&texts->bytes);
-}
-
-/* Patterns that were found, each once, by a hash of it. */
+/* The different patterns: a hash table with open addressing. */
 typedef struct {
     PyObject *list;
     uint64_t *hashes;
     int32_t *slots; /* 0: empty, else one more than a place in the list */
     size_t room;
-} Found;
+} Patterns;
 
-static int make_room(Found *found) {
-    size_t room = found->room ? found->room * 2 : 256, count = (size_t)PyList_GET_SIZE(found->list);
-    uint64_t *hashes = PyMem_Realloc(found->hashes, room * sizeof *hashes);
+static int make_room(Patterns *patterns) {
+    size_t room = patterns->room ? patterns->room * 2 : 256, count = (size_t)PyList_GET_SIZE(patterns->list);
+    uint64_t *hashes = PyMem_Realloc(patterns->hashes, room * sizeof *hashes);
     int32_t *slots = PyMem_Calloc(room, sizeof *slots);
-    if (hashes != NULL) found->hashes = hashes;
+    if (hashes != NULL) patterns->hashes = hashes;
     if (hashes == NULL || slots == NULL) {
         PyMem_Free(slots);
         PyErr_NoMemory();
@@ -309,39 +285,38 @@ static int make_room(Found *found) {
         while (slots[slot]) slot = (slot + 1) & (room - 1);
         slots[slot] = (int32_t)at + 1;
     }
-    PyMem_Free(found->slots);
-    found->slots = slots;
-    found->room = room;
+    PyMem_Free(patterns->slots);
+    patterns->slots = slots;
+    patterns->room = room;
     return 0;
 }
 
-/* The place of a pattern in the list, where it is put if it is new; -1: error. */
-static int32_t place_of(Found *found, const char *text, size_t size) {
-    if ((size_t)PyList_GET_SIZE(found->list) * 2 >= found->room && make_room(found) < 0) return -1;
-    uint64_t hash = 0xcbf29ce484222325ULL;
-    for (size_t at = 0; at < size; at++) hash = (hash ^ (unsigned char)text[at]) * 0x100000001b3ULL;
-    hash ^= hash >> 32;
-    size_t slot = hash & (found->room - 1);
-    for (; found->slots[slot]; slot = (slot + 1) & (found->room - 1)) {
-        int32_t place = found->slots[slot] - 1;
-        if (found->hashes[place] != hash) continue;
+/* Return the place of a pattern in the list, and put it there if it is new; -1 with an exception set. */
+static int32_t place_of(Patterns *patterns, const char *text, size_t size) {
+    if ((size_t)PyList_GET_SIZE(patterns->list) * 2 >= patterns->room && make_room(patterns) < 0) return -1;
+    uint64_t hash = hash_bytes(&secret, text, size);
+    size_t slot = hash & (patterns->room - 1);
+    for (; patterns->slots[slot]; slot = (slot + 1) & (patterns->room - 1)) {
+        int32_t place = patterns->slots[slot] - 1;
+        if (patterns->hashes[place] != hash) continue;
         Py_ssize_t length;
-        const char *known = PyUnicode_AsUTF8AndSize(PyList_GET_ITEM(found->list, place), &length);
+        const char *known = PyUnicode_AsUTF8AndSize(PyList_GET_ITEM(patterns->list, place), &length);
         if (known == NULL) return -1;
         if ((size_t)length == size && memcmp(known, text, size) == 0) return place;
     }
-    Py_ssize_t place = PyList_GET_SIZE(found->list);
+    Py_ssize_t place = PyList_GET_SIZE(patterns->list);
     PyObject *pattern = PyUnicode_DecodeUTF8(text, (Py_ssize_t)size, NULL);
     if (pattern == NULL) return -1;
-    int done = PyList_Append(found->list, pattern);
+    int done = PyList_Append(patterns->list, pattern);
     Py_DECREF(pattern);
     if (done < 0) return -1;
-    found->hashes[place] = hash;
-    found->slots[slot] = (int32_t)place + 1;
+    patterns->hashes[place] = hash;
+    patterns->slots[slot] = (int32_t)place + 1;
     return (int32_t)place;
 }
 
-static int32_t pattern_of(Found *found, const char *text, size_t size, PyObject *word, PyObject *fallback) {
+/* Return the place of a key's pattern in the list; -1 with an exception set. */
+static int32_t pattern_of(Patterns *patterns, const char *text, size_t size, PyObject *word, PyObject *fallback) {
     int done = UNSURE;
     char key[KEY_LIMIT + 1];
     Reader reader = {.at = key, .word = word, .size = 0};
@@ -352,52 +327,53 @@ static int32_t pattern_of(Found *found, const char *text, size_t size, PyObject 
                                                           : read_text(&reader, key + size);
     }
     if (done == FAILED) return -1;
-    if (done == DONE) return place_of(found, reader.out, reader.size);
+    if (done == DONE) return place_of(patterns, reader.out, reader.size);
     PyObject *answer = PyObject_CallFunction(fallback, "s#", text, (Py_ssize_t)size);
     if (answer == NULL) return -1;
     Py_ssize_t length;
     const char *pattern = PyUnicode_AsUTF8AndSize(answer, &length);
-    int32_t place = pattern == NULL ? -1 : place_of(found, pattern, (size_t)length);
+    int32_t place = pattern == NULL ? -1 : place_of(patterns, pattern, (size_t)length);
     Py_DECREF(answer);
     return place;
 }
 
 PyDoc_STRVAR(patterns_doc,
-             "patterns(offsets, bytes, word, fallback)\n--\n\n"
-             "The patterns of many keys, given as Arrow has texts: which pattern each has (32-bit), and the patterns.\n"
-             "word(text) -> str says what stands for a run of letters and digits that is not told by its form,\n"
-             "fallback(key) -> str is the pattern of a key that needs a closer look.");
+             "patterns(offsets, text, word, fallback)\n--\n\n"
+             "Return the place of each key's pattern (32-bit), and the patterns. Keys are given as Arrow has texts.\n\n"
+             "word(text) -> str returns what stands for a run of letters and digits whose form says nothing;\n"
+             "fallback(key) -> str returns the pattern of a key that needs a second look.");
 
 static PyObject *patterns(PyObject *Py_UNUSED(module), PyObject *arguments) {
     PyObject *offsets, *bytes, *word, *fallback, *answer = NULL;
     Texts keys;
     if (!PyArg_ParseTuple(arguments, "OOOO:patterns", &offsets, &bytes, &word, &fallback)) return NULL;
     if (texts_of(offsets, bytes, &keys) < 0) return NULL;
-    Found found = {.list = PyList_New(0)};
+    Patterns different = {.list = PyList_New(0)};
     PyObject *places = PyBytes_FromStringAndSize(NULL, keys.count * 4);
-    if (found.list == NULL || places == NULL) goto done;
+    if (different.list == NULL || places == NULL) goto done;
     for (Py_ssize_t at = 0; at < keys.count; at++) {
-        const char *text = (const char *)keys.bytes.buf + keys.ends[at];
-        int32_t place = pattern_of(&found, text, (size_t)(keys.ends[at + 1] - keys.ends[at]), word, fallback);
+        size_t size = (size_t)(keys.ends[at + 1] - keys.ends[at]);
+        int32_t place = pattern_of(&different, keys.text + keys.ends[at], size, word, fallback);
         if (place < 0) goto done;
         ((int32_t *)PyBytes_AS_STRING(places))[at] = place;
     }
-    answer = PyTuple_Pack(2, places, found.list);
+    answer = PyTuple_Pack(2, places, different.list);
 done:
     Py_XDECREF(places);
-    Py_XDECREF(found.list);
-    PyMem_Free(found.hashes);
-    PyMem_Free(found.slots);
-    release(&keys);
+    Py_XDECREF(different.list);
+    PyMem_Free(different.hashes);
+    PyMem_Free(different.slots);
+    release_texts(&keys);
     return answer;
 }
 
 /* -- MD5 (RFC 1321) ------------------------------------------------------------------------------------------------ */
 
 static uint32_t SINES[64];
-static const unsigned char TURNS[64] = {7, 12, 17, 22, 7, 12, 17, 22, 7, 12, 17, 22, 7, 12, 17, 22, 5, 9,  14, 20, 5, 9,
-                                        14, 20, 5, 9, 14, 20, 5, 9, 14, 20, 4, 11, 16, 23, 4, 11, 16, 23, 4, 11, 16, 23,
-                                        4, 11, 16, 23, 6, 10, 15, 21, 6, 10, 15, 21, 6, 10, 15, 21, 6, 10, 15, 21};
+static const unsigned char TURNS[64] = {7, 12, 17, 22, 7, 12, 17, 22, 7, 12, 17, 22, 7, 12, 17, 22,
+                                        5, 9,  14, 20, 5, 9,  14, 20, 5, 9,  14, 20, 5, 9,  14, 20,
+                                        4, 11, 16, 23, 4, 11, 16, 23, 4, 11, 16, 23, 4, 11, 16, 23,
+                                        6, 10, 15, 21, 6, 10, 15, 21, 6, 10, 15, 21, 6, 10, 15, 21};
 
 /* Every step waits for the one before, so several texts of one size are read at once. */
 #ifdef __GNUC__
@@ -408,11 +384,11 @@ typedef uint32_t Lanes __attribute__((vector_size(LANES * 4)));
 typedef uint32_t Lanes;
 #endif
 
-#define STEP(mix, word)                                         \
-    do {                                                        \
-        Lanes next = (mix) + a + SINES[at] + words[word];       \
-        a = d, d = c, c = b;                                    \
-        b += next << TURNS[at] | next >> (32 - TURNS[at]);      \
+#define STEP(mix, word)                                                                                                \
+    do {                                                                                                               \
+        Lanes next = (mix) + a + SINES[at] + words[word];                                                              \
+        a = d, d = c, c = b;                                                                                           \
+        b += next << TURNS[at] | next >> (32 - TURNS[at]);                                                             \
     } while (0)
 
 static void digest_blocks(Lanes state[4], const Lanes words[16]) {
@@ -428,15 +404,15 @@ static void digest_blocks(Lanes state[4], const Lanes words[16]) {
     state[3] += d;
 }
 
-static uint32_t word_at(const unsigned char *at) {
+static uint32_t little_endian(const unsigned char *at) {
     return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
-/* A block of a text as MD5 pads it: a one bit, zeros, and the size in bits in the last eight bytes. */
+/* Read a block of a text as MD5 pads it: a one bit, zeros, and the size in bits in the last eight bytes. */
 static void read_block(const unsigned char *text, size_t size, size_t block, size_t blocks, unsigned char *to) {
     size_t from = block * 64, some = from < size ? size - from : 0;
     if (some > 64) some = 64;
-    memcpy(to, text + (some ? from : 0), some);
+    if (some) memcpy(to, text + from, some);
     memset(to + some, 0, 64 - some);
     if (some < 64 && from + some == size && from <= size) to[some] = 0x80;
     if (block + 1 == blocks)
@@ -450,7 +426,7 @@ typedef struct {
     int count;
 } Queue;
 
-/* The first eight bytes of each MD5 as a signed big-endian number. */
+/* Digest the queued texts: the first eight bytes of each MD5 as a signed big-endian number. */
 static void digest(Queue *queue, size_t blocks, int64_t *hashes) {
     uint32_t first[4] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
     Lanes state[4], words[16];
@@ -460,16 +436,16 @@ static void digest(Queue *queue, size_t blocks, int64_t *hashes) {
         for (int lane = 0; lane < queue->count; lane++) {
             unsigned char bytes[64];
             read_block(queue->at[lane], queue->size[lane], block, blocks, bytes);
-            for (int word = 0; word < 16; word++) of_lane[word][lane] = word_at(bytes + word * 4);
+            for (int word = 0; word < 16; word++) of_lane[word][lane] = little_endian(bytes + word * 4);
         }
         memcpy(words, of_lane, sizeof words);
         digest_blocks(state, words);
     }
-    uint32_t found[2][LANES];
-    memcpy(found, state, sizeof found);
+    uint32_t digests[2][LANES];
+    memcpy(digests, state, sizeof digests);
     for (int lane = 0; lane < queue->count; lane++) {
         uint64_t hash = 0;
-        for (int byte = 0; byte < 8; byte++) hash = hash << 8 | ((found[byte / 4][lane] >> 8 * (byte % 4)) & 0xFF);
+        for (int byte = 0; byte < 8; byte++) hash = hash << 8 | ((digests[byte / 4][lane] >> 8 * (byte % 4)) & 0xFF);
         hashes[queue->row[lane]] = (int64_t)hash;
     }
     queue->count = 0;
@@ -477,24 +453,25 @@ static void digest(Queue *queue, size_t blocks, int64_t *hashes) {
 
 #define QUEUES 20
 
-PyDoc_STRVAR(hashes_doc,
-             "hashes(offsets, bytes)\n--\n\n"
-             "summarize.hash64 of each of many texts, given as Arrow has them, as 8 native bytes each.");
+PyDoc_STRVAR(
+    hashes_doc,
+    "hashes(offsets, text)\n--\n\n"
+    "Return columns.summarize.hash64 of each text, as 8 native bytes each. Texts are given as Arrow has them.");
 
 static PyObject *hashes(PyObject *Py_UNUSED(module), PyObject *arguments) {
     PyObject *offsets, *bytes;
     Texts texts;
     if (!PyArg_ParseTuple(arguments, "OO:hashes", &offsets, &bytes)) return NULL;
     if (texts_of(offsets, bytes, &texts) < 0) return NULL;
-    PyObject *found = PyBytes_FromStringAndSize(NULL, texts.count * 8);
-    if (found != NULL) {
-        int64_t *hash = (int64_t *)PyBytes_AS_STRING(found);
-        /* Texts that wait for others of as many blocks; the last ones have more, and wait for none. */
+    PyObject *answer = new_words((size_t)texts.count);
+    if (answer != NULL) {
+        int64_t *hash = words_of(answer);
+        /* Texts that wait for others of as many blocks; the last queue is for longer ones, which do not wait. */
         Queue queues[QUEUES + 1] = {{.count = 0}};
         for (Py_ssize_t row = 0; row < texts.count; row++) {
             size_t size = (size_t)(texts.ends[row + 1] - texts.ends[row]), blocks = (size + 8) / 64 + 1;
             Queue *queue = &queues[blocks < QUEUES ? blocks : QUEUES];
-            queue->at[queue->count] = (const unsigned char *)texts.bytes.buf + texts.ends[row];
+            queue->at[queue->count] = (const unsigned char *)texts.text + texts.ends[row];
             queue->size[queue->count] = size;
             queue->row[queue->count++] = row;
             if (queue->count == LANES || blocks >= QUEUES) digest(queue, blocks, hash);
@@ -502,18 +479,14 @@ static PyObject *hashes(PyObject *Py_UNUSED(module), PyObject *arguments) {
         for (size_t blocks = 1; blocks < QUEUES; blocks++)
             if (queues[blocks].count) digest(&queues[blocks], blocks, hash);
     }
-    release(&texts);
-    return found;
+    release_texts(&texts);
+    return answer;
 }
 
 static PyMethodDef METHODS[] = {
     {"patterns", patterns, METH_VARARGS, patterns_doc},
     {"hashes", hashes, METH_VARARGS, hashes_doc},
     {NULL, NULL, 0, NULL},
-};
-
-static struct PyModuleDef MODULE = {
-    PyModuleDef_HEAD_INIT, .m_name = "trailsift._native._keys", .m_doc = "See keys.c.", .m_size = -1, .m_methods = METHODS,
 };
 
 /* floor(abs(sin(n)) * 2^32), as the RFC defines its constants. */
@@ -534,8 +507,21 @@ static int fill_sines(void) {
     return 0;
 }
 
-PyMODINIT_FUNC PyInit__keys(void) {
+static int exec(PyObject *Py_UNUSED(module)) {
     fill_classes();
-    if (fill_sines() < 0) return NULL;
-    return PyModule_Create(&MODULE);
+    if (fill_sines() < 0) return -1;
+    /* Once per process: a table may be in use in another interpreter. */
+    return secret.word[0] == 0 ? draw_secret(&secret) : 0;
 }
+
+static PyModuleDef_Slot SLOTS[] = {{Py_mod_exec, exec}, {0, NULL}};
+
+static struct PyModuleDef MODULE = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "trailsift._native._keys",
+    .m_doc = "Patterns and hashes of object keys.",
+    .m_methods = METHODS,
+    .m_slots = SLOTS,
+};
+
+PyMODINIT_FUNC PyInit__keys(void) { return PyModuleDef_Init(&MODULE); }

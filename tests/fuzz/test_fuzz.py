@@ -1,0 +1,31 @@
+"""The fuzz target works, and what it found once stays fixed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fuzz.__main__ import main
+from fuzz.targets import Tally, compare_keys, compare_log_objects
+from trailsift import _native
+
+if not _native.available():
+    pytest.skip("the C modules are not built: no C compiler at hand", allow_module_level=True)
+
+CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", CASES, ids=[path.stem for path in CASES])
+def test_what_was_found_is_fixed(path: Path) -> None:
+    """Cases in the form that the fuzzer writes (`data` is bytes as Latin-1)."""
+    case = json.loads(path.read_text("utf-8"))
+    compare = {"records": compare_log_objects, "keys": compare_keys}[case["target"]]
+    assert compare([piece.encode("latin-1") for piece in case["data"]], Tally()) is None
+
+
+def test_the_fuzzer_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seed", "1", "--rounds", "200", "--seconds", "30", "--out", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert "seed 1" in output and "0 differences" in output
