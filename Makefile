@@ -16,7 +16,7 @@ FUZZ_SECONDS ?= 300
 GRAFANA = mkdir -p $(VENV)/grafana && cp tests/grafana/package.json $(VENV)/grafana && \
 	npm --prefix $(VENV)/grafana install --silent --no-audit --no-fund --no-package-lock
 
-# Scripts in an environment hold the path of the checkout, so the stamps do too: a moved checkout is set up anew.
+# Scripts in an environment hold the path of the checkout, so the stamps do too: a moved checkout is set up again.
 PLACE := $(shell pwd | cksum | cut -d ' ' -f 1)
 MADE := $(VENV)/.made-$(PLACE)
 CORE := $(VENV)/.core-$(PLACE)
@@ -69,7 +69,7 @@ asan: $(DEV) ## the C modules under AddressSanitizer and UBSan: their tests, the
 	@rm -rf $(ASAN)
 	@CFLAGS="$(SANITIZE) -g" LDFLAGS="$(SANITIZE)" TRAILSIFT_REQUIRE_C=1 $(BIN)/python setup.py -q build \
 		--build-base $(ASAN)/base --build-lib $(ASAN)/lib
-	@$(SANITIZED) -m pytest -q -p no:cacheprovider $(ASAN_TESTS)
+	@$(SANITIZED) -m pytest -q -p no:cacheprovider -n $(TESTS) --dist loadfile $(ASAN_TESTS)
 	@$(SANITIZED) -m fuzz --seconds $(FUZZ_SECONDS) --out build/fuzz
 	@TRAILSIFT_SIMD=0 $(SANITIZED) -m fuzz --seconds $$(($(FUZZ_SECONDS) / 4)) --out build/fuzz
 
