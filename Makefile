@@ -71,7 +71,7 @@ asan: $(DEV) ## the C modules under AddressSanitizer and UBSan: their tests, the
 	@rm -rf $(ASAN)
 	@CFLAGS="$(SANITIZE) -g" LDFLAGS="$(SANITIZE)" TRAILSIFT_REQUIRE_C=1 $(BIN)/python setup.py -q build \
 		--build-base $(ASAN)/base --build-lib $(ASAN)/lib
-	@$(SANITIZED) -m pytest -q -p no:cacheprovider $(ASAN_TESTS)
+	@$(SANITIZED) -m pytest -q -p no:cacheprovider -n $(TESTS) --dist loadfile $(ASAN_TESTS)
 	@$(SANITIZED) -m fuzz --seconds $(FUZZ_SECONDS) --out build/fuzz
 	@TRAILSIFT_SIMD=0 $(SANITIZED) -m fuzz --seconds $$(($(FUZZ_SECONDS) / 4)) --out build/fuzz
 

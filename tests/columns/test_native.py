@@ -325,10 +325,10 @@ def test_no_search_reads_behind_its_end(at_page_end: Callable[[bytes], memoryvie
 
 
 def test_a_part_of_a_buffer_is_read_like_all_of_it() -> None:
-    whole = new_scanner()
+    full = new_scanner()
     part = new_scanner()
-    assert whole.scan(_LOG, 3) == part.scan(memoryview(b"{" + _LOG + b"]}]}")[1 : 1 + len(_LOG)], 3)
-    assert whole.take() == part.take()
+    assert full.scan(_LOG, 3) == part.scan(memoryview(b"{" + _LOG + b"]}]}")[1 : 1 + len(_LOG)], 3)
+    assert full.take() == part.take()
 
 
 def test_a_text_is_locked_while_it_is_read() -> None:
@@ -433,15 +433,15 @@ def colliding_agents(count: int) -> list[str]:
     # What came before the user agent: a mark, and twice a mark, a size and a text.
     before = b"\7" + b"\0" + len(address).to_bytes(4, "little") + address + b"\0" + (120).to_bytes(4, "little")
     agent = bytearray(b"A" * 120)
-    whole = before + bytes(agent)
+    row = before + bytes(agent)
     first = -(-len(before) // 32) * 32
     rng = np.random.default_rng(1)
     signs = np.array([sign for sign in range(0x23, 0x7F) if sign != 0x5C], np.uint8)
     agents: list[str] = []
     with np.errstate(over="ignore"):
-        state = np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(len(whole))
+        state = np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(len(row))
         for at in range(0, first, 32):
-            state = step(state, np.frombuffer(whole[at : at + 8], np.uint64)[0])
+            state = step(state, np.frombuffer(row[at : at + 8], np.uint64)[0])
         target = step(state, np.uint64(0x4141414141414141)) ^ np.uint64(0x4242424242424242)
         while len(agents) < count:
             words = np.frombuffer(signs[rng.integers(0, len(signs), (500_000, 8), np.uint8)].tobytes(), np.uint64)
