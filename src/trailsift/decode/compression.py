@@ -34,7 +34,7 @@ FREE = 128 << 20
 _MAC_NOISE = ("__MACOSX/", ".DS_Store", "._")
 
 
-class UnpackedText(NamedTuple):
+class UnpackedData(NamedTuple):
     """Bytes from an archive, and what is wrong with their end."""
 
     data: bytes
@@ -43,7 +43,7 @@ class UnpackedText(NamedTuple):
 
 #: Raised for damaged gzip data. isal's stubs declare its error as an instance, not as a class.
 GZIP_ERRORS = (cast("type[Exception]", isal_zlib.error), zlib.error)
-_Opener = Callable[[bytes, Outcome], Iterator[UnpackedText]]
+_Opener = Callable[[bytes, Outcome], Iterator[UnpackedData]]
 
 
 def _only_at_end(data: bytes | bytearray, size: int) -> bool:
@@ -54,7 +54,7 @@ def _only_at_end(data: bytes | bytearray, size: int) -> bool:
     return data.find(data[-size:]) == len(data) - size
 
 
-def unpack(data: bytes, outcome: Outcome, depth: int, damage: str | None = None) -> Iterator[UnpackedText]:
+def unpack(data: bytes, outcome: Outcome, depth: int, damage: str | None = None) -> Iterator[UnpackedData]:
     """Yield the plain texts inside ``data``, at most ``depth`` archives deep."""
     for magic, at, opener in _OPENERS:
         if data[at : at + len(magic)] == magic:
@@ -63,13 +63,13 @@ def unpack(data: bytes, outcome: Outcome, depth: int, damage: str | None = None)
             else:
                 yield from _open(opener, data, outcome, depth - 1, damage)
             return
-    yield UnpackedText(data, damage)
+    yield UnpackedData(data, damage)
 
 
-def _open(opener: _Opener, data: bytes, outcome: Outcome, depth: int, damage: str | None) -> Iterator[UnpackedText]:
+def _open(opener: _Opener, data: bytes, outcome: Outcome, depth: int, damage: str | None) -> Iterator[UnpackedData]:
     """Yield the texts in an archive. Damage to the archive's own end is reported with the last one, once."""
     texts = opener(data, outcome)
-    last: UnpackedText | None = None
+    last: UnpackedData | None = None
     while True:
         count = outcome.malformed.parts
         text = next(texts, None)
@@ -115,7 +115,7 @@ def inflate_whole(data: bytes | bytearray, limit: int) -> bytearray | None:
     return text if len(text) == size else None
 
 
-def gunzip(data: bytes, outcome: Outcome) -> UnpackedText:
+def gunzip(data: bytes, outcome: Outcome) -> UnpackedData:
     """Inflate all members of a gzip file into one text."""
     parts: list[bytes] = []
     damage = None
@@ -142,7 +142,7 @@ def gunzip(data: bytes, outcome: Outcome) -> UnpackedText:
     if damage is None and rest.strip(b"\0"):
         damage = "damaged gzip: other data follows its end"
     outcome.room -= total
-    return UnpackedText(parts[0] if len(parts) == 1 else b"".join(parts), damage)
+    return UnpackedData(parts[0] if len(parts) == 1 else b"".join(parts), damage)
 
 
 def gunzip_single_member(data: bytes) -> bytes | None:
@@ -155,7 +155,7 @@ def gunzip_single_member(data: bytes) -> bytes | None:
     return text if inflate.eof and not inflate.unused_data else None
 
 
-def _gunzip(data: bytes, outcome: Outcome) -> Iterator[UnpackedText]:
+def _gunzip(data: bytes, outcome: Outcome) -> Iterator[UnpackedData]:
     yield gunzip(data, outcome)
 
 
@@ -185,18 +185,18 @@ def _inflate_bytes(inflate: zlib._Decompress, data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _bunzip(data: bytes, outcome: Outcome) -> Iterator[UnpackedText]:
+def _bunzip(data: bytes, outcome: Outcome) -> Iterator[UnpackedData]:
     yield _unstream(data, outcome, b"BZh", bz2.BZ2Decompressor)
 
 
-def _unxz(data: bytes, outcome: Outcome) -> Iterator[UnpackedText]:
+def _unxz(data: bytes, outcome: Outcome) -> Iterator[UnpackedData]:
     # The dictionary that a stream may request is limited too.
     yield _unstream(data, outcome, b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(memlimit=256 << 20))
 
 
 def _unstream(
     data: bytes, outcome: Outcome, magic: bytes, make: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]
-) -> UnpackedText:
+) -> UnpackedData:
     parts: list[bytes] = []
     damage = None
     limit, total = _limit(outcome, len(data)), 0
@@ -217,7 +217,7 @@ def _unstream(
                 damage = "truncated archive: the end is missing"
         rest = stream.unused_data if damage is None else b""
     outcome.room -= total
-    return UnpackedText(b"".join(parts), damage)
+    return UnpackedData(b"".join(parts), damage)
 
 
 # -- archives of several files ---------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def is_mac_noise(name: str) -> bool:
     return name.startswith(_MAC_NOISE[0]) or name.rpartition("/")[2].startswith(_MAC_NOISE[1:])
 
 
-def _unzip(data: bytes, outcome: Outcome) -> Iterator[UnpackedText]:
+def _unzip(data: bytes, outcome: Outcome) -> Iterator[UnpackedData]:
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         members = archive.infolist()
@@ -251,10 +251,10 @@ def _unzip(data: bytes, outcome: Outcome) -> Iterator[UnpackedText]:
         except Exception as error:  # As above; encrypted members raise RuntimeError.
             damage = f"{info.filename} in the archive is damaged or locked: {error}"
         outcome.room -= total
-        yield UnpackedText(b"".join(parts), damage)
+        yield UnpackedData(b"".join(parts), damage)
 
 
-def _untar(data: bytes, outcome: Outcome) -> Iterator[UnpackedText]:
+def _untar(data: bytes, outcome: Outcome) -> Iterator[UnpackedData]:
     """Yield the files of a tar archive, cut out at the offsets in their headers."""
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
@@ -268,9 +268,9 @@ def _untar(data: bytes, outcome: Outcome) -> Iterator[UnpackedText]:
                     return
                 outcome.room -= len(content)
                 if len(content) < member.size:
-                    yield UnpackedText(content, f"{member.name} in the archive: truncated tar, the end is missing")
+                    yield UnpackedData(content, f"{member.name} in the archive: truncated tar, the end is missing")
                     return
-                yield UnpackedText(content)
+                yield UnpackedData(content)
     except Exception as error:  # A header can be wrong in more ways than tarfile foresees; nothing may raise.
         outcome.reject(f"damaged tar: {error}", b"", -1)
 
