@@ -15,9 +15,9 @@ from support.lakes import DAY, commit, event, line, make_lake, open_engine, writ
 from trailsift.errors import EngineError, UsageError
 from trailsift.lake.index import File
 from trailsift.query import DuckDBEngine
-from trailsift.query.relations import MACROS, SKETCH_SIZE, relations
-from trailsift.query.views import whole_and_parts
-from trailsift.schema import TABLES
+from trailsift.query.relations import MACROS, relations
+from trailsift.query.views import split_by_shared_days
+from trailsift.schema import SKETCH_SIZE, TABLES
 
 
 @pytest.fixture
@@ -141,10 +141,10 @@ def test_files_that_share_a_day_are_grouped() -> None:
         file("c", day + 9, 2 * day + 1),
         file("d", 2 * day + 9, 2 * day + 9),
     ]
-    whole, parts = whole_and_parts([*files, file("e", 3 * day, 3 * day)])
+    whole, parts = split_by_shared_days([*files, file("e", 3 * day, 3 * day)])
     assert [f.path for f in whole] == ["a", "e"]
     assert [f.path for f in parts] == ["b", "c", "d"]
-    assert whole_and_parts([]) == ([], [])
+    assert split_by_shared_days([]) == ([], [])
 
 
 def test_a_file_that_is_gone_leads_to_the_newest_snapshot(engine: DuckDBEngine) -> None:
@@ -163,7 +163,7 @@ def test_a_file_that_is_gone_leads_to_the_newest_snapshot(engine: DuckDBEngine) 
 def test_a_file_that_is_missing_is_named(engine: DuckDBEngine) -> None:
     gone = engine.snapshot.files("events")[0]
     (engine.snapshot.root / gone.path).unlink()
-    with pytest.raises(EngineError, match=r"(?s)data file of the lake is missing.*verify"):
+    with pytest.raises(EngineError, match=r"(?s)data file of the lake is missing.*Restore it"):
         engine.query("SELECT event_time FROM events", cache=False)
 
 
