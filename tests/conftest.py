@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from support import servers
 from support.paths import REAL_LOGS, ROOT
+from support.trino import trino as trino
 from trailsift.generate import Options, generate
 
 # A shared core may stand still for a second: how long an example takes says nothing here. Where nobody watches, the

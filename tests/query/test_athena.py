@@ -44,18 +44,18 @@ def test_translated(asked: str) -> None:
 
 REFUSED = {
     "SELECT * EXCLUDE (rest) FROM events": r"\* EXCLUDE \(rest\)",
-    "SELECT quantile_cont(bytes_out, 0.5) FROM events": "approx_percentile only",
-    "SELECT median(bytes_out) FROM events": "approx_percentile only",
+    "SELECT quantile_cont(bytes_out, 0.5) FROM events": "only approx_percentile",
+    "SELECT median(bytes_out) FROM events": "only approx_percentile",
     "SELECT list_zip(resource_arns, resource_arns) FROM events": "the function list_zip",
     "SELECT * FROM read_csv('x')": "the table function",
     "SELECT DISTINCT ON (role_arn) * FROM events": "DISTINCT ON",
     "SELECT * FROM events ORDER BY ALL": "ORDER BY ALL",
     "SELECT * FROM secrets": "no table secrets",
     "SELECT * FROM other.events": r"no table other\.events",
-    "DROP TABLE events": "only questions",
+    "DROP TABLE events": "only queries",
     "SELECT 1; SELECT 2": "one statement",
-    "SELECT FROM WHERE": "cannot be",
-    "SELECT count(*) FROM events WHERE event_time > 'yesterday'": "'yesterday' is no time",
+    "SELECT FROM WHERE": "cannot parse",
+    "SELECT count(*) FROM events WHERE event_time > 'yesterday'": "'yesterday' is not a valid time",
 }
 
 

@@ -209,9 +209,7 @@ class DuckDBEngine:
 class _Opening:
     """The sandboxed database, opened in a thread while the planner opens its own: each takes 15 ms."""
 
-    def __init__(
-        self, folders: list[str], spill: Path, threads: int, timezone: str, memory_limit: str | None
-    ) -> None:
+    def __init__(self, folders: list[str], spill: Path, threads: int, timezone: str, memory_limit: str | None) -> None:
         self._error: BaseException | None = None
         self._options = (folders, spill, threads, timezone, memory_limit)
         self._thread = threading.Thread(target=self._open)

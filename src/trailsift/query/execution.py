@@ -108,7 +108,9 @@ class Execution:
         if not isinstance(error, duckdb.Error):
             return error
         if is_missing_file(error):
-            return EngineError(f"a data file of the lake is missing: {error}. Restore it, or ingest the logs into a new lake")
+            return EngineError(
+                f"a data file of the lake is missing: {error}. Restore it, or ingest the logs into a new lake"
+            )
         return from_duckdb(self._request.statement.text, error, self._prefix, self._request.statement.tables)
 
     def _expire(self) -> None:

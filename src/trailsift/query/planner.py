@@ -17,7 +17,15 @@ from typing import Any, NamedTuple
 from trailsift.lake.index import File, Snapshot
 from trailsift.query.diagnostics import from_duckdb
 from trailsift.query.duckdb_client import duckdb
-from trailsift.query.pruning import FilterReader, Predicate, all_of, file_filter, may_pass, predicate_columns, range_reader
+from trailsift.query.pruning import (
+    FilterReader,
+    Predicate,
+    all_of,
+    file_filter,
+    may_pass,
+    predicate_columns,
+    range_reader,
+)
 from trailsift.query.relations import DUCK_TYPES, MACROS, VIEWS, table_columns, text
 from trailsift.query.sandbox import CheckedStatement
 from trailsift.query.types import UTC_NAMES

@@ -117,7 +117,12 @@ class FilterReader(NamedTuple):
     def _compare_written(self, left: Node, op: str, value: Value) -> Predicate | None:
         # A qualified name could mean a relation outside of the SELECT.
         names: list[str] = left.get("column_names", []) if left.get("class") == "COLUMN_REF" else []
-        if isinstance(value, int) and self.table.name == "events" and len(names) == 1 and names[0] in _PARTITION_COLUMNS:
+        if (
+            isinstance(value, int)
+            and self.table.name == "events"
+            and len(names) == 1
+            and names[0] in _PARTITION_COLUMNS
+        ):
             return Comparison(f"{names[0]}::int", op, value)
         return None
 
