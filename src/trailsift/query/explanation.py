@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
+from trailsift.as_json import JsonObject
 from trailsift.lake.index import File
 from trailsift.prices import ATHENA_LEAST, athena, prices
 from trailsift.query.planner import Plan, Scan
@@ -42,12 +43,21 @@ class TableRead:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(JsonObject):
     """What a statement would read. ``estimated``: the bytes are extrapolated from a sample of the files' footers."""
 
     snapshot_seq: int
     tables: tuple[TableRead, ...]
     estimated: bool
+
+    JSON: ClassVar[dict[str, str]] = {
+        "snapshot": "snapshot_seq",
+        "tables": "tables",
+        "read_bytes": "read_bytes",
+        "estimated": "estimated",
+        "athena_bytes": "athena_bytes",
+        "athena_dollars": "athena_dollars",
+    }
 
     @property
     def read_bytes(self) -> int:
@@ -63,17 +73,6 @@ class Explanation:
     def athena_dollars(self) -> float:
         """What Athena would charge, in US dollars."""
         return athena(prices(), self.athena_bytes) if self.tables else 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The explanation as one JSON object."""
-        return {
-            "snapshot": self.snapshot_seq,
-            "tables": [{name: getattr(table, name) for name in TableRead.__slots__} for table in self.tables],
-            "read_bytes": self.read_bytes,
-            "estimated": self.estimated,
-            "athena_bytes": self.athena_bytes,
-            "athena_dollars": self.athena_dollars,
-        }
 
     def __str__(self) -> str:
         if not self.tables:
