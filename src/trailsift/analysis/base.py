@@ -1,4 +1,4 @@
-"""What all reports share: SQL in, typed rows out, and why a report may be empty."""
+"""Shared by all reports: SQL in, typed rows out, and why a report may be empty."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class EstimateGroup:
 
     @property
     def rough(self) -> bool:
-        """Whether the interval rests on too few sampled events to be near 95 %."""
+        """True if the interval rests on too few sampled events to be near 95 %."""
         return not self.events.exact and (self.sampled or 0) < FEW
 
 
@@ -89,7 +89,7 @@ class Estimate(JsonObject):
 
     @property
     def exact(self) -> bool:
-        """Whether every number is."""
+        """True if every number is exact."""
         return not self.not_stored and all(group.events.exact for group in self.groups)
 
     @property
@@ -195,7 +195,7 @@ def _condition(where: str | None) -> str:
 
 
 class _Missing(NamedTuple):
-    """What the summaries have counted in a scope (or a larger one) and the lake does not hold."""
+    """Events and bytes that the summaries have counted in a scope (or a larger one) and the lake does not hold."""
 
     events: int = 0
     bytes_in: int = 0

@@ -94,7 +94,7 @@ class AccountRegion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RoleReport(JsonObject):
-    """What a role did, where, when and from where, and what it was denied.
+    """A role's calls: what, where, when and from where, and what was denied.
 
     ``patterns`` and ``origins`` are stored by day (UTC): they cover all days that the period touches.
     """

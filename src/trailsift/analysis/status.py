@@ -1,4 +1,4 @@
-"""What a lake holds, and whether its counts reconcile. Reads only the catalog's SQLite file: no engine, no Parquet."""
+"""The state of a lake, and whether its counts reconcile. Reads only the catalog's SQLite file, no Parquet."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Status(JsonObject):
 
     @property
     def reconciled(self) -> bool:
-        """Whether records = stored + duplicates + dropped + malformed over all commits."""
+        """True if records = stored + duplicates + dropped + malformed over all commits."""
         parts = self.totals["stored"] + self.totals["duplicates"] + self.totals["malformed"]
         return self.totals["records"] == parts + sum(self.dropped.values())
 

@@ -33,7 +33,7 @@ class Period(JsonObject):
 
     @property
     def whole(self) -> bool:
-        """Whether the period has no limit."""
+        """True if the period has no limit."""
         return self.since is None and self.until is None
 
     def where(self, column: str) -> str:
@@ -56,7 +56,7 @@ class Period(JsonObject):
 
     @property
     def on_days(self) -> bool:
-        """Whether both ends are midnights in UTC, so that daily tables cover exactly this period."""
+        """True if both ends are midnights in UTC, so that daily tables cover exactly this period."""
         return all(limit is None or limit % DAY == 0 for limit in (self.since, self.until))
 
     def show(self, micros: int | None) -> str:

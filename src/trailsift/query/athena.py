@@ -61,7 +61,7 @@ class AthenaClient(Protocol):
 
 
 class ScanCost(NamedTuple):
-    """What a query read and what Athena charges for that."""
+    """Bytes that a query read, and Athena's charge for them."""
 
     bytes: int
     usd: float
@@ -74,7 +74,7 @@ def cost_of(scanned: int, reused: bool = False, price_list: dict[str, Price] | N
 
 
 class AthenaExplanation(NamedTuple):
-    """What Athena would run, what it would read, and what that can cost at most; ``str()`` of it is JSON.
+    """The statement that Athena would run, the bytes it would read, and the most it can cost; ``str()`` of it is JSON.
 
     ``files`` to ``usd``: None if the files of the tables are not known. ``usd_at_most``: None without a cutoff.
     """

@@ -1,4 +1,4 @@
-"""What a statement would read, and what Athena would charge for the same."""
+"""Explain a statement: which files and bytes it would read, and what Athena would charge for the same."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TableRead:
 
 @dataclass(frozen=True, slots=True)
 class Explanation(JsonObject):
-    """What a statement would read. ``estimated``: the bytes are extrapolated from a sample of the files' footers."""
+    """The files and bytes that a statement would read. ``estimated``: the bytes are extrapolated from a sample of the files' footers."""
 
     snapshot_seq: int
     tables: tuple[TableRead, ...]
@@ -71,7 +71,7 @@ class Explanation(JsonObject):
 
     @property
     def athena_dollars(self) -> float:
-        """What Athena would charge, in US dollars."""
+        """Athena's charge in US dollars."""
         return athena(prices(), self.athena_bytes) if self.tables else 0.0
 
     def __str__(self) -> str:

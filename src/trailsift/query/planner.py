@@ -67,7 +67,7 @@ class Scan(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a statement reads: its scans, and for each table the files that may hold a row it needs."""
+    """The scans of a statement, and for each table the files that may hold a row it needs."""
 
     snapshot: Snapshot
     scans: tuple[Scan, ...]

@@ -1,4 +1,4 @@
-"""What a scan's filters say about files: a tree of comparisons that a file's ranges may or may not pass.
+"""A scan's filters as a tree of comparisons, and which files can hold a row that passes them.
 
 The tree holds only what was understood. A part that was not understood is None, which means "anything may pass":
 an error on that side costs reading a file, never a row.

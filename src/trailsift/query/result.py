@@ -60,7 +60,7 @@ class Result:
 
     @property
     def plan(self) -> Plan:
-        """What the statement reads: its scans and files."""
+        """The scans of the statement, and the files that they read."""
         if self._plan is None:
             self._plan = self._source.plan()
         return self._plan

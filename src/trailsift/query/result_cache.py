@@ -31,7 +31,7 @@ class CachedResult(NamedTuple):
 
     columns: list[ColumnType]
     rows: list[Row]
-    made: float
+    computed_at: float
 
 
 def default_folder() -> Path:

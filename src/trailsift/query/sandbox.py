@@ -140,7 +140,7 @@ class CheckedStatement(NamedTuple):
 
 
 class _Findings:
-    """What a walk over the syntax tree has collected."""
+    """Names and properties collected in a walk over the syntax tree."""
 
     __slots__ = ("clock", "functions", "sql", "tables", "trusted", "volatile", "where_of", "wheres")
 
