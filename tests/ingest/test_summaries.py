@@ -114,7 +114,7 @@ def compare(records: list[dict[str, Any]], cuts: list[int]) -> None:
             expected = want[tuple(line[key] for key in table.keys)]
             for column, value in expected.items():
                 if isinstance(value, set):
-                    value = sorted(value)[:schema.SKETCH_SIZE]
+                    value = sorted(value)[: schema.SKETCH_SIZE]
                 if column in line:
                     assert line[column] == value, (name, column)
             assert set(line) - set(expected) - set(table.keys) <= {"example_key"}
@@ -185,4 +185,4 @@ def test_sketch_keeps_the_smallest(distinct: int) -> None:
     parts = [part for part in (records[half:], records[:half]) if part]
     lines = merge(schema.HOURLY, [Summaries(chunk(part).alike(NEEDED)).hourly() for part in parts])
     (sketch,) = lines.column("object_keys").to_pylist()
-    assert sketch == sorted(map(hash64, keys))[:schema.SKETCH_SIZE]
+    assert sketch == sorted(map(hash64, keys))[: schema.SKETCH_SIZE]

@@ -48,7 +48,9 @@ STATEMENTS: dict[str, list[tuple[Any, ...]]] = {
         ("role/a", 300), ("role/b", None), ("role/c", 1), (None, 7)
     ],
     "SELECT role_arn FROM events WHERE service = 's3' GROUP BY 1 ORDER BY 1 DESC": [("role/b",), ("role/a",), (None,)],
-    "SELECT count(DISTINCT source_ip), count(bytes_in), max(bytes_out), avg(bytes_out) FROM events": [(3, 1, 200, 77.0)],
+    "SELECT count(DISTINCT source_ip), count(bytes_in), max(bytes_out), avg(bytes_out) FROM events": [
+        (3, 1, 200, 77.0)
+    ],
     "SELECT count(*) FILTER (WHERE error_code IS NOT NULL) AS denied, count_if(read_only) FROM events": [(1, 5)],
     "SELECT coalesce(sum(bytes_in), 0)::BIGINT FROM events WHERE service = 'lambda'": [(0,)],
     "SELECT DISTINCT event_name FROM events ORDER BY event_name LIMIT 2": [("GetItem",), ("GetObject",)],
@@ -133,7 +135,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six events of three days, and summaries of which two files share a day."""
+    """Six events of three days, and summaries with two files that share a day."""
     day_2, day_3 = DAY + 24 * HOUR, DAY + 48 * HOUR
     events = [
         [

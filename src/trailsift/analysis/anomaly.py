@@ -124,7 +124,7 @@ class _Past:
 
 
 def _beyond(value: float, base: float, top: list[float], above: int, n: int, unit: float) -> float:
-    """Return -log10 of the probability of a value among or beyond the ``top`` of ``n`` values, which all exceed ``base``."""
+    """Return -log10 of the probability of a value among or beyond the ``top`` of ``n`` values, all above ``base``."""
     excess = value - base
     if excess <= 0:
         return math.log10((n + 1) / (above + 1))

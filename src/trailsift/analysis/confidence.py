@@ -1,12 +1,12 @@
 """The 95 % interval of a total that was estimated from events with weights.
 
-An event stored with weight w was kept with probability 1/w, independently of all others, so the sum of w is an unbiased
-estimate of a count, and the sum of w*y one of a total (Horvitz and Thompson, A generalization of sampling without
+An event stored with weight w was kept with probability 1/w, independently of all others. So the sum of w is an unbiased
+estimate of a count, and the sum of w*y of a total (Horvitz and Thompson, A generalization of sampling without
 replacement, 1952); an unbiased estimate of the variance under independent (Poisson) sampling is the sum of
 w(w-1)y^2 (Sarndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, section 3.5). Weight 1 adds none.
 
-The interval is the score interval of Wilson (Probable inference, 1927), extended to weighted totals: the totals that are
-not too far from the estimate under *their own* variance, which is assumed to grow in proportion to the total,
+The interval is the score interval of Wilson (Probable inference, 1927), extended to weighted totals: the totals that
+are not too far from the estimate under *their own* variance, which is assumed to grow in proportion to the total,
 (T^ - T)^2 = q^2 k T with k = V/T^. It is shifted towards larger totals, as samples of skewed values need. q is the
 quantile of Student's t (by Cornish and Fisher's expansion) with half of Kish's effective sample size,
 (sum wy)^2 / sum (wy)^2, as degrees of freedom: if a few large events make up the sum, the interval is wider.

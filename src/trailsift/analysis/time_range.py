@@ -20,7 +20,7 @@ _EXAMPLES = "2026-03-02, 2026-03-02T10:30, 2026-03-02T10:30+09:00, -7d, -36h, -9
 
 @dataclass(frozen=True, slots=True)
 class Period(JsonObject):
-    """A range of event times in microseconds since 1970 (UTC): ``since`` is in it, ``until`` is not, None means no limit.
+    """A range of event times in microseconds since 1970 (UTC): ``since`` is in it, ``until`` is not; None: no limit.
 
     ``zone`` is the time zone in which times are read and shown; it does not change the range.
     """

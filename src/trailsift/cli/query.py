@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -62,6 +63,7 @@ def run_on_athena(
     prices: Path | None,
 ) -> int:
     """Runs one statement on Athena and says on standard error what it will cost and what it did. The exit code."""
+    from trailsift.aws.glue_catalog import Catalog
     from trailsift.prices import prices as load_prices
     from trailsift.query.athena import Athena
     from trailsift.query.formats import write
@@ -71,7 +73,16 @@ def run_on_athena(
         raise UsageError(f"answers of Athena come as table, json or csv, not {form}")
     # What Athena cannot run needs no credentials to be refused.
     translate(sql, database)
-    athena = Athena(workgroup, database, reuse=reuse, timezone=timezone, price_list=load_prices(prices))
+    # Opened when the estimate needs it, so that a lack of credentials only prevents the estimate.
+    catalog = cache(lambda: Catalog(database))
+    athena = Athena(
+        workgroup,
+        database,
+        reuse=reuse,
+        timezone=timezone,
+        price_list=load_prices(prices),
+        files_of=lambda table: catalog().files(table),
+    )
     estimate = _estimate(athena, sql)
     if explain:
         print(athena.explained(sql, estimate))
@@ -100,8 +111,8 @@ def _estimate(athena: Athena, sql: str) -> ScanEstimate | None:
         return None
     usd = cost_of(estimate.bytes, price_list=athena.prices).usd
     print(
-        f"trailsift: Athena will read up to {size(estimate.bytes)} in {estimate.files:,} of {estimate.of_files:,} files: "
-        f"about ${usd:.6f}",
+        f"trailsift: Athena will read up to {size(estimate.bytes)} in {estimate.files:,} of {estimate.of_files:,} "
+        f"files: about ${usd:.6f}",
         file=sys.stderr,
     )
     return estimate

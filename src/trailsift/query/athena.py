@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from time import perf_counter
 from types import TracebackType
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow
 
     from trailsift.query.planner import Plan
-    from trailsift.query.scan_estimate import ScanEstimate
+    from trailsift.query.scan_estimate import ScanEstimate, Sized
 
 #: Seconds between two polls of a running query: at first, and at most.
 FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
@@ -96,7 +96,8 @@ class Athena:
     """A workgroup of Athena and a database of our tables in it. Implements ``QueryEngine``.
 
     ``reuse``: use an earlier result of the same statement if it is at most this many minutes old; 0 runs it again.
-    ``output``: where results are written in S3, if the workgroup does not set it.
+    ``output``: where results are written in S3, if the workgroup does not set it. ``files_of``: the live files of a
+    table and the bytes of their columns (``aws.glue_catalog.Catalog.files``), for estimates.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Athena:
         reuse: int = 60,
         timezone: str = "UTC",
         price_list: dict[str, Price] | None = None,
+        files_of: Callable[[str], Sequence[Sized]] | None = None,
         client: AthenaClient | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -118,6 +120,7 @@ class Athena:
         self.timezone = timezone
         self.cost: ScanCost | None = None
         self.prices = price_list or prices()
+        self._files_of = files_of
         self._client: AthenaClient = client or aws_client.client("athena")
         self._sleep = sleep
 
@@ -166,11 +169,12 @@ class Athena:
         return self.query(sql)
 
     def estimate(self, sql: str) -> ScanEstimate:
-        """Return what ``sql`` would read at most, by the file lists of the tables in Glue and S3."""
-        from trailsift.aws.glue_catalog import Catalog
+        """Return what ``sql`` would read at most. Raise UsageError without ``files_of``, and whatever it raises."""
+        if self._files_of is None:
+            raise UsageError("the files of the tables are not known: give Athena files_of")
         from trailsift.query.scan_estimate import estimate_scan
 
-        return estimate_scan(sql, Catalog(self.database).files, self.timezone)
+        return estimate_scan(sql, self._files_of, self.timezone)
 
     def explain(self, sql: str) -> AthenaExplanation:
         """Return what Athena would run, what it would read, and what that can cost at most."""

@@ -44,7 +44,10 @@ class TableRead:
 
 @dataclass(frozen=True, slots=True)
 class Explanation(JsonObject):
-    """The files and bytes that a statement would read. ``estimated``: the bytes are extrapolated from a sample of the files' footers."""
+    """The files and bytes that a statement would read.
+
+    ``estimated``: the bytes are extrapolated from a sample of the files' footers.
+    """
 
     snapshot_seq: int
     tables: tuple[TableRead, ...]

@@ -243,7 +243,7 @@ _QUOTED = re.compile(r"('(?:[^']|'')*')")
 
 
 def _plain(condition: str) -> str:
-    """Return a filter without DuckDB's mark ``optional: `` (implied by another filter, kept for skipping row groups)."""
+    """Return a filter without DuckDB's mark ``optional: `` (implied by another filter; helps to skip row groups)."""
     parts = _QUOTED.split(condition)
     outside = [part.replace("optional: ", "") for part in parts[::2]]
     if any("Dynamic Filter" in part for part in outside):

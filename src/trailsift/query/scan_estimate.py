@@ -25,7 +25,7 @@ class ScanEstimate:
 
 
 def estimate_scan(sql: str, files_of: Callable[[str], Sequence[Sized]], timezone: str = "UTC") -> ScanEstimate:
-    """Plan the statement as for a local lake. Raise QueryError as ``QueryEngine.query`` does, and whatever ``files_of`` does.
+    """Plan the statement as for a local lake. Raise QueryError as ``QueryEngine.query`` does.
 
     The result is an upper bound, except for the files' footers: row groups that an engine skips inside a file count.
     """

@@ -181,7 +181,7 @@ class _Translation:
             self.partitions.append(condition)
             where.set("this", exp.and_(where.this, exp.condition(condition, dialect="trino")))
 
-    # -- constructs that sqlglot would pass on ------------------------------------------------------------------------------
+    # -- constructs that sqlglot would pass on -------------------------------------------------------------------------
 
     def _stars(self, select: exp.Select) -> None:
         from sqlglot import exp
