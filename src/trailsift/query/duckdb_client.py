@@ -1,7 +1,8 @@
 """DuckDB's client, without the Python package around it.
 
-``import duckdb`` reads its own package metadata and opens a default database, which nothing here uses: half of the
-start-up time of a query. The extension module below it has every name that the engine needs.
+``import duckdb`` reads its own package metadata and opens a default database, neither of which is used here, and takes
+twice as long as the extension module below it (about 100 instead of 50 ms). That module has every name that the engine
+needs.
 """
 
 from __future__ import annotations

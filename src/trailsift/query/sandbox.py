@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cache
 from typing import Any, NamedTuple
 
 from trailsift.errors import QueryError
@@ -337,22 +336,17 @@ def _place(node: dict[str, Any]) -> int | None:
     return place if isinstance(place, int) and place < 2**62 else None
 
 
-@cache
-def _token() -> re.Pattern[str]:
-    """Return a pattern of a string, a quoted name, a comment, a dollar-quoted string, or one other character."""
-    # Compiled when it is needed: it takes 4 ms, and most statements need it only for a closing semicolon.
-    return re.compile(
-        r"""(?P<string>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|(?P<tag>\$\w*\$).*?(?P=tag))"""
-        r"""|(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<other>.)""",
-        re.DOTALL,
-    )
+#: A string, a quoted name, a comment, a dollar-quoted string, or one other character.
+_TOKEN = re.compile(
+    r"""(?P<string>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|(?P<tag>\$\w*\$).*?(?P=tag))"""
+    r"""|(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<other>.)""",
+    re.DOTALL,
+)
 
 
 def _without_semicolon(sql: str, cursor: duckdb.DuckDBPyConnection, tree: dict[str, Any]) -> str:
     """Return the statement's text up to a closing semicolon, so that it can stand in parentheses."""
-    if ";" not in sql:
-        return sql
-    for token in _token().finditer(sql):
+    for token in _TOKEN.finditer(sql):
         if token["other"] == ";":
             statement = sql[: token.start()]
             # If the expression above misreads the quoting, the statement must not change.
@@ -366,9 +360,7 @@ def normalised(sql: str) -> str:
     """Return ``sql`` with comments dropped and white space outside quotes collapsed: equal means the same statement."""
     if "\\" in sql or "$" in sql or "/*" in sql:
         return sql.strip()
-    if not any(mark in sql for mark in ("'", '"', "--", "\n", "\t", "  ")) and sql.isascii() and sql.isprintable():
-        return sql.strip()
-    parts = [" " if m["comment"] is not None else m[0] for m in _token().finditer(sql)]
+    parts = [" " if m["comment"] is not None else m[0] for m in _TOKEN.finditer(sql)]
     joined: list[str] = []
     for part in parts:
         space = len(part) == 1 and part.isspace()
