@@ -18,10 +18,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.lakes import DAY, event, line, make_lake, open_engine
 from trailsift.errors import QueryError, UsageError
-from trailsift.query import FORMATS, DuckDBEngine, explain, why_empty, write
+from trailsift.query import FORMATS, DuckDBEngine, explain, formats, why_empty, write
 
 ROLE = "arn:aws:iam::111122223333:role/reports"
 
@@ -167,6 +169,24 @@ def test_table_is_for_people(engine: DuckDBEngine) -> None:
     assert "the first 1,000 of 2,500 rows" in many
     assert len(written(engine, "SELECT i FROM range(2500) t(i)", "table", max_rows=None).splitlines()) > 2500
     assert written(engine, "SELECT 1 WHERE false", "table").startswith(b"0 rows in")
+
+
+@given(
+    st.integers(1, 4).flatmap(
+        lambda width: st.tuples(
+            st.lists(st.booleans(), min_size=width, max_size=width),
+            st.lists(
+                st.lists(st.text("aB1-., é", max_size=12), min_size=width, max_size=width), min_size=2, max_size=5
+            ),
+        )
+    )
+)
+def test_plain_tables_look_like_those_of_rich(table: tuple[list[bool], list[list[str]]]) -> None:
+    right, (header, *cells) = table
+    plain = formats._plain_table(header, right, cells, 80)
+    assert plain in ("", formats._rich_table(header, right, cells, 80))
+    assert plain or any(not cell or "é" in cell or cell != " ".join(cell.split()) for row in table[1] for cell in row)
+    assert not formats._plain_table(["a" * 41], [False], [["b"]], 40)
 
 
 def test_log_text_cannot_control_a_terminal(engine: DuckDBEngine) -> None:

@@ -270,7 +270,11 @@ def _cores() -> int:
 def _close(db: duckdb.DuckDBPyConnection, planner: Planner, spill: Path) -> None:
     db.close()
     planner.close()
-    if spill.exists():
+    try:
+        spill.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError:
         import shutil
 
         shutil.rmtree(spill, ignore_errors=True)

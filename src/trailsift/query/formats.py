@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -105,31 +106,55 @@ def _cell(value: Any) -> str:
 def _write_table(result: Result, put: Callable[[str], object], max_rows: int | None, width: int | None) -> int:
     import shutil
 
+    header = [_safe(name) for name, _ in result.columns]
+    right = [is_number(kind) for _, kind in result.columns]
+    cells: list[list[str]] = []
+    count = 0
+    for rows in _shown(result):
+        left = len(rows) if max_rows is None else max(0, max_rows - count)
+        cells += [[_safe(_text(value)) for value in row] for row in rows[:left]]
+        count += len(rows)
+    columns = width or shutil.get_terminal_size((120, 25)).columns
+    table = (_plain_table(header, right, cells, columns) or _rich_table(header, right, cells, columns)) if count else ""
+    shown = count if max_rows is None else min(count, max_rows)
+    rows_text = f"{count:,} row{'' if count == 1 else 's'}"
+    if shown < count:
+        rows_text = f"the first {shown:,} of {rows_text} (use --format json or csv for all of them)"
+    origin = "from the cache, " if result.from_cache else ""
+    put(table + f"{rows_text} in {_seconds(result.seconds)} ({origin}times in {result.timezone})\n")
+    return count
+
+
+def _plain_table(header: list[str], right: list[bool], cells: list[list[str]], columns: int) -> str:
+    """Return the table if its cells are simple and fit side by side, else "". Importing rich would take 30 ms."""
+    simple = re.compile(r"[!-~]+(?: [!-~]+)*").fullmatch
+    if not all(simple(cell) for row in (header, *cells) for cell in row):
+        return ""
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    total = sum(widths) + 3 * (len(widths) - 1)
+    if total > columns:
+        return ""
+    align = [str.rjust if to_the_right else str.ljust for to_the_right in right]
+    lines = [
+        "   ".join([pad(cell, w) for pad, cell, w in zip(align, row, widths, strict=True)]) for row in (header, *cells)
+    ]
+    return "\n".join([lines[0], "─" * total, *lines[1:], ""])
+
+
+def _rich_table(header: list[str], right: list[bool], cells: list[list[str]], columns: int) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name, kind in result.columns:
-        table.add_column(Text(_safe(name)), justify="right" if is_number(kind) else "left", overflow="fold")
-    count = 0
-    for rows in _shown(result):
-        left = len(rows) if max_rows is None else max(0, max_rows - count)
-        for row in rows[:left]:
-            table.add_row(*(Text(_safe(_text(value)), style="" if value is not None else "dim") for value in row))
-        count += len(rows)
+    for name, to_the_right in zip(header, right, strict=True):
+        table.add_column(Text(name), justify="right" if to_the_right else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
     text = io.StringIO()
-    columns = width or shutil.get_terminal_size((120, 25)).columns
-    if count:
-        Console(file=text, width=columns, highlight=False, soft_wrap=False).print(table)
-    shown = count if max_rows is None else min(count, max_rows)
-    rows_text = f"{count:,} row{'' if count == 1 else 's'}"
-    if shown < count:
-        rows_text = f"the first {shown:,} of {rows_text} (use --format json or csv for all of them)"
-    origin = "from the cache, " if result.from_cache else ""
-    put(text.getvalue() + f"{rows_text} in {_seconds(result.seconds)} ({origin}times in {result.timezone})\n")
-    return count
+    Console(file=text, width=columns, highlight=False, soft_wrap=False).print(table)
+    return text.getvalue()
 
 
 def _text(value: Any) -> str:
