@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from support import servers
 from support.paths import REAL_LOGS, ROOT
+from support.trino import trino as trino
 from trailsift.generate import Options, generate
 
 # A shared core may stall for a second, so the time of an example proves nothing. In CI the examples are the same every

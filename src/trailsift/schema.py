@@ -218,7 +218,10 @@ def tables_of(*, hourly_partitions: bool) -> dict[str, Table]:
 #: Values of ``profile.dimension``, in the order in which they are written.
 PROFILE_DIMENSIONS = ("source_network", "user_agent", "vpc_endpoint", "session_name", "principal_account")
 
-#: Error codes of calls that were denied for lack of permission (counted in ``profile.denied``).
+#: Hashes in a full sketch of distinct values: the smallest ones (k minimum values).
+SKETCH_SIZE = 2048
+
+#: Error codes that mean "refused for lack of permission" (counted in ``profile.denied``).
 DENIED_CODES = frozenset(
     {
         "AccessDenied",

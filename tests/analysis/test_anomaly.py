@@ -1,4 +1,4 @@
-"""The score of a series: causal, bounded, the same for all units, high where something is wrong and nowhere else."""
+"""Anomaly scores: causal, bounded, independent of units, high on anomalies and only there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Values = list[float]
 
 
 def times(count: int, minutes: float = 5) -> list[datetime]:
-    """Even steps from a Monday on."""
+    """Return times at even steps, starting on a Monday."""
     return [START + timedelta(minutes=minutes * i) for i in range(count)]
 
 
@@ -44,7 +44,7 @@ def counts(count: int, seed: int = 1) -> Values:
 
 
 def alarms(scores: list[float]) -> list[int]:
-    """Places of alarms at the one threshold."""
+    """Return the indexes of alarms at the default threshold."""
     return [i for i, one in enumerate(scores) if one >= THRESHOLD]
 
 
@@ -59,12 +59,12 @@ def shift(values: Values, at: int) -> None:
 
 
 def stop(values: Values, at: int) -> None:
-    """Nothing any more for a while."""
+    """No events for a while."""
     values[at : at + 60] = [0.0] * 60
 
 
 def stuck(values: Values, at: int) -> None:
-    """The same value again and again."""
+    """The same value repeated."""
     values[at : at + 120] = [values[at]] * 120
 
 
@@ -81,8 +81,8 @@ def creep(values: Values, at: int) -> None:
 
 @pytest.mark.parametrize("planted", [spike, shift, stop, stuck, wild, creep])
 @pytest.mark.parametrize("make", [noise, day])
-def test_planted_anomaly_is_found_and_told_few_times(make, planted) -> None:  # type: ignore[no-untyped-def]
-    """Each kind is found within its time, on noise and on a season, and a lasting one is no storm of alarms."""
+def test_planted_anomaly_is_found_and_reported_few_times(make, planted) -> None:  # type: ignore[no-untyped-def]
+    """Each kind is found in time, on noise and on a season, and a lasting one does not raise a storm of alarms."""
     values = make(3000)
     planted(values, 2300)
     found = [i for i in alarms(score(times(3000), values)) if i > 300]
@@ -96,15 +96,15 @@ def test_ordinary_series_stay_quiet(make) -> None:  # type: ignore[no-untyped-de
     assert len(alarms(score(times(6000), make(6000, 5)))) <= 8
 
 
-def test_season_is_learnt_from_the_clock() -> None:
-    """A busy hour in the middle of the night is found, although its value is an everyday one."""
+def test_season_is_learned_from_the_clock() -> None:
+    """A busy hour at night is found, although its value is normal during the day."""
     values = day(288 * 14)
     at = 288 * 12 + 6
     values[at : at + 12] = [150.0 + i % 3 for i in range(12)]
     assert any(at <= i < at + 12 for i in alarms(score(times(len(values)), values)))
 
 
-def test_weekday_is_learnt() -> None:
+def test_weekday_is_learned() -> None:
     """Saturdays are quiet; after some weeks a quiet Wednesday is found and the next Saturday is not."""
     rng = random.Random(2)
     values = [
@@ -145,7 +145,7 @@ def test_causal_and_bounded(values, cut, seed) -> None:  # type: ignore[no-untyp
 
 
 def test_causal_on_a_long_series() -> None:
-    """The same where seasons are known and anomalies came."""
+    """The same after seasons were learned and anomalies occurred."""
     values = day(2500)
     shift(values, 1500)
     whole = score(times(2500), values)
@@ -162,15 +162,15 @@ def test_unit_does_not_matter() -> None:
     assert small == pytest.approx(large, abs=1e-6)
 
 
-def test_first_points_say_nothing() -> None:
-    """Nothing is known yet, so nothing is unusual."""
+def test_first_points_score_zero() -> None:
+    """Without a past, nothing is unusual."""
     assert score([], []) == []
     assert not any(score(times(30), [1.0] * 29 + [1e9]))
     assert not alarms(score(times(100), noise(100)))
 
 
 def test_constant_and_its_end() -> None:
-    """A flat line is quiet, its first change is not, and a trifle is none."""
+    """A flat line is quiet; its first change raises an alarm, unless it is tiny."""
     values = [45.0] * 1000
     assert not alarms(score(times(1000), values))
     values[800] = 60.0
@@ -179,8 +179,8 @@ def test_constant_and_its_end() -> None:
     assert not alarms(score(times(1000), values))
 
 
-def test_gap_is_no_anomaly() -> None:
-    """Missing points, left out or NaN, raise no alarm; what comes after them is judged as before."""
+def test_gap_is_not_an_anomaly() -> None:
+    """Missing points, left out or NaN, raise no alarm; later points are judged as before."""
     values, when = day(288 * 9), times(288 * 9)
     gap = slice(288 * 6, 288 * 7)
     assert not [i for i in alarms(score(when[: gap.start] + when[gap.stop :], values[: gap.start] + values[gap.stop :]))
@@ -192,8 +192,8 @@ def test_gap_is_no_anomaly() -> None:
     assert not [i for i in found if gap.start <= i < gap.stop + 40]
 
 
-def test_second_shift_is_told_too() -> None:
-    """After a lasting change the new level is the habit."""
+def test_second_shift_is_reported_too() -> None:
+    """After a lasting change, the new level is normal."""
     values = noise(4000)
     shift(values, 1500)
     shift(values, 3000)
@@ -202,8 +202,8 @@ def test_second_shift_is_told_too() -> None:
     assert any(3000 <= i < 3010 for i in found)
 
 
-def test_what_it_refuses() -> None:
-    """Wrong calls are told in words."""
+def test_invalid_arguments() -> None:
+    """Invalid calls raise errors that name the fault."""
     with pytest.raises(UsageError, match="3 times and 2 values"):
         score(times(3), [1.0, 2.0])
     with pytest.raises(UsageError, match="numbers"):
@@ -215,14 +215,14 @@ def test_what_it_refuses() -> None:
 
 
 def test_tens_of_thousands_of_points() -> None:
-    """12,000 points take a few seconds of CPU, and memory is bounded by what is remembered."""
+    """12,000 points take a few seconds of CPU, and memory is bounded."""
     begun = time.process_time()
     score(times(12_000), day(12_000))
     assert time.process_time() - begun < 6
 
 
 def test_one_threshold_on_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On series of other kinds than above (a part of what bench/ANOMALY.md tells): most are found, few alarms else."""
+    """On series of other kinds than above (a part of bench/ANOMALY.md): most anomalies found, few false alarms."""
     monkeypatch.setattr(sys, "path", [str(ROOT / "bench" / "anomaly"), *sys.path])
     from corpus import corpus  # type: ignore[import-not-found]
     from measure import Tally, at, step_of  # type: ignore[import-not-found]

@@ -1,4 +1,4 @@
-"""Estimates of a sampled lake: their intervals cover the truth as often as they say, and exact answers are exact."""
+"""Estimates from a sampled lake: intervals cover the truth as often as stated, and exact numbers are exact."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def population() -> tuple[Any, Any, Any, Any]:
 
 
 def sums_of(weight: Any, y: Any) -> Sums:
-    """What the SQL of an estimate gives for events with these weights."""
+    """Return the sums that the SQL of an estimate gives for events with these weights."""
     above = y > 0
     w, log = weight[above], np.log(np.maximum(y[above], 1))
     parts = (weight * y, weight * (weight - 1) * y * y, (weight * y) ** 2)
@@ -49,7 +49,7 @@ def sums_of(weight: Any, y: Any) -> Sums:
 
 
 def test_intervals_cover_and_estimates_are_unbiased() -> None:
-    """1,000 draws of the real lottery, groups of 50 sampled events and more, even and skewed bytes: 93 to 97 %."""
+    """1,000 samples by the real sampler, groups of 50 or more sampled events, even and skewed bytes: 93 to 97 %."""
     ids, group, rate, size = population()
     bars = np.array([threshold(one) for one in rate.tolist()], np.uint64)
     weight = 1 / rate
@@ -72,21 +72,21 @@ def test_intervals_cover_and_estimates_are_unbiased() -> None:
         print("coverage", [round(share, 3) for share in shares], round(float(np.mean(shares)), 4))
         assert min(map(len, covered[which])) > 0.9 * SAMPLES
         assert 0.93 <= np.mean(shares) <= 0.97
-        # Of a single group the share is off by chance: 1,000 samples of the same few values that make most of it.
+        # For a single group the share varies by chance: 1,000 samples of the same few values that make up most of it.
         assert min(shares) > 0.85
         for one in errors[which]:
             assert abs(np.mean(one)) < 4 * np.std(one) / SAMPLES**0.5
 
 
-def test_quantile_is_students() -> None:
-    """Against the tables."""
+def test_quantile_of_students_t() -> None:
+    """Compared with published tables."""
     for freedom, value in ((2, 4.303), (5, 2.571), (10, 2.228), (30, 2.042), (1000, 1.962)):
         assert quantile(freedom) == pytest.approx(value, rel=0.04)
 
 
 @pytest.fixture(scope="module")
 def sampled(small_logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small logs by the shipped schedule, without the calls that list."""
+    """The small logs, sampled by the preset schedule, without listing calls."""
     lake = tmp_path_factory.mktemp("estimate") / "lake"
     drop = '[[rule]]\nname = "listing"\nwhen = { event_name = "ListObjects" }\naction = "drop"\n'
     head, mark, rest = preset_text("time-of-day").partition("[[rule]]")
@@ -95,26 +95,26 @@ def sampled(small_logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def truth(lake: Path, by: str, where: str = "true") -> dict[Any, tuple[int, int]]:
-    """Events and bytes out of the lake that has everything."""
+    """Return events and bytes_out from the lake that has everything."""
     with DuckDBEngine(open_snapshot(lake)) as engine:
         sql = f"SELECT {by}, count(*), coalesce(sum(bytes_out), 0)::BIGINT FROM events WHERE {where} GROUP BY {by}"
         return {row[0]: (row[1], row[2]) for row in engine.sql(sql).rows()}
 
 
-def test_what_a_summary_knows_is_exact(sampled: Path, small_lake: Path) -> None:
-    """The same numbers as of the lake that has everything, dropped events included, and it says so."""
+def test_numbers_from_summaries_are_exact(sampled: Path, small_lake: Path) -> None:
+    """The same numbers as from the lake that has everything, including dropped events, and marked as exact."""
     with DuckDBEngine(open_snapshot(sampled)) as engine:
         for by, where in (("event_name", None), ("role_arn", "service = 's3' AND error_code IS NULL")):
             found = estimate(engine, [by], where)
             assert found.exact and found.source == "hourly"
-            told = {group.names[0]: (group.events.estimate, group.bytes_out.estimate) for group in found.groups}
-            assert told == truth(small_lake, by, where or "true")
+            numbers = {group.names[0]: (group.events.estimate, group.bytes_out.estimate) for group in found.groups}
+            assert numbers == truth(small_lake, by, where or "true")
         days = estimate(engine, ["date", "key_pattern"])
         assert days.source == "usage" and sum(group.events.estimate for group in days.groups) == 20_000
 
 
-def test_what_no_summary_knows_is_estimated(sampled: Path, small_lake: Path) -> None:
-    """Most intervals hold the truth, whatever the group; few events are said to be rough; what was dropped is told."""
+def test_other_numbers_are_estimated(sampled: Path, small_lake: Path) -> None:
+    """Most intervals contain the truth, in any group; few events are marked rough; dropped events are reported."""
     where = "event_name <> 'ListObjects'"
     with DuckDBEngine(open_snapshot(sampled)) as engine:
         found = estimate(engine, ["user_agent"], where)
@@ -131,8 +131,8 @@ def test_what_no_summary_knows_is_estimated(sampled: Path, small_lake: Path) -> 
         assert not group.source_ips.exact and group.rough == ((group.sampled or 0) < 50)
 
 
-def test_what_was_sampled_away_leaves_a_doubt(sampled: Path, small_lake: Path) -> None:
-    """Also where nothing of the scope was drawn, and where none of it is stored; not where nothing is missing."""
+def test_sampled_away_events_widen_the_interval(sampled: Path, small_lake: Path) -> None:
+    """Also if no event of the scope was sampled, or none is stored; but not if nothing is missing."""
     real = truth(small_lake, "object_key")
     with DuckDBEngine(open_snapshot(sampled)) as engine:
         alone = "SELECT object_key FROM events GROUP BY object_key HAVING count(*) = 1 AND max(weight) = 1"
@@ -144,18 +144,18 @@ def test_what_was_sampled_away_leaves_a_doubt(sampled: Path, small_lake: Path) -
             assert not found.exact and not group.events.exact and not group.object_keys.exact
             assert group.events.low <= real[key][0] <= group.events.high
             assert group.bytes_out.high >= real[key][1]
-        nobody = estimate(engine, ["user_agent"], "user_agent = 'nobody'")
-        assert nobody.groups == () and not nobody.exact and nobody.not_stored > 1000
-        assert nobody.as_dict()["not_stored_at_most"] == nobody.not_stored
-        # Management events are in no rule: all of them are stored, whatever the columns that are asked for.
+        unseen = estimate(engine, ["user_agent"], "user_agent = 'nobody'")
+        assert unseen.groups == () and not unseen.exact and unseen.not_stored > 1000
+        assert unseen.as_dict()["not_stored_at_most"] == unseen.not_stored
+        # No rule covers management events: all of them are stored, whatever the columns.
         kept = estimate(engine, ["user_agent"], "service = 'kms'")
         assert kept.exact and kept.not_stored == 0 and kept.groups
-        told = {group.names[0]: (group.events.estimate, group.bytes_out.estimate) for group in kept.groups}
-    assert told == truth(small_lake, "user_agent", "service = 'kms'")
+        numbers = {group.names[0]: (group.events.estimate, group.bytes_out.estimate) for group in kept.groups}
+    assert numbers == truth(small_lake, "user_agent", "service = 'kms'")
 
 
-def test_no_more_than_is_missing(sampled: Path, small_lake: Path) -> None:
-    """The summaries know how much was sampled away: no interval goes beyond that."""
+def test_intervals_end_at_what_is_missing(sampled: Path, small_lake: Path) -> None:
+    """The summaries have the number of events sampled away: no interval goes beyond it."""
     since, until = "2026-03-03T02:00:00Z", "2026-03-03T03:00:00Z"
     hour = period(since, until, "UTC")
     (all_of_it,) = truth(small_lake, "1", f"event_time >= '{since}' AND event_time < '{until}'").values()
@@ -167,7 +167,7 @@ def test_no_more_than_is_missing(sampled: Path, small_lake: Path) -> None:
 
 
 def test_columns_that_rules_left_empty_are_named(small_logs: Path, tmp_path: Path) -> None:
-    """A group without a name is no answer without a word."""
+    """A group without a name is explained."""
     rules = parse('[fields]\nomit = ["access_key_id"]', "f")
     files = sorted((small_logs / "AWSLogs").rglob("*.json.gz"))[:20]
     ingest(list(map(str, files)), tmp_path / "lake", rules=rules)
@@ -178,14 +178,14 @@ def test_columns_that_rules_left_empty_are_named(small_logs: Path, tmp_path: Pat
 
 
 def test_a_lake_that_keeps_everything_is_exact(small_lake: Path) -> None:
-    """Also by columns that no summary has."""
+    """Also by columns that are not in a summary."""
     with DuckDBEngine(open_snapshot(small_lake)) as engine:
         found = estimate(engine, ["access_key_id"], "bytes_out > 1000")
         assert found.exact and found.source == "events" and not found.groups[0].rough
 
 
-def test_what_cannot_be_asked(sampled: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Unknown columns and conditions are told like everywhere."""
+def test_invalid_questions(sampled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Unknown columns and invalid conditions raise the same errors as elsewhere."""
     with DuckDBEngine(open_snapshot(sampled)) as engine:
         with pytest.raises(UsageError, match="user_agent"):
             estimate(engine, ["user_agnt"])
@@ -194,7 +194,7 @@ def test_what_cannot_be_asked(sampled: Path, capsys: pytest.CaptureFixture[str])
         with pytest.raises(QueryError):
             estimate(engine, ["user_agent"], "1=1) GROUP BY ALL; DROP TABLE events; --")
     assert main(["estimate", "--lake", str(sampled), "--by", "user_agent", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {"estimate", "low", "high", "exact"} <= told["groups"][0]["events"].keys()
+    document = json.loads(capsys.readouterr().out)
+    assert {"estimate", "low", "high", "exact"} <= document["groups"][0]["events"].keys()
     assert main(["estimate", "--lake", str(sampled), "--by", "session_name,date", "--since", "2026-03-03"]) == 0
     assert "95 % interval" in capsys.readouterr().out

@@ -39,8 +39,8 @@ def test_times(text: str, zone: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "yesteryear", "-7q", "d", "2026-13-01", "-99999999999d", "-"])
-def test_no_times(text: str) -> None:
-    with pytest.raises(UsageError, match="is no time"):
+def test_invalid_times(text: str) -> None:
+    with pytest.raises(UsageError, match="not a valid time"):
         parse(text, zone_of("UTC"), NOW)
 
 
@@ -85,11 +85,11 @@ def test_a_name_means_one_role(name: str, expected: str | None) -> None:
     assert choose(name, KNOWN) == expected
 
 
-@pytest.mark.parametrize(("name", "says"), [("role/", "means 3 roles"), ("wep", "team/web"), ("zzz", "busiest")])
-def test_a_name_that_means_none_or_several(name: str, says: str) -> None:
-    with pytest.raises(UsageError, match=says):
+@pytest.mark.parametrize(("name", "message"), [("role/", "matches 3 roles"), ("wep", "team/web"), ("zzz", "busiest")])
+def test_a_name_of_no_role_or_of_several(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         choose(name, KNOWN)
 
 
-def test_answers_become_json() -> None:
+def test_reports_become_json() -> None:
     assert plain([Hour(HOUR, 3, 1)]) == [{"hour": "1970-01-01T01:00:00Z", "events": 3, "denied": 1}]

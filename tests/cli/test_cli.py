@@ -208,7 +208,7 @@ def test_role_names_the_nearest_for_a_slip(run: Any) -> None:
 def test_role_asks_which_of_several(run: Any) -> None:
     code, _, err = run("role", "orders")
     assert code == 2
-    assert "means" in err
+    assert "matches" in err
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_role_asks_which_of_several(run: Any) -> None:
         (("nosuch",), 2, "nosuch"),
         (("summary", "--nosuch"), 2, "--nosuch"),
         (("summary", "--by", "moon"), 2, "moon"),
-        (("summary", "--since", "yesteryear"), 2, "is no time"),
+        (("summary", "--since", "yesteryear"), 2, "not a valid time"),
         (("summary", "--since", "2026-03-04", "--until", "2026-03-03"), 2, "not before"),
         (("summary", "--timezone", "Mars/Olympus"), 2, "time zone"),
         (("summary", "--limit", "-3", "--by", "role"), 2, "negative"),

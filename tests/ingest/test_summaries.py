@@ -18,7 +18,7 @@ from trailsift import schema
 from trailsift.cloudtrail.key_patterns import key_pattern
 from trailsift.cloudtrail.origins import agent_family, source_network
 from trailsift.columns.arrow import CHUNK_SCHEMA
-from trailsift.columns.summarize import NEEDED, SKETCH_SIZE, Summaries, hash64, merge
+from trailsift.columns.summarize import NEEDED, Summaries, hash64, merge
 from trailsift.decode import record
 from trailsift.ingest.chunk import Chunk
 from trailsift.ingest.chunk_builder import ChunkBuilder
@@ -114,7 +114,7 @@ def compare(records: list[dict[str, Any]], cuts: list[int]) -> None:
             expected = want[tuple(line[key] for key in table.keys)]
             for column, value in expected.items():
                 if isinstance(value, set):
-                    value = sorted(value)[:SKETCH_SIZE]
+                    value = sorted(value)[: schema.SKETCH_SIZE]
                 if column in line:
                     assert line[column] == value, (name, column)
             assert set(line) - set(expected) - set(table.keys) <= {"example_key"}
@@ -174,7 +174,7 @@ def test_no_events() -> None:
     assert summarize([Summaries.of(chunk([]).table)]) == nothing
 
 
-@pytest.mark.parametrize("distinct", [1, 100, SKETCH_SIZE, SKETCH_SIZE + 1, 20_000])
+@pytest.mark.parametrize("distinct", [1, 100, schema.SKETCH_SIZE, schema.SKETCH_SIZE + 1, 20_000])
 def test_sketch_keeps_the_smallest(distinct: int) -> None:
     keys = [f"k{number}" for number in range(distinct)]
     records = [
@@ -185,4 +185,4 @@ def test_sketch_keeps_the_smallest(distinct: int) -> None:
     parts = [part for part in (records[half:], records[:half]) if part]
     lines = merge(schema.HOURLY, [Summaries(chunk(part).alike(NEEDED)).hourly() for part in parts])
     (sketch,) = lines.column("object_keys").to_pylist()
-    assert sketch == sorted(map(hash64, keys))[:SKETCH_SIZE]
+    assert sketch == sorted(map(hash64, keys))[: schema.SKETCH_SIZE]

@@ -1,4 +1,4 @@
-"""Questions on Athena: translated with their partitions, run, waited for, stopped, paid for."""
+"""The Athena engine: translation with partitions, running, polling, stopping, cost."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def test_translated(asked: str) -> None:
 
 REFUSED = {
     "SELECT * EXCLUDE (rest) FROM events": r"\* EXCLUDE \(rest\)",
-    "SELECT quantile_cont(bytes_out, 0.5) FROM events": "approx_percentile only",
-    "SELECT median(bytes_out) FROM events": "approx_percentile only",
+    "SELECT quantile_cont(bytes_out, 0.5) FROM events": "only approx_percentile",
+    "SELECT median(bytes_out) FROM events": "only approx_percentile",
     "SELECT list_zip(resource_arns, resource_arns) FROM events": "the function list_zip",
     "SELECT * FROM read_csv('x')": "the table function",
     "SELECT DISTINCT ON (role_arn) * FROM events": "DISTINCT ON",
     "SELECT * FROM events ORDER BY ALL": "ORDER BY ALL",
     "SELECT * FROM secrets": "no table secrets",
     "SELECT * FROM other.events": r"no table other\.events",
-    "DROP TABLE events": "only questions",
+    "DROP TABLE events": "only queries",
     "SELECT 1; SELECT 2": "one statement",
-    "SELECT FROM WHERE": "cannot be",
-    "SELECT count(*) FROM events WHERE event_time > 'yesterday'": "'yesterday' is no time",
+    "SELECT FROM WHERE": "cannot parse",
+    "SELECT count(*) FROM events WHERE event_time > 'yesterday'": "'yesterday' is not a valid time",
 }
 
 
 @pytest.mark.parametrize("asked", REFUSED)
-def test_what_cannot_be_translated_is_named(asked: str) -> None:
+def test_parts_that_cannot_be_translated_are_named(asked: str) -> None:
     with pytest.raises(QueryError, match=REFUSED[asked]):
         translate(asked, "trailsift")
 
@@ -78,14 +78,14 @@ WHERES = [
 
 @pytest.mark.parametrize("where", WHERES)
 def test_partition_conditions_lose_no_row(where: str, small_lake: Path) -> None:
-    """What the added condition lets pass is all that the question's own does."""
+    """Every row that meets the statement's own condition meets the added one."""
     added = translate(f"SELECT count(*) FROM events WHERE {where}", "trailsift").partitions
     assert bool(added) == ("OR" not in where and "NOT" not in where)
     with DuckDBEngine(open_snapshot(small_lake)) as engine:
-        plain = engine.sql(f"SELECT count(*) FROM events WHERE {where}").value()
-        more = " AND ".join(added) or "true"
-        both = engine.sql(f"SELECT count(*) FROM events WHERE ({where}) AND {more}").value()
-    assert plain == both
+        alone = engine.sql(f"SELECT count(*) FROM events WHERE {where}").value()
+        partitioned = " AND ".join(added) or "true"
+        both = engine.sql(f"SELECT count(*) FROM events WHERE ({where}) AND {partitioned}").value()
+    assert alone == both
 
 
 def test_partitions_of_long_times() -> None:
@@ -105,7 +105,7 @@ def test_partitions_of_long_times() -> None:
 
 
 class Api:
-    """Athena as its API describes it; requests are checked by botocore's own rules."""
+    """Athena by its API; botocore's own rules check the requests."""
 
     def __init__(self, *states: dict[str, Any], rows: int = 2_500) -> None:
         self.states = list(states)
@@ -162,7 +162,7 @@ def state(name: str, reason: str = "", **error: Any) -> dict[str, Any]:
     }
 
 
-def test_an_answer_of_many_pages() -> None:
+def test_a_result_of_many_pages() -> None:
     pauses: list[float] = []
     api = Api(state("QUEUED"), *[state("RUNNING")] * 12, state("SUCCEEDED"))
     athena = Athena("work", client=api, sleep=pauses.append)
@@ -174,7 +174,7 @@ def test_an_answer_of_many_pages() -> None:
     assert len(api.requests[0]["ClientRequestToken"]) >= 32 and not api.stopped
 
 
-def test_ctrl_c_stops_it_there_too() -> None:
+def test_ctrl_c_stops_the_query_in_athena_too() -> None:
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
@@ -196,12 +196,12 @@ def test_ctrl_c_stops_it_there_too() -> None:
         ),
     ],
 )
-def test_how_it_ends_badly(end: dict[str, Any], kind: type[Exception], said: str) -> None:
+def test_failures(end: dict[str, Any], kind: type[Exception], said: str) -> None:
     with pytest.raises(kind, match=said):
         Athena("work", client=Api(end)).query("SELECT * FROM events")
 
 
-def test_what_it_costs() -> None:
+def test_cost() -> None:
     assert cost_of(1).usd == pytest.approx(5e-5), "10 MB at least"
     assert cost_of(2 * 10**12).usd == pytest.approx(10)
     assert cost_of(10**12, reused=True).usd == 0
@@ -227,15 +227,15 @@ def test_the_command_against_moto(on_moto: str, capsys: pytest.CaptureFixture[st
     assert json.loads(out) == [{"event_name": "GetObject", "n": 41}, {"event_name": "PutObject", "n": 7}]
     assert "Athena read" in said and "$" in said
     assert main([*words[:4], "--explain"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["partitions"] == ["year >= '2026'"] and "GROUP BY 1" in told["sql"]
+    explanation = json.loads(capsys.readouterr().out)
+    assert explanation["partitions"] == ["year >= '2026'"] and "GROUP BY 1" in explanation["sql"]
     assert main([*words, "--workgroup", "none-such", "--explain"]) == 1
     assert "none-such" in capsys.readouterr().err
 
 
 @pytest.fixture
 def events_in_glue(on_moto: str, small_lake: Path) -> Iterator[dict[str, dict[str, Any]]]:
-    """The small lake's events as an Iceberg table in moto's Glue and S3, a file for each day and service, written by
+    """The small lake's events as an Iceberg table in moto's Glue and S3, one file per day and service, written by
     PyIceberg: path -> its Parquet footer."""
     import boto3
     import pyarrow.parquet as pq
@@ -251,7 +251,7 @@ def events_in_glue(on_moto: str, small_lake: Path) -> Iterator[dict[str, dict[st
     catalog = GlueCatalog("glue", **{"glue.endpoint": on_moto, "warehouse": "s3://lake", **keys})
     catalog.create_namespace("trailsift")
     schema = iceberg_schema(EVENTS)
-    # PyIceberg writes no partition of a time; a filter on one is then a matter of the files' bounds.
+    # PyIceberg does not write partitions of a time; filters on one then use the files' bounds.
     keys_only = [one for one in _partition_spec(EVENTS, schema).fields if isinstance(one.transform, IdentityTransform)]
     table = catalog.create_table("trailsift.events", schema, partition_spec=PartitionSpec(*keys_only))
     with DuckDBEngine(open_snapshot(small_lake)) as engine:
@@ -266,10 +266,10 @@ def events_in_glue(on_moto: str, small_lake: Path) -> Iterator[dict[str, dict[st
     catalog.drop_namespace("trailsift")
 
 
-def test_what_it_will_read_is_told_before(
+def test_the_estimate_is_what_the_files_hold(
     events_in_glue: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bytes of the columns that are asked for, in the files that are left: as the files themselves say."""
+    """The bytes of the used columns in the remaining files, by the footers of the files."""
     sql = "SELECT role_arn, count(*) FROM events WHERE event_time >= '2026-03-03' AND service = 's3' GROUP BY 1"
     wanted = ("role_arn", "event_time", "service")
     named = [path for path in events_in_glue if re.search(r"month=03/day=0[34].*service=s3", path)]
@@ -280,9 +280,11 @@ def test_what_it_will_read_is_told_before(
         truth += sum(one.total_compressed_size for one in chunks if one.path_in_schema in wanted)
     assert main(["query", sql, "--engine", "athena", "--explain"]) == 0
     out, said = capsys.readouterr()
-    told = json.loads(out)
-    assert (told["files"], told["of_files"]) == (len(named), len(events_in_glue)) and 0 < len(named) < told["of_files"]
-    assert told["bytes"] == truth > 0 and told["usd"] == pytest.approx(5e-5), "10 MB are paid for at least"
+    explanation = json.loads(out)
+    assert (explanation["files"], explanation["of_files"]) == (len(named), len(events_in_glue)) and 0 < len(
+        named
+    ) < explanation["of_files"]
+    assert explanation["bytes"] == truth > 0 and explanation["usd"] == pytest.approx(5e-5), "at least 10 MB are charged"
     assert f"in {len(named)} of {len(events_in_glue)} files" in said
     assert main(["query", "SELECT * FROM hourly", "--engine", "athena", "--explain"]) == 0
     out, said = capsys.readouterr()

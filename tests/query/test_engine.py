@@ -1,4 +1,4 @@
-"""The tables as the engine shows them; and ``make_lake``, a lake written by hand, for the tests of the engine."""
+"""The DuckDB engine: its tables and views, snapshots, threads, limits."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from support.lakes import DAY, commit, event, line, make_lake, open_engine, writ
 from trailsift.errors import EngineError, UsageError
 from trailsift.lake.index import File
 from trailsift.query import DuckDBEngine
-from trailsift.query.relations import MACROS, SKETCH_SIZE, relations
-from trailsift.query.views import whole_and_parts
-from trailsift.schema import TABLES
+from trailsift.query.relations import MACROS, relations
+from trailsift.query.views import split_by_shared_days
+from trailsift.schema import SKETCH_SIZE, TABLES
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[DuckDBEngine]:
-    """Three days of events in a file a day and service, and summary lines in several files."""
+    """Three days of events in one file per day and service, and summary rows in several files."""
     days = [DAY + timedelta(days=n) for n in range(3)]
     events = [
         [event(day + timedelta(hours=h), service, f"role/{h % 3}", bytes_out=h) for h in range(0, 24, 4)]
@@ -39,7 +39,7 @@ def engine(tmp_path: Path) -> Iterator[DuckDBEngine]:
         yield engine
 
 
-def test_a_reader_sees_one_row_per_line(engine: DuckDBEngine) -> None:
+def test_a_reader_sees_one_row_per_key(engine: DuckDBEngine) -> None:
     result = engine.query(
         "SELECT hour, events, bytes_out, source_ips, first_time, last_time FROM hourly ORDER BY hour, events"
     )
@@ -141,10 +141,10 @@ def test_files_that_share_a_day_are_grouped() -> None:
         file("c", day + 9, 2 * day + 1),
         file("d", 2 * day + 9, 2 * day + 9),
     ]
-    whole, parts = whole_and_parts([*files, file("e", 3 * day, 3 * day)])
+    whole, parts = split_by_shared_days([*files, file("e", 3 * day, 3 * day)])
     assert [f.path for f in whole] == ["a", "e"]
     assert [f.path for f in parts] == ["b", "c", "d"]
-    assert whole_and_parts([]) == ([], [])
+    assert split_by_shared_days([]) == ([], [])
 
 
 def test_a_file_that_is_gone_leads_to_the_newest_snapshot(engine: DuckDBEngine) -> None:
@@ -163,17 +163,17 @@ def test_a_file_that_is_gone_leads_to_the_newest_snapshot(engine: DuckDBEngine) 
 def test_a_file_that_is_missing_is_named(engine: DuckDBEngine) -> None:
     gone = engine.snapshot.files("events")[0]
     (engine.snapshot.root / gone.path).unlink()
-    with pytest.raises(EngineError, match=r"(?s)data file of the lake is missing.*verify"):
+    with pytest.raises(EngineError, match=r"(?s)data file of the lake is missing.*Restore it"):
         engine.query("SELECT event_time FROM events", cache=False)
 
 
 def test_threads_share_an_engine(engine: DuckDBEngine) -> None:
-    found: list[Any] = []
+    results: list[Any] = []
 
     def ask(n: int) -> None:
         for _ in range(5):
             rows = engine.query(f"SELECT count(*), {n} FROM events WHERE bytes_out >= {n}", cache=False).rows()
-            found.append((n, rows))
+            results.append((n, rows))
 
     threads = [threading.Thread(target=ask, args=(n,)) for n in range(4)]
     for thread in threads:
@@ -181,7 +181,7 @@ def test_threads_share_an_engine(engine: DuckDBEngine) -> None:
     for thread in threads:
         thread.join()
     expected = {0: 36, 1: 30, 2: 30, 3: 30}
-    assert sorted(found) == sorted((n, [(expected[n], n)]) for n in range(4) for _ in range(5))
+    assert sorted(results) == sorted((n, [(expected[n], n)]) for n in range(4) for _ in range(5))
 
 
 def test_a_query_can_be_stopped(engine: DuckDBEngine) -> None:
@@ -208,7 +208,7 @@ def test_parameters_of_our_own_sql_prune_too(engine: DuckDBEngine) -> None:
     assert [file.service for file in result.plan.files["events"]] == ["s3"]
 
 
-def test_large_answers_stream_and_can_be_read_twice(engine: DuckDBEngine) -> None:
+def test_large_results_stream_and_can_be_read_twice(engine: DuckDBEngine) -> None:
     result = engine.query("SELECT x FROM range(25000) t(x)", cache=False)
     assert result.count is None
     assert [len(rows) for rows in result.fetched()] == [10_000, 10_000, 5_000]

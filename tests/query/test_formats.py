@@ -1,6 +1,6 @@
-"""Answers written out, and what a query is told when it has none: errors, reasons, explanations."""
+"""Results in every format, and what a query reports without one: errors, reasons, explanations."""
 
-# ruff: noqa: E501 (a case a line)
+# ruff: noqa: E501 (one case per line)
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.lakes import DAY, event, line, make_lake, open_engine
 from trailsift.errors import QueryError, UsageError
-from trailsift.query import FORMATS, DuckDBEngine, explain, why_empty, write
+from trailsift.query import FORMATS, DuckDBEngine, explain, formats, why_empty, write
 
 ROLE = "arn:aws:iam::111122223333:role/reports"
 
@@ -79,7 +81,7 @@ def test_values(engine: DuckDBEngine, expression: str, in_json: Any, in_python: 
     found = engine.query(f"SELECT {expression}", cache=False).value()
     assert found == in_python
     assert type(found) is type(in_python)
-    # From the cache, the same.
+    # The same from the cache.
     again = [engine.query(f"SELECT {expression} AS v", cache=True).rows() for _ in range(2)]
     assert again[0] == again[1] == [(in_python,)]
 
@@ -102,14 +104,14 @@ def test_times_in_another_zone(engine: DuckDBEngine) -> None:
         assert b"times in Asia/Seoul" in written(seoul, sql, "table")
 
 
-def test_json_is_a_list_of_objects_a_row_a_line(engine: DuckDBEngine) -> None:
+def test_json_is_a_list_of_objects_one_row_per_line(engine: DuckDBEngine) -> None:
     text = written(engine, "SELECT i, 'x' AS s FROM range(3) t(i)", "json").decode()
     assert json.loads(text) == [{"i": i, "s": "x"} for i in range(3)]
     assert text.splitlines()[1] == '{"i": 0, "s": "x"},'
     assert json.loads(written(engine, "SELECT 1 WHERE false", "json")) == []
 
 
-def test_a_second_column_of_a_name_is_numbered(engine: DuckDBEngine) -> None:
+def test_repeated_column_names_are_numbered(engine: DuckDBEngine) -> None:
     sql = "SELECT 1 AS a, 2 AS a, 3 AS a_1, 4 AS a"
     (row,) = json.loads(written(engine, sql, "json"))
     assert row == {"a": 1, "a_2": 2, "a_1": 3, "a_3": 4}
@@ -117,7 +119,7 @@ def test_a_second_column_of_a_name_is_numbered(engine: DuckDBEngine) -> None:
     assert written(engine, sql, "csv").splitlines()[0] == b"a,a_2,a_1,a_3"
 
 
-def test_csv_tells_null_from_nothing(engine: DuckDBEngine) -> None:
+def test_csv_distinguishes_null_from_an_empty_text(engine: DuckDBEngine) -> None:
     assert written(engine, "SELECT NULL AS a, '' AS b, [] AS c, 'a\r' AS d", "csv") == b'a,b,c,d\n,"",[],"a\r"\n'
 
 
@@ -132,7 +134,7 @@ def test_csv(engine: DuckDBEngine) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "csv", "arrow", "parquet"])
-def test_machine_formats_are_whole(engine: DuckDBEngine, form: str) -> None:
+def test_machine_formats_are_complete(engine: DuckDBEngine, form: str) -> None:
     long = "x" * 5000
     data = written(engine, f"SELECT i, '{long}' AS s FROM range(12000) t(i)", form)
     if form == "json":
@@ -169,7 +171,25 @@ def test_table_is_for_people(engine: DuckDBEngine) -> None:
     assert written(engine, "SELECT 1 WHERE false", "table").startswith(b"0 rows in")
 
 
-def test_log_text_cannot_steer_a_terminal(engine: DuckDBEngine) -> None:
+@given(
+    st.integers(1, 4).flatmap(
+        lambda width: st.tuples(
+            st.lists(st.booleans(), min_size=width, max_size=width),
+            st.lists(
+                st.lists(st.text("aB1-., é", max_size=12), min_size=width, max_size=width), min_size=2, max_size=5
+            ),
+        )
+    )
+)
+def test_plain_tables_look_like_those_of_rich(table: tuple[list[bool], list[list[str]]]) -> None:
+    right, (header, *cells) = table
+    plain = formats._plain_table(header, right, cells, 80)
+    assert plain in ("", formats._rich_table(header, right, cells, 80))
+    assert plain or any(not cell or "é" in cell or cell != " ".join(cell.split()) for row in table[1] for cell in row)
+    assert not formats._plain_table(["a" * 41], [False], [["b"]], 40)
+
+
+def test_log_text_cannot_control_a_terminal(engine: DuckDBEngine) -> None:
     text = written(
         engine, "SELECT chr(27) || '[31mred' || chr(8238) || chr(10) || '[bold]x[/bold]' AS a", "table"
     ).decode()
@@ -195,14 +215,14 @@ def test_streams_and_formats(engine: DuckDBEngine) -> None:
 
 def test_json_and_csv_load_nothing_heavy(engine: DuckDBEngine, tmp_path: Path) -> None:
     program = (
-        # Where pandas is installed, DuckDB itself loads it, and with it the others.
-        "from contextlib import ExitStack; from trailsift.runtime import without_pandas;"
-        "held = ExitStack(); held.enter_context(without_pandas());"
-        "import sys; from pathlib import Path; from trailsift.query import Engine, write;"
+        # pandas and numpy: DuckDB's client imports them as soon as a parameter is bound. duckdb: its Python package
+        # reads metadata and opens a database of its own.
+        "import sys; from pathlib import Path; from trailsift.query import DuckDBEngine, write;"
         "from trailsift.lake.open import open_snapshot;"
-        "e = Engine(open_snapshot(Path(sys.argv[1])));"
-        "[write(e.query('SELECT event_time, role_arn FROM events LIMIT 2'), f, sys.stdout.buffer) for f in ('json', 'csv')];"
-        "heavy = {'pyarrow', 'numpy', 'pandas', 'rich', 'pytz', 'pyiceberg', 'sqlglot'} & set(sys.modules);"
+        "e = DuckDBEngine(open_snapshot(Path(sys.argv[1])));"
+        "sql = 'SELECT event_time, role_arn FROM events WHERE hash(bytes_out) % 2 < 2 LIMIT 2';"
+        "[write(e.query(sql), f, sys.stdout.buffer) for f in ('json', 'csv')]; e.close();"
+        "heavy = {'pyarrow', 'numpy', 'pandas', 'rich', 'pytz', 'pyiceberg', 'sqlglot', 'duckdb'} & set(sys.modules);"
         "sys.exit(', '.join(heavy) or 0)"
     )
     done = subprocess.run(
@@ -213,7 +233,7 @@ def test_json_and_csv_load_nothing_heavy(engine: DuckDBEngine, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("sql", "told"),
+    ("sql", "message"),
     [
         ("SELEC 1", 'syntax error at or near "SELEC" (line 1, column 1)\n  SELEC 1\n  ^'),
         ("SELECT *\nFROM events\nWHRE x = 1", "(line 3, column 6)\n  WHRE x = 1\n       ^"),
@@ -243,14 +263,14 @@ def test_json_and_csv_load_nothing_heavy(engine: DuckDBEngine, tmp_path: Path) -
         ("SELECT " + "x, " * 100 + "rolearn FROM events", "there is no column x (line 1, column 8)"),
     ],
 )  # fmt: skip
-def test_wrong_sql(engine: DuckDBEngine, sql: str, told: str) -> None:
+def test_wrong_sql(engine: DuckDBEngine, sql: str, message: str) -> None:
     with pytest.raises(QueryError) as caught:
         engine.query(sql)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "{" not in str(caught.value).split("\n")[0]
 
 
-def test_a_long_line_keeps_its_caret_in_sight(engine: DuckDBEngine) -> None:
+def test_a_long_line_keeps_its_caret_visible(engine: DuckDBEngine) -> None:
     sql = f"SELECT {'1, ' * 200} rolearn FROM events"
     with pytest.raises(QueryError) as caught:
         engine.query(sql)
@@ -272,8 +292,8 @@ def test_a_long_line_keeps_its_caret_in_sight(engine: DuckDBEngine) -> None:
         ("FROM events WHERE resource_arn = 'logs'", "there is 'arn:aws:s3:::logs'"),
         ("FROM events WHERE account_id = '2'", "there are 1"),
         ("FROM rejects", "The table rejects is empty: nothing was rejected."),
-        ("FROM usage", "The table usage is empty: nothing is ingested yet"),
-        ("FROM events WHERE bytes_out > 1000", "3 files may hold such rows and were read: no row meets all of bytes_out>1000."),
+        ("FROM usage", "The table usage is empty: nothing has been ingested yet"),
+        ("FROM events WHERE bytes_out > 1000", "3 files that may hold such rows were read, and no row meets all of bytes_out>1000."),
         ("FROM events WHERE lower(event_name) = 'x' OR bytes_out < 0", "All 3 files were read"),
         ("SELECT 1 WHERE false", "reads no table"),
         ("FROM events WHERE event_time > '2024-01-17' AND event_time < '2024-01-16'", "contradict each other"),
@@ -286,18 +306,20 @@ def test_zero_rows_say_why(engine: DuckDBEngine, sql: str, reason: str) -> None:
 
 
 def test_explain(engine: DuckDBEngine) -> None:
-    told = explain(engine, "SELECT role_arn, sum(bytes_out) FROM events WHERE event_time >= '2024-01-17' GROUP BY 1")
-    (table,) = told.tables
+    explanation = explain(
+        engine, "SELECT role_arn, sum(bytes_out) FROM events WHERE event_time >= '2024-01-17' GROUP BY 1"
+    )
+    (table,) = explanation.tables
     assert (table.table, table.files, table.of_files) == ("events", 1, 3)
     assert table.columns == ("bytes_out", "event_time", "role_arn")
     assert 0 < table.read_bytes < table.bytes < table.of_bytes
     assert (table.row_groups, table.of_row_groups) == (1, 1)
-    assert told.athena_bytes == 10_000_000
-    assert told.athena_dollars == pytest.approx(0.00005)
-    text = str(told)
+    assert explanation.athena_bytes == 10_000_000
+    assert explanation.athena_dollars == pytest.approx(0.00005)
+    text = str(explanation)
     assert "events: 1 of 3 files" in text
     assert "Athena would scan about 10 MB and charge $0.00005" in text
-    assert json.loads(json.dumps(told.as_dict()))["tables"][0]["files"] == 1
+    assert json.loads(json.dumps(explanation.as_dict()))["tables"][0]["files"] == 1
     assert str(explain(engine, "SELECT 1")) == "no table is read"
     with pytest.raises(QueryError):
         explain(engine, "DROP VIEW events")

@@ -1,6 +1,6 @@
-"""Which files a statement reads: as few as can be, and never one too few."""
+"""Which files a statement reads: as few as possible, and never one too few."""
 
-# ruff: noqa: E501 (a statement a line)
+# ruff: noqa: E501 (one statement per line)
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ZONES = ("UTC", "Asia/Seoul", "America/St_Johns")
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2024-01-15 to 19: a file of events a day and service, two files of summaries a day; names say what is in them."""
+    """2024-01-15 to 19: a file of events per day and service, two files of summaries per day, named by their content."""
     days = [DAY + timedelta(days=n) for n in range(DAYS)]
     events = [
         [
@@ -53,7 +53,7 @@ def engines(lake: Path) -> Iterator[dict[str, DuckDBEngine]]:
 
 
 def read(engine: DuckDBEngine, sql: str) -> dict[str, str]:
-    """By table, the days (and for events the services' first letters) of the files that ``sql`` reads."""
+    """Return for each table the days (and for events the services' first letters) of the files that ``sql`` reads."""
     chosen: dict[str, str] = {}
     for name, files in engine.plan(sql).files.items():
         days = [f"{datetime.fromtimestamp(f.min_time / 1e6, UTC).day}{(f.service or '')[:1]}" for f in files]
@@ -119,7 +119,7 @@ def test_only_the_files_that_matter(engines: dict[str, DuckDBEngine], sql: str, 
     assert read(engines["UTC"], sql)["events"] == expected
 
 
-#: What must not prune, though a condition like it would.
+#: Conditions that must not prune, although similar ones do.
 NOT_PRUNED = [
     "SELECT 1 FROM events WHERE NOT (event_time >= '2024-01-19')  OR service = 's3'",
     "SELECT 1 FROM events WHERE event_time >= '2024-01-19' OR bytes_out > 3",
@@ -144,8 +144,8 @@ def test_what_could_matter_is_read(engines: dict[str, DuckDBEngine], sql: str) -
     assert read(engines["UTC"], sql)["events"] == ALL
 
 
-def test_text_with_line_breaks_is_not_taken_for_filters(engines: dict[str, DuckDBEngine]) -> None:
-    # DuckDB prints the filters of a scan one a line, so that the text would read as one more filter.
+def test_text_with_line_breaks_is_not_mistaken_for_filters(engines: dict[str, DuckDBEngine]) -> None:
+    # DuckDB prints the filters of a scan one per line, so that the text could be read as another filter.
     for text in ("a\nday>'99'\nb", "a\nday='99'", "'\nday='99'\n'", "a''\nday>'99'\n''b"):
         literal = text.replace("'", "''")
         sql = f"SELECT 1 FROM events WHERE user_agent = '{literal}'"
@@ -263,7 +263,7 @@ _SHAPES = [
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shape=st.sampled_from(_SHAPES), one=_conditions, two=_conditions, zone=st.sampled_from(ZONES))
-def test_pruning_never_changes_an_answer(
+def test_pruning_never_changes_a_result(
     engines: dict[str, DuckDBEngine], shape: str, one: str, two: str, zone: str
 ) -> None:
     sql, engine = shape.format(one, two), engines[zone]
@@ -305,8 +305,8 @@ def test_pruning_never_changes_a_summary(
     assert _rows(engines[zone], sql) == _rows_unpruned(engines[zone], sql)
 
 
-def test_a_scan_that_is_not_understood_is_read_whole(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Should DuckDB print plans in another way one day, answers stay right."""
+def test_a_scan_that_is_not_understood_reads_all_files(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If DuckDB ever prints plans differently, results stay correct."""
     sql = "SELECT 1 FROM events WHERE event_time >= '2024-01-19'"
     with open_engine(lake) as engine:
         monkeypatch.setattr(planner, "_table_of", lambda node: None)

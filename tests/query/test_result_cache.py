@@ -1,4 +1,4 @@
-"""Answers from disk: the same statement on the same snapshot, and nothing that could be another answer by now."""
+"""Results from disk: of the same statement on the same snapshot, and never one that could be outdated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def kept(engine: DuckDBEngine) -> list[Path]:
 def test_the_second_time_comes_from_disk(engine: DuckDBEngine) -> None:
     first = engine.query("SELECT event_time, bytes_out FROM events ORDER BY event_time")
     again = engine.query("select  event_time, bytes_out FROM events ORDER BY event_time")
-    second = engine.query("SELECT event_time,  bytes_out\nFROM events ORDER BY event_time -- once more")
+    second = engine.query("SELECT event_time,  bytes_out\nFROM events ORDER BY event_time -- again")
     assert (first.from_cache, again.from_cache, second.from_cache) == (False, False, True)
     same = engine.query("SELECT event_time, bytes_out\n FROM events ORDER BY event_time")
     assert same.from_cache
@@ -44,7 +44,7 @@ def test_the_second_time_comes_from_disk(engine: DuckDBEngine) -> None:
     assert same.arrow().num_rows == 2
 
 
-def test_a_commit_makes_a_new_answer(engine: DuckDBEngine) -> None:
+def test_a_commit_leads_to_a_new_result(engine: DuckDBEngine) -> None:
     root = engine.snapshot.root
     assert engine.query(COUNT).value() == 2
     commit(root, [write_file(root, TABLES["events"], [event(DAY)], "new")])
@@ -55,7 +55,7 @@ def test_a_commit_makes_a_new_answer(engine: DuckDBEngine) -> None:
     assert (result.value(), result.from_cache) == (3, False)
 
 
-def test_another_lake_in_the_same_place_is_another(tmp_path: Path) -> None:
+def test_another_lake_in_the_same_place_has_its_own_results(tmp_path: Path) -> None:
     import shutil
 
     root = make_lake(tmp_path / "lake", {"events": [[event(DAY)]]})
@@ -68,7 +68,7 @@ def test_another_lake_in_the_same_place_is_another(tmp_path: Path) -> None:
         assert engine.query(COUNT).value() == 2
 
 
-def test_zones_have_their_own_answers(engine: DuckDBEngine) -> None:
+def test_zones_have_their_own_results(engine: DuckDBEngine) -> None:
     sql = "SELECT date_trunc('day', min(event_time))::VARCHAR FROM events"
     with open_engine(engine.snapshot.root, timezone="Asia/Seoul") as seoul:
         assert engine.query(sql).value() != seoul.query(sql).value()
@@ -96,7 +96,7 @@ def test_zones_have_their_own_answers(engine: DuckDBEngine) -> None:
         "SELECT current_database()",
     ],
 )
-def test_what_changes_is_never_kept(engine: DuckDBEngine, sql: str) -> None:
+def test_results_that_can_change_are_not_kept(engine: DuckDBEngine, sql: str) -> None:
     for _ in range(2):
         assert not engine.query(sql).from_cache
     assert kept(engine) == []
@@ -115,7 +115,7 @@ def test_an_age_can_be_accepted(engine: DuckDBEngine, monkeypatch: pytest.Monkey
     assert not engine.query("SELECT now()", ttl=300).from_cache
 
 
-def test_files_are_the_users_own(engine: DuckDBEngine) -> None:
+def test_files_belong_to_the_user(engine: DuckDBEngine) -> None:
     engine.query(COUNT)
     (path,) = kept(engine)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -152,14 +152,14 @@ def test_a_cut_file_is_ignored(engine: DuckDBEngine) -> None:
         assert engine.query(COUNT).value() == 2
 
 
-def test_a_folder_that_cannot_be_written_costs_nothing(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_does_no_harm(engine: DuckDBEngine, tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("x")
     engine.cache = Cache(blocker / "answers")
     assert [engine.query(COUNT).value() for _ in range(2)] == [2, 2]
 
 
-def test_large_answers_are_not_kept(engine: DuckDBEngine) -> None:
+def test_large_results_are_not_kept(engine: DuckDBEngine) -> None:
     engine.cache = Cache(engine.cache.folder, max_answer=1000)
     sql = "SELECT i, 'abcdefgh' FROM range({0}) t(i)"
     for count, expected in ((20, True), (200, False), (30_000, False)):
@@ -169,7 +169,7 @@ def test_large_answers_are_not_kept(engine: DuckDBEngine) -> None:
         assert result.from_cache is expected
 
 
-def test_a_streamed_answer_is_kept_once_it_is_read_to_its_end(engine: DuckDBEngine) -> None:
+def test_a_streamed_result_is_kept_once_it_is_read_to_its_end(engine: DuckDBEngine) -> None:
     sql = "SELECT i FROM range(30000) t(i)"
     cut = engine.query(sql)
     next(cut.fetched())
@@ -190,7 +190,7 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
         size = path.stat().st_size
         os.utime(path, (n, n))
         if n == 2:
-            # Not read for long, but just now: stays.
+            # Old, but read just now: stays.
             os.utime(cache.folder / "k0.answer", (100, 100))
     left = {path.stem for path in cache.folder.iterdir()}
     assert "k0" in left

@@ -1,6 +1,6 @@
 """User SQL reads our tables and nothing else: by its syntax tree, and again by the connection it runs on."""
 
-# ruff: noqa: E501, RUF001 (a statement a line; some are meant to deceive)
+# ruff: noqa: E501, RUF001 (one statement per line; some are meant to deceive)
 
 from __future__ import annotations
 
@@ -161,12 +161,12 @@ ATTACKS = [
     "SELECT * FROM other.events",
     "SELECT * FROM a.b.events",
     "SELECT * FROM events AT (VERSION => 1)",
-    # Names of common table expressions reach only as far as they are valid.
+    # Names of common table expressions are known only in their scope.
     "WITH a AS (SELECT * FROM sqlite_master), sqlite_master AS (SELECT 1) SELECT * FROM a",
     "SELECT * FROM '/etc/passwd', (WITH \"/etc/passwd\" AS (SELECT 1) SELECT 1)",
     "WITH sqlite_master AS (SELECT 1) SELECT * FROM main.sqlite_master",
     "WITH sqlite_master AS (SELECT * FROM sqlite_master) SELECT * FROM sqlite_master",
-    # What is not a SELECT.
+    # Statements other than SELECT.
     "COPY events TO '/tmp/x.csv'",
     "COPY (SELECT 1) TO '{lake}/events/data/x.parquet'",
     "COPY events FROM '/etc/passwd'",
@@ -229,7 +229,7 @@ ATTACKS = [
     ";",
     "-- nothing",
     "/* nothing */",
-    # Text that looks like something else.
+    # Text that resembles something else.
     "ＳＥＬＥＣＴ * FROM events",
     "SELECT * FROM ｅvents",
     "SELECT * FROM events\u202e",
@@ -263,7 +263,7 @@ def test_a_refusal_says_what_is_allowed(engine: DuckDBEngine) -> None:
         engine.query("SELECT *\nFROM read_text('/etc/passwd')")
 
 
-#: What DuckDB itself must refuse, had the first wall a hole.
+#: Statements that DuckDB itself must refuse, in case the first wall has a hole.
 BEHIND_THE_FIRST_WALL = [
     "SELECT * FROM '{lake}/secret.csv'",
     "SELECT * FROM read_text('{lake}/lake.json')",
@@ -318,7 +318,7 @@ def test_one_query_leaves_nothing_for_the_next(engine: DuckDBEngine) -> None:
     "SELECT", "*", "FROM", "events", "(", ")", ";", "'", '"', "--", "\n", "/*", "*/", "$$", "1", ",", "glob('/*')",
     "read_text('/etc/passwd')", "WITH", "x", "AS", "UNION", "WHERE", "E'\\'", "=", "now()", "é",
 ]), max_size=14).map(" ".join))  # fmt: skip
-def test_any_text_is_answered_or_refused(engine: DuckDBEngine, sql: str) -> None:
+def test_any_text_has_a_result_or_is_refused(engine: DuckDBEngine, sql: str) -> None:
     try:
         rows = engine.query(sql, cache=False).rows()
     except TrailsiftError as error:
@@ -328,7 +328,7 @@ def test_any_text_is_answered_or_refused(engine: DuckDBEngine, sql: str) -> None
 
 
 def test_the_lists_of_functions_match_duckdb(engine: DuckDBEngine) -> None:
-    """A DuckDB with a new function that reads the clock, or the outside, must be looked at before it is used."""
+    """A new function of DuckDB that reads the clock or anything outside must be reviewed before DuckDB is upgraded."""
     with engine.cursor() as cursor:
         rows = cursor.execute(
             "SELECT function_name, bool_or(stability <> 'CONSISTENT') FROM duckdb_functions()"
@@ -359,7 +359,7 @@ def test_the_lists_of_functions_match_duckdb(engine: DuckDBEngine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "two", "same"),
+    ("first", "second", "same"),
     [
         ("SELECT  1\n FROM events", "SELECT 1 FROM events -- all", True),
         ("SELECT 1 ;", "SELECT 1;", False),
@@ -373,8 +373,8 @@ def test_the_lists_of_functions_match_duckdb(engine: DuckDBEngine) -> None:
         ("SELECT a", "SELECT A", False),
     ],
 )  # fmt: skip
-def test_normalised(one: str, two: str, same: bool) -> None:
-    assert (normalised(one) == normalised(two)) is same
+def test_normalised(first: str, second: str, same: bool) -> None:
+    assert (normalised(first) == normalised(second)) is same
 
 
 def test_what_a_statement_names(engine: DuckDBEngine) -> None:

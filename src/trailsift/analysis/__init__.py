@@ -1,4 +1,4 @@
-"""Questions about a lake: SQL over the summary tables and events, and pure functions on what it returns.
+"""Reports on a lake: SQL over its summary tables and events, and pure functions on the rows.
 
-A module here takes an engine and a period, and returns a dataclass; ``views`` renders it, ``cli`` prints it.
+A module here takes an engine and a period, and returns a dataclass; ``terminal`` shows it, ``cli`` prints it.
 """

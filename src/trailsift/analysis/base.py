@@ -1,4 +1,4 @@
-"""How a question is put: SQL in, typed lines out, and why an answer may be empty."""
+"""Shared by all reports: SQL in, typed rows out, and why a report may be empty."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trailsift.analysis.time_range import Period
+from trailsift.as_json import plain as plain
 from trailsift.query.engine import Engine
 from trailsift.query.relations import text
-from trailsift.schema import DENIED_CODES
-from trailsift.times import HOUR, iso
+from trailsift.schema import DENIED_CODES, SKETCH_SIZE
+from trailsift.times import HOUR
 
 if TYPE_CHECKING:
     from trailsift.lake.index import Snapshot
@@ -18,23 +19,20 @@ T = TypeVar("T")
 
 
 def ask(engine: Engine, kind: Callable[..., T], sql: str) -> list[T]:
-    """The rows of ``sql``, each as ``kind`` (a NamedTuple) of its columns in order."""
+    """Return the rows of ``sql``, each as ``kind`` (a NamedTuple) of its columns in order."""
     return [kind(*row) for row in engine.sql(sql).rows()]
 
 
 def tuple_of(*values: Any) -> tuple[Any, ...]:
-    """A row as it is, as a ``kind`` of ``ask``."""
+    """Return a row unchanged: a ``kind`` for ``ask``."""
     return values
 
 
 #: Condition on an error code: the call was refused for lack of permission.
 DENIED = "error_code IN (" + ", ".join(text(code) for code in sorted(DENIED_CODES)) + ")"
 
-#: Hashes in a full sketch (summarize.SKETCH_SIZE, which cannot be imported here: it brings pyarrow).
-SKETCH_SIZE = 2048
-
 _SKETCH = f"list_slice(list_sort(list(DISTINCT {{hash}}) FILTER (WHERE {{column}} IS NOT NULL)), 1, {SKETCH_SIZE})"
-# The first 8 bytes of the MD5 as a signed integer, as summarize.hash64 has it.
+# The first 8 bytes of the MD5 as a signed integer, like summarize.hash64.
 _HASH = (
     "(('0x' || left(md5({column}), 16))::UBIGINT::HUGEINT"
     " - CASE WHEN left(md5({column}), 1) >= '8' THEN 18446744073709551616 ELSE 0 END)::BIGINT"
@@ -42,23 +40,23 @@ _HASH = (
 
 
 def lines(period: Period) -> str:
-    """A subquery with the columns of ``hourly`` for exactly this period.
+    """Return a subquery with the columns of ``hourly`` for exactly this period.
 
-    Whole hours come from ``hourly``. An hour that the period cuts in two is counted from ``events``, by weight: exact
-    where nothing of that hour was sampled away.
+    Full hours come from ``hourly``. An hour that the period cuts is counted from ``events``, by weight: exact if
+    nothing of that hour was sampled away.
     """
     since = period.since if period.since is None else -(-period.since // HOUR) * HOUR
     until = period.until if period.until is None else period.until // HOUR * HOUR
     edges = []
     if since is not None and until is not None and since > until:
-        # Both ends in one hour: no whole hour is left.
+        # Both ends are in one hour: no full hour is left.
         return f"({_from_events(period)})"
     if since != period.since:
         edges.append(Period(period.since, since))
     if until != period.until:
         edges.append(Period(until, period.until))
-    whole = f"SELECT * FROM hourly WHERE {Period(since, until).where('hour')}"
-    return "(" + " UNION ALL BY NAME ".join([whole, *map(_from_events, edges)]) + ")"
+    full_hours = f"SELECT * FROM hourly WHERE {Period(since, until).where('hour')}"
+    return "(" + " UNION ALL BY NAME ".join([full_hours, *map(_from_events, edges)]) + ")"
 
 
 def _from_events(period: Period) -> str:
@@ -77,7 +75,7 @@ def _from_events(period: Period) -> str:
 
 
 def why_nothing(snapshot: Snapshot, period: Period) -> str:
-    """Why a question about a period found nothing: the lake is empty, or its events lie elsewhere."""
+    """Return why a report on a period is empty: the lake is empty, or its events are of another time."""
     files = snapshot.files("hourly")
     if not files:
         return f"the lake at {snapshot.root} holds no events yet: `trailsift ingest PATH --lake {snapshot.root}`"
@@ -87,26 +85,9 @@ def why_nothing(snapshot: Snapshot, period: Period) -> str:
     span = f"the lake holds events from {period.show(first)} to {period.show(last)} ({period.zone.key})"
     if period.whole:
         return f"nothing matched; {span}"
-    asked = " ".join(
+    bounds = " ".join(
         f"{word} {period.show(limit)}"
         for word, limit in (("from", period.since), ("up to", period.until))
         if limit is not None
     )
-    return f"nothing {asked}: {span}"
-
-
-def plain(value: Any) -> Any:
-    """An answer as JSON values: NamedTuples become objects, times ISO 8601 in UTC."""
-    if hasattr(value, "_asdict"):
-        return {name: _named(name, part) for name, part in value._asdict().items()}
-    if isinstance(value, dict):
-        return {name: plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    return value
-
-
-def _named(name: str, value: Any) -> Any:
-    if isinstance(value, int) and (name.endswith("_time") or name in ("hour", "ingested_at")):
-        return iso(value)
-    return plain(value)
+    return f"nothing {bounds}: {span}"

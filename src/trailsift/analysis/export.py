@@ -1,4 +1,4 @@
-"""Stored events as the records that CloudTrail wrote."""
+"""Export stored events as the records that CloudTrail wrote."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trailsift.errors import UsageError
 if TYPE_CHECKING:
     from trailsift.query import DuckDBEngine
 
-#: What ``restore`` reads.
+#: The columns that ``restore`` reads.
 COLUMNS = (
     *PLAIN.values(),
     *BYTES.values(),
@@ -31,9 +31,9 @@ COLUMNS = (
 
 
 def records(engine: DuckDBEngine, where: str | None = None) -> Iterator[dict[str, Any]]:
-    """The records of all events, or of those that meet the SQL condition ``where``; a few thousand in memory at a time.
+    """Yield the records of all events, or of those that meet the SQL condition ``where``, in bounded memory.
 
-    QueryError where the condition cannot be understood.
+    Raise QueryError if the condition is not valid SQL.
     """
     if where is not None and not where.strip():
         raise UsageError("--where is empty: leave it out to export everything")
@@ -47,19 +47,19 @@ def records(engine: DuckDBEngine, where: str | None = None) -> Iterator[dict[str
 
 
 def export(engine: DuckDBEngine, out: TextIO, where: str | None = None, form: str = "ndjson") -> int:
-    """Writes the records to ``out``: one a line (``ndjson``), or one document as in a log file (``records``).
+    """Write the records to ``out``: one per line (``ndjson``), or one document as in a log file (``records``).
 
-    Returns their number.
+    Return their number.
     """
     count = 0
-    whole = form == "records"
-    if whole:
+    as_document = form == "records"
+    if as_document:
         out.write('{"Records":[')
     for record in records(engine, where):
-        if whole and count:
+        if as_document and count:
             out.write(",")
-        out.write("\n" + dump(record) if whole else dump(record) + "\n")
+        out.write("\n" + dump(record) if as_document else dump(record) + "\n")
         count += 1
-    if whole:
+    if as_document:
         out.write("\n]}\n")
     return count

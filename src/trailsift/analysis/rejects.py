@@ -1,16 +1,17 @@
-"""What could not be stored, and why."""
+"""Records that could not be stored, and why."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
-from trailsift.analysis.base import ask, plain
+from trailsift.analysis.base import ask
+from trailsift.as_json import JsonObject
 from trailsift.query.engine import Engine
 
 
 class Reject(NamedTuple):
-    """One record, or one log object as a whole (``position`` -1). ``ingested_at`` in microseconds (UTC)."""
+    """One record, or an entire log object (``position`` -1). ``ingested_at`` in microseconds since 1970 (UTC)."""
 
     ingested_at: int
     log_object: str
@@ -20,7 +21,7 @@ class Reject(NamedTuple):
 
 
 class Reason(NamedTuple):
-    """How often a reason was met, and where for example."""
+    """How often a reason occurred, with an example."""
 
     records: int
     reason: str
@@ -28,20 +29,18 @@ class Reason(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class RejectReport:
+class RejectReport(JsonObject):
     """The reasons, most frequent first, and the newest rejects."""
 
     total: int
     reasons: tuple[Reason, ...]
     rows: tuple[Reject, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {"total": self.total, "reasons": plain(self.reasons), "rejects": plain(self.rows)}
+    JSON: ClassVar[dict[str, str]] = {"total": "total", "reasons": "reasons", "rejects": "rows"}
 
 
 def rejects(engine: Engine, limit: int = 0) -> RejectReport:
-    """What was rejected so far; the newest ``limit`` records, all where it is 0."""
+    """Return what was rejected so far: the newest ``limit`` records, or all if it is 0."""
     reasons = ask(
         engine,
         Reason,

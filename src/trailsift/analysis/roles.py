@@ -1,25 +1,27 @@
-"""Who is behind the events: all roles, and one role from every side."""
+"""The callers behind the events: a list of all roles, and a full report on one."""
 
 from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from trailsift.analysis.base import DENIED, SKETCH_SIZE, ask, lines, plain, tuple_of
+from trailsift.analysis.base import DENIED, ask, lines, tuple_of
 from trailsift.analysis.summary import Hour, Refusal, hours, refusals
 from trailsift.analysis.time_range import Period
+from trailsift.as_json import JsonObject
 from trailsift.errors import UsageError
 from trailsift.query.engine import Engine
 from trailsift.query.relations import text
+from trailsift.schema import SKETCH_SIZE
 from trailsift.times import moment
 
-#: What callers without any identity are called.
+#: The name of callers without any identity.
 ANONYMOUS = "(anonymous)"
 
 
-class RoleLine(NamedTuple):
-    """One role in the list of all."""
+class RoleSummary(NamedTuple):
+    """One role in the list of all roles."""
 
     role_arn: str | None
     events: int
@@ -46,8 +48,8 @@ class Action(NamedTuple):
     last_time: int
 
 
-class Touched(NamedTuple):
-    """One resource that a role touched; ``writes`` counts calls that are not read-only."""
+class TouchedResource(NamedTuple):
+    """One resource that a role accessed; ``writes`` counts calls that are not read-only."""
 
     resource_arn: str | None
     events: int
@@ -59,8 +61,8 @@ class Touched(NamedTuple):
     last_time: int
 
 
-class Pattern(NamedTuple):
-    """One kind of object keys that a role touched."""
+class KeyPatternUse(NamedTuple):
+    """One pattern of object keys that a role accessed."""
 
     resource_arn: str | None
     key_pattern: str
@@ -71,8 +73,8 @@ class Pattern(NamedTuple):
     last_time: int
 
 
-class Origin(NamedTuple):
-    """From where, or as whom; ``dimension`` is one of ``event.PROFILE_DIMENSIONS``."""
+class OriginUse(NamedTuple):
+    """Where the calls came from, or as whom; ``dimension`` is one of ``schema.PROFILE_DIMENSIONS``."""
 
     dimension: str
     value: str
@@ -82,8 +84,8 @@ class Origin(NamedTuple):
     last_time: int
 
 
-class Place(NamedTuple):
-    """Account and region."""
+class AccountRegion(NamedTuple):
+    """An account and a region in which a role made calls."""
 
     account_id: str | None
     aws_region: str | None
@@ -91,23 +93,38 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
-    """What a role did, where, when, from where, and what it was denied.
+class RoleReport(JsonObject):
+    """A role's calls: what, where, when and from where, and what was denied.
 
-    ``patterns`` and ``origins`` are kept by day (UTC): they cover all days that the period touches.
-    ``more`` counts the lines beyond the limit by list.
+    ``patterns`` and ``origins`` are stored by day (UTC): they cover all days that the period touches.
     """
 
     role_arn: str | None
     period: Period
     actions: tuple[Action, ...]
-    resources: tuple[Touched, ...]
-    patterns: tuple[Pattern, ...]
-    origins: tuple[Origin, ...]
-    places: tuple[Place, ...]
+    resources: tuple[TouchedResource, ...]
+    patterns: tuple[KeyPatternUse, ...]
+    origins: tuple[OriginUse, ...]
+    places: tuple[AccountRegion, ...]
     hours: tuple[Hour, ...]
     refusals: tuple[Refusal, ...]
     share: float
+
+    JSON: ClassVar[dict[str, str]] = {
+        "role_arn": "role_arn",
+        "period": "period",
+        "events": "events",
+        "denied": "denied",
+        "share": "share",
+        "actions": "actions",
+        "resources": "resources",
+        "key_patterns": "patterns",
+        "origins": "origins",
+        "places": "places",
+        "refused": "refusals",
+        "hours": "hours",
+        "weekday_hours": "weekday_hours",
+    }
 
     @property
     def events(self) -> int:
@@ -116,41 +133,28 @@ class Role:
 
     @property
     def denied(self) -> int:
-        """How many of them were refused."""
+        """How many of them were denied."""
         return sum(action.denied for action in self.actions)
 
     def heat(self) -> list[list[int]]:
-        """Events by weekday (Monday first) and hour of the day, in the period's zone."""
+        """Return the events by weekday (Monday first) and hour of the day, in the period's zone."""
         grid = [[0] * 24 for _ in range(7)]
         for hour in self.hours:
             local = moment(hour.hour).astimezone(self.period.zone)
             grid[local.weekday()][local.hour] += hour.events
         return grid
 
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {
-            "role_arn": self.role_arn,
-            "period": self.period.as_dict(),
-            "events": self.events,
-            "denied": self.denied,
-            "share": self.share,
-            "actions": plain(self.actions),
-            "resources": plain(self.resources),
-            "key_patterns": plain(self.patterns),
-            "origins": plain(self.origins),
-            "places": plain(self.places),
-            "refused": plain(self.refusals),
-            "hours": plain(self.hours),
-            "weekday_hours": {"timezone": self.period.zone.key, "monday_first": self.heat()},
-        }
+    @property
+    def weekday_hours(self) -> dict[str, Any]:
+        """``heat`` as a JSON object."""
+        return {"timezone": self.period.zone.key, "monday_first": self.heat()}
 
 
-def roles(engine: Engine, period: Period) -> list[RoleLine]:
-    """All roles of the period, the busiest first."""
+def roles(engine: Engine, period: Period) -> list[RoleSummary]:
+    """Return all roles of the period, the busiest first."""
     return ask(
         engine,
-        RoleLine,
+        RoleSummary,
         f"""SELECT role_arn, sum(events)::BIGINT AS events, sum(events) / sum(sum(events)) OVER () AS share,
             coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::BIGINT, list_sort(list(DISTINCT service)),
             count(DISTINCT resource_arn), coalesce(sum(bytes_out), 0)::BIGINT,
@@ -160,27 +164,27 @@ def roles(engine: Engine, period: Period) -> list[RoleLine]:
 
 
 def find(engine: Engine, name: str) -> str | None:
-    """The role ARN that a name means: an ARN, the last part of one, or a part that only one has.
+    """Return the role ARN that a name refers to: an ARN, the last part of one, or a part that only one has.
 
-    None stands for anonymous callers. UsageError, with the nearest names, where the name means none or several.
+    None stands for anonymous callers. Raise UsageError, with the nearest names, if it refers to none or several.
     """
     sql = "SELECT role_arn FROM hourly GROUP BY role_arn ORDER BY sum(events) DESC"
     return choose(name, [row[0] for row in ask(engine, tuple_of, sql)])
 
 
-def choose(name: str, known: list[str | None]) -> str | None:
-    """``find`` without the lake; ``known`` are all roles, the busiest first."""
-    arns = [arn for arn in known if arn is not None]
-    if name.strip("()").lower() in ("anonymous", "null", "none") and None in known:
+def choose(name: str, roles: list[str | None]) -> str | None:
+    """``find`` without the lake; ``roles`` are all roles, the busiest first."""
+    arns = [arn for arn in roles if arn is not None]
+    if name.strip("()").lower() in ("anonymous", "null", "none") and None in roles:
         return None
     if name in arns:
         return name
-    wanted = name.lower()
+    folded = name.lower()
     tests = (
-        lambda arn: arn.lower() == wanted,
-        lambda arn: arn.rpartition("/")[2].lower() == wanted,
-        lambda arn: arn.rpartition(":")[2].lower() == wanted,
-        lambda arn: wanted in arn.lower(),
+        lambda arn: arn.lower() == folded,
+        lambda arn: arn.rpartition("/")[2].lower() == folded,
+        lambda arn: arn.rpartition(":")[2].lower() == folded,
+        lambda arn: folded in arn.lower(),
     )
     for test in tests:
         hits = [arn for arn in arns if test(arn)]
@@ -188,20 +192,20 @@ def choose(name: str, known: list[str | None]) -> str | None:
             return hits[0]
         if hits:
             more = f" and {len(hits) - 5} more" if len(hits) > 5 else ""
-            raise UsageError(f"{name!r} means {len(hits)} roles: {', '.join(hits[:5])}{more}. Name one of them")
+            raise UsageError(f"{name!r} matches {len(hits)} roles: {', '.join(hits[:5])}{more}. Name one of them")
     short = {arn.rpartition("/")[2].lower(): arn for arn in reversed(arns)}
-    near = [short[hit] for hit in difflib.get_close_matches(wanted.rpartition("/")[2], short, 3, 0.5)]
+    near = [short[hit] for hit in difflib.get_close_matches(folded.rpartition("/")[2], short, 3, 0.5)]
     if near:
         hint = f"nearest: {', '.join(near)}"
     elif arns:
         hint = f"the busiest are {', '.join(arns[:3])}; `trailsift roles` lists all"
     else:
         hint = "the lake holds no roles yet"
-    raise UsageError(f"there is no role {name!r} in the lake: {hint}")
+    raise UsageError(f"no role {name!r} in the lake: {hint}")
 
 
-def role(engine: Engine, name: str, period: Period) -> Role:
-    """One role from every side. UsageError where the name means none or several."""
+def role(engine: Engine, name: str, period: Period) -> RoleReport:
+    """Return the report on one role. Raise UsageError if the name refers to none or several."""
     arn = find(engine, name)
     own = "role_arn IS NULL" if arn is None else f"role_arn = {text(arn)}"
     hourly = f"FROM {lines(period)} AS lines WHERE {own}"
@@ -210,14 +214,14 @@ def role(engine: Engine, name: str, period: Period) -> Role:
     total = ask(engine, tuple_of, everything)[0][0]
     actions = _actions(engine, hourly)
     places = f"SELECT account_id, aws_region, sum(events)::BIGINT {hourly} GROUP BY ALL ORDER BY 3 DESC, 1, 2"
-    return Role(
+    return RoleReport(
         arn,
         period,
         tuple(actions),
         tuple(_resources(engine, hourly)),
         tuple(_patterns(engine, daily)),
         tuple(_origins(engine, daily)),
-        tuple(ask(engine, Place, places)),
+        tuple(ask(engine, AccountRegion, places)),
         tuple(hours(engine, period, own)),
         tuple(refusals(engine, period, condition=own)),
         sum(action.events for action in actions) / total if total else 0.0,
@@ -239,10 +243,10 @@ def _actions(engine: Engine, hourly: str) -> list[Action]:
     )
 
 
-def _resources(engine: Engine, hourly: str) -> list[Touched]:
+def _resources(engine: Engine, hourly: str) -> list[TouchedResource]:
     return ask(
         engine,
-        Touched,
+        TouchedResource,
         f"""WITH own AS (SELECT * {hourly}),
             keys AS (SELECT resource_arn, distinct_count(min(hash, {SKETCH_SIZE})) AS number
                 FROM (SELECT DISTINCT resource_arn, unnest(object_keys) AS hash FROM own) GROUP BY resource_arn),
@@ -256,10 +260,10 @@ def _resources(engine: Engine, hourly: str) -> list[Touched]:
     )
 
 
-def _patterns(engine: Engine, daily: str) -> list[Pattern]:
+def _patterns(engine: Engine, daily: str) -> list[KeyPatternUse]:
     return ask(
         engine,
-        Pattern,
+        KeyPatternUse,
         f"""SELECT resource_arn, key_pattern, list_sort(list(DISTINCT event_name)), sum(events)::BIGINT,
             min(example_key), {_SPAN}
         FROM usage WHERE {daily} AND key_pattern IS NOT NULL
@@ -267,10 +271,10 @@ def _patterns(engine: Engine, daily: str) -> list[Pattern]:
     )
 
 
-def _origins(engine: Engine, daily: str) -> list[Origin]:
+def _origins(engine: Engine, daily: str) -> list[OriginUse]:
     return ask(
         engine,
-        Origin,
+        OriginUse,
         f"""SELECT dimension, value, sum(events)::BIGINT, sum(denied)::BIGINT, {_SPAN}
         FROM profile WHERE {daily} GROUP BY dimension, value ORDER BY dimension, 3 DESC, value""",
     )

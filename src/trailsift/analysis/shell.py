@@ -1,4 +1,4 @@
-"""Commands that a person can copy into a shell."""
+"""Quoting for commands that a person can copy into a shell."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def quoted(value: str | Path) -> str:
-    """A value as one word of a shell command."""
+    """Return a value as one word of a shell command."""
     return shlex.quote(str(value))
 
 
 def double_quoted(sql: str) -> str:
-    """SQL as one word of a shell command, in double quotes: SQL itself uses single ones."""
+    """Return SQL as one word of a shell command, in double quotes, because SQL itself uses single ones."""
     for sign in ("\\", '"', "$", "`"):
         sql = sql.replace(sign, "\\" + sign)
     return f'"{sql}"'

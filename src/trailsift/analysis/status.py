@@ -1,4 +1,4 @@
-"""What is in a lake, and whether its books balance. Read from the catalog's SQLite file only: no engine, no Parquet."""
+"""The state of a lake, and whether its counts reconcile. Reads only the catalog's SQLite file, no Parquet."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from trailsift import schema
+from trailsift.as_json import JsonObject
 from trailsift.lake import index
 from trailsift.lake.open import open_snapshot
-from trailsift.times import iso
 
-#: Commits shown.
+#: Number of commits shown.
 LATEST = 5
 
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """One table as its live files say; times in microseconds since 1970 (UTC), None for an empty table."""
+    """One table by its live files; times in microseconds since 1970 (UTC), None for an empty table."""
 
     name: str
     rows: int
@@ -31,7 +31,7 @@ class TableState:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class Status(JsonObject):
     """A lake at one commit. ``totals`` sums the counts of all commits; ``dropped`` is by rule."""
 
     lake: str
@@ -42,12 +42,28 @@ class Status:
     totals: dict[str, int]
     dropped: dict[str, int]
     latest: tuple[dict[str, Any], ...]
-    #: Rules files that commits were sifted by, as the commits name them: file, digest, names, omit.
+    #: Rules files that commits applied, as the commits record them: file, digest, names, omit.
     rules: tuple[dict[str, Any], ...] = ()
+
+    JSON: ClassVar[dict[str, str]] = {
+        "lake": "lake",
+        "commit": "seq",
+        "committed_at": "committed_at",
+        "commits": "commits",
+        "events": "events.rows",
+        "first_time": "events.first_time",
+        "last_time": "events.last_time",
+        "bytes": "bytes",
+        "totals": "totals_with_dropped",
+        "reconciled": "reconciled",
+        "tables": "tables",
+        "latest_commits": "latest",
+        "rules": "rules",
+    }
 
     @property
     def reconciled(self) -> bool:
-        """Whether records = stored + duplicates + dropped + malformed over all commits."""
+        """True if records = stored + duplicates + dropped + malformed over all commits."""
         parts = self.totals["stored"] + self.totals["duplicates"] + self.totals["malformed"]
         return self.totals["records"] == parts + sum(self.dropped.values())
 
@@ -56,37 +72,19 @@ class Status:
         """The state of the events table."""
         return next(table for table in self.tables if table.name == schema.EVENTS.name)
 
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {
-            "lake": self.lake,
-            "commit": self.seq,
-            "committed_at": self.committed_at,
-            "commits": self.commits,
-            "events": self.events.rows,
-            "first_time": iso(self.events.first_time),
-            "last_time": iso(self.events.last_time),
-            "bytes": sum(table.bytes for table in self.tables),
-            "totals": {**self.totals, "dropped": self.dropped},
-            "reconciled": self.reconciled,
-            "tables": [
-                {
-                    "name": table.name,
-                    "rows": table.rows,
-                    "files": table.files,
-                    "bytes": table.bytes,
-                    "first_time": iso(table.first_time),
-                    "last_time": iso(table.last_time),
-                }
-                for table in self.tables
-            ],
-            "latest_commits": list(self.latest),
-            "rules": list(self.rules),
-        }
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tables."""
+        return sum(table.bytes for table in self.tables)
+
+    @property
+    def totals_with_dropped(self) -> dict[str, Any]:
+        """The totals, and the dropped events by rule."""
+        return {**self.totals, "dropped": self.dropped}
 
 
 def status(lake: Path) -> Status:
-    """The newest committed state of ``lake``. LakeError where there is no lake."""
+    """Return the newest committed state of ``lake``. Raise LakeError if there is no lake."""
     snapshot = open_snapshot(lake)
     with closing(index.connect(snapshot.root)) as db:
         log = db.execute(
@@ -118,20 +116,20 @@ def status(lake: Path) -> Status:
 
 
 def dropped_whole(lake: Path) -> dict[str, int]:
-    """Events by the rule that dropped them, of rules that drop and do not sample: no weight stands for these."""
+    """Return the events that rules dropped without sampling, by rule: no weight accounts for these."""
     with closing(index.connect(lake)) as db:
         log = db.execute("SELECT counts FROM commit_log WHERE counts LIKE '%\"actions\"%'").fetchall()
-    found: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
     for (text,) in log:
         counts = json.loads(text)
         rules = counts["rules"]
         actions = dict(zip(rules["names"], rules["actions"], strict=True))
-        found.update({name: number for name, number in counts["dropped"].items() if actions.get(name) == "drop"})
-    return dict(found)
+        dropped.update({name: number for name, number in counts["dropped"].items() if actions.get(name) == "drop"})
+    return dict(dropped)
 
 
 def thinned(lake: Path) -> bool:
-    """Whether rules have ever sampled away an event of the lake, here or in a stream whose files it ingested."""
+    """Return whether rules ever sampled away an event of the lake, here or in a stream whose files it ingested."""
     with closing(index.connect(lake)) as db:
         log = db.execute('SELECT counts FROM commit_log WHERE counts LIKE \'%"dropped": {"%\'').fetchall()
     for (text,) in log:
@@ -144,11 +142,11 @@ def thinned(lake: Path) -> bool:
 
 
 def omitted(lake: Path) -> tuple[str, ...]:
-    """Columns that rules have left empty in some events of the lake: those cannot be exported as they were."""
+    """Return the columns that rules left empty in some events: these events cannot be exported unchanged."""
     with closing(index.connect(lake)) as db:
         log = db.execute("SELECT counts FROM commit_log WHERE counts LIKE '%\"omit\"%' ORDER BY seq").fetchall()
-    found = [name for (counts,) in log for name in json.loads(counts).get("rules", {}).get("omit", ())]
-    return tuple(dict.fromkeys(found))
+    columns = [name for (counts,) in log for name in json.loads(counts).get("rules", {}).get("omit", ())]
+    return tuple(dict.fromkeys(columns))
 
 
 def _state(snapshot: index.Snapshot, name: str) -> TableState:

@@ -1,7 +1,7 @@
-"""Which events a lake could do without: the few lines of the summaries that make most of the volume and change least.
+"""Suggest rules: the few rows of the summaries that make up most of the volume and vary least.
 
-A line is one role doing one thing to one kind of object key in one resource. What comes in the same number every day
-says little one event at a time; each such line is told as a rule that can be put into a rules file as it is.
+A row is one role with one action on one pattern of object keys in one resource. If their number is the same every day,
+single events carry little information. Each such row becomes a rule that can be copied into a rules file.
 """
 
 from __future__ import annotations
@@ -9,26 +9,28 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from trailsift.analysis.base import ask, tuple_of
+from trailsift.as_json import JsonObject
 from trailsift.errors import RulesError, UsageError
 from trailsift.prices import MONTH, Price
 from trailsift.query.engine import Engine
 from trailsift.rules import parse
 
-#: Share of a line that a suggested rule keeps.
+#: Share of the events that a suggested rule keeps.
 RATE = 0.01
 _PLACEHOLDER = re.compile(r"\{[a-z0-9_]+\}")
 _STARS = re.compile(r"\*[* ]*\*")
 
 
-class Suggestion(NamedTuple):
-    """One line, and the rule for it.
+class RuleSuggestion(NamedTuple):
+    """One row of the summaries, and the rule for it.
 
-    ``share`` of all events; ``variation``: standard deviation over mean of the events a day, None for a single day;
-    ``keys``: distinct object keys of role, action and resource, of which most would be gone; ``writes``: whether the
-    calls change something. Dollars are for a month: what the trail charges for the line, if its selectors left it out.
+    ``share`` of all events; ``variation``: standard deviation over mean of the events per day, None for a single day;
+    ``keys``: distinct object keys of role, action and resource, most of which would no longer appear; ``writes``:
+    whether the calls change something. ``usd_trail``: what the trail charges per month for these events, and would
+    not if its selectors excluded them.
     """
 
     rule: str
@@ -48,12 +50,19 @@ class Suggestion(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestions:
-    """What could be sampled, the largest and steadiest first, out of ``total`` events of ``days`` days."""
+class Suggestions(JsonObject):
+    """Rows that could be sampled, the largest and steadiest first, out of ``total`` events in ``days`` days."""
 
     total: int
     days: int
-    lines: tuple[Suggestion, ...]
+    lines: tuple[RuleSuggestion, ...]
+
+    JSON: ClassVar[dict[str, str]] = {
+        "events": "total",
+        "days": "days",
+        "not_stored": "saved",
+        "suggestions": "lines",
+    }
 
     @property
     def saved(self) -> int:
@@ -64,15 +73,6 @@ class Suggestions:
     def toml(self) -> str:
         """All rules as one rules file."""
         return "\n".join(line.rule for line in self.lines)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {
-            "events": self.total,
-            "days": self.days,
-            "not_stored": self.saved,
-            "suggestions": [line._asdict() for line in self.lines],
-        }
 
 
 _SQL = """
@@ -108,27 +108,27 @@ ORDER BY n / (1 + coalesce(variation, 1)) DESC, l.role_arn, l.event_name, l.reso
 
 
 def suggest(engine: Engine, prices: dict[str, Price], limit: int = 10) -> Suggestions:
-    """The ``limit`` lines that make most of the volume and change least (0: all above a thousandth of it)."""
+    """Return the ``limit`` rows that make up most of the volume and vary least (0: all above 0.1 % of it)."""
     if limit < 0:
-        raise UsageError(f"--limit {limit} is negative: use 0 for all lines")
-    found = ask(engine, tuple_of, _SQL)
-    if not found:
+        raise UsageError(f"--limit {limit} is negative: use 0 for all rows")
+    rows = ask(engine, tuple_of, _SQL)
+    if not rows:
         return Suggestions(0, 0, ())
-    days, total = found[0][-2:]
-    lines: list[Suggestion] = []
+    days, total = rows[0][-2:]
+    lines: list[RuleSuggestion] = []
     text = ""
-    for role, service, name, resource, pattern, events, bytes_out, variation, keys, writes, patterns, _, _ in found:
+    for role, service, name, resource, pattern, events, bytes_out, variation, keys, writes, patterns, _, _ in rows:
         names = (role, service, name, resource, pattern)
         rule = _rule(len(lines) + 1, names, patterns > 1)
         try:
             parse(text + rule, "suggestion")
         except RulesError:
-            # An earlier suggestion takes all of it, or a name that no rule can say.
+            # An earlier suggestion covers all of it, or no rule can express a name.
             continue
         text += rule + "\n"
         trail = prices["data_events"].of(events * MONTH / days)
         lines.append(
-            Suggestion(
+            RuleSuggestion(
                 rule,
                 role,
                 service,
@@ -152,14 +152,14 @@ def suggest(engine: Engine, prices: dict[str, Price], limit: int = 10) -> Sugges
 
 def _rule(number: int, names: tuple[str | None, ...], by_key: bool) -> str:
     role, service, event_name, resource, pattern = names
-    told = {"service": service, "event_name": event_name, "role": role, "resource": resource}
-    when = {name: value or "" for name, value in told.items()}
+    conditions = {"service": service, "event_name": event_name, "role": role, "resource": resource}
+    when = {name: value or "" for name, value in conditions.items()}
     if pattern is not None:
         when["object_key"] = _STARS.sub("*", _PLACEHOLDER.sub("*", pattern))
     elif by_key:
         when["object_key"] = ""
-    conditions = ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in when.items())
+    listed = ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in when.items())
     return (
         f"[[rule]]\nname = {json.dumps(f'suggested {number}: {event_name}')}\n"
-        f'when = {{ {conditions} }}\naction = "sample"\nrate = {RATE}\n'
+        f'when = {{ {listed} }}\naction = "sample"\nrate = {RATE}\n'
     )

@@ -1,18 +1,20 @@
-"""Exact numbers by event, role, resource, hour and the like, from the ``hourly`` table alone."""
+"""Exact numbers by event, role, resource, hour and so on, from the ``hourly`` table alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from trailsift.analysis.base import DENIED, SKETCH_SIZE, ask, lines, plain, tuple_of
+from trailsift.analysis.base import DENIED, ask, lines, tuple_of
 from trailsift.analysis.time_range import Period
+from trailsift.as_json import JsonObject, plain
 from trailsift.errors import UsageError
 from trailsift.query.engine import Engine
+from trailsift.schema import SKETCH_SIZE
 from trailsift.times import iso
 
-#: What `summary --by` can group by -> columns of ``hourly``.
+#: Groups of `summary --by` -> columns of ``hourly``.
 GROUPS: dict[str, tuple[str, ...]] = {
     "event": ("service", "event_name"),
     "role": ("role_arn",),
@@ -39,13 +41,13 @@ _SUMS = f"""sum(events)::BIGINT AS events,
 def _measured(
     keys: Mapping[str, str], period: Period, order: str, limit: int, sketches: Sequence[str] = SKETCHES
 ) -> str:
-    """SQL of the measures by ``keys`` (name -> expression), the number of groups last.
+    """Return SQL of the measures by ``keys`` (name -> expression), with the number of groups as the last column.
 
-    The sketches are merged as rows, apart from the sums: as lists of lists it takes four times as long. A sketch that
-    is not in ``sketches`` counts as null.
+    The sketches are merged as rows, apart from the sums: as lists of lists it takes four times as long. The count of a
+    sketch that is not in ``sketches`` is null.
     """
     source = f"{lines(period)} AS lines"
-    given = ", ".join(f"{expression} AS {name}" for name, expression in keys.items())
+    selected = ", ".join(f"{expression} AS {name}" for name, expression in keys.items())
     names = ", ".join(keys)
     merged, joins, numbers = "", "", []
     for sketch in SKETCHES:
@@ -53,20 +55,20 @@ def _measured(
     for sketch in sketches:
         same = " AND ".join(f"top.{name} IS NOT DISTINCT FROM {sketch}.{name}" for name in keys)
         merged += f""", {sketch} AS (SELECT {names}, distinct_count(min(hash, {SKETCH_SIZE})) AS number
-            FROM (SELECT DISTINCT {given}, unnest({sketch}) AS hash FROM {source}) GROUP BY {names})"""
+            FROM (SELECT DISTINCT {selected}, unnest({sketch}) AS hash FROM {source}) GROUP BY {names})"""
         joins += f" LEFT JOIN {sketch} ON {same}"
     shown = ", ".join(f"epoch_us(top.{name})" if name == "hour" else f"top.{name}" for name in keys)
-    # Inside, `top` is not there yet.
+    # `top` does not exist inside its own definition.
     inner = f"ORDER BY {order.replace('top.', '')}" + (f" LIMIT {limit}" if limit else "")
-    return f"""WITH top AS (SELECT {given}, {_SUMS}, count(*) OVER () AS groups FROM {source}
+    return f"""WITH top AS (SELECT {selected}, {_SUMS}, count(*) OVER () AS groups FROM {source}
             GROUP BY {names} {inner}){merged}
         SELECT {shown}, events, denied, errors, bytes_in, bytes_out, {", ".join(numbers)}, first_time, last_time, groups
         FROM top {joins} ORDER BY {order}"""
 
 
 class Measures(NamedTuple):
-    """The numbers of a group. ``denied`` is part of ``errors``; distinct counts are exact below 2,048, None where they
-    were not asked for."""
+    """The numbers of a group. ``denied`` is part of ``errors``; distinct counts are exact below 2,048, and None if
+    they were not requested."""
 
     events: int
     denied: int
@@ -88,7 +90,7 @@ class Hour(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Calls of one kind that were refused."""
+    """Calls of one kind that were denied."""
 
     role_arn: str | None
     event_name: str | None
@@ -100,7 +102,7 @@ class Refusal(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SummaryRow:
     """One group: the values it is grouped by, and its numbers."""
 
     names: tuple[Any, ...]
@@ -108,24 +110,22 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """All groups of one kind, largest first (hours in order of time), and the numbers of everything together."""
+class Summary(JsonObject):
+    """All groups of one kind, largest first (hours in order of time), and the total numbers."""
 
     by: str
     period: Period
     total: Measures | None
-    lines: tuple[Line, ...]
+    lines: tuple[SummaryRow, ...]
     groups: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
+    JSON: ClassVar[dict[str, str]] = {"by": "by", "period": "period", "total": "total", "lines": "records"}
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The groups as JSON objects."""
         columns = GROUPS[self.by]
-        return {
-            "by": self.by,
-            "period": self.period.as_dict(),
-            "total": plain(self.total),
-            "lines": [{**plain_names(columns, line.names), **_counted(line.measures)} for line in self.lines],
-        }
+        return [{**plain_names(columns, line.names), **_counted(line.measures)} for line in self.lines]
 
 
 def _counted(measures: Measures) -> dict[str, Any]:
@@ -133,20 +133,20 @@ def _counted(measures: Measures) -> dict[str, Any]:
 
 
 def plain_names(columns: tuple[str, ...], values: tuple[Any, ...]) -> dict[str, Any]:
-    """What a line is grouped by, as JSON values."""
+    """Return the values that a row is grouped by, as JSON values."""
     return {name: iso(value) if name == "hour" else value for name, value in zip(columns, values, strict=True)}
 
 
 def total(engine: Engine, period: Period) -> Measures | None:
-    """The numbers of everything in the period; None where there is nothing."""
-    found = ask(engine, tuple_of, _measured({"everything": "1"}, period, "events", 1))
-    return Measures(*found[0][1:-1]) if found else None
+    """Return the numbers of everything in the period; None if there is nothing."""
+    rows = ask(engine, tuple_of, _measured({"everything": "1"}, period, "events", 1))
+    return Measures(*rows[0][1:-1]) if rows else None
 
 
 def summary(engine: Engine, by: str, period: Period, limit: int = 0) -> Summary:
-    """The numbers by one of ``GROUPS``; the ``limit`` largest groups, all of them where it is 0.
+    """Return the numbers by one of ``GROUPS``: the ``limit`` largest groups, or all if it is 0.
 
-    UsageError for an unknown group or a negative limit.
+    Raise UsageError for an unknown group or a negative limit.
     """
     return _grouped(engine, by, period, limit, total(engine, period))
 
@@ -157,18 +157,18 @@ def _grouped(
     if by not in GROUPS:
         raise UsageError(f"cannot summarize by {by!r}: choose from {', '.join(GROUPS)}")
     if limit < 0:
-        raise UsageError(f"--limit {limit} is negative: use 0 for all lines")
+        raise UsageError(f"--limit {limit} is negative: use 0 for all rows")
     columns = GROUPS[by]
     by_size = [] if by == "hour" else ["events DESC"]
     order = ", ".join([*by_size, *(f"top.{column}" for column in columns)])
-    found = ask(engine, tuple_of, _measured({column: column for column in columns}, period, order, limit, sketches))
+    rows = ask(engine, tuple_of, _measured({column: column for column in columns}, period, order, limit, sketches))
     width = len(columns)
-    made = tuple(Line(row[:width], Measures(*row[width:-1])) for row in found)
-    return Summary(by, period, everything, made, found[0][-1] if found else 0)
+    groups = tuple(SummaryRow(row[:width], Measures(*row[width:-1])) for row in rows)
+    return Summary(by, period, everything, groups, rows[0][-1] if rows else 0)
 
 
 def hours(engine: Engine, period: Period, condition: str = "true") -> list[Hour]:
-    """Events by hour, in order; hours without any are left out. ``condition`` is SQL over ``hourly``."""
+    """Return the events by hour, in order, without empty hours. ``condition`` is SQL over ``hourly``."""
     return ask(
         engine,
         Hour,
@@ -178,7 +178,7 @@ def hours(engine: Engine, period: Period, condition: str = "true") -> list[Hour]
 
 
 def refusals(engine: Engine, period: Period, limit: int = 0, condition: str = "true") -> list[Refusal]:
-    """What was refused for lack of permission, most often first."""
+    """Return the calls denied for lack of permission, most frequent first."""
     keys = "role_arn, event_name, resource_arn, error_code"
     return ask(
         engine,
@@ -190,8 +190,8 @@ def refusals(engine: Engine, period: Period, limit: int = 0, condition: str = "t
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
-    """The first look at a lake. The lists hold the largest lines only; ``hours`` all hours that have events."""
+class Overview(JsonObject):
+    """A first look at a lake. The lists have only the largest groups; ``hours`` has every hour with events."""
 
     period: Period
     total: Measures | None
@@ -201,23 +201,21 @@ class Overview:
     refusals: tuple[Refusal, ...]
     hours: tuple[Hour, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {
-            "period": self.period.as_dict(),
-            "total": plain(self.total),
-            "events": self.events.as_dict()["lines"],
-            "roles": self.roles.as_dict()["lines"],
-            "resources": self.resources.as_dict()["lines"],
-            "refused": plain(self.refusals),
-            "hours": plain(self.hours),
-        }
+    JSON: ClassVar[dict[str, str]] = {
+        "period": "period",
+        "total": "total",
+        "events": "events.records",
+        "roles": "roles.records",
+        "resources": "resources.records",
+        "refused": "refusals",
+        "hours": "hours",
+    }
 
 
 def overview(engine: Engine, period: Period, limit: int = 8) -> Overview:
-    """Totals, the largest events, roles and resources, what was refused, and when things happened.
+    """Return totals, the largest events, roles and resources, denied calls, and the events by hour.
 
-    Distinct counts are in the total only: merging sketches is most of the work, and this is the first look.
+    Only the total has distinct counts: merging sketches would be most of the work of a first look.
     """
     everything = total(engine, period)
     events, by_role, resources = (

@@ -1,12 +1,14 @@
-"""Times as people type them: ISO 8601 or relative, in a stated time zone."""
+"""Times as people type them: ISO 8601 or relative, in a given time zone."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 from zoneinfo import ZoneInfo
 
+from trailsift.as_json import JsonObject
 from trailsift.errors import UsageError
 from trailsift.times import DAY, UTC_ZONE, iso, literal, micros, moment
 
@@ -17,23 +19,25 @@ _EXAMPLES = "2026-03-02, 2026-03-02T10:30, 2026-03-02T10:30+09:00, -7d, -36h, -9
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
-    """A range of event time in microseconds since 1970 (UTC): ``since`` is in it, ``until`` is not, None is no limit.
+class Period(JsonObject):
+    """A range of event times in microseconds since 1970 (UTC): ``since`` is in it, ``until`` is not; None: no limit.
 
-    ``zone`` is the time zone in which times are read and shown; it changes no range.
+    ``zone`` is the time zone in which times are read and shown; it does not change the range.
     """
 
     since: int | None = None
     until: int | None = None
     zone: ZoneInfo = UTC_ZONE
 
+    JSON: ClassVar[dict[str, str]] = {"since": "since", "until": "until", "timezone": "zone.key"}
+
     @property
     def whole(self) -> bool:
-        """Whether the whole lake is meant."""
+        """True if the period has no limit."""
         return self.since is None and self.until is None
 
     def where(self, column: str) -> str:
-        """An SQL condition on a timestamp column; ``true`` where there is no limit."""
+        """Return an SQL condition on a timestamp column; ``true`` without a limit."""
         limits = []
         if self.since is not None:
             limits.append(f"{column} >= {literal(self.since)}")
@@ -42,7 +46,7 @@ class Period:
         return " AND ".join(limits) or "true"
 
     def where_day(self, column: str) -> str:
-        """An SQL condition on a date column (UTC): all days that the period touches."""
+        """Return an SQL condition on a date column (UTC): all days that the period touches."""
         limits = []
         if self.since is not None:
             limits.append(f"{column} >= DATE '{moment(self.since):%Y-%m-%d}'")
@@ -52,20 +56,16 @@ class Period:
 
     @property
     def on_days(self) -> bool:
-        """Whether both ends are midnights in UTC, so that tables kept by day answer for exactly this period."""
+        """True if both ends are midnights in UTC, so that daily tables cover exactly this period."""
         return all(limit is None or limit % DAY == 0 for limit in (self.since, self.until))
 
     def show(self, micros: int | None) -> str:
-        """A time to the second in the period's zone; a dash for None."""
+        """Return a time to the second in the period's zone; a dash for None."""
         return "-" if micros is None else f"{moment(micros).astimezone(self.zone):%Y-%m-%d %H:%M:%S}"
-
-    def as_dict(self) -> dict[str, str | None]:
-        """For ``--json``: ISO 8601 in UTC."""
-        return {"since": iso(self.since), "until": iso(self.until), "timezone": self.zone.key}
 
 
 def period(since: str | None, until: str | None, timezone: str = "UTC", now: datetime | None = None) -> Period:
-    """The period between two times as typed; UsageError where they cannot be understood or hold no time at all."""
+    """Return the period between two times as typed. Raise UsageError if one is not valid or the period is empty."""
     zone = zone_of(timezone)
     now = now or datetime.now(UTC)
     start = None if since is None else parse(since, zone, now, "--since")
@@ -76,28 +76,28 @@ def period(since: str | None, until: str | None, timezone: str = "UTC", now: dat
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """The time zone of an IANA name, or UsageError."""
+    """Return the time zone of an IANA name. Raise UsageError if there is none."""
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
-        raise UsageError(f"there is no time zone {name!r}: use an IANA name such as UTC or Asia/Seoul") from error
+        raise UsageError(f"unknown time zone {name!r}: use an IANA name such as UTC or Asia/Seoul") from error
 
 
 def parse(text: str, zone: ZoneInfo, now: datetime, what: str = "time") -> int:
-    """Microseconds since 1970 (UTC) of a time as typed; UsageError where it is none.
+    """Return the microseconds since 1970 (UTC) of a time as typed. Raise UsageError if it is not valid.
 
-    A time without an offset is in ``zone``; a date is its first moment; a relative time counts back from ``now``.
+    A time without an offset is in ``zone``; a date means its first moment; a relative time counts back from ``now``.
     """
-    given = text.strip()
-    if given.lower() == "now":
+    typed = text.strip()
+    if typed.lower() == "now":
         return micros(now)
-    match = _RELATIVE.fullmatch(given)
+    match = _RELATIVE.fullmatch(typed)
     try:
         if match:
             seconds = sum(int(count) * _UNITS[unit.lower()] for count, unit in _PART.findall(match[1]))
             return micros(now - timedelta(seconds=seconds))
-        value = datetime.fromisoformat(given)
+        value = datetime.fromisoformat(typed)
         value = value if value.tzinfo else value.replace(tzinfo=zone)
         return micros(value.astimezone(UTC))
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"{what} {text!r} is no time: use one of these forms: {_EXAMPLES}") from error
+        raise UsageError(f"{what} {text!r} is not a valid time: use one of these forms: {_EXAMPLES}") from error

@@ -1,4 +1,4 @@
-"""Data events seen from the lake: what a selection of them costs, and which roles are worth switching them on for."""
+"""Data events as the lake shows them: what a selection of them costs, and for which roles to enable them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from trailsift.aws.selectors import SERVICES, SelectorRequest
 from trailsift.decode.record import category_of
 from trailsift.prices import Price, load_prices
 from trailsift.query.engine import Engine
+from trailsift.times import DAY, HOUR
 
-_DAYS_A_MONTH = 365.25 / 12
-_DAY = 86_400_000_000
-_HOUR = _DAY // 24
+_DAYS_PER_MONTH = 365.25 / 12
 
 
 def is_data(service: str, event_name: str | None) -> bool:
-    """Whether a call is a data event, by its name: known for S3 objects, Lambda and DynamoDB."""
-    return category_of({"eventSource": f"{service}.amazonaws.com", "eventName": event_name}) == "Data"
+    """Return whether a call is a data event, by its name; covers S3 objects, Lambda and DynamoDB."""
+    return category({"eventSource": f"{service}.amazonaws.com", "eventName": event_name}) == "Data"
 
 
 def has_data_events(engine: Engine) -> bool:
-    """Whether the lake has seen any, whatever rules left of them."""
+    """Return whether the lake has seen any, even if rules dropped them."""
     pairs = ask(engine, tuple_of, "SELECT DISTINCT service, event_name FROM hourly")
     return any(is_data(service, name) for service, name in pairs)
 
 
-class Cost(NamedTuple):
-    """Data events a month at the rates of the lake, and what a trail asks for them."""
+class SelectionCost(NamedTuple):
+    """Data events per month at the rates of the lake, and what a trail charges for them."""
 
     events: float
     usd: float
@@ -40,10 +39,12 @@ class Cost(NamedTuple):
     days: float
 
 
-def cost(engine: Engine, period: Period, want: SelectorRequest, known: dict[str, Price] | None = None) -> Cost:
-    """What the wanted events would cost a month, and all data events of the same lake beside it.
+def cost(
+    engine: Engine, period: Period, request: SelectorRequest, price_list: dict[str, Price] | None = None
+) -> SelectionCost:
+    """Return the monthly cost of the selected events, and of all data events of the lake.
 
-    Prefixes of buckets are not looked at: what they narrow comes out lower.
+    Prefixes within buckets are ignored: a selection that uses them costs less.
     """
     rows = ask(
         engine,
@@ -53,11 +54,11 @@ def cost(engine: Engine, period: Period, want: SelectorRequest, known: dict[str,
         FROM {lines(period)} AS lines GROUP BY 1, 2, 3, 4, 5""",
     )
     if not rows:
-        return Cost(0, 0, 0, 0, 0)
-    days = max((max(row[7] for row in rows) + _HOUR - min(row[6] for row in rows)) / _DAY, 1 / 24)
-    services = {name for name, kind in SERVICES.items() if kind in want.types}
-    buckets = {arn.partition("/")[0] for arn in want.buckets}
-    roles = {caller.arn for caller in want.callers}
+        return SelectionCost(0, 0, 0, 0, 0)
+    days = max((max(row[7] for row in rows) + HOUR - min(row[6] for row in rows)) / DAY, 1 / 24)
+    services = {name for name, kind in SERVICES.items() if kind in request.types}
+    buckets = {arn.partition("/")[0] for arn in request.buckets}
+    roles = {who.arn for who in request.who}
     chosen = everything = 0.0
     for role, service, name, read_only, resource, events, _, _ in rows:
         if not is_data(service, name):
@@ -66,20 +67,20 @@ def cost(engine: Engine, period: Period, want: SelectorRequest, known: dict[str,
         if (
             service in services
             and (not roles or role in roles)
-            and not (want.writes_only and read_only)
+            and not (request.writes_only and read_only)
             and not (buckets and service == "s3" and resource not in buckets)
         ):
             chosen += events
-    month = _DAYS_A_MONTH / days
-    each = (known or load_prices())["data_events"]
+    month = _DAYS_PER_MONTH / days
+    each = (price_list or prices())["data_events"]
     chosen, everything = chosen * month, everything * month
-    return Cost(chosen, each.of(chosen), everything, each.of(everything), days)
+    return SelectionCost(chosen, each.of(chosen), everything, each.of(everything), days)
 
 
-#: Management calls that tell of work on data, by service: why, and how much that says.
-_TELLING: tuple[tuple[str, frozenset[str], int, str], ...] = (
+#: Management calls that indicate work on data: service, event names, score, reason.
+_INDICATORS: tuple[tuple[str, frozenset[str], int, str], ...] = (
     ("kms", frozenset({"Decrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "Encrypt"}), 3,
-     "uses keys ({count:,} calls): reads or writes encrypted data that nothing shows"),
+     "uses keys ({count:,} calls): reads or writes encrypted data without data events"),
     ("s3", frozenset({"PutBucketPolicy", "DeleteBucketPolicy", "PutBucketAcl", "PutBucketReplication",
                       "PutBucketPublicAccessBlock", "DeletePublicAccessBlock", "PutBucketVersioning"}), 4,
      "changes who reaches buckets ({count:,} calls)"),
@@ -89,13 +90,13 @@ _TELLING: tuple[tuple[str, frozenset[str], int, str], ...] = (
     ("dynamodb", frozenset({"ExportTableToPointInTime", "CreateBackup", "RestoreTableFromBackup"}), 3,
      "copies whole tables ({count:,} calls)"),
 )  # fmt: skip
-#: Services of which data events exist: any other management call there says a little.
+#: Services that have data events: any other management call there is a weak indicator.
 _DATA_SERVICES = frozenset(SERVICES)
 
 
 @dataclass(slots=True)
 class Need:
-    """A role, how much speaks for switching its data events on, and why. ``logged``: some are logged already."""
+    """A role, a score for enabling its data events, and the reasons. ``logged``: data events seen already."""
 
     role_arn: str
     score: int = 0
@@ -106,8 +107,7 @@ class Need:
 
 
 def needs(engine: Engine, period: Period) -> list[Need]:
-    """Roles by what their management events say, those that matter most first; roles of which nothing speaks for it
-    are left out."""
+    """Return roles scored by their management events, the highest score first, without roles that score 0."""
     rows = ask(
         engine,
         tuple_of,
@@ -118,14 +118,14 @@ def needs(engine: Engine, period: Period) -> list[Need]:
     by_role: dict[str, list[tuple[str, str | None, int, int]]] = defaultdict(list)
     for role, *rest in rows:
         by_role[role].append((rest[0], rest[1], rest[2], rest[3]))
-    found = [_need(role, calls) for role, calls in by_role.items()]
-    return sorted((need for need in found if need.score), key=lambda need: (-need.score, need.role_arn))
+    scored = [_need(role, calls) for role, calls in by_role.items()]
+    return sorted((need for need in scored if need.score), key=lambda need: (-need.score, need.role_arn))
 
 
 def _need(role: str, calls: Iterable[tuple[str, str | None, int, int]]) -> Need:
-    """``calls``: service, event name, events, how many of them were denied."""
+    """Score one role. ``calls``: service, event name, events, how many of them were denied."""
     need = Need(role)
-    telling: dict[str, int] = defaultdict(int)
+    indicators: dict[str, int] = defaultdict(int)
     scores: dict[str, int] = {}
     other: dict[str, int] = defaultdict(int)
     denied = 0
@@ -135,9 +135,9 @@ def _need(role: str, calls: Iterable[tuple[str, str | None, int, int]]) -> Need:
             continue
         need.management_events += events
         denied += refused
-        for where, names, score, why in _TELLING:
+        for where, names, score, why in _INDICATORS:
             if service == where and name in names:
-                telling[why] += events
+                indicators[why] += events
                 scores[why] = score
                 if service in _DATA_SERVICES and service not in need.services:
                     need.services.append(service)
@@ -145,15 +145,15 @@ def _need(role: str, calls: Iterable[tuple[str, str | None, int, int]]) -> Need:
         else:
             if service in _DATA_SERVICES:
                 other[service] += events
-    for why, count in telling.items():
+    for why, count in indicators.items():
         need.score += scores[why]
         need.reasons.append(why.format(count=count))
     for service, count in sorted(other.items(), key=lambda item: -item[1]):
         need.score += 1
-        need.reasons.append(f"looks at or manages {service} ({count:,} calls)")
+        need.reasons.append(f"reads or manages the configuration of {service} ({count:,} calls)")
         if service not in need.services:
             need.services.append(service)
     if denied and need.score:
         need.score += 1
-        need.reasons.append(f"was refused {denied:,} times")
+        need.reasons.append(f"was denied {denied:,} times")
     return need

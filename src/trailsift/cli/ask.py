@@ -178,7 +178,7 @@ def query(
     form: Annotated[Literal["table", "json", "csv", "parquet", "arrow"], Parameter(name=["--format", "-f"])] = "table",
     output: OutputOption = None,
     explain: Annotated[bool, Parameter(show_default=False, help="Tell what would be read, and read nothing.")] = False,
-    engine: Annotated[Literal["duckdb", "athena", "spark"], Parameter(help="Where the SQL runs.")] = "duckdb",
+    engine: Annotated[Literal["duckdb", "athena"], Parameter(help="Where the SQL runs.")] = "duckdb",
     timezone: ZoneOption = "UTC",
     ttl: Annotated[float | None, Parameter(help="Seconds for which an answer that reads the clock is kept.")] = None,
     no_cache: Annotated[bool, Parameter(show_default=False, help="Ask again, even where the answer is known.")] = False,
@@ -197,8 +197,6 @@ def query(
         text = _from_stdin(sql)
         where = {"workgroup": workgroup, "database": database}
         return run_on_athena(text, form, output, explain, timezone, **where, reuse=reuse, prices=prices)
-    if engine != "duckdb":
-        raise UsageError(f"--engine {engine} comes in a later version: this one runs SQL on duckdb")
     if lake is None:
         raise UsageError("which lake? Name its folder with --lake, or set TRAILSIFT_LAKE")
     from trailsift.cli.query import run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -32,17 +33,19 @@ def run(
     if form in BINARY and output is None and sys.stdout.isatty() and not explain:
         raise UsageError(f"--format {form} is not for a terminal: name a file with --output, or pipe it")
     from trailsift.lake.open import open_snapshot
-    from trailsift.query import DuckDBEngine, why_empty, write
-    from trailsift.query import explain as explained
+    from trailsift.query.duckdb import DuckDBEngine
+    from trailsift.query.formats import write
 
     with DuckDBEngine(open_snapshot(lake), timezone=timezone) as engine:
         if explain:
-            print(explained(engine, sql))
+            print(engine.explain(sql))
             return 0
         result = engine.query(sql, cache=cache, ttl=ttl, arrow=form in BINARY)
         with binary_output(output) as out:
             count = write(result, form, out, **_shape(form, out, output))
         if not count:
+            from trailsift.query.empty_result import why_empty
+
             print(f"trailsift: {why_empty(engine, result)}", file=sys.stderr)
     return 0
 
@@ -60,19 +63,29 @@ def run_on_athena(
     prices: Path | None,
 ) -> int:
     """Runs one statement on Athena and says on standard error what it will cost and what it did. The exit code."""
-    from trailsift.prices import load_prices
-    from trailsift.query import write
-    from trailsift.query.athena import Athena, explained
+    from trailsift.aws.glue_catalog import Catalog
+    from trailsift.prices import prices as load_prices
+    from trailsift.query.athena import Athena
+    from trailsift.query.formats import write
     from trailsift.query.trino_sql import translate
 
     if form in BINARY:
         raise UsageError(f"answers of Athena come as table, json or csv, not {form}")
     # What Athena cannot run needs no credentials to be refused.
     translate(sql, database)
-    athena = Athena(workgroup, database, reuse=reuse, timezone=timezone, known=load_prices(prices))
-    reckoned = _reckoned(athena, sql)
+    # Opened when the estimate needs it, so that a lack of credentials only prevents the estimate.
+    catalog = cache(lambda: Catalog(database))
+    athena = Athena(
+        workgroup,
+        database,
+        reuse=reuse,
+        timezone=timezone,
+        price_list=load_prices(prices),
+        files_of=lambda table: catalog().files(table),
+    )
+    estimate = _estimate(athena, sql)
     if explain:
-        print(explained(athena, sql, reckoned))
+        print(athena.explained(sql, estimate))
         return 0
     result = athena.query(sql)
     with binary_output(output) as out:
@@ -85,26 +98,24 @@ def run_on_athena(
     return 0
 
 
-def _reckoned(athena: Athena, sql: str) -> ScanEstimate | None:
-    """What the statement will read, told on standard error; None, with the reason, where that cannot be known."""
-    from trailsift.aws.glue_catalog import GlueCatalog
+def _estimate(athena: Athena, sql: str) -> ScanEstimate | None:
+    """Return what the statement will read and print it on standard error; None, with the reason, if it is unknown."""
     from trailsift.errors import TrailsiftError
     from trailsift.query.athena import cost_of
     from trailsift.query.explanation import size
-    from trailsift.query.scan_estimate import estimate_scan
 
     try:
-        found = estimate_scan(sql, GlueCatalog(athena.database).files, athena.timezone)
+        estimate = athena.estimate(sql)
     except TrailsiftError as error:
-        print(f"trailsift: what it will read is not known: {error}", file=sys.stderr)
+        print(f"trailsift: cannot estimate what Athena will read: {error}", file=sys.stderr)
         return None
-    usd = cost_of(found.bytes, known=athena.prices).usd
+    usd = cost_of(estimate.bytes, price_list=athena.prices).usd
     print(
-        f"trailsift: Athena will read up to {size(found.bytes)} in {found.files:,} of {found.of_files:,} files: "
-        f"about ${usd:.6f}",
+        f"trailsift: Athena will read up to {size(estimate.bytes)} in {estimate.files:,} of {estimate.of_files:,} "
+        f"files: about ${usd:.6f}",
         file=sys.stderr,
     )
-    return found
+    return estimate
 
 
 def _shape(form: str, out: IO[Any], output: Path | None) -> dict[str, Any]:

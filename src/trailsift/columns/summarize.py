@@ -39,8 +39,7 @@ from trailsift.columns.group_by import (
     smallest_text,
     text_buffers,
 )
-
-SKETCH_SIZE = 2048
+from trailsift.schema import SKETCH_SIZE
 
 _HOUR = 3_600_000_000
 _DAY = 24 * _HOUR

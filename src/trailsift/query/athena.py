@@ -1,4 +1,4 @@
-"""Questions run by Athena: started, waited for, stopped, and their answers as a ``Result``."""
+"""The Athena engine: start a query, wait for it, stop it, and return its result as a ``Result``."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 from zoneinfo import ZoneInfo
 
-from trailsift.aws import client as calls
-from trailsift.errors import EngineError, QueryError
-from trailsift.prices import Price, athena_cost, load_prices
+from trailsift.aws import client as aws_client
+from trailsift.errors import EngineError, QueryError, TrailsiftError, UsageError
+from trailsift.prices import Price, athena, prices
 from trailsift.query.result import Result
 from trailsift.query.trino_sql import Translated, translate
 from trailsift.query.types import ColumnType, Row
+from trailsift.times import micros
 
 if TYPE_CHECKING:
     import pyarrow
 
     from trailsift.query.planner import Plan
-    from trailsift.query.scan_estimate import ScanEstimate
+    from trailsift.query.scan_estimate import ScanEstimate, Sized
 
-#: Seconds between two looks at a running query: the first, and the most.
+#: Seconds between two polls of a running query: at first, and at most.
 FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
 
-#: Athena's types -> DuckDB's, under which a ``Result`` is shown.
+#: Athena's types -> DuckDB's, which a ``Result`` has.
 _TYPES = {
     "tinyint": "TINYINT",
     "smallint": "SMALLINT",
@@ -44,8 +46,8 @@ _TYPES = {
 }
 
 
-class Client(Protocol):
-    """What is needed of boto3's Athena client."""
+class AthenaClient(Protocol):
+    """The part of boto3's Athena client that is used."""
 
     def start_query_execution(self, **request: Any) -> dict[str, Any]: ...
 
@@ -58,24 +60,44 @@ class Client(Protocol):
     def get_work_group(self, *, WorkGroup: str) -> dict[str, Any]: ...
 
 
-class Cost(NamedTuple):
-    """What a query read and what Athena asks for that."""
+class ScanCost(NamedTuple):
+    """Bytes that a query read, and Athena's charge for them."""
 
     bytes: int
     usd: float
     reused: bool
 
 
-def cost_of(scanned: int, reused: bool = False, known: dict[str, Price] | None = None) -> Cost:
-    """The price of bytes that are scanned; ``known`` prices, the shipped ones by default."""
-    return Cost(scanned, 0.0 if reused else athena_cost(known or load_prices(), scanned), reused)
+def cost_of(scanned: int, reused: bool = False, price_list: dict[str, Price] | None = None) -> ScanCost:
+    """Return the price of scanning ``scanned`` bytes, by ``price_list`` or the built-in prices."""
+    return ScanCost(scanned, 0.0 if reused else athena(price_list or prices(), scanned), reused)
+
+
+class AthenaExplanation(NamedTuple):
+    """The statement that Athena would run, the bytes it would read, and the most it can cost; ``str()`` of it is JSON.
+
+    ``files`` to ``usd``: None if the files of the tables are not known. ``usd_at_most``: None without a cutoff.
+    """
+
+    sql: str
+    partitions: list[str]
+    files: int | None
+    of_files: int | None
+    bytes: int | None
+    usd: float | None
+    usd_at_most: float | None
+    bytes_at_most: int | None
+
+    def __str__(self) -> str:
+        return json.dumps(self._asdict(), indent=2)
 
 
 class Athena:
-    """A workgroup of Athena and a database of our tables in it.
+    """A workgroup of Athena and a database of our tables in it. Implements ``QueryEngine``.
 
-    ``reuse``: minutes for which an earlier answer to the same statement is good enough; 0 asks again.
-    ``output``: where answers go in S3, where the workgroup does not say.
+    ``reuse``: use an earlier result of the same statement if it is at most this many minutes old; 0 runs it again.
+    ``output``: where results are written in S3, if the workgroup does not set it. ``files_of``: the live files of a
+    table and the bytes of their columns (``aws.glue_catalog.Catalog.files``), for estimates.
     """
 
     def __init__(
@@ -86,8 +108,9 @@ class Athena:
         output: str | None = None,
         reuse: int = 60,
         timezone: str = "UTC",
-        known: dict[str, Price] | None = None,
-        client: Client | None = None,
+        price_list: dict[str, Price] | None = None,
+        files_of: Callable[[str], Sequence[Sized]] | None = None,
+        client: AthenaClient | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.workgroup = workgroup
@@ -95,53 +118,103 @@ class Athena:
         self.output = output
         self.reuse = reuse
         self.timezone = timezone
-        self.cost: Cost | None = None
-        self.prices = known or load_prices()
-        self._client: Client = client or calls.create_client("athena")
+        self.cost: ScanCost | None = None
+        self.prices = price_list or prices()
+        self._files_of = files_of
+        self._client: AthenaClient = client or aws_client.client("athena")
         self._sleep = sleep
 
     def translated(self, sql: str) -> Translated:
-        """What Athena would be asked."""
+        """Return the statement that Athena would run."""
         return translate(sql, self.database)
 
-    def most(self) -> Cost | None:
-        """What one query can cost at most: the workgroup's cutoff. None where it has none."""
-        with calls.aws_errors(f"reading the workgroup {self.workgroup}", calls.region_of(self._client)):
+    def cutoff(self) -> ScanCost | None:
+        """Return what one query can cost at most: the workgroup's cutoff. None if it has none."""
+        with aws_client.aws_errors(f"reading the workgroup {self.workgroup}", aws_client.region_of(self._client)):
             answer = self._client.get_work_group(WorkGroup=self.workgroup)
-        found = answer.get("WorkGroup")
-        if not found:
-            raise EngineError(f"Athena has no workgroup {self.workgroup} here: name one with --workgroup")
-        cutoff = found.get("Configuration", {}).get("BytesScannedCutoffPerQuery")
-        return cost_of(cutoff, known=self.prices) if cutoff else None
+        workgroup = answer.get("WorkGroup")
+        if not workgroup:
+            raise EngineError(f"Athena has no workgroup {self.workgroup} in this region: name one with --workgroup")
+        cutoff = workgroup.get("Configuration", {}).get("BytesScannedCutoffPerQuery")
+        return cost_of(cutoff, price_list=self.prices) if cutoff else None
 
     def query(self, sql: str) -> Result:
-        """Runs one statement to its end. ``cost`` says afterwards what it read.
+        """Run one statement to its end; ``cost`` then has what it read.
 
-        QueryError where it cannot be translated or Athena refuses it, EngineError where Athena fails or stops it.
-        Ctrl-C stops it there too.
+        Raise QueryError if it cannot be translated or Athena rejects it, EngineError if Athena fails or stops it.
+        Ctrl-C stops the query in Athena too.
         """
         begun = perf_counter()
         translated = self.translated(sql)
-        with calls.aws_errors(f"asking Athena in the workgroup {self.workgroup}", calls.region_of(self._client)):
+        with aws_client.aws_errors(
+            f"querying Athena in the workgroup {self.workgroup}", aws_client.region_of(self._client)
+        ):
             query = self._start(translated.sql)
             try:
                 state = self._wait(query)
             except BaseException:
-                # It would run on, and be charged.
+                # It would keep running, and be charged.
                 self._client.stop_query_execution(QueryExecutionId=query)
                 raise
             self._judge(state)
             columns, rows = self._answer(query)
-        result = Result(columns, ZoneInfo(self.timezone), self.timezone, 0, begun, _Nothing())
+        result = Result(columns, ZoneInfo(self.timezone), self.timezone, 0, begun, _HeldRows())
         result.hold(rows)
         return result
+
+    def sql(self, sql: str, parameters: Any = None) -> Result:
+        """Run a statement of this package. Raise UsageError if it has parameters."""
+        if parameters:
+            raise UsageError("Athena takes no parameters: write the values into the statement")
+        return self.query(sql)
+
+    def estimate(self, sql: str) -> ScanEstimate:
+        """Return what ``sql`` would read at most. Raise UsageError without ``files_of``, and whatever it raises."""
+        if self._files_of is None:
+            raise UsageError("the files of the tables are not known: give Athena files_of")
+        from trailsift.query.scan_estimate import estimate_scan
+
+        return estimate_scan(sql, self._files_of, self.timezone)
+
+    def explain(self, sql: str) -> AthenaExplanation:
+        """Return what Athena would run, what it would read, and what that can cost at most."""
+        try:
+            return self.explained(sql, self.estimate(sql))
+        except TrailsiftError:
+            return self.explained(sql, None)
+
+    def explained(self, sql: str, estimate: ScanEstimate | None) -> AthenaExplanation:
+        """Return the explanation of ``sql`` with an estimate that was made before; None if it cannot be made."""
+        translated, most = self.translated(sql), self.cutoff()
+        expected = None if estimate is None else cost_of(estimate.bytes, price_list=self.prices)
+        return AthenaExplanation(
+            sql=translated.sql,
+            partitions=list(translated.partitions),
+            files=None if estimate is None else estimate.files,
+            of_files=None if estimate is None else estimate.of_files,
+            bytes=None if expected is None else expected.bytes,
+            usd=None if expected is None else round(expected.usd, 6),
+            usd_at_most=None if most is None else round(most.usd, 4),
+            bytes_at_most=None if most is None else most.bytes,
+        )
+
+    def close(self) -> None:
+        """Do nothing: a query ends before ``query`` returns, and Athena holds no session."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _start(self, sql: str) -> str:
         request: dict[str, Any] = {
             "QueryString": sql,
             "WorkGroup": self.workgroup,
             "QueryExecutionContext": {"Database": self.database},
-            # Names this call, so that a retry of boto3's starts no second query.
+            # Identifies this call, so that a retry by boto3 starts no second query.
             "ClientRequestToken": hashlib.sha256(uuid.uuid4().bytes).hexdigest(),
         }
         if self.output:
@@ -154,9 +227,9 @@ class Athena:
     def _wait(self, query: str) -> dict[str, Any]:
         wait = FIRST_WAIT
         while True:
-            found: dict[str, Any] = self._client.get_query_execution(QueryExecutionId=query)["QueryExecution"]
-            if found["Status"]["State"] not in ("QUEUED", "RUNNING"):
-                return found
+            execution: dict[str, Any] = self._client.get_query_execution(QueryExecutionId=query)["QueryExecution"]
+            if execution["Status"]["State"] not in ("QUEUED", "RUNNING"):
+                return execution
             self._sleep(wait)
             wait = min(wait * 1.5, LONGEST_WAIT)
 
@@ -168,15 +241,15 @@ class Athena:
         if status["State"] == "SUCCEEDED":
             return
         fault = status.get("AthenaError", {})
-        reason = str(status.get("StateChangeReason") or fault.get("ErrorMessage") or "it gives no reason")
+        reason = str(status.get("StateChangeReason") or fault.get("ErrorMessage") or "no reason given")
         if status["State"] == "CANCELLED":
             raise EngineError(
                 f"Athena stopped the query: {reason}. It had read {self.cost.bytes:,} bytes (${self.cost.usd:.4f}): "
-                "name a shorter time, or raise the workgroup's limit"
+                "query a shorter period, or raise the workgroup's limit"
             )
-        # 2: the statement's fault. https://docs.aws.amazon.com/athena/latest/ug/error-reference.html
+        # 2: an error in the statement. https://docs.aws.amazon.com/athena/latest/ug/error-reference.html
         if fault.get("ErrorCategory") == 2 or "SYNTAX_ERROR" in reason or "_NOT_FOUND" in reason:
-            raise QueryError(f"Athena refuses the statement: {reason}")
+            raise QueryError(f"Athena rejects the statement: {reason}")
         raise EngineError(f"Athena failed: {reason}")
 
     def _answer(self, query: str) -> tuple[list[ColumnType], list[Row]]:
@@ -206,17 +279,17 @@ class Athena:
             request["NextToken"] = page["NextToken"]
 
 
-class _Nothing:
-    """What a held answer reads from: it never does."""
+class _HeldRows:
+    """The source of a result that is already in memory: it can read nothing again."""
 
     def plan(self) -> Plan:
-        raise EngineError("a query on Athena has no plan here")
+        raise EngineError("a query on Athena has no local plan")
 
     def rows(self) -> tuple[Plan, Iterator[list[Row]]]:
-        raise EngineError("an answer of Athena is read once")
+        raise EngineError("a result from Athena cannot be fetched again")
 
     def arrow(self) -> tuple[Plan, pyarrow.RecordBatchReader]:
-        raise EngineError("answers of Athena come as table, JSON or CSV: use --format json")
+        raise EngineError("results from Athena come as table, JSON or CSV: use --format json")
 
 
 def _type(kind: str) -> str:
@@ -224,7 +297,7 @@ def _type(kind: str) -> str:
 
 
 def _value(text: str | None, kind: str) -> Any:
-    """What Athena writes, as a ``Result`` holds it: times in microseconds, numbers as numbers."""
+    """Return Athena's text as the value that a ``Result`` holds: times in microseconds, numbers as numbers."""
     if text is None:
         return None
     if kind in ("tinyint", "smallint", "integer", "bigint"):
@@ -239,7 +312,7 @@ def _value(text: str | None, kind: str) -> Any:
 
 
 def _micros(text: str) -> Any:
-    """``2026-03-02 10:30:00.000 UTC``, with or without a zone."""
+    """Return the microseconds of ``2026-03-02 10:30:00.000 UTC``, with or without a zone."""
     date, _, rest = text.partition(" ")
     clock, _, zone = rest.partition(" ")
     try:
@@ -247,23 +320,4 @@ def _micros(text: str) -> Any:
         moment = moment.replace(tzinfo=ZoneInfo(zone) if zone else UTC)
     except (ValueError, KeyError):
         return text
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
-def explained(athena: Athena, sql: str, reckoned: ScanEstimate | None) -> str:
-    """What Athena would be asked, what it would read, and what that can cost at most, as JSON."""
-    translated, most = athena.translated(sql), athena.most()
-    expected = None if reckoned is None else cost_of(reckoned.bytes, known=athena.prices)
-    return json.dumps(
-        {
-            "sql": translated.sql,
-            "partitions": list(translated.partitions),
-            "files": None if reckoned is None else reckoned.files,
-            "of_files": None if reckoned is None else reckoned.of_files,
-            "bytes": None if expected is None else expected.bytes,
-            "usd": None if expected is None else round(expected.usd, 6),
-            "usd_at_most": None if most is None else round(most.usd, 4),
-            "bytes_at_most": None if most is None else most.bytes,
-        },
-        indent=2,
-    )
+    return micros(moment)

@@ -1,22 +1,21 @@
-"""What DuckDB says about a statement, as an error that a person can act on.
+"""DuckDB's errors, as errors that a person can act on.
 
-Every message names what is wrong, shows the line with a caret under the place, and the nearest name where a name
-is unknown. Columns are also found by CloudTrail's own field names (``eventName`` -> ``event_name``).
+Every message says what is wrong, shows the line with a caret under the place, and suggests the nearest name for an
+unknown one. Columns are also matched by CloudTrail's own field names (``eventName`` -> ``event_name``).
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Iterable
-
-import duckdb
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from trailsift.errors import EngineError, QueryError, TrailsiftError
+from trailsift.query.duckdb_client import duckdb
 from trailsift.query.relations import FUNCTIONS, columns_of, relations
 
-#: DuckDB's exception types that speak of the statement; the rest speak of the machine or the lake.
+#: DuckDB's exception types that are about the statement; the others are about the machine or the lake.
 _ABOUT_THE_SQL = frozenset(
     {
         "Parser",
@@ -37,7 +36,7 @@ _ABOUT_THE_SQL = frozenset(
         "Decimal",
     }
 )
-#: Names that AWS's and the original document's queries use for our tables.
+#: Names for our tables in queries by AWS and in other documents.
 _OTHER_NAMES = {
     "cloudtrail_data_events": "events",
     "cloudtrail_raw_data": "events",
@@ -49,14 +48,14 @@ _OTHER_NAMES = {
 
 
 def query_error(sql: str, message: str, place: int | None = None, hint: str = "") -> QueryError:
-    """A QueryError about ``sql``; ``place`` is a byte offset into it (DuckDB counts bytes)."""
+    """Return a QueryError about ``sql``; ``place`` is a byte offset into it (DuckDB counts bytes)."""
     lines = [message]
     if place is not None:
         before = sql.encode()[: max(place, 0)].decode(errors="ignore")
         line = before.count("\n")
         column = len(before) - (before.rfind("\n") + 1)
         text = (sql.split("\n") or [""])[line].rstrip("\r")
-        # A long line is cut around the place, so that the caret stays in sight.
+        # A long line is cut around the place, so that the caret stays visible.
         start = max(0, column - 80)
         lines[0] += f" (line {line + 1}, column {column + 1})"
         lines += ["  " + text[start : start + 120].replace("\t", " "), "  " + " " * (column - start) + "^"]
@@ -65,16 +64,15 @@ def query_error(sql: str, message: str, place: int | None = None, hint: str = ""
     return QueryError("\n".join(lines))
 
 
-def nearest_table(name: str, also: Iterable[str] = ()) -> str:
-    """``did you mean ...?`` for an unknown table, and what tables there are."""
-    known = [*relations(), *also]
-    found = _OTHER_NAMES.get(name.lower()) or _nearest(name, known)
+def nearest_table(name: str, others: Iterable[str] = ()) -> str:
+    """Return ``did you mean ...?`` for an unknown table, and the list of tables."""
+    near = _OTHER_NAMES.get(name.lower()) or _nearest(name, [*relations(), *others])
     listing = "tables: " + ", ".join(relations())
-    return f"did you mean {found}? ({listing})" if found else listing
+    return f"did you mean {near}? ({listing})" if near else listing
 
 
-def nearest_column(name: str, tables: Iterable[str], also: Iterable[str] = ()) -> str:
-    """``did you mean ...?`` for an unknown column of ``tables``; empty where nothing is near."""
+def nearest_column(name: str, tables: Iterable[str], others: Iterable[str] = ()) -> str:
+    """Return ``did you mean ...?`` for an unknown column of ``tables``; empty if nothing is near."""
     by_name: dict[str, str] = {}
     for table in tables:
         for column, source in columns_of(table):
@@ -82,87 +80,140 @@ def nearest_column(name: str, tables: Iterable[str], also: Iterable[str] = ()) -
             for label in (source, source.rsplit(".", 1)[-1]):
                 if label:
                     by_name.setdefault(_bare(label), column)
-    for column in also:
+    for column in others:
         by_name.setdefault(_bare(column), column)
     bare = _bare(name)
-    found = by_name.get(bare)
-    if found is None:
-        near = _nearest(bare, list(by_name))
-        found = by_name[near] if near else None
-    return f"did you mean {found}?" if found else ""
+    match = bare if bare in by_name else _nearest(bare, by_name)
+    return f"did you mean {by_name[match]}?" if match else ""
 
 
 def from_duckdb(sql: str, error: duckdb.Error, prefix: int = 0, tables: Iterable[str] = ()) -> TrailsiftError:
-    """Our error for DuckDB's about ``sql``, which was run with ``prefix`` more bytes in front of it."""
-    told = _parsed(error)
-    kind = told.get("exception_type", "")
-    text = told.get("exception_message", str(error)).strip()
+    """Return our error for DuckDB's about ``sql``, which ran with ``prefix`` more bytes in front of it."""
+    fields = _fields(error)
+    kind = fields.get("exception_type", "")
+    message = fields.get("exception_message", str(error)).strip()
     if kind == "Permission":
-        return query_error(sql, "files, the network, extensions and settings cannot be reached from a query")
+        return query_error(sql, "a query cannot reach files, the network, extensions or settings")
     if kind not in _ABOUT_THE_SQL:
-        return _engine_error(kind, text)
-    place = int(told["position"]) - prefix if told.get("position", "").isdigit() else None
+        return _engine_error(kind, message)
+    place = int(fields["position"]) - prefix if fields.get("position", "").isdigit() else None
     if place is not None and not 0 <= place <= len(sql.encode()):
         place = None
-    subtype, name = told.get("error_subtype"), told.get("name", "")
-    if subtype == "MISSING_ENTRY" and told.get("type", "").startswith("Table") and "Function" not in told["type"]:
-        return query_error(sql, f"there is no table {name}", place, nearest_table(name))
-    if subtype == "MISSING_ENTRY" and "Function" in told.get("type", ""):
-        near = _nearest(name, FUNCTIONS) or told.get("candidates", "").split(",")[0]
-        return query_error(sql, f"there is no function {name}", place, f"did you mean {near}?" if near else "")
-    if subtype == "COLUMN_NOT_FOUND":
-        candidates = [c.strip() for c in told.get("candidates", "").split(",") if c.strip()]
-        return query_error(sql, f"there is no column {name}", place, nearest_column(name, tables, candidates))
-    unknown = re.match(r'Referenced table "(.*)" not found', text)
-    if unknown and place is not None:
-        # `userIdentity.arn` is how CloudTrail nests what is a column here.
-        path = re.match(rb"[\w.\[\]]+", sql.encode()[place:])
-        whole = path[0].decode(errors="replace") if path else unknown[1]
-        hint = nearest_column(whole, tables) if "." in whole else ""
-        return query_error(sql, f"there is no table {unknown[1]} for {whole}", place, hint or text.partition("\n")[2])
-    missing = re.match(r'Table "(.*)" does not have a column named "(.*)"', text)
-    if missing:
-        hint = nearest_column(missing[2], [missing[1]] if missing[1] in relations() else tables)
-        return query_error(sql, f"{missing[1]} has no column {missing[2]}", place, hint)
-    first, _, rest = text.partition("\n")
+    fault = _Fault(sql, fields, message, place, tuple(tables))
+    subtype = f"{fields.get('error_subtype', '')} {fields.get('type', '')}"
+    for pattern, explain in _BY_SUBTYPE:
+        if pattern.match(subtype):
+            return query_error(sql, *explain(fault))
+    for pattern, explain_match in _BY_MESSAGE:
+        match = pattern.match(message)
+        if match and (explained := explain_match(fault, match)):
+            return query_error(sql, *explained)
+    first, _, rest = message.partition("\n")
     hint = "\n".join(line.strip() for line in rest.splitlines() if line.strip())
     return query_error(sql, first, place, hint)
 
 
+class _Fault(NamedTuple):
+    """An error of DuckDB about a statement: its fields and message, the byte it points at, the tables in reach."""
+
+    sql: str
+    fields: dict[str, str]
+    message: str
+    place: int | None
+    tables: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The name that DuckDB does not know."""
+        return self.fields.get("name", "")
+
+    @property
+    def candidates(self) -> list[str]:
+        """Names that DuckDB suggests."""
+        return [name.strip() for name in self.fields.get("candidates", "").split(",") if name.strip()]
+
+
+#: (message, byte offset, hint): the arguments of ``query_error``.
+_Explained = tuple[str, int | None, str]
+
+
+def _unknown_table(fault: _Fault) -> _Explained:
+    return f"there is no table {fault.name}", fault.place, nearest_table(fault.name)
+
+
+def _unknown_function(fault: _Fault) -> _Explained:
+    near = _nearest(fault.name, FUNCTIONS) or next(iter(fault.candidates), None)
+    return f"there is no function {fault.name}", fault.place, f"did you mean {near}?" if near else ""
+
+
+def _unknown_column(fault: _Fault) -> _Explained:
+    hint = nearest_column(fault.name, fault.tables, fault.candidates)
+    return f"there is no column {fault.name}", fault.place, hint
+
+
+def _unknown_qualifier(fault: _Fault, match: re.Match[str]) -> _Explained | None:
+    if fault.place is None:
+        return None
+    # `userIdentity.arn` is how CloudTrail nests what is a column here.
+    path = re.match(rb"[\w.\[\]]+", fault.sql.encode()[fault.place :])
+    written = path[0].decode(errors="replace") if path else match[1]
+    hint = nearest_column(written, fault.tables) if "." in written else ""
+    return f"there is no table {match[1]} for {written}", fault.place, hint or fault.message.partition("\n")[2]
+
+
+def _unknown_column_of(fault: _Fault, match: re.Match[str]) -> _Explained:
+    hint = nearest_column(match[2], [match[1]] if match[1] in relations() else fault.tables)
+    return f"{match[1]} has no column {match[2]}", fault.place, hint
+
+
+#: DuckDB's subtype of an error, with the type of the missing entry -> how to explain it.
+_BY_SUBTYPE: tuple[tuple[re.Pattern[str], Callable[[_Fault], _Explained]], ...] = (
+    (re.compile(r"MISSING_ENTRY .*Function"), _unknown_function),
+    (re.compile(r"MISSING_ENTRY Table"), _unknown_table),
+    (re.compile(r"COLUMN_NOT_FOUND"), _unknown_column),
+)
+#: For errors without a subtype: what the message looks like -> how to explain it.
+_BY_MESSAGE: tuple[tuple[re.Pattern[str], Callable[[_Fault, re.Match[str]], _Explained | None]], ...] = (
+    (re.compile(r'Referenced table "(.*)" not found'), _unknown_qualifier),
+    (re.compile(r'Table "(.*)" does not have a column named "(.*)"'), _unknown_column_of),
+)
+
+
 def is_missing_file(error: duckdb.Error) -> bool:
-    """Whether a data file of the plan is gone (a newer snapshot replaced it and it was deleted)."""
-    told = _parsed(error)
-    text = told.get("exception_message", str(error))
-    return told.get("exception_type", "IO") == "IO" and ("No such file" in text or "No files found" in text)
+    """Return whether a data file of the plan is gone (a newer snapshot replaced it and it was deleted)."""
+    fields = _fields(error)
+    message = fields.get("exception_message", str(error))
+    return fields.get("exception_type", "IO") == "IO" and ("No such file" in message or "No files found" in message)
 
 
-def _engine_error(kind: str, text: str) -> TrailsiftError:
+def _engine_error(kind: str, message: str) -> TrailsiftError:
     if kind == "Out of Memory":
-        return EngineError(f"the query needs more memory than it may use: {text.splitlines()[0]}")
+        return EngineError(f"the query needs more memory than it may use: {message.splitlines()[0]}")
     if kind == "Interrupt":
         return EngineError("the query was stopped before it was done")
-    return EngineError(f"DuckDB could not run the query ({kind or 'error'}): {text}")
+    return EngineError(f"DuckDB could not run the query ({kind or 'error'}): {message}")
 
 
-def _parsed(error: duckdb.Error) -> dict[str, str]:
-    """The fields of an error (connections run with ``errors_as_json``); empty where it is plain text."""
-    text = str(error)
-    start = text.find("{")
+def _fields(error: duckdb.Error) -> dict[str, str]:
+    """Return the fields of an error (connections run with ``errors_as_json``); empty if it is plain text."""
+    message = str(error)
+    start = message.find("{")
     if start < 0:
         return {}
     try:
-        told = json.loads(text[start:])
+        fields = json.loads(message[start:])
     except ValueError:
         return {}
-    if not isinstance(told, dict) or "exception_message" not in told:
+    if not isinstance(fields, dict) or "exception_message" not in fields:
         return {}
-    return {str(key): str(value) for key, value in told.items()}
+    return {str(key): str(value) for key, value in fields.items()}
 
 
 def _bare(name: str) -> str:
     return name.replace("_", "").replace("[]", "").lower()
 
 
-def _nearest(name: str, known: Iterable[str]) -> str | None:
-    found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
-    return found[0] if found else None
+def _nearest(name: str, names: Iterable[str]) -> str | None:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.6)), None)

@@ -1,38 +1,41 @@
-"""The engine: SQL over one snapshot of a lake, by DuckDB, planned, confined and remembered."""
+"""The DuckDB engine: SQL over one snapshot of a lake, with planned files, a sandbox and a result cache."""
 
 from __future__ import annotations
 
 import os
+import threading
 import weakref
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-import duckdb
 
 from trailsift import __version__
 from trailsift.errors import EngineError, SnapshotGoneError, UsageError
 from trailsift.lake.index import Snapshot
 from trailsift.lake.open import open_snapshot
-from trailsift.query.execution import Call, ResultSource
+from trailsift.query.duckdb_client import duckdb
+from trailsift.query.execution import QueryRequest, ResultSource
 from trailsift.query.planner import Parameters, Plan, Planner, choose_files, connect, lock
+from trailsift.query.relations import text, texts
 from trailsift.query.result import Result
 from trailsift.query.result_cache import Cache, Recorder, key_of
-from trailsift.query.sandbox import Statement, check, normalised
+from trailsift.query.sandbox import CheckedStatement, check, normalised
 from trailsift.query.types import ColumnType
 from trailsift.query.volatility import are_consistent
 from trailsift.schema import TABLES
 
+if TYPE_CHECKING:
+    from trailsift.query.explanation import Explanation
+
 
 class DuckDBEngine:
-    """Answers SQL on one snapshot of a lake. Safe to share between threads; close it, or use it with ``with``.
+    """Runs SQL on one snapshot of a lake. Safe to share between threads; close it, or use it with ``with``.
 
-    ``timezone``: the zone of literals without one, of ``date_trunc`` and casts, and of times in answers.
-    ``threads``: all cores by default. ``memory_limit``: as DuckDB writes it (``2GB``), 60 % of the memory by
-    default; larger sorts and groups go to a private temporary folder. ``cache``: where answers are kept.
+    ``timezone``: the zone of literals without an offset, of ``date_trunc`` and casts, and of times in results.
+    ``threads``: all cores by default. ``memory_limit``: in DuckDB's notation (``2GB``), 60 % of the memory by
+    default; larger sorts and groups spill to a private temporary folder. ``cache``: where results are kept.
     """
 
     def __init__(
@@ -47,27 +50,24 @@ class DuckDBEngine:
         try:
             self.zone = ZoneInfo(timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise UsageError(f"there is no time zone {timezone!r}: give a name such as UTC or Asia/Seoul") from None
+            raise UsageError(f"unknown time zone {timezone!r}: use a name such as UTC or Asia/Seoul") from None
         self.snapshot = snapshot
         self.timezone = timezone
         self.cache = cache or Cache()
+        spill = _new_private_folder()
+        database = _Opening(self._data_folders(), spill, threads or _cores(), timezone, memory_limit)
         self._planner = Planner(timezone, hourly_partitions=bool(snapshot.settings.get("hourly_partitions")))
-        self._db = connect(timezone, threads=threads or _cores())
-        self._close = weakref.finalize(self, _close, self._db, self._planner, self._prepare(memory_limit))
-
-    def _prepare(self, memory_limit: str | None) -> Path:
-        # Only the data folders: catalog.db and lake.json lie beside them and are none of a query's business.
-        folders = [str(self.snapshot.root / name / "data") for name in TABLES]
-        spill = _private_folder()
         try:
-            self._db.execute("SET allowed_directories = $1", [folders])
-            self._db.execute("SET GLOBAL memory_limit = $1", [memory_limit or f"{int(_memory() * 0.6)}B"])
-            self._db.execute("SET GLOBAL temp_directory = $1", [str(spill)])
-            self._db.execute("SET GLOBAL parquet_metadata_cache = true")
-            lock(self._db)
-        except duckdb.Error as error:
-            raise UsageError(f"the memory limit {memory_limit!r} is not understood: write 500MB or 2GB") from error
-        return spill
+            self._db = database.result()
+        except BaseException:
+            self._planner.close()
+            spill.rmdir()
+            raise
+        self._close = weakref.finalize(self, _close, self._db, self._planner, spill)
+
+    def _data_folders(self) -> list[str]:
+        # Only the data folders: a query has no business with catalog.db and lake.json beside them.
+        return [str(self.snapshot.root / name / "data") for name in TABLES]
 
     def query(
         self,
@@ -78,38 +78,44 @@ class DuckDBEngine:
         timeout: float | None = None,
         arrow: bool = False,
     ) -> Result:
-        """The answer to a user's SQL: one read-only statement over the tables and views of the lake.
+        """Run a user's SQL: one read-only statement over the tables and views of the lake.
 
-        ``cache``: an answer to the same statement on the same snapshot may come from disk. ``ttl``: also an
-        answer of at most so many seconds to a statement that reads the clock. ``timeout``: seconds after which
-        it is stopped. ``arrow``: the answer will be read as Arrow (saves running it twice).
+        ``cache``: the result of the same statement on the same snapshot may come from disk. ``ttl``: so may the
+        result of a statement that reads the clock, if it is at most this many seconds old. ``timeout``: seconds
+        after which the query is stopped. ``arrow``: the result will be read as Arrow (saves running it twice).
 
-        QueryError says what is wrong with the SQL, where, and what was probably meant; EngineError where it ran
-        out of memory or time.
+        Raise QueryError with what is wrong in the SQL, where, and what was probably meant; EngineError if the query
+        runs out of memory or time.
         """
         begun = perf_counter()
         with self._planner.cursor() as cursor:
             statement = check(sql, cursor)
         keep = (self._key(statement), ttl) if cache and not arrow else None
-        return self._answer(Call(statement, None, timeout, keep), begun, arrow=arrow)
+        return self._run(QueryRequest(statement, None, timeout, keep), begun, arrow=arrow)
 
     def sql(self, sql: str, parameters: Parameters = None, *, timeout: float | None = None) -> Result:
-        """The answer to SQL of our own, with values for its ``$name`` or ``$1`` parameters. Never from the cache."""
+        """Run SQL of our own, with values for its ``$name`` or ``$1`` parameters. Never from the cache."""
         begun = perf_counter()
         with self._planner.cursor() as cursor:
             statement = check(sql, cursor, trusted=True)
-        return self._answer(Call(statement, parameters, timeout, None), begun)
+        return self._run(QueryRequest(statement, parameters, timeout, None), begun)
 
     def plan(self, sql: str, parameters: Parameters = None) -> Plan:
-        """What ``sql`` would read; nothing is read."""
+        """Return what ``sql`` would read, without reading it."""
         with self._planner.cursor() as cursor:
             statement = check(sql, cursor, trusted=parameters is not None)
         self._planner.result_columns(statement, parameters)
         return self._plan(statement, parameters)
 
+    def explain(self, sql: str) -> Explanation:
+        """Return what ``sql`` would read, and what Athena would charge for it."""
+        from trailsift.query.explanation import explain
+
+        return explain(self, sql)
+
     def footers(self, paths: list[str], columns: list[str], time: str) -> list[tuple[Any, ...]]:
-        """Of each row group of the files ``paths``: (path, bytes of ``columns``, least and greatest ``time``,
-        least and greatest role), from the Parquet footers; bounds are texts or None."""
+        """Read the Parquet footers of ``paths``. Return for each row group: (path, bytes of ``columns``, least and
+        greatest ``time``, least and greatest role); bounds are texts or None."""
         bounds = ", ".join(
             f"any_value({stat}) FILTER (column_name = '{name}')"
             for name in (time, "role_arn")
@@ -118,23 +124,23 @@ class DuckDBEngine:
         with self._db.cursor() as cursor:
             try:
                 return cursor.execute(
-                    "SELECT file_name, sum(total_compressed_size) FILTER (list_contains($2, column_name)),"
-                    f" {bounds} FROM (SELECT *, string_split(path_in_schema, ', ')[1] AS column_name"
-                    " FROM parquet_metadata($1)) GROUP BY file_name, row_group_id",
-                    [paths, columns],
+                    "SELECT file_name,"
+                    f" sum(total_compressed_size) FILTER (list_contains({texts(columns)}, column_name)), {bounds}"
+                    " FROM (SELECT *, string_split(path_in_schema, ', ')[1] AS column_name"
+                    f" FROM parquet_metadata({texts(paths)})) GROUP BY file_name, row_group_id"
                 ).fetchall()
             except duckdb.Error as error:
-                raise EngineError(f"the footers of the lake's data files cannot be read: {error}") from None
+                raise EngineError(f"cannot read the footers of the lake's data files: {error}") from None
 
     def refresh(self) -> bool:
-        """Moves to the newest snapshot; whether there was a newer one."""
+        """Move to the newest snapshot; return whether there was a newer one."""
         newest = open_snapshot(self.snapshot.root)
         moved = newest.seq != self.snapshot.seq or newest.locations != self.snapshot.locations
         self.snapshot = newest
         return moved
 
     def close(self) -> None:
-        """Frees the databases; answers that are still streaming end."""
+        """Free the databases; results that are still streaming end."""
         self._close()
 
     def __enter__(self) -> Self:
@@ -145,7 +151,7 @@ class DuckDBEngine:
     ) -> None:
         self.close()
 
-    def _plan(self, statement: Statement, parameters: Parameters) -> Plan:
+    def _plan(self, statement: CheckedStatement, parameters: Parameters) -> Plan:
         scans = self._planner.scans(statement, parameters)
         try:
             return choose_files(self.snapshot, scans, statement.stored)
@@ -154,54 +160,87 @@ class DuckDBEngine:
             self.refresh()
             return choose_files(self.snapshot, scans, statement.stored)
 
-    def planned(self, call: Call) -> Plan:
-        """The plan of a call on the present snapshot."""
-        return self._plan(call.statement, call.parameters)
+    def plan_request(self, request: QueryRequest) -> Plan:
+        """Return the plan of a request on the current snapshot."""
+        return self._plan(request.statement, request.parameters)
 
-    def _answer(self, call: Call, begun: float, *, arrow: bool = False) -> Result:
-        kept = self.cache.get(*call.keep) if call.keep else None
-        if kept is not None:
-            columns = kept.columns
-            call = replace(call, keep=None)
+    def _run(self, request: QueryRequest, begun: float, *, arrow: bool = False) -> Result:
+        cached = self.cache.get(*request.keep) if request.keep else None
+        if cached is not None:
+            columns = cached.columns
+            request = request._replace(keep=None)
         else:
-            columns = self._planner.result_columns(call.statement, call.parameters)
-        source = ResultSource(self, call, columns)
+            columns = self._planner.result_columns(request.statement, request.parameters)
+        source = ResultSource(self, request, columns)
         result = Result(columns, self.zone, self.timezone, self.snapshot.seq, begun, source)
-        if kept is not None:
-            result.hold(kept.rows, from_cache=True)
+        if cached is not None:
+            result.hold(cached.rows, from_cache=True)
         elif arrow:
             result.open_arrow()
         else:
             result.open()
-        result.snapshot_seq = result.plan.snapshot.seq if kept is None else self.snapshot.seq
+        result.snapshot_seq = result.plan.snapshot.seq if cached is None else self.snapshot.seq
         return result
 
-    def _key(self, statement: Statement) -> str:
+    def _key(self, statement: CheckedStatement) -> str:
         at = self.snapshot
         lake = (str(at.root), at.seq, at.committed_at, at.locations)
         return key_of(__version__, duckdb.__version__, self.timezone, lake, normalised(statement.text))
 
     def keep(
-        self, key: str, ttl: float | None, statement: Statement, columns: list[ColumnType], done: Recorder
+        self, key: str, ttl: float | None, statement: CheckedStatement, columns: list[ColumnType], recorder: Recorder
     ) -> None:
-        """Keeps a whole answer for the next time, unless it could be another one then."""
-        if done.chunks is None or key != self._key(statement):
-            # Too large, or read from a newer snapshot than was asked for.
+        """Keep a complete result for the next time, unless the same statement could give another one then."""
+        if recorder.chunks is None or key != self._key(statement):
+            # Too large, or read from a newer snapshot than the key names.
             return
         ages = statement.clock or statement.volatile
         if not ages:
             with self._planner.cursor() as cursor:
                 ages = not are_consistent(statement.functions, cursor)
         if not ages or ttl is not None:
-            self.cache.put(key, columns, done.chunks, ages=ages)
+            self.cache.put(key, columns, recorder.chunks, ages=ages)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own to the confined database, without views."""
+        """Return a new connection to the sandboxed database, without views."""
         return self._db.cursor()
 
 
+class _Opening:
+    """The sandboxed database, opened in a thread while the planner opens its own: each takes 15 ms."""
+
+    def __init__(self, folders: list[str], spill: Path, threads: int, timezone: str, memory_limit: str | None) -> None:
+        self._error: BaseException | None = None
+        self._options = (folders, spill, threads, timezone, memory_limit)
+        self._thread = threading.Thread(target=self._open)
+        self._thread.start()
+
+    def _open(self) -> None:
+        folders, spill, threads, timezone, memory_limit = self._options
+        try:
+            self._db = connect(timezone, threads=threads)
+            self._db.execute(
+                f"SET allowed_directories = {texts(folders)};"
+                f"SET GLOBAL memory_limit = {text(memory_limit or f'{int(_memory() * 0.6)}B')};"
+                f"SET GLOBAL temp_directory = {text(str(spill))};"
+                "SET GLOBAL parquet_metadata_cache = true"
+            )
+            lock(self._db)
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> duckdb.DuckDBPyConnection:
+        """Return the database; raise UsageError if the memory limit is not valid."""
+        self._thread.join()
+        if isinstance(self._error, duckdb.Error):
+            raise UsageError(f"invalid memory limit {self._options[-1]!r}: write 500MB or 2GB") from self._error
+        if self._error is not None:
+            raise self._error
+        return self._db
+
+
 def _memory() -> int:
-    """Bytes of memory that this process may use."""
+    """Return the bytes of memory that this process may use."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text("ascii").strip()
@@ -210,28 +249,32 @@ def _memory() -> int:
     return min(total, int(limit)) if limit.isdigit() else total
 
 
-def _private_folder() -> Path:
-    """A new empty folder that only this user can enter; ``tempfile`` would cost a cold start 10 ms."""
+def _new_private_folder() -> Path:
+    """Create an empty folder that only this user can enter. Importing ``tempfile`` would take 10 ms."""
     base = Path(os.environ.get("TMPDIR") or "/tmp")
     folder = base / f"trailsift-{os.getpid()}-{os.urandom(6).hex()}"
     try:
         folder.mkdir(mode=0o700)
     except OSError as error:
         raise EngineError(
-            f"no temporary folder can be made in {base}: {error}. Set TMPDIR to a writable folder"
+            f"cannot create a temporary folder in {base}: {error}. Set TMPDIR to a writable folder"
         ) from error
     return folder
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _close(db: duckdb.DuckDBPyConnection, planner: Planner, spill: Path) -> None:
     db.close()
     planner.close()
-    if spill.exists():
+    try:
+        spill.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError:
         import shutil
 
         shutil.rmtree(spill, ignore_errors=True)

@@ -1,20 +1,18 @@
-"""A statement on its way through DuckDB: started, streamed, stopped, started again where a file is gone."""
+"""Running a statement in DuckDB: start it, stream its rows, stop it, start it again if a file is gone."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
-
-import duckdb
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from trailsift.errors import EngineError
 from trailsift.query.diagnostics import from_duckdb, is_missing_file
+from trailsift.query.duckdb_client import duckdb
 from trailsift.query.planner import Parameters, Plan
 from trailsift.query.result_cache import Cache, Recorder
-from trailsift.query.sandbox import Statement
+from trailsift.query.sandbox import CheckedStatement
 from trailsift.query.types import ColumnType, Row, projection, unique_names
 from trailsift.query.views import create_views
 
@@ -22,97 +20,98 @@ if TYPE_CHECKING:
     import pyarrow
 T = TypeVar("T")
 
-#: Rows fetched at a time; an answer of no more rows is held as a whole.
+#: Rows fetched at a time; a result of at most this many rows is held in memory.
 CHUNK = 10_000
-#: Rows of an Arrow batch.
+#: Rows per Arrow batch.
 BATCH = 50_000
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A statement and how it was asked; ``keep``: the cache key and age under which to keep the answer."""
+class QueryRequest(NamedTuple):
+    """A statement and how to run it; ``keep``: the cache key and age under which to keep its result."""
 
-    statement: Statement
+    statement: CheckedStatement
     parameters: Parameters
     timeout: float | None
     keep: tuple[str, float | None] | None
 
 
 class Session(Protocol):
-    """What a running statement needs of its engine."""
+    """The part of an engine that a running statement uses."""
 
     @property
     def cache(self) -> Cache:
-        """Where answers are kept."""
+        """Where results are kept."""
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Return a connection of its own to the confined database."""
 
-    def planned(self, call: Call) -> Plan:
-        """Return the plan of a call on the present snapshot."""
+    def plan_request(self, request: QueryRequest) -> Plan:
+        """Return the plan of a request on the current snapshot."""
 
     def refresh(self) -> bool:
         """Move to the newest snapshot; return whether there was a newer one."""
 
     def keep(
-        self, key: str, ttl: float | None, statement: Statement, columns: list[ColumnType], done: Recorder
+        self, key: str, ttl: float | None, statement: CheckedStatement, columns: list[ColumnType], recorder: Recorder
     ) -> None:
-        """Keep a whole answer for the next time."""
+        """Keep a complete result for the next time."""
 
 
 class Execution:
     """A running statement: its connection, its plan, and the timer that stops it."""
 
-    def __init__(self, call: Call, cursor: duckdb.DuckDBPyConnection, plan: Plan, prefix: int) -> None:
+    def __init__(self, request: QueryRequest, cursor: duckdb.DuckDBPyConnection, plan: Plan, prefix: int) -> None:
         self.cursor = cursor
         self.plan = plan
-        self._call = call
+        self._request = request
         self._prefix = prefix
         self._expired = False
         self._timer: threading.Timer | None = None
-        if call.timeout is not None:
-            self._timer = threading.Timer(call.timeout, self._expire)
+        if request.timeout is not None:
+            self._timer = threading.Timer(request.timeout, self._expire)
             self._timer.daemon = True
             self._timer.start()
 
     def execute(self, sql: str) -> None:
-        """Makes the views and starts ``sql``."""
-        create_views(self.cursor, self.plan, sorted(self._call.statement.tables))
-        if self._call.parameters:
-            self.cursor.execute(sql, self._call.parameters)
+        """Create the views and start ``sql``."""
+        create_views(self.cursor, self.plan, sorted(self._request.statement.tables))
+        if self._request.parameters:
+            self.cursor.execute(sql, self._request.parameters)
         else:
             self.cursor.execute(sql)
 
     def close(self) -> None:
-        """Ends what is done."""
+        """Release a finished statement."""
         if self._timer is not None:
             self._timer.cancel()
         self.cursor.close()
 
     def failed(self, error: BaseException) -> BaseException:
-        """Ends what failed or was given up; what to raise for ``error``."""
+        """Release a statement that failed or was abandoned; return what to raise for ``error``."""
         if self._timer is not None:
             self._timer.cancel()
         stopped = not isinstance(error, duckdb.Error) or isinstance(error, duckdb.InterruptException)
         if stopped:
             with contextlib.suppress(duckdb.Error):
                 self.cursor.interrupt()
-            # Some joins notice that they are stopped only after a while, and closing waits for them.
+            # Some joins notice an interrupt only after a while, and closing waits for them.
             threading.Thread(target=self.cursor.close, daemon=True).start()
         else:
             self.cursor.close()
         if isinstance(error, duckdb.InterruptException) and self._expired:
             return EngineError(
-                f"the query was stopped after {self._call.timeout:g} s: ask for less time or fewer columns"
+                f"the query was stopped after {self._request.timeout:g} s: query a shorter period or fewer columns"
             )
         if isinstance(error, RuntimeError) and "interrupted" in str(error):
-            # What DuckDB's client makes of Ctrl-C.
+            # DuckDB's client reports Ctrl-C like this.
             return KeyboardInterrupt()
         if not isinstance(error, duckdb.Error):
             return error
         if is_missing_file(error):
-            return EngineError(f"a data file of the lake is missing: {error}. `trailsift verify` says what is there")
-        return from_duckdb(self._call.statement.text, error, self._prefix, self._call.statement.tables)
+            return EngineError(
+                f"a data file of the lake is missing: {error}. Restore it, or ingest the logs into a new lake"
+            )
+        return from_duckdb(self._request.statement.text, error, self._prefix, self._request.statement.tables)
 
     def _expire(self) -> None:
         self._expired = True
@@ -121,20 +120,20 @@ class Execution:
 
 
 class ResultSource:
-    """Where a result's rows come from: runs its statement, as often as it is read anew."""
+    """The source of a result's rows: runs the statement each time the result is read."""
 
-    def __init__(self, engine: Session, call: Call, columns: list[ColumnType]) -> None:
+    def __init__(self, engine: Session, request: QueryRequest, columns: list[ColumnType]) -> None:
         self._engine = engine
-        self._call = call
+        self._request = request
         self._columns = columns
 
     def plan(self) -> Plan:
-        """What the statement reads."""
-        return self._engine.planned(self._call)
+        """Return what the statement reads."""
+        return self._engine.plan_request(self._request)
 
     def rows(self) -> tuple[Plan, Iterator[list[Row]]]:
-        """Starts the statement; the plan and the fetched rows, some at a time."""
-        text, selected, prefix = self._call.statement.text, projection(self._columns), 0
+        """Start the statement; return the plan and the fetched rows, in chunks."""
+        text, selected, prefix = self._request.statement.text, projection(self._columns), 0
         if selected is not None:
             head = f"SELECT {selected} FROM (\n"
             names = ", ".join(f"c{i}" for i in range(len(self._columns)))
@@ -143,22 +142,22 @@ class ResultSource:
         return run.plan, self._chunks(run, first)
 
     def arrow(self) -> tuple[Plan, pyarrow.RecordBatchReader]:
-        """Starts the statement; the plan and Arrow batches straight from DuckDB."""
+        """Start the statement; return the plan and the Arrow batches that DuckDB makes."""
         from pyarrow import RecordBatchReader
 
         names = ", ".join('"' + name.replace('"', '""') + '"' for name in unique_names(self._columns))
         head = "SELECT * FROM (\n"
-        text = f"{head}{self._call.statement.text}\n) AS answer({names})"
+        text = f"{head}{self._request.statement.text}\n) AS answer({names})"
         run, (reader, first) = self._start(text, len(head), _first_batch)
         return run.plan, RecordBatchReader.from_batches(reader.schema, self._batches(run, reader, first))
 
     def _start(self, sql: str, prefix: int, begin: Callable[[duckdb.DuckDBPyConnection], T]) -> tuple[Execution, T]:
-        """Plans ``sql`` (the statement with ``prefix`` bytes before it), starts it and reads its first rows.
+        """Plan ``sql`` (the statement with ``prefix`` bytes before it), start it and read its first rows.
 
-        A file of a superseded snapshot may be deleted meanwhile: then once more, on the newest snapshot.
+        A file of a superseded snapshot may be deleted meanwhile: then try again, on the newest snapshot.
         """
         for last in (False, True):
-            run = Execution(self._call, self._engine.cursor(), self._engine.planned(self._call), prefix)
+            run = Execution(self._request, self._engine.cursor(), self._engine.plan_request(self._request), prefix)
             try:
                 run.execute(sql)
                 return run, begin(run.cursor)
@@ -179,13 +178,13 @@ class ResultSource:
         except OSError as error:
             # pyarrow's stream interface reports DuckDB's errors as its own.
             run.failed(error)
-            raise EngineError(f"the query broke off: {error}") from None
+            raise EngineError(f"the query stopped early: {error}") from None
         except BaseException as error:
             raise run.failed(error) from None
         run.close()
 
     def _chunks(self, run: Execution, first: list[Row]) -> Iterator[list[Row]]:
-        recorder = Recorder(self._engine.cache.max_answer) if self._call.keep else None
+        recorder = Recorder(self._engine.cache.max_answer) if self._request.keep else None
         rows = first
         try:
             while rows:
@@ -196,9 +195,9 @@ class ResultSource:
         except BaseException as error:
             raise run.failed(error) from None
         run.close()
-        if recorder is not None and self._call.keep is not None:
-            key, ttl = self._call.keep
-            self._engine.keep(key, ttl, self._call.statement, self._columns, recorder)
+        if recorder is not None and self._request.keep is not None:
+            key, ttl = self._request.keep
+            self._engine.keep(key, ttl, self._request.statement, self._columns, recorder)
 
 
 def _first_batch(

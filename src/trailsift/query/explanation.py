@@ -1,23 +1,23 @@
-"""What a statement would read, and what Athena would charge for reading the same."""
+"""Explain a statement: which files and bytes it would read, and what Athena would charge for the same."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
+from trailsift.as_json import JsonObject
 from trailsift.lake.index import File
 from trailsift.prices import ATHENA_LEAST, athena_cost, load_prices
 from trailsift.query.planner import Plan, Scan
-from trailsift.query.pruning import Range, may_pass, micros_of, range_reader
-from trailsift.query.pruning import columns as columns_of
-from trailsift.query.views import whole_and_parts
+from trailsift.query.pruning import Range, may_pass, micros_of, predicate_columns, range_reader
+from trailsift.query.views import split_by_shared_days
 from trailsift.schema import TABLES, Table
 
 if TYPE_CHECKING:
     from trailsift.query.duckdb import DuckDBEngine
 
-#: Footers opened at most; of more files, as many evenly spread ones stand for all.
+#: The most footers that are opened; of more files, an evenly spread sample of this size is read.
 _FOOTERS = 256
 
 
@@ -25,9 +25,9 @@ _FOOTERS = 256
 class TableRead:
     """One table of an explanation.
 
-    ``files``, ``bytes``: of the planned files, ``of_files``, ``of_bytes``: of all live ones. ``row_groups`` and
-    ``read_bytes``: what is left of them after skipping row groups by their statistics and columns that are not
-    used; summed over the places where the statement reads the table. ``filters``: what reaches the files.
+    ``files``, ``bytes``: the planned files; ``of_files``, ``of_bytes``: all live ones. ``row_groups`` and
+    ``read_bytes``: what remains after skipping row groups by their statistics, and unused columns; summed over the
+    places where the statement reads the table. ``filters``: the conditions that reach the files.
     """
 
     table: str
@@ -43,12 +43,24 @@ class TableRead:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """What a statement would read. ``estimated``: the bytes come from a sample of the files' footers."""
+class Explanation(JsonObject):
+    """The files and bytes that a statement would read.
+
+    ``estimated``: the bytes are extrapolated from a sample of the files' footers.
+    """
 
     snapshot_seq: int
     tables: tuple[TableRead, ...]
     estimated: bool
+
+    JSON: ClassVar[dict[str, str]] = {
+        "snapshot": "snapshot_seq",
+        "tables": "tables",
+        "read_bytes": "read_bytes",
+        "estimated": "estimated",
+        "athena_bytes": "athena_bytes",
+        "athena_dollars": "athena_dollars",
+    }
 
     @property
     def read_bytes(self) -> int:
@@ -62,19 +74,8 @@ class Explanation:
 
     @property
     def athena_dollars(self) -> float:
-        """What Athena would charge, in US dollars."""
-        return athena_cost(load_prices(), self.athena_bytes) if self.tables else 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The explanation as one JSON object."""
-        return {
-            "snapshot": self.snapshot_seq,
-            "tables": [{name: getattr(table, name) for name in TableRead.__slots__} for table in self.tables],
-            "read_bytes": self.read_bytes,
-            "estimated": self.estimated,
-            "athena_bytes": self.athena_bytes,
-            "athena_dollars": self.athena_dollars,
-        }
+        """Athena's charge in US dollars."""
+        return athena(prices(), self.athena_bytes) if self.tables else 0.0
 
     def __str__(self) -> str:
         if not self.tables:
@@ -94,13 +95,13 @@ class Explanation:
             lines += [f"  where {text}" for text in table.filters]
         lines.append(
             f"Athena would scan about {size(self.athena_bytes)} and charge ${self.athena_dollars:.5f} "
-            f"(${load_prices()['athena_scan'].of(1e12):g} per TB, at least {size(ATHENA_LEAST)} a query)"
+            f"(${prices()['athena_scan'].of(1e12):g} per TB, at least {size(ATHENA_LEAST)} per query)"
         )
         return "\n".join(lines)
 
 
 def explain(engine: DuckDBEngine, sql: str) -> Explanation:
-    """What ``sql`` would read of the engine's snapshot. QueryError as for ``DuckDBEngine.query``."""
+    """Return what ``sql`` would read of the engine's snapshot. Raise QueryError as ``DuckDBEngine.query`` does."""
     plan = engine.plan(sql)
     estimated = False
     tables = []
@@ -112,7 +113,7 @@ def explain(engine: DuckDBEngine, sql: str) -> Explanation:
 
 
 def size(count: float) -> str:
-    """Bytes for people: 10 MB."""
+    """Return a number of bytes for people: ``10 MB``."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.3g} {unit}"
@@ -153,15 +154,15 @@ def _read(engine: DuckDBEngine, plan: Plan, table: Table) -> tuple[TableRead, bo
 def _row_groups(
     engine: DuckDBEngine, plan: Plan, table: Table, scan: Scan, files: Sequence[File]
 ) -> list[tuple[int, bool]]:
-    """For each row group: bytes of the columns that ``scan`` uses, and whether its statistics let it pass."""
+    """Return for each row group: bytes of the columns that ``scan`` uses, and whether its statistics let it pass."""
     if not files:
         return []
     columns = set(scan.columns)
-    if table.keys and whole_and_parts(files)[1]:
+    if table.keys and split_by_shared_days(files)[1]:
         columns |= set(table.keys)
     by_path = {str(plan.snapshot.root / file.path): file for file in files}
-    ranges_of = range_reader(table, columns_of(scan.predicate))
-    found = []
+    ranges_of = range_reader(table, predicate_columns(scan.predicate))
+    groups = []
     for path, span, low, high, least_role, greatest_role in engine.footers(list(by_path), sorted(columns), table.time):
         ranges: dict[str, Range] = ranges_of(by_path[path])
         times = micros_of(low), micros_of(high)
@@ -169,5 +170,5 @@ def _row_groups(
             ranges[table.time] = (times[0], times[1])
         if least_role is not None and greatest_role is not None:
             ranges["role_arn"] = (least_role, greatest_role)
-        found.append((int(span or 0), may_pass(scan.predicate, ranges)))
-    return found
+        groups.append((int(span or 0), may_pass(scan.predicate, ranges)))
+    return groups

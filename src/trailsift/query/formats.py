@@ -1,10 +1,10 @@
-"""Answers written out: a table for people; JSON, CSV, Parquet and Arrow for machines, whole and exact."""
+"""Write results: a table for people; JSON, CSV, Parquet and Arrow, complete and exact, for machines."""
 
 from __future__ import annotations
 
 import io
 import json
-import shutil
+import re
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -12,25 +12,25 @@ from trailsift.errors import UsageError
 from trailsift.query.result import Result
 from trailsift.query.types import Decoder, Row, converted, is_number, writer
 
-#: Rows that a table shows at most; machine formats have no limit.
+#: The most rows that a table shows; machine formats have no limit.
 TABLE_ROWS = 1000
 
 
 def write(
     result: Result, format: str, out: IO[Any], *, max_rows: int | None = TABLE_ROWS, width: int | None = None
 ) -> int:
-    """Writes all rows of ``result`` to ``out``, a text or binary stream; returns their number.
+    """Write all rows of ``result`` to ``out``, a text or binary stream; return their number.
 
     ``table``: for people; at most ``max_rows`` rows (None: all), long values folded to ``width`` columns (the
-    terminal's by default), number of rows and time below. ``json``: a list of objects, a row each; integers as
-    numbers however large, times in ISO 8601 with their zone, NaN and infinity as null, a second column of the
-    same name numbered. ``csv``: with a header; null as nothing, an empty text as ``""``, lists as JSON.
+    terminal's by default), number of rows and time below. ``json``: a list of objects, one per row; integers as
+    numbers however large, times in ISO 8601 with their zone, NaN and infinity as null, repeated column names
+    numbered. ``csv``: with a header; null is an empty field, an empty text is ``""``, lists are JSON.
     ``parquet`` and ``arrow`` (an IPC stream): with their types; these need a binary stream.
 
-    UsageError for an unknown format, or a text stream for a binary format.
+    Raise UsageError for an unknown format, or for a text stream with a binary format.
     """
     if format not in FORMATS:
-        raise UsageError(f"there is no format {format!r}: use one of {', '.join(FORMATS)}")
+        raise UsageError(f"unknown format {format!r}: use one of {', '.join(FORMATS)}")
     if format in ("parquet", "arrow"):
         binary = out if not isinstance(out, io.TextIOBase) else getattr(out, "buffer", None)
         if binary is None:
@@ -41,7 +41,7 @@ def write(
 
 
 def _put(out: IO[Any]) -> Callable[[str], object]:
-    """Writes text to either kind of stream, always as UTF-8."""
+    """Return a function that writes text to either kind of stream, always as UTF-8."""
     if isinstance(out, io.TextIOBase):
         buffer = getattr(out, "buffer", None)
         if buffer is None:
@@ -52,7 +52,7 @@ def _put(out: IO[Any]) -> Callable[[str], object]:
 
 
 def _shown(result: Result) -> Iterator[list[Row]]:
-    """The rows with every value as JSON shows it."""
+    """Yield the rows with every value in its JSON form."""
     return converted(result.fetched(), [writer(kind, result.zone) for _, kind in result.columns])
 
 
@@ -79,7 +79,7 @@ def _write_csv(result: Result, put: Callable[[str], object]) -> int:
 
 
 def _cell_writer(shown: Decoder | None, kind: str) -> Callable[[Any], str]:
-    """Fetched value -> its CSV field."""
+    """Return a function from a fetched value to its CSV field."""
     if is_number(kind):
         return str if shown is None else lambda value: "" if (number := shown(value)) is None else str(number)
     if shown is not None:
@@ -88,9 +88,9 @@ def _cell_writer(shown: Decoder | None, kind: str) -> Callable[[Any], str]:
 
 
 def _quoted(text: str) -> str:
-    """``text`` as a field of CSV (RFC 4180). An empty text is quoted: null is written as nothing at all.
+    """Return ``text`` as a field of CSV (RFC 4180). An empty text is quoted, because null is an empty field.
 
-    The csv module looks at each character by itself, which takes longer than the query.
+    The csv module examines each character separately, which takes longer than the query.
     """
     if text and "," not in text and '"' not in text and "\n" not in text and "\r" not in text:
         return text
@@ -104,31 +104,57 @@ def _cell(value: Any) -> str:
 
 
 def _write_table(result: Result, put: Callable[[str], object], max_rows: int | None, width: int | None) -> int:
+    import shutil
+
+    header = [_safe(name) for name, _ in result.columns]
+    right = [is_number(kind) for _, kind in result.columns]
+    cells: list[list[str]] = []
+    count = 0
+    for rows in _shown(result):
+        left = len(rows) if max_rows is None else max(0, max_rows - count)
+        cells += [[_safe(_text(value)) for value in row] for row in rows[:left]]
+        count += len(rows)
+    columns = width or shutil.get_terminal_size((120, 25)).columns
+    table = (_plain_table(header, right, cells, columns) or _rich_table(header, right, cells, columns)) if count else ""
+    shown = count if max_rows is None else min(count, max_rows)
+    rows_text = f"{count:,} row{'' if count == 1 else 's'}"
+    if shown < count:
+        rows_text = f"the first {shown:,} of {rows_text} (use --format json or csv for all of them)"
+    origin = "from the cache, " if result.from_cache else ""
+    put(table + f"{rows_text} in {_seconds(result.seconds)} ({origin}times in {result.timezone})\n")
+    return count
+
+
+def _plain_table(header: list[str], right: list[bool], cells: list[list[str]], columns: int) -> str:
+    """Return the table if its cells are simple and fit side by side, else "". Importing rich would take 30 ms."""
+    simple = re.compile(r"[!-~]+(?: [!-~]+)*").fullmatch
+    if not all(simple(cell) for row in (header, *cells) for cell in row):
+        return ""
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    total = sum(widths) + 3 * (len(widths) - 1)
+    if total > columns:
+        return ""
+    align = [str.rjust if to_the_right else str.ljust for to_the_right in right]
+    lines = [
+        "   ".join([pad(cell, w) for pad, cell, w in zip(align, row, widths, strict=True)]) for row in (header, *cells)
+    ]
+    return "\n".join([lines[0], "─" * total, *lines[1:], ""])
+
+
+def _rich_table(header: list[str], right: list[bool], cells: list[list[str]], columns: int) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name, kind in result.columns:
-        table.add_column(Text(_safe(name)), justify="right" if is_number(kind) else "left", overflow="fold")
-    count = 0
-    for rows in _shown(result):
-        left = len(rows) if max_rows is None else max(0, max_rows - count)
-        for row in rows[:left]:
-            table.add_row(*(Text(_safe(_text(value)), style="" if value is not None else "dim") for value in row))
-        count += len(rows)
+    for name, to_the_right in zip(header, right, strict=True):
+        table.add_column(Text(name), justify="right" if to_the_right else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
     text = io.StringIO()
-    columns = width or shutil.get_terminal_size((120, 25)).columns
-    if count:
-        Console(file=text, width=columns, highlight=False, soft_wrap=False).print(table)
-    shown = count if max_rows is None else min(count, max_rows)
-    rows_text = f"{count:,} row{'' if count == 1 else 's'}"
-    if shown < count:
-        rows_text = f"the first {shown:,} of {rows_text} (a machine format or LIMIT shows others)"
-    origin = "from the cache, " if result.from_cache else ""
-    put(text.getvalue() + f"{rows_text} in {_seconds(result.seconds)} ({origin}times in {result.timezone})\n")
-    return count
+    Console(file=text, width=columns, highlight=False, soft_wrap=False).print(table)
+    return text.getvalue()
 
 
 def _text(value: Any) -> str:
@@ -139,7 +165,7 @@ def _text(value: Any) -> str:
     return _cell(value)
 
 
-#: Log text is written by whoever made the call: no control or direction character of it may reach a terminal.
+#: The caller of an API controls texts in its log: none of their control or direction characters may reach a terminal.
 _UNSAFE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
     code: f"\\u{code:04x}" for code in (*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
 }
@@ -185,5 +211,5 @@ def _counted(result: Result, count: int) -> int:
 
 _TEXT = {"json": _write_json, "csv": _write_csv}
 _BINARY = {"parquet": _write_parquet, "arrow": _write_arrow}
-#: What ``write`` can write.
+#: The formats of ``write``.
 FORMATS = ("table", *_TEXT, *_BINARY)

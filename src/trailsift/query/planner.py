@@ -1,9 +1,9 @@
-"""Which files a statement needs, found without opening one.
+"""Which files a statement needs, decided without opening one.
 
 DuckDB's optimizer knows best which condition reaches which table (through aliases, subqueries, joins, unions and
-views) and folds what is constant (``now() - INTERVAL 7 DAYS``). So the statement is explained over empty tables
-of our schema, and the filters that DuckDB pushed into each scan are read back. Optimizer passes that look at the
-tables' contents, or rewrite scans for speed alone, are off: here, only the pushed filters matter.
+views), and it folds constants (``now() - INTERVAL 7 DAYS``). So the statement is explained over empty tables of our
+schema, and the filters that DuckDB pushed into each scan are read back. Optimizer passes that look at the tables'
+contents, or that rewrite scans only for speed, are off: only the pushed filters matter here.
 """
 
 from __future__ import annotations
@@ -11,23 +11,29 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any
-
-import duckdb
+from typing import Any, NamedTuple
 
 from trailsift.lake.index import File, Snapshot
 from trailsift.query.diagnostics import from_duckdb
-from trailsift.query.pruning import Predicate, Reader, all_of, columns, may_pass, range_reader, wanted
-from trailsift.query.relations import DUCK_TYPES, MACROS, VIEWS, table_columns
-from trailsift.query.sandbox import Statement
+from trailsift.query.duckdb_client import duckdb
+from trailsift.query.pruning import (
+    FilterReader,
+    Predicate,
+    all_of,
+    file_filter,
+    may_pass,
+    predicate_columns,
+    range_reader,
+)
+from trailsift.query.relations import DUCK_TYPES, MACROS, VIEWS, table_columns, text
+from trailsift.query.sandbox import CheckedStatement
 from trailsift.query.types import UTC_NAMES
 from trailsift.schema import TABLES
 
 Parameters = Sequence[object] | Mapping[str, object] | None
 
-#: Passes that move filters towards the scans, or that those rest on.
+#: Passes that move filters towards the scans, and passes that those depend on.
 _KEPT_PASSES = frozenset(
     {
         "expression_rewriter",
@@ -44,16 +50,15 @@ _KEPT_PASSES = frozenset(
         "extension",
     }
 )
-#: The clock moves on between planning and running by less than this (microseconds).
+#: Between planning and running, the clock moves on by less than this (microseconds).
 _CLOCK_SLACK = 60_000_000
 _TIME_AND_PATH = attrgetter("min_time", "path")
 _EXPLAIN = "EXPLAIN (FORMAT JSON) "
 _DESCRIBE = "DESCRIBE "
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """One place where a statement reads a stored table: the columns it takes and the filters pushed down to it."""
+class Scan(NamedTuple):
+    """One place where a statement reads a stored table: the columns it uses and the filters pushed down to it."""
 
     table: str
     columns: frozenset[str]
@@ -61,9 +66,8 @@ class Scan:
     predicate: Predicate | None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a statement reads: its scans, and by table the files that may hold a row it needs."""
+class Plan(NamedTuple):
+    """The scans of a statement, and for each table the files that may hold a row it needs."""
 
     snapshot: Snapshot
     scans: tuple[Scan, ...]
@@ -75,7 +79,7 @@ class Plan:
         return sum(file.bytes for files in self.files.values() for file in files)
 
     def scans_of(self, table: str) -> list[Scan]:
-        """The scans of one table."""
+        """Return the scans of one table."""
         return [scan for scan in self.scans if scan.table == table]
 
 
@@ -87,25 +91,25 @@ class Planner:
         self._db = connect(timezone, threads=1)
         passes = [name for (name,) in self._db.execute("SELECT name FROM duckdb_optimizers()").fetchall()]
         unused = ",".join(name for name in passes if name not in _KEPT_PASSES)
-        self._db.execute(f"SET GLOBAL disabled_optimizers = '{unused}'")
+        statements = [f"SET GLOBAL disabled_optimizers = '{unused}'"]
         for table in TABLES.values():
             stored = table_columns(table, hourly_partitions=hourly_partitions)
-            described = ", ".join(f"{column.name} {DUCK_TYPES[column.type]}" for column in stored)
-            self._db.execute(f"CREATE TABLE {table.name} ({described})")
-        for _, _, sql, name in ((*view[:3], name) for name, view in VIEWS.items()):
-            self._db.execute(f"CREATE VIEW {name} AS {sql}")
+            columns = ", ".join(f"{column.name} {DUCK_TYPES[column.type]}" for column in stored)
+            statements.append(f"CREATE TABLE {table.name} ({columns})")
+        statements += [f"CREATE VIEW {name} AS {view[2]}" for name, view in VIEWS.items()]
+        self._db.execute(";".join(statements))
         lock(self._db)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection to the empty tables, for parsing and binding."""
+        """Return a connection to the empty tables, for parsing and binding."""
         return self._db.cursor()
 
     def close(self) -> None:
-        """Frees the database."""
+        """Free the database."""
         self._db.close()
 
-    def result_columns(self, statement: Statement, parameters: Parameters) -> list[tuple[str, str]]:
-        """(name, DuckDB type) of the statement's result. QueryError where it does not bind."""
+    def result_columns(self, statement: CheckedStatement, parameters: Parameters) -> list[tuple[str, str]]:
+        """Return (name, DuckDB type) of each column of the result. Raise QueryError if the statement does not bind."""
         if re.match(r"\s*(DESCRIBE|DESC|SHOW|SUMMARIZE)\b", statement.text, re.IGNORECASE):
             prefix, suffix = "DESCRIBE SELECT * FROM (", "\n)"
         else:
@@ -113,8 +117,8 @@ class Planner:
         rows = self._run(prefix, statement, parameters, suffix)
         return [(str(row[0]), str(row[1])) for row in rows]
 
-    def scans(self, statement: Statement, parameters: Parameters) -> tuple[Scan, ...]:
-        """The statement's scans of stored tables."""
+    def scans(self, statement: CheckedStatement, parameters: Parameters) -> tuple[Scan, ...]:
+        """Return the statement's scans of stored tables."""
         if not statement.stored:
             return ()
         rows = self._run(_EXPLAIN, statement, parameters)
@@ -124,13 +128,13 @@ class Planner:
         slack = _CLOCK_SLACK if statement.clock else 0
         scans = [self._with_written(self._scan(node, slack), statement, len(reads)) for node in reads]
         if not any(str(node.get("name", "")).strip() == "EMPTY_RESULT" for node in nodes):
-            # A table that vanished from a plan without reason is read whole.
+            # If a table vanished from the plan for another reason, all of it is read.
             missing = [name for name in statement.stored if name not in seen]
             scans += [Scan(name, frozenset(c.name for c in TABLES[name].columns), (), None) for name in missing]
         return tuple(scans)
 
     def _run(
-        self, prefix: str, statement: Statement, parameters: Parameters, suffix: str = ""
+        self, prefix: str, statement: CheckedStatement, parameters: Parameters, suffix: str = ""
     ) -> list[tuple[Any, ...]]:
         with self._db.cursor() as cursor:
             try:
@@ -140,35 +144,35 @@ class Planner:
             except duckdb.Error as error:
                 raise from_duckdb(statement.text, error, len(prefix), statement.tables) from None
 
-    def _with_written(self, scan: Scan, statement: Statement, reads: int) -> Scan:
-        """``scan`` with what only the statement's own text says, where it can be about no other scan."""
+    def _with_written(self, scan: Scan, statement: CheckedStatement, reads: int) -> Scan:
+        """Add to ``scan`` what only the statement's own text says, if that can be about no other scan."""
         if reads != 1 or len(statement.wheres) != 1 or statement.wheres[0][0] != scan.table:
             return scan
         where = statement.wheres[0][1]
-        written = Reader(TABLES[scan.table], written=True).read(where) if where else None
-        return replace(scan, predicate=all_of([scan.predicate, written]))
+        written = FilterReader(TABLES[scan.table], written=True).read(where) if where else None
+        return scan._replace(predicate=all_of([scan.predicate, written]))
 
     def _scan(self, node: Mapping[str, Any], slack: int) -> Scan:
         table = TABLES[_table_of(node) or ""]
         info = node["extra_info"]
         filters = tuple(_texts(info.get("Filters")))
-        reader = Reader(table, utc=self._utc, slack=slack)
+        reader = FilterReader(table, utc=self._utc, slack=slack)
         predicate = all_of([reader.read(tree) for tree in self._trees(filters)])
         names = {column.name for column in TABLES[table.name].columns}
-        used = (set(_texts(info.get("Projections"))) & names) | columns(predicate)
+        used = (set(_texts(info.get("Projections"))) & names) | predicate_columns(predicate)
         used |= {name for name in names if any(re.search(rf"\b{name}\b", text) for text in filters)}
         return Scan(table.name, frozenset(used), filters, predicate)
 
     def _trees(self, filters: Sequence[str]) -> list[Mapping[str, Any]]:
-        """Syntax trees of the filters that are whole expressions."""
-        # DuckDB prints a scan's filters one a line. A text with a line break in it comes as several, and a
-        # piece of one always holds an odd number of quotes: then nothing here can be trusted.
-        if any(text.count("'") % 2 for text in filters):
+        """Return the syntax trees of the filters that are complete expressions."""
+        # DuckDB prints a scan's filters one per line. A string with a line break in it arrives as several, and a
+        # fragment of one always has an odd number of quotes: then none of them can be trusted.
+        if any(line.count("'") % 2 for line in filters):
             return []
         trees: list[Mapping[str, Any]] = []
         with self._db.cursor() as cursor:
-            for text in filters:
-                row = cursor.execute("SELECT json_serialize_sql(?)", ["SELECT " + _plain(text)]).fetchone()
+            for line in filters:
+                row = cursor.execute(f"SELECT json_serialize_sql({text('SELECT ' + _plain(line))})").fetchone()
                 tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
                 if not tree["error"] and len(tree["statements"]) == 1:
                     selected = tree["statements"][0]["node"].get("select_list", [])
@@ -177,26 +181,27 @@ class Planner:
 
 
 def choose_files(snapshot: Snapshot, scans: Iterable[Scan], stored: Iterable[str]) -> Plan:
-    """The files that any of ``scans`` may need; tables of ``stored`` that no scan reads need none."""
+    """Return the files that any of ``scans`` may need; tables of ``stored`` that no scan reads need none."""
     scans = tuple(scans)
     files: dict[str, list[File]] = {name: [] for name in stored}
     for name in files:
         table = TABLES[name]
         predicates = dict.fromkeys(scan.predicate for scan in scans if scan.table == name)
         if None in predicates:
-            # One scan reads everything, whatever the others leave out.
+            # One scan reads everything, whatever the others exclude.
             predicates = {None: None}
         for predicate in predicates:
-            found = snapshot.files(name, wanted(table, predicate))
+            candidates = snapshot.files(name, file_filter(table, predicate))
             if predicate is not None:
-                ranges_of = range_reader(table, columns(predicate))
-                found = [file for file in found if may_pass(predicate, ranges_of(file))]
-            files[name] = found if not files[name] else sorted({*files[name], *found}, key=_TIME_AND_PATH)
+                ranges_of = range_reader(table, predicate_columns(predicate))
+                candidates = [file for file in candidates if may_pass(predicate, ranges_of(file))]
+            merged = sorted({*files[name], *candidates}, key=_TIME_AND_PATH) if files[name] else candidates
+            files[name] = merged
     return Plan(snapshot, scans, files)
 
 
 def connect(timezone: str, *, threads: int) -> duckdb.DuckDBPyConnection:
-    """A database in memory with our macros, which loads no extension and sees no Python variable."""
+    """Return a database in memory with our macros, which loads no extension and sees no Python variable."""
     db = duckdb.connect(
         ":memory:",
         config={
@@ -208,16 +213,13 @@ def connect(timezone: str, *, threads: int) -> duckdb.DuckDBPyConnection:
             "errors_as_json": True,
         },
     )
-    db.execute("SET GLOBAL TimeZone = $1", [timezone])
-    for _, sql in MACROS.values():
-        db.execute(sql)
+    db.execute(";".join([f"SET GLOBAL TimeZone = {text(timezone)}", *(sql for _, sql in MACROS.values())]))
     return db
 
 
 def lock(db: duckdb.DuckDBPyConnection) -> None:
-    """Closes the world outside and then the settings; there is no way back."""
-    db.execute("SET enable_external_access = false")
-    db.execute("SET lock_configuration = true")
+    """Close off everything outside the database, then lock the settings; neither can be undone."""
+    db.execute("SET enable_external_access = false; SET lock_configuration = true")
 
 
 def _nodes(tree: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
@@ -240,9 +242,9 @@ def _texts(value: object) -> list[str]:
 _QUOTED = re.compile(r"('(?:[^']|'')*')")
 
 
-def _plain(text: str) -> str:
-    """A filter without DuckDB's mark ``optional: `` (implied by another filter, kept for skipping row groups)."""
-    parts = _QUOTED.split(text)
+def _plain(condition: str) -> str:
+    """Return a filter without DuckDB's mark ``optional: `` (implied by another filter; helps to skip row groups)."""
+    parts = _QUOTED.split(condition)
     outside = [part.replace("optional: ", "") for part in parts[::2]]
     if any("Dynamic Filter" in part for part in outside):
         return "NULL"

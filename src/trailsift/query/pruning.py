@@ -1,7 +1,7 @@
-"""What a scan's filters say about files: a tree of tests that a file's ranges may or may not pass.
+"""A scan's filters as a tree of comparisons, and which files can hold a row that passes them.
 
 The tree holds only what was understood. A part that was not understood is None, which means "anything may pass":
-a mistake on that side costs reading a file, never a row.
+an error on that side costs reading a file, never a row.
 """
 
 from __future__ import annotations
@@ -10,23 +10,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from trailsift.lake.index import File, FileFilter
 from trailsift.schema import Table
+from trailsift.times import DAY, EPOCH, HOUR, micros
 
-DAY = 86_400_000_000
-HOUR = 3_600_000_000
 #: No zone is farther from UTC than this.
-ZONE = 15 * HOUR
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_UTC_OFFSET = 15 * HOUR
 
 Value = int | str
 Range = tuple[Value, Value]
 
 
-@dataclass(frozen=True, slots=True)
-class Test:
+class Comparison(NamedTuple):
     """``column op value`` with op one of ``=``, ``<``, ``<=``, ``>``, ``>=``; times are microseconds (UTC)."""
 
     column: str
@@ -34,21 +31,21 @@ class Test:
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AllOf:
     """Every part holds."""
 
-    parts: tuple[Test | AllOf | AnyOf, ...]
+    parts: tuple[Predicate, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AnyOf:
     """At least one part holds."""
 
-    parts: tuple[Test | AllOf | AnyOf, ...]
+    parts: tuple[Predicate, ...]
 
 
-Predicate = Test | AllOf | AnyOf
+Predicate = Comparison | AllOf | AnyOf
 Node = Mapping[str, Any]
 
 _OPS = {
@@ -59,19 +56,18 @@ _OPS = {
     "COMPARE_GREATERTHANOREQUALTO": ">=",
 }
 _FLIPPED = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_PARTS = ("year", "month", "day")
-#: With the column that a lake partitioned by hour has besides.
-_PIECES = (*_PARTS, "hour")
+_DATE_PARTS = ("year", "month", "day")
+#: Including the column that only a lake partitioned by hour has.
+_PARTITION_COLUMNS = (*_DATE_PARTS, "hour")
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
+class FilterReader(NamedTuple):
     """Reads the syntax tree of a filter on ``table``.
 
-    ``utc``: whether the session's zone is UTC (casts of a time to a date or a plain timestamp mean that zone).
+    ``utc``: whether the session's zone is UTC (a cast of a time to a date or a plain timestamp uses that zone).
     ``slack``: microseconds by which times are widened, because the clock moves on between planning and running.
-    ``written``: the tree is as the user wrote it, nothing is bound or folded. Then only whole numbers compared
-    with year, month, day and hour are read (``year = 2024``: DuckDB casts the column and keeps that from the scan).
+    ``written``: the tree is as the user wrote it, with nothing bound or folded. Then only integers compared with
+    year, month, day and hour are read (``year = 2024``: DuckDB casts the column and does not push that down).
     """
 
     table: Table
@@ -80,7 +76,7 @@ class Reader:
     written: bool = False
 
     def read(self, node: Node) -> Predicate | None:
-        """The predicate of ``node``; None where it says nothing about files."""
+        """Return the predicate of ``node``; None if it says nothing about files."""
         kind = node.get("class")
         if kind == "CONJUNCTION":
             parts = [self.read(child) for child in node.get("children", ())]
@@ -111,18 +107,23 @@ class Reader:
         if name == self.table.time:
             return self._compare_time(cast, op, kind, value)
         if cast == "" and isinstance(value, str) and kind == "VARCHAR":
-            known = name in ("service", "role_arn") or (self.table.name == "events" and name in _PIECES)
-            return Test(name, op, value) if known else None
-        whole = cast in ("INTEGER", "BIGINT") and isinstance(value, int)
-        if whole and self.table.name == "events" and name in _PIECES:
-            return Test(f"{name}::int", op, value)
+            indexed = name in ("service", "role_arn") or (self.table.name == "events" and name in _PARTITION_COLUMNS)
+            return Comparison(name, op, value) if indexed else None
+        is_integer = cast in ("INTEGER", "BIGINT") and isinstance(value, int)
+        if is_integer and self.table.name == "events" and name in _PARTITION_COLUMNS:
+            return Comparison(f"{name}::int", op, value)
         return None
 
     def _compare_written(self, left: Node, op: str, value: Value) -> Predicate | None:
         # A qualified name could mean a relation outside of the SELECT.
         names: list[str] = left.get("column_names", []) if left.get("class") == "COLUMN_REF" else []
-        if isinstance(value, int) and self.table.name == "events" and len(names) == 1 and names[0] in _PIECES:
-            return Test(f"{names[0]}::int", op, value)
+        if (
+            isinstance(value, int)
+            and self.table.name == "events"
+            and len(names) == 1
+            and names[0] in _PARTITION_COLUMNS
+        ):
+            return Comparison(f"{names[0]}::int", op, value)
         return None
 
     def _compare_time(self, cast: str, op: str, kind: str, value: Value) -> Predicate | None:
@@ -136,7 +137,7 @@ class Reader:
             return None
         is_date = self.table.column(self.table.time).type == "date"
         if is_date:
-            # A plain comparison of dates; what is cast to a timestamp is compared as midnight.
+            # A plain comparison of dates; a date that is cast to a timestamp is compared as midnight.
             if cast not in ("", "TIMESTAMP") or kind not in ("DATE", "TIMESTAMP"):
                 return None
             return self._span(op, moment, moment + 1 if cast or kind == "TIMESTAMP" else moment + DAY, exact=True)
@@ -149,37 +150,37 @@ class Reader:
         return None
 
     def _span(self, op: str, start: int, end: int, *, exact: bool) -> Predicate:
-        """Tests for a time whose rounded value compares with the span [start, end) by ``op``."""
-        slack = self.slack if exact else self.slack + ZONE
+        """Return comparisons for a time whose rounded value compares with the span [start, end) by ``op``."""
+        slack = self.slack if exact else self.slack + MAX_UTC_OFFSET
         column = self.table.time
         if op == "<":
-            return Test(column, "<", start + slack)
+            return Comparison(column, "<", start + slack)
         if op == ">":
-            return Test(column, ">=", end - slack)
-        lower, upper = Test(column, ">=", start - slack), Test(column, "<", end + slack)
+            return Comparison(column, ">=", end - slack)
+        lower, upper = Comparison(column, ">=", start - slack), Comparison(column, "<", end + slack)
         if op == "=":
             return AllOf((lower, upper))
         return lower if op == ">=" else upper
 
 
 def all_of(parts: list[Predicate | None]) -> Predicate | None:
-    """Conjunction; parts that say nothing are left out."""
-    known = tuple(part for part in parts if part is not None)
-    if not known:
+    """Return the conjunction; parts that say nothing are left out."""
+    understood = tuple(part for part in parts if part is not None)
+    if not understood:
         return None
-    return known[0] if len(known) == 1 else AllOf(known)
+    return understood[0] if len(understood) == 1 else AllOf(understood)
 
 
 def any_of(parts: list[Predicate | None]) -> Predicate | None:
-    """Disjunction; one part that says nothing makes the whole say nothing."""
-    known = tuple(part for part in parts if part is not None)
-    if len(known) != len(parts) or not known:
+    """Return the disjunction; None if any part says nothing."""
+    understood = tuple(part for part in parts if part is not None)
+    if len(understood) != len(parts) or not understood:
         return None
-    return known[0] if len(known) == 1 else AnyOf(known)
+    return understood[0] if len(understood) == 1 else AnyOf(understood)
 
 
 def may_pass(predicate: Predicate | None, ranges: Mapping[str, Range]) -> bool:
-    """Whether a row within ``ranges`` (column -> least and greatest value) can pass."""
+    """Return whether a row within ``ranges`` (column -> least and greatest value) can pass."""
     if predicate is None:
         return True
     if isinstance(predicate, AllOf):
@@ -200,9 +201,12 @@ _HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def range_reader(table: Table, used: frozenset[str]) -> Callable[[File], dict[str, Range]]:
-    """What the index knows of a file's values, in the columns ``used``, as a function of the file."""
+    """Return a function of a file that gives the ranges of its values, as far as the index knows them.
+
+    Partition columns are included only if they are in ``used``.
+    """
     unit, time = _unit(table), table.time
-    days = table.name == "events" and not used.isdisjoint(_PIECES)
+    days = table.name == "events" and not used.isdisjoint(_PARTITION_COLUMNS)
 
     def ranges_of(file: File) -> dict[str, Range]:
         least, greatest = file.min_time, file.max_time
@@ -222,10 +226,10 @@ def range_reader(table: Table, used: frozenset[str]) -> Callable[[File], dict[st
 
 @cache
 def _day_ranges(number: int) -> dict[str, Range]:
-    """Values of year, month and day, as text and as number, on the day of that number since 1970."""
-    day = _EPOCH + timedelta(days=number)
+    """Return year, month and day of a day since 1970, each as text and as a number."""
+    day = EPOCH + timedelta(days=number)
     ranges: dict[str, Range] = {}
-    for name, part in zip(_PARTS, (day.year, day.month, day.day), strict=True):
+    for name, part in zip(_DATE_PARTS, (day.year, day.month, day.day), strict=True):
         text = f"{part:04d}" if name == "year" else f"{part:02d}"
         ranges[name] = (text, text)
         ranges[f"{name}::int"] = (part, part)
@@ -237,8 +241,8 @@ def _hour_ranges(hour: int) -> dict[str, Range]:
     return {"hour": (f"{hour:02d}", f"{hour:02d}"), "hour::int": (hour, hour)}
 
 
-def wanted(table: Table, predicate: Predicate | None) -> FileFilter:
-    """The hull of ``predicate`` that the index can look up; ``may_pass`` then looks at each file."""
+def file_filter(table: Table, predicate: Predicate | None) -> FileFilter:
+    """Return the part of ``predicate`` that the index can look up; ``may_pass`` then judges each file."""
     if predicate is None:
         return FileFilter()
     low, high = _limits(predicate, table.time)
@@ -249,18 +253,18 @@ def wanted(table: Table, predicate: Predicate | None) -> FileFilter:
             high = days[1] if high is None else min(high, days[1])
     unit = _unit(table)
     if high is not None:
-        # Summaries are dated by the start of their hour or day; what the index holds may be finer.
+        # Summaries are dated by the start of their hour or day; the index may hold finer times.
         high = high // unit * unit + unit - 1
     return FileFilter(low, high, _values(predicate, "service"), _values(predicate, "role_arn"))
 
 
-def columns(predicate: Predicate | None) -> frozenset[str]:
-    """The columns that a predicate reads."""
+def predicate_columns(predicate: Predicate | None) -> frozenset[str]:
+    """Return the columns that a predicate reads."""
     if predicate is None:
         return frozenset()
-    if isinstance(predicate, Test):
+    if isinstance(predicate, Comparison):
         return frozenset({predicate.column.removesuffix("::int")})
-    return frozenset().union(*(columns(part) for part in predicate.parts))
+    return frozenset().union(*(predicate_columns(part) for part in predicate.parts))
 
 
 def _unit(table: Table) -> int:
@@ -270,7 +274,7 @@ def _unit(table: Table) -> int:
 
 
 def _limits(predicate: Predicate, column: str) -> tuple[int | None, int | None]:
-    if isinstance(predicate, Test):
+    if isinstance(predicate, Comparison):
         if predicate.column != column or not isinstance(predicate.value, int):
             return None, None
         value = predicate.value
@@ -283,37 +287,37 @@ def _limits(predicate: Predicate, column: str) -> tuple[int | None, int | None]:
             max((low for low in lows if low is not None), default=None),
             min((high for high in highs if high is not None), default=None),
         )
-    known_lows, known_highs = [x for x in lows if x is not None], [x for x in highs if x is not None]
+    bounded_lows, bounded_highs = [x for x in lows if x is not None], [x for x in highs if x is not None]
     return (
-        min(known_lows) if len(known_lows) == len(parts) else None,
-        max(known_highs) if len(known_highs) == len(parts) else None,
+        min(bounded_lows) if len(bounded_lows) == len(parts) else None,
+        max(bounded_highs) if len(bounded_highs) == len(parts) else None,
     )
 
 
 def _values(predicate: Predicate, column: str) -> frozenset[str] | None:
-    """The only values that ``column`` can have; None where that is not known."""
-    if isinstance(predicate, Test):
+    """Return the only values that ``column`` can have; None if they are not known."""
+    if isinstance(predicate, Comparison):
         exact = predicate.column == column and predicate.op == "="
         return frozenset({str(predicate.value)}) if exact else None
     parts = [_values(part, column) for part in predicate.parts]
-    known = [part for part in parts if part is not None]
+    limited = [part for part in parts if part is not None]
     if isinstance(predicate, AllOf):
-        return frozenset.intersection(*known) if known else None
-    return frozenset.union(*known) if len(known) == len(parts) else None
+        return frozenset.intersection(*limited) if limited else None
+    return frozenset.union(*limited) if len(limited) == len(parts) else None
 
 
 def _partition_days(predicate: Predicate) -> tuple[int, int] | None:
-    """First and last microsecond of the days that tests of year, month and day leave."""
-    found: list[list[int] | None] = []
-    for name in _PARTS:
+    """Return the first and last microsecond of the days that conditions on year, month and day leave."""
+    parts: list[list[int] | None] = []
+    for name in _DATE_PARTS:
         values = _values(predicate, f"{name}::int")
         if values is None:
             values = _values(predicate, name)
         try:
-            found.append(None if values is None else sorted(int(value) for value in values))
+            parts.append(None if values is None else sorted(int(value) for value in values))
         except ValueError:
-            found.append(None)
-    years, months, days = found
+            parts.append(None)
+    years, months, days = parts
     if not years or not all(1 <= year < 9999 for year in years):
         return None
     first, last = date(years[0], 1, 1), date(years[-1] + 1, 1, 1)
@@ -326,24 +330,24 @@ def _partition_days(predicate: Predicate) -> tuple[int, int] | None:
 
 
 def _column(node: Node) -> tuple[str, str]:
-    """(column, what is done to it): nothing, a cast to a type, or ``year``; ("", "") for anything else."""
+    """Return (column, what is applied to it): "", the type of a cast, or ``year``; ("", "") for anything else."""
     kind = node.get("class")
     if kind == "COLUMN_REF":
         names = node.get("column_names", ())
         return (str(names[0]), "") if len(names) == 1 else ("", "")
     inner: Node | None = None
-    done = ""
+    applied = ""
     if kind == "CAST" and node.get("type") == "OPERATOR_CAST" and not node.get("try_cast"):
-        inner, done = node["child"], _type_name(node["cast_type"])
+        inner, applied = node["child"], _type_name(node["cast_type"])
     elif kind == "FUNCTION" and node.get("function_name") == "year" and len(node.get("children", ())) == 1:
-        inner, done = node["children"][0], "year"
+        inner, applied = node["children"][0], "year"
     if inner is None or inner.get("class") != "COLUMN_REF" or len(inner.get("column_names", ())) != 1:
         return "", ""
-    return str(inner["column_names"][0]), done
+    return str(inner["column_names"][0]), applied
 
 
 def _constant(node: Node) -> tuple[str, Value] | None:
-    """(type, value) of a constant or of a text cast to a type."""
+    """Return (type, value) of a constant, or of a text that is cast to a type."""
     kind = node.get("class")
     if kind == "CAST" and node.get("type") == "OPERATOR_CAST":
         inner = _constant(node["child"])
@@ -361,7 +365,7 @@ def _type_name(node: Node) -> str:
 
 
 def micros_of(text: str | None) -> int | None:
-    """Microseconds since 1970 of DuckDB's text of a date or time (UTC where it names no zone)."""
+    """Return the microseconds since 1970 of a date or time as DuckDB prints it (UTC if it names no zone)."""
     try:
         return None if text is None else _micros(datetime.fromisoformat(text))
     except ValueError:
@@ -369,6 +373,4 @@ def micros_of(text: str | None) -> int | None:
 
 
 def _micros(moment: datetime) -> int:
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))

@@ -1,15 +1,12 @@
-"""What a query can name: our tables, the views over them, and our SQL functions."""
+"""The names that a query can use: our tables, the views over them, and our SQL functions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-from trailsift.schema import HOUR_COLUMN, TABLES, Column, Table
+from trailsift.schema import HOUR_COLUMN, SKETCH_SIZE, TABLES, Column, Table
 
-if TYPE_CHECKING:
-    pass
-
-#: Type of a column here -> type in DuckDB.
+#: Type of a column in ``schema`` -> type in DuckDB.
 DUCK_TYPES = {
     "timestamp": "TIMESTAMP WITH TIME ZONE",
     "date": "DATE",
@@ -21,11 +18,8 @@ DUCK_TYPES = {
     "list<int64>": "BIGINT[]",
 }
 
-#: Hashes that a sketch keeps at most; fewer means that the sketch is exact.
-SKETCH_SIZE = 2048
-
-#: SQL functions of ours: name -> (meaning, SQL). A sketch is the sorted list of the smallest signed 64-bit
-#: hashes of the values seen (k minimum values); with k of them, the k-th being the share f of the hash space,
+#: Our SQL functions: name -> (meaning, SQL). A sketch is the sorted list of the smallest signed 64-bit hashes of the
+#: values seen (k minimum values). If it is full, and f is the share of the hash space up to its k-th hash,
 #: (k - 1) / f estimates the number of distinct values (Bar-Yossef et al. 2002, Beyer et al. 2007).
 MACROS = {
     "distinct_count": (
@@ -61,40 +55,49 @@ VIEWS: dict[str, tuple[str, str, str, tuple[Column, ...]]] = {
 
 
 def relations() -> tuple[str, ...]:
-    """Names that can stand after FROM."""
+    """Return the names that can stand after FROM."""
     return (*TABLES, *VIEWS)
 
 
 def columns_of(relation: str) -> list[tuple[str, str]]:
-    """(name, source) of the columns of a table or view; empty for any other name."""
+    """Return (name, source) of each column of a table or view; an empty list for any other name."""
     if relation in TABLES:
         return [(c.name, c.source) for c in TABLES[relation].columns]
     return [(c.name, c.source) for c in VIEWS[relation][3]] if relation in VIEWS else []
 
 
 def table_columns(table: Table, *, hourly_partitions: bool = False) -> tuple[Column, ...]:
-    """The columns as stored: a lake partitioned by hour has one more in ``events``."""
+    """Return the columns as stored: ``events`` has one more in a lake partitioned by hour."""
     if table.name == "events" and hourly_partitions:
         return (*table.columns, HOUR_COLUMN)
     return table.columns
 
 
 def base_table(relation: str) -> str:
-    """The stored table that a name reads."""
+    """Return the stored table that a relation reads."""
     return VIEWS[relation][1] if relation in VIEWS else relation
 
 
 def text(value: str) -> str:
-    """A string constant in SQL."""
+    """Return a string constant in SQL.
+
+    Constants are used instead of parameters wherever SQL is ours: to bind a parameter, DuckDB's client imports numpy
+    and pandas if they are installed, which can take a second.
+    """
     return "'" + value.replace("'", "''") + "'"
 
 
+def texts(values: Iterable[str]) -> str:
+    """Return a list of string constants in SQL."""
+    return f"[{', '.join(map(text, values))}]"
+
+
 def described() -> list[Table]:
-    """The tables, then the views over them (which have no partitions of their own)."""
+    """Return the tables, then the views over them (which have no partitions of their own)."""
     views = [Table(name, view[0], view[3], (), "", ()) for name, view in VIEWS.items()]
     return [*TABLES.values(), *views]
 
 
 def functions() -> dict[str, str]:
-    """SQL functions that come with the lake, and what they return."""
+    """Return the SQL functions that come with the lake, and their meanings."""
     return {name: meaning for name, (meaning, _) in MACROS.items()}

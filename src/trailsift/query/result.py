@@ -1,4 +1,4 @@
-"""The answer to a statement: its columns, and its rows as they stream by."""
+"""The result of a statement: its columns, and its rows as they stream in."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from datetime import tzinfo
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trailsift.query.planner import Plan
 from trailsift.query.types import ColumnType, Row, converted, decoder, unique_names
 
 if TYPE_CHECKING:
     import pyarrow
 
+    from trailsift.query.planner import Plan
 
-class Source(Protocol):
-    """What a result reads from; each call of ``rows`` or ``arrow`` runs the statement."""
+
+class RowSource(Protocol):
+    """Where a result reads from; each call of ``rows`` or ``arrow`` runs the statement."""
 
     def plan(self) -> Plan: ...
 
@@ -25,17 +26,17 @@ class Source(Protocol):
 
 
 class Result:
-    """The answer to one statement.
+    """The result of one statement.
 
-    An answer of up to 10,000 rows is held and can be read again and again. A larger one streams: reading it
-    once more runs the statement once more, on the same snapshot.
+    Up to 10,000 rows are held in memory and can be read any number of times. A larger result streams: reading it
+    again runs the statement again, on the same snapshot.
 
     ``columns``: (name, DuckDB type). ``snapshot_seq``: the snapshot that was read. ``seconds``: from the call to
     the last row read so far. ``from_cache``: the rows came from disk. ``count``: number of rows, once all are read.
     """
 
     def __init__(
-        self, columns: list[ColumnType], zone: tzinfo, timezone: str, snapshot_seq: int, begun: float, source: Source
+        self, columns: list[ColumnType], zone: tzinfo, timezone: str, snapshot_seq: int, begun: float, source: RowSource
     ) -> None:
         self.columns = columns
         self.zone = zone
@@ -54,18 +55,18 @@ class Result:
 
     @property
     def names(self) -> list[str]:
-        """Column names, numbered where one comes twice."""
+        """Column names; repeated ones are numbered."""
         return unique_names(self.columns)
 
     @property
     def plan(self) -> Plan:
-        """What the statement reads: scans and files."""
+        """The scans of the statement, and the files that they read."""
         if self._plan is None:
             self._plan = self._source.plan()
         return self._plan
 
     def fetched(self) -> Iterator[list[Row]]:
-        """The rows as they were fetched (see ``values``), some thousand at a time."""
+        """Yield the rows as they were fetched (see ``types``), up to 10,000 at a time."""
         if self._held is not None:
             yield self._held
             return
@@ -83,23 +84,23 @@ class Result:
         self.count = count
 
     def rows(self) -> list[Row]:
-        """All rows, as Python values: times as aware datetimes in the engine's zone, dates, Decimals, bytes;
-        intervals, UUIDs and times of day as text, structs and maps as dicts."""
+        """Return all rows as Python values: times as aware datetimes in the engine's zone, dates, Decimals, bytes;
+        intervals, UUIDs and times of day as text; structs and maps as dicts."""
         decoders = [decoder(kind, self.zone) for _, kind in self.columns]
         return [row for rows in converted(self.fetched(), decoders) for row in rows]
 
     def dicts(self) -> list[dict[str, Any]]:
-        """All rows as dicts by column name."""
+        """Return all rows as dicts by column name."""
         names = self.names
         return [dict(zip(names, row, strict=True)) for row in self.rows()]
 
     def value(self) -> Any:
-        """The first column of the first row; None where there is no row."""
+        """Return the first column of the first row; None if there is no row."""
         rows = self.rows()
         return rows[0][0] if rows else None
 
     def batches(self) -> pyarrow.RecordBatchReader:
-        """The rows as Arrow record batches straight from DuckDB (HUGEINT becomes decimal128(38, 0))."""
+        """Return the rows as the Arrow record batches that DuckDB makes (HUGEINT becomes decimal128(38, 0))."""
         if self._arrow is None:
             self.open_arrow()
         reader, self._arrow = self._arrow, None
@@ -107,27 +108,27 @@ class Result:
         return reader
 
     def arrow(self) -> pyarrow.Table:
-        """All rows as one Arrow table."""
+        """Return all rows as one Arrow table."""
         return self.batches().read_all()
 
     def open(self) -> None:
-        """Runs the statement up to its first rows; errors of the SQL are raised here."""
+        """Run the statement up to its first rows; errors in the SQL are raised here."""
         self._plan, chunks = self._source.rows()
         first = next(chunks, [])
-        more = next(chunks, None)
-        if more is None:
+        second = next(chunks, None)
+        if second is None:
             self.hold(first)
         else:
-            self._begin, self._rest = first, self._chained(more, chunks)
+            self._begin, self._rest = first, self._chained(second, chunks)
         self.seconds = perf_counter() - self._begun
 
     def open_arrow(self) -> None:
-        """Runs the statement for Arrow; errors of the SQL are raised here."""
+        """Run the statement for Arrow; errors in the SQL are raised here."""
         self._plan, self._arrow = self._source.arrow()
         self.seconds = perf_counter() - self._begun
 
     def hold(self, rows: list[Row], *, from_cache: bool = False) -> None:
-        """Makes ``rows`` the whole answer."""
+        """Make ``rows`` the complete result."""
         self._held, self.count, self.from_cache = rows, len(rows), from_cache
         self.seconds = perf_counter() - self._begun
 

@@ -1,8 +1,8 @@
-"""Answers kept on disk, by statement and snapshot.
+"""Results kept on disk, by statement and snapshot.
 
-A committed snapshot never changes, so an answer stays right for as long as the key (statement, snapshot, zone,
-versions) is the same; statements that read the clock or roll dice are kept only where the caller accepts an age
-(``ttl``). The files are the user's own: mode 0600, under the user's cache folder, never in the lake.
+A committed snapshot never changes, so a result stays correct as long as its key (statement, snapshot, zone, versions)
+is the same. Results of statements that read the clock or use random numbers are kept only if the caller accepts an
+age (``ttl``). The files belong to the user: mode 0600, under the user's cache folder, never in the lake.
 """
 
 from __future__ import annotations
@@ -13,45 +13,43 @@ import json
 import os
 import time
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from trailsift.query.types import ColumnType, Row
 from trailsift.storage import LocalStorage, StoredObject
 
-#: Raised when what a file holds changes; files of another version are not found.
+#: Increased when the content of the files changes; files of another version are not used.
 _VERSION = 1
-#: An answer whose JSON is larger is not kept.
+#: A result whose JSON is larger is not kept (bytes).
 MAX_ANSWER = 16 * 2**20
-_SUFFIX = ".answer"
-#: All answers together; the least recently used go first.
+#: Limit of all results together (bytes); the least recently used are deleted first.
 MAX_TOTAL = 256 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A kept answer: columns, fetched rows (see ``values``) and when it was computed (seconds since 1970)."""
+class CachedResult(NamedTuple):
+    """A kept result: columns, fetched rows (see ``types``) and when it was computed (seconds since 1970)."""
 
     columns: list[ColumnType]
     rows: list[Row]
-    made: float
+    computed_at: float
 
 
 def default_folder() -> Path:
-    """``$XDG_CACHE_HOME/trailsift/answers``, by default under ``~/.cache``."""
+    """Return ``$XDG_CACHE_HOME/trailsift/answers``, by default under ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
     return home / "trailsift" / "answers"
 
 
 def key_of(*parts: object) -> str:
-    """The name under which an answer to all of ``parts`` is kept."""
+    """Return the name under which the result for all of ``parts`` is kept."""
     text = json.dumps([_VERSION, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Cache:
-    """A folder of answers. Whatever goes wrong with it (full disk, broken files) costs a query its speed only."""
+    """A folder of results. If anything goes wrong with it (full disk, broken files), a query is only slower."""
 
     def __init__(self, folder: Path | None = None, *, max_total: int = MAX_TOTAL, max_answer: int = MAX_ANSWER) -> None:
         self.folder = folder or default_folder()
@@ -60,9 +58,9 @@ class Cache:
         self.max_total = max_total
         self.max_answer = max_answer
 
-    def get(self, key: str, ttl: float | None = None) -> Answer | None:
-        """The answer kept under ``key``; one that can age only where it is at most ``ttl`` seconds old."""
-        path = _path(key)
+    def get(self, key: str, ttl: float | None = None) -> CachedResult | None:
+        """Return the result kept under ``key``; one that can age only if it is at most ``ttl`` seconds old."""
+        path = self._path(key)
         try:
             kept = json.loads(zlib.decompress(self._storage.read(path)))
             if kept["key"] != key:
@@ -81,11 +79,11 @@ class Cache:
                 self._storage.delete(path)
             return None
         with contextlib.suppress(OSError):
-            self._storage.touch(path)
-        return Answer(columns, rows, kept["made"])
+            os.utime(path)
+        return CachedResult(columns, rows, kept["made"])
 
     def put(self, key: str, columns: list[ColumnType], chunks: list[str], *, ages: bool) -> None:
-        """Keeps an answer given as JSON texts of lists of rows (see ``Recorder``)."""
+        """Keep a result given as JSON texts of lists of rows (see ``Recorder``)."""
         rows = ",".join(chunk[1:-1] for chunk in chunks if chunk != "[]")
         head = json.dumps({"key": key, "made": time.time(), "ages": ages, "columns": columns})
         packed = zlib.compress(f'{head[:-1]}, "rows": [{rows}]}}'.encode("utf-8", "surrogatepass"), 1)
@@ -96,10 +94,10 @@ class Cache:
             self._trim()
 
     def clear(self) -> None:
-        """Forgets everything."""
-        with contextlib.suppress(OSError):
-            for answer in self._answers():
-                self._storage.delete(answer.path)
+        """Delete all results."""
+        for path, _ in self._files():
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def _answers(self) -> list[StoredObject]:
         return [stored for stored in self._storage.list() if stored.path.endswith(_SUFFIX)]
@@ -121,17 +119,17 @@ def _path(key: str) -> str:
 
 
 class Recorder:
-    """Collects an answer while it streams by; gives up, and frees its memory, once it is too large."""
+    """Collects a result while it streams; gives up, and frees its memory, once it is too large."""
 
     def __init__(self, limit: int = MAX_ANSWER) -> None:
         self.chunks: list[str] | None = []
         self._left = limit
 
     def add(self, rows: list[Row]) -> None:
-        """Takes note of some more rows."""
+        """Record more rows."""
         if self.chunks is None:
             return
-        # A value of a row takes two characters at least: do not encode what cannot fit.
+        # A row takes at least two characters: do not encode what cannot fit.
         text = json.dumps(rows) if 2 * len(rows) <= self._left else None
         self._left -= len(text) if text is not None else self._left + 1
         if text is None or self._left < 0:

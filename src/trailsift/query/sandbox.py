@@ -1,28 +1,27 @@
 """The first of two walls around user SQL: one read-only statement over our tables, judged by its syntax tree.
 
-DuckDB's own parser makes the tree (``json_serialize_sql`` knows SELECT statements only, so anything that writes
-fails there); whatever the tree names must be on a list. The second wall is the connection itself (``duck.py``):
-no external access outside the lake's data folders, no extensions, settings locked.
+DuckDB's own parser makes the tree (``json_serialize_sql`` supports SELECT statements only, so anything that writes
+fails there). Every table and function that the tree names must be allowed. The second wall is the connection itself
+(``duckdb.py``): no access to files outside the lake's data folders, no extensions, settings locked.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
-from typing import Any
-
-import duckdb
+from typing import Any, NamedTuple
 
 from trailsift.errors import QueryError
 from trailsift.query.diagnostics import from_duckdb, nearest_table, query_error
-from trailsift.query.relations import VIEWS, base_table, relations
+from trailsift.query.duckdb_client import duckdb
+from trailsift.query.relations import VIEWS, base_table, relations, text
+from trailsift.schema import TABLES
 
 ALLOWED = "`query` runs one read-only statement: SELECT, WITH, FROM, VALUES, TABLE, DESCRIBE, SUMMARIZE or SHOW TABLES"
 
-#: Characters of a statement at most.
+#: The longest statement that is parsed, in characters.
 MAX_LENGTH = 1_000_000
-#: Table functions that only compute.
+#: Table functions that compute and read nothing.
 TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree", "repeat", "repeat_row"})
 #: Functions that look outside the query: settings, environment, catalog, sessions, other SQL.
 _DENIED_FUNCTIONS = frozenset(
@@ -58,7 +57,7 @@ _DENIED_FUNCTIONS = frozenset(
 _DENIED_PREFIXES = ("read_", "duckdb_", "pragma_", "pg_", "has_", "parquet_", "enable_", "disable_", "sqlite_", "sql_")
 _DENIED_SUFFIXES = ("_scan", "_attach", "_query", "_secret", "_secrets")
 
-#: Names whose value is the clock's, as functions and as bare words.
+#: Names that read the clock, as functions and as bare words.
 CLOCK_NAMES = frozenset(
     {
         "now",
@@ -118,13 +117,12 @@ _EXPRESSIONS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class CheckedStatement(NamedTuple):
     """One checked statement: ``text`` without a closing semicolon, and what it names.
 
-    ``clock``: it may read the clock. ``volatile``: it may give other rows each time for another reason.
+    ``clock``: it may read the clock. ``volatile``: its rows may differ each time for another reason.
     ``wheres``: for each place that reads a table, the table's name and the WHERE of its SELECT as a syntax tree,
-    or None where other relations are joined to it.
+    or None if other relations are joined to it.
     """
 
     text: str
@@ -136,43 +134,53 @@ class Statement:
 
     @property
     def stored(self) -> frozenset[str]:
-        """The stored tables behind the names."""
+        """Return the stored tables behind the names."""
         return frozenset(base_table(name) for name in self.tables)
 
 
-@dataclass(slots=True)
-class _Found:
-    sql: str
-    trusted: bool
-    tables: set[str] = field(default_factory=set)
-    functions: set[str] = field(default_factory=set)
-    clock: bool = False
-    volatile: bool = False
-    wheres: list[tuple[str, dict[str, Any] | None]] = field(default_factory=list)
-    where_of: dict[int, dict[str, Any]] = field(default_factory=dict)
+class _Findings:
+    """Names and properties collected in a walk over the syntax tree."""
+
+    __slots__ = ("clock", "functions", "sql", "tables", "trusted", "volatile", "where_of", "wheres")
+
+    def __init__(self, sql: str, trusted: bool) -> None:
+        self.sql = sql
+        self.trusted = trusted
+        self.tables: set[str] = set()
+        self.functions: set[str] = set()
+        self.clock = False
+        self.volatile = False
+        self.wheres: list[tuple[str, dict[str, Any] | None]] = []
+        #: id of a FROM clause's tree -> the WHERE beside it.
+        self.where_of: dict[int, dict[str, Any]] = {}
 
 
-def check(sql: str, cursor: duckdb.DuckDBPyConnection, *, trusted: bool = False) -> Statement:
-    """Reads and judges ``sql``. QueryError where it is not one read-only statement over our tables.
+def check(sql: str, cursor: duckdb.DuckDBPyConnection, *, trusted: bool = False) -> CheckedStatement:
+    """Parse and judge ``sql``. Raise QueryError unless it is one read-only statement over our tables.
 
-    ``trusted`` (SQL of our own) may use parameters; everything else is judged alike.
+    ``trusted`` SQL (our own) may use parameters; otherwise the same rules apply.
     """
     statements = _parse(sql, cursor)
     if not statements:
-        raise QueryError(f"there is no statement in the SQL. {ALLOWED}")
+        raise QueryError(f"the SQL holds no statement. {ALLOWED}")
     if len(statements) > 1:
-        raise QueryError(f"there are {len(statements)} statements. {ALLOWED}")
+        raise QueryError(f"the SQL holds {len(statements)} statements. {ALLOWED}")
     node = statements[0]["node"]
-    text = _without_semicolon(sql, cursor, statements[0])
+    statement = _without_semicolon(sql, cursor, statements[0])
     if _is_show_tables(node):
-        return Statement(_SHOW_TABLES, frozenset(), frozenset(), clock=False, volatile=False)
-    found = _Found(sql, trusted)
+        return CheckedStatement(_show_tables(), frozenset(), frozenset(), clock=False, volatile=False)
+    findings = _Findings(sql, trusted)
     try:
-        _visit(node, frozenset(), found)
+        _visit(node, frozenset(), findings)
     except RecursionError:
         raise QueryError("the statement is nested too deeply to be checked") from None
-    return Statement(
-        text, frozenset(found.tables), frozenset(found.functions), found.clock, found.volatile, tuple(found.wheres)
+    return CheckedStatement(
+        statement,
+        frozenset(findings.tables),
+        frozenset(findings.functions),
+        findings.clock,
+        findings.volatile,
+        tuple(findings.wheres),
     )
 
 
@@ -184,10 +192,10 @@ def _parse(sql: str, cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     if "\0" in sql:
         raise QueryError("the SQL holds a NUL character")
     if len(sql) > MAX_LENGTH:
-        raise QueryError(f"the SQL has {len(sql):,} characters; at most {MAX_LENGTH:,} are read")
+        raise QueryError(f"the SQL has {len(sql):,} characters; the limit is {MAX_LENGTH:,}")
     try:
         row = cursor.execute(
-            "SELECT json_serialize_sql(?, skip_null := true, skip_empty := true, skip_default := true)", [sql]
+            f"SELECT json_serialize_sql({text(sql)}, skip_null := true, skip_empty := true, skip_default := true)"
         ).fetchone()
         tree: dict[str, Any] = json.loads(row[0]) if row else {}
     except duckdb.Error as error:
@@ -208,9 +216,9 @@ def _not_a_select(sql: str, message: str) -> str:
     if "SELECT statements" not in message:
         return f"{message}. {ALLOWED}"
     if word in ("EXPLAIN", "ANALYZE"):
-        return f"{word} is not part of the SQL here: use `--explain` (Engine.explain). {ALLOWED}"
+        return f"{word} is not part of the SQL here: use `--explain`. {ALLOWED}"
     if word in ("SELECT", "WITH", "FROM", "PIVOT", "UNPIVOT"):
-        return "PIVOT cannot be checked: write count(*) FILTER (WHERE ...) for each column instead"
+        return "PIVOT is not supported: write count(*) FILTER (WHERE ...) for each column instead"
     return f"{word or 'this'} is not allowed. {ALLOWED}"
 
 
@@ -221,51 +229,51 @@ def _is_show_tables(node: dict[str, Any]) -> bool:
     return str(table.get("table_name", "")).strip('"') == "tables"
 
 
-def _visit(node: object, scope: frozenset[str], found: _Found) -> None:
+def _visit(node: object, scope: frozenset[str], findings: _Findings) -> None:
     if isinstance(node, list):
         for part in node:
-            _visit(part, scope, found)
+            _visit(part, scope, findings)
         return
     if not isinstance(node, dict):
         return
     kind = node.get("type")
     if "class" in node:
-        _visit_expression(node, found)
+        _visit_expression(node, findings)
         if node["class"] == "CONSTANT":
             return
     elif isinstance(kind, str):
-        _visit_relation(kind, node, scope, found)
+        _visit_relation(kind, node, scope, findings)
     inner = scope
     for entry in (node.get("cte_map") or {}).get("map", []):
         name, body = entry["key"].lower(), entry["value"]
         recursive = body.get("query", {}).get("node", {}).get("type") == "RECURSIVE_CTE_NODE"
-        _visit(body, inner | {name} if recursive else inner, found)
+        _visit(body, inner | {name} if recursive else inner, findings)
         inner = inner | {name}
     if node.get("sample"):
-        found.volatile = True
+        findings.volatile = True
     for key, value in node.items():
-        # Types and samples hold no names of tables or functions.
+        # Types and samples name no tables or functions.
         if key not in ("cte_map", "cast_type", "sample"):
-            _visit(value, inner, found)
+            _visit(value, inner, findings)
 
 
-def _visit_expression(node: dict[str, Any], found: _Found) -> None:
+def _visit_expression(node: dict[str, Any], findings: _Findings) -> None:
     kind = str(node["class"])
     place = _place(node)
     if kind not in _EXPRESSIONS:
-        raise query_error(found.sql, f"{kind.lower()} expressions are not allowed here", place)
-    if kind == "PARAMETER" and not found.trusted:
-        raise query_error(found.sql, "parameters ($1, ?) have no value here: write the value itself", place)
+        raise query_error(findings.sql, f"{kind.lower()} expressions are not allowed here", place)
+    if kind == "PARAMETER" and not findings.trusted:
+        raise query_error(findings.sql, "a parameter ($1, ?) has no value here: write the value itself", place)
     if kind in ("FUNCTION", "WINDOW"):
-        _judge_function(node, found, place)
+        _judge_function(node, findings, place)
     names = node.get("column_names")
     if kind == "COLUMN_REF" and isinstance(names, list) and len(names) == 1:
         word = str(names[0]).lower()
-        found.clock = found.clock or word in CLOCK_NAMES
-        found.volatile = found.volatile or word in SESSION_NAMES
+        findings.clock = findings.clock or word in CLOCK_NAMES
+        findings.volatile = findings.volatile or word in SESSION_NAMES
 
 
-def _judge_function(node: dict[str, Any], found: _Found, place: int | None) -> None:
+def _judge_function(node: dict[str, Any], findings: _Findings, place: int | None) -> None:
     name = str(node.get("function_name", "")).lower()
     schema, catalog = str(node.get("schema", "") or ""), str(node.get("catalog", "") or "")
     denied = (
@@ -277,54 +285,54 @@ def _judge_function(node: dict[str, Any], found: _Found, place: int | None) -> N
     )
     if denied:
         raise query_error(
-            found.sql,
+            findings.sql,
             f"the function {name} is not allowed",
             place,
             "files, the network, extensions and settings cannot be reached from a query",
         )
-    found.functions.add(name)
-    found.clock = found.clock or name in CLOCK_NAMES
+    findings.functions.add(name)
+    findings.clock = findings.clock or name in CLOCK_NAMES
 
 
-def _visit_relation(kind: str, node: dict[str, Any], scope: frozenset[str], found: _Found) -> None:
+def _visit_relation(kind: str, node: dict[str, Any], scope: frozenset[str], findings: _Findings) -> None:
     place = _place(node)
     if node.get("at_clause"):
-        raise query_error(found.sql, "AT (VERSION ...) is not supported: a query reads the newest snapshot", place)
+        raise query_error(findings.sql, "AT (VERSION ...) is not supported: a query reads the newest snapshot", place)
     if kind == "SELECT_NODE":
         source, where = node.get("from_table"), node.get("where_clause")
         alone = isinstance(source, dict) and not source.get("sample") and not source.get("column_name_alias")
         if alone and isinstance(where, dict):
-            found.where_of[id(source)] = where
+            findings.where_of[id(source)] = where
     if kind == "BASE_TABLE":
-        _judge_table(node, scope, found, place)
+        _judge_table(node, scope, findings, place)
     elif kind == "TABLE_FUNCTION":
         function = node.get("function")
         name = str(function.get("function_name", "")).lower() if isinstance(function, dict) else ""
         if name not in TABLE_FUNCTIONS:
             allowed = "allowed after FROM: our tables and " + ", ".join(sorted(TABLE_FUNCTIONS))
-            raise query_error(found.sql, f"the table function {name} is not allowed", place, allowed)
+            raise query_error(findings.sql, f"the table function {name} is not allowed", place, allowed)
     elif kind == "SHOW_REF":
         if "query" not in node or node.get("show_type") not in ("DESCRIBE", "SUMMARY"):
-            raise query_error(found.sql, "only SHOW TABLES by itself is allowed, or DESCRIBE TABLE", place)
+            raise query_error(findings.sql, "only a plain SHOW TABLES or DESCRIBE TABLE is allowed", place)
     elif kind not in _NODE_TYPES and kind not in _PLAIN_TYPES:
-        raise query_error(found.sql, f"{kind.lower().replace('_', ' ')} is not allowed here", place)
+        raise query_error(findings.sql, f"{kind.lower().replace('_', ' ')} is not allowed here", place)
 
 
-def _judge_table(node: dict[str, Any], scope: frozenset[str], found: _Found, place: int | None) -> None:
+def _judge_table(node: dict[str, Any], scope: frozenset[str], findings: _Findings, place: int | None) -> None:
     name = str(node.get("table_name", ""))
     schema, catalog = str(node.get("schema_name", "") or ""), str(node.get("catalog_name", "") or "")
     if not schema and not catalog and name.lower() in scope:
         return
     if catalog or schema.lower() not in ("", "main") or name.lower() not in relations():
-        whole = ".".join(part for part in (catalog, schema, name) if part)
-        raise query_error(found.sql, f"there is no table {whole}", place, nearest_table(name, sorted(scope)))
-    found.tables.add(name.lower())
-    found.wheres.append((name.lower(), found.where_of.get(id(node))))
+        qualified = ".".join(part for part in (catalog, schema, name) if part)
+        raise query_error(findings.sql, f"there is no table {qualified}", place, nearest_table(name, sorted(scope)))
+    findings.tables.add(name.lower())
+    findings.wheres.append((name.lower(), findings.where_of.get(id(node))))
 
 
 def _place(node: dict[str, Any]) -> int | None:
     place = node.get("query_location")
-    # DuckDB writes "no place" as the largest unsigned integer.
+    # DuckDB encodes "no place" as the largest unsigned integer.
     return place if isinstance(place, int) and place < 2**62 else None
 
 
@@ -337,22 +345,22 @@ _TOKEN = re.compile(
 
 
 def _without_semicolon(sql: str, cursor: duckdb.DuckDBPyConnection, tree: dict[str, Any]) -> str:
-    """The statement's text up to a closing semicolon, so that it can stand in parentheses."""
+    """Return the statement's text up to a closing semicolon, so that it can stand in parentheses."""
     for token in _TOKEN.finditer(sql):
         if token["other"] == ";":
-            text = sql[: token.start()]
-            # A quoting that the expression above misreads must not change the statement.
-            if text.strip() and _parse(text, cursor) == [tree]:
-                return text
-            raise QueryError("the closing semicolon cannot be found for certain: leave it out")
+            statement = sql[: token.start()]
+            # If the expression above misreads the quoting, the statement must not change.
+            if statement.strip() and _parse(statement, cursor) == [tree]:
+                return statement
+            raise QueryError("cannot tell where the statement ends: leave out the closing semicolon")
     return sql
 
 
-def normalised(text: str) -> str:
-    """``text`` with comments dropped and white space outside quotes collapsed: equal means the same statement."""
-    if "\\" in text or "$" in text or "/*" in text:
-        return text.strip()
-    parts = [" " if m["comment"] is not None else m[0] for m in _TOKEN.finditer(text)]
+def normalised(sql: str) -> str:
+    """Return ``sql`` with comments dropped and white space outside quotes collapsed: equal means the same statement."""
+    if "\\" in sql or "$" in sql or "/*" in sql:
+        return sql.strip()
+    parts = [" " if m["comment"] is not None else m[0] for m in _TOKEN.finditer(sql)]
     joined: list[str] = []
     for part in parts:
         space = len(part) == 1 and part.isspace()
@@ -364,16 +372,7 @@ def normalised(text: str) -> str:
     return "".join(joined).strip()
 
 
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _show_tables() -> str:
-    from trailsift.schema import TABLES
-
     rows = [(name, table.meaning) for name, table in TABLES.items()] + [(name, view[0]) for name, view in VIEWS.items()]
-    values = ", ".join(f"({_literal(name)}, {_literal(meaning)})" for name, meaning in rows)
+    values = ", ".join(f"({text(name)}, {text(meaning)})" for name, meaning in rows)
     return f"SELECT * FROM (VALUES {values}) AS tables(name, meaning)"
-
-
-_SHOW_TABLES = _show_tables()

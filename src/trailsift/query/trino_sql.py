@@ -1,6 +1,7 @@
-"""A question in our SQL as Athena takes it: DuckDB's dialect to Trino's, times to partitions.
+"""Translate our SQL for Athena: DuckDB's dialect to Trino's, and times to partitions.
 
-sqlglot does most of it. What it would pass on although Athena refuses it is changed here, or refused by name.
+sqlglot does most of it. Constructs that it would pass on although Athena rejects them are changed here, or rejected
+by name.
 """
 
 from __future__ import annotations
@@ -12,40 +13,40 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from trailsift.errors import QueryError, UsageError
-from trailsift.query.relations import SKETCH_SIZE, VIEWS
-from trailsift.schema import TABLES
+from trailsift.query.relations import VIEWS
+from trailsift.schema import SKETCH_SIZE, TABLES
 
 if TYPE_CHECKING:
     from sqlglot import exp
 
-#: Months that are named one by one; a longer time is told to Athena by its years.
+#: Up to this many months are named one by one; longer periods are given to Athena by year.
 MONTHS = 24
 _BOUNDS = {"GT": "low", "GTE": "low", "LT": "high", "LTE": "high", "EQ": "both"}
 _MIRRORED = {"GT": "LT", "GTE": "LTE", "LT": "GT", "LTE": "GTE", "EQ": "EQ"}
 
 
 class Translated(NamedTuple):
-    """A statement for Athena; ``partitions`` are the conditions that were added for its partitions."""
+    """A statement for Athena; ``partitions`` are the conditions that were added on its partition columns."""
 
     sql: str
     partitions: tuple[str, ...]
 
 
 def translate(sql: str, database: str) -> Translated:
-    """One read-only statement over our tables, for Athena. QueryError, with the part that cannot be translated."""
+    """Translate one read-only statement over our tables. Raise QueryError naming the part that cannot be translated."""
     try:
         import sqlglot
         from sqlglot import errors
     except ImportError:
-        raise UsageError("the athena engine needs sqlglot: install trailsift with the extra `aws`") from None
+        raise UsageError("the athena engine needs sqlglot: install the extra `aws` of trailsift") from None
     try:
-        parsed = [one for one in sqlglot.parse(sql, dialect="duckdb") if one is not None]
+        parsed = [statement for statement in sqlglot.parse(sql, dialect="duckdb") if statement is not None]
     except errors.SqlglotError as error:
-        raise QueryError(f"this SQL cannot be read: {_first_line(error)}") from error
+        raise QueryError(f"cannot parse the SQL: {_first_line(error)}") from error
     if len(parsed) != 1:
-        raise QueryError("ask one statement at a time")
-    work = _Work(parsed[0])
-    work.change(database)
+        raise QueryError("write one statement at a time")
+    translation = _Translation(parsed[0])
+    translation.run(database)
     try:
         text = parsed[0].sql(dialect="athena", unsupported_level=errors.ErrorLevel.RAISE)
         sqlglot.parse_one(text, dialect="trino")
@@ -53,7 +54,7 @@ def translate(sql: str, database: str) -> Translated:
         raise _cannot(_first_line(error)) from error
     except errors.SqlglotError as error:
         raise _cannot(f"a part of it: {_first_line(error)}") from error
-    return Translated(text, tuple(work.partitions))
+    return Translated(text, tuple(translation.partitions))
 
 
 def _first_line(error: Exception) -> str:
@@ -61,12 +62,12 @@ def _first_line(error: Exception) -> str:
 
 
 def _cannot(part: str) -> QueryError:
-    return QueryError(f"Athena cannot run {part}. Ask it with --engine duckdb, or in another way")
+    return QueryError(f"Athena cannot run {part}. Use --engine duckdb, or write it in another way")
 
 
 @dataclass(slots=True)
 class _Span:
-    """A time in microseconds that conditions leave, each end included."""
+    """The period that conditions leave, both ends included."""
 
     low: datetime | None = None
     high: datetime | None = None
@@ -78,22 +79,24 @@ class _Span:
             self.high = moment
 
 
-class _Work:
-    """One statement being changed in place."""
+class _Translation:
+    """One statement, translated in place."""
 
     def __init__(self, tree: exp.Expr) -> None:
         from sqlglot import exp
 
         if not isinstance(tree, exp.Query):
-            raise QueryError("only questions are run on Athena: a SELECT, perhaps with WITH in front")
+            raise QueryError("Athena runs only queries here: a SELECT, optionally with WITH")
         self.tree = tree
         self.partitions: list[str] = []
-        self.named = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
+        self.cte_names = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
 
-    def change(self, database: str) -> None:
-        """Everything, in an order in which one change does not hide what the next looks for."""
+    def run(self, database: str) -> None:
+        """Make all changes, in an order in which no change hides what a later one looks for."""
         from sqlglot import exp
 
+        for select in list(self.tree.find_all(exp.Select)):
+            self._qualify(select)
         for select in list(self.tree.find_all(exp.Select)):
             tables = self._tables(select)
             self._times(select, tables)
@@ -101,7 +104,7 @@ class _Work:
             self._groups(select, tables)
             if "events" in tables.values():
                 self._partition(select, tables)
-        # From the inside out: what is around a function of ours takes the text of what is in it.
+        # From the inside out: the text of an outer function includes that of the inner ones.
         for function in reversed(list(self.tree.find_all(exp.Func))):
             self._function(function)
         for table in list(self.tree.find_all(exp.Table)):
@@ -110,12 +113,12 @@ class _Work:
     # -- tables --------------------------------------------------------------------------------------------------------
 
     def _tables(self, select: exp.Select) -> dict[str, str]:
-        """Alias -> name, of our tables that a SELECT reads itself."""
+        """Return alias -> name of our tables in the FROM clause of a SELECT."""
         from sqlglot import exp
 
         sources = [select.args.get("from_") or select.args.get("from"), *(select.args.get("joins") or ())]
-        found = [source.this for source in sources if source is not None]
-        return {one.alias_or_name: one.name.lower() for one in found if isinstance(one, exp.Table)}
+        tables = [source.this for source in sources if source is not None]
+        return {table.alias_or_name: table.name.lower() for table in tables if isinstance(table, exp.Table)}
 
     def _table(self, table: exp.Table, database: str) -> None:
         from sqlglot import exp
@@ -123,11 +126,11 @@ class _Work:
         name = table.name.lower()
         if isinstance(table.this, exp.Func):
             raise _cannot(f"the table function {table.this.sql(dialect='duckdb')}")
-        if table.args.get("db") is None and name in self.named:
+        if table.args.get("db") is None and name in self.cte_names:
             return
         if table.args.get("db") is not None or (name not in TABLES and name not in VIEWS):
-            known = ", ".join((*TABLES, *VIEWS))
-            raise QueryError(f"there is no table {table.sql(dialect='duckdb')}: there are {known}")
+            names = ", ".join((*TABLES, *VIEWS))
+            raise QueryError(f"there is no table {table.sql(dialect='duckdb')} (tables: {names})")
         if not table.alias:
             table.set("alias", exp.TableAlias(this=exp.to_identifier(name)))
         table.set("db", exp.to_identifier(database))
@@ -135,7 +138,7 @@ class _Work:
     # -- times ---------------------------------------------------------------------------------------------------------
 
     def _times(self, select: exp.Select, tables: dict[str, str]) -> None:
-        """Texts beside a time become times: Trino compares no text with a time."""
+        """Turn texts that are compared with a time into times: Trino does not compare the two."""
         from sqlglot import exp
 
         for literal in list(select.find_all(exp.Literal)):
@@ -154,20 +157,20 @@ class _Work:
                 literal.replace(exp.cast(exp.Literal.string(f"{_moment(literal.name):%Y-%m-%d}"), "DATE"))
 
     def _kind(self, column: exp.Column, tables: dict[str, str]) -> str:
-        """The type of a column of ours; empty where it is none of a table that is read here."""
+        """Return the type of a column of our tables; empty if no table of the SELECT has it."""
         names = [tables[column.table]] if column.table in tables else list(tables.values())
         for name in names:
-            for known in TABLES[name].columns if name in TABLES else ():
-                if known.name == column.name.lower():
-                    return known.type
+            for candidate in TABLES[name].columns if name in TABLES else ():
+                if candidate.name == column.name.lower():
+                    return candidate.type
         return "timestamp" if "hourly_summary" in names and column.name.lower() == "hour" else ""
 
     def _partition(self, select: exp.Select, tables: dict[str, str]) -> None:
-        """Conditions on the partitions, from those on the time of ``events`` that hold for every row."""
+        """Add conditions on the partitions, from those on the time of ``events`` that every row must meet."""
         from sqlglot import exp
 
         where = select.args.get("where")
-        # Which of several tables a time belongs to is not told apart: Athena reads more then, and answers the same.
+        # With several tables it is unclear which one a time belongs to. Athena then reads more, with the same result.
         if where is None or len(tables) != 1:
             return
         span = _Span()
@@ -178,7 +181,7 @@ class _Work:
             self.partitions.append(condition)
             where.set("this", exp.and_(where.this, exp.condition(condition, dialect="trino")))
 
-    # -- what sqlglot would pass on ------------------------------------------------------------------------------------
+    # -- constructs that sqlglot would pass on -------------------------------------------------------------------------
 
     def _stars(self, select: exp.Select) -> None:
         from sqlglot import exp
@@ -189,41 +192,69 @@ class _Work:
                     raise _cannot(f"{star.sql(dialect='duckdb')}: name the columns")
         if select.args.get("distinct") and select.args["distinct"].args.get("on"):
             raise _cannot("DISTINCT ON")
-        for found in select.find_all(exp.Columns):
-            raise _cannot(found.sql(dialect="duckdb"))
+        for columns in select.find_all(exp.Columns):
+            raise _cannot(columns.sql(dialect="duckdb"))
+
+    def _qualify(self, select: exp.Select) -> None:
+        """Move ORDER BY, LIMIT and OFFSET out of a SELECT with QUALIFY.
+
+        sqlglot turns QUALIFY into a filter around the SELECT and would leave them inside: the limit would apply before
+        the filter, and the order would be lost.
+        """
+        from sqlglot import exp
+
+        moved = {name: select.args[name] for name in ("order", "limit", "offset") if select.args.get(name)}
+        if not select.args.get("qualify") or not moved:
+            return
+        for key in moved["order"].expressions if "order" in moved else ():
+            column = key.this
+            if isinstance(column, exp.Column) and column.name.lower() in map(str.lower, select.named_selects):
+                column.set("table", None)
+            elif not isinstance(column, exp.Literal):
+                raise _cannot("QUALIFY with an ORDER BY of something that is not selected")
+        outside = {name: value for name, value in select.args.items() if name in ("with", "with_")} | moved
+        for name in outside:
+            select.set(name, None)
+        inner = select.copy().subquery("qualified")
+        for name in list(select.args):
+            select.set(name, None)
+        select.set("expressions", [exp.Star()])
+        select.from_(inner, copy=False)
+        for name, value in outside.items():
+            select.set(name, value)
 
     def _groups(self, select: exp.Select, tables: dict[str, str]) -> None:
-        """GROUP BY ALL, and GROUP BY the alias of an expression, become positions."""
+        """Turn GROUP BY ALL, and GROUP BY the alias of an expression, into positions."""
         from sqlglot import exp
 
         order = select.args.get("order")
-        if order is not None and any(one.this.sql().upper() == "ALL" for one in order.expressions):
+        if order is not None and any(item.this.sql().upper() == "ALL" for item in order.expressions):
             raise _cannot("ORDER BY ALL: name the columns")
         group = select.args.get("group")
         if group is None:
             return
         shown = select.expressions
         if group.args.get("all"):
-            if any(isinstance(one, exp.Star) or one.is_star for one in shown):
+            if any(isinstance(item, exp.Star) or item.is_star for item in shown):
                 raise _cannot("GROUP BY ALL with a *: name the columns")
-            plain = [number for number, one in enumerate(shown, 1) if not one.find(exp.AggFunc)]
+            keys = [number for number, item in enumerate(shown, 1) if not item.find(exp.AggFunc)]
             group.set("all", None)
-            group.set("expressions", [exp.Literal.number(number) for number in plain])
-            if not plain:
+            group.set("expressions", [exp.Literal.number(number) for number in keys])
+            if not keys:
                 select.set("group", None)
             return
-        aliases = {one.alias.lower(): number for number, one in enumerate(shown, 1) if isinstance(one, exp.Alias)}
+        aliases = {item.alias.lower(): number for number, item in enumerate(shown, 1) if isinstance(item, exp.Alias)}
         columns = {c.name for name in tables.values() if name in TABLES for c in TABLES[name].columns}
-        for one in group.expressions:
-            name = one.name.lower() if isinstance(one, exp.Column) and not one.table else ""
+        for key in group.expressions:
+            name = key.name.lower() if isinstance(key, exp.Column) and not key.table else ""
             if name in aliases and name not in columns:
-                one.replace(exp.Literal.number(aliases[name]))
+                key.replace(exp.Literal.number(aliases[name]))
 
     def _function(self, function: exp.Func) -> None:
         from sqlglot import exp
 
         if isinstance(function, exp.PercentileCont | exp.PercentileDisc | exp.Quantile | exp.Median):
-            raise _cannot(f"{function.sql(dialect='duckdb')} exactly: it has approx_percentile only")
+            raise _cannot(f"{function.sql(dialect='duckdb')} exactly: it has only approx_percentile")
         if not isinstance(function, exp.Anonymous):
             return
         name = function.name.lower()
@@ -233,16 +264,16 @@ class _Work:
             inner = function.expressions[0]
             merged = f"slice(array_sort(array_distinct(flatten({inner.sql(dialect='trino')}))), 1, {SKETCH_SIZE})"
             function.replace(exp.maybe_parse(merged, dialect="trino"))
-        elif name not in _SAME:
+        elif name not in _SAME_IN_TRINO:
             raise _cannot(f"the function {name}")
 
 
-#: Functions that sqlglot does not know, and that mean the same in DuckDB and in Trino.
-_SAME = frozenset({"array_distinct", "array_sort", "cardinality", "flatten", "slice", "truncate"})
+#: Functions that sqlglot does not know, with the same meaning in DuckDB and Trino.
+_SAME_IN_TRINO = frozenset({"array_distinct", "array_sort", "cardinality", "flatten", "slice", "truncate"})
 
 
 def _distinct(merged: str) -> str:
-    """``distinct_count`` in Trino: the same estimate from the same sketch."""
+    """Return ``distinct_count`` in Trino: the same estimate from the same sketch."""
     kth = f"(CAST(element_at({merged}, {SKETCH_SIZE}) AS double) + 9223372036854775809e0)"
     estimate = f"CAST(round({SKETCH_SIZE - 1} * 18446744073709551616e0 / {kth}) AS bigint)"
     return f"if({merged} IS NULL, 0, if(cardinality({merged}) < {SKETCH_SIZE}, cardinality({merged}), {estimate}))"
@@ -255,7 +286,7 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise QueryError(f"{text!r} is no time: write 2026-03-02 or 2026-03-02T10:30:00") from None
+        raise QueryError(f"{text!r} is not a valid time: write 2026-03-02 or 2026-03-02T10:30:00") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
@@ -266,12 +297,12 @@ def _timestamp(moment: datetime) -> exp.Expr:
 
 
 def _bound(part: exp.Expr, span: _Span) -> None:
-    """Narrows a span by one condition, where it is one on event_time and a fixed time."""
+    """Narrow a span by one condition, if it compares event_time with a constant."""
     from sqlglot import exp
 
     if isinstance(part, exp.Between):
         for word, side in (("low", "low"), ("high", "high")):
-            moment = _fixed(part.args[word])
+            moment = _constant_time(part.args[word])
             if _is_time(part.this) and moment is not None:
                 span.narrow(side, moment)
         return
@@ -281,7 +312,7 @@ def _bound(part: exp.Expr, span: _Span) -> None:
     left, right = part.this, part.args.get("expression")
     if _is_time(right):
         left, right, kind = right, left, _MIRRORED[kind]
-    moment = _fixed(right)
+    moment = _constant_time(right)
     if _is_time(left) and moment is not None:
         span.narrow(_BOUNDS[kind], moment)
 
@@ -292,8 +323,8 @@ def _is_time(node: exp.Expr | None) -> bool:
     return isinstance(node, exp.Column) and node.name.lower() == "event_time"
 
 
-def _fixed(node: exp.Expr | None) -> datetime | None:
-    """The time of a literal that is cast to one."""
+def _constant_time(node: exp.Expr | None) -> datetime | None:
+    """Return the time of a literal that is cast to one; None for anything else."""
     from sqlglot import exp
 
     if not isinstance(node, exp.Cast) or not isinstance(node.this, exp.Literal) or not node.this.is_string:
@@ -305,7 +336,7 @@ def _fixed(node: exp.Expr | None) -> datetime | None:
 
 
 def partitions(low: datetime | None, high: datetime | None) -> str:
-    """A condition on year, month and day that every event between two times meets; empty where there is none."""
+    """Return a condition on year, month and day that every event between two times meets; empty if there is none."""
     if low is None and high is None:
         return ""
     first = low.date() if low else None
@@ -317,18 +348,18 @@ def partitions(low: datetime | None, high: datetime | None) -> str:
     if last < first:
         return "year = ''"
     months = list(_months(first, last))
-    return months[0] if len(months) == 1 else f"({' OR '.join(f'({one})' for one in months)})"
+    return months[0] if len(months) == 1 else f"({' OR '.join(f'({month})' for month in months)})"
 
 
 def _months(first: date, last: date) -> Iterator[str]:
     while first <= last:
         end = date(first.year, first.month, calendar.monthrange(first.year, first.month)[1])
-        whole = f"year = '{first:%Y}' AND month = '{first:%m}'"
+        month = f"year = '{first:%Y}' AND month = '{first:%m}'"
         until = min(end, last)
         if first == until:
-            yield f"{whole} AND day = '{first:%d}'"
+            yield f"{month} AND day = '{first:%d}'"
         elif first.day > 1 or until < end:
-            yield f"{whole} AND day BETWEEN '{first:%d}' AND '{until:%d}'"
+            yield f"{month} AND day BETWEEN '{first:%d}' AND '{until:%d}'"
         else:
-            yield whole
+            yield month
         first = end + timedelta(days=1)

@@ -1,14 +1,16 @@
-"""Which SQL functions give the same answer for the same arguments, always."""
+"""Which SQL functions always return the same value for the same arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import duckdb
+from trailsift.query.relations import FUNCTIONS, texts
 
-from trailsift.query.relations import FUNCTIONS
+if TYPE_CHECKING:
+    import duckdb
 
-#: Known to be consistent without a look into DuckDB's list of functions (which takes 25 ms).
+#: Known to be consistent without a look into DuckDB's list of functions, which takes 25 ms.
 # fmt: off
 _COMMON = frozenset((
     "!~~", "!~~*", "%", "*", "+", "-", "/", "//", "<", "<=", "<>", "=", ">", ">=", "^", "abs", "any_value",
@@ -30,14 +32,13 @@ _COMMON = frozenset((
 
 
 def are_consistent(names: Iterable[str], cursor: duckdb.DuckDBPyConnection) -> bool:
-    """Whether all functions of these names are; one that DuckDB does not vouch for is not."""
+    """Return whether DuckDB declares every function of these names consistent."""
     unsure = sorted(set(names) - _COMMON)
     if not unsure:
         return True
     rows = cursor.execute(
         "SELECT function_name, bool_and(coalesce(stability = 'CONSISTENT', function_type = 'table'))"
-        " FROM duckdb_functions() WHERE list_contains($1, function_name) GROUP BY function_name",
-        [unsure],
+        f" FROM duckdb_functions() WHERE list_contains({texts(unsure)}, function_name) GROUP BY function_name"
     ).fetchall()
-    vouched = {name for name, consistent in rows if consistent}
-    return vouched.issuperset(unsure)
+    consistent = {name for name, declared in rows if declared}
+    return consistent.issuperset(unsure)

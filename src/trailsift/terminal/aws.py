@@ -10,7 +10,7 @@ from rich.text import Text
 from trailsift.terminal.console import console, grid, short_role, show
 
 if TYPE_CHECKING:
-    from trailsift.analysis.trail_coverage import Cost, Need
+    from trailsift.analysis.trail_coverage import Need, SelectionCost
 
 
 def show_needs(needs: Sequence[Need]) -> None:
@@ -24,10 +24,10 @@ def show_needs(needs: Sequence[Need]) -> None:
     show(out, grid(out, "Roles worth switching data events on for", columns, rows, "`logged`: data events seen so far"))
 
 
-def cost_text(cost: Cost) -> str:
+def cost_text(cost: SelectionCost) -> str:
     """One line on what the selection costs."""
     if not cost.days:
-        return "the lake holds no events to reckon the cost from"
+        return "the lake holds no events to estimate the cost from"
     return (
         f"at the rates of the lake's {cost.days:.1f} days: {cost.events:,.0f} events a month, ${cost.usd:,.2f}; "
         f"all data events that it saw: {cost.all_events:,.0f}, ${cost.all_usd:,.2f}"

@@ -8,7 +8,7 @@ from trailsift.analysis.time_range import Period
 from trailsift.terminal.console import console, grid, plural, show, size
 
 if TYPE_CHECKING:
-    from trailsift.analysis.estimate import Distinct, Estimate, Value
+    from trailsift.analysis.estimate import DistinctCount, Estimate, IntervalEstimate
 
 
 def show_estimate(found: Estimate, zone: Period) -> None:
@@ -40,11 +40,11 @@ def _name(name: str, value: Any, zone: Period) -> Any:
     return zone.show(value) if name in ("hour", "event_time") and isinstance(value, int) else value
 
 
-def _span(value: Value, form: Any = "{:,}".format) -> str:
+def _span(value: IntervalEstimate, form: Any = "{:,}".format) -> str:
     return "exact" if value.exact else f"{form(value.low)} - {form(value.high)}"
 
 
-def _distinct(found: Distinct) -> str:
+def _distinct(found: DistinctCount) -> str:
     return f"{found.number:,}" if found.exact else "-" if not found.number else f">= {found.number:,}"
 
 
@@ -56,7 +56,7 @@ def _note(found: Estimate) -> str:
         if found.exact
         else (
             "Estimated from the weights of the stored events; rough: fewer than 50 sampled events. "
-            "Distinct numbers are at least so many."
+            "Distinct numbers are lower bounds."
         )
     )
     if not found.groups and found.not_stored:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console, Group
 from rich.text import Text
 
-from trailsift.analysis.roles import Role, RoleLine
+from trailsift.analysis.roles import RoleReport, RoleSummary
 from trailsift.analysis.time_range import Period
 from trailsift.terminal import heatmap
 from trailsift.terminal.console import account_of, console, grid, plural, short_resource, short_role, show, size
@@ -21,7 +21,7 @@ _ORIGINS = {
 }
 
 
-def show_roles(found: Sequence[RoleLine], period: Period) -> None:
+def show_roles(found: Sequence[RoleSummary], period: Period) -> None:
     """The list of all roles."""
     out = console()
     columns = [("role", "id"), ("events", "number"), ("share", "number"), ("denied", "bad"), ("resources", "number")]
@@ -46,7 +46,7 @@ def show_roles(found: Sequence[RoleLine], period: Period) -> None:
     show(out, grid(out, f"{plural(len(found), 'role')}, times in {period.zone.key}", columns, rows))
 
 
-def show_role(role: Role, limit: int = 10) -> None:
+def show_role(role: RoleReport, limit: int = 10) -> None:
     """One role: headline, actions, resources, key patterns, times, origins, refusals. ``limit`` 0 shows every line."""
     out = console()
     _headline(out, role)
@@ -66,7 +66,7 @@ def show_role(role: Role, limit: int = 10) -> None:
     show(out, grid(out, "Denied", columns, rows, more(len(role.refusals), len(shown))))
 
 
-def _headline(out: Console, role: Role) -> None:
+def _headline(out: Console, role: RoleReport) -> None:
     out.print(Text(role.role_arn or short_role(None), style="bold"), soft_wrap=True)
     first = min(action.first_time for action in role.actions)
     last = max(action.last_time for action in role.actions)
@@ -78,7 +78,7 @@ def _headline(out: Console, role: Role) -> None:
     show(out, Text(f"in {places}", style="dim"))
 
 
-def _what(out: Console, role: Role, limit: int) -> None:
+def _what(out: Console, role: RoleReport, limit: int) -> None:
     shown = role.actions[: limit or None]
     columns = [("service", "text"), ("event", "text"), ("events", "number"), ("errors", "number"), ("denied", "bad")]
     columns += [("in", "number"), ("out", "number"), ("last", "?faint")]
@@ -122,7 +122,7 @@ def _what(out: Console, role: Role, limit: int) -> None:
         )
 
 
-def _where_from(out: Console, role: Role, limit: int) -> None:
+def _where_from(out: Console, role: RoleReport, limit: int) -> None:
     for dimension, title in _ORIGINS.items():
         all_of = [origin for origin in role.origins if origin.dimension == dimension]
         if not all_of:
