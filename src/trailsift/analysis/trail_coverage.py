@@ -20,7 +20,7 @@ _DAYS_PER_MONTH = 365.25 / 12
 
 def is_data(service: str, event_name: str | None) -> bool:
     """Return whether a call is a data event, by its name; covers S3 objects, Lambda and DynamoDB."""
-    return category({"eventSource": f"{service}.amazonaws.com", "eventName": event_name}) == "Data"
+    return category_of({"eventSource": f"{service}.amazonaws.com", "eventName": event_name}) == "Data"
 
 
 def has_data_events(engine: Engine) -> bool:
@@ -58,7 +58,7 @@ def cost(
     days = max((max(row[7] for row in rows) + HOUR - min(row[6] for row in rows)) / DAY, 1 / 24)
     services = {name for name, kind in SERVICES.items() if kind in request.types}
     buckets = {arn.partition("/")[0] for arn in request.buckets}
-    roles = {who.arn for who in request.who}
+    roles = {caller.arn for caller in request.callers}
     chosen = everything = 0.0
     for role, service, name, read_only, resource, events, _, _ in rows:
         if not is_data(service, name):
@@ -72,7 +72,7 @@ def cost(
         ):
             chosen += events
     month = _DAYS_PER_MONTH / days
-    each = (price_list or prices())["data_events"]
+    each = (price_list or load_prices())["data_events"]
     chosen, everything = chosen * month, everything * month
     return SelectionCost(chosen, each.of(chosen), everything, each.of(everything), days)
 

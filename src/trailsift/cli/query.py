@@ -63,8 +63,8 @@ def run_on_athena(
     prices: Path | None,
 ) -> int:
     """Runs one statement on Athena and says on standard error what it will cost and what it did. The exit code."""
-    from trailsift.aws.glue_catalog import Catalog
-    from trailsift.prices import prices as load_prices
+    from trailsift.aws.glue_catalog import GlueCatalog
+    from trailsift.prices import load_prices
     from trailsift.query.athena import Athena
     from trailsift.query.formats import write
     from trailsift.query.trino_sql import translate
@@ -74,7 +74,7 @@ def run_on_athena(
     # What Athena cannot run needs no credentials to be refused.
     translate(sql, database)
     # Opened when the estimate needs it, so that a lack of credentials only prevents the estimate.
-    catalog = cache(lambda: Catalog(database))
+    catalog = cache(lambda: GlueCatalog(database))
     athena = Athena(
         workgroup,
         database,

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from trailsift.aws import client as aws_client
 from trailsift.errors import EngineError, QueryError, TrailsiftError, UsageError
-from trailsift.prices import Price, athena, prices
+from trailsift.prices import Price, athena_cost, load_prices
 from trailsift.query.result import Result
 from trailsift.query.trino_sql import Translated, translate
 from trailsift.query.types import ColumnType, Row
@@ -24,8 +24,9 @@ from trailsift.times import micros
 if TYPE_CHECKING:
     import pyarrow
 
+    from trailsift.lake.index import SizedFile
     from trailsift.query.planner import Plan
-    from trailsift.query.scan_estimate import ScanEstimate, Sized
+    from trailsift.query.scan_estimate import ScanEstimate
 
 #: Seconds between two polls of a running query: at first, and at most.
 FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
@@ -70,7 +71,7 @@ class ScanCost(NamedTuple):
 
 def cost_of(scanned: int, reused: bool = False, price_list: dict[str, Price] | None = None) -> ScanCost:
     """Return the price of scanning ``scanned`` bytes, by ``price_list`` or the built-in prices."""
-    return ScanCost(scanned, 0.0 if reused else athena(price_list or prices(), scanned), reused)
+    return ScanCost(scanned, 0.0 if reused else athena_cost(price_list or load_prices(), scanned), reused)
 
 
 class AthenaExplanation(NamedTuple):
@@ -109,7 +110,7 @@ class Athena:
         reuse: int = 60,
         timezone: str = "UTC",
         price_list: dict[str, Price] | None = None,
-        files_of: Callable[[str], Sequence[Sized]] | None = None,
+        files_of: Callable[[str], Sequence[SizedFile]] | None = None,
         client: AthenaClient | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -119,9 +120,9 @@ class Athena:
         self.reuse = reuse
         self.timezone = timezone
         self.cost: ScanCost | None = None
-        self.prices = price_list or prices()
+        self.prices = price_list or load_prices()
         self._files_of = files_of
-        self._client: AthenaClient = client or aws_client.client("athena")
+        self._client: AthenaClient = client or aws_client.create_client("athena")
         self._sleep = sleep
 
     def translated(self, sql: str) -> Translated:

@@ -75,7 +75,7 @@ class Explanation(JsonObject):
     @property
     def athena_dollars(self) -> float:
         """Athena's charge in US dollars."""
-        return athena(prices(), self.athena_bytes) if self.tables else 0.0
+        return athena_cost(load_prices(), self.athena_bytes) if self.tables else 0.0
 
     def __str__(self) -> str:
         if not self.tables:
@@ -95,7 +95,7 @@ class Explanation(JsonObject):
             lines += [f"  where {text}" for text in table.filters]
         lines.append(
             f"Athena would scan about {size(self.athena_bytes)} and charge ${self.athena_dollars:.5f} "
-            f"(${prices()['athena_scan'].of(1e12):g} per TB, at least {size(ATHENA_LEAST)} per query)"
+            f"(${load_prices()['athena_scan'].of(1e12):g} per TB, at least {size(ATHENA_LEAST)} per query)"
         )
         return "\n".join(lines)
 

@@ -21,6 +21,7 @@ from trailsift.storage import LocalStorage, StoredObject
 
 #: Increased when the content of the files changes; files of another version are not used.
 _VERSION = 1
+_SUFFIX = ".answer"
 #: A result whose JSON is larger is not kept (bytes).
 MAX_ANSWER = 16 * 2**20
 #: Limit of all results together (bytes); the least recently used are deleted first.
@@ -53,14 +54,14 @@ class Cache:
 
     def __init__(self, folder: Path | None = None, *, max_total: int = MAX_TOTAL, max_answer: int = MAX_ANSWER) -> None:
         self.folder = folder or default_folder()
-        # An answer that a power cut takes is computed again.
+        # A result that is lost in a power cut is computed again.
         self._storage = LocalStorage(self.folder, private=True, sync=False)
         self.max_total = max_total
         self.max_answer = max_answer
 
     def get(self, key: str, ttl: float | None = None) -> CachedResult | None:
         """Return the result kept under ``key``; one that can age only if it is at most ``ttl`` seconds old."""
-        path = self._path(key)
+        path = _path(key)
         try:
             kept = json.loads(zlib.decompress(self._storage.read(path)))
             if kept["key"] != key:
@@ -79,7 +80,7 @@ class Cache:
                 self._storage.delete(path)
             return None
         with contextlib.suppress(OSError):
-            os.utime(path)
+            self._storage.touch(path)
         return CachedResult(columns, rows, kept["made"])
 
     def put(self, key: str, columns: list[ColumnType], chunks: list[str], *, ages: bool) -> None:
@@ -95,9 +96,9 @@ class Cache:
 
     def clear(self) -> None:
         """Delete all results."""
-        for path, _ in self._files():
-            with contextlib.suppress(OSError):
-                path.unlink()
+        with contextlib.suppress(OSError):
+            for stored in self._answers():
+                self._storage.delete(stored.path)
 
     def _answers(self) -> list[StoredObject]:
         return [stored for stored in self._storage.list() if stored.path.endswith(_SUFFIX)]

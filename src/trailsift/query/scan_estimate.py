@@ -11,9 +11,6 @@ from trailsift.query.pruning import may_pass, predicate_columns, range_reader
 from trailsift.query.sandbox import check
 from trailsift.schema import TABLES
 
-#: A live file and the bytes of each of its columns.
-Sized = tuple[File, dict[str, int]]
-
 
 @dataclass(frozen=True, slots=True)
 class ScanEstimate:
@@ -24,7 +21,7 @@ class ScanEstimate:
     of_files: int
 
 
-def estimate_scan(sql: str, files_of: Callable[[str], Sequence[Sized]], timezone: str = "UTC") -> ScanEstimate:
+def estimate_scan(sql: str, files_of: Callable[[str], Sequence[SizedFile]], timezone: str = "UTC") -> ScanEstimate:
     """Plan the statement as for a local lake. Raise QueryError as ``QueryEngine.query`` does.
 
     The result is an upper bound, except for the files' footers: row groups that an engine skips inside a file count.
@@ -46,7 +43,7 @@ def estimate_scan(sql: str, files_of: Callable[[str], Sequence[Sized]], timezone
     return ScanEstimate(total, len(read), sum(map(len, tables.values())))
 
 
-def _needed(scan: Scan, files: Sequence[Sized]) -> list[tuple[File, int]]:
+def _needed(scan: Scan, files: Sequence[SizedFile]) -> list[tuple[File, int]]:
     needed = {*scan.columns, ""}
     ranges_of = range_reader(TABLES[scan.table], predicate_columns(scan.predicate))
     return [
