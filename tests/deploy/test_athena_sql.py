@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
-import os
 import re
-import shutil
-import subprocess
-from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +13,7 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from support.paths import TESTS
+from support.trino import Trino
 from trailsift import schema
 from trailsift.cli import main
 from trailsift.decode.envelope import find_records
@@ -120,47 +115,6 @@ def test_glue_accepts_the_requests(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 # -- a real Trino ----------------------------------------------------------------------------------------------------
-
-
-class Trino:
-    """Trino in one process, with in-memory tables."""
-
-    def __init__(self, jars: str, folder: Path) -> None:
-        source = TESTS / "trino" / "Run.java"
-        classes = f"{jars}/*"
-        subprocess.run(["javac", "-cp", classes, "-d", str(folder), str(source)], check=True)
-        self.process = subprocess.Popen(
-            ["java", "-Xmx1500m", "-cp", f"{folder}:{classes}", "Run"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-
-    def _call(self, kind: str, statement: str) -> list[list[str]]:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(f"{kind} {base64.b64encode(statement.encode()).decode()}\n")
-        self.process.stdin.flush()
-        for line in self.process.stdout:
-            if line.startswith("> "):
-                state, *rows = line[2:].rstrip("\n").split("\t")
-                assert state == "ok", f"{rows}\n{statement}"
-                return [row.split("\x01") for row in rows]
-        raise AssertionError("Trino exited")
-
-    def parse(self, statement: str) -> None:
-        self._call("p", statement)
-
-    def run(self, statement: str) -> list[list[str]]:
-        return self._call("x", statement)
-
-
-@pytest.fixture(scope="module")
-def trino(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trino]:
-    jars = os.environ.get("TRAILSIFT_TRINO")
-    if not jars or not shutil.which("javac"):
-        pytest.skip("no Trino: tests/trino/pom.xml says how to get one, TRAILSIFT_TRINO names the folder of its jars")
-    server = Trino(jars, tmp_path_factory.mktemp("trino"))
-    yield server
-    server.process.kill()
-    server.process.wait()
 
 
 def test_trino_parses_the_statements(trino: Trino) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trailsift.analysis.time_range import Period
-from trailsift.as_json import plain as plain
 from trailsift.query.engine import Engine
+from trailsift.query.json_objects import plain as plain
 from trailsift.query.relations import text
 from trailsift.schema import DENIED_CODES, SKETCH_SIZE
 from trailsift.times import HOUR

@@ -11,8 +11,8 @@ from trailsift import schema
 from trailsift.analysis.confidence import Sums, interval, sums_sql
 from trailsift.analysis.status import dropped_whole, omitted, thinned
 from trailsift.analysis.time_range import Period
-from trailsift.as_json import JsonObject, plain
 from trailsift.errors import QueryError, UsageError
+from trailsift.query.json_objects import JsonObject, plain
 from trailsift.times import HOUR, iso
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from trailsift.analysis.base import ask
-from trailsift.as_json import JsonObject
 from trailsift.query.engine import Engine
+from trailsift.query.json_objects import JsonObject
 
 
 class Reject(NamedTuple):

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 from trailsift.analysis.base import DENIED, ask, lines, tuple_of
 from trailsift.analysis.summary import Hour, Refusal, hours, refusals
 from trailsift.analysis.time_range import Period
-from trailsift.as_json import JsonObject
 from trailsift.errors import UsageError
 from trailsift.query.engine import Engine
+from trailsift.query.json_objects import JsonObject
 from trailsift.query.relations import text
 from trailsift.schema import SKETCH_SIZE
 from trailsift.times import moment

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from trailsift import schema
-from trailsift.as_json import JsonObject
 from trailsift.lake import index
 from trailsift.lake.open import open_snapshot
+from trailsift.query.json_objects import JsonObject
 
 #: Number of commits shown.
 LATEST = 5

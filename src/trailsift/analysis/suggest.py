@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from trailsift.analysis.base import ask, tuple_of
-from trailsift.as_json import JsonObject
 from trailsift.errors import RulesError, UsageError
 from trailsift.prices import MONTH, Price
 from trailsift.query.engine import Engine
+from trailsift.query.json_objects import JsonObject
 from trailsift.rules import parse
 
 #: Share of the events that a suggested rule keeps.

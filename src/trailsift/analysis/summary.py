@@ -8,9 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from trailsift.analysis.base import DENIED, ask, lines, tuple_of
 from trailsift.analysis.time_range import Period
-from trailsift.as_json import JsonObject, plain
 from trailsift.errors import UsageError
 from trailsift.query.engine import Engine
+from trailsift.query.json_objects import JsonObject, plain
 from trailsift.schema import SKETCH_SIZE
 from trailsift.times import iso
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 from zoneinfo import ZoneInfo
 
-from trailsift.as_json import JsonObject
 from trailsift.errors import UsageError
+from trailsift.query.json_objects import JsonObject
 from trailsift.times import DAY, UTC_ZONE, iso, literal, micros, moment
 
 _UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from trailsift.as_json import JsonObject
 from trailsift.lake.index import File
 from trailsift.prices import ATHENA_LEAST, athena_cost, load_prices
+from trailsift.query.json_objects import JsonObject
 from trailsift.query.planner import Plan, Scan
 from trailsift.query.pruning import Range, may_pass, micros_of, predicate_columns, range_reader
 from trailsift.query.views import split_by_shared_days
