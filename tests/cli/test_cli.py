@@ -395,7 +395,7 @@ def test_ingest_counts_add_up_and_tell_of_bad_input(
     (logs / "bad.json").write_text('{"Records":[{"eventID":"a","eventName":"GetObject","eventTime":"never"}]}')
     code, out, err = run("ingest", str(logs), lake=lake)
     assert code == 3
-    assert "1 known already" in out
+    assert "1 already ingested" in out
     assert "trailsift rejects" in err
     code, out, _ = run("rejects", "--json", lake=lake)
     document = json.loads(out)
