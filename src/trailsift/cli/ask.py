@@ -20,7 +20,6 @@ from trailsift.cli.options import (
     ZoneOption,
 )
 from trailsift.cli.session import open_lake, say, say_why_empty
-from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
     from trailsift.api import Lake
@@ -180,7 +179,7 @@ def query_command(
     explain: Annotated[
         bool, Parameter(show_default=False, help="Show the read plan without running the query.")
     ] = False,
-    engine: Annotated[Literal["duckdb", "athena", "spark"], Parameter(help="Engine that runs the SQL.")] = "duckdb",
+    engine: Annotated[Literal["duckdb", "athena"], Parameter(help="Engine that runs the SQL.")] = "duckdb",
     timezone: ZoneOption = "UTC",
     ttl: Annotated[
         float | None, Parameter(help="Cache results of queries that use now() for this many seconds.")
@@ -198,8 +197,6 @@ def query_command(
     """
     from trailsift.cli import query
 
-    if engine == "spark":
-        raise UsageError("--engine spark is not available in this version: use duckdb or athena")
     text = sys.stdin.read() if sql == STDIN else sql
     if engine == "athena":
         reuse = 0 if no_cache else max(round((ttl or 3600) / 60), 1)

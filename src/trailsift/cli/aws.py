@@ -16,10 +16,10 @@ from trailsift.errors import UsageError
 if TYPE_CHECKING:
     from trailsift.deploy.tables import StackConfig
 
-aws = App(name="aws", help="Write the AWS side as files to review and deploy. Needs no credentials.")
+aws = App(name="aws", help="Write the AWS side as files to review and deploy. Needs no credentials.", help_epilogue="")
 
 
-@aws.command(name="package", help_epilogue="")
+@aws.command(name="package")
 def package_command(
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Zip file to write.")] = Path("firehose.zip"),
@@ -51,7 +51,9 @@ AccountsOption = Annotated[
     list[str] | None, Parameter(name="--account", help="Account whose logs to read. Repeatable.")
 ]
 RegionsOption = Annotated[list[str] | None, Parameter(name="--region", help="Region whose logs to read. Repeatable.")]
-OrganizationOption = Annotated[str, Parameter(help="Organization id (o-...), for an organization trail.")]
+OrganizationOption = Annotated[
+    str, Parameter(show_default=False, help="Organization id (o-...), for an organization trail.")
+]
 DatabaseOption = Annotated[str, Parameter(help="Glue database.")]
 FromOption = Annotated[datetime | None, Parameter(name="--from", help="First day of the logs: 2026-01-15.")]
 
@@ -79,7 +81,7 @@ def _config(
     ).checked()
 
 
-@aws.command(name="sql", help_epilogue="")
+@aws.command(name="sql")
 def sql_command(
     *,
     trail: TrailOption = "my-cloudtrail-bucket",
@@ -114,7 +116,7 @@ def sql_command(
     return 0
 
 
-@aws.command(name="glue", help_epilogue="")
+@aws.command(name="glue")
 def glue_command(
     objects: Annotated[
         list[str] | None, Parameter(name="OBJECT", help="Keys of landing objects whose partitions to register.")
@@ -143,7 +145,7 @@ def glue_command(
     return 0
 
 
-@aws.command(name="render", help_epilogue="")
+@aws.command(name="render")
 def render_command(
     *,
     out: Annotated[Path, Parameter(help="Folder to write to.")],

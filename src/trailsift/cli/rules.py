@@ -13,10 +13,12 @@ from trailsift.errors import UsageError
 
 FileArgument = Annotated[str, Parameter(name="FILE", help="A rules file (TOML), or the name of a preset.")]
 
-rules = App(name="rules", help="List, show, check and try rules files: what to keep, sample and drop.")
+rules = App(
+    name="rules", help="List, show, check and try rules files: what to keep, sample and drop.", help_epilogue=""
+)
 
 
-@rules.command(name="list")
+@rules.command(name="list", sort_key=1)
 def list_command(*, as_json: JsonOption = False) -> int:
     """List the rules files that come with trailsift.
 
@@ -33,7 +35,7 @@ def list_command(*, as_json: JsonOption = False) -> int:
     return 0
 
 
-@rules.command(name="show")
+@rules.command(name="show", sort_key=2)
 def show_command(name: Annotated[str, Parameter(name="NAME", help="A name from `trailsift rules list`.")], /) -> int:
     """Print a rules file that comes with trailsift, to copy and change.
 
@@ -45,7 +47,7 @@ def show_command(name: Annotated[str, Parameter(name="NAME", help="A name from `
     return 0
 
 
-@rules.command(name="check")
+@rules.command(name="check", sort_key=3)
 def check_command(file: FileArgument, /, *, as_json: JsonOption = False) -> int:
     """Check a rules file, and report every problem with its line. Exit code 2: it cannot be used.
 
@@ -71,7 +73,7 @@ def check_command(file: FileArgument, /, *, as_json: JsonOption = False) -> int:
     return 0
 
 
-@rules.command(name="try")
+@rules.command(name="try", sort_key=4)
 def try_command(
     file: FileArgument,
     /,

@@ -26,7 +26,10 @@ def estimate_command(
     *,
     lake: LakeOption,
     by: Annotated[
-        str, Parameter(help="Columns of events, separated by commas; also hour and date. Default: one total.")
+        str,
+        Parameter(
+            show_default=False, help="Columns of events, separated by commas; also hour and date. Default: one total."
+        ),
     ] = "",
     where: Annotated[str | None, Parameter(help="An SQL condition on the columns of events.")] = None,
     since: SinceOption = None,

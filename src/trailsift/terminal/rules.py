@@ -123,7 +123,7 @@ def show_losses(losses: Sequence[Loss] | None, how: str) -> None:
     counts = ", ".join(f"{n:,} {fate}" for fate, n in Counter(loss.fate for loss in losses).items())
     note = (
         f"In total: {counts}. Findings come from summaries, which count every event, except detections that query "
-        "single events. `left`: events of the finding that can still be inspected."
+        "single events. left: events of the finding that can still be inspected."
     )
     show(out, grid(out, "Effect on findings", columns, rows, note))
 
@@ -163,9 +163,9 @@ def show_suggestions(suggestions: Suggestions) -> None:
     columns += [("single events lost", "??prose")]
     note = (
         f"Sampling these at 1 % would remove {suggestions.saved / suggestions.total:.1%} of {suggestions.total:,} "
-        "events from the lake. Only single events are lost: who exactly read which key at which second. Counts by hour, "
-        "role, resource and key pattern stay exact; failed calls stay. `varies`: standard deviation of daily events, "
-        "divided by their mean. `trail $`: what the trail charges per month; only an event selector can save that."
+        "events from the lake. Only single events are lost: who read which key at which second. Counts by hour, "
+        "role, resource and key pattern stay exact, failed calls stay. varies: standard deviation of daily events, "
+        "divided by their mean. trail $: what the trail charges per month; only an event selector can save that."
     )
     show(out, grid(out, "High volume, low novelty", columns, rows, note))
     out.print("As rules (`trailsift rules try` shows their effect):\n", style="bold")
