@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
     from typing import Literal, Self, TextIO, TypeAlias
+    from zoneinfo import ZoneInfo
 
     from trailsift.analysis.estimate import Estimate
     from trailsift.analysis.rejects import RejectReport
@@ -86,11 +87,10 @@ class Lake:
         threads: int | None = None,
         memory_limit: str | None = None,
     ) -> None:
-        from trailsift.analysis.time_range import zone_of
-
         self.path = Path(path)
         self.timezone = timezone
-        self._zone = zone_of(timezone)
+        if timezone != "UTC":
+            self._zone()  # a wrong name fails at once
         self._threads = threads
         self._memory_limit = memory_limit
         self._engines: dict[str, DuckDBEngine] = {}
@@ -141,7 +141,12 @@ class Lake:
         start, end = self._micros(since, now, "since"), self._micros(until, now, "until")
         if start is not None and end is not None and start >= end:
             raise UsageError(f"since {since} ({iso(start)}) is not before until {until} ({iso(end)})")
-        return Period(start, end, self._zone)
+        return Period(start, end, self._zone())
+
+    def _zone(self) -> ZoneInfo:
+        from trailsift.analysis.time_range import zone_of
+
+        return zone_of(self.timezone)
 
     def _micros(self, value: Time, now: datetime, name: str) -> int | None:
         if value is None or isinstance(value, int):
@@ -149,10 +154,10 @@ class Lake:
         if isinstance(value, str):
             from trailsift.analysis.time_range import parse
 
-            return parse(value, self._zone, now, name)
+            return parse(value, self._zone(), now, name)
         from trailsift.times import micros
 
-        return micros(value if value.tzinfo else value.replace(tzinfo=self._zone))
+        return micros(value if value.tzinfo else value.replace(tzinfo=self._zone()))
 
     def _engine(self, timezone: str = "UTC") -> DuckDBEngine:
         """Return the engine of a time zone at the newest commit: UTC for reports, the lake's zone for a user's SQL."""
@@ -162,11 +167,11 @@ class Lake:
                 engine.refresh()
                 return engine
             from trailsift.lake.open import open_snapshot
+
+            snapshot = open_snapshot(self.path)
             from trailsift.query import DuckDBEngine
 
-            engine = DuckDBEngine(
-                open_snapshot(self.path), timezone=timezone, threads=self._threads, memory_limit=self._memory_limit
-            )
+            engine = DuckDBEngine(snapshot, timezone=timezone, threads=self._threads, memory_limit=self._memory_limit)
             self._engines[timezone] = engine
             return engine
 
