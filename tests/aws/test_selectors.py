@@ -221,7 +221,7 @@ def test_the_command(small_lake: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(words) == 0
     out, said = capsys.readouterr()
     assert [one["Name"] for one in json.loads(out)][-1] == "trailsift: AWS::DynamoDB::Table"
-    assert f"{role} AWS::S3::Object: reads missed, writes partly" in said and "events a month, $" in said
+    assert f"{role} AWS::S3::Object: reads missed, writes partly" in said and "events per month, $" in said
     assert main([*words, "--json"]) == 0
     cost = json.loads(capsys.readouterr().out)["cost_a_month"]
     assert 0 < cost["events"] < cost["all_events"] and cost["usd"] == pytest.approx(cost["events"] / 1e6)
@@ -277,7 +277,7 @@ def test_a_trail_is_changed_after_a_yes(trail: Any, tmp_path: Path, capsys: pyte
     words = ["selectors", "--role", ETL, "--service", "s3,dynamodb", "--apply", "main"]
     had = Trail("main").get()
     assert main(words) == 2, "nobody to ask"
-    assert "nobody to ask" in capsys.readouterr().err and Trail("main").get() == had
+    assert "no terminal to ask on" in capsys.readouterr().err and Trail("main").get() == had
     code, seen = asked(words, "n\n", tmp_path)
     assert code == 0 and "nothing was changed" in seen and Trail("main").get() == had
     code, seen = asked(words, "y\n", tmp_path)
@@ -286,7 +286,7 @@ def test_a_trail_is_changed_after_a_yes(trail: Any, tmp_path: Path, capsys: pyte
     now = trail.get_event_selectors(TrailName="main")["AdvancedEventSelectors"]
     assert make.advanced({"AdvancedEventSelectors": now}) == make.merged(had, make.selectors(_want("s3", "dynamodb")))
     assert main(words) == 0
-    assert "has these selectors already" in capsys.readouterr().err
+    assert "already has these selectors" in capsys.readouterr().err
 
 
 def _want(*services: str) -> make.SelectorRequest:
@@ -304,12 +304,12 @@ def test_a_trail_that_refuses_roles_gets_the_next_best_set(
         assert code == 0 and "does not take selectors on userIdentity.arn" in seen and "nothing was changed" in seen
         assert Trail("main").get() == make.advanced(BASIC)
         code, seen = asked(words, "y\ny\n", tmp_path)
-        assert code == 0 and "whoever makes them" in seen and "read back and compared" in seen, seen
+        assert code == 0 and "for all callers" in seen and "read back and compared" in seen, seen
         assert Trail("main").get() == make.merged(make.advanced(BASIC), make.selectors(_want("s3"), by_role=False))
         assert (tmp_path / "only-roles.toml").read_text() == make.only_roles(_want("s3"))
         monkeypatch.chdir(tmp_path)
         assert main([*words, "--yes"]) == 2, "everybody's events are more than was agreed to"
-        assert "--without-roles puts the next best set on it" in capsys.readouterr().err
+        assert "--without-roles puts the next best selectors on it" in capsys.readouterr().err
         other = [*words, "--rules-output", "other.toml", "--without-roles", "--yes", "--service", "s3,sns"]
         assert main(other) == 0 and (tmp_path / "other.toml").exists()
 
@@ -356,7 +356,7 @@ def test_a_trail_without_data_events(tmp_path: Path, capsys: pytest.CaptureFixtu
     had = tmp_path / "had.json"
     had.write_text(json.dumps([make.MANAGEMENT]))
     assert main(["selectors", "--role", ETL, "--existing", str(had)]) == 0
-    assert "no data events are logged so far" in capsys.readouterr().err
+    assert "the trail logs no data events so far" in capsys.readouterr().err
 
 
 def test_a_lake_without_data_events(small_logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -368,7 +368,7 @@ def test_a_lake_without_data_events(small_logs: Path, tmp_path: Path, capsys: py
     capsys.readouterr()
     assert main(["summary", "--lake", str(tmp_path / "lake")]) == 0
     said = capsys.readouterr().err
-    assert "no data events are in this lake" in said and "roles --need-data-events" in said
+    assert "this lake holds no data events" in said and "roles --need-data-events" in said
     logs.write_text(json.dumps({"Records": records}))
     assert main(["ingest", str(logs), "--lake", str(tmp_path / "lake"), "--quiet"]) == 0
     capsys.readouterr()
@@ -383,7 +383,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
 
 def test_nobody_and_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["selectors", "--service", "s3"]) == 2
-    assert "whose data events" in capsys.readouterr().err
+    assert "name roles with --role" in capsys.readouterr().err
 
 
 def test_roles_that_need_data_events(small_lake: Path, capsys: pytest.CaptureFixture[str]) -> None:

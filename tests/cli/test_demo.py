@@ -43,8 +43,8 @@ def test_suggestions_run_and_answer(document: dict[str, Any], capfd: pytest.Capt
         assert main(words[1:]) == 0
         out, err = capfd.readouterr()
         assert out.count("\n") > 3, one
-        # Without the extra `ml` that is said.
-        assert not err or (find_spec("sklearn") is None and err.splitlines() == [err.strip()] and "[ml]" in err)
+        # Without the extra `ml`, the command says that one level is skipped.
+        assert not err or (find_spec("sklearn") is None and err.splitlines() == [err.strip()] and "scikit-learn" in err)
 
 
 def test_suggestions_lead_to_what_was_planted(document: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:

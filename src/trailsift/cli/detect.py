@@ -347,7 +347,7 @@ def _warn_without_learned(levels: Sequence[str] | None) -> int:
 
     if available() or "learned" not in (levels or ["learned"]):
         return 0
-    say(f"skipped: {MISSING}")
+    say(MISSING)
     return 3 if levels else 0
 
 
