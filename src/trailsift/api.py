@@ -715,8 +715,7 @@ class Lake:
         from trailsift.analysis.suggest import suggest
         from trailsift.prices import prices as load_prices
 
-        known = load_prices(None if prices is None else Path(prices))
-        return suggest(self._engine(), known, limit)
+        return suggest(self._engine(), load_prices(None if prices is None else Path(prices)), limit)
 
     def try_rules(self, rules: Rules | StrPath, *, prices: StrPath | None = None) -> Rehearsal:
         """Apply rules to the stored events without changing anything: what they would keep, sample and drop.

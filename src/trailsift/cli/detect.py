@@ -244,12 +244,12 @@ def finding_command(
     handle = open_lake(lake, timezone)
     problems = _own_problems(detections)
     _say_problems(problems)
-    found = handle.find(name, detections=detections, language=lang, clean=_cleaner(as_json or records))
+    target = handle.find(name, detections=detections, language=lang, clean=_cleaner(as_json or records))
     code = 3 if problems else 0
     if records:
-        handle.export(sys.stdout, where=found.condition)
+        handle.export(sys.stdout, where=target.condition)
         return code
-    detail = handle.finding(found, limit=10 if limit is None else limit)
+    detail = handle.finding(target, limit=10 if limit is None else limit)
     if as_json:
         from trailsift.terminal.console import print_json
 
@@ -318,12 +318,12 @@ def _mark(name: str, path: Path, word: Literal["mute", "confirm"], reason: str, 
     from trailsift.terminal.console import print_json
 
     lake = open_lake(path)
-    found = lake.find(name, clean=_cleaner(as_json))
-    verdict = lake.mute(found, reason) if word == "mute" else lake.confirm(found, reason)
+    target = lake.find(name, clean=_cleaner(as_json))
+    verdict = lake.mute(target, reason) if word == "mute" else lake.confirm(target, reason)
     if as_json:
         print_json({"id": verdict.id, "word": verdict.word, "reason": verdict.reason, "time": verdict.time})
     else:
-        print(f"{verdict.id}: {'muted' if word == 'mute' else 'confirmed'}: {found.title}")
+        print(f"{verdict.id}: {'muted' if word == 'mute' else 'confirmed'}: {target.title}")
     return 0
 
 

@@ -134,7 +134,7 @@ def bench_command(
         raise UsageError(f"--rounds {rounds} is not valid: use 1 or more")
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty: name a new or empty folder")
-    known = load_prices(prices)
+    price_list = load_prices(prices)
     home = folder or Path(tempfile.mkdtemp(prefix="trailsift-bench-"))
 
     def report_step(text: str) -> None:
@@ -149,7 +149,7 @@ def bench_command(
             report_step(f"generating {events:,} events")
             generate(home / "logs", Options(events=events, days=days, seed=seed))
             inputs = [str(home / "logs" / "AWSLogs")]
-        gains = measure(inputs, home / "forms", known, rounds=rounds, generated=not paths, step=report_step)
+        gains = measure(inputs, home / "forms", price_list, rounds=rounds, generated=not paths, step=report_step)
     finally:
         if folder is None:
             shutil.rmtree(home, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What commands share: the handle of a lake, and what they say on standard error."""
+"""Shared by the commands: the handle of a lake, and lines on standard error."""
 
 from __future__ import annotations
 

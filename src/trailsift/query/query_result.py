@@ -73,7 +73,7 @@ class QueryResult:
 
     @property
     def from_cache(self) -> bool:
-        """Whether the rows came from the result cache."""
+        """True if the rows came from the result cache."""
         return self._result.from_cache
 
     def rows(self) -> list[tuple[Any, ...]]:

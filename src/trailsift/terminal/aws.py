@@ -1,4 +1,4 @@
-"""What `roles --need-data-events` and `selectors` print."""
+"""The output of `roles --need-data-events` and `selectors`."""
 
 from __future__ import annotations
 

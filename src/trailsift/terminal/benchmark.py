@@ -1,4 +1,4 @@
-"""What `bench` shows: a table, and a chart."""
+"""The output of `bench`: a table, and a chart."""
 
 from __future__ import annotations
 

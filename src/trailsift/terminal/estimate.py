@@ -1,4 +1,4 @@
-"""What `estimate` prints."""
+"""The output of `estimate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `generate` and `ingest` print at the end."""
+"""The final output of `generate` and `ingest`."""
 
 from __future__ import annotations
 

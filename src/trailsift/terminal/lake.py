@@ -1,4 +1,4 @@
-"""What the commands that maintain a lake print: status, rejects, columns, compact, relocate."""
+"""The output of the commands that maintain a lake: status, rejects, columns, compact, relocate."""
 
 from __future__ import annotations
 

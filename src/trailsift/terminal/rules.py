@@ -1,4 +1,4 @@
-"""What `rules` and `suggest` print."""
+"""The output of `rules` and `suggest`."""
 
 from __future__ import annotations
 
