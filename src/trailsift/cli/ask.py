@@ -188,6 +188,7 @@ def query_command(
     workgroup: Annotated[str, Parameter(help="Athena workgroup; its limits apply.")] = "primary",
     database: Annotated[str, Parameter(help="Athena database with the trailsift tables.")] = "trailsift",
     prices: PricesOption = None,
+    as_json: Annotated[bool, Parameter(name="--json", show_default=False, help="The same as --format json.")] = False,
 ) -> int:
     """Run SQL over the tables events, hourly, usage, profile and rejects.
 
@@ -198,6 +199,7 @@ def query_command(
     from trailsift.cli import query
 
     text = sys.stdin.read() if sql == STDIN else sql
+    form = "json" if as_json else form
     if engine == "athena":
         reuse = 0 if no_cache else max(round((ttl or 3600) / 60), 1)
         athena = query.AthenaOptions(workgroup, database, reuse, prices)

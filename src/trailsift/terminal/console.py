@@ -74,6 +74,9 @@ def grid(
         table.add_row(*(row[place] for place in kept))
     parts: list[RenderableType] = [Text(title, style="bold")] if title else []
     parts.append(table)
+    hidden = [heading for place, (heading, _) in enumerate(columns) if place not in kept]
+    if hidden:
+        note += ("\n" if note else "") + f"Hidden on this width: {', '.join(hidden)}."
     if note:
         parts.append(Text(note, style="dim"))
     return Group(*parts)

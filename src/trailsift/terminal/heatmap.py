@@ -37,7 +37,7 @@ def strip(target: Console, hours: Sequence[Hour], period: Period) -> list[Text]:
         weeks = [[0] * 24 for _ in range(7)]
         for day, counts in days.items():
             weeks[day.weekday()] = [a + b for a, b in zip(weeks[day.weekday()], counts, strict=True)]
-        return grid(target, list(_WEEKDAYS), weeks, period.zone.key)
+        return grid(target, list(_WEEKDAYS), weeks, f"{period.zone.key}, all weeks added up")
     listed = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     labels = [f"{_WEEKDAYS[day.weekday()]} {day:%m-%d}" for day in listed]
     return grid(target, labels, [days.get(day, [0] * 24) for day in listed], period.zone.key)

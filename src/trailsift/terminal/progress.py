@@ -93,10 +93,12 @@ def _print_line(line: str) -> None:
 
 def progress_line(now: Progress) -> str:
     """Return one line of an ingest's numbers, the rate last; zeros are left out, except what matters."""
-    objects = f"{now.objects_done:,}" + (f" of {now.objects_total:,}" if now.objects_total else "")
-    parts = [f"{objects} log objects", f"{now.records:,} records", f"{now.stored:,} stored"]
+    of_total = f" of {now.objects_total:,}" if now.objects_total else ""
+    plural = "" if (now.objects_total or now.objects_done) == 1 else "s"
+    parts = [f"{now.objects_done:,}{of_total} log object{plural}"]
+    parts += [f"{now.records:,} record{'' if now.records == 1 else 's'}", f"{now.stored:,} stored"]
     if now.duplicates:
-        parts.append(f"{now.duplicates:,} duplicates")
+        parts.append(f"{now.duplicates:,} duplicate{'' if now.duplicates == 1 else 's'}")
     if now.dropped:
         parts.append(f"{now.dropped:,} dropped")
     if now.malformed:

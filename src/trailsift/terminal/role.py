@@ -10,7 +10,7 @@ from rich.text import Text
 from trailsift.analysis.roles import Role, RoleLine
 from trailsift.analysis.time_range import Period
 from trailsift.terminal import heatmap
-from trailsift.terminal.console import account_of, console, grid, plural, short_resource, short_role, show, size
+from trailsift.terminal.console import account_of, console, grid, plural, safe, short_resource, short_role, show, size
 
 _ORIGINS = {
     "source_network": "Networks",
@@ -67,7 +67,7 @@ def show_role(role: Role, limit: int = 10) -> None:
 
 
 def _headline(out: Console, role: Role) -> None:
-    out.print(Text(role.role_arn or short_role(None), style="bold"), soft_wrap=True)
+    out.print(Text(safe(role.role_arn or short_role(None)), style="bold"), soft_wrap=True)
     first = min(action.first_time for action in role.actions)
     last = max(action.last_time for action in role.actions)
     line = Text(f"{plural(role.events, 'event')}, {100 * role.share:.1f} % of all, from {role.period.show(first)} ")
@@ -75,7 +75,7 @@ def _headline(out: Console, role: Role) -> None:
     line.append(f"{role.denied:,} denied", style="red" if role.denied else "")
     out.print(line)
     places = ", ".join(f"{place.account_id} {place.aws_region} ({place.events:,})" for place in role.places[:4])
-    show(out, Text(f"in {places}", style="dim"))
+    show(out, Text(safe(f"in {places}"), style="dim"))
 
 
 def _actions(out: Console, role: Role, limit: int) -> None:

@@ -157,9 +157,9 @@ def show_suggestions(suggestions: Suggestions) -> None:
         ("role", "prose"),
         ("action", "prose"),
         ("resource", "prose"),
-        ("key pattern", "?prose"),
+        ("key pattern", "prose"),
     ]
-    columns += [("events", "number"), ("share", "number"), ("trail $", "number"), ("varies", "?number")]
+    columns += [("events", "number"), ("share", "?number"), ("trail $", "number"), ("varies", "?number")]
     columns += [("single events lost", "??prose")]
     note = (
         f"Sampling these at 1 % would remove {suggestions.saved / suggestions.total:.1%} of {suggestions.total:,} "
