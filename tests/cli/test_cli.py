@@ -527,6 +527,25 @@ def test_a_closed_pipe_is_no_error(world: World) -> None:
     assert done.stderr == ""
 
 
+def test_the_end_of_the_process_loses_nothing(world: World, tmp_path: Path) -> None:
+    """Exit handlers run, other threads finish, output and exit code are complete."""
+    begin = "import atexit, sys, threading, time; from trailsift.cli import main; atexit.register(print, 'handler');"
+    thread = "threading.Thread(target=lambda: (time.sleep(1), print('thread'))).start();"
+    words = f"sys.argv = ['trailsift', 'export', '--lake', {str(world.lake)!r}];"
+    for threads in ("", thread):
+        code = f"{begin}{threads}{words} sys.exit(main())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        lines = done.stdout.splitlines()
+        assert done.returncode == 0 and done.stderr == ""
+        assert len(lines) == EVENTS + 1 + bool(threads) and lines[-1] == "handler"
+    assert shell("trailsift query 'SELECT nosuch' --lake /nowhere").returncode == 1
+    assert shell(f"trailsift query 'SELECT nosuch' --lake {world.lake}").returncode == 2
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    assert shell(f"trailsift query 'SELECT 1' --lake {world.lake}", TMPDIR=str(temporary)).returncode == 0
+    assert list(temporary.iterdir()) == []
+
+
 def test_no_colour_in_a_pipe(world: World) -> None:
     done = shell(f"trailsift summary --lake {world.lake}")
     assert done.returncode == 0
