@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 #: Public name -> the module that defines it.
 _MODULES = {
+    "ConflictError": "trailsift.errors",
     "Counts": "trailsift.ingest.counts",
     "EngineError": "trailsift.errors",
     "Lake": "trailsift.api",

@@ -8,7 +8,8 @@
     |   `-- RulesError          a rules file that cannot be used: lists every wrong line
     |-- SourceError             an input that does not exist or cannot be read at all
     |-- LakeError               the lake is missing, not a lake, moved, not writable, or of a newer format
-    |   `-- SnapshotGoneError   an old state of the lake whose list of files is gone
+    |   |-- ConflictError       another writer changed an object or a table first
+    |   `-- SnapshotGoneError   an old state of the lake, some files of which were deleted
     `-- EngineError             the query engine failed for a reason other than the SQL
 
 A message says what was tried, on what, what was found, and what to do about it. Any other exception that reaches a user
@@ -46,8 +47,12 @@ class LakeError(TrailsiftError):
     """The lake is missing, not a trailsift lake, moved, not writable, or of a newer format."""
 
 
+class ConflictError(LakeError):
+    """Another writer changed an object or a table first: raised by a conditional write, and by a commit."""
+
+
 class SnapshotGoneError(LakeError):
-    """The list of files of an old state of the lake is gone: open the newest state."""
+    """Files of an old state of the lake were deleted: open the newest."""
 
 
 class EngineError(TrailsiftError):

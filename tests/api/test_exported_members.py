@@ -14,6 +14,7 @@ import pytest
 import trailsift
 
 PUBLIC = [
+    "ConflictError",
     "Counts",
     "EngineError",
     "Lake",

@@ -115,10 +115,10 @@ def _report(
         state = covered(present, request)
         if not any(logs_data(selector) for selector in present) and not as_json:
             say("the trail logs no data events so far; these selectors switch them on once they are applied")
-        facts["logged_today"] = [coverage._asdict() for coverage in state]
+        facts["logged_today"] = [part._asdict() for part in state]
         if not as_json:
-            for coverage in state:
-                say(f"{coverage.arn} {coverage.type}: reads {coverage.reads}, writes {coverage.writes}")
+            for part in state:
+                say(f"{part.arn} {part.type}: reads {part.reads}, writes {part.writes}")
     if lake is not None:
         cost = open_lake(lake).selector_cost(request)
         facts["cost_a_month"] = cost._asdict()
