@@ -1,5 +1,5 @@
-"""The first look: logs are generated, ingested and asked; every step is timed, and one question is put to the raw logs
-too, so that the gain is measured and not claimed."""
+"""The demo: generate logs, ingest them, query the lake. Every step is timed, and one query also runs on the raw logs,
+so that the gain is measured and not claimed."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from trailsift.ingest import Counts, Progress
     from trailsift.query.engine import Engine
 
-#: Where each kind of planted incident can be seen with the commands of this version.
+#: How each kind of planted incident shows in the reports.
 SHOWS = {
-    "bulk_exfiltration": "keys and bytes out, in one hour",
-    "slow_exfiltration": "reads by one who only ever wrote",
-    "first_service": "a service that is new to the role",
-    "new_network": "a network that is new to the role",
-    "enumeration": "denied: one bucket after the other",
-    "mass_delete": "DeleteObject, all in half an hour",
+    "bulk_exfiltration": "keys and bytes out in one hour",
+    "slow_exfiltration": "reads by a role that only wrote before",
+    "first_service": "a service new to the role",
+    "new_network": "a network new to the role",
+    "enumeration": "denied calls, bucket after bucket",
+    "mass_delete": "DeleteObject calls within half an hour",
     "night_activity": "the hours of the week",
     "new_key_pattern": "key patterns of the role",
 }
 
 
 class Planted(NamedTuple):
-    """One planted incident as truth.json tells it; times as ISO 8601."""
+    """One planted incident as in truth.json; times as ISO 8601."""
 
     kind: str
     title: str
@@ -51,14 +51,14 @@ class Planted(NamedTuple):
 
 
 class Timed(NamedTuple):
-    """A question and how long its answer took."""
+    """A query, in words, and how long it took."""
 
     question: str
     seconds: float
 
 
 class Suggestion(NamedTuple):
-    """A command to try, and what it answers."""
+    """A command to try, and the question that it answers."""
 
     says: str
     command: str
@@ -66,15 +66,14 @@ class Suggestion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """All that the demo found. ``raw`` puts the first of ``asked`` to the raw logs; ``same`` says whether the answers
-    agree."""
+    """The results of the demo. ``raw`` is the first query of ``asked`` on the raw logs; ``same``: the answers agree."""
 
     folder: Path
     generated: Generated
     generate_seconds: float
     counts: Counts
     lake_bytes: int
-    seen: Overview
+    overview: Overview
     open_seconds: float
     asked: tuple[Timed, ...]
     raw: Timed
@@ -84,11 +83,11 @@ class Demo:
 
     @property
     def lake(self) -> Path:
-        """The lake that was made."""
+        """The folder of the lake."""
         return self.folder / "lake"
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the results for ``--json``."""
         return {
             "folder": str(self.folder),
             "lake": str(self.lake),
@@ -102,14 +101,14 @@ class Demo:
             "open_seconds": self.open_seconds,
             "questions": plain(self.asked),
             "raw_scan": {**plain(self.raw), "same_answer": self.same},
-            "overview": self.seen.as_dict(),
+            "overview": self.overview.as_dict(),
             "planted": plain(self.planted),
             "next": plain(self.next),
         }
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class DemoLogs:
     """Generated logs, ready to be ingested."""
 
     folder: Path
@@ -117,8 +116,10 @@ class Made:
     seconds: float
 
 
-def make(events: int, days: float, seed: int, folder: Path | None, progress: Callable[[int], None]) -> Made:
-    """Generates logs under ``folder`` (a temporary one by default). UsageError where the options are impossible."""
+def generate_logs(
+    events: int, days: float, seed: int, folder: Path | None, progress: Callable[[int], None]
+) -> DemoLogs:
+    """Generate logs under ``folder`` (default: a temporary folder). UsageError if the options are not valid."""
     from trailsift.generate import Options, generate
 
     begun = perf_counter()
@@ -130,44 +131,44 @@ def make(events: int, days: float, seed: int, folder: Path | None, progress: Cal
         if folder is None:
             shutil.rmtree(home, ignore_errors=True)
         raise
-    return Made(home, generated, round(perf_counter() - begun, 3))
+    return DemoLogs(home, generated, round(perf_counter() - begun, 3))
 
 
-def load(made: Made, progress: Callable[[Progress], None]) -> Counts:
-    """Ingests what was made."""
+def ingest_logs(logs: DemoLogs, progress: Callable[[Progress], None]) -> Counts:
+    """Ingest the generated logs."""
     from trailsift.ingest import ingest
 
-    return ingest([str(made.folder / "logs" / "AWSLogs")], made.folder / "lake", progress=progress)
+    return ingest([str(logs.folder / "logs" / "AWSLogs")], logs.folder / "lake", progress=progress)
 
 
-def ask(made: Made, counts: Counts) -> Demo:
-    """Asks the lake, and once the raw logs."""
+def ask_lake(logs: DemoLogs, counts: Counts) -> Demo:
+    """Query the lake, and once the raw logs."""
     from trailsift.lake.open import open_snapshot
     from trailsift.query import DuckDBEngine
 
-    lake = made.folder / "lake"
-    truth = json.loads((made.folder / "logs" / "truth.json").read_text("utf-8"))
+    lake = logs.folder / "lake"
+    truth = json.loads((logs.folder / "logs" / "truth.json").read_text("utf-8"))
     planted = tuple(_planted(incident) for incident in truth["incidents"])
     begun = perf_counter()
     with DuckDBEngine(open_snapshot(lake)) as engine:
         engine.sql("SELECT 1").rows()
         opened = perf_counter() - begun
         asked = questions(engine, planted)
-        seen = overview(engine, Period())
+        report = overview(engine, Period())
         by_role = {line.role_arn: (line.events, line.denied) for line in roles(engine, Period())}
     begun = perf_counter()
-    raw = raw_by_role(made.folder / "logs")
+    raw = raw_by_role(logs.folder / "logs")
     took = perf_counter() - begun
     return Demo(
-        folder=made.folder,
-        generated=made.generated,
-        generate_seconds=made.seconds,
+        folder=logs.folder,
+        generated=logs.generated,
+        generate_seconds=logs.seconds,
         counts=counts,
         lake_bytes=sum(file.stat().st_size for file in lake.rglob("*.parquet")),
-        seen=seen,
+        overview=report,
         open_seconds=round(opened, 4),
         asked=tuple(asked),
-        raw=Timed("Who called how often, and what was denied?", round(took, 4)),
+        raw=Timed("How many calls did each role make, and how many were denied?", round(took, 4)),
         same=raw == by_role,
         planted=planted,
         next=tuple(suggestions(lake, planted)),
@@ -175,35 +176,36 @@ def ask(made: Made, counts: Counts) -> Demo:
 
 
 def _planted(incident: dict[str, Any]) -> Planted:
-    told = {name: incident[name] for name in Planted._fields if name != "shows"}
-    return Planted(**told, shows=SHOWS.get(incident["kind"], "the role's report"))
+    fields = {name: incident[name] for name in Planted._fields if name != "shows"}
+    return Planted(**fields, shows=SHOWS.get(incident["kind"], "the role's report"))
 
 
 def questions(engine: Engine, planted: tuple[Planted, ...]) -> list[Timed]:
-    """Puts some questions to the lake, each for the first time, and times them."""
-    whole = Period()
-    arn = next((one.role_arn for one in planted if one.role_arn), None)
-    arn = arn or next((line.role_arn for line in roles(engine, whole) if line.role_arn), "")
+    """Run some queries on the lake, each for the first time, and time them."""
+    everything = Period()
+    arn = next((incident.role_arn for incident in planted if incident.role_arn), None)
+    arn = arn or next((line.role_arn for line in roles(engine, everything) if line.role_arn), "")
     needle = "SELECT event_time, event_name, object_key, source_ip FROM events WHERE role_arn = $role AND event_time "
     needle += "BETWEEN $since::TIMESTAMPTZ AND $until::TIMESTAMPTZ ORDER BY event_time"
     span = (planted[0].first_time, planted[0].last_time) if planted else ("2000-01-01", "2100-01-01")
     values = {"role": arn, "since": span[0], "until": span[1]}
     each: list[tuple[str, Callable[[], object]]] = [
-        ("Who called how often, and what was denied?", lambda: roles(engine, whole)),
-        ("How many calls were there in each hour?", lambda: hours(engine, whole)),
-        ("Who was refused what?", lambda: refusals(engine, whole)),
-        ("All calls of one role in one hour, with keys", lambda: engine.sql(needle, values).rows()),
+        ("How many calls did each role make, and how many were denied?", lambda: roles(engine, everything)),
+        ("How many calls were made per hour?", lambda: hours(engine, everything)),
+        ("Which calls were denied, by role?", lambda: refusals(engine, everything)),
+        ("All calls of one role during an incident, with object keys", lambda: engine.sql(needle, values).rows()),
     ]
     asked = []
-    for question, put in each:
+    for question, run in each:
         begun = perf_counter()
-        put()
+        run()
         asked.append(Timed(question, round(perf_counter() - begun, 4)))
     return asked
 
 
 def raw_by_role(logs: Path) -> dict[str | None, tuple[int, int]]:
-    """Events and refusals by role, from the raw logs by DuckDB's JSON reader, told of the fields that it needs only."""
+    """Return events and denied calls by role, from the raw logs by DuckDB's JSON reader with an explicit schema of only
+    the fields that it needs."""
     import duckdb
 
     codes = ", ".join(f"'{code}'" for code in sorted(DENIED_CODES))
@@ -222,20 +224,20 @@ def raw_by_role(logs: Path) -> dict[str | None, tuple[int, int]]:
 
 
 def after(time: str) -> str:
-    """The next full minute: the end of a period is not in it."""
+    """Return the next full minute, because the end of a period is not part of it."""
     moment = datetime.fromisoformat(time).replace(second=0) + timedelta(minutes=1)
     return moment.isoformat().replace("+00:00", "Z")
 
 
 def suggestions(lake: Path, planted: tuple[Planted, ...]) -> list[Suggestion]:
-    """Commands to try next, ready to be copied: they lead to what was planted."""
-    by_kind = {one.kind: one for one in planted}
+    """Return commands to try next, ready to copy, which lead to the planted incidents."""
+    by_kind = {incident.kind: incident for incident in planted}
     at = f"--lake {quoted(lake)}"
-    made = []
+    suggested = []
     bulk = by_kind.get("bulk_exfiltration")
     if bulk and bulk.role_arn:
         name = quoted(bulk.role_arn.rpartition("/")[2])
-        made.append(
+        suggested.append(
             Suggestion(
                 "What did the report role read in that hour?",
                 f"trailsift role {name} --since {bulk.first_time} --until {after(bulk.last_time)} {at}",
@@ -247,8 +249,8 @@ def suggestions(lake: Path, planted: tuple[Planted, ...]) -> list[Suggestion]:
             "SELECT value AS network, min(first_time) AS since, sum(events) AS events FROM profile "
             f"WHERE dimension = 'source_network' AND role_arn = '{network.role_arn}' GROUP BY 1 ORDER BY 2"
         )
-        made.append(
-            Suggestion("From where were the function's credentials used?", f"trailsift query {double_quoted(sql)} {at}")
+        suggested.append(
+            Suggestion("Which networks used the function's credentials?", f"trailsift query {double_quoted(sql)} {at}")
         )
     deletes = by_kind.get("mass_delete")
     if deletes:
@@ -256,9 +258,11 @@ def suggestions(lake: Path, planted: tuple[Planted, ...]) -> list[Suggestion]:
             "SELECT hour, sum(events) AS deletes FROM hourly WHERE event_name = 'DeleteObject' "
             f"AND role_arn = '{deletes.role_arn}' GROUP BY 1 ORDER BY 2 DESC LIMIT 5"
         )
-        made.append(Suggestion("When did the ETL role delete most?", f"trailsift query {double_quoted(sql)} {at}"))
-    if made:
-        made.append(Suggestion("What is worth a look, if nobody says what was planted?", f"trailsift detect {at}"))
+        suggested.append(
+            Suggestion("In which hours did the ETL role delete most?", f"trailsift query {double_quoted(sql)} {at}")
+        )
+    if suggested:
+        suggested.append(Suggestion("What would stand out without knowing what was planted?", f"trailsift detect {at}"))
     else:
-        made.append(Suggestion("What was asked for most?", f"trailsift summary --by resource {at}"))
-    return made
+        suggested.append(Suggestion("Which resources were used most?", f"trailsift summary --by resource {at}"))
+    return suggested

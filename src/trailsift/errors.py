@@ -3,24 +3,24 @@
 ::
 
     TrailsiftError              exit code 1
-    |-- UsageError              exit code 2: the call cannot mean anything (bad option, bad time, bad SQL)
-    |   |-- QueryError          SQL that cannot run: carries the position and the nearest name
-    |   `-- RulesError          a rules file that cannot be used: every wrong line of it
-    |-- SourceError             an input that cannot be found or read at all
-    |-- LakeError               the lake folder is missing, foreign, moved, unwritable, or of a newer format
+    |-- UsageError              exit code 2: the request itself is wrong (bad option, bad time, bad SQL)
+    |   |-- QueryError          SQL that cannot run: names the position and the nearest known name
+    |   `-- RulesError          a rules file that cannot be used: lists every wrong line
+    |-- SourceError             an input that does not exist or cannot be read at all
+    |-- LakeError               the lake is missing, not a lake, moved, not writable, or of a newer format
     |   |-- ConflictError       another writer changed an object or a table first
     |   `-- SnapshotGoneError   an old state of the lake, some files of which were deleted
-    `-- EngineError             the query engine failed for a reason that is not the SQL's
+    `-- EngineError             the query engine failed for a reason other than the SQL
 
-A message says what was tried, on what, what was found and what to do about it. Anything else that
-escapes is a defect.
+A message says what was tried, on what, what was found, and what to do about it. Any other exception that reaches a user
+is a defect.
 """
 
 from __future__ import annotations
 
 
 class TrailsiftError(Exception):
-    """Root of the tree. ``exit_code`` is what the command line ends with."""
+    """Root of the tree. ``exit_code`` is the exit code of the command line."""
 
     exit_code = 1
 
@@ -32,19 +32,19 @@ class UsageError(TrailsiftError):
 
 
 class QueryError(UsageError):
-    """SQL that cannot run: not one read-only statement, a syntax error, an unknown name."""
+    """SQL that cannot run: more than one statement, not read-only, a syntax error, an unknown name."""
 
 
 class RulesError(UsageError):
-    """A rules file that cannot be used; the message has a line for each problem, with its place."""
+    """A rules file that cannot be used; the message has one line per problem, with its position."""
 
 
 class SourceError(TrailsiftError):
-    """An input path that does not exist, cannot be read, or holds no CloudTrail at all."""
+    """An input path that does not exist, cannot be read, or holds no CloudTrail records."""
 
 
 class LakeError(TrailsiftError):
-    """The lake is missing, not ours, moved, not writable, or of a newer format."""
+    """The lake is missing, not a trailsift lake, moved, not writable, or of a newer format."""
 
 
 class ConflictError(LakeError):

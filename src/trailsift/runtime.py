@@ -1,4 +1,4 @@
-"""What a process that does one thing may ask of its allocators and of the import system."""
+"""Settings of a process for its memory allocator and for the import system."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
 
-#: Of glibc's malloc.h.
+TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import: this module is part of every start
+if TYPE_CHECKING:
+    from typing import Any
+
+#: From glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 
 
 def keep_memory() -> None:
-    """Keeps what is freed for the next chunk, which needs as much: a page that goes back to the system and comes again
-    costs more than what is done with it. Where the C library cannot be told, it stays as it is.
+    """Keep freed memory for the next chunk, which needs as much: returning pages to the system and faulting them in
+    again costs more than the work done on them. Does nothing if the C library has no mallopt.
 
-    To be called before pyarrow is imported, in a process that does the same over and over: others would only grow.
+    Call it before pyarrow is imported, in a process that repeats the same work; any other process would only grow.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     with _c_library() as library:
@@ -26,12 +29,14 @@ def keep_memory() -> None:
 
 
 def spare_memory() -> None:
-    """Has all threads take from one place what they need (each would keep its own free pieces, and an ingest starts
-    some threads with every commit), and what is large from the system, to which it goes back.
+    """Let all threads share one arena (each would keep free blocks of its own, and an ingest starts some threads with
+    every commit), and take large blocks from the system, to which they return.
 
-    To be called before there are threads and before pyarrow is imported, in a process of our own.
+    Call it before there are threads and before pyarrow is imported, in a process of our own.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    # Arrow's jemalloc, which is not used then, starts a thread at import; a process with one thread can be forked.
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     with _c_library() as library:
         library.mallopt(_ARENA_MAX, 1)
         library.mallopt(_MMAP_THRESHOLD, 8 << 20)
@@ -39,15 +44,15 @@ def spare_memory() -> None:
 
 
 def give_back() -> None:
-    """Gives what is free back to the system."""
+    """Return free memory to the system."""
     with _c_library() as library:
         library.malloc_trim(0)
 
 
 @contextlib.contextmanager
 def _c_library() -> Iterator[Any]:
-    """The C library of this process; what it does not know is not done."""
-    # No command pays for it at its start.
+    """Yield the C library of this process; calls of functions that it lacks are skipped."""
+    # Imported lazily to keep start-up fast.
     import ctypes
 
     with contextlib.suppress(OSError, AttributeError):
@@ -55,9 +60,9 @@ def _c_library() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def without_pandas() -> Iterator[Any]:
-    """DuckDB and Arrow import pandas, where it is installed, to look at the first value that they are given: half a
-    second for what nobody here needs. One that is imported already stays."""
+def without_pandas() -> Iterator[None]:
+    """Hide an installed pandas, which DuckDB and Arrow import to inspect the first value they receive: half a second
+    for something no command needs. An already imported pandas stays."""
     finder: Any = _NoPandas
     sys.meta_path.insert(0, finder)
     try:
@@ -69,6 +74,6 @@ def without_pandas() -> Iterator[Any]:
 class _NoPandas:
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
-        """A finder that finds everything but pandas elsewhere."""
+        """Raise for pandas; leave every other module to the next finder."""
         if name == "pandas":
-            raise ModuleNotFoundError("no command needs pandas", name=name)
+            raise ModuleNotFoundError("pandas is hidden: no command needs it", name=name)

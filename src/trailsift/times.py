@@ -1,48 +1,42 @@
-"""Times: microseconds since 1970 (UTC), and how they are written."""
+"""Times as microseconds since 1970 (UTC), and how they are written."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
-
-if TYPE_CHECKING:
-    pass
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+#: The time zone if none is named.
+UTC_ZONE = ZoneInfo("UTC")
+
+#: Microseconds.
+HOUR = 3_600_000_000
+DAY = 24 * HOUR
 
 _MICROSECOND = timedelta(microseconds=1)
 
 
-#: What "no zone given" means.
-UTC_ZONE = ZoneInfo("UTC")
-
-
-HOUR = 3_600_000_000
-
-
-DAY = 24 * HOUR
-
-
 def moment(micros: int) -> datetime:
-    """The time of microseconds since 1970, in UTC."""
+    """Return a time in microseconds as an aware datetime in UTC."""
     return EPOCH + timedelta(microseconds=micros)
 
 
 def iso(micros: int | None) -> str | None:
-    """ISO 8601 in UTC, a fraction only where there is one."""
+    """Return a time as ISO 8601 in UTC, with a fraction only if it has one; None for None."""
     return None if micros is None else moment(micros).isoformat().replace("+00:00", "Z")
 
 
 def literal(micros: int) -> str:
-    """A constant that both the engine's pruning and DuckDB understand."""
+    """Return a time as an SQL constant that both the pruning of files and DuckDB understand."""
     return f"TIMESTAMPTZ '{moment(micros).isoformat(sep=' ')}'"
 
 
 def micros(value: datetime) -> int:
+    """Return an aware datetime as microseconds since 1970."""
     return (value - EPOCH) // _MICROSECOND
 
 
 def now_text() -> str:
+    """Return the present time as ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +17,10 @@ from typing import Any
 import duckdb
 import pytest
 
+import trailsift
+from trailsift import _native
 from trailsift.cli import main
+from trailsift.cli.app import COMMANDS
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.schema import DENIED_CODES
@@ -25,7 +29,7 @@ EVENTS = 6_000
 
 
 class World:
-    """Generated logs, their records as plain JSON, and the lake made of them."""
+    """Generated logs, their records as plain JSON, and a lake of them."""
 
     def __init__(self, home: Path) -> None:
         self.logs = home / "logs"
@@ -71,7 +75,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(world: World, capfd: pytest.CaptureFixture[str]) -> Any:
-    """Runs a command on the lake; (exit code, standard output, standard error)."""
+    """Run a command on the lake; return (exit code, standard output, standard error)."""
 
     def call(*words: str, lake: Path | None = world.lake) -> tuple[int, str, str]:
         capfd.readouterr()
@@ -84,7 +88,7 @@ def run(world: World, capfd: pytest.CaptureFixture[str]) -> Any:
 
 @pytest.fixture
 def ask(run: Any) -> Any:
-    """Runs a command with --json; its document."""
+    """Run a command with --json; return its document."""
 
     def call(*words: str) -> Any:
         code, out, err = run(*words, "--json")
@@ -104,16 +108,16 @@ def test_summary_by_role_is_exact(world: World, ask: Any) -> None:
 
 
 def test_summary_by_event_is_exact(world: World, ask: Any) -> None:
-    found = ask("summary", "--by", "event")
-    assert {(line["service"], line["event_name"]): line["events"] for line in found["lines"]} == world.count(
+    document = ask("summary", "--by", "event")
+    assert {(line["service"], line["event_name"]): line["events"] for line in document["lines"]} == world.count(
         lambda r: (r["eventSource"].partition(".")[0], r["eventName"])
     )
-    assert found["total"]["events"] == EVENTS
+    assert document["total"]["events"] == EVENTS
     moved = [(r.get("additionalEventData") or {}).get("bytesTransferredOut", 0) for r in world.records.values()]
-    assert found["total"]["bytes_out"] == sum(moved)
+    assert document["total"]["bytes_out"] == sum(moved)
     addresses = {r["sourceIPAddress"] for r in world.records.values()}
     assert len(addresses) < 2048
-    assert found["total"]["source_ips"] == len(addresses)
+    assert document["total"]["source_ips"] == len(addresses)
 
 
 def test_summary_by_hour_is_exact_and_in_order(world: World, ask: Any) -> None:
@@ -132,14 +136,14 @@ def test_summary_by_hour_is_exact_and_in_order(world: World, ask: Any) -> None:
         ("2026-03-03", "2026-03-04"),
     ],
 )
-def test_a_period_is_honoured_to_the_minute(world: World, ask: Any, since: str, until: str) -> None:
+def test_a_period_is_exact_to_the_minute(world: World, ask: Any, since: str, until: str) -> None:
     start, end = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (since, until))
     inside = [r for r in world.records.values() if start <= time_of(r) < end]
-    found = ask("summary", "--by", "event", "--since", since, "--until", until)
+    document = ask("summary", "--by", "event", "--since", since, "--until", until)
     counts = Counter(r["eventName"] for r in inside)
-    assert {line["event_name"]: line["events"] for line in found["lines"]} == counts
-    assert found["total"]["source_ips"] == len({r["sourceIPAddress"] for r in inside})
-    assert found["total"]["denied"] == sum(map(denied, inside))
+    assert {line["event_name"]: line["events"] for line in document["lines"]} == counts
+    assert document["total"]["source_ips"] == len({r["sourceIPAddress"] for r in inside})
+    assert document["total"]["denied"] == sum(map(denied, inside))
 
 
 def test_a_period_is_read_in_its_time_zone(world: World, ask: Any) -> None:
@@ -148,40 +152,40 @@ def test_a_period_is_read_in_its_time_zone(world: World, ask: Any) -> None:
 
 
 def test_overview_has_totals_hours_and_refusals(world: World, ask: Any) -> None:
-    found = ask("summary")
-    assert found["total"]["events"] == EVENTS
-    assert {hour["hour"]: hour["events"] for hour in found["hours"]} == world.count(
+    document = ask("summary")
+    assert document["total"]["events"] == EVENTS
+    assert {hour["hour"]: hour["events"] for hour in document["hours"]} == world.count(
         lambda r: r["eventTime"][:13] + ":00:00Z"
     )
-    assert found["refused"][0]["events"] == max(
+    assert document["refused"][0]["events"] == max(
         world.count(lambda r: (role_of(r), r["eventName"], r.get("errorCode"), target(r)), denied).values()
     )
 
 
 def target(record: dict[str, Any]) -> Any:
-    """Bucket or the like, near enough to group refusals."""
+    """Return the bucket or the like, close enough to group denied calls."""
     resources = record.get("resources") or []
-    arns = [one.get("ARN") for one in resources if one.get("type") != "AWS::S3::Object"]
+    arns = [resource.get("ARN") for resource in resources if resource.get("type") != "AWS::S3::Object"]
     return arns[0] if arns else (record.get("requestParameters") or {}).get("bucketName")
 
 
 def test_roles_lists_every_role(world: World, ask: Any) -> None:
-    found = ask("roles")["roles"]
-    assert {line["role_arn"]: line["events"] for line in found} == world.count(role_of)
-    assert sum(line["share"] for line in found) == pytest.approx(1)
-    assert [line["events"] for line in found] == sorted((line["events"] for line in found), reverse=True)
+    document = ask("roles")["roles"]
+    assert {line["role_arn"]: line["events"] for line in document} == world.count(role_of)
+    assert sum(line["share"] for line in document) == pytest.approx(1)
+    assert [line["events"] for line in document] == sorted((line["events"] for line in document), reverse=True)
 
 
-def test_role_is_exact_from_every_side(world: World, ask: Any) -> None:
-    found = ask("role", "orders-etl-batch", "--timezone", "Asia/Seoul")
+def test_role_is_exact_in_every_part(world: World, ask: Any) -> None:
+    document = ask("role", "orders-etl-batch", "--timezone", "Asia/Seoul")
     own = [r for r in world.records.values() if (role_of(r) or "").endswith("/orders-etl-batch")]
-    assert found["events"] == len(own)
-    assert {a["event_name"]: a["events"] for a in found["actions"]} == Counter(r["eventName"] for r in own)
+    assert document["events"] == len(own)
+    assert {a["event_name"]: a["events"] for a in document["actions"]} == Counter(r["eventName"] for r in own)
     errors = Counter(r["eventName"] for r in own if "errorCode" in r)
-    assert {a["event_name"]: a["errors"] for a in found["actions"] if a["errors"]} == errors
-    agents = sum(o["events"] for o in found["origins"] if o["dimension"] == "user_agent")
+    assert {a["event_name"]: a["errors"] for a in document["actions"] if a["errors"]} == errors
+    agents = sum(o["events"] for o in document["origins"] if o["dimension"] == "user_agent")
     assert agents == sum(bool(r.get("userAgent")) for r in own)
-    heat = found["weekday_hours"]["monday_first"]
+    heat = document["weekday_hours"]["monday_first"]
     expected = Counter((moment.weekday(), moment.hour) for r in own for moment in [seoul(time_of(r))])
     assert {(d, h): n for d, row in enumerate(heat) for h, n in enumerate(row) if n} == expected
 
@@ -208,7 +212,7 @@ def test_role_names_the_nearest_for_a_slip(run: Any) -> None:
 def test_role_asks_which_of_several(run: Any) -> None:
     code, _, err = run("role", "orders")
     assert code == 2
-    assert "matches" in err
+    assert "role/orders-" in err
 
 
 @pytest.mark.parametrize(
@@ -217,7 +221,7 @@ def test_role_asks_which_of_several(run: Any) -> None:
         (("nosuch",), 2, "nosuch"),
         (("summary", "--nosuch"), 2, "--nosuch"),
         (("summary", "--by", "moon"), 2, "moon"),
-        (("summary", "--since", "yesteryear"), 2, "not a valid time"),
+        (("summary", "--since", "yesteryear"), 2, "yesteryear"),
         (("summary", "--since", "2026-03-04", "--until", "2026-03-03"), 2, "not before"),
         (("summary", "--timezone", "Mars/Olympus"), 2, "time zone"),
         (("summary", "--limit", "-3", "--by", "role"), 2, "negative"),
@@ -239,13 +243,45 @@ def test_wrong_usage(run: Any, words: tuple[str, ...], code: int, says: str) -> 
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (("nosuch",), "trailsift"),
+        (("summary", "--nosuch"), "trailsift summary"),
+        (("query",), "trailsift query"),
+        (("rules", "try"), "trailsift rules try"),
+        (("aws", "nosuch"), "trailsift aws"),
+    ],
+)
+def test_a_usage_error_names_the_help_of_its_command(run: Any, words: tuple[str, ...], command: str) -> None:
+    assert f"See `{command} --help`." in run(*words)[2]
+
+
+@pytest.mark.parametrize("words", [("summary",), ("detect",), ("query", "SELECT 1")])
+def test_a_command_asks_which_lake(run: Any, words: tuple[str, ...]) -> None:
+    code, out, err = run(*words, lake=None)
+    assert (code, out) == (2, "")
+    assert "which lake?" in err
+
+
+def test_flags_have_the_names_of_the_field_as_well(run: Any) -> None:
+    out = run("detect", "--help", lake=None)[1]
+    pairs = "--max-per-day --budget --interval --every --full-refresh --afresh --webhook-format --webhook-form"
+    assert set(pairs.split()) <= set(out.split())
+    assert (
+        run("detect", "--full-refresh", "--max-per-day", "1", "--json")[1]
+        == run("detect", "--afresh", "--budget", "1", "--json")[1]
+    )
+    assert run("detect", "--follow", "--interval", "0")[0] == 2
+
+
 def test_no_lake(run: Any, tmp_path: Path) -> None:
     code, out, err = run("summary", lake=tmp_path / "none")
     assert (code, out) == (1, "")
     assert "trailsift ingest" in err
 
 
-def test_a_defect_is_one_line(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_one_line(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("two\nlines")
 
@@ -353,7 +389,7 @@ def test_connect_runs_in_a_plain_duckdb(world: World, run: Any, tmp_path: Path) 
         assert db.execute("SELECT count(*) FROM rejects").fetchone() == (0,)
 
 
-def test_connect_makes_a_database_for_clients_that_open_files(world: World, run: Any, tmp_path: Path) -> None:
+def test_connect_writes_a_database_for_clients_that_open_files(world: World, run: Any, tmp_path: Path) -> None:
     target = tmp_path / "lake.duckdb"
     for _ in range(2):
         assert run("connect", "-o", str(target))[0] == 0
@@ -364,24 +400,24 @@ def test_connect_makes_a_database_for_clients_that_open_files(world: World, run:
     assert run("connect", "-o", str(tmp_path / "none" / "x.duckdb"))[0] == 1
 
 
-# -- looking after the lake ------------------------------------------------------------------------------------------
+# -- maintain the lake ------------------------------------------------------------------------------------------
 
 
 def test_status_reconciles(world: World, ask: Any) -> None:
-    found = ask("status")
-    assert found["reconciled"] is True
-    assert found["events"] == found["totals"]["stored"] == EVENTS
-    assert found["totals"]["records"] == len(world.all)
-    assert found["totals"]["duplicates"] == len(world.all) - EVENTS
-    assert found["commits"] == 2
+    document = ask("status")
+    assert document["reconciled"] is True
+    assert document["events"] == document["totals"]["stored"] == EVENTS
+    assert document["totals"]["records"] == len(world.all)
+    assert document["totals"]["duplicates"] == len(world.all) - EVENTS
+    assert document["commits"] == 2
     times = sorted(record["eventTime"] for record in world.records.values())
-    assert (found["first_time"], found["last_time"]) == (times[0], times[-1])
+    assert (document["first_time"], document["last_time"]) == (times[0], times[-1])
 
 
-def test_ingest_counts_add_up_and_tell_of_bad_input(
+def test_ingest_counts_add_up_and_report_bad_input(
     world: World, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Names of files are folded where the width is short.
+    # File names are folded on a narrow terminal.
     monkeypatch.setenv("COLUMNS", "300")
     logs = tmp_path / "logs"
     logs.mkdir()
@@ -395,7 +431,7 @@ def test_ingest_counts_add_up_and_tell_of_bad_input(
     (logs / "bad.json").write_text('{"Records":[{"eventID":"a","eventName":"GetObject","eventTime":"never"}]}')
     code, out, err = run("ingest", str(logs), lake=lake)
     assert code == 3
-    assert "1 known already" in out
+    assert "1 already ingested" in out
     assert "trailsift rejects" in err
     code, out, _ = run("rejects", "--json", lake=lake)
     document = json.loads(out)
@@ -404,7 +440,7 @@ def test_ingest_counts_add_up_and_tell_of_bad_input(
     code, out, _ = run("rejects", lake=lake)
     assert "bad.json" in out
     code, out, _ = run("ingest", str(logs / "good.json.gz"), "--json", lake=lake)
-    assert code == 0, "what was ingested before is no reason for exit code 3"
+    assert code == 0, "a log object ingested before does not cause exit code 3"
 
 
 def test_ingest_reads_standard_input(world: World, tmp_path: Path) -> None:
@@ -442,24 +478,39 @@ def test_columns(run: Any, form: str) -> None:
 
 
 def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    program = f"{sys.executable} -m trailsift.cli"
+    program = f"{sys.executable} -m trailsift"
     return subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command.replace("trailsift", program)],
+        ["bash", "-o", "pipefail", "-c", command.replace("trailsift ", f"{program} ")],
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
     )
 
 
-def test_help_and_version_are_quick_and_import_nothing_heavy() -> None:
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["query", "--help"]])
+def test_help_and_version_import_nothing_heavy(words: list[str]) -> None:
     heavy = "{'pyarrow', 'duckdb', 'pyiceberg', 'numpy'} & set(sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; from trailsift.cli import main; main(['--version']); print({heavy})"],
+        [sys.executable, "-c", f"import sys; from trailsift.cli import main; main({words}); print({heavy})"],
         capture_output=True,
         text=True,
     )
-    assert done.stdout.split("\n")[0].startswith("trailsift ")
-    assert "set()" in done.stdout
+    assert "trailsift" in done.stdout.split("\n")[0]
+    assert done.stdout.endswith("set()\n")
+
+
+@pytest.mark.parametrize(
+    ("pure", "modules"), [("0", "yes" if _native.available() else "no"), ("1", "no, TRAILSIFT_PURE is set")]
+)
+def test_version_says_whether_the_c_modules_are_used(pure: str, modules: str) -> None:
+    done = shell("trailsift --version", TRAILSIFT_PURE=pure)
+    assert done.stdout == f"trailsift {trailsift.__version__} (C modules: {modules})\n"
+
+
+@pytest.mark.parametrize("module", ["trailsift", "trailsift.cli"])
+def test_python_m(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "rules", "list", "--json"], capture_output=True, text=True)
+    assert done.returncode == 0 and "time-of-day" in json.loads(done.stdout)
 
 
 def test_a_cold_query_imports_neither_pyarrow_nor_pyiceberg(world: World) -> None:
@@ -474,6 +525,25 @@ def test_a_closed_pipe_is_no_error(world: World) -> None:
     done = shell(f"trailsift export --lake {world.lake} | head -1")
     assert json.loads(done.stdout)["eventID"] in world.records
     assert done.stderr == ""
+
+
+def test_the_end_of_the_process_loses_nothing(world: World, tmp_path: Path) -> None:
+    """Exit handlers run, other threads finish, output and exit code are complete."""
+    begin = "import atexit, sys, threading, time; from trailsift.cli import main; atexit.register(print, 'handler');"
+    thread = "threading.Thread(target=lambda: (time.sleep(1), print('thread'))).start();"
+    words = f"sys.argv = ['trailsift', 'export', '--lake', {str(world.lake)!r}];"
+    for threads in ("", thread):
+        code = f"{begin}{threads}{words} sys.exit(main())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        lines = done.stdout.splitlines()
+        assert done.returncode == 0 and done.stderr == ""
+        assert len(lines) == EVENTS + 1 + bool(threads) and lines[-1] == "handler"
+    assert shell("trailsift query 'SELECT nosuch' --lake /nowhere").returncode == 1
+    assert shell(f"trailsift query 'SELECT nosuch' --lake {world.lake}").returncode == 2
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    assert shell(f"trailsift query 'SELECT 1' --lake {world.lake}", TMPDIR=str(temporary)).returncode == 0
+    assert list(temporary.iterdir()) == []
 
 
 def test_no_colour_in_a_pipe(world: World) -> None:
@@ -497,10 +567,17 @@ def test_a_terminal_without_unicode(world: World) -> None:
     assert done.returncode == 1 and json.dumps(name)[1:-1] in done.stderr
 
 
-def test_help_of_every_command(run: Any) -> None:
-    words = "demo generate ingest summary roles role query export columns status rejects connect"
-    for word in words.split():
-        code, out, _ = run(word, "--help", lake=None)
-        assert code == 0
-        assert f"trailsift {word}" in out
-        assert "Example" in out
+@pytest.mark.parametrize("name", [name for _, name, place in COMMANDS if place.endswith("_command")])
+def test_help_of_every_command(run: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run(name, "--help", lake=None)
+    assert code == 0
+    assert f"trailsift {name}" in out
+    assert "Example" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_help_lists_every_command_with_its_purpose(run: Any) -> None:
+    lines = run("--help", lake=None)[1].splitlines()
+    for _, name, _ in COMMANDS:
+        assert any(re.match(rf"\W+{name}\s+[A-Z]", line) for line in lines), name

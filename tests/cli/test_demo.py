@@ -1,4 +1,4 @@
-"""The demo: what it reports is true, and the commands that it suggests run."""
+"""The demo: its report is true, and the commands that it suggests run."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     with target.open("w") as out, contextlib.redirect_stdout(out):
         assert main(["demo", "--events", "5000", "--days", "3", "--dir", str(home), "--json", "--quiet"]) == 0
-    made: dict[str, Any] = json.loads(target.read_text())
-    return made
+    report: dict[str, Any] = json.loads(target.read_text())
+    return report
 
 
 def test_numbers(document: dict[str, Any]) -> None:
@@ -36,24 +36,24 @@ def test_numbers(document: dict[str, Any]) -> None:
 
 def test_suggestions_run_and_answer(document: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
     assert len(document["next"]) == 4
-    for one in document["next"]:
+    for suggestion in document["next"]:
         capfd.readouterr()
-        words = shlex.split(one["command"])
+        words = shlex.split(suggestion["command"])
         assert words[0] == "trailsift"
         assert main(words[1:]) == 0
         out, err = capfd.readouterr()
-        assert out.count("\n") > 3, one
-        # Without the extra `ml` that is said.
-        assert not err or (find_spec("sklearn") is None and err.splitlines() == [err.strip()] and "[ml]" in err)
+        assert out.count("\n") > 3, suggestion
+        # Without the extra `ml`, the command says that one level is skipped.
+        assert not err or (find_spec("sklearn") is None and err.splitlines() == [err.strip()] and "scikit-learn" in err)
 
 
-def test_suggestions_lead_to_what_was_planted(document: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
-    bulk = next(one for one in document["planted"] if one["kind"] == "bulk_exfiltration")
+def test_suggestions_lead_to_the_incidents(document: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+    bulk = next(incident for incident in document["planted"] if incident["kind"] == "bulk_exfiltration")
     capfd.readouterr()
     assert main([*shlex.split(document["next"][0]["command"])[1:], "--json"]) == 0
-    found = json.loads(capfd.readouterr().out)
-    assert found["role_arn"] == bulk["role_arn"]
-    assert found["events"] >= bulk["events"]
+    role = json.loads(capfd.readouterr().out)
+    assert role["role_arn"] == bulk["role_arn"]
+    assert role["events"] >= bulk["events"]
 
 
 @pytest.mark.parametrize("width", ["80", "120"])
@@ -65,9 +65,9 @@ def test_report_fits_the_width(
     assert main(["demo", "--events", "3000", "--days", "2", "--dir", str(tmp_path / "d"), "--quiet"]) == 0
     out, err = capfd.readouterr()
     assert err == ""
-    told = [line for line in out.splitlines() if not line.startswith(("trailsift ", "# ", ". "))]
-    assert max(map(len, told)) <= int(width)
-    # A shell that does not find the command is told how it will.
+    report = [line for line in out.splitlines() if not line.startswith(("trailsift ", "# ", ". "))]
+    assert max(map(len, report)) <= int(width)
+    # A shell that does not find the command gets the line that activates the environment.
     assert (". " in {line[:2] for line in out.splitlines()}) == Path(sys.prefix, "bin", "activate").exists()
     for word in ("Busiest roles", "Denied", "planted", "Try next", "same answer"):
         assert word in out

@@ -16,7 +16,7 @@ from trailsift.analysis.time_range import Period
 from trailsift.ingest import Progress, ingest
 from trailsift.terminal import heatmap
 from trailsift.terminal.console import cell, duration, grid, safe, short_resource, short_role, size
-from trailsift.terminal.progress import CountProgress, IngestProgress, said
+from trailsift.terminal.progress import CountProgress, IngestProgress, progress_line
 from trailsift.times import HOUR
 
 
@@ -92,7 +92,7 @@ def test_heat_by_day_in_the_zone_and_without_unicode() -> None:
 def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trailsift.terminal.progress.EVERY", 0.0)
     now = Progress(10, 5, 100, 50, 1000, 900, 90, 0, 10, 0.5)
-    assert said(now) == "5 of 10 log objects, 1,000 records, 900 stored, 90 duplicates, 10 malformed, 2,000/s"
+    assert progress_line(now) == "5 of 10 log objects, 1,000 records, 900 stored, 90 duplicates, 10 malformed, 2,000/s"
     with IngestProgress() as live:
         live.update(now)
     with CountProgress("events", 10) as bar:
@@ -101,7 +101,7 @@ def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeyp
         silent.update(now)
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines() == [f"trailsift: {said(now)}", "trailsift: 4 of 10 events"]
+    assert err.splitlines() == [f"trailsift: {progress_line(now)}", "trailsift: 4 of 10 events"]
 
 
 def test_progress_that_nobody_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

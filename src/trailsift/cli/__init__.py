@@ -1,7 +1,9 @@
-"""The command line: parses, calls the library, prints. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but
-something was malformed or skipped, 130 interrupted.
+"""The command line: parse, call the library, print.
 
-Nothing heavy is imported here or at the top of a command's module: a cold ``trailsift query`` pays for DuckDB only.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but something was malformed or skipped, 130 interrupted.
+
+Start-up time is a feature: `--version` imports neither cyclopts nor typing, a command imports its own module only, and
+a cold `trailsift query` pays for cyclopts and DuckDB.
 """
 
 from __future__ import annotations
@@ -11,38 +13,89 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Sequence
 
+from trailsift import __version__
 from trailsift.errors import TrailsiftError
-from trailsift.runtime import without_pandas
+
+TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import, which takes milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Stands for ``-`` (standard input) behind the parser, which would take it for an option.
+STDIN = "\0-"
+#: Words that ask for the list of commands.
+_HELP = ("--help", "-h")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; no traceback reaches the user."""
+    """Run one command and return its exit code. No traceback reaches the user.
+
+    Without ``argv`` the process is ours: it runs the words of the command line and ends without returning, if it can.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words == ["--version"]:
+        print(version_line())
+        return 0
+    from trailsift.runtime import without_pandas
+
     with without_pandas():
-        return _main(argv)
+        code = _guarded(words)
+    if argv is None:
+        _leave(code)
+    return code
 
 
-def _main(argv: Sequence[str] | None) -> int:
-    # No command multiplies matrices, for which numpy would start threads in each process, a tenth of a second each.
+def version_line() -> str:
+    """Return the version, and whether the C modules are in use."""
+    from trailsift import _native
+
+    modules = "yes" if _native.available() else "no"
+    if os.environ.get(_native.PURE, "") not in ("", "0"):
+        modules += f", {_native.PURE} is set"
+    return f"trailsift {__version__} (C modules: {modules})"
+
+
+def _leave(code: int) -> None:
+    """End the process without dismantling the interpreter, which takes a tenth of a cold query.
+
+    Exit handlers run and the streams are flushed. Return instead if something would be lost: other threads at work, a
+    debugger or a profiler, output that cannot be written.
+    """
+    import atexit
+    import threading
+
+    watched = sys.gettrace() is not None or sys.getprofile() is not None or sys.flags.inspect
+    if watched or threading.active_count() > 1 or os.environ.get("TRAILSIFT_DEBUG"):
+        return
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return
+    os._exit(code)
+
+
+def _guarded(words: list[str]) -> int:
+    # Commands do no linear algebra, for which numpy would start threads in each process: a tenth of a second each.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # A command makes many objects and few cycles: looking for those every 700 objects is a tenth of a cold start.
+    # A command creates many objects and few cycles: a collection every 700 objects is a tenth of a cold start.
     gc.set_threshold(100_000, 50, 100)
     codecs.register_error("trailsift", _escaped)
     for stream in (sys.stdout, sys.stderr):
-        # Names in logs are of any language; a terminal that cannot show them shows their numbers.
+        # Names in logs are of any language; a terminal that cannot show them shows escape sequences.
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="trailsift")
     if os.environ.get("TRAILSIFT_DEBUG"):
-        return _run(argv)
+        return _run(words)
     try:
-        return _run(argv)
+        return _run(words)
     except TrailsiftError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough. Python would complain once more when it flushes at exit.
+        # The reader (`| head`) has seen enough. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -56,7 +109,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    """What an encoding has no signs for, as JSON writes it."""
+    """Return the characters that an encoding lacks, escaped as in JSON."""
     import json
 
     assert isinstance(error, UnicodeEncodeError)
@@ -64,23 +117,26 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 
 
 def _usage(error: Exception) -> str:
-    """What is wrong with the words of the command; empty for any other error."""
+    """Return what is wrong with the command's words; empty for any other error."""
     from cyclopts import CycloptsError
 
     if not isinstance(error, CycloptsError):
         return ""
+    command = " ".join(["trailsift", *(error.command_chain or ())])
     text = " ".join(str(error).split())
     if "--lake" in text and "requires an argument" in text:
-        return "which lake? Name its folder with --lake, or set TRAILSIFT_LAKE"
-    return f"{text} See `trailsift --help`."
+        from trailsift.cli.session import WHICH_LAKE
+
+        text = f"{WHICH_LAKE}."
+    return f"{text} See `{command} --help`."
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(words: list[str]) -> int:
     # Imported here, so that an interrupt or a broken installation ends like any other error.
-    from trailsift.cli.app import app
-    from trailsift.cli.options import STDIN
+    from trailsift.cli.app import app, load_commands
 
-    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in _HELP:
+        load_commands()
     result = app(
         [STDIN if word == "-" else word for word in words],
         exit_on_error=False,

@@ -1,4 +1,4 @@
-"""``python -m trailsift.cli``."""
+"""Run the command line: ``python -m trailsift.cli``."""
 
 import sys
 

@@ -1,66 +1,67 @@
-"""The application object and the order of its commands."""
+"""The application object and the order of its commands. A command's module is imported when the command runs."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from cyclopts import App, Group, Parameter
 
 from trailsift import __version__
-from trailsift.cli import ask, detect, ingest, lake, sampling, selectors
-from trailsift.cli.aws import aws
-from trailsift.cli.rules import rules
 
-START = Group("Start", sort_key=1)
-ASK = Group("Ask", sort_key=2)
-FIND = Group("Find", sort_key=3)
-SIFT = Group("Sift", sort_key=4)
-KEEP = Group("Look after the lake", sort_key=5)
-AWS = Group("On AWS", sort_key=6)
-REST = Group("Options", sort_key=7)
+START = Group("Get started", sort_key=1)
+ASK = Group("Report and query", sort_key=2)
+DETECT = Group("Detect", sort_key=3)
+FILTER = Group("Filter and sample", sort_key=4)
+MAINTAIN = Group("Maintain a lake", sort_key=5)
+AWS = Group("AWS", sort_key=6)
+OPTIONS = Group("Options", sort_key=7)
 
-#: The commands in the order in which the help shows them.
-COMMANDS: tuple[tuple[Group, Callable[..., int]], ...] = (
-    (START, ingest.demo),
-    (START, ingest.generate),
-    (START, ingest.ingest),
-    (ASK, ask.summary),
-    (ASK, ask.roles),
-    (ASK, ask.role),
-    (ASK, ask.query),
-    (ASK, ask.export),
-    (ASK, lake.columns),
-    (FIND, detect.detect),
-    (FIND, detect.finding),
-    (FIND, detect.mute),
-    (FIND, detect.confirm),
-    (FIND, detect.evaluate),
-    (SIFT, sampling.suggest),
-    (SIFT, sampling.estimate),
-    (SIFT, sampling.bench),
-    (KEEP, lake.status),
-    (KEEP, lake.rejects),
-    (KEEP, lake.connect),
-    (KEEP, lake.compact),
-    (KEEP, lake.relocate),
+#: (group, name, where it is) of each command, in the order in which the help shows them.
+COMMANDS: tuple[tuple[Group, str, str], ...] = (
+    (START, "demo", "ingest:demo_command"),
+    (START, "generate", "ingest:generate_command"),
+    (START, "ingest", "ingest:ingest_command"),
+    (ASK, "summary", "ask:summary_command"),
+    (ASK, "roles", "ask:roles_command"),
+    (ASK, "role", "ask:role_command"),
+    (ASK, "query", "ask:query_command"),
+    (ASK, "export", "ask:export_command"),
+    (ASK, "columns", "lake:columns_command"),
+    (DETECT, "detect", "detect:detect_command"),
+    (DETECT, "finding", "detect:finding_command"),
+    (DETECT, "mute", "detect:mute_command"),
+    (DETECT, "confirm", "detect:confirm_command"),
+    (DETECT, "evaluate", "detect:evaluate_command"),
+    (FILTER, "suggest", "sampling:suggest_command"),
+    (FILTER, "estimate", "sampling:estimate_command"),
+    (FILTER, "bench", "sampling:bench_command"),
+    (FILTER, "rules", "rules:rules"),
+    (MAINTAIN, "status", "lake:status_command"),
+    (MAINTAIN, "rejects", "lake:rejects_command"),
+    (MAINTAIN, "connect", "lake:connect_command"),
+    (MAINTAIN, "compact", "lake:compact_command"),
+    (MAINTAIN, "relocate", "lake:relocate_command"),
+    (AWS, "selectors", "selectors:selectors_command"),
+    (AWS, "aws", "aws:aws"),
 )
 
 app = App(
     name="trailsift",
-    help="Answers from AWS CloudTrail data events in milliseconds: sift, store, ask.",
-    help_epilogue="Start with `trailsift demo`: it makes logs, stores them, and shows what can be asked.",
+    help="Store AWS CloudTrail data events in a local lake and query them in milliseconds.",
+    help_epilogue="Start with `trailsift demo`: it generates logs, stores them, and shows what you can ask.",
     help_format="markdown",
     version=f"trailsift {__version__}",
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative=()),
 )
-for number, (group, command) in enumerate(COMMANDS):
-    app.command(command, group=group, sort_key=number, help_epilogue="")
-rules.group = SIFT
-app.command(rules)
-app.command(selectors.selectors, group=AWS, sort_key=len(COMMANDS), help_epilogue="")
-aws.group = AWS
-app.command(aws)
-app["--help"].group = REST
-app["--version"].group = REST
+for number, (group, name, place) in enumerate(COMMANDS):
+    # An application of its own (`rules`, `aws`) brings its settings along.
+    settings = {"help_epilogue": ""} if place.endswith("_command") else {}
+    app.command(f"trailsift.cli.{place}", name=name, group=group, sort_key=number, **settings)
+app["--help"].group = OPTIONS
+app["--version"].group = OPTIONS
+
+
+def load_commands() -> None:
+    """Import every command, so that the help of the whole can describe each of them."""
+    for _, name, _ in COMMANDS:
+        app[name]

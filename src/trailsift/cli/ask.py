@@ -1,4 +1,4 @@
-"""Commands that ask: summary, roles, role, query, export."""
+"""Commands that report and query: summary, roles, role, query, export."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from trailsift.analysis.time_range import period as period_of
+from trailsift.cli import STDIN
 from trailsift.cli.options import (
-    STDIN,
     JsonOption,
     LakeOption,
     LimitOption,
@@ -20,21 +19,21 @@ from trailsift.cli.options import (
     UntilOption,
     ZoneOption,
 )
-from trailsift.errors import UsageError
+from trailsift.cli.session import open_lake, say, say_why_empty
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from trailsift.api import Lake
 
-    from trailsift.analysis.time_range import Period
-    from trailsift.query import DuckDBEngine
+#: Rows of a table on a terminal, without --limit.
+_SCREENFUL = 20
 
 
-def summary(
+def summary_command(
     *,
     lake: LakeOption,
     by: Annotated[
         Literal["event", "role", "resource", "hour", "service", "account", "region", "error"] | None,
-        Parameter(help="One table of this kind. Default: an overview."),
+        Parameter(help="Show one table, grouped by this. Default: an overview."),
     ] = None,
     since: SinceOption = None,
     until: UntilOption = None,
@@ -42,106 +41,104 @@ def summary(
     limit: LimitOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Exact numbers, whatever was dropped or sampled: an overview, or one table.
+    """Show exact totals, whatever was dropped or sampled: an overview, or one table.
 
     Examples: `trailsift summary --lake lake`, `trailsift summary --lake lake --by role --since -7d`
     """
-    from trailsift.analysis import summary as ask
-    from trailsift.cli.session import engine_of
-    from trailsift.terminal import summary as report
-    from trailsift.terminal.console import print_json
-
-    period = period_of(since, until, timezone)
-    engine = engine_of(lake)
+    handle = open_lake(lake, timezone)
+    period = handle.period(since, until)
     if by is None:
-        seen = ask.overview(engine, period, 8 if limit is None else limit)
+        overview = handle.summary(since=period.since, until=period.until, limit=limit)
         if as_json:
-            print_json(seen.as_dict())
-        elif seen.total:
-            report.show_overview(seen)
-        if seen.total is not None and not as_json:
-            _say_without_data_events(engine, lake)
-        return _said_if_empty(engine, seen.total is None, period)
-    # A terminal gets a screenful; JSON and hours are whole unless a limit is given.
-    shown = limit if limit is not None else 0 if as_json or by == "hour" else 20
-    found = ask.summary(engine, by, period, shown)
+            _print_json(overview.as_dict())
+        elif overview.total:
+            from trailsift.terminal.summary import show_overview
+
+            show_overview(overview)
+            _hint_at_data_events(handle)
+        if overview.total is None:
+            say_why_empty(handle, period)
+        return 0
+    # A terminal gets a screenful; JSON and hours are complete unless a limit is given.
+    default = 0 if as_json or by == "hour" else _SCREENFUL
+    summary = handle.summary(by, since=period.since, until=period.until, limit=default if limit is None else limit)
     if as_json:
-        print_json(found.as_dict())
-    elif found.lines:
-        report.show_summary(found)
-    return _said_if_empty(engine, not found.lines, period)
+        _print_json(summary.as_dict())
+    elif summary.lines:
+        from trailsift.terminal.summary import show_summary
+
+        show_summary(summary)
+    if not summary.lines:
+        say_why_empty(handle, period)
+    return 0
 
 
-def roles(
+def _hint_at_data_events(lake: Lake) -> None:
+    """Say how to switch data events on if the lake has none."""
+    if not lake.has_data_events():
+        from trailsift.analysis.shell import quoted
+
+        command = f"trailsift roles --need-data-events --lake {quoted(lake.path)}"
+        say(f"this lake holds no data events: a trail logs them only if its selectors ask for them. See `{command}`")
+
+
+def roles_command(
     *,
     lake: LakeOption,
     since: SinceOption = None,
     until: UntilOption = None,
     timezone: ZoneOption = "UTC",
     need_data_events: Annotated[
-        bool, Parameter(show_default=False, help="Which roles are worth switching data events on for, and why.")
+        bool, Parameter(show_default=False, help="List the roles worth switching data events on for, with reasons.")
     ] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """All roles: how busy, what they touched, what they were denied.
+    """List all roles: how busy they are, what they touched, what they were denied.
 
-    With `--need-data-events`: told from their management events alone, the most telling first.
+    `--need-data-events` is derived from management events only, strongest first.
 
     Example: `trailsift roles --lake lake --since 2026-03-02 --until 2026-03-09`
     """
+    handle = open_lake(lake, timezone)
     if need_data_events:
-        return _needs(lake, period_of(since, until, timezone), as_json)
+        return _data_event_candidates(handle, since, until, as_json)
     from trailsift.analysis.base import plain
-    from trailsift.analysis.roles import roles as ask
-    from trailsift.cli.session import engine_of
-    from trailsift.terminal import role as view
-    from trailsift.terminal.console import print_json
 
-    period = period_of(since, until, timezone)
-    engine = engine_of(lake)
-    found = ask(engine, period)
+    period = handle.period(since, until)
+    roles = handle.roles(since=period.since, until=period.until)
     if as_json:
-        print_json({"period": period.as_dict(), "roles": plain(found)})
-    elif found:
-        view.show_roles(found, period)
-    return _said_if_empty(engine, not found, period)
+        _print_json({"period": period.as_dict(), "roles": plain(roles)})
+    elif roles:
+        from trailsift.terminal.role import show_roles
 
-
-def _say_without_data_events(engine: DuckDBEngine, lake: Path) -> None:
-    """Where there are none, a trail was not asked for them: how to switch them on."""
-    from trailsift.analysis.shell import quoted
-    from trailsift.analysis.trail_coverage import has_data_events
-
-    if not has_data_events(engine):
-        told = "no data events are in this lake: a trail logs them where its selectors ask for them"
-        print(f"trailsift: {told}. Whose: trailsift roles --need-data-events --lake {quoted(lake)}", file=sys.stderr)
-
-
-def _needs(lake: Path, period: Period, as_json: bool) -> int:
-    from dataclasses import asdict
-
-    from trailsift.analysis.shell import quoted
-    from trailsift.analysis.trail_coverage import needs
-    from trailsift.cli.session import engine_of
-    from trailsift.terminal import aws as view
-    from trailsift.terminal.console import print_json
-
-    engine = engine_of(lake)
-    found = needs(engine, period)
-    if as_json:
-        print_json({"period": period.as_dict(), "roles": [asdict(need) for need in found]})
-    elif found:
-        view.show_needs(found)
-        role = found[0].role_arn
-        service = ",".join(found[0].services) or "s3"
-        print(f"Next: trailsift selectors --role {role} --service {service} --lake {quoted(lake)}")
-    else:
-        print("trailsift: no management event speaks for data events of any role", file=sys.stderr)
+        show_roles(roles, period)
+    if not roles:
+        say_why_empty(handle, period)
     return 0
 
 
-def role(
-    name: Annotated[str, Parameter(name="ROLE", help="An ARN, a name, or a part of one that only one role has.")],
+def _data_event_candidates(lake: Lake, since: str | None, until: str | None, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from trailsift.analysis.shell import quoted
+    from trailsift.terminal.aws import show_needs
+
+    period = lake.period(since, until)
+    needs = lake.data_event_candidates(since=period.since, until=period.until)
+    if as_json:
+        _print_json({"period": period.as_dict(), "roles": [asdict(need) for need in needs]})
+    elif needs:
+        show_needs(needs)
+        role = needs[0].role_arn
+        service = ",".join(needs[0].services) or "s3"
+        print(f"Next: trailsift selectors --role {quoted(role)} --service {service} --lake {quoted(lake.path)}")
+    else:
+        say("no role's management events call for data events")
+    return 0
+
+
+def role_command(
+    name: Annotated[str, Parameter(name="ROLE", help="An ARN, a name, or a part of one that no other role has.")],
     /,
     *,
     lake: LakeOption,
@@ -151,100 +148,92 @@ def role(
     limit: LimitOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """One role: what it did, where, when, from where, and what it was denied.
+    """Show one role: what it did, where, when and from where, and what it was denied.
 
     Example: `trailsift role orders-etl-batch --lake lake --timezone Asia/Seoul`
     """
-    from trailsift.analysis.roles import role as ask
-    from trailsift.cli.session import engine_of
-    from trailsift.terminal import role as view
-    from trailsift.terminal.console import print_json
-
-    period = period_of(since, until, timezone)
-    engine = engine_of(lake)
-    found = ask(engine, name, period)
+    handle = open_lake(lake, timezone)
+    period = handle.period(since, until)
+    role = handle.role(name, since=period.since, until=period.until)
     if as_json:
-        print_json(found.as_dict())
-    elif found.events:
-        view.show_role(found, 10 if limit is None else limit)
-    return _said_if_empty(engine, not found.events, period)
+        _print_json(role.as_dict())
+    elif role.events:
+        from trailsift.terminal.role import show_role
+
+        show_role(role, 10 if limit is None else limit)
+    if not role.events:
+        say_why_empty(handle, period)
+    return 0
 
 
-def query(
+def query_command(
     sql: Annotated[str, Parameter(name="SQL", help="One read-only statement; `-` reads it from standard input.")],
     /,
     *,
     lake: OptionalLakeOption = None,
-    form: Annotated[Literal["table", "json", "csv", "parquet", "arrow"], Parameter(name=["--format", "-f"])] = "table",
+    form: Annotated[
+        Literal["table", "json", "csv", "parquet", "arrow"],
+        Parameter(name=["--format", "-f"], help="Format of the result."),
+    ] = "table",
     output: OutputOption = None,
-    explain: Annotated[bool, Parameter(show_default=False, help="Tell what would be read, and read nothing.")] = False,
-    engine: Annotated[Literal["duckdb", "athena"], Parameter(help="Where the SQL runs.")] = "duckdb",
+    explain: Annotated[
+        bool, Parameter(show_default=False, help="Show the read plan without running the query.")
+    ] = False,
+    engine: Annotated[Literal["duckdb", "athena"], Parameter(help="Engine that runs the SQL.")] = "duckdb",
     timezone: ZoneOption = "UTC",
-    ttl: Annotated[float | None, Parameter(help="Seconds for which an answer that reads the clock is kept.")] = None,
-    no_cache: Annotated[bool, Parameter(show_default=False, help="Ask again, even where the answer is known.")] = False,
-    workgroup: Annotated[str, Parameter(help="For Athena: the workgroup, whose limits hold.")] = "primary",
-    database: Annotated[str, Parameter(help="For Athena: the database of our tables.")] = "trailsift",
+    ttl: Annotated[
+        float | None, Parameter(help="Cache results of queries that use now() for this many seconds.")
+    ] = None,
+    no_cache: Annotated[bool, Parameter(show_default=False, help="Bypass the result cache.")] = False,
+    workgroup: Annotated[str, Parameter(help="Athena workgroup; its limits apply.")] = "primary",
+    database: Annotated[str, Parameter(help="Athena database with the trailsift tables.")] = "trailsift",
     prices: PricesOption = None,
+    as_json: Annotated[bool, Parameter(name="--json", show_default=False, help="The same as --format json.")] = False,
 ) -> int:
-    """Ask in SQL: tables events, hourly, usage, profile, rejects (`trailsift columns` lists them).
+    """Run SQL over the tables events, hourly, usage, profile and rejects.
+
+    `trailsift columns` lists their columns.
 
     Example: `trailsift query "SELECT event_name, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC" --lake lake`
     """
+    from trailsift.cli import query
+
+    text = sys.stdin.read() if sql == STDIN else sql
+    form = "json" if as_json else form
     if engine == "athena":
-        from trailsift.cli.query import run_on_athena
-
         reuse = 0 if no_cache else max(round((ttl or 3600) / 60), 1)
-        text = _from_stdin(sql)
-        where = {"workgroup": workgroup, "database": database}
-        return run_on_athena(text, form, output, explain, timezone, **where, reuse=reuse, prices=prices)
-    if lake is None:
-        raise UsageError("which lake? Name its folder with --lake, or set TRAILSIFT_LAKE")
-    from trailsift.cli.query import run
-
-    return run(_from_stdin(sql), lake, form, output, explain=explain, timezone=timezone, ttl=ttl, cache=not no_cache)
+        athena = query.AthenaOptions(workgroup, database, reuse, prices)
+        return query.run_on_athena(text, form, output, explain, timezone, athena)
+    return query.run(open_lake(lake, timezone), text, form, output, explain=explain, ttl=ttl, cache=not no_cache)
 
 
-def export(
+def export_command(
     *,
     lake: LakeOption,
     where: Annotated[str | None, Parameter(help="An SQL condition on the columns of events.")] = None,
     form: Annotated[
         Literal["ndjson", "records"],
-        Parameter(name=["--format", "-f"], help='A record a line, or one {"Records":[...]} document.'),
+        Parameter(name=["--format", "-f"], help='One record per line, or one {"Records":[...]} document.'),
     ] = "ndjson",
     output: OutputOption = None,
 ) -> int:
-    """The stored records as CloudTrail wrote them.
+    """Export the stored records as CloudTrail wrote them.
 
     Example: `trailsift export --lake lake --where "event_name = 'DeleteObject'" > deleted.ndjson`
     """
-    from trailsift.analysis.export import export as run
-    from trailsift.analysis.status import omitted
-    from trailsift.cli.output import text_output
-    from trailsift.cli.session import engine_of
-
-    source = engine_of(lake)
-    left_out = omitted(source.snapshot.root)
-    if left_out:
-        told = f"rules have left out {', '.join(left_out)} of some events"
-        print(f"trailsift: the export is not lossless: {told}", file=sys.stderr)
-    with text_output(output) as out:
-        count = run(source, out, where, form)
+    handle = open_lake(lake)
+    omitted = handle.omitted_columns()
+    if omitted:
+        say(f"the export is not lossless: rules left {', '.join(omitted)} out of some events")
+    count = handle.export(sys.stdout if output is None else output, where=where, form=form)
     if not count:
-        return _said_if_empty(source, True, period_of(None, None))
-    if output is not None:
-        print(f"trailsift: {count:,} records written to {output}", file=sys.stderr)
+        say_why_empty(handle, handle.period())
+    elif output is not None:
+        say(f"{count:,} record{'' if count == 1 else 's'} written to {output}")
     return 0
 
 
-def _from_stdin(sql: str) -> str:
-    return sys.stdin.read() if sql == STDIN else sql
+def _print_json(value: object) -> None:
+    from trailsift.terminal.console import print_json
 
-
-def _said_if_empty(engine: DuckDBEngine, empty: bool, period: Period) -> int:
-    """Says on standard error why there is no answer; that is no failure."""
-    if empty:
-        from trailsift.analysis.base import why_nothing
-
-        print(f"trailsift: {why_nothing(engine.snapshot, period)}", file=sys.stderr)
-    return 0
+    print_json(value)

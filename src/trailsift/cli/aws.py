@@ -1,4 +1,4 @@
-"""Commands of the AWS side: ``trailsift aws ...``."""
+"""Commands that write the AWS side: ``trailsift aws ...``."""
 
 from __future__ import annotations
 
@@ -16,45 +16,49 @@ from trailsift.errors import UsageError
 if TYPE_CHECKING:
     from trailsift.deploy.tables import StackConfig
 
-aws = App(name="aws", help="The AWS side as files: made without credentials, for you to look at and to use.")
+aws = App(name="aws", help="Write the AWS side as files to review and deploy. Needs no credentials.", help_epilogue="")
 
 
-@aws.command(help_epilogue="")
-def package(
+@aws.command(name="package")
+def package_command(
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"], help="The zip to write.")] = Path("firehose.zip"),
-    arch: Annotated[Literal["arm64", "x86_64"], Parameter(help="The machine that Lambda runs it on.")] = "arm64",
-    python: Annotated[str, Parameter(help="Version of Lambda's Python.")] = "3.13",
-    rules: Annotated[Path | None, Parameter(help="A rules file to pack: what the stream keeps.")] = None,
-    wheels: Annotated[Path | None, Parameter(help="A folder of wheels, where there is no network.")] = None,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Zip file to write.")] = Path("firehose.zip"),
+    arch: Annotated[Literal["arm64", "x86_64"], Parameter(help="Processor architecture of the function.")] = "arm64",
+    python: Annotated[str, Parameter(help="Python version of the function.")] = "3.13",
+    rules: Annotated[Path | None, Parameter(help="Rules file to include: what the stream keeps.")] = None,
+    wheels: Annotated[Path | None, Parameter(help="Folder of wheels to use instead of the network.")] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Build the zip of the Lambda function that transforms a Firehose stream.
+    """Build the zip file of the Lambda function that transforms a Firehose stream.
 
     Example: `trailsift aws package --arch arm64 --output transform.zip`
     """
     from trailsift.deploy.package import HANDLER, build
     from trailsift.terminal.console import print_json
 
-    made = build(output, arch=arch, python=python, rules=rules, wheels=wheels)
+    zipped = build(output, arch=arch, python=python, rules=rules, wheels=wheels)
     if as_json:
-        print_json({**made._asdict(), "path": str(made.path), "handler": HANDLER})
+        print_json({**zipped._asdict(), "path": str(zipped.path), "handler": HANDLER})
     else:
-        print(f"{made.path}: {made.size:,} bytes, python{made.python} on {made.arch}, handler {HANDLER}")
-        print(f"sha256 {made.sha256}")
+        print(f"{zipped.path}: {zipped.size:,} bytes, python{zipped.python} on {zipped.arch}, handler {HANDLER}")
+        print(f"sha256 {zipped.sha256}")
     return 0
 
 
-TrailOption = Annotated[str, Parameter(help="Bucket of the trail, with its prefix if it has one.")]
-BucketOption = Annotated[str, Parameter(help="Bucket for what trailsift makes, with a prefix if you like.")]
-AccountsOption = Annotated[list[str] | None, Parameter(name="--account", help="Account of the logs. Repeatable.")]
-RegionsOption = Annotated[list[str] | None, Parameter(name="--region", help="Region of the logs. Repeatable.")]
-OrganizationOption = Annotated[str, Parameter(help="Organization id (o-...), for a trail of an organization.")]
-DatabaseOption = Annotated[str, Parameter(help="Database in the Glue catalog.")]
+TrailOption = Annotated[str, Parameter(help="Bucket of the trail, with its prefix if any.")]
+BucketOption = Annotated[str, Parameter(help="Bucket for the tables, with an optional prefix.")]
+AccountsOption = Annotated[
+    list[str] | None, Parameter(name="--account", help="Account whose logs to read. Repeatable.")
+]
+RegionsOption = Annotated[list[str] | None, Parameter(name="--region", help="Region whose logs to read. Repeatable.")]
+OrganizationOption = Annotated[
+    str, Parameter(show_default=False, help="Organization id (o-...), for an organization trail.")
+]
+DatabaseOption = Annotated[str, Parameter(help="Glue database.")]
 FromOption = Annotated[datetime | None, Parameter(name="--from", help="First day of the logs: 2026-01-15.")]
 
 
-def _place(
+def _config(
     trail: str,
     bucket: str,
     account: list[str] | None,
@@ -65,20 +69,20 @@ def _place(
 ) -> StackConfig:
     from trailsift.deploy.tables import StackConfig
 
-    known = StackConfig()
+    default = StackConfig()
     return StackConfig(
         trail,
         bucket,
         database,
-        tuple(account or known.accounts),
-        tuple(region or known.regions),
+        tuple(account or default.accounts),
+        tuple(region or default.regions),
         organization,
-        since=since.date() if since else known.since,
+        since=since.date() if since else default.since,
     ).checked()
 
 
-@aws.command(help_epilogue="")
-def sql(
+@aws.command(name="sql")
+def sql_command(
     *,
     trail: TrailOption = "my-cloudtrail-bucket",
     bucket: BucketOption = "my-analysis-bucket",
@@ -87,64 +91,65 @@ def sql(
     organization: OrganizationOption = "",
     database: DatabaseOption = "trailsift",
     since: FromOption = None,
-    until: Annotated[datetime | None, Parameter(name="--to", help="The day after the last one to copy.")] = None,
+    until: Annotated[datetime | None, Parameter(name="--to", help="Day after the last day to copy.")] = None,
     only: Annotated[list[str] | None, Parameter(help="Only the statement of this name. Repeatable.")] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """SQL for Athena, ready to paste: tables, columnar copy, summaries, upkeep, questions.
+    """Print SQL for Athena, ready to paste: tables, columnar copy, summaries, maintenance, example queries.
 
     Example: `trailsift aws sql --trail my-trail-bucket --bucket my-bucket --account 123456789012 --region us-east-1`
     """
     from trailsift.deploy.athena_sql import script, statements
     from trailsift.terminal.console import print_json
 
-    place = _place(trail, bucket, account, region, organization, database, since)
-    made = statements(place, until.date() if until else None)
-    unknown = set(only or ()) - {one.name for one in made}
+    config = _config(trail, bucket, account, region, organization, database, since)
+    listed = statements(config, until.date() if until else None)
+    names = [statement.name for statement in listed]
+    unknown = set(only or ()) - set(names)
     if unknown:
-        raise UsageError(f"there is no statement {min(unknown)!r}: there are {', '.join(one.name for one in made)}")
-    made = [one for one in made if not only or one.name in only]
+        raise UsageError(f"there is no statement {min(unknown)!r}: the statements are {', '.join(names)}")
+    chosen = [statement for statement in listed if not only or statement.name in only]
     if as_json:
-        print_json([one._asdict() for one in made])
+        print_json([statement._asdict() for statement in chosen])
     else:
-        sys.stdout.write(script(made))
+        sys.stdout.write(script(chosen))
     return 0
 
 
-@aws.command(help_epilogue="")
-def glue(
+@aws.command(name="glue")
+def glue_command(
     objects: Annotated[
         list[str] | None, Parameter(name="OBJECT", help="Keys of landing objects whose partitions to register.")
     ] = None,
     /,
     *,
-    crawler: Annotated[str | None, Parameter(help="Make a crawler instead, with this IAM role.")] = None,
+    crawler: Annotated[str | None, Parameter(help="Request a crawler instead, with this IAM role.")] = None,
     bucket: BucketOption = "my-analysis-bucket",
     database: DatabaseOption = "trailsift",
 ) -> int:
-    """Requests to Glue, for those who want registered partitions or a crawler; the tables of `aws sql` need neither.
+    """Print requests to Glue that register partitions or create a crawler. The tables of `aws sql` need neither.
 
     Example: `trailsift aws glue landing/year=2026/month=01/day=15/hour=14/service=s3/part.gz --bucket my-bucket`
     """
-    from trailsift.deploy import glue_requests as make
+    from trailsift.deploy import glue_requests
     from trailsift.terminal.console import print_json
 
-    place = _place("my-cloudtrail-bucket", bucket, None, None, "", database, None)
+    config = _config("my-cloudtrail-bucket", bucket, None, None, "", database, None)
     if crawler is not None:
-        print_json(make.crawler(place, crawler))
+        print_json(glue_requests.crawler(config, crawler))
     elif objects:
-        for request in make.partitions(place, objects):
+        for request in glue_requests.partitions(config, objects):
             print_json(request)
     else:
-        raise UsageError("name objects whose partitions are to be registered, or --crawler ROLE")
+        raise UsageError("name the objects whose partitions to register, or use --crawler ROLE")
     return 0
 
 
-@aws.command(help_epilogue="")
-def render(
+@aws.command(name="render")
+def render_command(
     *,
     out: Annotated[Path, Parameter(help="Folder to write to.")],
-    stack: Annotated[str, Parameter(help="Name under which the template will be deployed.")] = "trailsift",
+    stack: Annotated[str, Parameter(help="Name under which you will deploy the template.")] = "trailsift",
     trail: TrailOption = "my-cloudtrail-bucket",
     bucket: BucketOption = "my-analysis-bucket",
     account: AccountsOption = None,
@@ -153,14 +158,14 @@ def render(
     database: DatabaseOption = "trailsift",
     since: FromOption = None,
 ) -> int:
-    """Write everything as files: CloudFormation, SQL, CloudWatch and Grafana boards. Needs no credentials.
+    """Write everything as files: CloudFormation, SQL, CloudWatch and Grafana dashboards.
 
     Example: `trailsift aws render --out stack --bucket my-bucket --region us-east-1`
     """
     from trailsift.deploy.render import files, write
 
     if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9-]{0,40}", stack):
-        raise UsageError(f"{stack!r} is no name of a stack: letters, digits and hyphens, 41 at most")
-    for path in write(out, files(_place(trail, bucket, account, region, organization, database, since), stack)):
+        raise UsageError(f"{stack!r} is not a valid stack name: use letters, digits and hyphens, at most 41")
+    for path in write(out, files(_config(trail, bucket, account, region, organization, database, since), stack)):
         print(path)
     return 0

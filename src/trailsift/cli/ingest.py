@@ -3,57 +3,50 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from trailsift.cli.options import (
-    STDIN,
-    JsonOption,
-    LakeOption,
-    QuietOption,
-    SinceOption,
-    UntilOption,
-    ZoneOption,
-)
+from trailsift.cli import STDIN
+from trailsift.cli.options import JsonOption, LakeOption, QuietOption, SinceOption, UntilOption, ZoneOption
+from trailsift.cli.session import open_lake, say
 from trailsift.errors import UsageError
 
 
-def generate(
-    target: Annotated[Path, Parameter(name="DIR", help="A new or an empty folder.")],
+def generate_command(
+    target: Annotated[Path, Parameter(name="DIR", help="A new or empty folder.")],
     /,
     *,
-    events: Annotated[int, Parameter(help="Distinct events, planted incidents included: exactly this many.")] = 200_000,
-    days: Annotated[float, Parameter(help="Length of the period; may be a fraction.")] = 7,
-    seed: Annotated[int, Parameter(help="Changes every id, name and draw; the same seed gives the same bytes.")] = 1,
-    start: Annotated[str | None, Parameter(help="First moment, ISO 8601. Default: Monday 2026-03-02.")] = None,
+    events: Annotated[int, Parameter(help="Number of distinct events, planted incidents included.")] = 200_000,
+    days: Annotated[float, Parameter(help="Length of the period; fractions are allowed.")] = 7,
+    seed: Annotated[int, Parameter(help="Seed of all random choices; the same seed gives the same bytes.")] = 1,
+    start: Annotated[str | None, Parameter(help="Start of the period, ISO 8601. Default: Monday 2026-03-02.")] = None,
     timezone: Annotated[
-        str, Parameter(name=["--timezone", "--tz"], help="Where people work and sleep.")
+        str, Parameter(name=["--timezone", "--tz"], help="Time zone of the people whose work is simulated.")
     ] = "Asia/Seoul",
-    roles: Annotated[int, Parameter(help="Identities at work, 1 to 5,000.")] = 12,
+    roles: Annotated[int, Parameter(help="Number of active identities, 1 to 5,000.")] = 12,
     tiny_objects: Annotated[
-        bool, Parameter(show_default=False, help="About 5 records a log object, as quiet trails do.")
+        bool, Parameter(show_default=False, help="About 5 records per log object, as quiet trails deliver.")
     ] = False,
     two_trails: Annotated[
-        bool, Parameter(show_default=False, help="A second trail delivers nearly everything again.")
+        bool, Parameter(show_default=False, help="Add a second trail that delivers nearly everything again.")
     ] = False,
-    no_incidents: Annotated[bool, Parameter(show_default=False, help="Plant nothing.")] = False,
+    no_incidents: Annotated[bool, Parameter(show_default=False, help="Plant no incidents.")] = False,
     strength: Annotated[
         Literal["standard", "weak", "stealthy"],
-        Parameter(help="How much incidents show: as commonly seen, an eighth of it, or hardly anything."),
+        Parameter(help="Strength of the incidents: as commonly seen, an eighth of that, or barely visible."),
     ] = "standard",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
-    """Make realistic CloudTrail logs with planted incidents, and truth.json which tells of them.
+    """Generate realistic CloudTrail logs with planted incidents and their ground truth (truth.json).
 
     Example: `trailsift generate logs --events 200000 --days 7 --seed 1`
     """
-    from trailsift.generate import Options
-    from trailsift.generate import generate as run
+    from trailsift.generate import Options, generate
+    from trailsift.terminal.ingest import show_generated
     from trailsift.terminal.progress import CountProgress
 
     options = Options(
@@ -69,10 +62,8 @@ def generate(
         strength=strength,
     )
     with CountProgress("events", events, quiet) as bar:
-        made = run(target, options, bar.update)
-    from trailsift.terminal import ingest as load
-
-    load.show_generated(made, target, as_json)
+        generated = generate(target, options, bar.update)
+    show_generated(generated, target, as_json)
     return 0
 
 
@@ -80,129 +71,110 @@ def _start(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:
-        raise UsageError(f"--start {text!r} is no time: write it like 2026-03-02 or 2026-03-02T09:00+09:00") from error
+        raise UsageError(
+            f"--start {text!r} is not a valid time: use a form such as 2026-03-02 or 2026-03-02T09:00+09:00"
+        ) from error
 
 
-def ingest(
-    *paths: Annotated[str, Parameter(name="PATH", help="Files, folders or archives; `-` reads standard input.")],
+def ingest_command(
+    *paths: Annotated[str, Parameter(name="PATH", help="Files, folders, globs, archives; `-` is standard input.")],
     lake: LakeOption,
     since: SinceOption = None,
     until: UntilOption = None,
     timezone: ZoneOption = "UTC",
-    again: Annotated[
-        bool, Parameter(show_default=False, help="Also read log objects that were ingested before.")
-    ] = False,
     rules: Annotated[
-        str | None, Parameter(name="--rules", help="A rules file, or the name of a ready one: what is stored.")
+        str | None, Parameter(help="Rules file (TOML) or preset that says what to keep, sample and drop.")
     ] = None,
-    workers: Annotated[int | None, Parameter(help="Processes at work. Default: one a core.")] = None,
-    no_compact: Annotated[
-        bool, Parameter(show_default=False, help="Leave many small files to a later `compact`.")
+    workers: Annotated[int | None, Parameter(help="Worker processes. Default: one per core.")] = None,
+    again: Annotated[
+        bool, Parameter(show_default=False, help="Read log objects again that were ingested before.")
     ] = False,
     hourly_partitions: Annotated[
         bool,
-        Parameter(show_default=False, help="A folder an hour, not a day, in a new lake: for millions of events a day."),
+        Parameter(
+            show_default=False,
+            help="Partition a new lake by hour instead of by day (for millions of events a day).",
+        ),
     ] = False,
+    no_compact: Annotated[bool, Parameter(show_default=False, help="Do not merge small files afterwards.")] = False,
     detect: Annotated[
         bool,
-        Parameter(show_default=False, help="Look for findings afterwards; what is new goes to standard error."),
+        Parameter(show_default=False, help="Then look for findings and list the new ones on standard error."),
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
-    """Store logs in a lake, each event once; the lake is made if it is missing.
+    """Store logs in a lake, each event once. The lake is created if it is missing.
 
-    Ends with counts that add up: records = stored + duplicates + dropped + malformed. Exit code 3 says that
-    something was malformed or was no CloudTrail log. `--since` and `--until` choose log objects by the time of
-    their delivery. With `--rules` events are dropped or sampled; the summaries stay exact all the same. Where closed
-    days have many small files, some seconds at the end go into making few of them.
+    Ends with counts that add up: records = stored + duplicates + dropped + malformed. Exit code 3: some input was
+    malformed or was not a CloudTrail log. `--since` and `--until` select log objects by delivery time. With `--rules`,
+    events are dropped or sampled; summaries stay exact. If closed days have many small files, they are merged at the
+    end, which takes some seconds.
 
     Examples: `trailsift ingest logs/AWSLogs --lake lake`, `trailsift ingest logs --lake lake --since -7d`
     """
-    inputs = ["-" if path == STDIN else path for path in paths]
-    _check_inputs(inputs, workers)
-    from trailsift.rules.presets import open_rules
-
-    chosen = None if rules is None else open_rules(rules)
-    from trailsift.analysis.time_range import period
-    from trailsift.ingest import ingest as run
     from trailsift.runtime import spare_memory
-    from trailsift.terminal import ingest as load
+    from trailsift.terminal.ingest import incomplete, show_counts
     from trailsift.terminal.progress import IngestProgress
-    from trailsift.times import moment
 
-    times = period(since, until, timezone)
-    first, end = (None if micros is None else moment(micros) for micros in (times.since, times.until))
+    handle = open_lake(lake, timezone)
     spare_memory()
     try:
         with IngestProgress(quiet) as live:
-            counts = run(
-                inputs,
-                lake,
+            counts = handle.ingest(
+                *("-" if path == STDIN else path for path in paths),
                 workers=workers,
-                since=first,
-                until=end,
+                since=since,
+                until=until,
                 again=again,
-                rules=chosen,
+                rules=rules,
                 compact=not no_compact,
                 hourly_partitions=hourly_partitions or None,
                 progress=live.update,
             )
     except KeyboardInterrupt:
-        print("trailsift: what was committed is in the lake; the same command goes on from there", file=sys.stderr)
+        say("committed data is in the lake; run the same command again to continue")
         raise
-    load.show_counts(counts, lake, as_json)
+    show_counts(counts, lake, as_json)
     if not counts.complete:
-        print(f"trailsift: {load.incomplete(counts, lake)}", file=sys.stderr)
+        say(incomplete(counts, lake))
     if detect:
         from trailsift.cli.detect import after_ingest
 
         sys.stdout.flush()
-        after_ingest(lake)
+        after_ingest(handle)
     return 0 if counts.complete else 3
 
 
-def _check_inputs(paths: Sequence[str], workers: int | None) -> None:
-    if not paths:
-        raise UsageError("nothing to ingest: name files or folders, or `-` for standard input")
-    remote = next((path for path in paths if path.startswith("s3://")), None)
-    if remote:
-        raise UsageError(
-            f"cannot read {remote}: reading from S3 comes with the aws extra in a later version. "
-            "Until then: `aws s3 sync` to a folder, then ingest the folder"
-        )
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers {workers}: ask for 1 or more")
-
-
-def demo(
+def demo_command(
     *,
-    events: Annotated[int, Parameter(help="Events to generate.")] = 200_000,
-    days: Annotated[float, Parameter(help="Days that they cover.")] = 7,
-    seed: Annotated[int, Parameter(help="Another seed, other logs.")] = 1,
+    events: Annotated[int, Parameter(help="Number of events to generate.")] = 200_000,
+    days: Annotated[float, Parameter(help="Length of the generated period.")] = 7,
+    seed: Annotated[int, Parameter(help="Seed of all random choices.")] = 1,
     folder: Annotated[
-        Path | None, Parameter(name="--dir", help="A new or an empty folder to work in. Default: a temporary one.")
+        Path | None, Parameter(name="--dir", help="A new or empty folder to work in. Default: a temporary folder.")
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
-    """Generate logs, ingest them, show what is in them, and say what to try next.
+    """Generate logs, ingest them, show what is in them, and suggest what to try next.
 
     Example: `trailsift demo`
     """
-    from trailsift import demo as steps
+    from trailsift import demo
     from trailsift.terminal.progress import CountProgress, IngestProgress
 
-    with CountProgress("events generated", events, quiet) as making:
-        made = steps.make(events, days, seed, folder, making.update)
+    with CountProgress("events generated", events, quiet) as bar:
+        logs = demo.generate_logs(events, days, seed, folder, bar.update)
     with IngestProgress(quiet) as live:
-        counts = steps.load(made, live.update)
-    result = steps.ask(made, counts)
-    from trailsift.terminal.console import print_json
-    from trailsift.terminal.demo import show_demo
-
+        counts = demo.ingest_logs(logs, live.update)
+    report = demo.ask_lake(logs, counts)
     if as_json:
-        print_json(result.as_dict())
+        from trailsift.terminal.console import print_json
+
+        print_json(report.as_dict())
     else:
-        show_demo(result)
+        from trailsift.terminal.demo import show_demo
+
+        show_demo(report)
     return 0

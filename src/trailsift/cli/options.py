@@ -7,9 +7,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-#: What stands for ``-`` (standard input) behind the parser, which would take it for an option.
-STDIN = "\0-"
-
 LakeOption = Annotated[
     Path,
     Parameter(name=["--lake", "-l"], env_var="TRAILSIFT_LAKE", help="Folder of the lake."),
@@ -25,12 +22,12 @@ SinceOption = Annotated[
     Parameter(
         name="--since",
         allow_leading_hyphen=True,
-        help="From this time on: 2026-03-02, 2026-03-02T10:30, -7d, -36h, -90m. Default: the whole lake.",
+        help="Start time: 2026-03-02, 2026-03-02T10:30, -7d, -36h, -90m. Default: no limit.",
     ),
 ]
 UntilOption = Annotated[
     str | None,
-    Parameter(name="--until", allow_leading_hyphen=True, help="Up to this time, which is not included; same forms."),
+    Parameter(name="--until", allow_leading_hyphen=True, help="End time, not included; same forms as --since."),
 ]
 ZoneOption = Annotated[
     str,
@@ -40,7 +37,7 @@ ZoneOption = Annotated[
         help="IANA time zone in which times are read and shown.",
     ),
 ]
-LimitOption = Annotated[int | None, Parameter(name=["--limit", "-n"], help="Lines shown at most; 0 shows all.")]
+LimitOption = Annotated[int | None, Parameter(name=["--limit", "-n"], help="Maximum rows; 0 shows all.")]
 OutputOption = Annotated[
     Path | None, Parameter(name=["--output", "-o"], help="Write to this file instead of standard output.")
 ]
@@ -48,9 +45,9 @@ PricesOption = Annotated[
     Path | None,
     Parameter(
         name="--prices",
-        help="Your own prices (TOML), also as TRAILSIFT_PRICES; those left out are list prices of us-east-1.",
+        help="Your own prices (TOML), also set by TRAILSIFT_PRICES. Default: list prices of us-east-1.",
     ),
 ]
 NoFindingsOption = Annotated[
-    bool, Parameter(show_default=False, help="Do not look at what the findings of the lake would lose: faster.")
+    bool, Parameter(show_default=False, help="Skip the effect of the rules on findings (faster).")
 ]

@@ -1,125 +1,100 @@
-"""``trailsift query``, apart from its options."""
+"""The body of ``trailsift query``: on the lake by DuckDB, or on Athena."""
 
 from __future__ import annotations
 
 import sys
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from trailsift.cli.output import binary_output
-from trailsift.errors import UsageError
+from trailsift.cli.session import say
+from trailsift.errors import TrailsiftError, UsageError
 
 if TYPE_CHECKING:
+    from trailsift.api import Lake
     from trailsift.query.athena import Athena
+    from trailsift.query.query_result import QueryResult
     from trailsift.query.scan_estimate import ScanEstimate
 
 #: Formats that a terminal cannot show.
 BINARY = ("parquet", "arrow")
 
 
-def run(
-    sql: str,
-    lake: Path,
-    form: str,
-    output: Path | None,
-    *,
-    explain: bool,
-    timezone: str,
-    ttl: float | None,
-    cache: bool,
-) -> int:
-    """Runs one statement and writes its answer; says on standard error why it is empty. The exit code."""
+class AthenaOptions(NamedTuple):
+    """Where and how Athena runs; ``reuse``: minutes for which it may reuse a result."""
+
+    workgroup: str
+    database: str
+    reuse: int
+    prices: Path | None
+
+
+def run(lake: Lake, sql: str, form: str, output: Path | None, *, explain: bool, ttl: float | None, cache: bool) -> int:
+    """Run one statement, write its result, and say on standard error why it is empty. Return the exit code."""
     if form in BINARY and output is None and sys.stdout.isatty() and not explain:
-        raise UsageError(f"--format {form} is not for a terminal: name a file with --output, or pipe it")
-    from trailsift.lake.open import open_snapshot
-    from trailsift.query.duckdb import DuckDBEngine
-    from trailsift.query.formats import write
-
-    with DuckDBEngine(open_snapshot(lake), timezone=timezone) as engine:
-        if explain:
-            print(engine.explain(sql))
-            return 0
-        result = engine.query(sql, cache=cache, ttl=ttl, arrow=form in BINARY)
-        with binary_output(output) as out:
-            count = write(result, form, out, **_shape(form, out, output))
-        if not count:
-            from trailsift.query.empty_result import why_empty
-
-            print(f"trailsift: {why_empty(engine, result)}", file=sys.stderr)
+        raise UsageError(f"--format {form} cannot be shown on a terminal: name a file with --output, or use a pipe")
+    if explain:
+        print(lake.explain(sql))
+        return 0
+    with lake:
+        result = lake.query(sql, cache=cache, ttl=ttl, arrow=form in BINARY)
+        if not _write(result, form, output):
+            say(result.why_empty())
     return 0
 
 
 def run_on_athena(
-    sql: str,
-    form: str,
-    output: Path | None,
-    explain: bool,
-    timezone: str,
-    *,
-    workgroup: str,
-    database: str,
-    reuse: int,
-    prices: Path | None,
+    sql: str, form: str, output: Path | None, explain: bool, timezone: str, options: AthenaOptions
 ) -> int:
-    """Runs one statement on Athena and says on standard error what it will cost and what it did. The exit code."""
-    from trailsift.aws.glue_catalog import GlueCatalog
-    from trailsift.prices import load_prices
-    from trailsift.query.athena import Athena
-    from trailsift.query.formats import write
+    """Run one statement on Athena; say on standard error what it will cost and what it cost. Return the exit code."""
+    from trailsift.prices import prices as load_prices
+    from trailsift.query.athena import Athena, explained
+    from trailsift.query.query_result import QueryResult
     from trailsift.query.trino_sql import translate
 
     if form in BINARY:
-        raise UsageError(f"answers of Athena come as table, json or csv, not {form}")
-    # What Athena cannot run needs no credentials to be refused.
-    translate(sql, database)
-    # Opened when the estimate needs it, so that a lack of credentials only prevents the estimate.
-    catalog = cache(lambda: GlueCatalog(database))
-    athena = Athena(
-        workgroup,
-        database,
-        reuse=reuse,
-        timezone=timezone,
-        price_list=load_prices(prices),
-        files_of=lambda table: catalog().files(table),
-    )
+        raise UsageError(f"results of Athena come as table, json or csv, not as {form}")
+    # SQL that Athena cannot run is refused before any credentials are needed.
+    translate(sql, options.database)
+    prices = load_prices(options.prices)
+    athena = Athena(options.workgroup, options.database, reuse=options.reuse, timezone=timezone, known=prices)
     estimate = _estimate(athena, sql)
     if explain:
-        print(athena.explained(sql, estimate))
+        print(explained(athena, sql, estimate))
         return 0
-    result = athena.query(sql)
-    with binary_output(output) as out:
-        count = write(result, form, out, **_shape(form, out, output))
+    result = QueryResult(athena.query(sql))
+    count = _write(result, form, output)
     if athena.cost is not None:
-        known = " from an earlier answer" if athena.cost.reused else ""
-        print(f"trailsift: Athena read {athena.cost.bytes:,} bytes{known}: ${athena.cost.usd:.6f}", file=sys.stderr)
+        reused = " from an earlier result" if athena.cost.reused else ""
+        say(f"Athena read {athena.cost.bytes:,} bytes{reused}: ${athena.cost.usd:.6f}")
     if not count:
-        print("trailsift: nothing matched", file=sys.stderr)
+        say(result.why_empty())
     return 0
 
 
 def _estimate(athena: Athena, sql: str) -> ScanEstimate | None:
-    """Return what the statement will read and print it on standard error; None, with the reason, if it is unknown."""
-    from trailsift.errors import TrailsiftError
+    """Say on standard error how much the statement will read, or why that is unknown (then return None)."""
+    from trailsift.aws.glue_catalog import Catalog
     from trailsift.query.athena import cost_of
     from trailsift.query.explanation import size
 
     try:
-        estimate = athena.estimate(sql)
+        estimate = estimate_scan(sql, Catalog(athena.database).files, athena.timezone)
     except TrailsiftError as error:
-        print(f"trailsift: cannot estimate what Athena will read: {error}", file=sys.stderr)
+        say(f"how much it will read is unknown: {error}")
         return None
-    usd = cost_of(estimate.bytes, price_list=athena.prices).usd
-    print(
-        f"trailsift: Athena will read up to {size(estimate.bytes)} in {estimate.files:,} of {estimate.of_files:,} "
-        f"files: about ${usd:.6f}",
-        file=sys.stderr,
-    )
+    usd = cost_of(estimate.bytes, known=athena.prices).usd
+    files = f"{estimate.files:,} of {estimate.of_files:,} files"
+    say(f"Athena will read up to {size(estimate.bytes)} in {files}: about ${usd:.6f}")
     return estimate
 
 
-def _shape(form: str, out: IO[Any], output: Path | None) -> dict[str, Any]:
-    """A table in a file or a pipe has no terminal's width and no end."""
-    if form != "table" or (output is None and sys.stdout.isatty()):
-        return {}
-    return {"max_rows": None}
+def _write(result: QueryResult, form: str, output: Path | None) -> int:
+    """Write a result to a file or to standard output, where a terminal gets a table's first rows only."""
+    from trailsift.query.formats import TABLE_ROWS
+
+    if output is not None:
+        return result.write(output, form)
+    count = result.write(sys.stdout.buffer, form, max_rows=TABLE_ROWS if sys.stdout.isatty() else None)
+    sys.stdout.buffer.flush()
+    return count

@@ -4,54 +4,52 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from trailsift.cli.options import JsonOption, NoFindingsOption, PricesOption
 from trailsift.errors import UsageError
 
-if TYPE_CHECKING:
-    from trailsift.detect.rule_impact import Loss
-    from trailsift.rules import Rules
+FileArgument = Annotated[str, Parameter(name="FILE", help="A rules file (TOML), or the name of a preset.")]
 
-FileArgument = Annotated[str, Parameter(name="FILE", help="A rules file (TOML), or the name of a ready one.")]
-
-rules = App(name="rules", help="Rules files: what to keep, sample or drop. Check and rehearse one before it is used.")
+rules = App(
+    name="rules", help="List, show, check and try rules files: what to keep, sample and drop.", help_epilogue=""
+)
 
 
-@rules.command(name="list")
-def ready(*, as_json: JsonOption = False) -> int:
-    """The rules files that come with trailsift.
+@rules.command(name="list", sort_key=1)
+def list_command(*, as_json: JsonOption = False) -> int:
+    """List the rules files that come with trailsift.
 
     Example: `trailsift rules list`
     """
     from trailsift.rules.presets import PRESETS
     from trailsift.terminal.console import print_json
-    from trailsift.terminal.rules import show_ready
+    from trailsift.terminal.rules import show_presets
 
     if as_json:
         print_json(PRESETS)
     else:
-        show_ready(PRESETS)
+        show_presets(READY)
     return 0
 
 
-@rules.command(name="show")
-def text(name: Annotated[str, Parameter(name="NAME", help="A name that `trailsift rules list` tells.")], /) -> int:
-    """The text of a rules file that comes with trailsift, to copy and change.
+@rules.command(name="show", sort_key=2)
+def show_command(name: Annotated[str, Parameter(name="NAME", help="A name from `trailsift rules list`.")], /) -> int:
+    """Print a rules file that comes with trailsift, to copy and change.
 
     Example: `trailsift rules show time-of-day > my.toml`
     """
-    from trailsift.rules.presets import preset_text
+    from trailsift.rules.presets import text
 
-    sys.stdout.write(preset_text(name))
+    sys.stdout.write(text(name))
     return 0
 
 
-@rules.command(name="check")
-def check(file: FileArgument, /, *, as_json: JsonOption = False) -> int:
-    """Whether a rules file can be used; every problem is told with its line. Exit code 2 where it cannot.
+@rules.command(name="check", sort_key=3)
+def check_command(file: FileArgument, /, *, as_json: JsonOption = False) -> int:
+    """Check a rules file, and report every problem with its line. Exit code 2: it cannot be used.
 
     Example: `trailsift rules check my.toml`
     """
@@ -59,68 +57,60 @@ def check(file: FileArgument, /, *, as_json: JsonOption = False) -> int:
     from trailsift.terminal.console import print_json
     from trailsift.terminal.rules import show_checked
 
-    found = open_rules(file)
+    checked = open_rules(file)
     if as_json:
         print_json(
             {
                 "file": file,
-                "digest": found.digest,
-                "timezone": found.timezone,
-                "rules": [{"name": rule.name, "action": rule.action, "line": rule.line} for rule in found.rules],
-                "omit": list(found.omit),
+                "digest": checked.digest,
+                "timezone": checked.timezone,
+                "rules": [{"name": rule.name, "action": rule.action, "line": rule.line} for rule in checked.rules],
+                "omit": list(checked.omit),
             }
         )
     else:
-        show_checked(found)
+        show_checked(checked)
     return 0
 
 
-@rules.command(name="try")
-def rehearse(
+@rules.command(name="try", sort_key=4)
+def try_command(
     file: FileArgument,
     /,
     *paths: Annotated[str, Parameter(name="PATH", help="Log files, folders or archives.")],
     lake: Annotated[
-        Path | None, Parameter(name=["--lake", "-l"], help="Instead of log files, the events stored in this lake.")
+        Path | None, Parameter(name=["--lake", "-l"], help="Use the events of this lake instead of log files.")
     ] = None,
     no_findings: NoFindingsOption = False,
     prices: PricesOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """What a rules file would keep, sample and drop, what that costs, what would no longer be seen, what findings lose.
+    """Show what a rules file would keep, sample and drop: its cost, its blind spots, its effect on findings.
 
     Nothing is written. Examples: `trailsift rules try my.toml logs/AWSLogs`, `trailsift rules try my.toml --lake lake`
     """
-    from trailsift.prices import load_prices
     from trailsift.rules.presets import open_rules
     from trailsift.terminal.console import print_json
     from trailsift.terminal.rules import show_losses, show_rehearsal
 
     if bool(paths) == (lake is not None):
-        raise UsageError("on what? Name log files, or a lake with --lake")
+        raise UsageError("name log files to try the rules on, or a lake with --lake, but not both")
     chosen = open_rules(file)
-    from trailsift.ingest.dry_run import rehearse as run
+    losses = None
+    if lake is not None:
+        from trailsift.api import Lake
 
-    found = run(chosen, load_prices(prices), list(paths), lake)
-    lost = losses_of(lake, chosen) if lake is not None and not no_findings else None
-    if as_json:
-        print_json(found.as_dict() | ({} if lost is None else {"findings": [one._asdict() for one in lost]}))
+        handle = Lake(lake)
+        result = handle.try_rules(chosen, prices=prices)
+        losses = None if no_findings else handle.rule_impact(chosen)
     else:
-        show_rehearsal(found)
-        show_losses(
-            lost, "a rehearsal on a lake (--lake) tells it" if lake is None else "leave --no-findings out to learn it"
-        )
+        from trailsift.ingest.dry_run import rehearse
+        from trailsift.prices import prices as load_prices
+
+        result = rehearse(chosen, load_prices(prices), list(paths))
+    if as_json:
+        print_json(result.as_dict() | ({} if losses is None else {"findings": [loss._asdict() for loss in losses]}))
+    else:
+        show_rehearsal(result)
+        show_losses(losses, "try the rules on a lake (--lake)" if lake is None else "leave out --no-findings")
     return 0
-
-
-def losses_of(lake: Path, rules: Rules) -> list[Loss]:
-    """What becomes of the findings of a lake under some rules."""
-    from trailsift.cli.session import engine_of
-    from trailsift.detect.detection_rules import builtin_rules
-    from trailsift.detect.rule_impact import losses
-    from trailsift.ingest.what_if import thinned
-    from trailsift.lake.open import open_snapshot
-    from trailsift.query import DuckDBEngine
-
-    with thinned(lake, rules) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
-        return losses(engine_of(lake), thin, builtin_rules()[0])

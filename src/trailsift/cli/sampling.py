@@ -1,8 +1,7 @@
-"""Commands about what is kept, sampled and dropped, and about what that is worth: estimate, suggest, bench."""
+"""Commands about sampling and what it is worth: estimate, suggest, bench."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,14 +18,18 @@ from trailsift.cli.options import (
     UntilOption,
     ZoneOption,
 )
+from trailsift.cli.session import open_lake, say
 from trailsift.errors import UsageError
 
 
-def estimate(
+def estimate_command(
     *,
     lake: LakeOption,
     by: Annotated[
-        str, Parameter(help="Columns of events, separated by commas; also hour and date. Default: all in one.")
+        str,
+        Parameter(
+            show_default=False, help="Columns of events, separated by commas; also hour and date. Default: one total."
+        ),
     ] = "",
     where: Annotated[str | None, Parameter(help="An SQL condition on the columns of events.")] = None,
     since: SinceOption = None,
@@ -35,27 +38,34 @@ def estimate(
     limit: LimitOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Counts and bytes of a sampled lake with their 95 % intervals; exact, and said so, where a summary knows.
+    """Estimate counts and bytes of a sampled lake with 95 % confidence intervals.
+
+    Values from summaries are exact and marked so.
 
     Example: `trailsift estimate --by user_agent --where "service = 's3'" --lake lake`
     """
-    from trailsift.analysis.estimate import estimate as ask
-    from trailsift.analysis.time_range import period as period_of
-    from trailsift.cli.session import engine_of
     from trailsift.terminal.console import print_json
     from trailsift.terminal.estimate import show_estimate
 
-    period = period_of(since, until, timezone)
+    handle = open_lake(lake, timezone)
+    period = handle.period(since, until)
     columns = [name.strip() for name in by.split(",") if name.strip()]
-    found = ask(engine_of(lake), columns, where, period, limit if limit is not None else 0 if as_json else 20)
+    default = 0 if as_json else 20
+    estimate = handle.estimate(
+        columns,
+        where=where,
+        since=period.since,
+        until=period.until,
+        limit=default if limit is None else limit,
+    )
     if as_json:
-        print_json(found.as_dict())
+        print_json(estimate.as_dict())
     else:
-        show_estimate(found, period)
+        show_estimate(estimate, period)
     return 0
 
 
-def suggest(
+def suggest_command(
     *,
     lake: LakeOption,
     prices: PricesOption = None,
@@ -64,50 +74,51 @@ def suggest(
     no_findings: NoFindingsOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """What makes most of the volume and changes least, each as a rule ready to be used, and what findings would lose.
+    """Suggest rules for large, steady volume, and show which findings each would affect.
 
     Examples: `trailsift suggest --lake lake`, `trailsift suggest --lake lake --rules > my.toml`
     """
-    from trailsift.analysis.suggest import suggest as ask
-    from trailsift.cli.rules import losses_of
-    from trailsift.cli.session import engine_of
-    from trailsift.prices import load_prices
     from trailsift.rules import parse
     from trailsift.terminal.console import print_json
     from trailsift.terminal.rules import show_losses, show_suggestions
 
-    found = ask(engine_of(lake), load_prices(prices), 10 if limit is None else limit)
+    handle = open_lake(lake)
+    suggestions = handle.suggest(10 if limit is None else limit, prices=prices)
     if rules:
-        print(found.toml, end="")
+        print(suggestions.toml, end="")
         return 0
-    lost = losses_of(lake, parse(found.toml, "suggestions")) if found.lines and not no_findings else None
+    losses = None
+    if suggestions.lines and not no_findings:
+        losses = handle.rule_impact(parse(suggestions.toml, "suggestions"))
     if as_json:
-        print_json(found.as_dict() | ({} if lost is None else {"findings": [one._asdict() for one in lost]}))
+        affected = {} if losses is None else {"findings": [loss._asdict() for loss in losses]}
+        print_json(suggestions.as_dict() | affected)
     else:
-        show_suggestions(found)
-        if found.lines:
-            show_losses(lost, "without --no-findings")
+        show_suggestions(suggestions)
+        if suggestions.lines:
+            show_losses(losses, "leave out --no-findings")
     return 0
 
 
-def bench(
-    *paths: Annotated[str, Parameter(name="PATH", help="Your own log objects. Default: generated ones.")],
-    events: Annotated[int, Parameter(help="Events to generate, where no logs are named.")] = 300_000,
-    days: Annotated[float, Parameter(help="Days that they cover.")] = 7,
-    seed: Annotated[int, Parameter(help="Another seed, other logs.")] = 1,
-    rounds: Annotated[int, Parameter(help="How often every way is measured, in turns.")] = 3,
+def bench_command(
+    *paths: Annotated[str, Parameter(name="PATH", help="Your own log files. Default: generated ones.")],
+    events: Annotated[int, Parameter(help="Number of events to generate if no logs are named.")] = 300_000,
+    days: Annotated[float, Parameter(help="Length of the generated period.")] = 7,
+    seed: Annotated[int, Parameter(help="Seed of all random choices.")] = 1,
+    rounds: Annotated[int, Parameter(help="Measurements of each technique, taken in turn.")] = 3,
     folder: Annotated[
         Path | None,
-        Parameter(name="--dir", help="A new folder for all forms of the logs, kept. Default: a temporary one."),
+        Parameter(name="--dir", help="A new folder for all forms of the logs; kept. Default: a temporary folder."),
     ] = None,
-    svg: Annotated[Path | None, Parameter(help="Also write a picture of the gains to this file.")] = None,
+    svg: Annotated[Path | None, Parameter(help="Also write a chart of the gains to this file (SVG).")] = None,
     prices: PricesOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
-    """Measure what partitioning, filtering, columnar storage and sampling are worth, each alone and all together.
+    """Measure what partitioning, filtering, columnar storage and sampling gain, each alone and all together.
 
-    In one run, against DuckDB on the raw log files, beside what was once claimed without a measurement.
+    Everything is measured in one run against DuckDB on the raw log files, and shown beside the gains that were expected
+    before anything was measured.
 
     Examples: `trailsift bench`, `trailsift bench logs/AWSLogs --svg gains.svg`
     """
@@ -120,33 +131,32 @@ def bench(
     from trailsift.terminal.console import print_json
 
     if rounds < 1:
-        raise UsageError(f"--rounds {rounds}: ask for 1 or more")
+        raise UsageError(f"--rounds {rounds} is not valid: use 1 or more")
     if folder is not None and folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty: name a new or an empty folder")
-    known = load_prices(prices)
+        raise UsageError(f"{folder} is not empty: name a new or empty folder")
+    price_list = load_prices(prices)
     home = folder or Path(tempfile.mkdtemp(prefix="trailsift-bench-"))
 
-    def step(told: str) -> None:
+    def report_step(text: str) -> None:
         if not quiet:
-            print(f"trailsift: {told}", file=sys.stderr, flush=True)
+            say(text)
 
     try:
         inputs = list(paths)
         if not inputs:
             from trailsift.generate import Options, generate
 
-            step(f"generating {events:,} events")
+            report_step(f"generating {events:,} events")
             generate(home / "logs", Options(events=events, days=days, seed=seed))
             inputs = [str(home / "logs" / "AWSLogs")]
-        work = home / "forms"
-        found = measure(inputs, work, known, rounds=rounds, generated=not paths, step=step)
+        gains = measure(inputs, home / "forms", price_list, rounds=rounds, generated=not paths, step=report_step)
     finally:
         if folder is None:
             shutil.rmtree(home, ignore_errors=True)
     if svg is not None:
-        svg.write_text(picture(found), "utf-8")
+        svg.write_text(picture(gains), "utf-8")
     if as_json:
-        print_json(found.as_dict())
+        print_json(gains.as_dict())
     else:
-        show_gains(found)
+        show_gains(gains)
     return 0

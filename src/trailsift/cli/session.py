@@ -1,17 +1,34 @@
-"""Opening a lake for a command."""
+"""Shared by the commands: the handle of a lake, and lines on standard error."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trailsift.errors import UsageError
+
 if TYPE_CHECKING:
-    from trailsift.query import DuckDBEngine
+    from trailsift.analysis.time_range import Period
+    from trailsift.api import Lake
+
+WHICH_LAKE = "which lake? Name its folder with --lake, or set TRAILSIFT_LAKE"
 
 
-def engine_of(lake: Path, timezone: str = "UTC") -> DuckDBEngine:
-    """The engine over the newest commit of a lake. LakeError where there is no lake."""
-    from trailsift.lake.open import open_snapshot
-    from trailsift.query import DuckDBEngine
+def open_lake(path: Path | None, timezone: str = "UTC") -> Lake:
+    """Return the handle of a lake. UsageError if none is named."""
+    from trailsift.api import Lake
 
-    return DuckDBEngine(open_snapshot(lake))
+    if path is None:
+        raise UsageError(WHICH_LAKE)
+    return Lake(path, timezone=timezone)
+
+
+def say(text: str) -> None:
+    """Print a line on standard error."""
+    print(f"trailsift: {text}", file=sys.stderr, flush=True)
+
+
+def say_why_empty(lake: Lake, period: Period) -> None:
+    """Say on standard error why a report has no lines; that is not a failure."""
+    say(lake.why_empty(since=period.since, until=period.until))

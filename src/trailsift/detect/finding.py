@@ -112,6 +112,10 @@ class Finding:
     span: tuple[int, int] = (0, 0)
     also: tuple[str, ...] = field(default=())
 
+    def __str__(self) -> str:
+        """Return one line: severity, id and title."""
+        return f"{self.severity} {self.id} {self.title}"
+
     @property
     def severity(self) -> str:
         """``high``, ``medium`` or ``low``."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trailsift.errors import SourceError
+from trailsift.errors import SourceError, UsageError
 from trailsift.sources.base import LogObject
 
 #: In CloudTrail's file names: the minute of delivery.
@@ -46,6 +46,11 @@ def _expand(given: str, exclude: Path | None) -> Iterator[LogObject]:
     if given == _STDIN:
         yield _spool()
         return
+    if given.startswith("s3://"):
+        raise UsageError(
+            f"cannot read {given}: reading from S3 comes with the aws extra in a later version. "
+            "Until then: `aws s3 sync` to a folder, then ingest the folder"
+        )
     if "://" in given and not given.startswith("file://"):
         raise SourceError(f"{given}: only local paths can be read so far; copy the objects to a folder first")
     path = Path(given.removeprefix("file://")).expanduser()

@@ -1,1 +1,1 @@
-"""Answers on a terminal: tables, heat strips, progress. Nothing here asks a question of its own."""
+"""Reports on a terminal: tables, heat maps, progress. Nothing here queries a lake."""

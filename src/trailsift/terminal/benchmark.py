@@ -1,4 +1,4 @@
-"""What `bench` shows: a table, and a picture."""
+"""The output of `bench`: a table, and a chart."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from trailsift.benchmark import BenchmarkReport, Technique
 
 
-def show_gains(found: BenchmarkReport) -> None:
-    """The table of gains: what was measured beside what was claimed."""
+def show_gains(gains: Gains) -> None:
+    """Show the gains: measured beside expected."""
     out = console()
     rows = []
-    for way in found.techniques:
+    for way in gains.ways:
         faster, saved = _claimed(way)
         rows.append(
             (
@@ -31,17 +31,23 @@ def show_gains(found: BenchmarkReport) -> None:
                 _off(way),
             )
         )
-    columns = [("way", "text"), ("time", "number"), ("faster", "number"), ("claimed", "number"), ("reads", "number")]
-    columns += [("saved", "number"), ("claimed", "number"), ("Athena $", "?number"), ("answer", "text")]
-    made = "generated events" if found.generated else "events"
+    columns = [
+        ("technique", "text"),
+        ("time", "number"),
+        ("faster", "number"),
+        ("expected", "number"),
+        ("reads", "number"),
+    ]
+    columns += [("saved", "number"), ("expected", "number"), ("Athena $", "?number"), ("answer", "text")]
+    events = "generated events" if gains.generated else "events"
     note = (
-        f"{found.events:,} {made} in {plural(found.log_objects, 'log object')} ({size(found.log_bytes)}), "
-        f"{found.cores} cores, medians of {plural(found.rounds, 'round')} in turns. Asked: S3 reads, writes and "
-        f"deletes of {found.day}, {found.truth:,} events. Athena charges for 10 MB a query at least. The sampled "
-        f"lake stores {found.stored_share:.1%} of the events. A stream filter that keeps what matters keeps "
-        "most of what is asked."
+        f"{gains.events:,} {events} in {plural(gains.log_objects, 'log object')} ({size(gains.log_bytes)}), "
+        f"{plural(gains.cores, 'core')}, medians of {plural(gains.rounds, 'round')}. Query: S3 reads, writes and "
+        f"deletes of {gains.day}, {gains.truth:,} events. Athena charges for at least 10 MB per query. The sampled "
+        f"lake stores {gains.stored_share:.1%} of the events. A stream filter that keeps what matters keeps "
+        "most of what this query reads."
     )
-    show(out, grid(out, "The table of gains, measured", columns, rows, note))
+    show(out, grid(out, "Measured gains", columns, rows, note))
 
 
 def _claimed(way: Technique) -> tuple[str, str]:
@@ -63,9 +69,9 @@ _WIDTH, _LEFT, _RIGHT, _ROW, _TOP = 860, 200, 120, 38, 92
 _INK, _SOFT, _BAR, _BAND = "#1f2937", "#6b7280", "#2563eb", "#f59e0b"
 
 
-def picture(found: BenchmarkReport) -> str:
-    """The speed-ups as an SVG picture: a bar each on a logarithmic scale, the claim as a band over it."""
-    ways = [way for way in found.techniques if way.faster != 1.0]
+def picture(gains: Gains) -> str:
+    """Return the speed-ups as an SVG chart: one bar each on a logarithmic scale, the expected range as a band."""
+    ways = [way for way in gains.ways if way.faster != 1.0]
     most = max([50.0, *(way.faster for way in ways)])
     decades = int(log10(most)) + 1
     span = _WIDTH - _LEFT - _RIGHT
@@ -74,15 +80,15 @@ def picture(found: BenchmarkReport) -> str:
     def x(factor: float) -> float:
         return _LEFT + span * max(0.0, log10(max(factor, 1.0))) / decades
 
-    made = "generated events" if found.generated else "events"
+    events = "generated events" if gains.generated else "events"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="system-ui, sans-serif" '
         f'font-size="14" role="img" aria-label="Measured gains">',
         f'<rect width="{_WIDTH}" height="{height}" rx="8" fill="#ffffff"/>',
         f'<text x="24" y="34" font-size="18" font-weight="600" fill="{_INK}">'
-        "Times faster than asking the raw logs</text>",
-        f'<text x="24" y="58" fill="{_SOFT}">{found.events:,} {made}, {size(found.log_bytes)} of gzip JSON, '
-        f"{found.cores} cores; DuckDB on both sides</text>",
+        "Times faster than querying the raw logs (logarithmic scale)</text>",
+        f'<text x="24" y="58" fill="{_SOFT}">{gains.events:,} {events}, {size(gains.log_bytes)} of gzip JSON, '
+        f"{gains.cores} cores; DuckDB on both sides</text>",
     ]
     bottom = _TOP + _ROW * len(ways)
     for decade in range(decades + 1):
@@ -93,8 +99,7 @@ def picture(found: BenchmarkReport) -> str:
         parts += _bar(way, _TOP + _ROW * number, x)
     parts.append(f'<rect x="24" y="{height - 22}" width="18" height="8" fill="{_BAND}" opacity="0.55"/>')
     parts.append(
-        f'<text x="48" y="{height - 14}" fill="{_SOFT}" font-size="13">'
-        "what was claimed before anything was measured</text>"
+        f'<text x="48" y="{height - 14}" fill="{_SOFT}" font-size="13">expected before anything was measured</text>'
     )
     return "\n".join([*parts, "</svg>", ""])
 
@@ -113,7 +118,7 @@ def _bar(way: Technique, top: float, x: object) -> list[str]:
         parts.append(
             f'<rect x="{low:.1f}" y="{top + 10}" width="{high - low:.1f}" height="8" fill="{_BAND}" opacity="0.55"/>'
         )
-        # Between bar and band where it fits, behind both where it does not.
+        # Between bar and band if it fits there, else behind both.
         after = end if low - end > 9 * len(label) + 16 else max(end, high)
     parts.append(f'<text x="{after + 8:.1f}" y="{top + 19}" font-weight="600" fill="{_INK}">{label}</text>')
     return parts

@@ -1,4 +1,4 @@
-"""Consoles, and the small pieces that every view is made of."""
+"""Consoles, and the small pieces that every report is built from."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-#: Width where nobody said otherwise: wide enough for an ARN, and nothing is cut in a file or a pipe.
+#: Width in a file or a pipe unless COLUMNS is set: wide enough for an ARN, so nothing is cut.
 PIPE_WIDTH = 120
 
 
 def console(stream: IO[str] | None = None) -> Console:
-    """A console on a stream, standard output by default. Colour only on a terminal without NO_COLOR."""
+    """Return a console on a stream, standard output by default. Colour only on a terminal without NO_COLOR."""
     stream = stream or sys.stdout
     width = None
     if not stream.isatty() and not os.environ.get("COLUMNS", "").isdigit():
@@ -27,23 +27,23 @@ def console(stream: IO[str] | None = None) -> Console:
 
 
 def show(target: Console, *parts: RenderableType) -> None:
-    """Prints parts with a blank line after each."""
+    """Print parts with a blank line after each."""
     for part in parts:
         target.print(part)
         target.print()
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document on standard output."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def unicode_fits(target: Console) -> bool:
-    """Whether block characters can be written to the console."""
+    """Return whether block characters can be written to the console."""
     return (target.encoding or "").lower().replace("-", "").startswith("utf")
 
 
-#: Columns of ids and prose are not made narrower than this, as long as there is another way.
+#: Least width of columns of ids and prose while optional columns can be hidden instead.
 _LEAST = 28
 _GAP = 2
 
@@ -51,11 +51,11 @@ _GAP = 2
 def grid(
     out: Console, title: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], note: str = ""
 ) -> Group:
-    """A table that fits the console, with its title and a note below.
+    """Return a table that fits the console, with its title and a note below.
 
-    ``columns`` are (heading, kind): ``text``, ``id`` (one line, cut where it must be), ``prose`` (folded), ``number``,
-    ``bad`` (a number, red unless 0) or ``faint``. With a ``?`` before the kind the column is left out where the width
-    is short, with ``??`` before the others; the last one first.
+    ``columns`` are (heading, kind): ``text``, ``id`` (one line, cut if it must be), ``prose`` (folded), ``number``,
+    ``bad`` (a number, red unless 0) or ``faint``. A column whose kind begins with ``?`` is hidden if the console is too
+    narrow, those with ``??`` before the others, the last one first.
     """
     cells = [[cell(value, kind.lstrip("?")) for value, (_, kind) in zip(row, columns, strict=True)] for row in rows]
     kept = _fitting(out.width, columns, cells)
@@ -68,28 +68,31 @@ def grid(
         elif kind in ("faint", "text"):
             table.add_column(heading, style="dim" if kind == "faint" else "", no_wrap=True, overflow=cut)
         else:
-            # Where the width is short, rich takes it from the columns that may wrap; an id without blanks is cut then.
+            # If the console is narrow, rich shrinks the columns that may wrap; an id without blanks is then cut.
             table.add_column(heading, overflow=cut if kind == "id" else "fold")
     for row in cells:
         table.add_row(*(row[place] for place in kept))
     parts: list[RenderableType] = [Text(title, style="bold")] if title else []
     parts.append(table)
+    hidden = [heading for place, (heading, _) in enumerate(columns) if place not in kept]
+    if hidden:
+        note += ("\n" if note else "") + f"Hidden on this width: {', '.join(hidden)}."
     if note:
         parts.append(Text(note, style="dim"))
     return Group(*parts)
 
 
 def _fitting(width: int, columns: Sequence[tuple[str, str]], cells: Sequence[Sequence[Text]]) -> list[int]:
-    """Places of the columns that fit the width together."""
+    """Return the positions of the columns that fit the width together."""
     needed = []
     for place, (heading, kind) in enumerate(columns):
         natural = max([len(heading), *(row[place].cell_len for row in cells)])
         needed.append(min(natural, _LEAST) if kind.lstrip("?") in ("id", "prose") else natural)
     kept = list(range(len(columns)))
-    spare = sorted(kept, key=lambda place: (columns[place][1].count("?"), place), reverse=True)
-    for place in spare:
+    optional = sorted(kept, key=lambda place: (columns[place][1].count("?"), place), reverse=True)
+    for place in optional:
         # rich puts a blank on both sides of every column but the outer ones.
-        if sum(needed[one] for one in kept) + (len(kept) - 1) * (_GAP + 1) <= width:
+        if sum(needed[position] for position in kept) + (len(kept) - 1) * (_GAP + 1) <= width:
             break
         if "?" in columns[place][1]:
             kept.remove(place)
@@ -97,7 +100,7 @@ def _fitting(width: int, columns: Sequence[tuple[str, str]], cells: Sequence[Seq
 
 
 def cell(value: Any, kind: str) -> Text:
-    """One value as it is shown."""
+    """Return one value as it is shown."""
     if value is None:
         return Text("-", style="dim")
     if isinstance(value, bool) or not isinstance(value, int):
@@ -105,19 +108,19 @@ def cell(value: Any, kind: str) -> Text:
     return Text(f"{value:,}", style="red" if kind == "bad" and value else "dim" if not value else "")
 
 
-#: What a log says was written by whoever made the call: no control or direction sign of it may reach a terminal.
+#: Text in a log was written by the caller: none of its control or direction characters may reach a terminal.
 _CONTROLS = (*range(32), *range(127, 160))
 _DIRECTIONS = (*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
 _UNSAFE = {code: f"\\u{code:04x}" for code in (*_CONTROLS, *_DIRECTIONS)}
 
 
 def safe(text: str) -> str:
-    """Text of a log, harmless on a terminal."""
+    """Return text of a log with its control and direction characters escaped."""
     return text.translate(_UNSAFE)
 
 
 def short_role(role_arn: str | None) -> str:
-    """A role as people call it: ``role/name`` without the account; anonymous callers have none."""
+    """Return a role as ``role/name`` without account and path; ``(anonymous)`` for None."""
     if role_arn is None:
         return "(anonymous)"
     parts = role_arn.split(":", 5)
@@ -128,13 +131,13 @@ def short_role(role_arn: str | None) -> str:
 
 
 def account_of(arn: str | None) -> str | None:
-    """The account in an ARN, None where it has none."""
+    """Return the account in an ARN; None if it has none."""
     parts = (arn or "").split(":", 5)
     return parts[4] or None if len(parts) == 6 else None
 
 
 def short_resource(resource_arn: str | None) -> str | None:
-    """A resource with its service and without region and account."""
+    """Return a resource with its service, without region and account."""
     if resource_arn is None:
         return None
     parts = resource_arn.split(":", 5)
@@ -142,7 +145,7 @@ def short_resource(resource_arn: str | None) -> str | None:
 
 
 def size(count: int | None) -> str:
-    """Bytes with a unit."""
+    """Return a number of bytes with a unit."""
     if not count:
         return "0 B" if count == 0 else "-"
     value = float(count)
@@ -154,7 +157,7 @@ def size(count: int | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration with the digits that matter."""
+    """Return a duration with the digits that matter."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
     if seconds < 100:
@@ -162,6 +165,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min"
 
 
-def plural(count: int, one: str, many: str = "") -> str:
-    """A count with its noun."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """Return a count with its noun, in the plural unless it is 1."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"

@@ -16,33 +16,33 @@ from trailsift.terminal.console import console, duration, grid, plural, short_ro
 
 
 def show_demo(demo: Demo) -> None:
-    """Steps, the overview, what was planted, how long answers took, and what to try next."""
+    """Show the steps, the overview, the planted incidents, query times, and what to try next."""
     out = console()
     _steps(out, demo)
-    show(out, summary.headline(demo.seen), *summary.parts(out, demo.seen))
+    show(out, summary.headline(demo.overview), *summary.parts(out, demo.overview))
     _planted(out, demo)
     _speed(out, demo)
     _next(out, demo)
 
 
 def _steps(out: Console, demo: Demo) -> None:
-    made, counts = demo.generated, demo.counts
+    generated, counts = demo.generated, demo.counts
     lines = [
         (
             "generated",
-            made.events,
-            size(made.bytes),
+            generated.events,
+            size(generated.bytes),
             demo.generate_seconds,
-            f"{plural(made.log_objects, 'log object')}",
+            f"{plural(generated.log_objects, 'log object')}",
         ),
-        ("ingested", counts.stored, size(demo.lake_bytes), counts.seconds, "an Iceberg lake, sorted and summarized"),
+        ("ingested", counts.stored, size(demo.lake_bytes), counts.seconds, "Iceberg lake with summaries"),
     ]
     rows = (
-        (name, events, held, duration(seconds), f"{events / seconds:,.0f}/s" if seconds else "-", what)
-        for name, events, held, seconds, what in lines
+        (name, events, stored, duration(seconds), f"{events / seconds:,.0f}/s" if seconds else "-", form)
+        for name, events, stored, seconds, form in lines
     )
     columns = [("step", "text"), ("events", "number"), ("size", "number"), ("took", "number"), ("rate", "number")]
-    show(out, Text(""), grid(out, "Made-up logs, a real lake", [*columns, ("as", "?faint")], rows))
+    show(out, Text(""), grid(out, "Synthetic logs, real lake", [*columns, ("result", "?faint")], rows))
 
 
 def _planted(out: Console, demo: Demo) -> None:
@@ -53,36 +53,42 @@ def _planted(out: Console, demo: Demo) -> None:
         ("role", "id"),
         ("from (UTC)", "text"),
         ("events", "number"),
-        ("shows in", "?prose"),
+        ("visible as", "?prose"),
     ]
     rows = (
-        (one.title, short_role(one.role_arn), one.first_time[5:16].replace("T", " "), one.events, one.shows)
-        for one in demo.planted
+        (
+            incident.title,
+            short_role(incident.role_arn),
+            incident.first_time[5:16].replace("T", " "),
+            incident.events,
+            incident.shows,
+        )
+        for incident in demo.planted
     )
-    show(out, grid(out, "What was planted (truth.json has the whole story)", columns, rows))
+    show(out, grid(out, "Planted incidents (details in truth.json)", columns, rows))
 
 
 def _speed(out: Console, demo: Demo) -> None:
-    rows: list[tuple[str, str]] = [("(opening the lake, once)", duration(demo.open_seconds))]
-    rows += [(one.question, duration(one.seconds)) for one in demo.asked]
+    rows: list[tuple[str, str]] = [("Open the lake, once", duration(demo.open_seconds))]
+    rows += [(timed.question, duration(timed.seconds)) for timed in demo.asked]
     first = demo.asked[0]
-    agreed = "same answer" if demo.same else "ANOTHER ANSWER: please report this as a defect"
-    rows.append(("The first question, by DuckDB on the raw logs", duration(demo.raw.seconds)))
+    agreed = "same answer" if demo.same else "DIFFERENT ANSWER: please report this as a bug"
+    rows.append(("The first query, by DuckDB on the raw logs", duration(demo.raw.seconds)))
     times = demo.raw.seconds / first.seconds if first.seconds else 0
-    note = f"{times:,.0f} times as long, {agreed}; and the raw logs are read again for every question"
-    show(out, grid(out, "How long answers took", [("question", "prose"), ("took", "number")], rows, note))
+    note = f"{times:,.0f}x slower, {agreed}; every query reads all raw logs again."
+    show(out, grid(out, "Query times", [("query", "prose"), ("took", "number")], rows, note))
 
 
 def _next(out: Console, demo: Demo) -> None:
     out.print(Text("Try next", style="bold"))
     activate = Path(sys.prefix, "bin", "activate")
     if shutil.which("trailsift") is None and activate.exists():
-        # `make demo` runs in an environment that the reader's shell knows nothing of.
+        # `make demo` runs in an environment that the reader's shell has not activated.
         here = activate.relative_to(Path.cwd()) if activate.is_relative_to(Path.cwd()) else activate
-        out.print(Text("# Once, so that this shell finds trailsift", style="dim"))
+        out.print(Text("# First, once: let this shell find trailsift", style="dim"))
         out.print(Text(f". {quoted(here)}", style="cyan"), soft_wrap=True)
-    for one in demo.next:
-        out.print(Text(f"# {one.says}", style="dim"))
-        # Never folded: a command has to survive being copied.
-        out.print(Text(one.command, style="cyan"), soft_wrap=True)
+    for suggestion in demo.next:
+        out.print(Text(f"# {suggestion.says}", style="dim"))
+        # Never folded: a command must survive copying.
+        out.print(Text(suggestion.command, style="cyan"), soft_wrap=True)
     out.print(Text(f"# Done? rm -r {quoted(demo.folder)}", style="dim"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What `estimate` shows."""
+"""The output of `estimate`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from trailsift.analysis.estimate import DistinctCount, Estimate, IntervalEstimate
 
 
-def show_estimate(found: Estimate, zone: Period) -> None:
-    """The groups with their intervals, and what kind of numbers these are."""
+def show_estimate(estimate: Estimate, zone: Period) -> None:
+    """Show the groups with their intervals, and whether the numbers are exact."""
     out = console()
-    columns = [(name, "prose") for name in found.by]
+    columns = [(name, "prose") for name in estimate.by]
     columns += [("events", "number"), ("95 % interval", "number"), ("bytes out", "number"), ("95 % interval", "number")]
     columns += [("addresses", "?number"), ("keys", "?number"), ("stored", "??number")]
     rows = []
-    for group in found.groups:
-        names = [_name(name, value, zone) for name, value in zip(found.by, group.names, strict=True)]
+    for group in estimate.groups:
+        names = [_name(name, value, zone) for name, value in zip(estimate.by, group.names, strict=True)]
         mark = " (rough)" if group.rough else ""
         rows.append(
             (
@@ -33,7 +33,7 @@ def show_estimate(found: Estimate, zone: Period) -> None:
                 group.stored,
             )
         )
-    show(out, grid(out, "By " + ", ".join(found.by) if found.by else "Everything", columns, rows, _note(found)))
+    show(out, grid(out, "By " + ", ".join(estimate.by) if estimate.by else "Total", columns, rows, _note(estimate)))
 
 
 def _name(name: str, value: Any, zone: Period) -> Any:
@@ -44,29 +44,28 @@ def _span(value: IntervalEstimate, form: Any = "{:,}".format) -> str:
     return "exact" if value.exact else f"{form(value.low)} - {form(value.high)}"
 
 
-def _distinct(found: DistinctCount) -> str:
-    return f"{found.number:,}" if found.exact else "-" if not found.number else f">= {found.number:,}"
+def _distinct(distinct: Distinct) -> str:
+    return f"{distinct.number:,}" if distinct.exact else f">= {distinct.number:,}" if distinct.number else "-"
 
 
-def _note(found: Estimate) -> str:
-    if found.source != "events":
-        return f"Exact: from the summary table {found.source}, which counts all events, whatever was stored."
-    told = (
-        "Exact: nothing that was asked for is sampled."
-        if found.exact
-        else (
+def _note(estimate: Estimate) -> str:
+    if estimate.source != "events":
+        return f"Exact: from the summary table {estimate.source}, which counts every event, stored or not."
+    if not estimate.groups and estimate.not_stored:
+        note = (
+            f"No stored event matches; up to {plural(estimate.not_stored, 'event')} that rules sampled away may match. "
+            "Group by columns of `hourly` or `usage` for an exact number."
+        )
+    elif estimate.exact:
+        note = "Exact: no matching event was sampled."
+    else:
+        note = (
             "Estimated from the weights of the stored events; rough: fewer than 50 sampled events. "
-            "Distinct numbers are lower bounds."
+            "Distinct counts are lower bounds."
         )
-    )
-    if not found.groups and found.not_stored:
-        told = (
-            f"No stored event meets this; up to {plural(found.not_stored, 'event')} that rules have sampled away may. "
-            "Ask by columns of `hourly` or `usage` for an exact number."
-        )
-    if found.dropped:
-        told += f" Not counted: {plural(sum(found.dropped.values()), 'event')} of the whole lake, dropped by rules: "
-        told += ", ".join(found.dropped) + "."
-    if found.omitted:
-        told += f" Rules have left {', '.join(found.omitted)} empty in some events: these count as having none."
-    return told
+    if estimate.dropped:
+        dropped = plural(sum(estimate.dropped.values()), "event")
+        note += f" Not counted: {dropped} of the whole lake, dropped by the rules {', '.join(estimate.dropped)}."
+    if estimate.omitted:
+        note += f" Rules left {', '.join(estimate.omitted)} empty in some events, which count as having no value."
+    return note

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from trailsift.analysis.shell import quoted
 from trailsift.analysis.time_range import Period
 from trailsift.detect.finding import Finding
 from trailsift.detect.pipeline import FindingDetail
@@ -18,28 +20,28 @@ if TYPE_CHECKING:
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
-def show_findings(found: Sequence[Finding], period: Period) -> None:
-    """Findings in rank order: severity, sentence, reasons in short, and how to look closer."""
+def show_findings(findings: Sequence[Finding], period: Period, lake: Path) -> None:
+    """Show findings in rank order: severity, title and techniques, and the command that shows details."""
     out = console()
-    show(out, Text(f"{plural(len(found), 'finding')}, the strongest first", style="bold"))
-    for one in found:
-        head = Text(f"{one.severity:<6} ", style=_STYLES[one.severity])
-        head.append(f"{one.score:.2f}  {one.id}  ", style="dim")
-        head.append(one.title, style="")
+    show(out, Text(f"{plural(len(findings), 'finding')}, strongest first", style="bold"))
+    for finding in findings:
+        head = Text(f"{finding.severity:<6} ", style=_STYLES[finding.severity])
+        head.append(f"{finding.score:.2f}  {finding.id}  ", style="dim")
+        head.append(finding.title, style="")
         out.print(head)
-        if one.techniques:
-            out.print(Text(f"       MITRE ATT&CK {', '.join(one.techniques)}", style="dim"))
+        if finding.techniques:
+            out.print(Text(f"       MITRE ATT&CK {', '.join(finding.techniques)}", style="dim"))
     out.print()
-    out.print(Text(f"Closer: trailsift finding {found[0].id} --lake ...", style="dim"))
+    out.print(Text(f"Details: trailsift finding {findings[0].id} --lake {quoted(lake)}", style="dim"), soft_wrap=True)
 
 
-def show_finding(drilled: FindingDetail, period: Period) -> None:
-    """One finding: sentence, reasons, summary lines, events, query."""
-    out, one = console(), drilled.finding
-    head = Text(f"{one.severity} ", style=_STYLES[one.severity])
-    head.append(f"{one.score:.2f} {one.id}\n{one.title}", style="")
+def show_finding(detail: FindingDetail, period: Period, lake: Path) -> None:
+    """Show one finding: title, reasons, summary rows, events, and the query for all of them."""
+    out, finding = console(), detail.finding
+    head = Text(f"{finding.severity} ", style=_STYLES[finding.severity])
+    head.append(f"{finding.score:.2f} {finding.id}\n{finding.title}", style="")
     show(out, head)
-    show(out, Text("\n".join(f"- {reason}" for reason in one.reasons)))
+    show(out, Text("\n".join(f"- {reason}" for reason in finding.reasons)))
     columns = [("hour", "text"), ("event", "text"), ("resource", "id"), ("error", "text"), ("events", "number")]
     columns += [("out", "number")]
     rows: list[Sequence[object]] = [
@@ -51,53 +53,55 @@ def show_finding(drilled: FindingDetail, period: Period) -> None:
             events,
             size(bytes_out),
         )
-        for hour, _, name, resource, error, events, bytes_out in drilled.lines
+        for hour, _, name, resource, error, events, bytes_out in detail.lines
     ]
     show(out, grid(out, f"Summary (hours in {period.zone.key})", columns, rows))
     columns = [("time", "text"), ("event", "text"), ("key", "prose"), ("source", "text"), ("error", "text")]
     rows = [
         (
-            f"{e['event_time'].astimezone(period.zone):%m-%d %H:%M:%S}",
-            e["event_name"],
-            e["object_key"] or short_resource(e["resource_arn"]),
-            e["source_ip"],
-            e["error_code"],
+            f"{event['event_time'].astimezone(period.zone):%m-%d %H:%M:%S}",
+            event["event_name"],
+            event["object_key"] or short_resource(event["resource_arn"]),
+            event["source_ip"],
+            event["error_code"],
         )
-        for e in drilled.events
+        for event in detail.events
     ]
-    show(out, grid(out, f"The first {plural(len(rows), 'event')}", columns, rows))
-    out.print(Text(safe(f"All of them: {one.query}"), style="dim"), soft_wrap=True)
-    out.print(Text(f"As CloudTrail wrote them: trailsift finding {one.id} --records --lake ...", style="dim"))
+    show(out, grid(out, f"First {plural(len(rows), 'event')}" if len(rows) != 1 else "First event", columns, rows))
+    out.print(Text(safe(f"All events: {finding.query}"), style="dim"), soft_wrap=True)
+    command = f"trailsift finding {finding.id} --records --lake {quoted(lake)}"
+    out.print(Text(f"Original records: {command}", style="dim"), soft_wrap=True)
 
 
-def show_evaluation(table: ExperimentReport) -> None:
-    """The evaluation: for each strength by level left out, then by kind of incident."""
+def show_evaluation(table: Table) -> None:
+    """Show the evaluation: by strength and level left out, then by kind of incident."""
     out = console()
-    given = table.as_dict()
-    cast = f"{plural(table.seeds, 'seed')}: {table.config.events:,} events, {table.config.days:g} days, "
-    cast += plural(table.config.roles, "role")
-    for one in given["strengths"]:
-        columns = [("levels", "text"), ("found", "text"), ("in the top 10 of its day", "text"), ("false a day", "text")]
-        columns.append(("of 1,000 roles", "text"))
+    report = table.as_dict()
+    setup = f"{plural(report['seeds'], 'seed')}: {report['events']:,} events, {report['days']:g} days, "
+    setup += plural(report["roles"], "role")
+    for strength in report["strengths"]:
+        columns = [("levels", "text"), ("found", "text"), ("in the day's top 10", "text"), ("false per day", "text")]
+        columns.append(("per 1,000 roles", "text"))
         rows: list[Sequence[object]] = [
             (
-                f"without {line['without']}" if line["without"] else "all",
-                f"{line['found']:.0%}",
-                f"{line['in_top_10']:.0%}",
-                f"{line['false_per_day']:.2f}",
-                f"{line['false_per_day_and_1000_roles']:.1f}",
+                f"without {level['without']}" if level["without"] else "all",
+                f"{level['found']:.0%}",
+                f"{level['in_top_10']:.0%}",
+                f"{level['false_per_day']:.2f}",
+                f"{level['false_per_day_and_1000_roles']:.1f}",
             )
-            for line in one["levels"]
+            for level in strength["levels"]
         ]
-        show(out, grid(out, f"Incidents of strength {one['strength']}, {cast}", columns, rows))
-        levels = list(one["kinds"][0]["found_without"]) if one["kinds"] else []
+        show(out, grid(out, f"Incidents of strength {strength['strength']}, {setup}", columns, rows))
+        kinds = strength["kinds"]
+        levels = list(kinds[0]["found_without"]) if kinds else []
         columns = [("incident", "text"), ("planted", "number"), ("found", "text"), ("hours", "text")]
         columns += [(level, "text") for level in levels]
         rows = [
-            [k["kind"], k["planted"], f"{k['found']:.0%}", f"{k['hours_to_detect']:.1f}"]
-            + [f"{k['found_without'][level]:.0%}" for level in levels]
-            for k in one["kinds"]
+            [kind["kind"], kind["planted"], f"{kind['found']:.0%}", f"{kind['hours_to_detect']:.1f}"]
+            + [f"{kind['found_without'][level]:.0%}" for level in levels]
+            for kind in kinds
         ]
-        note = "Hours: from the first event to the finding. On the right: found without that level."
-        show(out, grid(out, f"By kind, strength {one['strength']}", columns, rows, note))
-    out.print(f"A quiet period has {given['quiet_false_per_day']:.2f} findings a day.")
+        note = "hours: from the first event to the finding. Columns on the right: found without that level."
+        show(out, grid(out, f"By kind, strength {strength['strength']}", columns, rows, note))
+    out.print(f"Without incidents: {report['quiet_false_per_day']:.2f} findings per day.")

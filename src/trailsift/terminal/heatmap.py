@@ -1,4 +1,4 @@
-"""When things happened, as a picture: a row a day (or weekday), a cell an hour, darker where there was more."""
+"""When things happened, as a heat map: one row per day (or weekday), one cell per hour, darker for more events."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from trailsift.times import moment
 _BLOCKS = (" ", "█", "█", "█", "█")
 _SHADES = (" ", "░", "▒", "▓", "█")
 _ASCII = (" ", ".", ":", "+", "#")
-# The terminal's own sixteen colours: they follow its theme, and every terminal has them.
+# The sixteen standard colours follow the terminal's theme, and every terminal has them.
 _COLOURS = ("bright_black", "bright_black", "blue", "cyan", "yellow")
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-#: More days than this are shown as one week.
+#: Periods of more days are folded into one week.
 MOST_DAYS = 21
 
 
 def strip(target: Console, hours: Sequence[Hour], period: Period) -> list[Text]:
-    """Events by day and hour in the period's zone; by weekday where there are many days."""
+    """Return events by day and hour in the period's zone; by weekday if there are many days."""
     days: dict[date, list[int]] = {}
     for hour in hours:
         local = moment(hour.hour).astimezone(period.zone)
@@ -37,17 +37,17 @@ def strip(target: Console, hours: Sequence[Hour], period: Period) -> list[Text]:
         weeks = [[0] * 24 for _ in range(7)]
         for day, counts in days.items():
             weeks[day.weekday()] = [a + b for a, b in zip(weeks[day.weekday()], counts, strict=True)]
-        return grid(target, list(_WEEKDAYS), weeks, period.zone.key)
+        return grid(target, list(_WEEKDAYS), weeks, f"{period.zone.key}, all weeks added up")
     listed = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     labels = [f"{_WEEKDAYS[day.weekday()]} {day:%m-%d}" for day in listed]
     return grid(target, labels, [days.get(day, [0] * 24) for day in listed], period.zone.key)
 
 
 def grid(target: Console, labels: Sequence[str], rows: Sequence[Sequence[int]], zone: str) -> list[Text]:
-    """Lines of text: an axis of hours, a row for each label with its sum, and a key."""
+    """Return lines of text: an axis of hours, one row per label with its sum, and a key."""
     signs = _ASCII
     if unicode_fits(target):
-        # Where there is colour, it tells the shades; without, the signs have to.
+        # Colours distinguish the shades; without colour, the characters have to.
         signs = _SHADES if target.color_system is None or target.no_color else _BLOCKS
     bounds = limits([count for row in rows for count in row if count])
     indent = max(map(len, labels), default=0)
@@ -73,8 +73,8 @@ def grid(target: Console, labels: Sequence[str], rows: Sequence[Sequence[int]], 
 
 
 def limits(counts: Sequence[int]) -> tuple[int, int, int, int]:
-    """The largest count of each shade. Shades follow the median hour, so that one that is out of the ordinary stands
-    out: below 0.6, up to 1.3, up to 2 times the median, and more."""
+    """Return the largest count of each shade. Shades follow the median hour, so that an unusual hour stands out: below
+    0.6, up to 1.3, up to 2 times the median, and more."""
     middle = median(counts) if counts else 0
     most = max(counts, default=0)
     low, usual, high = (int(middle * part) for part in (0.6, 1.3, 2.0))
@@ -82,7 +82,7 @@ def limits(counts: Sequence[int]) -> tuple[int, int, int, int]:
 
 
 def level(count: int, bounds: Sequence[int]) -> int:
-    """0 for none, else the place of the first bound that is not passed, from 1."""
+    """Return 0 for no events, else the position (from 1) of the first bound that is not exceeded."""
     if not count:
         return 0
     return next(step for step, bound in enumerate(bounds, 1) if count <= bound)

@@ -1,4 +1,4 @@
-"""What `generate` and `ingest` say when they are done."""
+"""The final output of `generate` and `ingest`."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ if TYPE_CHECKING:
     from trailsift.ingest import Counts
 
 
-def show_generated(made: Generated, target: Path, as_json: bool) -> None:
-    """What was written, and the next step."""
+def show_generated(generated: Generated, target: Path, as_json: bool) -> None:
+    """Show what was written, and the next step."""
     if as_json:
         print_json(
             {
                 "folder": str(target),
-                "events": made.events,
-                "records": made.records,
-                "log_objects": made.log_objects,
-                "bytes": made.bytes,
-                "plain_bytes": made.plain_bytes,
-                "planted": list(made.planted),
+                "events": generated.events,
+                "records": generated.records,
+                "log_objects": generated.log_objects,
+                "bytes": generated.bytes,
+                "plain_bytes": generated.plain_bytes,
+                "planted": list(generated.planted),
             }
         )
         return
     out = console()
     out.print(
-        f"{plural(made.events, 'event')} in {plural(made.log_objects, 'log object')} under {target}/AWSLogs "
-        f"({size(made.bytes)}, {size(made.plain_bytes)} as plain JSON)."
+        f"{plural(generated.events, 'event')} in {plural(generated.log_objects, 'log object')} under {target}/AWSLogs "
+        f"({size(generated.bytes)}, {size(generated.plain_bytes)} as plain JSON)."
     )
-    if made.records > made.events:
-        out.print(f"{plural(made.records, 'record')} in all: the second trail delivers copies.")
-    if made.planted:
-        out.print(f"{plural(len(made.planted), 'incident')} planted; {target}/truth.json tells of them.")
+    if generated.records > generated.events:
+        out.print(f"{plural(generated.records, 'record')} in total: the second trail delivers copies.")
+    if generated.planted:
+        out.print(f"{plural(len(generated.planted), 'incident')} planted, described in {target}/truth.json.")
     out.print(f"Next: trailsift ingest {quoted(target / 'AWSLogs')} --lake lake", style="bold", soft_wrap=True)
 
 
 def show_counts(counts: Counts, lake: Path, as_json: bool) -> None:
-    """The counts of an ingest as a sum that adds up, and the next step."""
+    """Show the counts of an ingest as a sum that adds up, and the next step."""
     if as_json:
         print_json(counts.as_dict())
         return
@@ -52,10 +52,12 @@ def show_counts(counts: Counts, lake: Path, as_json: bool) -> None:
         soft_wrap=True,
     )
     if counts.log_objects_skipped:
-        other = counts.log_objects_skipped - counts.log_objects_known
-        told = [f"{counts.log_objects_known:,} known already"] if counts.log_objects_known else []
-        told += [f"{other:,} no CloudTrail log"] if other else []
-        out.print(f"{plural(counts.log_objects_skipped, 'log object')} skipped: {', '.join(told)}.")
+        foreign = counts.log_objects_skipped - counts.log_objects_known
+        reasons = [f"{counts.log_objects_known:,} already ingested"] if counts.log_objects_known else []
+        reasons += (
+            [f"{foreign:,} not CloudTrail logs"] if foreign > 1 else ["1 not a CloudTrail log"] if foreign else []
+        )
+        out.print(f"{plural(counts.log_objects_skipped, 'log object')} skipped: {', '.join(reasons)}.")
     if counts.records:
         dropped = [(f"dropped: {name}", number) for name, number in counts.dropped.items()]
         parts = [
@@ -72,12 +74,14 @@ def show_counts(counts: Counts, lake: Path, as_json: bool) -> None:
 
 
 def incomplete(counts: Counts, lake: Path) -> str:
-    """Why an ingest ends with exit code 3, and what to do about it."""
-    told = []
+    """Return why an ingest ends with exit code 3, and what to do about it."""
+    reasons = []
     if counts.malformed:
         command = f"trailsift rejects --lake {quoted(lake)}"
-        told.append(f"{plural(counts.malformed, 'record')} could not be stored: `{command}` shows them")
-    other = counts.log_objects_skipped - counts.log_objects_known
-    if other:
-        told.append(f"{plural(other, 'file')} held no CloudTrail log and {'was' if other == 1 else 'were'} skipped")
-    return "; ".join(told)
+        reasons.append(f"{plural(counts.malformed, 'record')} could not be stored: `{command}` shows them")
+    foreign = counts.log_objects_skipped - counts.log_objects_known
+    if foreign == 1:
+        reasons.append("1 file was not a CloudTrail log and was skipped")
+    elif foreign:
+        reasons.append(f"{foreign:,} files were not CloudTrail logs and were skipped")
+    return "; ".join(reasons)

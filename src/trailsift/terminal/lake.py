@@ -1,4 +1,4 @@
-"""What `status`, `rejects` and `columns` show."""
+"""The output of the commands that maintain a lake: status, rejects, columns, compact, relocate."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from rich.console import Console, Group
 from trailsift.analysis.shell import quoted
 from trailsift.analysis.time_range import Period
 from trailsift.schema import Table
-from trailsift.terminal.console import console, grid, plural, show, size
+from trailsift.terminal.console import console, duration, grid, plural, show, size
 
 if TYPE_CHECKING:
     from trailsift.analysis.rejects import RejectReport
     from trailsift.analysis.status import Status
+    from trailsift.lake.compact import Compacted
+    from trailsift.lake.relocate import Relocated
 
 
 def show_status(status: Status, zone: Period) -> None:
-    """The state of a lake as a person reads it."""
+    """Show the state of a lake."""
     out = console()
     events = status.events
     out.print(status.lake, style="bold", soft_wrap=True)
     if events.rows:
-        told = (
+        headline = (
             f"{plural(events.rows, 'event')} from {zone.show(events.first_time)} to {zone.show(events.last_time)} "
             f"({zone.zone.key}), {size(sum(table.bytes for table in status.tables))} on disk, "
             f"{plural(status.commits, 'commit')}."
         )
     else:
-        told = f"No events yet. Next: trailsift ingest PATH --lake {quoted(status.lake)}"
-    show(out, told, _tables(out, status, zone), _books(out, status))
+        headline = f"No events yet. Next: trailsift ingest PATH --lake {quoted(status.lake)}"
+    show(out, headline, _tables(out, status, zone), _counts(out, status))
     if status.latest:
         show(out, _commits(out, status))
 
@@ -44,16 +46,16 @@ def _tables(out: Console, status: Status, zone: Period) -> Group:
     return grid(out, "Tables", columns, rows)
 
 
-def _books(out: Console, status: Status) -> Group:
+def _counts(out: Console, status: Status) -> Group:
     totals = status.totals
     rows = [("records read", totals["records"]), ("  stored", totals["stored"]), ("  duplicates", totals["duplicates"])]
     rows += [(f"  dropped: {name}", number) for name, number in status.dropped.items()]
     rows += [("  malformed", totals["malformed"])]
-    note = "" if status.reconciled else "These do not add up: please report this as a defect."
+    note = "" if status.reconciled else "These counts do not add up: please report this as a bug."
     for rules in status.rules:
         omit = f"; left empty: {', '.join(rules['omit'])}" if rules["omit"] else ""
-        note += ("\n" if note else "") + f"Sifted by {rules['file']} ({rules['digest'][:12]}){omit}."
-    return grid(out, "Everything ever read", [("what became of it", "text"), ("records", "number")], rows, note)
+        note += ("\n" if note else "") + f"Rules applied: {rules['file']} ({rules['digest'][:12]}){omit}."
+    return grid(out, "All records ever read", [("outcome", "text"), ("records", "number")], rows, note)
 
 
 def _commits(out: Console, status: Status) -> Group:
@@ -68,29 +70,29 @@ def _commits(out: Console, status: Status) -> Group:
 
 
 def show_rejects(rejects: RejectReport, zone: Period) -> None:
-    """What could not be stored: by reason, then the newest of them with the beginning of their text."""
+    """Show what could not be stored: by reason, then the newest records with the beginning of their text."""
     out = console()
     if not rejects.total:
-        out.print("Nothing was rejected: every record that was read is stored or counted as a duplicate.")
+        out.print("Nothing was rejected: every record is stored or counted as a duplicate.")
         return
     show(
         out,
         grid(
             out,
-            "Why",
-            [("records", "number"), ("reason", "prose"), ("an example's log object", "prose")],
+            "Reasons",
+            [("records", "number"), ("reason", "prose"), ("log object of an example", "prose")],
             rejects.reasons,
         ),
     )
     rows = (
         (
-            r.reason,
-            "whole" if r.position < 0 else r.position,
-            r.log_object,
-            shortened(r.raw),
-            zone.show(r.ingested_at)[:16],
+            reject.reason,
+            "all" if reject.position < 0 else reject.position,
+            reject.log_object,
+            shortened(reject.raw),
+            zone.show(reject.ingested_at)[:16],
         )
-        for r in rejects.rows
+        for reject in rejects.rows
     )
     columns = [
         ("reason", "prose"),
@@ -99,19 +101,19 @@ def show_rejects(rejects: RejectReport, zone: Period) -> None:
         ("text", "?prose"),
         ("at", "?faint"),
     ]
-    left = rejects.total - len(rejects.rows)
-    note = f"{left:,} more: --limit 0 shows all, --json gives their whole text" if left > 0 else ""
+    hidden = rejects.total - len(rejects.rows)
+    note = f"{hidden:,} more: --limit 0 shows all; --json has their full text" if hidden > 0 else ""
     show(out, grid(out, "Newest", columns, rows, note))
 
 
 def shortened(text: str | None, width: int = 60) -> str:
-    """The beginning of a text on one line."""
+    """Return the beginning of a text on one line."""
     line = " ".join((text or "").split())
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def show_columns(tables: Sequence[Table], functions: Mapping[str, str]) -> None:
-    """Every column with its type and meaning."""
+    """Show every column with its type and meaning."""
     out = console()
     for table in tables:
         columns = [("column", "text"), ("type", "faint"), ("meaning", "prose")]
@@ -122,9 +124,9 @@ def show_columns(tables: Sequence[Table], functions: Mapping[str, str]) -> None:
 
 
 def columns_markdown(tables: Sequence[Table], functions: Mapping[str, str]) -> str:
-    """Return the columns as a Markdown page: `docs/schema.md`."""
-    note = "Generated by `trailsift columns --format markdown`: change `trailsift/schema.py`, not this page."
-    lines = ["# Tables", "", note, ""]
+    """Return the same as a Markdown page, which is `docs/schema.md`."""
+    origin = "Generated by `trailsift columns --format markdown`; change `trailsift/schema.py` instead of this page."
+    lines = ["# Tables", "", origin, ""]
     if len(tables) > 1:
         lines += [*(f"- [`{table.name}`](#{table.name}): {table.meaning}" for table in tables), ""]
     for table in tables:
@@ -139,3 +141,33 @@ def columns_markdown(tables: Sequence[Table], functions: Mapping[str, str]) -> s
     if functions:
         lines += ["## Functions", "", *(f"- `{name}`: {meaning}" for name, meaning in functions.items()), ""]
     return "\n".join(lines)
+
+
+def show_compacted(compacted: Compacted) -> None:
+    """Show what a compaction did."""
+    out = console()
+    if compacted.partitions:
+        before = f"{plural(compacted.files_before, 'file')} ({size(compacted.bytes_before)})"
+        after = f"{plural(compacted.files_after, 'file')} ({size(compacted.bytes_after)})"
+        out.print(f"{before} merged into {after} in {duration(compacted.seconds)}.")
+    else:
+        out.print("Nothing to compact: every closed day is already compact.")
+    for table, number in compacted.folded.items():
+        out.print(f"{plural(number, 'row')} of {table} folded into (other): beyond the budget in lake.json.")
+    if compacted.seen_files_expired or compacted.log_objects_expired:
+        files = plural(compacted.seen_files_expired, "file")
+        names = plural(compacted.log_objects_expired, "log object name")
+        out.print(f"{files} of event ids and {names} expired: too old to be delivered again.")
+    if compacted.files_deleted:
+        freed = size(compacted.bytes_deleted)
+        out.print(f"{plural(compacted.files_deleted, 'replaced file')} deleted, {freed} freed.")
+
+
+def show_relocated(relocated: Relocated) -> None:
+    """Show what a relocation did."""
+    if relocated.tables:
+        console().print(
+            f"The lake from {relocated.moved_from} is now at {relocated.lake}: {plural(relocated.files, 'live file')}."
+        )
+    else:
+        console().print(f"The lake at {relocated.lake} was not moved: nothing to do.")

@@ -1,4 +1,4 @@
-"""All roles, and one role from every side."""
+"""All roles, and one role in detail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.text import Text
 from trailsift.analysis.roles import RoleReport, RoleSummary
 from trailsift.analysis.time_range import Period
 from trailsift.terminal import heatmap
-from trailsift.terminal.console import account_of, console, grid, plural, short_resource, short_role, show, size
+from trailsift.terminal.console import account_of, console, grid, plural, safe, short_resource, short_role, show, size
 
 _ORIGINS = {
     "source_network": "Networks",
@@ -21,8 +21,8 @@ _ORIGINS = {
 }
 
 
-def show_roles(found: Sequence[RoleSummary], period: Period) -> None:
-    """The list of all roles."""
+def show_roles(roles: Sequence[RoleLine], period: Period) -> None:
+    """Show the list of all roles."""
     out = console()
     columns = [("role", "id"), ("events", "number"), ("share", "number"), ("denied", "bad"), ("resources", "number")]
     columns += [("out", "number"), ("account", "??faint"), ("first seen", "??faint"), ("last seen", "?faint")]
@@ -41,18 +41,18 @@ def show_roles(found: Sequence[RoleSummary], period: Period) -> None:
             at(line.last_time)[:16],
             ", ".join(line.services),
         )
-        for line in found
+        for line in roles
     )
-    show(out, grid(out, f"{plural(len(found), 'role')}, times in {period.zone.key}", columns, rows))
+    show(out, grid(out, f"{plural(len(roles), 'role')}, times in {period.zone.key}", columns, rows))
 
 
-def show_role(role: RoleReport, limit: int = 10) -> None:
-    """One role: headline, actions, resources, key patterns, times, origins, refusals. ``limit`` 0 shows every line."""
+def show_role(role: Role, limit: int = 10) -> None:
+    """Show one role: totals, actions, resources, key patterns, hours, origins, denied calls. ``limit`` 0: all rows."""
     out = console()
     _headline(out, role)
-    _what(out, role, limit)
+    _actions(out, role, limit)
     picture = heatmap.strip(out, role.hours, role.period)
-    show(out, Group(Text(f"When (hours in {role.period.zone.key})", style="bold"), *picture))
+    show(out, Group(Text(f"Events by hour ({role.period.zone.key})", style="bold"), *picture))
     _where_from(out, role, limit)
     if not role.refusals:
         out.print("Nothing was denied.")
@@ -66,8 +66,8 @@ def show_role(role: RoleReport, limit: int = 10) -> None:
     show(out, grid(out, "Denied", columns, rows, more(len(role.refusals), len(shown))))
 
 
-def _headline(out: Console, role: RoleReport) -> None:
-    out.print(Text(role.role_arn or short_role(None), style="bold"), soft_wrap=True)
+def _headline(out: Console, role: Role) -> None:
+    out.print(Text(safe(role.role_arn or short_role(None)), style="bold"), soft_wrap=True)
     first = min(action.first_time for action in role.actions)
     last = max(action.last_time for action in role.actions)
     line = Text(f"{plural(role.events, 'event')}, {100 * role.share:.1f} % of all, from {role.period.show(first)} ")
@@ -75,10 +75,10 @@ def _headline(out: Console, role: RoleReport) -> None:
     line.append(f"{role.denied:,} denied", style="red" if role.denied else "")
     out.print(line)
     places = ", ".join(f"{place.account_id} {place.aws_region} ({place.events:,})" for place in role.places[:4])
-    show(out, Text(f"in {places}", style="dim"))
+    show(out, Text(safe(f"in {places}"), style="dim"))
 
 
-def _what(out: Console, role: RoleReport, limit: int) -> None:
+def _actions(out: Console, role: Role, limit: int) -> None:
     shown = role.actions[: limit or None]
     columns = [("service", "text"), ("event", "text"), ("events", "number"), ("errors", "number"), ("denied", "bad")]
     columns += [("in", "number"), ("out", "number"), ("last", "?faint")]
@@ -96,7 +96,7 @@ def _what(out: Console, role: RoleReport, limit: int) -> None:
         )
         for a in shown
     ]
-    show(out, grid(out, "What it did", columns, rows, more(len(role.actions), len(shown))))
+    show(out, grid(out, "Actions", columns, rows, more(len(role.actions), len(shown))))
     touched = role.resources[: limit or None]
     columns = [("resource", "id"), ("events", "number"), ("writes", "number"), ("denied", "bad"), ("keys", "number")]
     columns += [("in", "?number"), ("out", "?number")]
@@ -112,7 +112,7 @@ def _what(out: Console, role: RoleReport, limit: int) -> None:
         )
         for r in touched
     ]
-    show(out, grid(out, "Where", columns, rows, more(len(role.resources), len(touched))))
+    show(out, grid(out, "Resources", columns, rows, more(len(role.resources), len(touched))))
     if role.patterns:
         patterns = role.patterns[: limit or None]
         columns = [("key pattern", "prose"), ("events", "number"), ("calls", "prose"), ("resource", "?id")]
@@ -124,21 +124,21 @@ def _what(out: Console, role: RoleReport, limit: int) -> None:
 
 def _where_from(out: Console, role: RoleReport, limit: int) -> None:
     for dimension, title in _ORIGINS.items():
-        all_of = [origin for origin in role.origins if origin.dimension == dimension]
-        if not all_of:
+        origins = [origin for origin in role.origins if origin.dimension == dimension]
+        if not origins:
             continue
-        shown = all_of[: min(limit or len(all_of), 5) if dimension == "session_name" else limit or None]
+        shown = origins[: min(limit or len(origins), 5) if dimension == "session_name" else limit or None]
         columns = [("value", "id"), ("events", "number"), ("denied", "bad"), ("first", "??faint"), ("last", "faint")]
         at = role.period.show
         rows = ((o.value, o.events, o.denied, at(o.first_time)[:16], at(o.last_time)[:16]) for o in shown)
-        show(out, grid(out, title + by_day(role.period), columns, rows, more(len(all_of), len(shown))))
+        show(out, grid(out, title + by_day(role.period), columns, rows, more(len(origins), len(shown))))
 
 
 def by_day(period: Period) -> str:
-    """A remark where a table kept by day cannot follow the period to the minute."""
+    """Return a remark if a table kept by day cannot follow the period to the minute."""
     return "" if period.on_days else " (whole UTC days)"
 
 
 def more(total: int, shown: int) -> str:
-    """A remark on what is left out."""
+    """Return a remark on what is not shown."""
     return f"{total - shown:,} more: --limit 0 shows all" if total > shown else ""

@@ -1,4 +1,4 @@
-"""What the `rules` commands show."""
+"""The output of `rules` and `suggest`."""
 
 from __future__ import annotations
 
@@ -16,42 +16,43 @@ if TYPE_CHECKING:
     from trailsift.rules import Rules
 
 
-_LOSSES = 20  # findings that are shown
+#: Findings that are shown.
+_LOSSES = 20
 
 
 def dollars(amount: float) -> str:
-    """US dollars, with the digits that small ones need."""
+    """Return US dollars, small amounts with the digits that they need."""
     return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.2g}"
 
 
-def show_ready(ready: Mapping[str, str]) -> None:
-    """The rules files that come with trailsift."""
+def show_presets(presets: Mapping[str, str]) -> None:
+    """Show the rules files that come with trailsift."""
     out = console()
-    note = "`trailsift rules show NAME > my.toml` writes one down to be changed"
-    show(out, grid(out, "Ready rules files", [("name", "text"), ("what it does", "prose")], ready.items(), note))
+    note = "`trailsift rules show NAME > my.toml` copies one for you to change"
+    show(out, grid(out, "Presets", [("name", "text"), ("what it does", "prose")], presets.items(), note))
 
 
 def show_checked(rules: Rules) -> None:
-    """A rules file that is in order, rule by rule."""
+    """Show a valid rules file, rule by rule."""
     out = console()
     rows = []
     for rule in rules.rules:
         rates = sorted(set(rule.rates), reverse=True)
         share = ", ".join(f"{rate:g}" for rate in rates) if rates else "-"
         rows.append((rule.line, rule.name, rule.action, share))
-    columns = [("line", "number"), ("rule", "prose"), ("action", "text"), ("share kept", "text")]
-    note = f"Hours and weekdays in {rules.timezone}. What no rule matches is kept."
+    columns = [("line", "number"), ("rule", "prose"), ("action", "text"), ("kept", "text")]
+    note = f"Hours and weekdays in {rules.timezone}. Events that match no rule are kept."
     if rules.omit:
         note += f" Left empty: {', '.join(rules.omit)}."
-    show(out, grid(out, f"{rules.name}: {plural(len(rules.rules), 'rule')}, in order", columns, rows, note))
+    show(out, grid(out, f"{rules.name}: {plural(len(rules.rules), 'rule')}", columns, rows, note))
     out.print(f"Next: trailsift rules try {quoted(rules.name)} LOGS", style="bold", soft_wrap=True)
 
 
-def show_rehearsal(found: Rehearsal) -> None:
-    """What a rules file would do."""
+def show_rehearsal(result: Rehearsal) -> None:
+    """Show what a rules file would do."""
     out = console()
     rows = []
-    for effect in found.effects:
+    for effect in result.effects:
         rows.append(
             (
                 effect.rule or "(no rule)",
@@ -66,65 +67,77 @@ def show_rehearsal(found: Rehearsal) -> None:
             )
         )
     columns = [("rule", "prose"), ("action", "text"), ("events", "number"), ("stored", "number")]
-    columns += [("not stored", "number"), ("bytes", "?number"), ("trail $", "number"), ("kept $", "?number")]
+    columns += [("not stored", "number"), ("bytes saved", "?number"), ("trail $", "number"), ("kept $", "?number")]
     columns += [("after $", "number")]
-    share = found.stored / found.events
+    share = result.stored / result.events
     note = (
-        f"{found.stored:,} of {found.events:,} events of {found.days:.1f} days would be stored, {share:.1%}. "
-        "Dollars are a month at this pace: what the trail charges for these events (only its selectors can lower "
-        "that), what keeping all costs, and what is left of it."
+        f"{result.stored:,} of {result.events:,} events of {result.days:.1f} days would be stored ({share:.1%}). "
+        "Dollars per month at these rates: trail $ is what the trail charges (only its selectors can lower it), kept $ "
+        "is the cost of storing everything, after $ the cost with these rules."
     )
-    show(out, grid(out, f"{found.rules} on {found.source}", columns, rows, note))
-    gone = [(kind.replace("_", " "), one.value, one.events) for kind, values in found.unseen.items() for one in values]
-    if gone:
-        counts = ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in found.unseen_count.items() if n)
-        title = "No longer seen in any stored event"
-        told = f"In all: {counts}. The summaries still count them."
-        show(out, grid(out, title, [("what", "text"), ("value", "prose"), ("events", "number")], gone, told))
+    show(out, grid(out, f"{result.rules} on {result.source}", columns, rows, note))
+    unseen = [
+        (kind.replace("_", " "), value.value, value.events)
+        for kind, values in result.unseen.items()
+        for value in values
+    ]
+    if unseen:
+        counts = ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in result.unseen_count.items() if n)
+        title = "Not in any stored event any more"
+        note = f"In total: {counts}. The summaries still count them."
+        show(out, grid(out, title, [("kind", "text"), ("value", "prose"), ("events", "number")], unseen, note))
     else:
-        out.print("Every role, resource, network and client would still be seen in a stored event.")
+        out.print("Every role, resource, network and client would still appear in a stored event.")
     out.print(
-        f"{plural(found.denied, 'denied call')}, of which {found.denied_stored:,} would be stored."
-        if found.denied
+        f"{plural(result.denied, 'denied call')}; {result.denied_stored:,} would be stored."
+        if result.denied
         else "There are no denied calls."
     )
 
 
-def show_losses(lost: Sequence[Loss] | None, else_by: str) -> None:
-    """What becomes of findings; ``else_by``: how to learn it, where it was not looked at."""
+def show_losses(losses: Sequence[Loss] | None, how: str) -> None:
+    """Show what becomes of findings; ``how`` says how to find out if it was not computed (None)."""
     out = console()
-    if lost is None:
-        out.print(f"What findings would lose: {else_by}.")
+    if losses is None:
+        out.print(f"To see the effect on findings, {how}.")
         return
-    hurt = [one for one in lost if one.fate != "as before"]
-    if not hurt:
-        told = plural(len(lost), "finding")
-        out.print(f"{told}: each stays, with all its events." if lost else "There are no findings to lose.")
+    affected = [loss for loss in losses if loss.fate != "as before"]
+    if not affected:
+        count = plural(len(losses), "finding")
+        out.print(f"{count}: all stay, with all their events." if losses else "There are no findings to affect.")
         return
     rows = [
-        (one.fate, one.id, f"{one.score:.2f}", f"{one.score_after:.2f}", one.events, one.events_after, one.title)
-        for one in hurt[:_LOSSES]
+        (
+            loss.fate,
+            loss.id,
+            f"{loss.score:.2f}",
+            f"{loss.score_after:.2f}",
+            loss.events,
+            loss.events_after,
+            loss.title,
+        )
+        for loss in affected[:_LOSSES]
     ]
-    columns = [("becomes", "text"), ("finding", "id"), ("score", "number"), ("after", "number")]
+    columns = [("outcome", "text"), ("finding", "id"), ("score", "number"), ("after", "number")]
     columns += [("events", "number"), ("left", "number"), ("what", "prose")]
-    counts = ", ".join(f"{n:,} {fate}" for fate, n in Counter(one.fate for one in lost).items())
+    counts = ", ".join(f"{n:,} {fate}" for fate, n in Counter(loss.fate for loss in losses).items())
     note = (
-        f"In all: {counts}. Findings come from summaries, which count every event, but for detections that ask single "
-        "events; what is left of a finding's events is what can still be looked into."
+        f"In total: {counts}. Findings come from summaries, which count every event, except detections that query "
+        "single events. left: events of the finding that can still be inspected."
     )
-    show(out, grid(out, "What findings would lose", columns, rows, note))
+    show(out, grid(out, "Effect on findings", columns, rows, note))
 
 
-def show_suggestions(found: Suggestions) -> None:
-    """What could be sampled, and the rules for it."""
+def show_suggestions(suggestions: Suggestions) -> None:
+    """Show what could be sampled, and the rules for it."""
     out = console()
-    if not found.lines:
-        out.print("Nothing to suggest: no line makes a thousandth of the events.")
+    if not suggestions.lines:
+        out.print("Nothing to suggest: no activity makes up 0.1 % of the events.")
         return
     rows = []
-    for number, line in enumerate(found.lines, 1):
-        steady = "-" if line.variation is None else f"{line.variation:.2f}"
-        what = "writes" if line.writes else "reads"
+    for number, line in enumerate(suggestions.lines, 1):
+        variation = "-" if line.variation is None else f"{line.variation:.2f}"
+        kind = "writes" if line.writes else "reads"
         rows.append(
             (
                 number,
@@ -134,20 +147,26 @@ def show_suggestions(found: Suggestions) -> None:
                 line.key_pattern,
                 line.events,
                 f"{line.share:.1%}",
-                steady,
                 dollars(line.usd_trail),
-                f"{what}, {line.keys:,} keys" if line.keys else what,
+                variation,
+                f"{kind}, {plural(line.keys, 'key')}" if line.keys else kind,
             )
         )
-    columns = [("#", "number"), ("role", "prose"), ("action", "prose"), ("resource", "prose"), ("key pattern", "prose")]
-    columns += [("events", "number"), ("share", "number"), ("varies", "number"), ("trail $", "??number")]
-    columns += [("single events lost", "?prose")]
+    columns = [
+        ("#", "number"),
+        ("role", "prose"),
+        ("action", "prose"),
+        ("resource", "prose"),
+        ("key pattern", "prose"),
+    ]
+    columns += [("events", "number"), ("share", "?number"), ("trail $", "number"), ("varies", "?number")]
+    columns += [("single events lost", "??prose")]
     note = (
-        f"Sampled at 1 %, these would take {found.saved / found.total:.1%} of {found.total:,} events out of the lake. "
-        "Lost are the single events: who exactly read which key in which second. Counts by hour, role, resource and "
-        "key pattern stay exact, failed calls stay. `varies`: standard deviation over mean of the events a day. "
-        "`trail $`: what the trail charges a month for the line; leaving it out there takes an event selector."
+        f"Sampling these at 1 % would remove {suggestions.saved / suggestions.total:.1%} of {suggestions.total:,} "
+        "events from the lake. Only single events are lost: who read which key at which second. Counts by hour, "
+        "role, resource and key pattern stay exact, failed calls stay. varies: standard deviation of daily events, "
+        "divided by their mean. trail $: what the trail charges per month; only an event selector can save that."
     )
-    show(out, grid(out, "Much volume, little news", columns, rows, note))
-    out.print("As rules (`trailsift rules try` rehearses them):\n", style="bold")
-    out.print(found.toml, soft_wrap=True)
+    show(out, grid(out, "High volume, low novelty", columns, rows, note))
+    out.print("As rules (`trailsift rules try` shows their effect):\n", style="bold")
+    out.print(suggestions.toml, soft_wrap=True)

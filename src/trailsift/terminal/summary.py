@@ -23,7 +23,7 @@ _HEADINGS = {
     "aws_region": "region",
     "error_code": "error",
 }
-#: (heading, kind, value) of a line's numbers; ``?`` marks what a narrow terminal can do without.
+#: (heading, kind, value) of a row's numbers; ``?`` marks what a narrow terminal can do without.
 _NUMBERS: tuple[tuple[str, str, Callable[[Measures, Measures | None], Any]], ...] = (
     ("events", "number", lambda m, total: m.events),
     ("share", "number", lambda m, total: share(m.events, total)),
@@ -36,7 +36,7 @@ _NUMBERS: tuple[tuple[str, str, Callable[[Measures, Measures | None], Any]], ...
 
 
 def names_shown(column: str, value: Any, period: Period) -> str:
-    """A value that lines are grouped by, as a person reads it."""
+    """Return a value that rows are grouped by, as it is shown."""
     if column == "role_arn":
         return short_role(value)
     if value is None:
@@ -46,20 +46,20 @@ def names_shown(column: str, value: Any, period: Period) -> str:
     return short_resource(value) or "-" if column == "resource_arn" else str(value)
 
 
-def show_overview(seen: Overview) -> None:
-    """Totals, largest lines, refusals, and when."""
+def show_overview(overview: Overview) -> None:
+    """Show totals, events by hour, the largest groups, and denied calls."""
     out = console()
-    show(out, headline(seen), *parts(out, seen))
+    show(out, headline(overview), *parts(out, overview))
 
 
-def headline(seen: Overview) -> Text:
-    """One paragraph of totals."""
-    total = seen.total or Measures(0, 0, 0, 0, 0, 0, 0, 0, 0)
+def headline(overview: Overview) -> Text:
+    """Return one paragraph of totals."""
+    period, total = overview.period, overview.total or Measures(0, 0, 0, 0, 0, 0, 0, 0, 0)
     line = Text()
     line.append(plural(total.events, "event"), style="bold")
     line.append(
-        f" from {seen.period.show(total.first_time)} to {seen.period.show(total.last_time)} ({seen.period.zone.key}): "
-        f"{plural(seen.roles.groups, 'role')}, {plural(seen.resources.groups, 'resource')}, "
+        f" from {period.show(total.first_time)} to {period.show(total.last_time)} ({period.zone.key}): "
+        f"{plural(overview.roles.groups, 'role')}, {plural(overview.resources.groups, 'resource')}, "
         f"{plural(total.source_ips or 0, 'source address', 'source addresses')}, "
         f"{plural(total.object_keys or 0, 'object key')}; "
     )
@@ -68,53 +68,57 @@ def headline(seen: Overview) -> Text:
     return line
 
 
-def parts(out: Console, seen: Overview) -> list[Group]:
-    """What follows the headline."""
+def parts(out: Console, overview: Overview) -> list[Group]:
+    """Return what follows the headline."""
     shown = [
-        Group(Text("Events by hour", style="bold"), *heatmap.strip(out, seen.hours, seen.period)),
-        table(out, seen.roles, "Busiest roles"),
-        table(out, seen.resources, "Most used resources"),
-        table(out, seen.events, "Most frequent calls"),
+        Group(Text("Events by hour", style="bold"), *heatmap.strip(out, overview.hours, overview.period)),
+        table(out, overview.roles, "Busiest roles"),
+        table(out, overview.resources, "Most used resources"),
+        table(out, overview.events, "Most frequent calls"),
     ]
-    if seen.refusals:
-        shown.append(refusal_table(out, seen.refusals))
+    if overview.refusals:
+        shown.append(refusal_table(out, overview.refusals))
     return shown
 
 
-def show_summary(found: Summary) -> None:
-    """One table, and what of it is not shown."""
+def show_summary(summary: Summary) -> None:
+    """Show one table, and how many rows are not shown."""
     out = console()
-    left = found.groups - len(found.lines)
-    zone = f" ({found.period.zone.key})" if found.by == "hour" else ""
-    show(out, table(out, found, f"By {found.by}{zone}", f"{left:,} more: --limit 0 shows all" if left else ""))
+    hidden = summary.groups - len(summary.lines)
+    zone = f" ({summary.period.zone.key})" if summary.by == "hour" else ""
+    show(out, table(out, summary, f"By {summary.by}{zone}", f"{hidden:,} more: --limit 0 shows all" if hidden else ""))
 
 
-def table(out: Console, found: Summary, title: str, note: str = "") -> Group:
-    """The lines of a summary."""
-    columns = GROUPS[found.by]
-    numbers = [one for one in _NUMBERS if any(one[2](line.measures, found.total) is not None for line in found.lines)]
+def table(out: Console, summary: Summary, title: str, note: str = "") -> Group:
+    """Return the rows of a summary as a table."""
+    columns = GROUPS[summary.by]
+    numbers = [
+        number
+        for number in _NUMBERS
+        if any(number[2](line.measures, summary.total) is not None for line in summary.lines)
+    ]
     heads = [(_HEADINGS[column], "id" if column.endswith("arn") else "text") for column in columns]
     rows = [
         (
-            *(names_shown(column, value, found.period) for column, value in zip(columns, line.names, strict=True)),
-            *(value(line.measures, found.total) for _, _, value in numbers),
+            *(names_shown(column, value, summary.period) for column, value in zip(columns, line.names, strict=True)),
+            *(value(line.measures, summary.total) for _, _, value in numbers),
         )
-        for line in found.lines
+        for line in summary.lines
     ]
     return grid(out, title, [*heads, *((head, kind) for head, kind, _ in numbers)], rows, note)
 
 
-def refusal_table(out: Console, found: Sequence[Refusal]) -> Group:
-    """What was refused."""
+def refusal_table(out: Console, refusals: Sequence[Refusal]) -> Group:
+    """Return the denied calls as a table."""
     rows = (
-        (r.events, short_role(r.role_arn), r.event_name, short_resource(r.resource_arn), r.error_code) for r in found
+        (r.events, short_role(r.role_arn), r.event_name, short_resource(r.resource_arn), r.error_code) for r in refusals
     )
     columns = [("calls", "bad"), ("role", "id"), ("event", "text"), ("resource", "id"), ("error", "?faint")]
     return grid(out, "Denied", columns, rows)
 
 
 def share(events: int, total: Measures | None) -> str:
-    """A part of the whole in percent."""
+    """Return a share of the total in percent."""
     if total is None or not total.events:
         return "-"
     part = 100 * events / total.events

@@ -1,0 +1,970 @@
+"""The library: one handle per lake, with a method for each command that works on a lake.
+
+The command line and the dashboard call nothing else. Nothing heavy is imported at the top: a method imports what it
+needs, so that a cold query pays for DuckDB only.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from trailsift.errors import TrailsiftError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
+    from types import TracebackType
+    from typing import Literal, Self, TextIO, TypeAlias
+    from zoneinfo import ZoneInfo
+
+    from trailsift.analysis.estimate import Estimate
+    from trailsift.analysis.rejects import RejectReport
+    from trailsift.analysis.roles import Role, RoleLine
+    from trailsift.analysis.status import Status
+    from trailsift.analysis.suggest import Suggestions
+    from trailsift.analysis.summary import Overview, Summary
+    from trailsift.analysis.time_range import Period
+    from trailsift.analysis.trail_coverage import Cost, Need
+    from trailsift.aws.selectors import SelectorRequest
+    from trailsift.detect.describe import Language
+    from trailsift.detect.detection_rules import Detection, Problem
+    from trailsift.detect.finding import Finding
+    from trailsift.detect.notify import Form
+    from trailsift.detect.pipeline import DetectionResult, FindingDetail
+    from trailsift.detect.rule_impact import Loss
+    from trailsift.detect.triage import Verdict
+    from trailsift.ingest.counts import Counts, Progress
+    from trailsift.ingest.dry_run import Rehearsal
+    from trailsift.lake.compact import Compacted
+    from trailsift.lake.compact import Progress as CompactProgress
+    from trailsift.lake.relocate import Relocated
+    from trailsift.query import DuckDBEngine, Explanation
+    from trailsift.query.query_result import QueryResult
+    from trailsift.rules import Rules
+
+    StrPath: TypeAlias = str | os.PathLike[str]
+    #: A time: a datetime (without a zone: in the lake's), ISO 8601 or relative text (``-7d``), or microseconds since
+    #: 1970 (UTC), as results have them.
+    Time: TypeAlias = datetime | str | int | None
+    Group: TypeAlias = Literal["event", "role", "resource", "hour", "service", "account", "region", "error"]
+    Level: TypeAlias = Literal["novel", "volume", "shapes", "learned", "detections"]
+
+T = TypeVar("T")
+
+
+class Lake:
+    """A handle on a lake: cheap to create, no input or output before the first question.
+
+    It keeps one DuckDB engine open and moves it to the newest commit for each question, so a notebook sees what another
+    process ingests. It may be shared between threads. Close it, or use it in a ``with`` statement.
+
+    Every method raises LakeError if there is no lake at ``path`` (`ingest` creates it) or if it cannot be read.
+
+    Args:
+        path: Folder of the lake.
+        timezone: IANA name of the time zone in which times without an offset are read and times are shown.
+        threads: Threads that queries may use. Default: one per core.
+        memory_limit: Memory that queries may use, such as ``2GB``. Default: 60 % of the memory.
+
+    Raises:
+        UsageError: There is no such time zone.
+
+    Example:
+        >>> import trailsift
+        >>> with trailsift.Lake("my.lake", timezone="Asia/Seoul") as lake:
+        ...     lake.query("SELECT count(*) FROM events").value()
+        2000
+    """
+
+    def __init__(
+        self,
+        path: StrPath,
+        *,
+        timezone: str = "UTC",
+        threads: int | None = None,
+        memory_limit: str | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.timezone = timezone
+        if timezone != "UTC":
+            self._zone()  # a wrong name fails at once
+        self._threads = threads
+        self._memory_limit = memory_limit
+        self._engines: dict[str, DuckDBEngine] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        """Show the folder, and the time zone unless it is UTC."""
+        zone = "" if self.timezone == "UTC" else f", timezone={self.timezone!r}"
+        return f"Lake({str(self.path)!r}{zone})"
+
+    def __enter__(self) -> Self:
+        """Return the handle."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the handle."""
+        self.close()
+
+    def close(self) -> None:
+        """Free the engine; results that are still streaming end. A later question opens a new one."""
+        with self._lock:
+            for engine in self._engines.values():
+                engine.close()
+            self._engines.clear()
+
+    def period(self, since: Time = None, until: Time = None) -> Period:
+        """Return the period between two times, as every method with ``since`` and ``until`` reads them.
+
+        Args:
+            since: The first moment, included. None: no limit.
+            until: The first moment after the period. None: no limit.
+
+        Raises:
+            UsageError: A text is not a time, or the period is empty.
+
+        Example:
+            >>> lake.period("2026-03-02", "2026-03-03T09:30+09:00").as_dict()
+            {'since': '2026-03-02T00:00:00Z', 'until': '2026-03-03T00:30:00Z', 'timezone': 'UTC'}
+        """
+        from datetime import UTC, datetime
+
+        from trailsift.analysis.time_range import Period
+        from trailsift.times import iso
+
+        now = datetime.now(UTC)
+        start, end = self._micros(since, now, "since"), self._micros(until, now, "until")
+        if start is not None and end is not None and start >= end:
+            raise UsageError(f"since {since} ({iso(start)}) is not before until {until} ({iso(end)})")
+        return Period(start, end, self._zone())
+
+    def _zone(self) -> ZoneInfo:
+        from trailsift.analysis.time_range import zone_of
+
+        return zone_of(self.timezone)
+
+    def _micros(self, value: Time, now: datetime, name: str) -> int | None:
+        if value is None or isinstance(value, int):
+            return value
+        if isinstance(value, str):
+            from trailsift.analysis.time_range import parse
+
+            return parse(value, self._zone(), now, name)
+        from trailsift.times import micros
+
+        return micros(value if value.tzinfo else value.replace(tzinfo=self._zone()))
+
+    def _engine(self, timezone: str = "UTC") -> DuckDBEngine:
+        """Return the engine of a time zone at the newest commit: UTC for reports, the lake's zone for a user's SQL."""
+        with self._lock:
+            engine = self._engines.get(timezone)
+            if engine is not None:
+                engine.refresh()
+                return engine
+            from trailsift.lake.open import open_snapshot
+
+            snapshot = open_snapshot(self.path)
+            from trailsift.query import DuckDBEngine
+
+            engine = DuckDBEngine(snapshot, timezone=timezone, threads=self._threads, memory_limit=self._memory_limit)
+            self._engines[timezone] = engine
+            return engine
+
+    # -- bring logs in ---------------------------------------------------------------------------------------------
+
+    def ingest(
+        self,
+        *inputs: StrPath,
+        workers: int | None = None,
+        since: Time = None,
+        until: Time = None,
+        again: bool = False,
+        rules: Rules | StrPath | None = None,
+        compact: bool = True,
+        hourly_partitions: bool | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Counts:
+        """Store logs, each event once. The lake is created if it is missing.
+
+        Args:
+            inputs: Files, folders, globs and archives; ``-`` is standard input.
+            workers: Worker processes. Default: one per core, none for small inputs.
+            since: Only log objects delivered at or after this time.
+            until: Only log objects delivered before this time.
+            again: Also read log objects that were ingested before.
+            rules: Which new events to store, to sample and to drop: rules, a rules file or the name of a preset.
+                Summaries count every event all the same.
+            compact: Tidy up afterwards, for some seconds, if many small files ask for it.
+            hourly_partitions: Partition a new lake by hour instead of by day; an existing lake must match.
+            progress: Called with how far the ingest is.
+
+        Returns:
+            Counts that add up: records = stored + duplicates + dropped + malformed.
+
+        Raises:
+            SourceError: An input does not exist or holds no CloudTrail records.
+            LakeError: The lake cannot be written.
+            RulesError: The rules file cannot be used.
+
+        Example:
+            >>> counts = lake.ingest("logs/AWSLogs")  # a second time: nothing is stored twice
+            >>> counts.stored, counts.complete
+            (0, True)
+        """
+        if not inputs:
+            raise UsageError("nothing to ingest: name files or folders, or `-` for standard input")
+        if workers is not None and workers < 1:
+            raise UsageError(f"{workers} workers cannot ingest: use 1 or more")
+        period = self.period(since, until)
+        chosen = None if rules is None else _rules(rules)
+        from trailsift.ingest import ingest
+        from trailsift.times import moment
+
+        first, end = (None if limit is None else moment(limit) for limit in (period.since, period.until))
+        return ingest(
+            [os.fspath(path) for path in inputs],
+            self.path,
+            workers=workers,
+            since=first,
+            until=end,
+            again=again,
+            rules=chosen,
+            compact=compact,
+            hourly_partitions=hourly_partitions,
+            progress=progress,
+        )
+
+    # -- query and report ------------------------------------------------------------------------------------------
+
+    def query(
+        self,
+        sql: str,
+        *,
+        cache: bool = True,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        arrow: bool = False,
+    ) -> QueryResult:
+        """Run one read-only SQL statement over the tables of the lake.
+
+        Args:
+            sql: A statement over events, hourly, usage, profile and rejects.
+            cache: Use the cached result of the same statement on the same commit.
+            ttl: Seconds for which the result of a statement that uses the present time may come from the cache.
+            timeout: Seconds after which the statement is stopped.
+            arrow: The result will be read as Arrow, pandas or Polars (saves running the statement twice).
+
+        Returns:
+            The result; a large one streams.
+
+        Raises:
+            QueryError: The SQL cannot run; the message names the position and the nearest known name.
+            EngineError: The statement ran out of time or memory.
+
+        Example:
+            >>> lake.query("SELECT count(*) AS events FROM events").dicts()
+            [{'events': 2000}]
+        """
+        engine = self._engine(self.timezone)
+        from trailsift.query.query_result import QueryResult
+
+        return QueryResult(engine.query(sql, cache=cache, ttl=ttl, timeout=timeout, arrow=arrow), engine)
+
+    def explain(self, sql: str) -> Explanation:
+        """Return which files a statement would read, without running it. Print it to read it.
+
+        Args:
+            sql: The statement.
+
+        Raises:
+            QueryError: The SQL cannot run.
+
+        Example:
+            >>> "files" in str(lake.explain("SELECT * FROM events WHERE service = 's3'"))
+            True
+        """
+        from trailsift.query import explain
+
+        return explain(self._engine(self.timezone), sql)
+
+    @overload
+    def summary(
+        self, by: None = None, *, since: Time = None, until: Time = None, limit: int | None = None
+    ) -> Overview: ...
+
+    @overload
+    def summary(self, by: Group, *, since: Time = None, until: Time = None, limit: int | None = None) -> Summary: ...
+
+    def summary(
+        self, by: Group | None = None, *, since: Time = None, until: Time = None, limit: int | None = None
+    ) -> Overview | Summary:
+        """Return exact numbers, whatever was dropped or sampled: an overview, or the totals of one kind of group.
+
+        Args:
+            by: event, role, resource, hour, service, account, region or error. None: an overview.
+            since: Start of the period.
+            until: End of the period, not included.
+            limit: Groups at most, the largest ones; 0 is all. Default: 8 in each list of an overview, else all.
+
+        Returns:
+            An Overview or a Summary; ``total`` is None if the period holds no events.
+
+        Raises:
+            UsageError: An unknown group, an invalid time or a negative limit.
+
+        Example:
+            >>> summary = lake.summary("service")
+            >>> summary.total.events == sum(line.measures.events for line in summary.lines) == 2000
+            True
+        """
+        from trailsift.analysis import summary
+
+        period = self.period(since, until)
+        if by is None:
+            return summary.overview(self._engine(), period, 8 if limit is None else limit)
+        return summary.summary(self._engine(), by, period, limit or 0)
+
+    def roles(self, *, since: Time = None, until: Time = None) -> list[RoleLine]:
+        """Return all roles with their totals, the busiest first.
+
+        Args:
+            since: Start of the period.
+            until: End of the period, not included.
+
+        Raises:
+            UsageError: An invalid time.
+
+        Example:
+            >>> roles = lake.roles()
+            >>> sum(role.events for role in roles)
+            2000
+        """
+        from trailsift.analysis.roles import roles
+
+        period = self.period(since, until)
+        return roles(self._engine(), period)
+
+    def role(self, name: str, *, since: Time = None, until: Time = None) -> Role:
+        """Return one role's actions, resources, key patterns, hours, origins and denied calls.
+
+        Args:
+            name: An ARN, a role's name, or a part of it that no other role has.
+            since: Start of the period.
+            until: End of the period, not included.
+
+        Raises:
+            UsageError: No role or several roles match the name, or a time is invalid.
+
+        Example:
+            >>> lake.role("orders-etl-batch").role_arn
+            'arn:aws:iam::400011112201:role/orders-etl-batch'
+        """
+        from trailsift.analysis.roles import role
+
+        period = self.period(since, until)
+        return role(self._engine(), name, period)
+
+    def why_empty(self, *, since: Time = None, until: Time = None) -> str:
+        """Return why a report on a period has no lines: an empty lake, or events of other times only.
+
+        Args:
+            since: Start of the period.
+            until: End of the period, not included.
+
+        Example:
+            >>> lake.why_empty(since="2030-01-01").startswith("nothing from 2030-01-01")
+            True
+        """
+        from trailsift.analysis.base import why_nothing
+
+        period = self.period(since, until)
+        return why_nothing(self._engine().snapshot, period)
+
+    # -- detect ----------------------------------------------------------------------------------------------------
+
+    def detect(
+        self,
+        *,
+        since: Time = None,
+        until: Time = None,
+        budget: int = 10,
+        levels: Iterable[Level] | None = None,
+        threshold: int | None = None,
+        detections: StrPath | None = None,
+        muted: bool = False,
+        full_refresh: bool = False,
+        language: Language = "en",
+        clean: Callable[[str], str] = str,
+    ) -> DetectionResult:
+        """Detect unusual activity: first-time behaviour, volume far above the baseline, odd hours, known attacks.
+
+        Baselines are learned from the whole lake, whatever the period. What was computed is kept in the lake, so that
+        the next run reads only what changed.
+
+        Args:
+            since: Only findings that end at or after this time.
+            until: Only findings that begin before this time.
+            budget: Findings per day at most; 0 is all.
+            levels: novel, volume, shapes, learned, detections. Default: all.
+            threshold: Instead of everything else: hours with more than this many events of one name.
+            detections: A folder of your own detections (TOML), beside those that come with trailsift.
+            muted: Also return muted findings.
+            full_refresh: Read the whole lake, whatever earlier runs have kept.
+            language: Language of the sentences, ``en`` or ``ko``.
+            clean: Applied to every string taken from a log before it becomes part of a sentence.
+
+        Returns:
+            The findings in rank order, and the problems of detections that could not run.
+
+        Raises:
+            UsageError: An invalid time or threshold, or a folder without detections.
+
+        Example:
+            >>> result = lake.detect(since="2026-03-02")
+            >>> len(result.findings) > 0, result.problems
+            (True, ())
+        """
+        from trailsift.detect import pipeline
+
+        chosen = frozenset[str](levels) if levels else pipeline.ALL_LEVELS
+        options = pipeline.DetectOptions(
+            self.period(since, until),
+            budget,
+            language=language,
+            muted=muted,
+            afresh=full_refresh,
+            clean=clean,
+            levels=chosen,
+        )
+        if threshold is not None:
+            return pipeline.DetectionResult(pipeline.over_threshold(self._engine(), threshold, options), (), 0)
+        rules, problems = _detections(detections)
+        result = pipeline.detect(self._engine(), options, rules)
+        return pipeline.DetectionResult(result.findings, (*problems, *result.problems), result.days)
+
+    def findings(
+        self,
+        *,
+        since: Time = None,
+        until: Time = None,
+        budget: int = 10,
+        levels: Iterable[Level] | None = None,
+        muted: bool = False,
+        language: Language = "en",
+    ) -> list[Finding]:
+        """Return the findings of the lake in rank order; `detect` has more options.
+
+        Args:
+            since: Only findings that end at or after this time.
+            until: Only findings that begin before this time.
+            budget: Findings per day at most; 0 is all.
+            levels: novel, volume, shapes, learned, detections. Default: all.
+            muted: Also return muted findings.
+            language: Language of the sentences, ``en`` or ``ko``.
+
+        Raises:
+            UsageError: An invalid time.
+
+        Example:
+            >>> first = lake.findings()[0]
+            >>> first.severity in ("high", "medium", "low") and bool(first.title)
+            True
+        """
+        result = self.detect(since=since, until=until, budget=budget, levels=levels, muted=muted, language=language)
+        return result.findings
+
+    def find(
+        self,
+        name: str,
+        *,
+        detections: StrPath | None = None,
+        language: Language = "en",
+        clean: Callable[[str], str] = str,
+    ) -> Finding:
+        """Return a finding without its events.
+
+        Args:
+            name: Its id, a unique prefix of it, or its rank in the list (from 1).
+            detections: A folder of your own detections, as for `detect`.
+            language: Language of the sentences, ``en`` or ``ko``.
+            clean: Applied to every string taken from a log.
+
+        Raises:
+            UsageError: No finding or several findings match.
+
+        Example:
+            >>> finding = lake.find("1")
+            >>> lake.find(finding.id[:6]).id == finding.id
+            True
+        """
+        from trailsift.detect import pipeline
+
+        options = pipeline.DetectOptions(self.period(), language=language, clean=clean)
+        return pipeline.find(self._engine(), name, options, _detections(detections)[0])
+
+    def finding(
+        self,
+        name: str | Finding,
+        *,
+        limit: int = 10,
+        detections: StrPath | None = None,
+        language: Language = "en",
+        clean: Callable[[str], str] = str,
+    ) -> FindingDetail:
+        """Return a finding with its rows of the hourly summary and its events.
+
+        Args:
+            name: Its id, a unique prefix of it, its rank in the list (from 1), or the finding itself.
+            limit: Events at most, the first ones; 0 is all.
+            detections: A folder of your own detections, as for `detect`.
+            language: Language of the sentences, ``en`` or ``ko``.
+            clean: Applied to every string taken from a log.
+
+        Raises:
+            UsageError: No finding or several findings match.
+
+        Example:
+            >>> detail = lake.finding("1", limit=3)
+            >>> detail.finding.reasons != () and len(detail.events) <= 3
+            True
+        """
+        from trailsift.detect.pipeline import drill
+
+        finding = (
+            self.find(name, detections=detections, language=language, clean=clean) if isinstance(name, str) else name
+        )
+        return drill(self._engine(), finding, limit)
+
+    def mute(self, name: str | Finding, reason: str) -> Verdict:
+        """Mark a finding as benign: it and similar findings are hidden until they grow by 50 %.
+
+        Args:
+            name: Its id, a unique prefix of it, its rank in the list, or the finding itself.
+            reason: Why; kept in the lake.
+
+        Raises:
+            UsageError: No finding or several findings match, or the reason is empty.
+
+        Example:
+            >>> finding = lake.find("1")
+            >>> lake.mute(finding, "the yearly audit").word
+            'mute'
+            >>> finding.id in [finding.id for finding in lake.findings()]
+            False
+        """
+        return self._mark(name, "mute", reason)
+
+    def confirm(self, name: str | Finding, reason: str) -> Verdict:
+        """Mark a finding as a real incident; it stays in the list.
+
+        Args:
+            name: Its id, a unique prefix of it, its rank in the list, or the finding itself.
+            reason: Why; kept in the lake.
+
+        Raises:
+            UsageError: No finding or several findings match, or the reason is empty.
+
+        Example:
+            >>> lake.confirm("1", "keys were stolen").word
+            'confirm'
+        """
+        return self._mark(name, "confirm", reason)
+
+    def _mark(self, name: str | Finding, word: Literal["mute", "confirm"], reason: str) -> Verdict:
+        from trailsift.detect.triage import mark
+
+        finding = self.find(name) if isinstance(name, str) else name
+        return mark(self.path, finding, word, reason)
+
+    def unreported(self, findings: Sequence[Finding]) -> list[Finding]:
+        """Return the findings that were not reported yet, or have grown by 50 % since.
+
+        Args:
+            findings: Findings of this lake.
+
+        Example:
+            >>> findings = lake.findings()
+            >>> lake.mark_reported(findings)
+            >>> lake.unreported(findings)
+            []
+        """
+        from trailsift.detect.notify import news
+
+        return news(self.path, findings)
+
+    def mark_reported(self, findings: Sequence[Finding]) -> None:
+        """Record in the lake that findings were reported.
+
+        Args:
+            findings: Findings of this lake.
+        """
+        from trailsift.detect.notify import remember
+
+        remember(self.path, findings)
+
+    def notify(self, findings: Sequence[Finding], url: str, form: Form = "json") -> tuple[int, list[str]]:
+        """Post the unreported ones among findings to a webhook, and record them as reported.
+
+        Args:
+            findings: Findings of this lake.
+            url: The webhook, http or https.
+            form: ``json`` or ``slack``.
+
+        Returns:
+            How many were delivered, and what went wrong with the others.
+
+        Raises:
+            UsageError: The URL is not valid.
+        """
+        from trailsift.detect.notify import alert
+
+        return alert(self.path, findings, url, form)
+
+    def follow(
+        self,
+        run: Callable[[Lake], T],
+        *,
+        interval: float = 10,
+        on_error: Callable[[TrailsiftError], None] = lambda error: None,
+    ) -> Iterator[T]:
+        """Call a function now and after each commit, without end.
+
+        Args:
+            run: Called with a handle at the new commit.
+            interval: Seconds between two checks for a commit.
+            on_error: Called if the lake cannot be read for a while; then it is tried again.
+
+        Yields:
+            What ``run`` returns.
+
+        Raises:
+            UsageError: The interval is not positive.
+
+        Example:
+            >>> next(lake.follow(lambda lake: lake.status().events.rows))
+            2000
+        """
+        if interval <= 0:
+            raise UsageError(f"the interval of {interval:g} s is not valid: use more than 0 seconds")
+        from trailsift.detect.follow import follow
+
+        return follow(self.path, lambda engine: run(self._bound(engine)), interval, trouble=on_error)
+
+    def _bound(self, engine: DuckDBEngine) -> Lake:
+        """Return a handle that uses an engine of the caller."""
+        lake = Lake(self.path, timezone=self.timezone, threads=self._threads, memory_limit=self._memory_limit)
+        lake._engines[engine.timezone] = engine
+        return lake
+
+    # -- filter and sample -----------------------------------------------------------------------------------------
+
+    def estimate(
+        self,
+        by: Sequence[str] = (),
+        *,
+        where: str | None = None,
+        since: Time = None,
+        until: Time = None,
+        limit: int = 0,
+    ) -> Estimate:
+        """Estimate events and bytes of a sampled lake with 95 % confidence intervals.
+
+        Values from a summary table are exact and marked so.
+
+        Args:
+            by: Columns of events to group by; also ``hour`` and ``date``.
+            where: An SQL condition on the columns of events.
+            since: Start of the period.
+            until: End of the period, not included.
+            limit: Groups at most, the largest ones; 0 is all.
+
+        Raises:
+            QueryError: The condition cannot run.
+            UsageError: An unknown column or an invalid time.
+
+        Example:
+            >>> estimate = lake.estimate(["service"])
+            >>> estimate.exact, sum(group.events.estimate for group in estimate.groups)
+            (True, 2000)
+        """
+        from trailsift.analysis.estimate import estimate
+
+        period = self.period(since, until)
+        return estimate(self._engine(), by, where, period, limit)
+
+    def suggest(self, limit: int = 10, *, prices: StrPath | None = None) -> Suggestions:
+        """Suggest rules for large, steady volume.
+
+        Args:
+            limit: Suggestions at most; 0 is all.
+            prices: Your own prices (TOML). Default: list prices of us-east-1.
+
+        Raises:
+            UsageError: A negative limit, or prices that cannot be read.
+
+        Example:
+            >>> suggestions = lake.suggest(3)
+            >>> len(suggestions.lines) <= 3, suggestions.toml.startswith("[[rule]]")
+            (True, True)
+        """
+        from trailsift.analysis.suggest import suggest
+        from trailsift.prices import prices as load_prices
+
+        return suggest(self._engine(), load_prices(None if prices is None else Path(prices)), limit)
+
+    def try_rules(self, rules: Rules | StrPath, *, prices: StrPath | None = None) -> Rehearsal:
+        """Apply rules to the stored events without changing anything: what they would keep, sample and drop.
+
+        Args:
+            rules: Rules, a rules file, or the name of a preset.
+            prices: Your own prices (TOML). Default: list prices of us-east-1.
+
+        Raises:
+            RulesError: The rules file cannot be used.
+            SourceError: The lake holds no events.
+
+        Example:
+            >>> lake.try_rules("important-events").events
+            2000
+        """
+        chosen = _rules(rules)
+        from trailsift.ingest.dry_run import rehearse
+        from trailsift.prices import prices as load_prices
+
+        return rehearse(chosen, load_prices(None if prices is None else Path(prices)), (), self.path)
+
+    def rule_impact(self, rules: Rules | StrPath) -> list[Loss]:
+        """Return what becomes of each finding under rules, the worst first. Nothing is changed.
+
+        Args:
+            rules: Rules, a rules file, or the name of a preset.
+
+        Raises:
+            RulesError: The rules file cannot be used.
+
+        Example:
+            >>> {loss.fate for loss in lake.rule_impact("important-events")} <= {
+            ...     "lost", "without events", "weaker", "with fewer events", "as before"
+            ... }
+            True
+        """
+        chosen = _rules(rules)
+        from trailsift.detect.detection_rules import builtin_rules
+        from trailsift.detect.rule_impact import losses
+        from trailsift.ingest.what_if import thinned
+        from trailsift.lake.open import open_snapshot
+        from trailsift.query import DuckDBEngine
+
+        with thinned(self.path, chosen) as folder, DuckDBEngine(open_snapshot(folder)) as sampled:
+            return losses(self._engine(), sampled, builtin_rules()[0])
+
+    def data_event_candidates(self, *, since: Time = None, until: Time = None) -> list[Need]:
+        """Return the roles whose management events call for data events, the strongest first, with the reasons.
+
+        Args:
+            since: Start of the period.
+            until: End of the period, not included.
+
+        Raises:
+            UsageError: An invalid time.
+
+        Example:
+            >>> lake.data_event_candidates()[0].reasons[0]
+            'uses keys (25 calls): reads or writes encrypted data that nothing shows'
+        """
+        from trailsift.analysis.trail_coverage import needs
+
+        period = self.period(since, until)
+        return needs(self._engine(), period)
+
+    def has_data_events(self) -> bool:
+        """Return whether the lake has seen any data event, whatever rules left of them.
+
+        Example:
+            >>> lake.has_data_events()
+            True
+        """
+        from trailsift.analysis.trail_coverage import has_data_events
+
+        return has_data_events(self._engine())
+
+    def selector_cost(self, request: SelectorRequest) -> Cost:
+        """Estimate what event selectors cost per month at the rates of this lake.
+
+        Args:
+            request: The roles, services and buckets that the selectors ask for.
+        """
+        from trailsift.analysis.trail_coverage import cost
+
+        return cost(self._engine(), self.period(), request)
+
+    # -- maintain --------------------------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """Return what the lake holds: time range, tables, commits, and whether the counts reconcile.
+
+        Example:
+            >>> status = lake.status()
+            >>> status.events.rows, status.reconciled
+            (2000, True)
+        """
+        from trailsift.analysis.status import status
+
+        return status(self.path)
+
+    def rejects(self, limit: int = 0) -> RejectReport:
+        """Return what could not be stored, where it is, and why.
+
+        Args:
+            limit: Records at most, the newest ones; 0 is all.
+
+        Example:
+            >>> lake.rejects().total
+            0
+        """
+        from trailsift.analysis.rejects import rejects
+
+        return rejects(self._engine(), limit)
+
+    def records(self, where: str | None = None) -> Iterator[dict[str, Any]]:
+        """Return the stored records as CloudTrail wrote them, one after the other.
+
+        Args:
+            where: An SQL condition on the columns of events.
+
+        Raises:
+            QueryError: The condition cannot run.
+
+        Example:
+            >>> next(lake.records("event_name = 'PutObject'"))["eventName"]
+            'PutObject'
+        """
+        from trailsift.analysis.export import records
+
+        return records(self._engine(), where)
+
+    def export(
+        self, target: StrPath | TextIO, *, where: str | None = None, form: Literal["ndjson", "records"] = "ndjson"
+    ) -> int:
+        """Write the stored records as CloudTrail wrote them.
+
+        Args:
+            target: A file, which appears only when it is complete, or a text stream.
+            where: An SQL condition on the columns of events.
+            form: ``ndjson``: one record per line; ``records``: one document as in a log file.
+
+        Returns:
+            The number of records.
+
+        Raises:
+            QueryError: The condition cannot run.
+
+        Example:
+            >>> lake.export("everything.ndjson")
+            2000
+        """
+        from trailsift.analysis.export import export
+        from trailsift.query.query_result import new_file
+
+        engine = self._engine()
+        if isinstance(target, str | os.PathLike):
+            with new_file(Path(target), "w", encoding="utf-8", newline="\n") as out:
+                return export(engine, out, where, form)
+        return export(engine, target, where, form)
+
+    def omitted_columns(self) -> tuple[str, ...]:
+        """Return the columns that rules have left empty in some events: their export is not lossless.
+
+        Example:
+            >>> lake.omitted_columns()
+            ()
+        """
+        from trailsift.analysis.status import omitted
+
+        return omitted(self._engine().snapshot.root)
+
+    def compact(
+        self, *, everything: bool = False, progress: Callable[[CompactProgress], None] | None = None
+    ) -> Compacted:
+        """Merge small files of closed days into few large ones, and delete files that are no longer needed.
+
+        Answers stay the same. Replaced files are deleted by the next run, ten minutes later at the earliest.
+
+        Args:
+            everything: Also compact days that still receive events.
+            progress: Called with how far the compaction is.
+
+        Raises:
+            LakeError: The lake cannot be written.
+
+        Example:
+            >>> compacted = lake.compact(everything=True)
+            >>> compacted.files_after <= compacted.files_before
+            True
+        """
+        from trailsift.lake.compact import compact
+
+        return compact(self.path, everything=everything, progress=progress)
+
+    def relocate(self) -> Relocated:
+        """Repair the lake after it was moved or copied to its present folder. The original is not touched.
+
+        Example:
+            >>> lake.relocate().tables  # it was not moved
+            0
+        """
+        from trailsift.lake.relocate import relocate
+
+        self.close()
+        return relocate(self.path)
+
+    def connect_script(self) -> str:
+        """Return SQL that gives any DuckDB client the tables of the newest commit as views.
+
+        Example:
+            >>> "CREATE OR REPLACE VIEW events" in lake.connect_script()
+            True
+        """
+        from trailsift.lake.open import open_snapshot
+        from trailsift.query.connect import script
+
+        return script(open_snapshot(self.path))
+
+    def connect_database(self, target: StrPath) -> None:
+        """Write a DuckDB database that has the tables of the newest commit as views.
+
+        Args:
+            target: The database file; an existing one is replaced.
+
+        Raises:
+            EngineError: It cannot be written.
+
+        Example:
+            >>> lake.connect_database("lake.duckdb")
+        """
+        from trailsift.query.connect import write_database
+
+        write_database(Path(target), self.connect_script())
+
+
+def _rules(rules: Rules | StrPath) -> Rules:
+    from trailsift.rules import Rules
+    from trailsift.rules.presets import open_rules
+
+    return rules if isinstance(rules, Rules) else open_rules(os.fspath(rules))
+
+
+def _detections(folder: StrPath | None) -> tuple[list[Detection], list[Problem]]:
+    """Return the detections that come with trailsift and those of a folder, and the problems of their files."""
+    from trailsift.detect import detection_rules
+
+    rules, problems = detection_rules.builtin_rules()
+    if folder is not None:
+        own, wrong = detection_rules.load_rules(Path(folder))
+        rules, problems = [*rules, *own], [*problems, *wrong]
+    return rules, problems

@@ -1,0 +1,249 @@
+"""The result of a query as users of the library get it: rows, Arrow, data frames, a printed or an HTML table."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
+
+from trailsift.errors import UsageError
+from trailsift.query.formats import TABLE_ROWS, write
+from trailsift.query.types import converted, writer
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
+
+    from trailsift.query.duckdb import DuckDBEngine
+    from trailsift.query.result import Result
+
+StrPath: TypeAlias = "str | os.PathLike[str]"
+
+#: Rows and characters per cell that a notebook shows.
+HTML_ROWS = 50
+HTML_CELL = 200
+
+
+class QueryResult:
+    """The result of one statement.
+
+    Up to 10,000 rows are held and can be read repeatedly; a larger result streams, and reading it again runs the
+    statement again. In a notebook it shows itself as a table of its first rows.
+
+    Example:
+        >>> result = lake.query("SELECT service, count(*) AS calls FROM events GROUP BY 1 ORDER BY 1 LIMIT 2")
+        >>> result.names
+        ['service', 'calls']
+        >>> len(result.rows()), result.count
+        (2, 2)
+    """
+
+    def __init__(self, result: Result, engine: DuckDBEngine | None = None) -> None:
+        self._result = result
+        self._engine = engine
+
+    def __repr__(self) -> str:
+        """Show the columns, and the number of rows if it is known."""
+        rows = "streaming" if self.count is None else f"{self.count:,} row{'' if self.count == 1 else 's'}"
+        return f"<QueryResult ({', '.join(self.names)}): {rows}>"
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """(name, DuckDB type) of each column."""
+        return list(self._result.columns)
+
+    @property
+    def names(self) -> list[str]:
+        """Column names; a repeated name is numbered."""
+        return self._result.names
+
+    @property
+    def count(self) -> int | None:
+        """Number of rows; None until all are read."""
+        return self._result.count
+
+    @property
+    def seconds(self) -> float:
+        """Time from the call to the last row read so far."""
+        return self._result.seconds
+
+    @property
+    def from_cache(self) -> bool:
+        """True if the rows came from the result cache."""
+        return self._result.from_cache
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Return all rows as Python values; times are aware datetimes in the lake's time zone.
+
+        Example:
+            >>> lake.query("SELECT 1 AS one, 'x' AS two").rows()
+            [(1, 'x')]
+        """
+        return [tuple(row) for row in self._result.rows()]
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """Return all rows as dicts by column name.
+
+        Example:
+            >>> lake.query("SELECT 1 AS one, 'x' AS two").dicts()
+            [{'one': 1, 'two': 'x'}]
+        """
+        return self._result.dicts()
+
+    def value(self) -> Any:
+        """Return the first column of the first row; None if there are no rows.
+
+        Example:
+            >>> lake.query("SELECT count(*) FROM events").value()
+            2000
+        """
+        return self._result.value()
+
+    def arrow(self) -> pyarrow.Table:
+        """Return all rows as an Arrow table.
+
+        Example:
+            >>> lake.query("SELECT event_name FROM events").arrow().num_rows
+            2000
+        """
+        return self._result.arrow()
+
+    def df(self) -> pandas.DataFrame:
+        """Return all rows as a pandas data frame.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        _require("pandas", "df")
+        return self.arrow().to_pandas()
+
+    def pl(self) -> polars.DataFrame:
+        """Return all rows as a Polars data frame.
+
+        Raises:
+            UsageError: Polars is not installed.
+        """
+        _require("polars", "pl")
+        import polars
+
+        frame = polars.from_arrow(self.arrow())
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def show(self, max_rows: int | None = TABLE_ROWS) -> None:
+        """Print a table, as the command line does.
+
+        Args:
+            max_rows: Rows at most; None is all.
+
+        Example:
+            >>> lake.query("SELECT 'GetObject' AS event_name, 3 AS calls").show()
+            event_name   calls
+            ──────────────────
+            GetObject        3
+            1 row in ... (times in UTC)
+        """
+        self.write(sys.stdout, "table", max_rows=max_rows)
+
+    def write(self, target: StrPath | IO[Any], format: str, *, max_rows: int | None = None) -> int:
+        """Write all rows.
+
+        Args:
+            target: A file, which appears only when it is complete, or a stream (binary for parquet and arrow).
+            format: table, json, csv, parquet or arrow.
+            max_rows: Rows of a table at most; None is all.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            UsageError: An unknown format, or a text stream for a binary format.
+
+        Example:
+            >>> lake.query("SELECT event_id, event_time FROM events").write("events.parquet", "parquet")
+            2000
+        """
+        if isinstance(target, str | os.PathLike):
+            with new_file(Path(target), "wb") as out:
+                return write(self._result, format, out, max_rows=max_rows)
+        return write(self._result, format, target, max_rows=max_rows)
+
+    def why_empty(self) -> str:
+        """Return why there are no rows, as far as it can be found out.
+
+        Example:
+            >>> lake.query("SELECT * FROM events WHERE event_name = 'getobject'").why_empty()
+            "No event has the event_name 'getobject'; there is 'GetObject'."
+        """
+        if self._engine is None:
+            return "nothing matched"
+        from trailsift.query.empty_result import why_empty
+
+        return why_empty(self._engine, self._result)
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as an HTML table. Logs are hostile: every name and value is escaped."""
+        first: list[Sequence[Any]] = []
+        writers = [writer(kind, self._result.zone) for _, kind in self._result.columns]
+        for rows in converted(self._result.fetched(), writers):
+            first += rows
+            if len(first) > HTML_ROWS:
+                break
+        shown = first[:HTML_ROWS]
+        texts = [[_cell(value) for value in row] for row in shown]
+        cut = any(len(text) > HTML_CELL for row in texts for text in row)
+        head = "".join(f"<th>{_html(name)}</th>" for name in self.names)
+        body = "".join("<tr>" + "".join(f"<td>{_html(text)}</td>" for text in row) + "</tr>" for row in texts)
+        count = self.count
+        if len(first) > len(shown):
+            note = f"the first {HTML_ROWS} of {'more' if count is None else f'{count:,}'} rows"
+        else:
+            note = f"{len(shown):,} row{'' if len(shown) == 1 else 's'}"
+        note += f"; values are cut after {HTML_CELL} characters" if cut else ""
+        note += f"; times in {_html(self._result.timezone)}"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{note}</p>"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    import json
+
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _html(text: str) -> str:
+    """Return text for HTML: cut, escaped, and without control and direction characters."""
+    from html import escape
+
+    cut = text if len(text) <= HTML_CELL else text[:HTML_CELL] + "…"
+    return escape("".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in cut))
+
+
+def _require(package: str, method: str) -> None:
+    from importlib.util import find_spec
+
+    if package not in sys.modules and find_spec(package) is None:
+        raise UsageError(f"{method}() needs {package}, which is not installed: pip install {package}")
+
+
+@contextmanager
+def new_file(path: Path, mode: str, **options: Any) -> Iterator[Any]:
+    """Open a file that appears under its name only when it is complete."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open(mode, **options) as handle:
+            yield handle
+        partial.replace(path)
+    except OSError as error:
+        if error.filename in (str(partial), None):
+            error.filename = str(path)
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
