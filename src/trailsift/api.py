@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from trailsift.analysis.estimate import Estimate
     from trailsift.analysis.rejects import RejectReport
-    from trailsift.analysis.roles import Role, RoleLine
+    from trailsift.analysis.roles import RoleReport, RoleSummary
     from trailsift.analysis.status import Status
     from trailsift.analysis.suggest import Suggestions
     from trailsift.analysis.summary import Overview, Summary
     from trailsift.analysis.time_range import Period
-    from trailsift.analysis.trail_coverage import Cost, Need
+    from trailsift.analysis.trail_coverage import Need, SelectionCost
     from trailsift.aws.selectors import SelectorRequest
     from trailsift.detect.describe import Language
     from trailsift.detect.detection_rules import Detection, Problem
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from trailsift.detect.triage import Verdict
     from trailsift.ingest.counts import Counts, Progress
     from trailsift.ingest.dry_run import Rehearsal
-    from trailsift.lake.compact import Compacted
-    from trailsift.lake.compact import Progress as CompactProgress
+    from trailsift.lake.compact import Compacted, CompactionProgress
     from trailsift.lake.relocate import Relocated
     from trailsift.query import DuckDBEngine, Explanation
     from trailsift.query.query_result import QueryResult
@@ -329,7 +328,7 @@ class Lake:
             return summary.overview(self._engine(), period, 8 if limit is None else limit)
         return summary.summary(self._engine(), by, period, limit or 0)
 
-    def roles(self, *, since: Time = None, until: Time = None) -> list[RoleLine]:
+    def roles(self, *, since: Time = None, until: Time = None) -> list[RoleSummary]:
         """Return all roles with their totals, the busiest first.
 
         Args:
@@ -349,7 +348,7 @@ class Lake:
         period = self.period(since, until)
         return roles(self._engine(), period)
 
-    def role(self, name: str, *, since: Time = None, until: Time = None) -> Role:
+    def role(self, name: str, *, since: Time = None, until: Time = None) -> RoleReport:
         """Return one role's actions, resources, key patterns, hours, origins and denied calls.
 
         Args:
@@ -713,7 +712,7 @@ class Lake:
             (True, True)
         """
         from trailsift.analysis.suggest import suggest
-        from trailsift.prices import prices as load_prices
+        from trailsift.prices import load_prices
 
         return suggest(self._engine(), load_prices(None if prices is None else Path(prices)), limit)
 
@@ -734,7 +733,7 @@ class Lake:
         """
         chosen = _rules(rules)
         from trailsift.ingest.dry_run import rehearse
-        from trailsift.prices import prices as load_prices
+        from trailsift.prices import load_prices
 
         return rehearse(chosen, load_prices(None if prices is None else Path(prices)), (), self.path)
 
@@ -793,7 +792,7 @@ class Lake:
 
         return has_data_events(self._engine())
 
-    def selector_cost(self, request: SelectorRequest) -> Cost:
+    def selector_cost(self, request: SelectorRequest) -> SelectionCost:
         """Estimate what event selectors cost per month at the rates of this lake.
 
         Args:
@@ -889,7 +888,7 @@ class Lake:
         return omitted(self._engine().snapshot.root)
 
     def compact(
-        self, *, everything: bool = False, progress: Callable[[CompactProgress], None] | None = None
+        self, *, everything: bool = False, progress: Callable[[CompactionProgress], None] | None = None
     ) -> Compacted:
         """Merge small files of closed days into few large ones, and delete files that are no longer needed.
 

@@ -108,7 +108,7 @@ def test_commands_name_them(whole: DuckDBEngine, tmp_path: Path, capsys: pytest.
     assert {"id", "title", "fate", "events", "events_after", "score", "score_after"} <= set(impact[0])
     assert main(["suggest", "--lake", lake]) == 0
     out = capsys.readouterr().out
-    assert "Effect on findings" in out and any(one["id"] in out for one in told)
+    assert "Effect on findings" in out and any(one["id"] in out for one in impact)
     assert main(["rules", "try", str(file), "--lake", lake, "--no-findings", "--json"]) == 0
     assert "findings" not in json.loads(capsys.readouterr().out)
 

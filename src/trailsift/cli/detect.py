@@ -295,7 +295,7 @@ def evaluate_command(
 
     Example: `trailsift evaluate --seeds 1 --events 20000 --days 10 --roles 12`
     """
-    from trailsift.detect.experiment import ExperimentConfig, rehearse
+    from trailsift.detect.experiment import ExperimentConfig, run_experiment
     from trailsift.generate import STRENGTHS
     from trailsift.terminal.console import print_json
     from trailsift.terminal.findings import show_evaluation
@@ -306,7 +306,7 @@ def evaluate_command(
 
     _warn_without_learned(None)
     config = ExperimentConfig(events, days, roles, tuple(strength or STRENGTHS))
-    table = rehearse(range(first_seed, first_seed + seeds), config, report_step)
+    table = run_experiment(range(first_seed, first_seed + seeds), config, report_step)
     if as_json:
         print_json(table.as_dict())
     else:

@@ -14,7 +14,7 @@ from trailsift.cli.session import open_lake, say
 from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
-    from trailsift.lake.compact import Progress
+    from trailsift.lake.compact import CompactionProgress
 
 
 def status_command(*, lake: LakeOption, timezone: ZoneOption = "UTC", as_json: JsonOption = False) -> int:
@@ -134,7 +134,7 @@ def compact_command(
     with contextlib.ExitStack() as open_bar:
         bars: list[CountProgress] = []
 
-        def update(now: Progress) -> None:
+        def update(now: CompactionProgress) -> None:
             # The total is known from the first report on.
             if not bars:
                 bars.append(open_bar.enter_context(CountProgress("days and services", now.partitions_total, quiet)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,8 +47,9 @@ def run_on_athena(
     sql: str, form: str, output: Path | None, explain: bool, timezone: str, options: AthenaOptions
 ) -> int:
     """Run one statement on Athena; say on standard error what it will cost and what it cost. Return the exit code."""
-    from trailsift.prices import prices as load_prices
-    from trailsift.query.athena import Athena, explained
+    from trailsift.aws.glue_catalog import GlueCatalog
+    from trailsift.prices import load_prices
+    from trailsift.query.athena import Athena
     from trailsift.query.query_result import QueryResult
     from trailsift.query.trino_sql import translate
 
@@ -56,11 +57,19 @@ def run_on_athena(
         raise UsageError(f"results of Athena come as table, json or csv, not as {form}")
     # SQL that Athena cannot run is refused before any credentials are needed.
     translate(sql, options.database)
-    prices = load_prices(options.prices)
-    athena = Athena(options.workgroup, options.database, reuse=options.reuse, timezone=timezone, known=prices)
+    # Opened when the estimate needs it, so that a lack of credentials only prevents the estimate.
+    catalog = functools.cache(lambda: GlueCatalog(options.database))
+    athena = Athena(
+        options.workgroup,
+        options.database,
+        reuse=options.reuse,
+        timezone=timezone,
+        price_list=load_prices(options.prices),
+        files_of=lambda table: catalog().files(table),
+    )
     estimate = _estimate(athena, sql)
     if explain:
-        print(explained(athena, sql, estimate))
+        print(athena.explained(sql, estimate))
         return 0
     result = QueryResult(athena.query(sql))
     count = _write(result, form, output)
@@ -74,16 +83,15 @@ def run_on_athena(
 
 def _estimate(athena: Athena, sql: str) -> ScanEstimate | None:
     """Say on standard error how much the statement will read, or why that is unknown (then return None)."""
-    from trailsift.aws.glue_catalog import Catalog
     from trailsift.query.athena import cost_of
     from trailsift.query.explanation import size
 
     try:
-        estimate = estimate_scan(sql, Catalog(athena.database).files, athena.timezone)
+        estimate = athena.estimate(sql)
     except TrailsiftError as error:
         say(f"how much it will read is unknown: {error}")
         return None
-    usd = cost_of(estimate.bytes, known=athena.prices).usd
+    usd = cost_of(estimate.bytes, price_list=athena.prices).usd
     files = f"{estimate.files:,} of {estimate.of_files:,} files"
     say(f"Athena will read up to {size(estimate.bytes)} in {files}: about ${usd:.6f}")
     return estimate

@@ -31,7 +31,7 @@ def list_command(*, as_json: JsonOption = False) -> int:
     if as_json:
         print_json(PRESETS)
     else:
-        show_presets(READY)
+        show_presets(PRESETS)
     return 0
 
 
@@ -41,9 +41,9 @@ def show_command(name: Annotated[str, Parameter(name="NAME", help="A name from `
 
     Example: `trailsift rules show time-of-day > my.toml`
     """
-    from trailsift.rules.presets import text
+    from trailsift.rules.presets import preset_text
 
-    sys.stdout.write(text(name))
+    sys.stdout.write(preset_text(name))
     return 0
 
 
@@ -105,7 +105,7 @@ def try_command(
         losses = None if no_findings else handle.rule_impact(chosen)
     else:
         from trailsift.ingest.dry_run import rehearse
-        from trailsift.prices import prices as load_prices
+        from trailsift.prices import load_prices
 
         result = rehearse(chosen, load_prices(prices), list(paths))
     if as_json:

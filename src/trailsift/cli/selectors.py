@@ -57,20 +57,22 @@ def selectors_command(
     if not role and not without_roles:
         raise UsageError("name roles with --role, or select all callers with --without-roles")
     services = [name.strip() for name in service.split(",") if name.strip()]
-    request = selectors.wanted(role or [], services, account or [], writes_only=writes_only, buckets=bucket or [])
+    request = selectors.parse_request(
+        role or [], services, account or [], writes_only=writes_only, buckets=bucket or []
+    )
     if apply is not None and existing is not None:
         raise UsageError("--apply reads the trail's present selectors: leave out --existing")
     trail, present = None, _existing(existing)
     if apply is not None:
         from trailsift.aws.trail import TrailSelectors
 
-        trail = Trail(apply)
+        trail = TrailSelectors(apply)
         present = trail.get()
-    chosen = selectors.merged(present, selectors.selectors(request, by_role=not without_roles))
-    selectors.check(chosen)
+    chosen = selectors.merge_selectors(present, selectors.build_selectors(request, by_role=not without_roles))
+    selectors.check_limit(chosen)
     facts = _report(request, present, lake, as_json)
-    if without_roles and request.who:
-        _write_rules(selectors.only_roles(request), rules_output)
+    if without_roles and request.callers:
+        _write_rules(selectors.role_rules(request), rules_output)
     if as_json:
         sys.stdout.write(json.dumps({"AdvancedEventSelectors": chosen, **facts}, indent=2) + "\n")
     elif trail is None:
@@ -81,13 +83,13 @@ def selectors_command(
         return _apply(trail, present, chosen, asking=not yes, as_json=as_json)
     except selectors.RolesRefused as error:
         say(str(error))
-    _write_rules(selectors.only_roles(request), rules_output)
+    _write_rules(selectors.role_rules(request), rules_output)
     if yes:
         # The events of all callers cost more than was agreed to.
         raise UsageError(f"the trail {apply} was not changed: --without-roles puts the next best selectors on it")
     say("the next best selectors log these events for all callers")
-    _report(replace(request, who=()), None, lake, as_json)
-    chosen = selectors.merged(present, selectors.selectors(request, by_role=False))
+    _report(replace(request, callers=()), None, lake, as_json)
+    chosen = selectors.merge_selectors(present, selectors.build_selectors(request, by_role=False))
     return _apply(trail, present, chosen, asking=True, as_json=as_json)
 
 
@@ -107,13 +109,13 @@ def _report(
     request: SelectorRequest, present: list[Selector] | None, lake: Path | None, as_json: bool
 ) -> dict[str, Any]:
     """Say on standard error what the trail logs today and what the selectors cost; return the same for ``--json``."""
-    from trailsift.aws.selectors import covered, logs_data
+    from trailsift.aws.selectors import coverage, selects_data_events
     from trailsift.terminal.aws import cost_text
 
     facts: dict[str, Any] = {}
     if present is not None:
-        state = covered(present, request)
-        if not any(logs_data(selector) for selector in present) and not as_json:
+        state = coverage(present, request)
+        if not any(selects_data_events(selector) for selector in present) and not as_json:
             say("the trail logs no data events so far; these selectors switch them on once they are applied")
         facts["logged_today"] = [part._asdict() for part in state]
         if not as_json:
@@ -134,7 +136,9 @@ def _write_rules(text: str, path: Path) -> None:
     say(f"wrote {path}: rules that keep only the data events of these roles")
 
 
-def _apply(trail: Trail, present: list[Selector], chosen: list[Selector], *, asking: bool, as_json: bool) -> int:
+def _apply(
+    trail: TrailSelectors, present: list[Selector], chosen: list[Selector], *, asking: bool, as_json: bool
+) -> int:
     from trailsift.terminal.aws import show_change
 
     if present == chosen:

@@ -27,7 +27,7 @@ def show_needs(needs: Sequence[Need]) -> None:
     )
 
 
-def cost_text(cost: Cost) -> str:
+def cost_text(cost: SelectionCost) -> str:
     """Return one line on the cost of a selection."""
     if not cost.days:
         return "the lake holds no events to estimate the cost from"

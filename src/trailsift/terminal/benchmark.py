@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from trailsift.benchmark import BenchmarkReport, Technique
 
 
-def show_gains(gains: Gains) -> None:
+def show_gains(gains: BenchmarkReport) -> None:
     """Show the gains: measured beside expected."""
     out = console()
     rows = []
-    for way in gains.ways:
+    for way in gains.techniques:
         faster, saved = _claimed(way)
         rows.append(
             (
@@ -69,9 +69,9 @@ _WIDTH, _LEFT, _RIGHT, _ROW, _TOP = 860, 200, 120, 38, 92
 _INK, _SOFT, _BAR, _BAND = "#1f2937", "#6b7280", "#2563eb", "#f59e0b"
 
 
-def picture(gains: Gains) -> str:
+def picture(gains: BenchmarkReport) -> str:
     """Return the speed-ups as an SVG chart: one bar each on a logarithmic scale, the expected range as a band."""
-    ways = [way for way in gains.ways if way.faster != 1.0]
+    ways = [way for way in gains.techniques if way.faster != 1.0]
     most = max([50.0, *(way.faster for way in ways)])
     decades = int(log10(most)) + 1
     span = _WIDTH - _LEFT - _RIGHT

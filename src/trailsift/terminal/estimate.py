@@ -44,7 +44,7 @@ def _span(value: IntervalEstimate, form: Any = "{:,}".format) -> str:
     return "exact" if value.exact else f"{form(value.low)} - {form(value.high)}"
 
 
-def _distinct(distinct: Distinct) -> str:
+def _distinct(distinct: DistinctCount) -> str:
     return f"{distinct.number:,}" if distinct.exact else f">= {distinct.number:,}" if distinct.number else "-"
 
 
@@ -61,7 +61,7 @@ def _note(estimate: Estimate) -> str:
     else:
         note = (
             "Estimated from the weights of the stored events; rough: fewer than 50 sampled events. "
-            "Distinct counts are lower bounds."
+            "DistinctCount counts are lower bounds."
         )
     if estimate.dropped:
         dropped = plural(sum(estimate.dropped.values()), "event")

@@ -73,7 +73,7 @@ def show_finding(detail: FindingDetail, period: Period, lake: Path) -> None:
     out.print(Text(f"Original records: {command}", style="dim"), soft_wrap=True)
 
 
-def show_evaluation(table: Table) -> None:
+def show_evaluation(table: ExperimentReport) -> None:
     """Show the evaluation: by strength and level left out, then by kind of incident."""
     out = console()
     report = table.as_dict()

@@ -21,7 +21,7 @@ _ORIGINS = {
 }
 
 
-def show_roles(roles: Sequence[RoleLine], period: Period) -> None:
+def show_roles(roles: Sequence[RoleSummary], period: Period) -> None:
     """Show the list of all roles."""
     out = console()
     columns = [("role", "id"), ("events", "number"), ("share", "number"), ("denied", "bad"), ("resources", "number")]
@@ -46,7 +46,7 @@ def show_roles(roles: Sequence[RoleLine], period: Period) -> None:
     show(out, grid(out, f"{plural(len(roles), 'role')}, times in {period.zone.key}", columns, rows))
 
 
-def show_role(role: Role, limit: int = 10) -> None:
+def show_role(role: RoleReport, limit: int = 10) -> None:
     """Show one role: totals, actions, resources, key patterns, hours, origins, denied calls. ``limit`` 0: all rows."""
     out = console()
     _headline(out, role)
@@ -66,7 +66,7 @@ def show_role(role: Role, limit: int = 10) -> None:
     show(out, grid(out, "Denied", columns, rows, more(len(role.refusals), len(shown))))
 
 
-def _headline(out: Console, role: Role) -> None:
+def _headline(out: Console, role: RoleReport) -> None:
     out.print(Text(safe(role.role_arn or short_role(None)), style="bold"), soft_wrap=True)
     first = min(action.first_time for action in role.actions)
     last = max(action.last_time for action in role.actions)
@@ -78,7 +78,7 @@ def _headline(out: Console, role: Role) -> None:
     show(out, Text(safe(f"in {places}"), style="dim"))
 
 
-def _actions(out: Console, role: Role, limit: int) -> None:
+def _actions(out: Console, role: RoleReport, limit: int) -> None:
     shown = role.actions[: limit or None]
     columns = [("service", "text"), ("event", "text"), ("events", "number"), ("errors", "number"), ("denied", "bad")]
     columns += [("in", "number"), ("out", "number"), ("last", "?faint")]
