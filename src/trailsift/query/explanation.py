@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from trailsift.lake.index import File
 from trailsift.prices import ATHENA_LEAST, athena_cost, load_prices
@@ -13,9 +13,6 @@ from trailsift.query.planner import Plan, Scan
 from trailsift.query.pruning import Range, may_pass, micros_of, predicate_columns, range_reader
 from trailsift.query.views import split_by_shared_days
 from trailsift.schema import TABLES, Table
-
-if TYPE_CHECKING:
-    from trailsift.query.duckdb import DuckDBEngine
 
 #: The most footers that are opened; of more files, an evenly spread sample of this size is read.
 _FOOTERS = 256
@@ -100,8 +97,18 @@ class Explanation(JsonObject):
         return "\n".join(lines)
 
 
-def explain(engine: DuckDBEngine, sql: str) -> Explanation:
-    """Return what ``sql`` would read of the engine's snapshot. Raise QueryError as ``DuckDBEngine.query`` does."""
+class PlannedEngine(Protocol):
+    """What an explanation needs of an engine that plans over the files of a lake."""
+
+    def plan(self, sql: str) -> Plan:
+        """Return what ``sql`` would read."""
+
+    def footers(self, paths: list[str], columns: list[str], time: str) -> list[tuple[Any, ...]]:
+        """Return size and bounds of each row group of the files (see ``DuckDBEngine.footers``)."""
+
+
+def explain(engine: PlannedEngine, sql: str) -> Explanation:
+    """Return what ``sql`` would read of the engine's snapshot. Raise QueryError as ``QueryEngine.query`` does."""
     plan = engine.plan(sql)
     estimated = False
     tables = []
@@ -121,7 +128,7 @@ def size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-def _read(engine: DuckDBEngine, plan: Plan, table: Table) -> tuple[TableRead, bool]:
+def _read(engine: PlannedEngine, plan: Plan, table: Table) -> tuple[TableRead, bool]:
     files, every = plan.files[table.name], plan.snapshot.files(table.name)
     scans = plan.scans_of(table.name)
     step = max(1, -(-len(files) // _FOOTERS))
@@ -152,7 +159,7 @@ def _read(engine: DuckDBEngine, plan: Plan, table: Table) -> tuple[TableRead, bo
 
 
 def _row_groups(
-    engine: DuckDBEngine, plan: Plan, table: Table, scan: Scan, files: Sequence[File]
+    engine: PlannedEngine, plan: Plan, table: Table, scan: Scan, files: Sequence[File]
 ) -> list[tuple[int, bool]]:
     """Return for each row group: bytes of the columns that ``scan`` uses, and whether its statistics let it pass."""
     if not files:
