@@ -14,8 +14,8 @@ from support.logs import event_number, write
 from trailsift.ingest.pool import Pool
 from trailsift.ingest.worker import ChunkIds, ChunkResult, Worker
 from trailsift.lake.writer import LakeWriter
-from trailsift.sources import files as source
 from trailsift.sources.base import LogObject
+from trailsift.sources.files import FileSource
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -29,7 +29,7 @@ def log_files(folder: Path, objects: int, events: int) -> list[LogObject]:
     """Log objects of so many events each, all events different."""
     for at in range(objects):
         write(folder, f"{at:03}.json.gz", [event_number(at * events + number) for number in range(events)])
-    return source.find([str(folder)], exclude=None)
+    return FileSource([str(folder)]).find()
 
 
 def test_large_calls_and_large_answers_pass_each_other(root: Path, tmp_path: Path) -> None:

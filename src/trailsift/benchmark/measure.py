@@ -22,7 +22,7 @@ from trailsift.prices import Price, athena
 from trailsift.query import DuckDBEngine
 from trailsift.query.explanation import explain
 from trailsift.rules.presets import open_rules
-from trailsift.sources import files as source
+from trailsift.sources import open_source
 
 #: The events that the question is about, as the original has them.
 NAMES = ("GetObject", "PutObject", "DeleteObject")
@@ -76,7 +76,7 @@ def measure(
 
     SourceError where there are no S3 data events to ask for, EngineError where DuckDB cannot read the log objects.
     """
-    files = sorted(file.path for file in source.find(list(inputs), exclude=folder) if file.path.endswith(".json.gz"))
+    files = sorted(file.path for file in open_source(inputs, exclude=folder).find() if file.path.endswith(".json.gz"))
     if not files:
         raise SourceError(f"no *.json.gz log objects in {', '.join(inputs)}: a trail delivers such")
     step("storing everything in a lake")

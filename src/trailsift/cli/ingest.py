@@ -121,9 +121,11 @@ def ingest(
     """
     inputs = ["-" if path == STDIN else path for path in paths]
     _check_inputs(inputs, workers)
-    from trailsift.rules.presets import open_rules
+    chosen = None
+    if rules is not None:
+        from trailsift.rules.presets import open_rules
 
-    chosen = None if rules is None else open_rules(rules)
+        chosen = open_rules(rules)
     from trailsift.analysis.time_range import period
     from trailsift.ingest import ingest as run
     from trailsift.runtime import spare_memory
@@ -165,12 +167,6 @@ def ingest(
 def _check_inputs(paths: Sequence[str], workers: int | None) -> None:
     if not paths:
         raise UsageError("nothing to ingest: name files or folders, or `-` for standard input")
-    remote = next((path for path in paths if path.startswith("s3://")), None)
-    if remote:
-        raise UsageError(
-            f"cannot read {remote}: reading from S3 comes with the aws extra in a later version. "
-            "Until then: `aws s3 sync` to a folder, then ingest the folder"
-        )
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers}: ask for 1 or more")
 

@@ -16,7 +16,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from isal import isal_zlib
 
@@ -62,11 +62,14 @@ class _Source(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def parts_of(path: str, bounds: Bounds = BOUNDS) -> Iterator[Part]:
-    """The pieces of a file. Raises OSError where it cannot be read; damage is told in the parts."""
-    with io.FileIO(path) as file:
+def parts_of(path: str | BinaryIO, bounds: Bounds = BOUNDS) -> Iterator[Part]:
+    """The pieces of a file, named by its path or open (seekable; it is closed). Raises OSError where it cannot be
+    read; damage is told in the parts."""
+    with io.FileIO(path) if isinstance(path, str) else path as file:
         # Most files are small: one read and one step of inflating are all that they cost.
-        size = os.fstat(file.fileno()).st_size
+        size = os.fstat(file.fileno()).st_size if isinstance(path, str) else file.seek(0, io.SEEK_END)
+        if not isinstance(path, str):
+            file.seek(0)
         start = file.read(size if size <= bounds.small else 1 << 20)
         if start[:2] == b"\x1f\x8b" and size <= bounds.small:
             whole = inflate_whole(start, bounds.whole)
@@ -167,7 +170,7 @@ def _has_lines(text: bytes) -> bool:
     return bool(lines) and any(isinstance(parse(line), dict) for line in lines if line.strip()[:1] == b"{")
 
 
-def _of_zip(path: str, bounds: Bounds) -> Iterator[Part]:
+def _of_zip(path: str | BinaryIO, bounds: Bounds) -> Iterator[Part]:
     damage = None
     count = 0
     try:

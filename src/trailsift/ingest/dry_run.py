@@ -23,7 +23,8 @@ from trailsift.lake.open import open_snapshot
 from trailsift.prices import MONTH, Price
 from trailsift.rules import Rules
 from trailsift.schema import DENIED_CODES, EVENTS
-from trailsift.sources import files as source
+from trailsift.sources import open_source
+from trailsift.sources.base import LogObject
 
 #: Rows of one turn.
 CHUNK_ROWS = 100_000
@@ -124,12 +125,13 @@ def rehearse(rules: Rules, prices: dict[str, Price], inputs: Sequence[str] = (),
 
 
 def _of_logs(inputs: Sequence[str]) -> Iterator[_Chunk]:
-    files = source.find(list(inputs))
+    source = open_source(inputs)
     builder, known = ChunkBuilder(), dedup.DedupIndex()
     size = 0
     try:
+        files = source.find()
         for number, file in enumerate(files):
-            builder.add(file.name, _read(file.path))
+            builder.add(file.name, _read(file))
             size += file.size
             if builder.rows and (builder.rows >= CHUNK_ROWS or number == len(files) - 1):
                 yield _fresh(builder, known, size)
@@ -137,14 +139,15 @@ def _of_logs(inputs: Sequence[str]) -> Iterator[_Chunk]:
         if builder.rows:
             yield _fresh(builder, known, size)
     finally:
-        source.release(files)
+        source.release()
 
 
-def _read(path: Path | str) -> bytes:
+def _read(file: LogObject) -> bytes:
+    opened = file.open()
     try:
-        return Path(path).read_bytes()
+        return Path(opened).read_bytes() if isinstance(opened, str) else opened.read()
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{file.name} cannot be read: {error.strerror or error}") from error
 
 
 def _fresh(builder: ChunkBuilder, known: dedup.DedupIndex, size: int) -> _Chunk:

@@ -12,16 +12,18 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trailsift.errors import SourceError
 from trailsift.ingest.counts import SIZES, CallbackError, Counts, Progress, Sizes
-from trailsift.ingest.pool import Pool
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.disk import cannot_write
 from trailsift.lake.writer import LakeWriter
-from trailsift.rules import Rules
-from trailsift.sources import files as source
-from trailsift.sources.base import LogObject
+from trailsift.sources import open_source
+from trailsift.sources.base import LogObject, Source, delivered_within
+
+if TYPE_CHECKING:
+    from trailsift.rules import Rules
 
 __all__ = ["SIZES", "Counts", "Progress", "Sizes", "ingest"]
 
@@ -30,7 +32,7 @@ INLINE_BYTES = 6 << 20
 
 
 def ingest(
-    inputs: Sequence[str],
+    inputs: Sequence[str] | Source,
     lake: Path,
     *,
     workers: int | None = None,
@@ -54,9 +56,10 @@ def ingest(
     written. KeyboardInterrupt leaves what was committed and nothing else.
     """
     started = time.monotonic()
-    files = source.find(inputs, exclude=lake)
-    chosen = [file for file in files if source.delivered_within(file, since, until)]
+    source = inputs if isinstance(inputs, Source) else open_source(inputs, exclude=lake)
     try:
+        files = source.find()
+        chosen = [file for file in files if delivered_within(file, since, until)]
         if files and not chosen:
             raise SourceError(f"none of the {len(files)} files was delivered in the time asked for")
         opened = LakeWriter.create(lake, hourly_partitions=hourly_partitions, ahead=True)
@@ -64,6 +67,9 @@ def ingest(
         known = len(chosen) - len(new)
         counts = Counts(log_objects_known=known, log_objects_skipped=known)
         if new:
+            # Imported lazily: an ingest of nothing new ends without them.
+            from trailsift.ingest.pool import Pool
+
             pool = Pool(opened.root, _size(new, workers), rules, sizes.bounds)
             with pool:
                 from trailsift.ingest.coordinator import Coordinator
@@ -73,8 +79,8 @@ def ingest(
             if compact and run.committed:
                 _tidy_up(opened, run.committed[0])
         else:
-            opened.ready()
-            # A writer that died after its last commit had nothing left to do but this.
+            # Objects are known, so a commit has been made and the tables exist. A writer that died after its last
+            # commit left only this to do.
             opened.recover()
         counts.seconds = round(time.monotonic() - started, 3)
     except CallbackError as passed:
@@ -83,9 +89,9 @@ def ingest(
         # Inputs that cannot be read are counted, one by one: what comes here was about the lake.
         raise cannot_write(lake, error) from error
     finally:
-        source.release(files)
+        source.release()
     if not counts.records and not counts.log_objects_known:
-        raise SourceError(f"no CloudTrail records in {', '.join(inputs)}: {len(files)} files were looked into")
+        raise SourceError(f"no CloudTrail records in {source}: {len(files)} log objects were read")
     return counts
 
 

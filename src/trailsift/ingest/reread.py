@@ -36,7 +36,7 @@ def whole(chunk: Chunk, rows: Rows, objects: Mapping[str, LogObject], bounds: Bo
     wanted: dict[str, Counter[tuple[bytes, int]]] = {}
     for name, row in zip(names, rows[thin].tolist(), strict=True):
         wanted.setdefault(name, Counter())[chunk.ids[row].tobytes(), int(chunk.checks[row])] += 1
-    for file in {file.path: file for file in map(objects.__getitem__, wanted)}.values():
+    for file in {file.name: file for file in map(objects.__getitem__, wanted)}.values():
         for again in _read(file, bounds):
             parts.append(again.columns(CHUNK_SCHEMA.names, _chosen(again, wanted)))
     return pa.concat_tables(parts)
@@ -45,7 +45,7 @@ def whole(chunk: Chunk, rows: Rows, objects: Mapping[str, LogObject], bounds: Bo
 def _read(file: LogObject, bounds: Bounds) -> Iterator[Chunk]:
     builder = ChunkBuilder()
     try:
-        for part in parts_of(file.path, bounds):
+        for part in parts_of(file.open(), bounds):
             if part.data is not None:
                 builder.add(file.name + part.member, part.data, part.damage)
             if builder.rows >= _AT_ONCE:

@@ -107,7 +107,7 @@ class Worker:
         """What becomes of each piece of a file."""
         before, known = 0, False
         try:
-            for part in parts_of(file.path, self.bounds):
+            for part in parts_of(file.open(), self.bounds):
                 if self.sifting is not None:
                     self._objects[file.name + part.member] = file
                 if part.data is not None:

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trailsift.lake import dedup
 from trailsift.lake.index import File
 
 if TYPE_CHECKING:
-    pass
+    from trailsift.lake import dedup
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,13 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake import dedup, disk, index
+from trailsift.lake import disk, index
 from trailsift.lake.commit import Batch, IngestedObject
 from trailsift.lake.create import make_folder
 from trailsift.lake.disk import cannot_write
@@ -26,6 +27,7 @@ from trailsift.lake.settings import LAKE_FILE, LOCK_FILE, MARKER_FILE, check_loc
 from trailsift.times import now_text
 
 if TYPE_CHECKING:
+    from trailsift.lake.dedup import DedupIndex
     from trailsift.lake.iceberg import LakeCatalog
 
 
@@ -106,7 +108,6 @@ class LakeWriter:
         self.settings = read_settings(self.root)
         if not moved:
             check_location(self.root, self.settings)
-        self.seen = dedup.DedupIndex()
         self.tables = schema.tables_of(hourly_partitions=bool(self.settings.get("hourly_partitions")))
         self._catalog: LakeCatalog | None = None
         # An ingest opens the catalog ahead, in a thread. Of two catalogs, one would stage and the other apply nothing.
@@ -114,6 +115,13 @@ class LakeWriter:
         self._is_ready = False
         self._seen_at = -1
         self._moved = moved
+
+    @cached_property
+    def seen(self) -> DedupIndex:
+        """The ids of the lake's events. Imported lazily: numpy is slow to import, and many ingests have nothing new."""
+        from trailsift.lake.dedup import DedupIndex
+
+        return DedupIndex()
 
     @classmethod
     def create(cls, root: Path, *, hourly_partitions: bool | None = None, ahead: bool = False) -> LakeWriter:
@@ -292,6 +300,8 @@ class LakeWriter:
         number = sum(map(len, batch.ids))
         if not number:
             return None
+        from trailsift.lake import dedup
+
         path = f"seen/{uuid.uuid4().hex}.ids"
         dedup.write(batch.ids, self.root / path)
         return path, number, batch.min_time, batch.max_time
