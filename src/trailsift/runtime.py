@@ -32,6 +32,8 @@ def spare_memory() -> None:
     To be called before there are threads and before pyarrow is imported, in a process of our own.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    # Arrow's jemalloc, which is not used then, starts a thread at import; a process with one thread can be forked.
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     with _c_library() as library:
         library.mallopt(_ARENA_MAX, 1)
         library.mallopt(_MMAP_THRESHOLD, 8 << 20)

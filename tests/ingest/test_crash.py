@@ -36,10 +36,10 @@ def orphans(lake: Path) -> set[str]:
 
 #: Where the process is killed, by name: the statement that puts the kill there. ``nth`` runs the kill at the n-th call.
 STEPS = {
-    "files written, nothing staged": "at(writer.Lake, 'commit')",
+    "files written, nothing staged": "at(writer.LakeWriter, 'commit')",
     "one table of several staged": "at(iceberg.LakeCatalog, 'change', 2)",
-    "all tables staged, no ids": "at(writer.Lake, '_write_seen')",
-    "ids written, no transaction": "at(writer.Lake, '_apply')",
+    "all tables staged, no ids": "at(writer.LakeWriter, '_write_seen')",
+    "ids written, no transaction": "at(writer.LakeWriter, '_apply')",
     "pointers changed, transaction open": "at(index, 'record_files')",
     "transaction spilled to the log, not committed": "spill()",
     "committed, mark and lock still there": "at(writer.WriteLock, 'release')",

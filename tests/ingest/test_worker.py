@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,3 +87,50 @@ def test_a_chunk_is_decoded_while_another_waits(root: Path, tmp_path: Path) -> N
     for one, other in zip(chunks(True), chunks(False), strict=True):
         assert one.stored == other.stored > 0 and one.lines == other.lines and one.copies == other.copies
         assert [file[2:] for file in one.files] == [file[2:] for file in other.files] != []
+
+
+#: Starts two workers in a process with one thread, and dies.
+_DIES = """
+import os, signal, sys
+from pathlib import Path
+from trailsift.runtime import spare_memory
+spare_memory()
+from trailsift.ingest.pool import Pool
+if len(sys.argv) > 2:
+    import threading
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+if __name__ == "__main__":
+    pool = Pool(Path(sys.argv[1]), 2)
+    pool.call(0, "cut"), pool.call(1, "cut")
+    answered = set()
+    while len(answered) < 2:
+        answered.update(worker for worker, _ in pool.answers())
+    print(type(pool._processes[0]).__name__, *(process.pid for process in pool._processes), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems start new interpreters")
+@pytest.mark.parametrize("kind", ["ForkProcess", "SpawnProcess"])
+def test_workers_end_when_their_parent_is_killed(root: Path, tmp_path: Path, kind: str) -> None:
+    """Forked workers, and those of a process with several threads, which must not fork."""
+    script = tmp_path / "dies.py"
+    script.write_text(_DIES, "utf-8")
+    command = [sys.executable, str(script), str(root), *(["thread"] if kind == "SpawnProcess" else [])]
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    name, *pids = done.stdout.split()
+    assert name == kind
+    deadline = time.monotonic() + 60
+    while any(_runs(int(pid)) for pid in pids):
+        assert time.monotonic() < deadline, "a worker has outlived its parent"
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    """Return whether a process is alive; a zombie, which nobody reaps in a container, is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

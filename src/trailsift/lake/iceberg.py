@@ -10,7 +10,6 @@ PyIceberg is imported here and in ``rebuild`` only. This module leans on
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.conversions import to_bytes
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.manifest import (
@@ -55,14 +53,14 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
-from sqlalchemy.exc import DBAPIError
 
 from trailsift import schema as event
 from trailsift.errors import LakeError
 from trailsift.lake.field_ids import element_id, field_id
 from trailsift.lake.index import File
 from trailsift.lake.parquet import partition_values
-from trailsift.lake.settings import CATALOG_FILE, NAMESPACE
+from trailsift.lake.settings import NAMESPACE
+from trailsift.lake.sqlite_catalog import SCHEME, SqliteCatalog
 
 # PyIceberg says on every name mapping it meets what we already know.
 logging.getLogger("pyiceberg").setLevel(logging.ERROR)
@@ -73,7 +71,6 @@ EXPIRE_ABOVE = 30
 #: Files in a manifest that a replacement writes: large enough to be few, small enough for a partition to skip most.
 MANIFEST_ENTRIES = 1000
 
-SCHEME = "file://"
 _DAY = 86_400_000_000
 
 _PROPERTIES = {
@@ -169,35 +166,15 @@ def location(path: Path) -> str:
     return f"{SCHEME}{path}"
 
 
-@contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
-    """What goes wrong in SQLite is raised as SQLite's own error, as everywhere else in the store."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise (error.orig if isinstance(error.orig, sqlite3.Error) else sqlite3.OperationalError(error)) from error
-
-
-class LakeCatalog(SqlCatalog):
+class LakeCatalog(SqliteCatalog):
     """A SQL catalog that stages commits until ``apply``."""
 
     def __init__(self, root: Path) -> None:
-        with _plain_errors():
-            super().__init__(
-                "trailsift",
-                uri=f"sqlite:///{root / CATALOG_FILE}",
-                warehouse=location(root),
-                init_catalog_tables="true",
-            )
-        self.root = root
+        super().__init__(NAMESPACE, root, location(root))
         self._staged: dict[str, tuple[str, str]] = {}
 
     def make_tables(self, tables: Sequence[event.Table]) -> dict[str, str]:
         """Makes the namespace and the tables that are missing; the metadata location of each."""
-        with _plain_errors():
-            return self._make_tables(tables)
-
-    def _make_tables(self, tables: Sequence[event.Table]) -> dict[str, str]:
         self.create_namespace_if_not_exists(NAMESPACE)
         locations = {}
         for table in tables:

@@ -22,14 +22,13 @@ class IngestProgress:
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
+        self._on_terminal = False
         self._live: Bar | None = None
         self._next = time.monotonic() + EVERY
 
     def __enter__(self) -> Self:
-        if not self._quiet and sys.stderr.isatty():
-            self._live = _bar("log objects")
-            self._live.start()
-            self._task = self._live.add_task("", total=None, said="starting")
+        # The bar starts with the first numbers: its thread would keep an ingest from forking its workers.
+        self._on_terminal = not self._quiet and sys.stderr.isatty()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -40,6 +39,10 @@ class IngestProgress:
         """Takes the newest numbers."""
         if self._quiet:
             return
+        if self._on_terminal and self._live is None:
+            self._live = _bar("log objects")
+            self._live.start()
+            self._task = self._live.add_task("", total=None, said="starting")
         if self._live is not None:
             by_bytes = now.bytes_total > 0
             total = now.bytes_total if by_bytes else now.objects_total
