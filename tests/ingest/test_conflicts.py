@@ -17,7 +17,7 @@ from support.records import sample, text
 from trailsift import _native
 from trailsift.ingest import Sizes, conflicts, ingest, worker
 from trailsift.ingest.chunk import Chunk
-from trailsift.ingest.reread import whole
+from trailsift.ingest.reread import reread
 from trailsift.lake import compact, dedup
 from trailsift.rules import parse
 
@@ -115,13 +115,13 @@ def test_copies_of_dropped_events_are_compared_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Callable[..., Any]
 ) -> None:
     """What a rule drops is decoded without its texts: those of a copy that says something else are read again."""
-    thin: list[int] = []
+    projected: list[int] = []
 
     def counted(chunk: Chunk, rows: Any, *more: Any) -> Any:
-        thin.append(int(chunk.thin(rows).sum()))
-        return whole(chunk, rows, *more)
+        projected.append(int(chunk.projected(rows).sum()))
+        return reread(chunk, rows, *more)
 
-    monkeypatch.setattr(worker, "whole", counted)
+    monkeypatch.setattr(worker, "reread", counted)
     mine = [event_number(number, eventName="ListObjects", requestParameters=None) for number in range(40)]
     changed = [one | {"requestID": f"R{at}"} for at, one in enumerate(mine) if at % 3 == 0]
     # The same text twice, and another one.
@@ -136,8 +136,8 @@ def test_copies_of_dropped_events_are_compared_whole(
     counts = ingest([str(tmp_path / "again")], lake, rules=parse(LISTS, "f"), sizes=sizes)
     assert (counts.stored, counts.duplicates, sum(counts.dropped.values())) == (0, 40 + len(changed), 300)
     assert rejected(lake) == sorted(json.dumps(each, sort_keys=True) for each in changed)
-    assert sum(thin) >= len(changed) or not _native.available()
-    assert how is not zipped or len(thin) > 1
+    assert sum(projected) >= len(changed) or not _native.available()
+    assert how is not zipped or len(projected) > 1
 
 
 def test_a_copy_whose_log_object_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,9 +149,9 @@ def test_a_copy_whose_log_object_is_gone(tmp_path: Path, monkeypatch: pytest.Mon
 
     def vanish(*given: Any) -> Any:
         path.unlink()
-        return whole(*given)
+        return reread(*given)
 
-    monkeypatch.setattr(worker, "whole", vanish)
+    monkeypatch.setattr(worker, "reread", vanish)
     counts = ingest([str(tmp_path / "again")], tmp_path / "lake", rules=parse(LISTS, "f"))
     assert (counts.stored, counts.duplicates) == (1, 5)
     if _native.available():

@@ -12,7 +12,7 @@ from trailsift.analysis.suggest import suggest
 from trailsift.cli import main
 from trailsift.errors import SourceError, UsageError
 from trailsift.ingest import ingest
-from trailsift.ingest.dry_run import rehearse
+from trailsift.ingest.dry_run import dry_run
 from trailsift.lake.open import open_snapshot
 from trailsift.prices import athena, prices
 from trailsift.query import DuckDBEngine
@@ -44,7 +44,7 @@ def test_a_rehearsal_is_what_happens(small_logs: Path, small_lake: Path, tmp_pat
     rules = parse(RULES, "rules.toml")
     logs = str(small_logs / "AWSLogs")
     done = ingest([logs], tmp_path / "lake", workers=1, rules=rules)
-    for told in (rehearse(rules, prices(), [logs]), rehearse(rules, prices(), lake=small_lake)):
+    for told in (dry_run(rules, prices(), [logs]), dry_run(rules, prices(), lake=small_lake)):
         effects = {effect.rule: effect for effect in told.effects}
         assert told.events == 20_000 and told.stored == done.stored
         assert {name: effects[name].events - effects[name].stored for name in done.dropped} == done.dropped
@@ -72,7 +72,7 @@ def test_rehearsal_on_the_command_line(
     assert json.loads(capsys.readouterr().out)["stored"] < 15_000
     assert main(["rules", "try", rules]) == 2
     with pytest.raises(SourceError):
-        rehearse(parse(RULES, "f"), prices(), [str(tmp_path / "empty")])
+        dry_run(parse(RULES, "f"), prices(), [str(tmp_path / "empty")])
 
 
 def test_suggestions_can_be_used(small_lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +82,7 @@ def test_suggestions_can_be_used(small_lake: Path, tmp_path: Path, capsys: pytes
     assert found.total == 20_000 and found.days == 3 and len(found.lines) == 12
     assert found.saved > 0.3 * found.total
     rules = parse(found.toml, "suggested")
-    told = rehearse(rules, prices(), lake=small_lake)
+    told = dry_run(rules, prices(), lake=small_lake)
     for line, effect in zip(found.lines, told.effects, strict=False):
         assert line.events <= effect.events <= line.events * 1.05, line.rule
     keys = [line.events / (1 + (line.variation or 0)) for line in found.lines]

@@ -128,12 +128,12 @@ def test_columns_decide_as_rows_do(given_rules: list[tuple[dict[str, int], str]]
     assert names == [decision.rule for decision in by_row]
     assert decided.weight.tolist() == [decision.weight for decision in by_row]
     best: dict[Any, tuple[int, int]] = {}
-    for at in np.flatnonzero(decided.lottery).tolist():
+    for at in np.flatnonzero(decided.sampled).tolist():
         row = rows[at]
         line = (row["event_time"] // HOUR, *(row[name] for name in POOL if name in LINE_KEYS))
         rank = siphash24(one.first, *event_key(row["event_id"]))
         best[line] = min(best.get(line, (1 << 64, -1)), (rank, at))
-    first, ranks = many.firsts(table, ids, decided)
+    first, ranks = many.exemplars(table, ids, decided)
     assert sorted(zip(ranks.tolist(), first.tolist(), strict=True)) == sorted(best.values())
 
 
@@ -165,22 +165,22 @@ def test_what_is_dropped_in_any_case(given_rules: list[tuple[dict[str, int], str
 def test_events_that_are_dropped_in_any_case_have_no_texts(small_logs: Path) -> None:
     """And only those; the columns that summaries and rules look at are the same."""
     many, plain = ColumnarRules(parse(MIXED, "mixed.toml")), ChunkBuilder()
-    thin = ChunkBuilder(thin=many.drops_all)
+    projecting = ChunkBuilder(project=many.drops_all)
     for path in sorted((small_logs / "AWSLogs").rglob("*.json.gz"))[:40]:
-        for builder in (thin, plain):
+        for builder in (projecting, plain):
             builder.add(path.name, path.read_bytes())
-    size, rows = thin.size, thin.rows
-    chunk, whole = thin.finish(), plain.finish()
+    size, rows = projecting.size, projecting.rows
+    chunk, whole = projecting.finish(), plain.finish()
     names = [*dict.fromkeys((*NEEDED, *LOOKED_AT, "weight", "log_object"))]
     assert chunk.columns(names).equals(whole.columns(names))
-    assert chunk.ids.tolist() == whole.ids.tolist() and chunk.checks.tolist() == whole.checks.tolist()
+    assert chunk.ids.tolist() == whole.ids.tolist() and chunk.crc32.tolist() == whole.crc32.tolist()
     everything = np.arange(len(chunk))
-    without = chunk.thin(everything)
+    without = chunk.projected(everything)
     dropped = np.isin(many.decide(whole.columns(names), whole.ids).rule, (0, 1))
     assert 0.05 * rows < without.sum() < rows and not (without & ~dropped).any()
     # The others are irregular records.
     assert without.sum() >= 0.99 * dropped.sum()
-    assert size == rows - 3 * without.sum() // 4 and not whole.thin(everything).any()
+    assert size == rows - 3 * without.sum() // 4 and not whole.projected(everything).any()
     kept = np.flatnonzero(~without)
     assert chunk.columns(CHUNK_SCHEMA.names, kept).equals(whole.columns(CHUNK_SCHEMA.names, kept))
 
@@ -189,18 +189,18 @@ def test_events_that_are_dropped_in_any_case_have_no_texts(small_logs: Path) -> 
 def test_a_chunk_of_which_little_is_stored_stays_as_it_was_read(small_logs: Path) -> None:
     """What is stored of it is put in order by itself."""
     rules = parse('[[rule]]\nname = "data"\nwhen = {event_category = "Data"}\naction = "drop"\n', "f")
-    thin, plain = ChunkBuilder(thin=ColumnarRules(rules).drops_all), ChunkBuilder()
+    projecting, plain = ChunkBuilder(project=ColumnarRules(rules).drops_all), ChunkBuilder()
     for path in sorted((small_logs / "AWSLogs").rglob("*.json.gz"))[:40]:
-        for builder in (thin, plain):
+        for builder in (projecting, plain):
             builder.add(path.name, path.read_bytes())
-    chunk, whole = thin.finish(), plain.finish()
+    chunk, whole = projecting.finish(), plain.finish()
     assert chunk.as_read and not whole.as_read and chunk.span() == whole.span()
     names = [*dict.fromkeys((*NEEDED, *LOOKED_AT, "weight", "log_object"))]
     by_id = [np.argsort(each.ids.view("S16")) for each in (chunk, whole)]
     every, other = (each.columns(names, rows) for each, rows in zip((chunk, whole), by_id, strict=True))
     assert every.equals(other) and every.equals(chunk.columns(names).take(pa.array(by_id[0])))
-    kept = by_id[0][~chunk.thin(by_id[0])]
-    same = by_id[1][~chunk.thin(by_id[0])]
+    kept = by_id[0][~chunk.projected(by_id[0])]
+    same = by_id[1][~chunk.projected(by_id[0])]
     assert 0 < len(kept) < len(chunk) / 2
     assert chunk.columns(CHUNK_SCHEMA.names, kept).equals(whole.columns(CHUNK_SCHEMA.names, same))
 
@@ -423,7 +423,7 @@ def test_lines_of_many_different_values_are_told_apart(number: int) -> None:
     size = 2_000
     hour = np.repeat(np.arange(size // 2), 2)
     column = pa.chunked_array([pa.array([f"value {row // 2}" for row in range(size)])])
-    group, count = sift.groups([column] * number, hour)
+    group, count = sift.group_rows([column] * number, hour)
     assert count < 1 << 22 and int(group.max()) < count
     assert (group[::2] == group[1::2]).all() and len(set(group.tolist())) == size // 2
     columns: dict[str, Any] = {name: column for name in LINE if name != "read_only"}

@@ -99,7 +99,7 @@ def compare(records: list[dict[str, Any]], cuts: list[int]) -> None:
     bounds = [0, *sorted(cuts), len(records)]
     batches = [records[low:high] for low, high in itertools.pairwise(bounds) if low < high]
     chunks = [chunk(batch) for batch in batches]
-    got = summarize([Summaries(each.alike(NEEDED)) for each in chunks])
+    got = summarize([Summaries(each.factorized(NEEDED)) for each in chunks])
     assert got == summarize([Summaries.of(each.table) for each in chunks])
     for name, want in recount(records).items():
         table = schema.TABLES[name]
@@ -163,14 +163,14 @@ def test_lines_of_some_rows(seed: int, chosen: set[int]) -> None:
     rng = random.Random(seed)
     whole = chunk([varied(rng, at) for at in range(80)])
     rows = np.array(sorted(chosen), np.int64)
-    some = whole.alike(NEEDED, rows)
+    some = whole.factorized(NEEDED, rows)
     assert some.own.num_rows == len(rows) and (not len(rows) or some.sets.num_rows <= len(rows))
     assert summarize([Summaries(some)]) == summarize([Summaries.of(whole.columns(CHUNK_SCHEMA.names, rows))])
 
 
 def test_no_events() -> None:
     nothing = {"hourly": [], "usage": [], "profile": []}
-    assert summarize([Summaries(chunk([]).alike(NEEDED))]) == nothing
+    assert summarize([Summaries(chunk([]).factorized(NEEDED))]) == nothing
     assert summarize([Summaries.of(chunk([]).table)]) == nothing
 
 
@@ -183,6 +183,6 @@ def test_sketch_keeps_the_smallest(distinct: int) -> None:
     ]
     half = len(records) // 2
     parts = [part for part in (records[half:], records[:half]) if part]
-    lines = merge(schema.HOURLY, [Summaries(chunk(part).alike(NEEDED)).hourly() for part in parts])
+    lines = merge(schema.HOURLY, [Summaries(chunk(part).factorized(NEEDED)).hourly() for part in parts])
     (sketch,) = lines.column("object_keys").to_pylist()
     assert sketch == sorted(map(hash64, keys))[:SKETCH_SIZE]

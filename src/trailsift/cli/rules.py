@@ -99,9 +99,9 @@ def rehearse(
     if bool(paths) == (lake is not None):
         raise UsageError("on what? Name log files, or a lake with --lake")
     chosen = open_rules(file)
-    from trailsift.ingest.dry_run import rehearse as run
+    from trailsift.ingest.dry_run import dry_run
 
-    found = run(chosen, load_prices(prices), list(paths), lake)
+    found = dry_run(chosen, load_prices(prices), list(paths), lake)
     lost = losses_of(lake, chosen) if lake is not None and not no_findings else None
     if as_json:
         print_json(found.as_dict() | ({} if lost is None else {"findings": [one._asdict() for one in lost]}))
@@ -118,9 +118,9 @@ def losses_of(lake: Path, rules: Rules) -> list[Loss]:
     from trailsift.cli.session import engine_of
     from trailsift.detect.detection_rules import builtin_rules
     from trailsift.detect.rule_impact import losses
-    from trailsift.ingest.what_if import thinned
+    from trailsift.ingest.what_if import filtered_lake
     from trailsift.lake.open import open_snapshot
     from trailsift.query import DuckDBEngine
 
-    with thinned(lake, rules) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
+    with filtered_lake(lake, rules) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
         return losses(engine_of(lake), thin, builtin_rules()[0])
