@@ -1,4 +1,4 @@
-"""Summary lines equal a plain recount of the events, however these were cut into batches."""
+"""Summary lines equal a plain recount of the events, however they are divided into batches."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def add(line: dict[str, Any], row: dict[str, Any]) -> None:
 
 
 def recount(records: list[dict[str, Any]]) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
-    """The three tables by dictionaries and loops, from the rows of the careful path."""
+    """Compute the three tables by dictionaries and loops, from slow-path rows."""
     tables: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {
         n: defaultdict(dict) for n in ("hourly", "usage", "profile")
     }
@@ -121,7 +121,7 @@ def compare(records: list[dict[str, Any]], cuts: list[int]) -> None:
 
 
 def varied(rng: random.Random, number: int) -> dict[str, Any]:
-    """A record with the variety that the summaries group by."""
+    """Return a record that varies in the columns that the summaries group by."""
     bucket, key = rng.choice("abc"), f"in/2026/03/0{rng.randint(1, 3)}/part-{rng.randint(1, 30)}.gz"
     made = sample(
         eventID=f"{number:08x}-2222-4333-8444-555555555555",

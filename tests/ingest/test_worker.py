@@ -1,4 +1,4 @@
-"""Workers are given more than they have answered: nothing waits for ever, and no chunk gets another's rows."""
+"""Workers get calls ahead of their answers: nothing deadlocks, and no chunk gets another's rows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def log_files(folder: Path, objects: int, events: int) -> list[LogObject]:
-    """Log objects of so many events each, all events different."""
+    """Write log objects of different events, ``events`` each."""
     for at in range(objects):
         write(folder, f"{at:03}.json.gz", [event_number(at * events + number) for number in range(events)])
     return FileSource([str(folder)]).find()
@@ -56,7 +56,7 @@ def test_large_calls_and_large_answers_pass_each_other(root: Path, tmp_path: Pat
 
 
 def test_a_full_chunk_takes_nothing_more(root: Path, tmp_path: Path) -> None:
-    """What is sent to it is read for the next one."""
+    """Files sent meanwhile are read for the next chunk."""
     files = log_files(tmp_path / "in", objects=5, events=20)
     worker = Worker(root)
     assert [tally.records for tally in worker.decode(files[:2], 30)[0]] == [20, 20]
@@ -79,14 +79,14 @@ def test_a_chunk_is_decoded_while_another_waits(root: Path, tmp_path: Path) -> N
             assert isinstance(cut, ChunkIds)
             if ahead:
                 worker.decode(following, 1000)
-            fresh = np.arange(len(cut.ids) // 16) % 7 != 0
-            yield worker.write(fresh.tobytes(), np.flatnonzero(~fresh).tobytes())
+            is_new = np.arange(len(cut.ids) // 16) % 7 != 0
+            yield worker.write(is_new.tobytes(), np.flatnonzero(~is_new).tobytes())
             if not ahead:
                 worker.decode(following, 1000)
 
-    for one, other in zip(chunks(True), chunks(False), strict=True):
-        assert one.stored == other.stored > 0 and one.lines == other.lines and one.copies == other.copies
-        assert [file[2:] for file in one.files] == [file[2:] for file in other.files] != []
+    for first, second in zip(chunks(True), chunks(False), strict=True):
+        assert first.stored == second.stored > 0 and first.lines == second.lines and first.copies == second.copies
+        assert [file[2:] for file in first.files] == [file[2:] for file in second.files] != []
 
 
 #: Starts two workers in a process with one thread, and dies.
@@ -129,7 +129,7 @@ def test_workers_end_when_their_parent_is_killed(root: Path, tmp_path: Path, kin
 
 
 def _runs(pid: int) -> bool:
-    """Return whether a process is alive; a zombie, which nobody reaps in a container, is not."""
+    """Return whether a process is alive; a zombie, which stays in a container without a reaper, is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

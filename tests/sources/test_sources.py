@@ -27,7 +27,7 @@ NAME = "AWSLogs/111122223333/CloudTrail/111122223333_CloudTrail_eu-west-1_202603
 
 
 def body(first: int, events: int) -> bytes:
-    """One log object of so many events."""
+    """Return a log object of some events, the first with the given number."""
     records = [event_number(first + number) for number in range(events)]
     return gzip.compress(json.dumps({"Records": records}).encode())
 

@@ -37,7 +37,7 @@ from trailsift.ingest.chunk import Chunk, file_order
 
 @dataclass(slots=True)
 class ObjectStats:
-    """What became of the records of one log object, or of one piece of it."""
+    """The outcome for the records of one log object, or of one piece of it."""
 
     records: int = 0
     malformed: Rejects = field(default_factory=Rejects)

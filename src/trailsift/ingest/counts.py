@@ -29,7 +29,7 @@ class Counts:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing was malformed, and no input was skipped except those ingested before."""
+        """True if nothing was malformed, and no input was skipped except those ingested before."""
         return not self.malformed and self.log_objects_skipped == self.log_objects_known
 
 

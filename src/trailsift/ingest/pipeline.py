@@ -61,8 +61,8 @@ def ingest(
             raise SourceError(f"none of the {len(files)} log objects was delivered in the time asked for")
         opened = LakeWriter.create(lake, hourly_partitions=hourly_partitions, ahead=True)
         new = chosen if again else _only_new(opened, chosen)
-        known = len(chosen) - len(new)
-        counts = Counts(log_objects_known=known, log_objects_skipped=known)
+        skipped = len(chosen) - len(new)
+        counts = Counts(log_objects_known=skipped, log_objects_skipped=skipped)
         if new:
             # Imported lazily: an ingest of nothing new ends without them.
             from trailsift.ingest.pool import Pool

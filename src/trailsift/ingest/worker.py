@@ -55,7 +55,7 @@ class ChunkIds:
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """What a chunk became: files not yet committed, and the summary lines as Arrow streams by table.
+    """The result of a chunk: files not yet committed, and the summary lines as Arrow streams by table.
 
     ``stored`` is the number of rows in the files; ``held`` are candidates for ``exemplars`` (an Arrow stream);
     ``copies`` are rows that repeat an id and may have other content (``conflicts.pack``).

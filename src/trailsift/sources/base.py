@@ -75,6 +75,6 @@ def delivery_minute(name: str) -> datetime | None:
 
 
 def delivered_within(log_object: LogObject, since: datetime | None, until: datetime | None) -> bool:
-    """Return whether a log object was delivered from ``since`` on and before ``until``; None is no limit."""
+    """Return whether a log object was delivered from ``since`` on and before ``until``; None means unlimited."""
     minute = log_object.delivered_at
     return (since is None or minute >= since.replace(second=0, microsecond=0)) and (until is None or minute < until)

@@ -38,7 +38,7 @@ class MemorySource:
         if not self._objects:
             raise SourceError("no log objects in memory")
         now = datetime.now(UTC).replace(second=0, microsecond=0)
-        found = [
+        log_objects = [
             LogObject(
                 name=name,
                 path="",
@@ -49,7 +49,7 @@ class MemorySource:
             )
             for name, data in self._objects.items()
         ]
-        return sorted(found, key=lambda item: (item.delivered_at, item.name))
+        return sorted(log_objects, key=lambda item: (item.delivered_at, item.name))
 
     def release(self) -> None:
         """Nothing is on the disk."""
