@@ -29,7 +29,7 @@ class Chunk:
     Events of the fast path come first, in the order of a lake's files or of reading; then those of the slow path.
     """
 
-    #: The columns that differ per event of the fast path, in the order of reading; None if all events took the slow path.
+    #: The columns that differ per event of the fast path, in the order of reading; None if there is no such event.
     own: pa.Table | None
     #: The order of ``own``'s rows in this chunk. Texts are only reordered on demand.
     order: Ints
