@@ -29,7 +29,7 @@ NAME = "AWSLogs/111122223333/CloudTrail/111122223333_CloudTrail_eu-west-1_202603
 def body(first: int, events: int) -> bytes:
     """Return a log object of some events, the first with the given number."""
     records = [event_number(first + number) for number in range(events)]
-    return gzip.compress(json.dumps({"Records": records}).encode())
+    return gzip.compress(json.dumps({"Records": records}).encode(), mtime=0)
 
 
 def archive(*members: bytes) -> bytes:
@@ -104,3 +104,29 @@ def test_delivery_span_includes_its_first_minute_only() -> None:
     minute = datetime(2026, 3, 1, 12, 5, tzinfo=UTC)
     assert item.delivered_at == minute and item.delivered_on == "2026-03-01"
     assert delivered_within(item, minute.replace(second=30), None) and not delivered_within(item, None, minute)
+
+
+class Stdin:
+    """Standard input with some bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.buffer = io.BytesIO(data)
+
+    def isatty(self) -> bool:
+        """Return False: it is a pipe."""
+        return False
+
+
+def test_standard_input_is_removed_when_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its content is its version; a missing input beside it leaves no copy behind."""
+    monkeypatch.setattr("sys.stdin", Stdin(body(0, 2)))
+    source = FileSource(["-"])
+    (item,) = source.find()
+    assert item.name == "stdin" and item.version == MemorySource({"x": body(0, 2)}).find()[0].version
+    assert Path(item.path).read_bytes() == body(0, 2)
+    source.release()
+    assert not Path(item.path).exists()
+    broken = FileSource(["-", "/no/such/place"])
+    with pytest.raises(SourceError, match="no such"):
+        broken.find()
+    assert not broken._spooled

@@ -128,10 +128,10 @@ def dry_run(rules: Rules, prices: dict[str, Price], inputs: Sequence[str] = (), 
 
 def _of_logs(inputs: Sequence[str]) -> Iterator[_Chunk]:
     source = open_source(inputs)
+    files = source.find()
     builder, index = ChunkBuilder(), dedup.DedupIndex()
     size = 0
     try:
-        files = source.find()
         for number, file in enumerate(files):
             builder.add(file.name, _read(file))
             size += file.size

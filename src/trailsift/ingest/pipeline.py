@@ -54,8 +54,8 @@ def ingest(
     """
     started = time.monotonic()
     source = inputs if isinstance(inputs, Source) else open_source(inputs, exclude=lake)
+    files = source.find()
     try:
-        files = source.find()
         chosen = [file for file in files if delivered_within(file, since, until)]
         if files and not chosen:
             raise SourceError(f"none of the {len(files)} log objects was delivered in the time asked for")

@@ -54,7 +54,8 @@ class Source(Protocol):
     """A place that log objects come from. ``str`` of it names the place in messages."""
 
     def find(self) -> list[LogObject]:
-        """Return the log objects in order of delivery, each once. Raise SourceError if there is none."""
+        """Return the log objects in order of delivery, each once. Raise SourceError if there is none, leaving nothing
+        that needs ``release``."""
         ...
 
     def release(self) -> None:

@@ -35,13 +35,17 @@ class FileSource:
         Raise SourceError if an input does not exist, cannot be read, or is empty.
         """
         files: dict[str, LogObject] = {}
-        for text in self._inputs:
-            count = 0
-            for file in self._expand(text):
-                files.setdefault(file.path, file)
-                count += 1
-            if not count:
-                raise SourceError(f"{text} holds no files")
+        try:
+            for text in self._inputs:
+                count = 0
+                for file in self._expand(text):
+                    files.setdefault(file.path, file)
+                    count += 1
+                if not count:
+                    raise SourceError(f"{text} holds no files")
+        except BaseException:
+            self.release()
+            raise
         return sorted(files.values(), key=lambda file: (file.delivered_at, file.name))
 
     def release(self) -> None:
