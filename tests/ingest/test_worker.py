@@ -105,6 +105,8 @@ if __name__ == "__main__":
     answered = set()
     while len(answered) < 2:
         answered.update(worker for worker, _ in pool.answers())
+    if type(pool._processes[0]).__name__ == "ForkProcess":
+        assert "trailsift.ingest.worker" in sys.modules, "workers share what is imported before the fork"
     print(type(pool._processes[0]).__name__, *(process.pid for process in pool._processes), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """

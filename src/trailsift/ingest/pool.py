@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -105,7 +106,7 @@ def _can_fork() -> bool:
     """
     if not _single_threaded():
         return False
-
+    importlib.import_module("trailsift.ingest.worker")
     return _single_threaded()
 
 
