@@ -295,10 +295,10 @@ def test_workers_go_on_while_a_batch_is_committed(
 ) -> None:
     """The next batch is only opened when the commit is done."""
     commits = Commits(monkeypatch)
-    tally, offer = Coordinator._tally, Coordinator._offer
+    count_read, offer = Coordinator._count_read, Coordinator._offer
 
-    def tallied(run: Coordinator, *given: Any) -> None:
-        tally(run, *given)
+    def counted(run: Coordinator, *given: Any) -> None:
+        count_read(run, *given)
         if commits.at_work.is_set():
             commits.go.set()
 
@@ -306,7 +306,7 @@ def test_workers_go_on_while_a_batch_is_committed(
         assert not commits.at_work.is_set()
         offer(run, *given)
 
-    monkeypatch.setattr(Coordinator, "_tally", tallied)
+    monkeypatch.setattr(Coordinator, "_count_read", counted)
     monkeypatch.setattr(Coordinator, "_offer", offered)
     lake = tmp_path / "lake"
     counts = ingest([str(small_logs / "AWSLogs")], lake, workers=2, sizes=BATCHES, compact=False)
