@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from trailsift.detect.rule_impact import Loss
     from trailsift.detect.triage import Verdict
     from trailsift.ingest.counts import Counts, Progress
-    from trailsift.ingest.dry_run import Rehearsal
+    from trailsift.ingest.dry_run import DryRun
     from trailsift.lake.compact import Compacted, CompactionProgress
     from trailsift.lake.relocate import Relocated
     from trailsift.query import DuckDBEngine, Explanation
@@ -716,7 +716,7 @@ class Lake:
 
         return suggest(self._engine(), load_prices(None if prices is None else Path(prices)), limit)
 
-    def try_rules(self, rules: Rules | StrPath, *, prices: StrPath | None = None) -> Rehearsal:
+    def try_rules(self, rules: Rules | StrPath, *, prices: StrPath | None = None) -> DryRun:
         """Apply rules to the stored events without changing anything: what they would keep, sample and drop.
 
         Args:
@@ -732,10 +732,10 @@ class Lake:
             2000
         """
         chosen = _rules(rules)
-        from trailsift.ingest.dry_run import rehearse
+        from trailsift.ingest.dry_run import dry_run
         from trailsift.prices import load_prices
 
-        return rehearse(chosen, load_prices(None if prices is None else Path(prices)), (), self.path)
+        return dry_run(chosen, load_prices(None if prices is None else Path(prices)), (), self.path)
 
     def rule_impact(self, rules: Rules | StrPath) -> list[Loss]:
         """Return what becomes of each finding under rules, the worst first. Nothing is changed.
@@ -755,11 +755,11 @@ class Lake:
         chosen = _rules(rules)
         from trailsift.detect.detection_rules import builtin_rules
         from trailsift.detect.rule_impact import losses
-        from trailsift.ingest.what_if import thinned
+        from trailsift.ingest.what_if import filtered_lake
         from trailsift.lake.open import open_snapshot
         from trailsift.query import DuckDBEngine
 
-        with thinned(self.path, chosen) as folder, DuckDBEngine(open_snapshot(folder)) as sampled:
+        with filtered_lake(self.path, chosen) as folder, DuckDBEngine(open_snapshot(folder)) as sampled:
             return losses(self._engine(), sampled, builtin_rules()[0])
 
     def data_event_candidates(self, *, since: Time = None, until: Time = None) -> list[Need]:

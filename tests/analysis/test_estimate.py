@@ -15,7 +15,7 @@ from trailsift.analysis.time_range import period
 from trailsift.cli import main
 from trailsift.errors import QueryError, UsageError
 from trailsift.ingest import ingest
-from trailsift.ingest.sift import hashes
+from trailsift.ingest.sift import keyed_hashes
 from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
 from trailsift.rules import parse
@@ -58,7 +58,7 @@ def test_intervals_cover_and_estimates_are_unbiased() -> None:
     covered: list[list[list[bool]]] = [[[] for _ in members] for _ in numbers]
     errors: list[list[list[float]]] = [[[] for _ in members] for _ in numbers]
     for sample in range(SAMPLES):
-        won = hashes(sip_key(str(sample), "lottery"), ids) < bars
+        won = keyed_hashes(sip_key(str(sample), "lottery"), ids) < bars
         for number, member in enumerate(members):
             drawn = member[won[member]]
             for which, y in enumerate(numbers):

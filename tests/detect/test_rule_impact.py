@@ -17,7 +17,7 @@ from trailsift.detect.rule_impact import FATES, Loss, losses
 from trailsift.detect.signals import collect_signals
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
-from trailsift.ingest.what_if import thinned
+from trailsift.ingest.what_if import filtered_lake
 from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
 from trailsift.rules import Rules, parse
@@ -74,7 +74,7 @@ def stored(engine: DuckDBEngine) -> list[tuple[Any, ...]]:
 def test_thinned_lake_is_what_ingest_would_have_made(whole: DuckDBEngine, sampled: DuckDBEngine, rules: Rules) -> None:
     """The same events with the same weights, the same summaries; the lake itself is as it was."""
     before = stored(whole)
-    with thinned(whole.snapshot.root, rules) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
+    with filtered_lake(whole.snapshot.root, rules) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
         assert stored(thin) == stored(sampled)
         total = "SELECT sum(events), count(DISTINCT role_arn) FROM hourly"
         assert thin.query(total, cache=False).rows() == whole.query(total, cache=False).rows()
@@ -85,7 +85,7 @@ def test_thinned_lake_is_what_ingest_would_have_made(whole: DuckDBEngine, sample
 def test_what_findings_lose(whole: DuckDBEngine, rules: Rules) -> None:
     """A detection over dropped events is lost; findings from summaries stay, with fewer events."""
     detections = builtin_rules()[0]
-    with thinned(whole.snapshot.root, rules) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
+    with filtered_lake(whole.snapshot.root, rules) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
         found = losses(whole, thin, detections)
     by_fate: dict[str, list[Loss]] = {fate: [one for one in found if one.fate == fate] for fate in FATES}
     assert [one.fate for one in found] == sorted((one.fate for one in found), key=FATES.index)
@@ -95,7 +95,8 @@ def test_what_findings_lose(whole: DuckDBEngine, rules: Rules) -> None:
     fewer = by_fate["with fewer events"]
     assert fewer and all(0 < one.events_after < one.events and abs(one.score_after - one.score) < 0.01 for one in fewer)
     assert all(one.events_after == one.events for one in by_fate["as before"])
-    with thinned(whole.snapshot.root, parse("", "nothing")) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
+    nothing = parse("", "nothing")
+    with filtered_lake(whole.snapshot.root, nothing) as folder, DuckDBEngine(open_snapshot(folder)) as thin:
         assert {one.fate for one in losses(whole, thin, detections)} == {"as before"}
 
 
@@ -160,6 +161,6 @@ def test_no_room(whole: DuckDBEngine, rules: Rules, tmp_path: Path) -> None:
     """A folder without a lake leaves nothing behind."""
     from trailsift.errors import LakeError
 
-    with pytest.raises(LakeError, match="there is no lake"), thinned(tmp_path, rules):
+    with pytest.raises(LakeError, match="there is no lake"), filtered_lake(tmp_path, rules):
         pass
     shutil.rmtree(tmp_path)

@@ -1,4 +1,4 @@
-"""A full disk, and commits cut off at every step: completed or discarded, never half there."""
+"""A full disk, and commits cut off at every step: completed or discarded, never half visible."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from trailsift.lake.writer import LakeWriter
 
 
 def orphans(lake: Path) -> set[str]:
-    """Data files on disk that no commit names."""
+    """Return data files on disk that no commit names."""
     named = {file.path for table in schema.TABLES for file in open_snapshot(lake).files(table)}
     folders = [lake / table / "data" for table in schema.TABLES]
     return {str(path.relative_to(lake)) for folder in folders for path in folder.rglob("*.parquet")} - named
@@ -104,7 +104,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lake_of_one(whole: Path, to: Path) -> Path:
-    """A lake of the first ingest. Made and not copied: a lake knows its place."""
+    """Create a lake of the first ingest. It cannot be copied: a lake knows its location."""
     ingest([str(whole / "in1")], to)
     return to
 
@@ -121,7 +121,7 @@ def driver() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_commit_cut_off(step: str, whole: Path, driver: subprocess.Popen[str], tmp_path: Path) -> None:
-    """A reader sees the lake as it was before, or after; the next ingest tidies up and completes."""
+    """A reader sees the lake as before or as after; the next ingest cleans up and completes."""
     lake = lake_of_one(whole, tmp_path / "lake")
     before, lines = exported(lake), merged(lake)
     assert driver.stdin is not None and driver.stdout is not None
@@ -143,7 +143,7 @@ def test_commit_cut_off(step: str, whole: Path, driver: subprocess.Popen[str], t
     assert merged(lake) == merged(whole / "both")
     assert len(rows(lake, "rejects")) == len(rows(whole / "both", "rejects")) == 2
     with LakeWriter(lake).lock():
-        pass  # An ingest that has nothing to store leaves tidying up to the next writer.
+        pass  # An ingest that has nothing to store leaves the cleaning to the next writer.
     assert not orphans(lake) and not (lake / MARKER_FILE).exists()
     with closing(index.connect(lake)) as db:
         assert {Path(path).name for (path,) in db.execute("SELECT path FROM seen_file")} == {
@@ -178,7 +178,7 @@ def test_lake_half_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("catalog", [None, "", "CREATE TABLE iceberg_tables (a)", index.SCHEMA])
 def test_reader_of_a_lake_half_made(catalog: str | None, tmp_path: Path) -> None:
-    """Killed after ``lake.json``: a reader says so, and makes nothing."""
+    """Killed after ``lake.json``: a reader says so, and creates nothing."""
     path = write(tmp_path / "in", "a.json.gz", [event_number(1)])
     lake = tmp_path / "lake"
     ingest([str(path)], lake)
@@ -212,7 +212,7 @@ def free(folder: Path) -> int:
 
 
 def fill(folder: Path, left: int) -> Path:
-    """Takes all but ``left`` bytes of a disk."""
+    """Fill a disk up to ``left`` bytes."""
     path = folder / "filler"
     path.write_bytes(bytes(max(free(folder) - left, 0)))
     return path
@@ -220,12 +220,12 @@ def fill(folder: Path, left: int) -> Path:
 
 @pytest.fixture(scope="module")
 def day(small_logs: Path) -> str:
-    """The log objects of one day: 7,000 events."""
+    """Log objects of one day: 7,000 events."""
     return str(small_logs / "AWSLogs" / "**" / "2026" / "03" / "03" / "*.json.gz")
 
 
 def test_full_disk(whole: Path, day: str, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Full at once, in the events, in each part of a commit: said, nothing changed; completed once there is room."""
+    """Full at once, in the events, in each part of a commit: reported, nothing changed; works once there is room."""
     clean, lake = small_disk / "clean", small_disk / "lake"
     ingest([str(whole / "in1")], clean)
     ingest([day], clean)
@@ -269,7 +269,7 @@ def test_no_room_for_a_new_lake(small_disk: Path, tmp_path: Path) -> None:
 
 
 def test_largest_file_allowed(whole: Path, day: str, tmp_path: Path) -> None:
-    """Where nobody may mount: a limit on file sizes meets the same words, from a worker and from the commit."""
+    """Without root: a limit on file sizes gives the same message, from a worker and from the commit."""
     lake = lake_of_one(whole, tmp_path / "lake")
     before = exported(lake)
     code = "import sys; from pathlib import Path; from trailsift.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -283,7 +283,7 @@ def test_largest_file_allowed(whole: Path, day: str, tmp_path: Path) -> None:
 
 
 def test_lock_is_free_after_a_failure(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer that could not begin keeps nobody else out."""
+    """A writer that could not begin does not keep others out."""
     lake = lake_of_one(whole, tmp_path / "lake")
     (lake / MARKER_FILE).touch()
 
@@ -301,7 +301,7 @@ def test_lock_is_free_after_a_failure(whole: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_on_disk_before_it_is_named(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the transaction begins, every file that it names was flushed, Iceberg's own and all folders included."""
+    """When the transaction begins, every file that it names is flushed, including Iceberg's own and all folders."""
     lake = lake_of_one(whole, tmp_path / "lake")
     old = set(lake.rglob("*"))
     flushed: set[int] = set()

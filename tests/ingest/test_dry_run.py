@@ -1,4 +1,4 @@
-"""Rehearsals tell what an ingest would do; suggestions are rules that can be used."""
+"""A dry run predicts what an ingest would do; suggested rules can be used as they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trailsift.analysis.suggest import suggest
 from trailsift.cli import main
 from trailsift.errors import SourceError, UsageError
 from trailsift.ingest import ingest
-from trailsift.ingest.dry_run import rehearse
+from trailsift.ingest.dry_run import dry_run
 from trailsift.lake.open import open_snapshot
 from trailsift.prices import athena_cost, load_prices
 from trailsift.query import DuckDBEngine
@@ -34,35 +34,35 @@ WEB = "role_arn LIKE '%:role/orders-web-instance' AND error_code IS NULL"
 
 
 def ask(lake: Path, sql: str) -> list[tuple[Any, ...]]:
-    """The rows of a query."""
+    """Return the rows of a query."""
     with DuckDBEngine(open_snapshot(lake)) as engine:
         return list(engine.sql(sql).rows())
 
 
-def test_a_rehearsal_is_what_happens(small_logs: Path, small_lake: Path, tmp_path: Path) -> None:
-    """On log files and on a lake that has everything: the counts of the ingest, and what is missing afterwards."""
+def test_a_dry_run_predicts_the_ingest(small_logs: Path, small_lake: Path, tmp_path: Path) -> None:
+    """On log files, and on a lake with all events: the counts of the ingest, and the values missing afterwards."""
     rules = parse(RULES, "rules.toml")
     logs = str(small_logs / "AWSLogs")
     done = ingest([logs], tmp_path / "lake", workers=1, rules=rules)
-    for told in (rehearse(rules, load_prices(), [logs]), rehearse(rules, load_prices(), lake=small_lake)):
-        effects = {effect.rule: effect for effect in told.effects}
-        assert told.events == 20_000 and told.stored == done.stored
+    for report in (dry_run(rules, load_prices(), [logs]), dry_run(rules, load_prices(), lake=small_lake)):
+        effects = {effect.rule: effect for effect in report.effects}
+        assert report.events == 20_000 and report.stored == done.stored
         assert {name: effects[name].events - effects[name].stored for name in done.dropped} == done.dropped
         assert effects["web"].stored == 0 and effects[None].stored == effects[None].events
         for kind, column in (("roles", "role_arn"), ("resources", "resource_arn"), ("user_agents", "user_agent")):
             sql = f"SELECT DISTINCT {column} FROM events WHERE {column} IS NOT NULL"
             gone = set(ask(small_lake, sql)) - set(ask(tmp_path / "lake", sql))
-            assert told.unseen_count[kind] == len(gone)
-            assert {(one.value,) for one in told.unseen[kind]} <= gone
-        assert told.denied == told.denied_stored > 0
-        trail = sum(effect.usd_trail for effect in told.effects)
-        assert trail == pytest.approx(20_000 / 1e5 * 0.1 * 30 / told.days)
+            assert report.unseen_count[kind] == len(gone)
+            assert {(unseen.value,) for unseen in report.unseen[kind]} <= gone
+        assert report.denied == report.denied_stored > 0
+        trail = sum(effect.usd_trail for effect in report.effects)
+        assert trail == pytest.approx(20_000 / 1e5 * 0.1 * 30 / report.days)
 
 
-def test_rehearsal_on_the_command_line(
+def test_dry_run_on_the_command_line(
     small_logs: Path, small_lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A table, JSON, and what is wrong with the call."""
+    """A table, JSON, and errors of usage."""
     (tmp_path / "rules.toml").write_text(RULES)
     (tmp_path / "empty").mkdir()
     rules = str(tmp_path / "rules.toml")
@@ -72,20 +72,20 @@ def test_rehearsal_on_the_command_line(
     assert json.loads(capsys.readouterr().out)["stored"] < 15_000
     assert main(["rules", "try", rules]) == 2
     with pytest.raises(SourceError):
-        rehearse(parse(RULES, "f"), load_prices(), [str(tmp_path / "empty")])
+        dry_run(parse(RULES, "f"), load_prices(), [str(tmp_path / "empty")])
 
 
 def test_suggestions_can_be_used(small_lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """They pass the check as a file, match the lines that they were made of, and save what they say."""
+    """They pass the check as a file, match the lines they were derived from, and save as much as they claim."""
     with DuckDBEngine(open_snapshot(small_lake)) as engine:
-        found = suggest(engine, load_prices(), 12)
-    assert found.total == 20_000 and found.days == 3 and len(found.lines) == 12
-    assert found.saved > 0.3 * found.total
-    rules = parse(found.toml, "suggested")
-    told = rehearse(rules, load_prices(), lake=small_lake)
-    for line, effect in zip(found.lines, told.effects, strict=False):
+        suggestion = suggest(engine, load_prices(), 12)
+    assert suggestion.total == 20_000 and suggestion.days == 3 and len(suggestion.lines) == 12
+    assert suggestion.saved > 0.3 * suggestion.total
+    rules = parse(suggestion.toml, "suggested")
+    report = dry_run(rules, load_prices(), lake=small_lake)
+    for line, effect in zip(suggestion.lines, report.effects, strict=False):
         assert line.events <= effect.events <= line.events * 1.05, line.rule
-    keys = [line.events / (1 + (line.variation or 0)) for line in found.lines]
+    keys = [line.events / (1 + (line.variation or 0)) for line in suggestion.lines]
     assert keys == sorted(keys, reverse=True)
     assert main(["suggest", "--lake", str(small_lake), "--rules"]) == 0
     (tmp_path / "s.toml").write_text(capsys.readouterr().out)
@@ -95,12 +95,12 @@ def test_suggestions_can_be_used(small_lake: Path, tmp_path: Path, capsys: pytes
     assert main(["suggest", "--lake", str(small_lake), "--json", "-n", "2"]) == 0
 
 
-def test_prices_have_a_source_and_can_be_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One file; a user's own price takes the place of ours."""
-    known = load_prices()
-    assert all(price.source.startswith("https://") and price.date for price in known.values())
-    assert known["data_events"].of(1_000_000) == pytest.approx(1.0)
-    assert athena_cost(known, 1) == pytest.approx(5e-5) and athena_cost(known, 1e12) == pytest.approx(5)
+def test_prices_have_a_source_and_can_be_overridden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file; a user's own price replaces ours."""
+    shipped = load_prices()
+    assert all(price.source.startswith("https://") and price.date for price in shipped.values())
+    assert shipped["data_events"].of(1_000_000) == pytest.approx(1.0)
+    assert athena_cost(shipped, 1) == pytest.approx(5e-5) and athena_cost(shipped, 1e12) == pytest.approx(5)
     own = tmp_path / "prices.toml"
     own.write_text("data_events = { usd = 0.2, per = 100000 }\n")
     assert load_prices(own)["data_events"].of(1_000_000) == pytest.approx(2.0)

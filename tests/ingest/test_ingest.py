@@ -37,7 +37,7 @@ IMPORTS = "import sys; from pathlib import Path; from trailsift.ingest import in
 
 
 def records_of(folder: Path) -> list[dict[str, Any]]:
-    """An independent reading of log files in CloudTrail's own form."""
+    """Read log files in CloudTrail's own form, independently of the package."""
     out = []
     for path in sorted(folder.rglob("*.json.gz")):
         out += json.loads(gzip.decompress(path.read_bytes()))["Records"]
@@ -58,7 +58,7 @@ def test_everything_is_stored_once(small_logs: Path, tmp_path: Path) -> None:
     again = ingest([str(small_logs / "AWSLogs")], tmp_path / "lake")
     assert (again.records, again.stored, again.log_objects) == (0, 0, 0)
     assert again.log_objects_known == first.log_objects and again.complete
-    # The same logs under other names: known by their events.
+    # The same logs under other names: recognized by their events.
     shutil.copytree(small_logs / "AWSLogs", tmp_path / "copy")
     copy = ingest([str(tmp_path / "copy")], tmp_path / "lake")
     assert adds_up(copy) and (copy.stored, copy.duplicates) == (0, 20_000)
@@ -85,7 +85,7 @@ def test_two_trails(tmp_path: Path) -> None:
 
 
 def test_same_id_other_content(tmp_path: Path) -> None:
-    """The first one committed stays; the other counts as duplicate and is kept whole."""
+    """The first committed copy stays; the other counts as a duplicate and is kept in full."""
     write(tmp_path / "in", "1.json.gz", [event_number(1), event_number(2, userAgent="other"), event_number(2)])
     first = ingest([str(tmp_path / "in")], tmp_path / "lake")
     assert (first.stored, first.duplicates) == (2, 1)
@@ -165,7 +165,7 @@ def test_inputs_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_objects_by_delivery(tmp_path: Path) -> None:
-    """To the minute, as the names tell it; and once more when asked to."""
+    """By the minute in the names; and again on request."""
     for number, minute in enumerate(("0955", "1000", "1005")):
         name = f"111122223333_CloudTrail_ap-northeast-2_20260302T{minute}Z_abcdefghijklmnop.json.gz"
         write(tmp_path / "in", name, [event_number(number)])
@@ -198,17 +198,17 @@ def test_progress_ends_at_the_counts(small_logs: Path, tmp_path: Path) -> None:
 
 
 def test_errors_of_callbacks_are_the_callers(small_logs: Path, tmp_path: Path) -> None:
-    """Passed on as they are: not the lake's."""
+    """They are raised as they are, not as errors of the lake."""
 
     def fail(now: Progress) -> None:
-        raise BrokenPipeError(errno.EPIPE, "nobody reads")
+        raise BrokenPipeError(errno.EPIPE, "no reader")
 
-    with pytest.raises(BrokenPipeError, match="nobody reads"):
+    with pytest.raises(BrokenPipeError, match="no reader"):
         ingest([str(small_logs / "AWSLogs")], tmp_path / "lake", progress=fail)
 
 
 def test_a_script_without_a_guard_is_told(tmp_path: Path) -> None:
-    """Workers import the script anew; without a guard that starts the next ingest."""
+    """Workers import the script again; without a guard that would start another ingest."""
     for name in "ab":
         write(tmp_path / "in", f"{name}.json.gz", [event_number(ord(name))])
     script = tmp_path / "script.py"
@@ -223,7 +223,7 @@ def test_a_script_without_a_guard_is_told(tmp_path: Path) -> None:
 
 
 def test_two_writers_at_once(small_logs: Path, small_lake: Path, tmp_path: Path) -> None:
-    """Both bring everything; in several batches, so that they take turns."""
+    """Both ingest everything, in several batches, so that they alternate."""
     sizes = "Sizes(chunk_rows=3000, batch_rows=6000, task_bytes=100_000)"
     code = f"{IMPORTS}, Sizes; print(ingest([sys.argv[1]], Path(sys.argv[2]), workers=1, sizes={sizes}).stored)"
     command = [sys.executable, "-c", code, str(small_logs / "AWSLogs"), str(tmp_path / "lake")]
@@ -238,7 +238,7 @@ def test_two_writers_at_once(small_logs: Path, small_lake: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_run_again(small_logs: Path, small_lake: Path, tmp_path: Path, how: signal.Signals) -> None:
-    """At a handful of moments; the rerun gives what one clean run gives."""
+    """At several moments; the rerun has the same result as one clean run."""
     code = f"{IMPORTS}; ingest([sys.argv[1]], Path(sys.argv[2]), workers=1)"
     lake = tmp_path / "lake"
     for seconds in (0.7, 1.6, 2.4, 3.2):
@@ -262,7 +262,7 @@ def test_killed_and_run_again(small_logs: Path, small_lake: Path, tmp_path: Path
 
 
 def orphans(lake: Path) -> set[str]:
-    """Data files that no commit names."""
+    """Return data files that no commit names."""
     named = {file.path for table in schema.TABLES for file in open_snapshot(lake).files(table)}
     found = [path for table in schema.TABLES for path in (lake / table / "data").rglob("*.parquet")]
     return {str(path.relative_to(lake)) for path in found} - named
@@ -273,7 +273,7 @@ BATCHES = Sizes(chunk_rows=1500, batch_rows=6000, task_bytes=1 << 16)
 
 
 class Commits:
-    """Commits that take until ``go`` is set, the first ``count`` of them; ``at_work`` while one is being made."""
+    """Block the first ``count`` commits until ``go`` is set; ``at_work`` is set while one is blocked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int = 1) -> None:
         self.go, self.at_work = threading.Event(), threading.Event()
@@ -294,12 +294,12 @@ class Commits:
 def test_workers_go_on_while_a_batch_is_committed(
     small_logs: Path, small_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the next batch is opened only when the commit is done."""
+    """The next batch is only opened when the commit is done."""
     commits = Commits(monkeypatch)
-    tally, offer = Coordinator._tally, Coordinator._offer
+    count_read, offer = Coordinator._count_read, Coordinator._offer
 
-    def tallied(run: Coordinator, *given: Any) -> None:
-        tally(run, *given)
+    def counted(run: Coordinator, *given: Any) -> None:
+        count_read(run, *given)
         if commits.at_work.is_set():
             commits.go.set()
 
@@ -307,7 +307,7 @@ def test_workers_go_on_while_a_batch_is_committed(
         assert not commits.at_work.is_set()
         offer(run, *given)
 
-    monkeypatch.setattr(Coordinator, "_tally", tallied)
+    monkeypatch.setattr(Coordinator, "_count_read", counted)
     monkeypatch.setattr(Coordinator, "_offer", offered)
     lake = tmp_path / "lake"
     counts = ingest([str(small_logs / "AWSLogs")], lake, workers=2, sizes=BATCHES, compact=False)
@@ -318,7 +318,7 @@ def test_workers_go_on_while_a_batch_is_committed(
 def test_interrupted_while_a_batch_is_committed(
     small_logs: Path, small_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commit is made to its end, and nothing else is left; the next ingest goes on from there."""
+    """The commit completes, and nothing else is left; the next ingest continues from there."""
     lake = tmp_path / "lake"
     with monkeypatch.context() as patch:
         commits = Commits(patch)
@@ -340,7 +340,7 @@ def test_interrupted_while_a_batch_is_committed(
 def test_a_later_commit_fails(
     small_logs: Path, small_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the workers are at the next batch: what was committed before stays, and nothing else."""
+    """While the workers are busy with the next batch: only what was committed before remains."""
     lake = tmp_path / "lake"
     record = index.record_files
     made: list[int] = []
@@ -361,7 +361,7 @@ def test_a_later_commit_fails(
 
 
 def test_killed_while_the_lake_was_made(tmp_path: Path) -> None:
-    """At each of the steps that make a lake."""
+    """At each step of creating a lake."""
     path = write(tmp_path / "in", "a.json.gz", [event_number(1)])
     whole = tmp_path / "whole"
     ingest([str(path)], whole)
@@ -376,7 +376,7 @@ def test_killed_while_the_lake_was_made(tmp_path: Path) -> None:
 
 
 def test_killed_after_its_last_commit(tmp_path: Path) -> None:
-    """The next ingest has nothing to store, and takes away what was left; not while another one writes."""
+    """The next ingest has nothing to store, and removes the leftovers, unless another writer is active."""
     write(tmp_path / "in", "a.json.gz", [event_number(1)])
     lake = tmp_path / "lake"
     ingest([str(tmp_path / "in")], lake)
@@ -394,7 +394,7 @@ def test_killed_after_its_last_commit(tmp_path: Path) -> None:
 
 
 def test_failed_commit_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the very last step: nothing of the batch is there, and the next run stores all of it."""
+    """In the last step: nothing of the batch is visible, and the next run stores all of it."""
     write(tmp_path / "in", "a.json.gz", [event_number(1)])
     ingest([str(tmp_path / "in")], tmp_path / "lake")
     write(tmp_path / "in", "b.json.gz", [event_number(2), event_number(3)])
@@ -412,7 +412,7 @@ def test_failed_commit_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_other_engines_see_the_same(small_lake: Path) -> None:
-    """The tables as Iceberg has them, by PyIceberg's own scan."""
+    """Return the rows of the tables by PyIceberg's own scan."""
     catalog = LakeWriter(small_lake).catalog
     for name in schema.TABLES:
         table = catalog.load_table((settings.NAMESPACE, name))
@@ -439,7 +439,7 @@ def test_index_is_rebuilt_after_another_engine(small_logs: Path, tmp_path: Path)
     other = SqlCatalog("trailsift", uri=f"sqlite:///{lake / settings.CATALOG_FILE}", warehouse=f"file://{lake}")
     other.load_table((settings.NAMESPACE, "events")).delete("event_time < '2026-03-05T00:00:00+00:00'")
     assert [row["event_id"][:8] for row in rows(lake)] == ["00000003"]
-    # And a writer of ours goes on from there.
+    # A writer of ours continues from there.
     write(tmp_path / "in", "c.json.gz", [event_number(4)])
     assert ingest([str(tmp_path / "in" / "c.json.gz")], lake).stored == 1
     assert sorted(row["event_id"][:8] for row in rows(lake)) == ["00000003", "00000004"]
@@ -447,8 +447,7 @@ def test_index_is_rebuilt_after_another_engine(small_logs: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
 def test_a_writer_after_another_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
-    """What another engine has added and deleted is in the index although nobody read the lake since, and its files
-    are not swept away as those of a writer that died."""
+    """Changes by another engine reach the index although the lake was not read since, and its files are not swept."""
     from pyiceberg.catalog.sql import SqlCatalog
 
     lake = tmp_path / "lake"
@@ -495,7 +494,7 @@ def test_snapshots_and_metadata_stay_few(tmp_path: Path) -> None:
 
 
 def plain_reading(folder: Path) -> list[dict[str, Any]]:
-    """Every record of real log files, by nothing but the standard library."""
+    """Read every record of real log files with only the standard library."""
     out: list[dict[str, Any]] = []
     for path in sorted(folder.rglob("*")):
         if not path.is_file():
@@ -537,10 +536,10 @@ def test_real_logs(real_logs: Path, tmp_path: Path) -> None:
     assert without <= kept.keys()
     left = {json.loads(line).get("eventID"): line for line in kept}
     assert all(left[number] in lines for number, lines in of_id.items())
-    # What differs from the copy that is stored, and nothing else, is in rejects.
+    # Only copies that differ from the stored one are in rejects.
     other = Counter(json.dumps(each, sort_keys=True) for each in read if each.get("eventID"))
     want = Counter({line: number for line, number in other.items() if line not in kept})
-    told = [row for row in rows(lake, "rejects") if "other content" in row["reason"]]
-    assert Counter(json.dumps(json.loads(row["raw"]), sort_keys=True) for row in told) == want
+    rejects = [row for row in rows(lake, "rejects") if "other content" in row["reason"]]
+    assert Counter(json.dumps(json.loads(row["raw"]), sort_keys=True) for row in rejects) == want
     again = ingest([str(real_logs / "files")], lake)
     assert again.stored == 0 and again.log_objects == 0

@@ -1,4 +1,4 @@
-"""Rules over columns and in an ingest: the same decisions as row by row, exact summaries, books that balance."""
+"""Rules over columns and in an ingest: the same decisions as row by row, exact summaries, counts that add up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from trailsift.rules.sampling import siphash24
 
 HOUR = 3_600_000_000
 
-#: Few values of each column, so that rules meet them.
+#: Few values per column, so that rules match them.
 POOL: dict[str, list[Any]] = {
     "service": ["s3", "dynamodb", "lambda"],
     "event_name": ["GetObject", "PutObject", "Invoke", None],
@@ -73,12 +73,12 @@ files = st.lists(st.tuples(whens, st.sampled_from(ACTIONS)), max_size=8)
 
 
 def rules_of(given_rules: list[tuple[dict[str, int], str]], zone: str, seed: str) -> Rules:
-    """Rules made of what was drawn; those that could never match or repeat a sampling hour are left out."""
+    """Build rules from the drawn parts; those that could never match, or repeat a sampling hour, are left out."""
     kept: list[str] = []
     rules = parse(f'timezone = "{zone}"\nseed = "{seed}"', "f")
     for number, (when, action) in enumerate(given_rules):
-        told = {name: CONDITIONS[name][at % len(CONDITIONS[name])] for name, at in when.items()}
-        lines = [f"{name} = {json.dumps(value)}" for name, value in told.items()]
+        conditions = {name: CONDITIONS[name][at % len(CONDITIONS[name])] for name, at in when.items()}
+        lines = [f"{name} = {json.dumps(value)}" for name, value in conditions.items()]
         part = f'[[rule]]\nname = "r{number}"\naction = {action}\n[rule.when]\n' + "\n".join(lines) + "\n"
         try:
             rules = parse(f'timezone = "{zone}"\nseed = "{seed}"\n' + "".join([*kept, part]), "f")
@@ -90,7 +90,7 @@ def rules_of(given_rules: list[tuple[dict[str, int], str]], zone: str, seed: str
 
 
 def table_of(rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows as a chunk."""
+    """Return rows as a chunk."""
     arrays = []
     for field in CHUNK_SCHEMA:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
@@ -100,7 +100,7 @@ def table_of(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def some_rows(seed: int, count: int = 80) -> list[dict[str, Any]]:
-    """Rows of the pool, over three weeks, with ids that are UUIDs or not."""
+    """Draw rows of the pool, over three weeks, with ids that are UUIDs or not."""
     random = np.random.default_rng(seed)
     rows = []
     for number in range(count):
@@ -116,7 +116,7 @@ def some_rows(seed: int, count: int = 80) -> list[dict[str, Any]]:
 @settings(max_examples=60)
 @given(files, st.integers(0, 1000), st.sampled_from(["UTC", "Asia/Seoul", "Asia/Kathmandu", "America/New_York"]))
 def test_columns_decide_as_rows_do(given_rules: list[tuple[dict[str, int], str]], seed: int, zone: str) -> None:
-    """Whatever the rules and the rows: the same rule, the same weight; and each line's first is its smallest."""
+    """For any rules and rows: the same rule and weight, and each line's exemplar has the smallest hash."""
     rules = rules_of(given_rules, zone, str(seed))
     rows = some_rows(seed)
     one, many = RowRules(rules), ColumnarRules(rules)
@@ -128,16 +128,16 @@ def test_columns_decide_as_rows_do(given_rules: list[tuple[dict[str, int], str]]
     assert names == [decision.rule for decision in by_row]
     assert decided.weight.tolist() == [decision.weight for decision in by_row]
     best: dict[Any, tuple[int, int]] = {}
-    for at in np.flatnonzero(decided.lottery).tolist():
+    for at in np.flatnonzero(decided.sampled).tolist():
         row = rows[at]
         line = (row["event_time"] // HOUR, *(row[name] for name in POOL if name in LINE_KEYS))
         rank = siphash24(one.exemplar_key, *event_key(row["event_id"]))
         best[line] = min(best.get(line, (1 << 64, -1)), (rank, at))
-    first, ranks = many.firsts(table, ids, decided)
+    first, ranks = many.exemplars(table, ids, decided)
     assert sorted(zip(ranks.tolist(), first.tolist(), strict=True)) == sorted(best.values())
 
 
-#: Columns that records of one kind (``regular.What``) share.
+#: Columns that records of one ``CallTemplate`` share.
 KIND = (
     *("service", "event_name", "event_source", "event_category", "resource_arn", "error_code", "read_only"),
     *("account_id", "aws_region"),
@@ -150,7 +150,7 @@ KIND = (
 @example([({"role": 0}, '"keep"'), ({"service": 0}, '"drop"')], 0)
 @example([({"service": 0}, '"drop"'), ({"role": 0}, '"keep"')], 0)
 def test_what_is_dropped_in_any_case(given_rules: list[tuple[dict[str, int], str]], seed: int) -> None:
-    """A kind of event is dropped whoever calls, from where and when, exactly if nothing of that can save an event."""
+    """A template is dropped for every caller, origin and time exactly if none of these can save an event."""
     sifter = RowRules(rules_of(given_rules, "UTC", "s"))
     rows = some_rows(seed)
     for row in rows[:20]:
@@ -161,46 +161,46 @@ def test_what_is_dropped_in_any_case(given_rules: list[tuple[dict[str, int], str
             assert sifter.decide(row).action != "drop"
 
 
-@pytest.mark.skipif(not _native.available(), reason="there is no C compiler")
+@pytest.mark.skipif(not _native.available(), reason="no C compiler")
 def test_events_that_are_dropped_in_any_case_have_no_texts(small_logs: Path) -> None:
-    """And only those; the columns that summaries and rules look at are the same."""
+    """Only those; the columns that summaries and rules need are the same."""
     many, plain = ColumnarRules(parse(MIXED, "mixed.toml")), ChunkBuilder()
-    thin = ChunkBuilder(thin=many.drops_all)
+    projecting = ChunkBuilder(project=many.drops_all)
     for path in sorted((small_logs / "AWSLogs").rglob("*.json.gz"))[:40]:
-        for builder in (thin, plain):
+        for builder in (projecting, plain):
             builder.add(path.name, path.read_bytes())
-    size, rows = thin.size, thin.rows
-    chunk, whole = thin.finish(), plain.finish()
+    size, rows = projecting.size, projecting.rows
+    chunk, whole = projecting.finish(), plain.finish()
     names = [*dict.fromkeys((*NEEDED, *LOOKED_AT, "weight", "log_object"))]
     assert chunk.columns(names).equals(whole.columns(names))
-    assert chunk.ids.tolist() == whole.ids.tolist() and chunk.checks.tolist() == whole.checks.tolist()
+    assert chunk.ids.tolist() == whole.ids.tolist() and chunk.crc32.tolist() == whole.crc32.tolist()
     everything = np.arange(len(chunk))
-    without = chunk.thin(everything)
+    without = chunk.projected(everything)
     dropped = np.isin(many.decide(whole.columns(names), whole.ids).rule, (0, 1))
     assert 0.05 * rows < without.sum() < rows and not (without & ~dropped).any()
-    # The others are irregular records.
+    # The others are slow-path records.
     assert without.sum() >= 0.99 * dropped.sum()
-    assert size == rows - 3 * without.sum() // 4 and not whole.thin(everything).any()
+    assert size == rows - 3 * without.sum() // 4 and not whole.projected(everything).any()
     kept = np.flatnonzero(~without)
     assert chunk.columns(CHUNK_SCHEMA.names, kept).equals(whole.columns(CHUNK_SCHEMA.names, kept))
 
 
-@pytest.mark.skipif(not _native.available(), reason="there is no C compiler")
+@pytest.mark.skipif(not _native.available(), reason="no C compiler")
 def test_a_chunk_of_which_little_is_stored_stays_as_it_was_read(small_logs: Path) -> None:
-    """What is stored of it is put in order by itself."""
+    """The stored part is sorted by itself."""
     rules = parse('[[rule]]\nname = "data"\nwhen = {event_category = "Data"}\naction = "drop"\n', "f")
-    thin, plain = ChunkBuilder(thin=ColumnarRules(rules).drops_all), ChunkBuilder()
+    projecting, plain = ChunkBuilder(project=ColumnarRules(rules).drops_all), ChunkBuilder()
     for path in sorted((small_logs / "AWSLogs").rglob("*.json.gz"))[:40]:
-        for builder in (thin, plain):
+        for builder in (projecting, plain):
             builder.add(path.name, path.read_bytes())
-    chunk, whole = thin.finish(), plain.finish()
+    chunk, whole = projecting.finish(), plain.finish()
     assert chunk.as_read and not whole.as_read and chunk.span() == whole.span()
     names = [*dict.fromkeys((*NEEDED, *LOOKED_AT, "weight", "log_object"))]
     by_id = [np.argsort(each.ids.view("S16")) for each in (chunk, whole)]
     every, other = (each.columns(names, rows) for each, rows in zip((chunk, whole), by_id, strict=True))
     assert every.equals(other) and every.equals(chunk.columns(names).take(pa.array(by_id[0])))
-    kept = by_id[0][~chunk.thin(by_id[0])]
-    same = by_id[1][~chunk.thin(by_id[0])]
+    kept = by_id[0][~chunk.projected(by_id[0])]
+    same = by_id[1][~chunk.projected(by_id[0])]
     assert 0 < len(kept) < len(chunk) / 2
     assert chunk.columns(CHUNK_SCHEMA.names, kept).equals(whole.columns(CHUNK_SCHEMA.names, same))
 
@@ -209,7 +209,7 @@ LINE_KEYS = (
     *("account_id", "aws_region", "service", "event_name", "role_arn", "resource_arn", "error_code", "read_only"),
 )
 
-#: A bit of everything, on what the generator makes.
+#: A bit of everything, for what the generator makes.
 MIXED = """
 timezone = "Asia/Seoul"
 [[rule]]
@@ -235,7 +235,7 @@ omit = ["request_parameters", "rest"]
 
 
 class Made:
-    """One sifted lake, its counts, its events by id, and what row by row decides on each event of the whole lake."""
+    """One sifted lake, its counts, its events by id, and the row-by-row decision on each event of the full lake."""
 
     def __init__(self, lake: Path, counts: Counts, whole: Path) -> None:
         self.lake, self.counts = lake, counts
@@ -249,7 +249,7 @@ class Made:
 
 
 def ask(lake: Path, sql: str) -> list[tuple[Any, ...]]:
-    """The rows of a query."""
+    """Return the rows of a query."""
     with DuckDBEngine(open_snapshot(lake)) as engine:
         return list(engine.sql(sql).rows())
 
@@ -299,7 +299,7 @@ def test_books_balance(made: Made) -> None:
 
 
 def test_events_are_stored_as_decided(made: Made) -> None:
-    """What a rule keeps or draws is stored with its weight; the rest is the first of its line, with weight 1."""
+    """Kept and sampled events are stored with their weight; any other is its line's exemplar, with weight 1."""
     lines: dict[Any, list[str]] = {}
     for row in made.rows:
         if made.decided[row["event_id"]].action == "sample":
@@ -317,7 +317,7 @@ def test_events_are_stored_as_decided(made: Made) -> None:
         for name in ids:
             if name not in ones:
                 assert made.weights.get(name, 0.0) == drawn[name]
-    # Of several commits the first that has the line says which.
+    # Of several commits, the first with the line decides.
     assert firsts == len(lines) or (many and firsts > len(lines) * 0.6)
     for name, decision in made.decided.items():
         if decision.action != "sample":
@@ -332,7 +332,7 @@ def test_failed_calls_stay(made: Made) -> None:
 
 
 def test_again_gives_nothing_new(made: Made, small_logs: Path) -> None:
-    """Dropped events are known: with other rules, or none, they are duplicates."""
+    """Dropped events are remembered: with other rules, or none, they are duplicates."""
     if status(made.lake).commits == 1:
         pytest.skip("the lake of several commits says it")
     counts = ingest([str(small_logs / "AWSLogs")], made.lake, workers=1, again=True)
@@ -347,14 +347,14 @@ def test_fields_left_out(made: Made, capsys: pytest.CaptureFixture[str]) -> None
         (0, 0, True)
     ]
     assert main(["export", "--lake", str(made.lake), "--where", "event_name = 'DeleteObject'"]) == 0
-    told = capsys.readouterr()
-    assert "not lossless" in told.err and "request_parameters" in told.err and told.out
+    output = capsys.readouterr()
+    assert "not lossless" in output.err and "request_parameters" in output.err and output.out
 
 
 def test_shipped_schedule_on_the_command_line(
     small_logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A ready file by its name; a wrong file stores nothing."""
+    """A preset by its name; with an invalid file nothing is stored."""
     wrong = tmp_path / "wrong.toml"
     wrong.write_text(preset_text("time-of-day").replace("otherwise = 0.01", "otherwise = 7"))
     lake = tmp_path / "lake"
@@ -367,7 +367,7 @@ def test_shipped_schedule_on_the_command_line(
 
 
 def test_a_lake_may_hold_nothing_but_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A rule that drops everything leaves the summaries, in a lake partitioned by anything."""
+    """A rule that drops everything keeps the summaries, in a lake with any partitioning."""
     record = {"eventTime": "2026-03-02T10:00:00Z", "eventSource": "s3.amazonaws.com", "eventName": "GetObject"}
     records = [{**record, "eventVersion": "1.11", "eventID": f"id-{number}"} for number in range(3)]
     (tmp_path / "log.json").write_text(json.dumps({"Records": records}))
@@ -382,7 +382,7 @@ def test_a_lake_may_hold_nothing_but_numbers(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_another_engine_commits_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer that holds the lock and finds the index stale goes on: it must not wait for itself."""
+    """A writer that holds the lock and finds the index stale continues: it must not wait for itself."""
     from pyiceberg.catalog.sql import SqlCatalog
 
     lake = tmp_path / "lake"
@@ -412,18 +412,18 @@ def test_another_engine_commits_meanwhile(tmp_path: Path, monkeypatch: pytest.Mo
         counts = ingest([log("b.json")], lake, rules=rules)
     finally:
         signal.alarm(0)
-    # The line is there since the first ingest: nothing of the second is stored outside of the lottery.
+    # The line exists since the first ingest: of the second, only sampled events are stored.
     assert counts.records == 50 and counts.stored < 50
     assert ask(lake, "SELECT sum(events)::BIGINT FROM hourly") == [(100,)]
 
 
 @pytest.mark.parametrize("number", range(1, len(LINE) + 1))
 def test_lines_of_many_different_values_are_told_apart(number: int) -> None:
-    """Rows in pairs that are one line, and far more combinations of their values than there is room for."""
+    """Pairs of rows with the same line, and far more combinations of values than the table has room for."""
     size = 2_000
     hour = np.repeat(np.arange(size // 2), 2)
     column = pa.chunked_array([pa.array([f"value {row // 2}" for row in range(size)])])
-    group, count = sift.groups([column] * number, hour)
+    group, count = sift.group_rows([column] * number, hour)
     assert count < 1 << 22 and int(group.max()) < count
     assert (group[::2] == group[1::2]).all() and len(set(group.tolist())) == size // 2
     columns: dict[str, Any] = {name: column for name in LINE if name != "read_only"}

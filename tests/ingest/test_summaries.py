@@ -1,4 +1,4 @@
-"""Summary lines equal a plain recount of the events, however these were cut into batches."""
+"""Summary lines equal a plain recount of the events, however they are divided into batches."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def add(line: dict[str, Any], row: dict[str, Any]) -> None:
 
 
 def recount(records: list[dict[str, Any]]) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
-    """The three tables by dictionaries and loops, from the rows of the careful path."""
+    """Compute the three tables by dictionaries and loops, from slow-path rows."""
     tables: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {
         n: defaultdict(dict) for n in ("hourly", "usage", "profile")
     }
@@ -99,7 +99,7 @@ def compare(records: list[dict[str, Any]], cuts: list[int]) -> None:
     bounds = [0, *sorted(cuts), len(records)]
     batches = [records[low:high] for low, high in itertools.pairwise(bounds) if low < high]
     chunks = [chunk(batch) for batch in batches]
-    got = summarize([Summaries(each.alike(NEEDED)) for each in chunks])
+    got = summarize([Summaries(each.factorized(NEEDED)) for each in chunks])
     assert got == summarize([Summaries.of(each.table) for each in chunks])
     for name, want in recount(records).items():
         table = schema.TABLES[name]
@@ -121,7 +121,7 @@ def compare(records: list[dict[str, Any]], cuts: list[int]) -> None:
 
 
 def varied(rng: random.Random, number: int) -> dict[str, Any]:
-    """A record with the variety that the summaries group by."""
+    """Return a record that varies in the columns that the summaries group by."""
     bucket, key = rng.choice("abc"), f"in/2026/03/0{rng.randint(1, 3)}/part-{rng.randint(1, 30)}.gz"
     made = sample(
         eventID=f"{number:08x}-2222-4333-8444-555555555555",
@@ -163,14 +163,14 @@ def test_lines_of_some_rows(seed: int, chosen: set[int]) -> None:
     rng = random.Random(seed)
     whole = chunk([varied(rng, at) for at in range(80)])
     rows = np.array(sorted(chosen), np.int64)
-    some = whole.alike(NEEDED, rows)
+    some = whole.factorized(NEEDED, rows)
     assert some.own.num_rows == len(rows) and (not len(rows) or some.sets.num_rows <= len(rows))
     assert summarize([Summaries(some)]) == summarize([Summaries.of(whole.columns(CHUNK_SCHEMA.names, rows))])
 
 
 def test_no_events() -> None:
     nothing = {"hourly": [], "usage": [], "profile": []}
-    assert summarize([Summaries(chunk([]).alike(NEEDED))]) == nothing
+    assert summarize([Summaries(chunk([]).factorized(NEEDED))]) == nothing
     assert summarize([Summaries.of(chunk([]).table)]) == nothing
 
 
@@ -183,6 +183,6 @@ def test_sketch_keeps_the_smallest(distinct: int) -> None:
     ]
     half = len(records) // 2
     parts = [part for part in (records[half:], records[:half]) if part]
-    lines = merge(schema.HOURLY, [Summaries(chunk(part).alike(NEEDED)).hourly() for part in parts])
+    lines = merge(schema.HOURLY, [Summaries(chunk(part).factorized(NEEDED)).hourly() for part in parts])
     (sketch,) = lines.column("object_keys").to_pylist()
     assert sketch == sorted(map(hash64, keys))[: schema.SKETCH_SIZE]

@@ -1,8 +1,13 @@
-"""Workers are given more than they have answered: nothing waits for ever, and no chunk gets another's rows."""
+"""Workers get calls ahead of their answers: nothing deadlocks, and no chunk gets another's rows."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +19,8 @@ from support.logs import event_number, write
 from trailsift.ingest.pool import Pool
 from trailsift.ingest.worker import ChunkIds, ChunkResult, Worker
 from trailsift.lake.writer import LakeWriter
-from trailsift.sources import files as source
 from trailsift.sources.base import LogObject
+from trailsift.sources.files import FileSource
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -26,10 +31,10 @@ def root(tmp_path: Path) -> Path:
 
 
 def log_files(folder: Path, objects: int, events: int) -> list[LogObject]:
-    """Log objects of so many events each, all events different."""
+    """Write log objects of different events, ``events`` each."""
     for at in range(objects):
         write(folder, f"{at:03}.json.gz", [event_number(at * events + number) for number in range(events)])
-    return source.find([str(folder)], exclude=None)
+    return FileSource([str(folder)]).find()
 
 
 def test_large_calls_and_large_answers_pass_each_other(root: Path, tmp_path: Path) -> None:
@@ -51,7 +56,7 @@ def test_large_calls_and_large_answers_pass_each_other(root: Path, tmp_path: Pat
 
 
 def test_a_full_chunk_takes_nothing_more(root: Path, tmp_path: Path) -> None:
-    """What is sent to it is read for the next one."""
+    """Files sent meanwhile are read for the next chunk."""
     files = log_files(tmp_path / "in", objects=5, events=20)
     worker = Worker(root)
     assert [tally.records for tally in worker.decode(files[:2], 30)[0]] == [20, 20]
@@ -74,11 +79,60 @@ def test_a_chunk_is_decoded_while_another_waits(root: Path, tmp_path: Path) -> N
             assert isinstance(cut, ChunkIds)
             if ahead:
                 worker.decode(following, 1000)
-            fresh = np.arange(len(cut.ids) // 16) % 7 != 0
-            yield worker.write(fresh.tobytes(), np.flatnonzero(~fresh).tobytes())
+            is_new = np.arange(len(cut.ids) // 16) % 7 != 0
+            yield worker.write(is_new.tobytes(), np.flatnonzero(~is_new).tobytes())
             if not ahead:
                 worker.decode(following, 1000)
 
-    for one, other in zip(chunks(True), chunks(False), strict=True):
-        assert one.stored == other.stored > 0 and one.lines == other.lines and one.copies == other.copies
-        assert [file[2:] for file in one.files] == [file[2:] for file in other.files] != []
+    for first, second in zip(chunks(True), chunks(False), strict=True):
+        assert first.stored == second.stored > 0 and first.lines == second.lines and first.copies == second.copies
+        assert [file[2:] for file in first.files] == [file[2:] for file in second.files] != []
+
+
+#: Starts two workers in a process with one thread, and dies.
+_DIES = """
+import os, signal, sys
+from pathlib import Path
+from trailsift.runtime import spare_memory
+spare_memory()
+from trailsift.ingest.pool import Pool
+if len(sys.argv) > 2:
+    import threading
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+if __name__ == "__main__":
+    pool = Pool(Path(sys.argv[1]), 2)
+    pool.call(0, "cut"), pool.call(1, "cut")
+    answered = set()
+    while len(answered) < 2:
+        answered.update(worker for worker, _ in pool.answers())
+    if type(pool._processes[0]).__name__ == "ForkProcess":
+        assert "trailsift.ingest.worker" in sys.modules, "workers share what is imported before the fork"
+    print(type(pool._processes[0]).__name__, *(process.pid for process in pool._processes), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems start new interpreters")
+@pytest.mark.parametrize("kind", ["ForkProcess", "SpawnProcess"])
+def test_workers_end_when_their_parent_is_killed(root: Path, tmp_path: Path, kind: str) -> None:
+    """Forked workers, and those of a process with several threads, which must not fork."""
+    script = tmp_path / "dies.py"
+    script.write_text(_DIES, "utf-8")
+    command = [sys.executable, str(script), str(root), *(["thread"] if kind == "SpawnProcess" else [])]
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    name, *pids = done.stdout.split()
+    assert name == kind
+    deadline = time.monotonic() + 60
+    while any(_runs(int(pid)) for pid in pids):
+        assert time.monotonic() < deadline, "a worker has outlived its parent"
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    """Return whether a process is alive; a zombie, which stays in a container without a reaper, is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -22,7 +22,7 @@ from trailsift.prices import Price, athena_cost
 from trailsift.query import DuckDBEngine
 from trailsift.query.explanation import explain
 from trailsift.rules.presets import open_rules
-from trailsift.sources.files import find
+from trailsift.sources import open_source
 
 #: The events that the question is about, as in the original design.
 NAMES = ("GetObject", "PutObject", "DeleteObject")
@@ -76,7 +76,7 @@ def measure(
 
     Raise SourceError if there are no S3 data events to query, EngineError if DuckDB cannot read the log objects.
     """
-    files = sorted(file.path for file in find(list(inputs), exclude=folder) if file.path.endswith(".json.gz"))
+    files = sorted(file.path for file in open_source(inputs, exclude=folder).find() if file.path.endswith(".json.gz"))
     if not files:
         raise SourceError(f"no *.json.gz log objects in {', '.join(inputs)}: these are what a trail delivers")
     step("ingesting everything into a lake")

@@ -104,10 +104,10 @@ def try_command(
         result = handle.try_rules(chosen, prices=prices)
         losses = None if no_findings else handle.rule_impact(chosen)
     else:
-        from trailsift.ingest.dry_run import rehearse
+        from trailsift.ingest.dry_run import dry_run
         from trailsift.prices import load_prices
 
-        result = rehearse(chosen, load_prices(prices), list(paths))
+        result = dry_run(chosen, load_prices(prices), list(paths))
     if as_json:
         print_json(result.as_dict() | ({} if losses is None else {"findings": [loss._asdict() for loss in losses]}))
     else:

@@ -1,8 +1,8 @@
-"""The summary lines of a batch of events, and their merging.
+"""The summary lines of a batch of events, and how they are merged.
 
-Lines are taken from every distinct event before anything is dropped or sampled, so they are exact. Sums, minima,
-maxima and sketches merge in any order to the same line: ``merge`` of the lines of two batches equals the lines of
-the batches put together.
+Lines are computed from every distinct event before anything is dropped or sampled, so they are exact. Sums, minima,
+maxima and sketches can be merged in any order: ``merge`` of the lines of two batches equals the lines of both batches
+together.
 
 A sketch of distinct values is the sorted list of the ``SKETCH_SIZE`` smallest 64-bit hashes (k minimum values): exact
 below that size; above it the standard error of the estimate is 1 / sqrt(k - 2), 2.2 %. Source: Bar-Yossef et al.,
@@ -20,18 +20,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trailsift import _native
-from trailsift import schema as event
+from trailsift import _native, schema
 from trailsift.cloudtrail.key_patterns import key_pattern, word_pattern
 from trailsift.cloudtrail.origins import agent_family, source_network
-from trailsift.columns.arrow import (
-    Indices,
-    arrow_schema,
-)
+from trailsift.columns.arrays import Ints
+from trailsift.columns.arrow import arrow_schema
 from trailsift.columns.group_by import (
     DictionaryColumn,
     GroupBy,
-    Ints,
     by_group,
     filled,
     grouped,
@@ -40,11 +36,9 @@ from trailsift.columns.group_by import (
     text_buffers,
 )
 from trailsift.schema import SKETCH_SIZE
+from trailsift.times import DAY, HOUR
 
-_HOUR = 3_600_000_000
-_DAY = 24 * _HOUR
-
-#: How each value column of a summary line is put together from several.
+#: How the value columns of summary lines are merged.
 SUMS = ("events", "bytes_in", "bytes_out", "denied")
 TIMES = ("first_time", "last_time")
 SKETCHES = ("source_ips", "object_keys")
@@ -52,29 +46,31 @@ SKETCHES = ("source_ips", "object_keys")
 
 @dataclass(frozen=True, slots=True)
 class FactorizedRows:
-    """Events of which many say the same: all but these columns, and all of one set are of one hour."""
+    """Events split into the columns that differ per event and those that whole sets of events share.
 
-    #: object_key (encoded), event_time, bytes_in and bytes_out, a row for each event.
+    All events of a set are in the same hour."""
+
+    #: object_key (encoded), event_time, bytes_in and bytes_out: one row per schema.
     own: pa.Table
-    #: Other columns, a row for each set of events that are alike; and which of them an event belongs to.
+    #: The other columns: one row per set of events; and the set of each schema.
     sets: pa.Table
-    of_row: Indices
+    of_row: Ints
 
-    #: Columns that events have for themselves.
+    #: Columns that differ per schema.
     OWN: ClassVar = ("object_key", "event_time", "bytes_in", "bytes_out")
 
 
 def hashes64(values: pa.StringArray) -> Ints:
-    """``hash64`` of each of many values, none of them null."""
+    """Return ``hash64`` of each value; there must be no nulls."""
     if _native.keys is None or not len(values):
         return np.array([hash64(value) for value in values.to_pylist()], np.int64)
     return np.frombuffer(_native.keys.hashes(*text_buffers(values)), np.int64)
 
 
 def hash64(value: str) -> int:
-    """The hash that sketches hold: the first 8 bytes of the MD5, as a signed big-endian integer.
+    """Return the hash that sketches hold: the first 8 bytes of the MD5, as a signed big-endian integer.
 
-    Chosen because DuckDB, Trino and Spark can all compute it.
+    DuckDB, Trino and Spark can all compute it.
     """
     digest = hashlib.md5(value.encode(), usedforsecurity=False).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
@@ -83,9 +79,9 @@ def hash64(value: str) -> int:
 def _smallest(group: Ints, values: Ints, groups: int) -> pa.Array:
     order = by_group(group, values, groups)
     group, values = group[order], values[order]
-    fresh = np.ones(len(group), bool)
-    fresh[1:] = (group[1:] != group[:-1]) | (values[1:] != values[:-1])
-    group, values = group[fresh], values[fresh]
+    is_first = np.ones(len(group), bool)
+    is_first[1:] = (group[1:] != group[:-1]) | (values[1:] != values[:-1])
+    group, values = group[is_first], values[is_first]
     starts = np.searchsorted(group, np.arange(groups))
     rank = np.arange(len(group)) - starts[group]
     kept = rank < SKETCH_SIZE
@@ -95,16 +91,16 @@ def _smallest(group: Ints, values: Ints, groups: int) -> pa.Array:
 
 
 class Summaries:
-    """The three summary tables of one batch. Columns follow ``event.HOURLY``, ``USAGE`` and ``PROFILE``."""
+    """The three summary tables of one batch. Columns follow ``schema.HOURLY``, ``USAGE`` and ``PROFILE``."""
 
     def __init__(self, events: FactorizedRows) -> None:
-        """``events``: distinct ones, with the columns ``NEEDED``."""
+        """``events``: distinct events with the columns ``NEEDED``."""
         own = {name: _combined(events.own.column(name)) for name in FactorizedRows.OWN}
         self._keys = DictionaryColumn(own["object_key"])
         patterns = self._keys.replaced(key_patterns(self._keys.values))
-        # What all tables look at is the same for most events: it is counted once, and lines are made of that.
+        # Most events agree in all columns that the tables group by: count each combination (cell) once, group those.
         cells = GroupBy([(events.of_row, events.sets.num_rows), (patterns.codes, patterns.size)])
-        #: Of each row its cell. All else is of cells.
+        #: Row -> cell. Everything below is per cell.
         self._cell = cells.of_row
         sets = events.of_row[cells.first]
         self._codes = {name: DictionaryColumn(_combined(events.sets.column(name))).at(sets) for name in _SHARED}
@@ -113,44 +109,44 @@ class Summaries:
         bytes_in, bytes_out = (np.asarray(pc.fill_null(own[name], 0)).astype(np.int64) for name in _BYTES)
         time = np.asarray(own["event_time"].cast(pa.int64()))
         self._sums = _totals(self._cell, len(cells), bytes_in, bytes_out, time)
-        #: Of one of its events, which are of one hour.
+        #: Time of any event in the cell; all share one hour.
         self._time = self._sums["first_time"]
 
     @classmethod
     def of(cls, events: pa.Table) -> Summaries:
-        """Of a table in ``columnar.CHUNK_SCHEMA``, of distinct events."""
+        """Return the summaries of distinct events in ``arrow.CHUNK_SCHEMA``."""
         codes = [DictionaryColumn(_combined(events.column(name))) for name in _SHARED]
-        hour = offset(np.asarray(_combined(events.column("event_time")).cast(pa.int64())) // _HOUR)
+        hour = offset(np.asarray(_combined(events.column("event_time")).cast(pa.int64())) // HOUR)
         read_only = filled(_combined(events.column("read_only")).cast(pa.int8())) + 1
         groups = GroupBy([hour, (read_only, 3), *((each.codes, each.size) for each in codes)])
         sets = events.select([*_SHARED, "read_only"]).take(pa.array(groups.first))
         return cls(FactorizedRows(events.select(FactorizedRows.OWN), sets, groups.of_row))
 
     def hourly(self) -> pa.Table:
-        """Lines of ``hourly``."""
+        """Return the lines of ``hourly``."""
         names = ("account_id", "aws_region", "service", "event_name", "role_arn", "resource_arn", "error_code")
-        hour = offset(self._time // _HOUR)
+        hour = offset(self._time // HOUR)
         groups = GroupBy([hour, *(self._part(name) for name in names), (self._read_only, 3)])
         rows = groups.first
         columns: dict[str, Any] = {name: self._codes[name].take(rows) for name in names}
-        columns["hour"] = _timestamps(self._time[rows] // _HOUR * _HOUR)
+        columns["hour"] = _timestamps(self._time[rows] // HOUR * HOUR)
         columns["read_only"] = pa.array(self._read_only[rows] == 2, mask=self._read_only[rows] == 0)
         columns["source_ips"] = _sketches(groups.of_row, self._codes["source_ip"], len(groups))
         columns["object_keys"] = _sketches(groups.of_row[self._cell], self._keys, len(groups))
-        return _table(event.HOURLY, columns, self._folded(groups))
+        return _table(schema.HOURLY, columns, self._folded(groups))
 
     def usage(self) -> pa.Table:
-        """Lines of ``usage``."""
+        """Return the lines of ``usage``."""
         names = ("account_id", "role_arn", "service", "event_name", "resource_arn", "error_code", "key_pattern")
-        groups = GroupBy([offset(self._time // _DAY), *(self._part(name) for name in names)])
+        groups = GroupBy([offset(self._time // DAY), *(self._part(name) for name in names)])
         rows = groups.first
         columns: dict[str, Any] = {name: self._codes[name].take(rows) for name in names}
         columns["day"] = _days(self._time[rows])
         columns["example_key"] = smallest_text(self._keys, groups.of_row[self._cell], len(groups))
-        return _table(event.USAGE, columns, self._folded(groups))
+        return _table(schema.USAGE, columns, self._folded(groups))
 
     def profile(self) -> pa.Table:
-        """Lines of ``profile``."""
+        """Return the lines of ``profile``."""
         values: dict[str, DictionaryColumn] = {
             "source_network": self._codes["source_ip"].mapped(lambda values: list(map(source_network, values))),
             "user_agent": self._codes["user_agent"].mapped(lambda values: list(map(agent_family, values))),
@@ -159,23 +155,23 @@ class Summaries:
             "principal_account": self._codes["principal_account"],
         }
         errors = self._codes["error_code"]
-        refused = np.array([False, *(code in event.DENIED_CODES for code in errors.values.to_pylist())])
+        refused = np.array([False, *(code in schema.DENIED_CODES for code in errors.values.to_pylist())])
         denied = np.where(refused[errors.codes], self._sums["events"], 0)
-        # Most calls differ in nothing that is looked at here: they are counted once, not once a dimension.
-        keys = [offset(self._time // _DAY), self._part("account_id"), self._part("role_arn")]
-        alike = GroupBy([*keys, *((value.codes, value.size) for value in values.values())])
-        sums = self._folded(alike) | {"denied": alike.sum(denied)}
-        keys = [(codes[alike.first], size) for codes, size in keys]
+        # Most cells agree in everything that is grouped by here: add them up once, not once per dimension.
+        keys = [offset(self._time // DAY), self._part("account_id"), self._part("role_arn")]
+        merged = GroupBy([*keys, *((value.codes, value.size) for value in values.values())])
+        sums = self._folded(merged) | {"denied": merged.sum(denied)}
+        keys = [(codes[merged.first], size) for codes, size in keys]
         tables = []
-        for dimension in event.PROFILE_DIMENSIONS:
+        for dimension in schema.PROFILE_DIMENSIONS:
             value = values[dimension]
-            groups = GroupBy([*keys, (value.codes[alike.first], value.size)])
-            rows = alike.first[groups.first]
+            groups = GroupBy([*keys, (value.codes[merged.first], value.size)])
+            rows = merged.first[groups.first]
             columns: dict[str, Any] = {name: self._codes[name].take(rows) for name in ("account_id", "role_arn")}
             columns["day"] = _days(self._time[rows])
             columns["dimension"] = pa.array([dimension] * len(rows), pa.string())
             columns["value"] = value.take(rows)
-            table = _table(event.PROFILE, columns, {name: _folded(groups, name, each) for name, each in sums.items()})
+            table = _table(schema.PROFILE, columns, {name: _folded(groups, name, each) for name, each in sums.items()})
             tables.append(table.filter(pc.is_valid(table.column("value"))))
         return pa.concat_tables(tables)
 
@@ -183,12 +179,12 @@ class Summaries:
         return self._codes[name].codes, self._codes[name].size
 
     def _folded(self, groups: GroupBy) -> dict[str, Ints]:
-        """What the lines of all tables count."""
+        """Return the counted columns that all tables have, per group."""
         return {name: _folded(groups, name, values) for name, values in self._sums.items()}
 
 
 def key_patterns(keys: pa.StringArray) -> pa.DictionaryArray:
-    """``key_pattern`` of each of many keys, none of them null."""
+    """Return ``key_pattern`` of each key; there must be no nulls."""
     if _native.keys is None or not len(keys):
         return pa.array([key_pattern(key) for key in keys.to_pylist()], pa.string()).dictionary_encode()
     places, patterns = _native.keys.patterns(*text_buffers(keys), word_pattern, key_pattern)
@@ -198,12 +194,12 @@ def key_patterns(keys: pa.StringArray) -> pa.DictionaryArray:
 
 
 def _totals(group: Ints, groups: int, bytes_in: Ints, bytes_out: Ints, time: Ints) -> dict[str, Ints]:
-    """What lines count, of each group of rows."""
+    """Return the counted columns per group of rows."""
     names = ("events", *_BYTES, *TIMES)
     if _native.groups is not None:
         columns = (np.ascontiguousarray(column) for column in (bytes_in, bytes_out, time))
-        made = _native.groups.totals(np.ascontiguousarray(group), groups, *columns)
-        return {name: np.frombuffer(part, np.int64) for name, part in zip(names, made, strict=True)}
+        buffers = _native.groups.totals(np.ascontiguousarray(group), groups, *columns)
+        return {name: np.frombuffer(part, np.int64) for name, part in zip(names, buffers, strict=True)}
     sums = {"events": np.bincount(group, minlength=groups)}
     for name, values in zip(_BYTES, (bytes_in, bytes_out), strict=True):
         sums[name] = np.zeros(groups, np.int64)
@@ -215,8 +211,8 @@ def _totals(group: Ints, groups: int, bytes_in: Ints, bytes_out: Ints, time: Int
 
 
 def _sketches(group: Ints, column: DictionaryColumn, groups: int) -> pa.Array:
-    """The smallest distinct hashes of each group; ``group``: that of each row of the column."""
-    # Each value of a group once, before anything is sorted.
+    """Return the smallest distinct hashes per group; ``group``: the group of each row of the column."""
+    # Deduplicate the values of each group before sorting.
     order, starts, _ = grouped(group * column.size + column.codes)
     rows = order[starts]
     rows = rows[column.codes[rows] > 0]
@@ -224,17 +220,17 @@ def _sketches(group: Ints, column: DictionaryColumn, groups: int) -> pa.Array:
 
 
 def _folded(groups: GroupBy, name: str, values: Ints) -> Ints:
-    """A column that lines count, of several lines as one."""
+    """Return a counted column of several lines merged per group."""
     if name == "first_time":
         return groups.min(values)
     return groups.max(values) if name == "last_time" else groups.sum(values)
 
 
-def _table(table: event.Table, columns: dict[str, Any], sums: dict[str, Ints]) -> pa.Table:
+def _table(table: schema.Table, columns: dict[str, Any], sums: dict[str, Ints]) -> pa.Table:
     for name, values in sums.items():
         columns[name] = _timestamps(values) if name in TIMES else pa.array(values)
-    schema = arrow_schema(table)
-    return pa.Table.from_arrays([_cast(columns[field.name], field.type) for field in schema], schema=schema)
+    fields = arrow_schema(table)
+    return pa.Table.from_arrays([_cast(columns[field.name], field.type) for field in fields], schema=fields)
 
 
 _BYTES = ("bytes_in", "bytes_out")
@@ -253,7 +249,7 @@ _SHARED = (
     "session_name",
     "principal_account",
 )
-#: Columns of ``events`` that the summaries are made of.
+#: Columns of ``events`` that the summaries need.
 NEEDED = (*_SHARED, *FactorizedRows.OWN, "read_only")
 
 
@@ -269,23 +265,23 @@ def _timestamps(micros: Ints) -> pa.Array:
 
 
 def _days(micros: Ints) -> pa.Array:
-    return pa.array((micros // _DAY).astype("datetime64[D]"))
+    return pa.array((micros // DAY).astype("datetime64[D]"))
 
 
 def _cast(column: Any, kind: pa.DataType) -> pa.Array:
     return column if column.type == kind else column.cast(kind)
 
 
-def merge(table: event.Table, parts: Iterable[pa.Table]) -> pa.Table:
-    """One line per key from the lines of several batches of one summary table, in the table's sort order."""
-    whole = pa.concat_tables(parts) if parts else arrow_schema(table).empty_table()
-    if not whole.num_rows:
+def merge(table: schema.Table, parts: Iterable[pa.Table]) -> pa.Table:
+    """Merge lines of several batches of one summary table into one line per key, in the table's sort order."""
+    lines = pa.concat_tables(parts) if parts else arrow_schema(table).empty_table()
+    if not lines.num_rows:
         return arrow_schema(table).empty_table()
-    coded = {name: DictionaryColumn(_key_array(whole.column(name))) for name in table.keys}
+    coded = {name: DictionaryColumn(_combined(lines.column(name))) for name in table.keys}
     groups = GroupBy([(codes.codes, codes.size) for codes in coded.values()])
     columns: dict[str, pa.Array] = {}
     for column in table.columns:
-        values = _combined(whole.column(column.name))
+        values = _combined(lines.column(column.name))
         if column.name in table.keys:
             columns[column.name] = values.take(pa.array(groups.first))
         elif column.name in SUMS:
@@ -301,14 +297,10 @@ def merge(table: event.Table, parts: Iterable[pa.Table]) -> pa.Table:
     return merged.sort_by([(name, "ascending") for name in order])
 
 
-def _key_array(column: pa.ChunkedArray) -> pa.Array:
-    return _combined(column)
-
-
 def _merge_sketches(groups: GroupBy, lists: pa.Array) -> pa.Array:
     lists = lists.cast(pa.list_(pa.int64()))
     several = groups.count() > 1
-    # Most keys have one line, and its sketch stays as it is.
+    # Most keys have a single line, whose sketch stays as it is.
     place = np.cumsum(several) - 1
     rows = np.flatnonzero(several[groups.of_row])
     parts = lists.take(pa.array(rows))

@@ -16,7 +16,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from isal import isal_zlib
 
@@ -62,11 +62,16 @@ class _Source(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def parts_of(path: str, limits: ReadLimits = READ_LIMITS) -> Iterator[Part]:
-    """Yield the pieces of a file. Raise OSError if it cannot be read; damage is reported in the parts."""
-    with io.FileIO(path) as file:
+def parts_of(path: str | BinaryIO, limits: ReadLimits = READ_LIMITS) -> Iterator[Part]:
+    """Yield the pieces of a file, given its path or a seekable stream, which is closed.
+
+    Raise OSError if it cannot be read; damage is reported in the parts.
+    """
+    with io.FileIO(path) if isinstance(path, str) else path as file:
         # Most files are small: they cost one read and one inflating step.
-        size = os.fstat(file.fileno()).st_size
+        size = os.fstat(file.fileno()).st_size if isinstance(path, str) else file.seek(0, io.SEEK_END)
+        if not isinstance(path, str):
+            file.seek(0)
         start = file.read(size if size <= limits.small else 1 << 20)
         if start[:2] == b"\x1f\x8b" and size <= limits.small:
             text: bytes | bytearray | None = inflate_whole(start, limits.whole)
@@ -167,7 +172,7 @@ def _has_lines(text: bytes) -> bool:
     return bool(lines) and any(isinstance(parse(line), dict) for line in lines if line.strip()[:1] == b"{")
 
 
-def _of_zip(path: str, limits: ReadLimits) -> Iterator[Part]:
+def _of_zip(path: str | BinaryIO, limits: ReadLimits) -> Iterator[Part]:
     damage = None
     count = 0
     try:

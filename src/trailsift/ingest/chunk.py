@@ -1,4 +1,4 @@
-"""Chunks of events: what many records share, and what each has for itself, made into Arrow columns of ``events``."""
+"""A chunk of events in memory: what many records share, what differs per record, and Arrow columns made of both."""
 
 from __future__ import annotations
 
@@ -11,44 +11,42 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trailsift.columns.arrow import _ARROW, CHUNK_SCHEMA, Ids, Indices, chunk_table, encoded, ordered, ranks
+from trailsift.columns.arrays import Checksums, Ids, Ints, Mask
+from trailsift.columns.arrow import CHUNK_SCHEMA, chunk_table, encoded, ordered, ranks
 from trailsift.columns.group_by import GroupBy, offset
 from trailsift.columns.summarize import FactorizedRows
-from trailsift.decode import record as careful
 from trailsift.decode.fast_path import WHAT_MEMBERS, Caller, CallTemplate, InternTable, Origin, RequestTemplate, Row
+from trailsift.decode.record import Identity, compose_rest
+from trailsift.times import DAY, HOUR
 
-_DAY = 86_400_000_000
-
-
-#: What alike events have in common beside who, place and what.
-_HOUR = 3_600_000_000
+_TIME = CHUNK_SCHEMA.field("event_time").type
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Events in memory. Columns are made when they are asked for: of what is thrown away, few are needed.
+    """Events in memory. Columns are computed on demand: dropped events need few of them.
 
-    Regular events come first, in the order of a lake's files or as they were read; then those of the careful path.
+    Events of the fast path come first, in the order of a lake's files or of reading; then those of the slow path.
     """
 
-    #: What regular events have for themselves, as they were read; None where there are none.
+    #: The columns that differ per event of the fast path, in the order of reading; None if there is no such event.
     own: pa.Table | None
-    #: The rows of ``own`` in their order here. Texts are put in order when they are asked for.
-    order: Indices
+    #: The order of ``own``'s rows in this chunk. Texts are only reordered on demand.
+    order: Ints
     who: list[Caller]
     place: list[Origin]
     what: list[CallTemplate]
-    #: The other events, in CHUNK_SCHEMA.
+    #: Events of the slow path, in CHUNK_SCHEMA.
     others: pa.Table
-    #: A row each: 16 bytes that stand for the event id, and the CRC of the record.
+    #: Per row: 16 bytes that stand for the event id, and the CRC-32 of the record.
     ids: Ids
-    checks: np.ndarray[Any, np.dtype[np.uint32]]
-    #: Whether ``order`` is that in which they were read.
+    crc32: Checksums
+    #: Whether ``order`` is the order of reading.
     as_read: bool = False
 
     @classmethod
     def of(cls, table: pa.Table) -> Chunk:
-        """A table in CHUNK_SCHEMA whose ids nobody asks for."""
+        """Return a table in CHUNK_SCHEMA as a chunk without ids."""
         rows = table.num_rows
         none = np.empty(0, np.int64)
         return cls(None, none, [], [], [], table, np.zeros(rows, "V16"), np.zeros(rows, np.uint32))
@@ -57,39 +55,39 @@ class Chunk:
         return len(self.ids)
 
     def span(self) -> tuple[int, int]:
-        """The first and the last event time, in microseconds; there must be an event."""
+        """Return the first and the last event time in microseconds; there must be an event."""
         times = [self.others.column("event_time").cast(pa.int64())]
         if self.own is not None:
             times.append(self.own.column("event_time"))
         ends = pc.min_max(pa.chunked_array([chunk for time in times for chunk in time.chunks], pa.int64()))
         return ends["min"].as_py(), ends["max"].as_py()
 
-    def thin(self, rows: Indices) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Which of the rows have no texts but the object key: nothing of them is to be stored."""
-        thin = np.zeros(len(rows), bool)
+    def projected(self, rows: Ints) -> Mask:
+        """Return which of the rows are projected: of their texts only the object key was kept, as none is stored."""
+        projected = np.zeros(len(rows), bool)
         if self.own is not None:
             mine = rows < len(self.order)
-            # Every regular record has an id.
-            thin[mine] = pc.equal(self.own.column("event_id").take(pa.array(self.order[rows[mine]])), "")
-        return thin
+            # Every record of the fast path has an id.
+            projected[mine] = pc.equal(self.own.column("event_id").take(pa.array(self.order[rows[mine]])), "")
+        return projected
 
     @cached_property
     def table(self) -> pa.Table:
-        """All of it, in CHUNK_SCHEMA: without the partition columns that event_time gives."""
+        """All rows and columns, in CHUNK_SCHEMA."""
         return self.columns(CHUNK_SCHEMA.names)
 
-    def columns(self, names: Sequence[str], rows: Indices | None = None) -> pa.Table:
-        """Some columns, of some rows in any order or of all."""
+    def columns(self, names: Sequence[str], rows: Ints | None = None) -> pa.Table:
+        """Return some columns, of all rows or of some rows in any order."""
         own_rows, others, order = self.order, self.others, None
         if rows is not None:
             mine = rows < len(self.order)
             own_rows = self.order[rows[mine]]
             others = self.others.take(pa.array(rows[~mine] - len(self.order)))
-            # Both parts one after the other, unless the rows ask for another order.
+            # Fast-path rows before the others, unless ``rows`` have another order.
             order = None if (mine[:-1] >= mine[1:]).all() else np.argsort(np.argsort(~mine, kind="stable"))
         tables = []
         if self.own is not None and len(own_rows):
-            own = self.own.select(_made_from(names))
+            own = self.own.select(_inputs_of(names))
             if rows is not None or not self.as_read:
                 own = own.take(pa.array(own_rows))
             tables.append(_regular_columns(own, self.who, self.place, self.what, names))
@@ -97,11 +95,11 @@ class Chunk:
         table = _joined(tables)
         return table if order is None else table.take(pa.array(order))
 
-    def alike(self, names: Sequence[str], rows: Indices | None = None) -> FactorizedRows:
-        """Some columns, of some rows or of all, each set of alike rows once; in another order than ``columns``."""
-        wanted = [*dict.fromkeys((*names, *FactorizedRows.OWN))]
-        others = self.others.select(wanted)
-        own = None if self.own is None else self.own.select(_made_from(wanted))
+    def factorized(self, names: Sequence[str], rows: Ints | None = None) -> FactorizedRows:
+        """Return some columns of all rows or of some, factorized; in another order than ``columns``."""
+        needed = [*dict.fromkeys((*names, *FactorizedRows.OWN))]
+        others = self.others.select(needed)
+        own = None if self.own is None else self.own.select(_inputs_of(needed))
         if rows is not None:
             mine = rows < len(self.order)
             others = others.take(pa.array(rows[~mine] - len(self.order)))
@@ -109,14 +107,14 @@ class Chunk:
         names = [name for name in names if name not in FactorizedRows.OWN]
         tables, sets, of_row = [_keys_encoded(others)], [others.select(names)], np.arange(len(others))
         if own is not None and len(own):
-            known = self.who, self.place, self.what
-            codes = (np.asarray(_whole(own, kind)).astype(np.int64) for kind in ("who", "place", "what"))
+            shared = self.who, self.place, self.what
+            codes = (np.asarray(_one_array(own, kind)).astype(np.int64) for kind in ("who", "place", "what"))
             sizes = (len(self.who), len(self.place), len(self.what))
-            hour = offset(np.asarray(_whole(own, "event_time")) // _HOUR)
+            hour = offset(np.asarray(_one_array(own, "event_time")) // HOUR)
             groups = GroupBy([hour, *zip(codes, sizes, strict=True)])
             tables.insert(0, _keys_encoded(own, self.what))
-            one_each = own.select(_made_from(names)).take(pa.array(groups.first))
-            sets.insert(0, _regular_columns(one_each, *known, names))
+            one_each = own.select(_inputs_of(names)).take(pa.array(groups.first))
+            sets.insert(0, _regular_columns(one_each, *shared, names))
             of_row = np.concatenate([groups.of_row, of_row + len(groups)])
         return FactorizedRows(_joined(tables, stack=True), _joined(sets), of_row)
 
@@ -125,21 +123,21 @@ class Chunk:
 
 
 def _joined(tables: Sequence[pa.Table], *, stack: bool = False) -> pa.Table:
-    """One table of several. To join dictionaries is to look at all their values: tables without rows are left out.
+    """Concatenate tables. Tables without rows are left out: unifying dictionaries looks at all their values.
 
-    ``stack``: where dictionaries may hold a value twice, they are put one behind the other.
+    ``stack``: append dictionaries to one another, which is faster; the result may hold a value twice.
     """
-    some = [table for table in tables if len(table)] or tables[:1]
-    if len(some) == 1:
-        return some[0]
+    filled = [table for table in tables if len(table)] or tables[:1]
+    if len(filled) == 1:
+        return filled[0]
     if not stack:
-        return pa.concat_tables(some).combine_chunks()
-    names = some[0].column_names
-    return pa.table([_stacked([_whole(table, name) for table in some]) for name in names], names)
+        return pa.concat_tables(filled).combine_chunks()
+    names = filled[0].column_names
+    return pa.table([_stacked([_one_array(table, name) for table in filled]) for name in names], names)
 
 
 def _stacked(parts: Sequence[pa.Array]) -> pa.Array:
-    """The rows of several arrays of one type. A value of several dictionaries stands in that of all several times."""
+    """Concatenate arrays of one type without unifying their dictionaries: a value may occur in the result's twice."""
     if not pa.types.is_dictionary(parts[0].type):
         return pa.concat_arrays(parts)
     ends = np.cumsum([0, *(len(part.dictionary) for part in parts)]).tolist()
@@ -149,139 +147,142 @@ def _stacked(parts: Sequence[pa.Array]) -> pa.Array:
     )
 
 
-#: Columns of ``_row_table``.
+#: Columns of ``chunk_builder._row_table``.
 _OWN = (*Row._fields, "log_object")
 
 
 class _Used:
-    """What some rows share of one kind: each thing once, and which one a row has."""
+    """The distinct callers, origins or templates of some rows, and each row's place among them."""
 
-    def __init__(self, known: Sequence[Any], numbers: pa.Array) -> None:
+    def __init__(self, interned: Sequence[Any], numbers: pa.Array) -> None:
         codes = np.asarray(numbers)
-        present = np.zeros(len(known), bool)
+        present = np.zeros(len(interned), bool)
         present[codes] = True
         used = np.flatnonzero(present)
-        place = np.empty(len(known), np.int32)
+        place = np.empty(len(interned), np.int32)
         place[used] = np.arange(len(used), dtype=np.int32)
-        self.things: list[Any] = [known[number] for number in used.tolist()]
+        self.items: list[Any] = [interned[number] for number in used.tolist()]
         self.codes: np.ndarray[Any, np.dtype[np.int32]] = place[codes]
         self.which = pa.array(self.codes)
 
     def text(self, values: Sequence[str | None]) -> pa.DictionaryArray:
-        """A dictionary column from one value a thing; equal values share one entry."""
+        """Return a dictionary column from one value per item; equal values share one entry."""
         each = encoded(values)
         return pa.DictionaryArray.from_arrays(each.indices.take(self.which), each.dictionary)
 
     def plain(self, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-        """A column from one value a thing."""
+        """Return a column from one value per item."""
         return pa.array(values, kind).take(self.which)
 
 
-def file_order(rows: pa.Table, shared: InternTable) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The order of a lake's files: day, service, role, time. Before columns are made: they are many."""
-    who, what = _Used(shared.who, _whole(rows, "who")), _Used(shared.what, _whole(rows, "what"))
-    roles, _ = ranks(encoded([thing.identity.role_arn for thing in who.things]))
-    services, _ = ranks(encoded([thing.service for thing in what.things]))
-    time = np.asarray(_whole(rows, "event_time"))
-    return ordered(time // _DAY, services[what.codes], roles[who.codes], time)
+def file_order(rows: pa.Table, shared: InternTable) -> Ints:
+    """Return the rows in the order of a lake's files: day, service, role, time.
+
+    It is computed before there are columns, because there are many of those.
+    """
+    who, what = _Used(shared.who, _one_array(rows, "who")), _Used(shared.what, _one_array(rows, "what"))
+    roles, _ = ranks(encoded([item.identity.role_arn for item in who.items]))
+    services, _ = ranks(encoded([item.service for item in what.items]))
+    time = np.asarray(_one_array(rows, "event_time"))
+    return ordered(time // DAY, services[what.codes], roles[who.codes], time)
 
 
 class _Kinds:
-    """What some rows share, of each kind; nothing is looked for before it is asked for."""
+    """The callers, origins and templates of some rows, each computed on first use."""
 
     def __init__(self, rows: pa.Table, who: list[Caller], place: list[Origin], what: list[CallTemplate]) -> None:
         self._rows = rows
-        self._known = who, place, what
+        self._interned = who, place, what
 
     @cached_property
     def who(self) -> _Used:
-        return _Used(self._known[0], _whole(self._rows, "who"))
+        return _Used(self._interned[0], _one_array(self._rows, "who"))
 
     @cached_property
     def place(self) -> _Used:
-        return _Used(self._known[1], _whole(self._rows, "place"))
+        return _Used(self._interned[1], _one_array(self._rows, "place"))
 
     @cached_property
     def what(self) -> _Used:
-        return _Used(self._known[2], _whole(self._rows, "what"))
+        return _Used(self._interned[2], _one_array(self._rows, "what"))
 
 
 def _regular_columns(
     rows: pa.Table,
-    known_who: list[Caller],
-    known_place: list[Origin],
-    known_what: list[CallTemplate],
+    who: list[Caller],
+    place: list[Origin],
+    what: list[CallTemplate],
     names: Sequence[str],
 ) -> pa.Table:
-    """Some columns of regular records, in CHUNK_SCHEMA's types."""
-    kinds = _Kinds(rows, known_who, known_place, known_what)
+    """Return some columns of fast-path records, in CHUNK_SCHEMA's types."""
+    kinds = _Kinds(rows, who, place, what)
     columns: dict[str, Any] = {}
     for name in names:
-        if name in careful.Identity._fields:
-            columns[name] = kinds.who.text([getattr(thing.identity, name) for thing in kinds.who.things])
+        if name in Identity._fields:
+            columns[name] = kinds.who.text([getattr(item.identity, name) for item in kinds.who.items])
         elif name in Origin._fields:
-            columns[name] = kinds.place.text([getattr(thing, name) for thing in kinds.place.things])
+            columns[name] = kinds.place.text([getattr(item, name) for item in kinds.place.items])
         elif name in _MEMBER_AT:
-            columns[name] = kinds.what.text([thing.members[_MEMBER_AT[name]] for thing in kinds.what.things])
+            columns[name] = kinds.what.text([item.members[_MEMBER_AT[name]] for item in kinds.what.items])
         elif name in OF_WHAT:
-            columns[name] = kinds.what.text([getattr(thing, OF_WHAT[name]) for thing in kinds.what.things])
+            columns[name] = kinds.what.text([getattr(item, OF_WHAT[name]) for item in kinds.what.items])
         elif name in ("resource_type", "resource_arn", "resource_account"):
-            columns[name] = kinds.what.text([getattr(thing.request, name) for thing in kinds.what.things])
+            columns[name] = kinds.what.text([getattr(item.request, name) for item in kinds.what.items])
         else:
             columns[name] = _special_column(name, rows, kinds)
     return chunk_table(columns, names)
 
 
-def _keys_encoded(rows: pa.Table, known_what: list[CallTemplate] | None = None) -> pa.Table:
-    """The columns ``FactorizedRows.OWN``; of regular records where ``known_what`` is given."""
-    keys = _whole(rows, "object_key").dictionary_encode()
-    if known_what is not None and any(thing.request.fixed_key is not None for thing in known_what):
-        what = _Used(known_what, _whole(rows, "what"))
-        keys = _first_of(keys, what.text([thing.request.fixed_key for thing in what.things]))
-    time = _whole(rows, "event_time").cast(_ARROW["timestamp"])
+def _keys_encoded(rows: pa.Table, templates: list[CallTemplate] | None = None) -> pa.Table:
+    """Return the columns ``FactorizedRows.OWN``; of fast-path records if ``templates`` are given."""
+    keys = _one_array(rows, "object_key").dictionary_encode()
+    if templates is not None and any(item.request.fixed_key is not None for item in templates):
+        what = _Used(templates, _one_array(rows, "what"))
+        keys = _first_of(keys, what.text([item.request.fixed_key for item in what.items]))
+    time = _one_array(rows, "event_time").cast(_TIME)
     return pa.table([keys, time, rows.column("bytes_in"), rows.column("bytes_out")], names=list(FactorizedRows.OWN))
 
 
-def _made_from(names: Sequence[str]) -> list[str]:
-    """What of a row's own these columns are made from, in the order of ``_row_table``."""
-    wanted = {"who", "place", "what", *names}
-    if "resources" in wanted:
-        wanted.add("object_key")
-    return [name for name in _OWN if name in wanted]
+def _inputs_of(names: Sequence[str]) -> list[str]:
+    """Return the per-row columns that some columns are derived from, in the order of ``_row_table``."""
+    inputs = {"who", "place", "what", *names}
+    if "resources" in inputs:
+        inputs.add("object_key")
+    return [name for name in _OWN if name in inputs]
 
 
-#: Place of a member's column among ``CallTemplate.members``, and columns that other fields of ``CallTemplate`` give.
+#: Index of each column in ``CallTemplate.members``, and the columns that come from other fields of ``CallTemplate``.
 _MEMBER_AT = {column: at for at, column in enumerate(WHAT_MEMBERS.values())}
 OF_WHAT = {"event_category": "category", "account_id": "account", "service": "service"}
 
 
 def _special_column(name: str, rows: pa.Table, kinds: _Kinds) -> pa.Array | pa.ChunkedArray:
-    """One column that is not just a text of who, place or what."""
+    """Return a column that is not just a text of caller, origin or template."""
     if name == "event_time":
-        return _whole(rows, name).cast(_ARROW["timestamp"])
+        return _one_array(rows, name).cast(_TIME)
     if name == "weight":
         return pa.array(np.ones(len(rows)))
     if name == "rest":
         return _rests(kinds.who, kinds.place, kinds.what)
     if name in rows.column_names and name not in ("request_parameters", "object_key"):
-        return _whole(rows, name)
+        return _one_array(rows, name)
     what = kinds.what
-    shapes: list[RequestTemplate] = [thing.request for thing in what.things]
+    shapes: list[RequestTemplate] = [item.request for item in what.items]
     if name == "read_only":
-        return what.plain([thing.read_only for thing in what.things], pa.bool_())
+        return what.plain([item.read_only for item in what.items], pa.bool_())
     if name == "resource_arns":
-        return what.plain([shape.resource_arns for shape in shapes], _ARROW["list<string>"])
+        return what.plain([shape.resource_arns for shape in shapes], CHUNK_SCHEMA.field(name).type)
     if name == "request_parameters":
-        return _first_of(_whole(rows, name), what.text([shape.request_parameters for shape in shapes]))
-    keys = _whole(rows, "object_key")
+        return _first_of(_one_array(rows, name), what.text([shape.request_parameters for shape in shapes]))
+    keys = _one_array(rows, "object_key")
     if any(shape.fixed_key is not None for shape in shapes):
         keys = pc.coalesce(keys, what.plain([shape.fixed_key for shape in shapes], pa.string()))
     return keys if name == "object_key" else _resources(shapes, what, keys)
 
 
 def _rests(who: _Used, place: _Used, what: _Used) -> pa.DictionaryArray:
-    """The column ``rest``: its text is put together once for each combination that occurs."""
-    tls, others = encoded([thing.tls for thing in place.things]), encoded([thing.rest for thing in what.things])
+    """Return the column ``rest``; its text is composed once per combination that occurs."""
+    tls, others = encoded([item.tls for item in place.items]), encoded([item.rest for item in what.items])
     tls_codes, other_codes = (np.asarray(pc.fill_null(codes.indices, -1)) + 1 for codes in (tls, others))
     key = who.codes.astype(np.int64) * (len(tls.dictionary) + 1) + tls_codes[place.codes]
     key = key * (len(others.dictionary) + 1) + other_codes[what.codes]
@@ -291,30 +292,31 @@ def _rests(who: _Used, place: _Used, what: _Used) -> pa.DictionaryArray:
     for combination in distinct.tolist():
         combination, other = divmod(combination, len(other_texts))
         person, layer = divmod(combination, len(tls_texts))
-        texts.append(careful.compose_rest(who.things[person].text, tls_texts[layer], other_texts[other]))
+        texts.append(compose_rest(who.items[person].text, tls_texts[layer], other_texts[other]))
     each = encoded(texts)
     return pa.DictionaryArray.from_arrays(each.indices.take(pa.array(inverse)), each.dictionary)
 
 
 def _first_of(own: pa.Array, shared: pa.DictionaryArray) -> pa.DictionaryArray:
-    """``own`` where it is not null, else ``shared``. A value of both may stand in the dictionary twice."""
+    """Return ``own`` if it is not null, else ``shared``. A value of both may occur in the dictionary twice."""
     if own.null_count == len(own):
         return shared
-    mine = own if isinstance(own, pa.DictionaryArray) else own.dictionary_encode()
+    own = own if isinstance(own, pa.DictionaryArray) else own.dictionary_encode()
     if shared.null_count == len(shared):
-        return mine
-    both = _stacked([shared, mine])
+        return own
+    both = _stacked([shared, own])
     indices = pc.coalesce(both.indices[len(shared) :], both.indices[: len(shared)])
     return pa.DictionaryArray.from_arrays(indices, both.dictionary)
 
 
-def _whole(table: pa.Table, name: str) -> pa.Array:
+def _one_array(table: pa.Table, name: str) -> pa.Array:
+    """Return a column as a single array."""
     column = table.column(name)
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
 def _resources(shapes: list[RequestTemplate], what: _Used, keys: pa.Array) -> pa.Array:
-    """The column ``resources``: null where the typed columns say it, else the shape's text with the key put in."""
+    """Return the column ``resources``: null if the typed columns say it, else the template's text with the key."""
     texts = [None if shape.resources is None else shape.resources[0] for shape in shapes]
     open_shapes = [at for at, shape in enumerate(shapes) if shape.resources is not None and len(shape.resources) > 1]
     column = what.plain(texts, pa.string())

@@ -1,9 +1,9 @@
-"""Second copies of an event: which of them say something else than the event that was stored.
+"""Second copies of an event: which of them have other content than the stored event.
 
-Two copies are the same where the records are equal as parsed JSON (int told from float, null from absent), however
-they were written: the order of members, blanks and the envelope do not count. The checksum that ids carry is one of the
-text, so it only says which copies to look at. These wait until the batch's files are written, and are then compared
-with the rows stored, a bounded number at a time.
+Two copies are the same if their records are equal as parsed JSON (int differs from float, null from absent), however
+they are written: the order of members, blanks and the envelope do not matter. The checksum beside the ids is of the
+text, so it only shows which copies to compare. These wait until the batch's files are written, and are then compared
+with the stored rows, a bounded number at a time.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from trailsift.decode.json_text import dump
 from trailsift.decode.outcome import RAW_LIMIT, Malformed
 from trailsift.lake.index import File
 
-#: Rows compared at a time: a few kilobytes each on both sides.
+#: Rows compared at a time; each is a few kilobytes on both sides.
 AT_ONCE = 10_000
-#: What two equal records may differ in, and what follows from other columns.
-_ASIDE = frozenset({"log_object", "weight"})
-_COLUMNS = [name for name in CHUNK_SCHEMA.names if name not in _ASIDE]
+#: Columns in which equal records may differ.
+_IGNORED = frozenset({"log_object", "weight"})
+_COLUMNS = [name for name in CHUNK_SCHEMA.names if name not in _IGNORED]
 
-Found = tuple[str, Malformed]
+#: A log object's name, and what to reject of it.
+Reject = tuple[str, Malformed]
 
 
 def pack(table: pa.Table) -> bytes:
-    """Copies (in CHUNK_SCHEMA) to be looked at later, as a compressed Arrow stream; nothing where there are none.
+    """Return copies (in CHUNK_SCHEMA) to compare later as a compressed Arrow stream, empty if there are none.
 
-    What a stream has dropped is no record any more, and says nothing that could differ.
+    Rows that a stream has dropped hold no record, so they cannot differ.
     """
     table = table.filter(pc.greater(table.column("weight"), 0))
     if not table.num_rows:
@@ -50,12 +51,12 @@ def pack(table: pa.Table) -> bytes:
 
 def conflicting_copies(
     packed: Sequence[bytes], files: Sequence[File], root: Path, omit: Collection[str] | None = None
-) -> Iterator[Found]:
-    """The copies that differ from what is stored, whole, for ``rejects``.
+) -> Iterator[Reject]:
+    """Yield the copies that differ from the stored event, with their records, for ``rejects``.
 
-    ``files``: the files of ``events``, the batch's own included; ``omit``: columns that rules leave empty in what is
-    stored, None where there are no rules. A copy without a stored event of its time differs (equal records have equal
-    times); but where there are rules, they have dropped the event, and its copy goes the same way.
+    ``files``: the files of ``events``, including the batch's own; ``omit``: columns that rules leave empty in stored
+    events, None without rules. A copy without a stored event of its time differs (equal records have equal times); but
+    with rules the event was dropped, and its copy is dropped too.
     """
     for data in packed:
         for batch in pa.ipc.open_stream(data):
@@ -63,7 +64,7 @@ def conflicting_copies(
                 yield from _compared(_plain(batch.slice(start, AT_ONCE)), files, root, omit)
 
 
-def _compared(copies: pa.Table, files: Sequence[File], root: Path, omit: Collection[str] | None) -> Iterator[Found]:
+def _compared(copies: pa.Table, files: Sequence[File], root: Path, omit: Collection[str] | None) -> Iterator[Reject]:
     open_rows = np.arange(copies.num_rows)
     for file in _possible(copies, files):
         if not len(open_rows):
@@ -72,16 +73,16 @@ def _compared(copies: pa.Table, files: Sequence[File], root: Path, omit: Collect
         if stored is None:
             continue
         place = pc.index_in(copies.column("event_id"), stored.column("event_id").combine_chunks())
-        hit = np.asarray(pc.fill_null(place, -1)).astype(np.int64)[open_rows]
-        found = open_rows[hit >= 0]
-        yield from _differing(copies.take(pa.array(found)), stored.take(pa.array(hit[hit >= 0])), omit or ())
-        open_rows = open_rows[hit < 0]
+        match = np.asarray(pc.fill_null(place, -1)).astype(np.int64)[open_rows]
+        matched = open_rows[match >= 0]
+        yield from _differing(copies.take(pa.array(matched)), stored.take(pa.array(match[match >= 0])), omit or ())
+        open_rows = open_rows[match < 0]
     if omit is None:
-        yield from map(_named, _rows(copies.take(pa.array(open_rows))))
+        yield from map(_reject, _rows(copies.take(pa.array(open_rows))))
 
 
 def _possible(copies: pa.Table, files: Sequence[File]) -> list[File]:
-    """The files that may hold an equal event: of its service, and its time within theirs."""
+    """Return the files that may hold an equal event, by service and time."""
     times: dict[str, np.ndarray[Any, np.dtype[np.int64]]] = {}
     service, time = copies.column("service"), np.asarray(copies.column("event_time"))
     for name in pc.unique(service).to_pylist():
@@ -97,7 +98,7 @@ def _possible(copies: pa.Table, files: Sequence[File]) -> list[File]:
 
 
 def _stored(path: Path, ids: pa.ChunkedArray) -> pa.Table | None:
-    """The rows of a file with these ids, each once. Only row groups that have one are read whole."""
+    """Return the rows of a file with these ids, None if there are none; row groups without one are not read in full."""
     try:
         reader = pq.ParquetFile(path)
     except FileNotFoundError:
@@ -105,14 +106,14 @@ def _stored(path: Path, ids: pa.ChunkedArray) -> pa.Table | None:
     parts = []
     with reader:
         for number in range(reader.num_row_groups):
-            here = pc.is_in(reader.read_row_group(number, ["event_id"]).column(0), ids.combine_chunks())
-            if pc.any(here).as_py():
-                parts.append(_plain(reader.read_row_group(number, [*_COLUMNS, "log_object"]).filter(here)))
+            matches = pc.is_in(reader.read_row_group(number, ["event_id"]).column(0), ids.combine_chunks())
+            if pc.any(matches).as_py():
+                parts.append(_plain(reader.read_row_group(number, [*_COLUMNS, "log_object"]).filter(matches)))
     return pa.concat_tables(parts) if parts else None
 
 
 def _plain(rows: pa.RecordBatch | pa.Table) -> pa.Table:
-    """Without dictionaries; times in microseconds since 1970."""
+    """Return rows without dictionaries, times in microseconds since 1970."""
     columns = {}
     for name in (*_COLUMNS, "log_object"):
         column = rows.column(name)
@@ -122,8 +123,11 @@ def _plain(rows: pa.RecordBatch | pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def _differing(copies: pa.Table, stored: pa.Table, omit: Collection[str]) -> Iterator[Found]:
-    """Of rows side by side those whose records differ. Most are equal column by column; the others are parsed."""
+def _differing(copies: pa.Table, stored: pa.Table, omit: Collection[str]) -> Iterator[Reject]:
+    """Yield the copies whose records differ from the stored row beside them.
+
+    Most rows are equal in every column; only the others are restored and compared as JSON.
+    """
     equal = np.ones(copies.num_rows, bool)
     for name in _COLUMNS:
         if name not in omit and not name.endswith("_arns"):
@@ -137,19 +141,19 @@ def _differing(copies: pa.Table, stored: pa.Table, omit: Collection[str]) -> Ite
         for name in omit:
             first[name] = copy[name]
         if not record.same(record.restore(copy), record.restore(first)):
-            yield _named(copy)
+            yield _reject(copy)
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
-    made: list[dict[str, Any]] = table.to_pylist()
-    return made
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
-def _named(row: dict[str, Any]) -> Found:
+def _reject(row: dict[str, Any]) -> Reject:
     reason = f"event {row['event_id']} again, with other content: the first one is kept"
     return row["log_object"], Malformed(-1, reason, dump(record.restore(row))[:RAW_LIMIT])
 
 
 def live_events(files: Sequence[File]) -> list[File]:
-    """Those of a batch's files that hold events."""
+    """Return those of a batch's files that hold events."""
     return [file for file in files if file.table == schema.EVENTS.name]

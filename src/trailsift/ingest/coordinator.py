@@ -1,4 +1,4 @@
-"""One ingest at work: hands out log objects, answers which events are new, has batches committed."""
+"""One ingest at work: hands out log objects, tells workers which events are new, commits batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from trailsift.sources.base import LogObject
 
 
 class Coordinator:
-    """One ingest: hands out log objects, answers which events are new, commits batches."""
+    """Drives the workers of one ingest and commits what they wrote."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Coordinator:
         rules: Rules | None,
         started: float,
     ) -> None:
-        """``counts`` has the log objects that are known already, and is added to; ``started``: monotonic time."""
+        """``counts`` holds the log objects ingested before, and is added to; ``started``: monotonic time."""
         self.lake = lake
         self.sizes = sizes
         self.rules = rules
@@ -54,17 +54,18 @@ class Coordinator:
         self.bytes_done = self.objects_done = 0
         #: From the first chunk of a batch to its commit: keeps other writers out.
         self._transaction: Transaction | None = None
-        #: Numbers of the commits made.
+        #: Sequence numbers of the commits.
         self.committed: list[int] = []
         self.open = OpenBatch(lake, counts, rules)
-        #: Commits, one after the other, while the workers go on.
+        #: Runs one commit at a time, while the workers continue.
         self._thread = ThreadPoolExecutor(1)
         self._committing: Future[int] | None = None
 
     def all(self, pool: Pool) -> None:
-        """Ingests everything."""
-        # PyIceberg takes a second to import: let it, while the first chunks are decoded.
-        threading.Thread(target=self._ready_ahead, daemon=True).start()
+        """Ingest everything."""
+        if pool.size:
+            # Importing PyIceberg takes long: do it while workers decode the first chunks.
+            threading.Thread(target=self._ready_ahead, daemon=True).start()
         try:
             self._drive(pool)
             self._settle()
@@ -92,102 +93,102 @@ class Coordinator:
         return self._transaction
 
     def _drive(self, pool: Pool) -> None:
-        """Runs the workers' state machine until everything is written: objects, cut, keep, written."""
+        """Run the workers' state machine until everything is written: decode, cut, write."""
         tasks = WorkQueue(self.files, self.sizes, max(pool.size, 1))
-        desks = [WorkerState(number) for number in range(max(pool.size, 1))]
+        states = [WorkerState(number) for number in range(max(pool.size, 1))]
         held: deque[tuple[WorkerState, ChunkIds]] = deque()
         writing = 0
-        busy = sum(self._next_steps(pool, tasks, desk) for desk in desks)
+        busy = sum(self._next_steps(pool, tasks, state) for state in states)
         while busy or held:
             if self._full() and not writing:
                 self._commit()
             if self._committing is not None and (not busy or self._committing.done()):
                 self._settle()
             while held and self._committing is None and not self._full():
-                desk, cut = held.popleft()
-                self._offer(pool, desk.number, cut)
+                state, cut = held.popleft()
+                self._offer(pool, state.number, cut)
                 writing += 1
                 busy += 1
             if not busy:
                 continue
             for worker, answer in pool.answers():
                 busy -= 1
-                desk = desks[worker]
+                state = states[worker]
                 if isinstance(answer, tuple):
-                    tallies, desk.rows = answer
-                    desk.calls -= 1
-                    self._tally(desk, tallies)
+                    stats, state.rows = answer
+                    state.calls -= 1
+                    self._count_read(state, stats)
                 elif isinstance(answer, ChunkIds):
-                    held.append((desk, answer))
+                    held.append((state, answer))
                 else:
                     if isinstance(answer, ChunkResult):
                         writing -= 1
                         self.open.take(answer)
                         self._report()
-                    self.open.close(desk.cut)
-                    desk.cut = []
-                busy += self._next_steps(pool, tasks, desk)
+                    self.open.close(state.cut)
+                    state.cut = []
+                busy += self._next_steps(pool, tasks, state)
 
-    def _next_steps(self, pool: Pool, tasks: WorkQueue, desk: WorkerState) -> int:
-        """Gives a worker what it may do now; how many calls that are.
+    def _next_steps(self, pool: Pool, tasks: WorkQueue, state: WorkerState) -> int:
+        """Send a worker the calls it may do now, and return their number.
 
-        It has something to read while it waits for the next call, and while others decide on the chunk it has cut.
+        A worker always has something to decode, even while it waits for the answer about the chunk it has cut.
         """
         calls = 0
         enough = self.sizes.chunk_rows
-        more = bool(desk.files or tasks) and desk.rows < enough
-        if desk.read and not desk.calls and not desk.cut and not more:
-            pool.call(desk.number, "cut")
-            desk.cut, desk.read, desk.rows = desk.read, [], 0
+        can_grow = bool(state.files or tasks) and state.rows < enough
+        if state.read and not state.calls and not state.cut and not can_grow:
+            pool.call(state.number, "cut")
+            state.cut, state.read, state.rows = state.read, [], 0
             calls += 1
-        while desk.rows < enough and desk.calls < _CALLS_AHEAD:
-            if desk.files and not desk.calls:
-                # A large file that was left in the middle is gone on with.
+        while state.rows < enough and state.calls < _CALLS_AHEAD:
+            if state.files and not state.calls:
+                # Resume a large file that was paused.
                 files = []
             elif tasks:
-                files = tasks.take(desk.number)
+                files = tasks.take(state.number)
             else:
                 break
-            desk.files += files
-            pool.call(desk.number, "decode", files, enough)
-            desk.calls += 1
+            state.files += files
+            pool.call(state.number, "decode", files, enough)
+            state.calls += 1
             calls += 1
         return calls
 
     def _full(self) -> bool:
-        """Whether the batch is to be committed before it grows further."""
+        """Return whether the batch must be committed before it grows further."""
         return self.open.rows >= self.sizes.batch_rows or self.open.held_rows >= self.sizes.held_rows
 
     def _offer(self, pool: Pool, worker: int, cut: ChunkIds) -> None:
-        """Answer a worker which of its events are new."""
-        ids = dedup.ids_of(np.frombuffer(cut.ids, "V16"), np.frombuffer(cut.checks, np.uint32))
-        fresh, differs = self._begin().offer(ids, (cut.min_time, cut.max_time))
-        self.open.offered(len(fresh), int(fresh.sum()))
-        pool.call(worker, "write", fresh.tobytes(), differs.astype(np.int64).tobytes())
+        """Send a worker which of its events are new."""
+        ids = dedup.ids_of(np.frombuffer(cut.ids, "V16"), np.frombuffer(cut.crc32, np.uint32))
+        is_new, differs = self._begin().offer(ids, (cut.min_time, cut.max_time))
+        self.open.offered(len(is_new), int(is_new.sum()))
+        pool.call(worker, "write", is_new.tobytes(), differs.astype(np.int64).tobytes())
 
-    def _tally(self, desk: WorkerState, tallies: list[ObjectStats]) -> None:
-        """Counts what a worker has read of its files; those that it has read to their ends are taken out."""
-        for tally in tallies:
-            file = desk.files[0]
-            if tally.ends:
-                desk.files.popleft()
+    def _count_read(self, state: WorkerState, stats: list[ObjectStats]) -> None:
+        """Count what a worker has read of its files, and remove those that are finished."""
+        for item in stats:
+            file = state.files[0]
+            if item.ends:
+                state.files.popleft()
                 self.objects_done += 1
                 self.bytes_done += file.size
-            if tally.foreign is not None:
+            if item.foreign is not None:
                 self.counts.log_objects_skipped += 1
-            self.counts.records += tally.records
-            self.counts.malformed += tally.malformed.parts
-            desk.read.append((file, tally))
+            self.counts.records += item.records
+            self.counts.malformed += item.malformed.parts
+            state.read.append((file, item))
         self._report()
 
     def _commit(self) -> None:
-        """Commit the open batch, while the workers go on; the first chunk of the next batch waits for it."""
+        """Commit the open batch while the workers continue; the first chunk of the next batch waits for it."""
         transaction = self._begin()
         batch, self.open = self.open, OpenBatch(self.lake, self.counts, self.rules)
         self._committing = self._thread.submit(self._finish, batch, transaction)
 
     def _finish(self, batch: OpenBatch, transaction: Transaction) -> int:
-        """Commit a batch and give back the memory that it took; return the number of the commit."""
+        """Commit a batch and release memory. Return the number of the commit."""
         number = batch.commit(transaction)
         self._transaction = None
         pa.default_memory_pool().release_unused()
@@ -195,7 +196,7 @@ class Coordinator:
         return number
 
     def _settle(self) -> None:
-        """Waits for the commit that is being made, if one is."""
+        """Wait for the running commit, if any."""
         if self._committing is not None:
             done, self._committing = self._committing, None
             self.committed.append(done.result())
@@ -222,21 +223,21 @@ class Coordinator:
             raise CallbackError(error) from error
 
 
-#: Pieces of work that a worker has at once, so that it need not wait for the next.
+#: Calls that a worker has at once, so that it need not wait for the next.
 _CALLS_AHEAD = 2
 
 
 @dataclass(slots=True)
 class WorkerState:
-    """What lies before one worker."""
+    """The open work of one worker."""
 
     number: int
-    #: Sent to it and not read to their ends.
+    #: Sent to the worker and not read to their ends.
     files: deque[LogObject] = field(default_factory=deque)
-    #: Calls to decode that it has not answered.
+    #: Unanswered calls of ``decode``.
     calls: int = 0
-    #: What the chunk that it decodes was read of, and that chunk's size as it was last told.
+    #: What the chunk being decoded was read from, and its size as last reported.
     read: list[tuple[LogObject, ObjectStats]] = field(default_factory=list)
     rows: int = 0
-    #: What the chunk was read of that is cut and not yet written.
+    #: What the chunk that is cut but not yet written was read from.
     cut: list[tuple[LogObject, ObjectStats]] = field(default_factory=list)

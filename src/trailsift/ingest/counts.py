@@ -1,4 +1,4 @@
-"""What an ingest counts and tells, and the sizes that it is cut into."""
+"""The counts and the progress of an ingest, and the sizes it is cut into."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from trailsift.decode.stream import READ_LIMITS, ReadLimits
 
 @dataclass(slots=True)
 class Counts:
-    """What became of everything that was read; ``records`` is the sum of the four that follow it."""
+    """The outcome of everything that was read; ``records`` is the sum of the four counts that follow it."""
 
     log_objects: int = 0
-    #: Not taken: ingested before (``log_objects_known``), or JSON that holds no CloudTrail record.
+    #: Ingested before (``log_objects_known``), or JSON without a CloudTrail record.
     log_objects_skipped: int = 0
     log_objects_known: int = 0
     records: int = 0
@@ -24,18 +24,18 @@ class Counts:
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The counts in the order and names of ``ingest --json``."""
+        """Return the counts in the order and with the names of ``ingest --json``."""
         return {name: getattr(self, name) for name in self.__slots__}
 
     @property
     def complete(self) -> bool:
-        """Whether nothing was malformed and no input was skipped for any other reason than being known."""
+        """True if nothing was malformed, and no input was skipped except those ingested before."""
         return not self.malformed and self.log_objects_skipped == self.log_objects_known
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an ingest is. ``bytes_total`` is 0 while unknown (standard input)."""
+    """How far an ingest has come. ``bytes_total`` is 0 if unknown (standard input)."""
 
     objects_total: int
     objects_done: int
@@ -53,16 +53,16 @@ class Progress:
 class Sizes:
     """How an ingest is cut into pieces."""
 
-    #: A chunk is cut at this many rows (``Builder.size``): large enough for good files, small enough for the memory.
+    #: A chunk is cut at this size (``ChunkBuilder.size``): large enough for good files, small enough for the memory.
     chunk_rows: int = 131_072
     #: A batch is committed at this many rows.
     batch_rows: int = 2_000_000
-    #: Or earlier, where so many rows wait in memory for the commit (``firsts``).
+    #: Or earlier, when this many rows wait in memory for the commit (``exemplars``).
     held_rows: int = 200_000
-    #: Work is handed out in pieces of about this many bytes, or this many log objects.
+    #: Workers get pieces of about this many bytes, or this many log objects.
     task_bytes: int = 4 << 20
     task_objects: int = 500
-    #: What of one file is held in memory.
+    #: How much of one file is held in memory.
     bounds: ReadLimits = READ_LIMITS
 
 
@@ -70,7 +70,7 @@ SIZES = Sizes()
 
 
 class CallbackError(Exception):
-    """An error of the caller's ``progress``, which is not to be taken for one of the lake."""
+    """An error of the caller's ``progress``, not to be mistaken for one of the lake."""
 
     def __init__(self, error: OSError) -> None:
         self.error = error

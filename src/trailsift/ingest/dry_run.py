@@ -1,4 +1,4 @@
-"""What a rules file would do, before anything is dropped: each rule's share, and what would no longer be seen."""
+"""A dry run of a rules file: each rule's share of the events, and the values that would no longer be seen."""
 
 from __future__ import annotations
 
@@ -13,33 +13,37 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trailsift.cloudtrail.origins import source_network
+from trailsift.columns.arrays import Floats, Ids
 from trailsift.columns.arrow import CHUNK_SCHEMA, identities
 from trailsift.errors import SourceError
 from trailsift.ingest.chunk_builder import ChunkBuilder
 from trailsift.ingest.exemplars import RANK, candidates, new_lines
-from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules, coded, micros_of
+from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules, encode, micros_of
 from trailsift.lake import dedup
 from trailsift.lake.open import open_snapshot
 from trailsift.prices import MONTH, Price
 from trailsift.rules import Rules
 from trailsift.schema import DENIED_CODES, EVENTS
-from trailsift.sources import files as source
+from trailsift.sources import open_source
+from trailsift.sources.base import LogObject
+from trailsift.times import DAY
 
-#: Rows of one turn.
+#: Rows decided on at a time.
 CHUNK_ROWS = 100_000
-#: Values listed of each kind of what would no longer be seen.
+#: Values listed per kind of value that would no longer be seen.
 LISTED = 10
 
-_DAY = 86_400_000_000
 _COLUMNS = list(dict.fromkeys((*LOOKED_AT, *LINE)))
-#: What is looked for in the stored events -> the column that tells it.
+#: Kinds of values -> the column that holds them.
 KINDS = {"roles": "role_arn", "resources": "resource_arn", "networks": "source_ip", "user_agents": "user_agent"}
 
 
 class Effect(NamedTuple):
-    """What one rule does (None: events that no rule matches). Bytes are of the source, shared out evenly over its
-    events; dollars are for a month at the pace of the source: what the trail costs, which rules cannot change, and what
-    keeping costs for a month, all of it and after the rules."""
+    """The effect of one rule (None: of events that no rule matches).
+
+    Bytes are those of the source, divided evenly among its events. Dollars are for a month at the rate of the source:
+    the price of the trail, which rules do not change, and of a month's storage without and with the rules.
+    """
 
     rule: str | None
     action: str
@@ -53,15 +57,15 @@ class Effect(NamedTuple):
 
 
 class Unseen(NamedTuple):
-    """A value that no stored event would have any more, and its events."""
+    """A value that no stored event would have any more, and the number of its events."""
 
     value: str
     events: int
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
-    """What would become of a source. ``unseen`` by kind, most events first; ``unseen_count`` how many there are."""
+class DryRun:
+    """The outcome for a source. ``unseen`` by kind, most events first; ``unseen_count``: the number of all of them."""
 
     source: str
     rules: str
@@ -74,16 +78,16 @@ class Rehearsal:
 
     @property
     def events(self) -> int:
-        """All distinct events."""
+        """Number of distinct events."""
         return sum(effect.events for effect in self.effects)
 
     @property
     def stored(self) -> int:
-        """Events that would be stored."""
+        """Number of events that would be stored."""
         return sum(effect.stored for effect in self.effects)
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the object printed by ``--json``."""
         return {
             "source": self.source,
             "rules": self.rules,
@@ -92,7 +96,7 @@ class Rehearsal:
             "stored": self.stored,
             "effects": [effect._asdict() for effect in self.effects],
             "no_longer_seen": {
-                kind: {"count": self.unseen_count[kind], "most": [one._asdict() for one in values]}
+                kind: {"count": self.unseen_count[kind], "most": [value._asdict() for value in values]}
                 for kind, values in self.unseen.items()
             },
             "denied_calls": self.denied,
@@ -102,56 +106,58 @@ class Rehearsal:
 
 class _Chunk(NamedTuple):
     table: pa.Table
-    ids: np.ndarray[Any, np.dtype[np.void]]
-    weight: np.ndarray[Any, np.dtype[np.float64]]
+    ids: Ids
+    weight: Floats
     bytes: float
 
 
-def rehearse(rules: Rules, prices: dict[str, Price], inputs: Sequence[str] = (), lake: Path | None = None) -> Rehearsal:
-    """Puts the rules to the events of log files, or of a lake (by their weights); nothing is written.
+def dry_run(rules: Rules, prices: dict[str, Price], inputs: Sequence[str] = (), lake: Path | None = None) -> DryRun:
+    """Apply the rules to the events of log files, or of a lake (by their weights); nothing is written.
 
-    SourceError where there are no events.
+    Raise SourceError if there are no events.
     """
-    sifting = ColumnarRules(rules)
-    tally = _Tally(sifting)
+    totals = _Totals(ColumnarRules(rules))
     for chunk in _of_lake(lake) if lake is not None else _of_logs(inputs):
-        tally.take(chunk)
+        totals.add(chunk)
     name = str(lake) if lake is not None else ", ".join(inputs)
-    if not tally.total:
-        raise SourceError(f"no CloudTrail events in {name}: nothing to rehearse on")
-    tally.settle()
-    return tally.result(name, prices)
+    if not totals.rows:
+        raise SourceError(f"no CloudTrail events in {name}: nothing to apply the rules to")
+    totals.settle()
+    return totals.result(name, prices)
 
 
 def _of_logs(inputs: Sequence[str]) -> Iterator[_Chunk]:
-    files = source.find(list(inputs))
-    builder, known = ChunkBuilder(), dedup.DedupIndex()
+    source = open_source(inputs)
+    files = source.find()
+    builder, index = ChunkBuilder(), dedup.DedupIndex()
     size = 0
     try:
         for number, file in enumerate(files):
-            builder.add(file.name, _read(file.path))
+            builder.add(file.name, _read(file))
             size += file.size
             if builder.rows and (builder.rows >= CHUNK_ROWS or number == len(files) - 1):
-                yield _fresh(builder, known, size)
+                yield _new_events(builder, index, size)
                 size = 0
         if builder.rows:
-            yield _fresh(builder, known, size)
+            yield _new_events(builder, index, size)
     finally:
-        source.release(files)
+        source.release()
 
 
-def _read(path: Path | str) -> bytes:
+def _read(file: LogObject) -> bytes:
+    opened = file.open()
     try:
-        return Path(path).read_bytes()
+        return Path(opened).read_bytes() if isinstance(opened, str) else opened.read()
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{file.name} cannot be read: {error.strerror or error}") from error
 
 
-def _fresh(builder: ChunkBuilder, known: dedup.DedupIndex, size: int) -> _Chunk:
+def _new_events(builder: ChunkBuilder, index: dedup.DedupIndex, size: int) -> _Chunk:
+    """Return the events of a chunk that did not occur before."""
     chunk = builder.finish()
-    fresh, _ = known.offer(dedup.ids_of(chunk.ids, chunk.checks))
-    table = chunk.columns(_COLUMNS, np.flatnonzero(fresh))
-    return _Chunk(table, chunk.ids[fresh], np.ones(table.num_rows), float(size))
+    is_new, _ = index.offer(dedup.ids_of(chunk.ids, chunk.crc32))
+    table = chunk.columns(_COLUMNS, np.flatnonzero(is_new))
+    return _Chunk(table, chunk.ids[is_new], np.ones(table.num_rows), float(size))
 
 
 def _of_lake(root: Path) -> Iterator[_Chunk]:
@@ -163,88 +169,88 @@ def _of_lake(root: Path) -> Iterator[_Chunk]:
         yield _Chunk(table.select(_COLUMNS), ids, np.asarray(table.column("weight")), float(file.bytes))
 
 
-class _Tally:
-    """Adds up what becomes of chunk after chunk."""
+class _Totals:
+    """Adds up the outcome of chunk after chunk."""
 
-    def __init__(self, sifting: ColumnarRules) -> None:
-        self.sifting = sifting
-        rules = len(sifting.names) + 1  # the last one: no rule
-        self.events, self.stored, self.bytes, self.bytes_stored = (np.zeros(rules) for _ in range(4))
+    def __init__(self, rules: ColumnarRules) -> None:
+        self.rules = rules
+        count = len(rules.names) + 1  # the last one: no rule
+        self.events, self.stored, self.bytes, self.bytes_stored = (np.zeros(count) for _ in range(4))
         self.values: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
         self.kept: dict[str, set[str]] = {kind: set() for kind in KINDS}
         self.denied = self.denied_stored = 0.0
-        self.total = 0
+        self.rows = 0
         self.span = (1 << 62, -(1 << 62))
         self.days: set[int] = set()
         self._held: list[pa.Table] = []
 
-    def take(self, chunk: _Chunk) -> None:
-        """Decides on a chunk; the candidates of its lines are held back."""
+    def add(self, chunk: _Chunk) -> None:
+        """Decide on a chunk; the candidates of its lines are held until ``settle``."""
         if not chunk.table.num_rows:
             return
-        decided = self.sifting.decide(chunk.table, chunk.ids)
-        first, rank = self.sifting.firsts(chunk.table, chunk.ids, decided)
+        decided = self.rules.decide(chunk.table, chunk.ids)
+        first, rank = self.rules.exemplars(chunk.table, chunk.ids, decided)
         share = chunk.bytes / chunk.weight.sum()
-        stays = decided.weight > 0
-        waits = np.zeros(len(stays), bool)
-        waits[first] = True
+        kept = decided.weight > 0
+        held = np.zeros(len(kept), bool)
+        held[first] = True
         rule = decided.rule % len(self.events)
         self.events += np.bincount(rule, chunk.weight, len(self.events))
         self.bytes += np.bincount(rule, chunk.weight * share, len(self.events))
-        self._keep(chunk.table, rule, chunk.weight, share, stays & ~waits)
+        self._keep(chunk.table, rule, chunk.weight, share, kept & ~held)
         time = micros_of(chunk.table.column("event_time"))
         self.span = min(self.span[0], int(time.min())), max(self.span[1], int(time.max()))
-        self.days.update(np.unique(time // _DAY).tolist())
-        self.total += chunk.table.num_rows
+        self.days.update(np.unique(time // DAY).tolist())
+        self.rows += chunk.table.num_rows
         for kind in KINDS:
             values, codes = self._values(chunk.table, kind)
             counts = np.bincount(codes, chunk.weight, len(values)).tolist()
             self.values[kind].update({v: n for v, n in zip(values, counts, strict=True) if v is not None and n})
-        self.denied += self._denied(chunk.table, chunk.weight, np.ones(len(stays), bool))
+        self.denied += self._denied(chunk.table, chunk.weight, np.ones(len(kept), bool))
         if len(first):
             rows = candidates(chunk.table.take(pa.array(first)), rank, rule[first])
-            extra = {"won": stays[first], "share": np.full(len(first), share), "stands_for": chunk.weight[first]}
+            extra = {"won": kept[first], "share": np.full(len(first), share), "stands_for": chunk.weight[first]}
             for name, column in extra.items():
                 rows = rows.append_column(name, pa.array(column))
             self._held.append(rows)
 
     def settle(self) -> None:
-        """Decides on what was held back: each line keeps its smallest, the lottery has the others."""
+        """Decide on the held candidates: each line keeps one, sampling decides on the others."""
         if not self._held:
             return
-        whole = pa.concat_tables(self._held).combine_chunks()
-        stays = np.asarray(whole.column("won")).copy()
-        stays[new_lines(whole, np.asarray(whole.column(RANK)))] = True
-        rule = np.asarray(whole.column("rule_number"))
-        share = np.asarray(whole.column("share"))
-        self._keep(whole, rule, np.asarray(whole.column("stands_for")), share, stays)
+        held = pa.concat_tables(self._held).combine_chunks()
+        kept = np.asarray(held.column("won")).copy()
+        kept[new_lines(held, np.asarray(held.column(RANK)))] = True
+        rule = np.asarray(held.column("rule_number"))
+        share = np.asarray(held.column("share"))
+        self._keep(held, rule, np.asarray(held.column("stands_for")), share, kept)
 
-    def _keep(self, table: pa.Table, rule: Any, weight: Any, share: Any, stays: Any) -> None:
-        counts = weight * stays
+    def _keep(self, table: pa.Table, rule: Any, weight: Any, share: Any, kept: Any) -> None:
+        counts = weight * kept
         self.stored += np.bincount(rule, counts, len(self.stored))
         self.bytes_stored += np.bincount(rule, counts * share, len(self.stored))
-        self.denied_stored += self._denied(table, weight, stays)
+        self.denied_stored += self._denied(table, weight, kept)
         for kind in KINDS:
             values, codes = self._values(table, kind)
-            self.kept[kind].update(str(values[code]) for code in np.unique(codes[stays]).tolist())
+            self.kept[kind].update(str(values[code]) for code in np.unique(codes[kept]).tolist())
 
     @staticmethod
     def _values(table: pa.Table, kind: str) -> tuple[list[Any], Any]:
-        values, codes = coded(table.column(KINDS[kind]))
+        values, codes = encode(table.column(KINDS[kind]))
         return ([source_network(value) for value in values] if kind == "networks" else values), codes
 
     @staticmethod
-    def _denied(table: pa.Table, weight: Any, stays: Any) -> float:
-        values, codes = coded(table.column("error_code"))
+    def _denied(table: pa.Table, weight: Any, kept: Any) -> float:
+        values, codes = encode(table.column("error_code"))
         refused = np.array([value in DENIED_CODES for value in values])
-        return float((weight * stays)[refused[codes]].sum())
+        return float((weight * kept)[refused[codes]].sum())
 
-    def result(self, name: str, prices: dict[str, Price]) -> Rehearsal:
-        """The whole, for a month at this pace."""
-        # Days without any event say nothing of the pace: logs of several years may hold a few of them.
-        days = min(max((self.span[1] - self.span[0]) / _DAY, 1 / 24), len(self.days))
-        pace = MONTH / days
-        rules = self.sifting.rules.rules
+    def result(self, name: str, prices: dict[str, Price]) -> DryRun:
+        """Return the totals, with costs for a month at this rate."""
+        # Days without events do not count: a few days of logs may be spread over several years.
+        days = min(max((self.span[1] - self.span[0]) / DAY, 1 / 24), len(self.days))
+        rate = MONTH / days
+        rules = self.rules.rules.rules
         effects = []
         for number in range(len(self.events)):
             rule = rules[number] if number < len(rules) else None
@@ -255,15 +261,15 @@ class _Tally:
                     rule.name if rule else None,
                     rule.action if rule else "keep",
                     *(events, stored, round(size), round(size_stored)),
-                    prices["data_events"].of(events * pace),
-                    prices["storage_month"].of(size * pace),
-                    prices["storage_month"].of(size_stored * pace),
+                    prices["data_events"].of(events * rate),
+                    prices["storage_month"].of(size * rate),
+                    prices["storage_month"].of(size_stored * rate),
                 )
             )
         unseen = {kind: _missing(self.values[kind], self.kept[kind]) for kind in KINDS}
-        return Rehearsal(
+        return DryRun(
             source=name,
-            rules=self.sifting.rules.name,
+            rules=self.rules.rules.name,
             days=days,
             effects=tuple(effects),
             unseen={kind: tuple(values[:LISTED]) for kind, values in unseen.items()},

@@ -1,7 +1,4 @@
-"""From inputs to a committed lake: finds what is new, starts the workers, and has ``batches`` drive them.
-
-What drives them takes a second to import: it is imported while the workers start.
-"""
+"""From inputs to a committed lake: find the new log objects, start the workers, and let ``coordinator`` drive them."""
 
 from __future__ import annotations
 
@@ -11,25 +8,27 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trailsift.errors import SourceError
 from trailsift.ingest.counts import SIZES, CallbackError, Counts, Progress, Sizes
-from trailsift.ingest.pool import Pool
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.disk import write_errors
 from trailsift.lake.writer import LakeWriter
-from trailsift.rules import Rules
-from trailsift.sources import files as source
-from trailsift.sources.base import LogObject
+from trailsift.sources import open_source
+from trailsift.sources.base import LogObject, Source, delivered_within
+
+if TYPE_CHECKING:
+    from trailsift.rules import Rules
 
 __all__ = ["SIZES", "Counts", "Progress", "Sizes", "ingest"]
 
-#: Below this many bytes starting worker processes costs more than they give.
+#: Below this many bytes, starting worker processes costs more than it saves.
 INLINE_BYTES = 6 << 20
 
 
 def ingest(
-    inputs: Sequence[str],
+    inputs: Sequence[str] | Source,
     lake: Path,
     *,
     workers: int | None = None,
@@ -42,74 +41,78 @@ def ingest(
     progress: Callable[[Progress], None] | None = None,
     sizes: Sizes = SIZES,
 ) -> Counts:
-    """Ingests files, folders, globs and archives (``-``: standard input) into the lake, which is made if missing.
+    """Ingest files, folders, globs and archives (``-``: standard input), or a source, into the lake.
 
-    ``since`` (included) and ``until`` (not included) select log objects by the minute of their delivery, as their names
-    tell it (else by the time of the file); ``again`` also reads log objects that were ingested before; ``rules`` say
-    which of the new events are stored, while the summaries count all of them. ``compact`` allows to tidy the lake up
-    afterwards, for some seconds, where its many small files ask for it. ``hourly_partitions`` says how a new lake is
-    laid out; one that is there must be so (None: as it is).
-    Raises SourceError where an input does not exist or holds no CloudTrail at all, LakeError where the lake cannot be
-    written. KeyboardInterrupt leaves what was committed and nothing else.
+    The lake is created if it is missing. ``since`` (inclusive) and ``until`` (exclusive) select log objects by the
+    minute of delivery in their names (else by the time of the file); ``again`` also reads log objects that were
+    ingested before; ``rules`` decide which of the new events are stored, while the summaries count all of them.
+    ``compact`` allows some seconds of compaction afterwards if the lake has many small files. ``hourly_partitions`` is
+    the layout of a new lake; an existing one must have it (None: whatever it has).
+    Raise SourceError if an input does not exist or holds no CloudTrail at all, LakeError if the lake cannot be written.
+    KeyboardInterrupt leaves only what was committed.
     """
     started = time.monotonic()
-    files = source.find(inputs, exclude=lake)
-    chosen = [file for file in files if source.delivered_within(file, since, until)]
+    source = inputs if isinstance(inputs, Source) else open_source(inputs, exclude=lake)
+    files = source.find()
     try:
+        chosen = [file for file in files if delivered_within(file, since, until)]
         if files and not chosen:
-            raise SourceError(f"none of the {len(files)} files was delivered in the time asked for")
-        # Inputs that cannot be read are counted, one by one: an OSError here was about the lake.
+            raise SourceError(f"none of the {len(files)} log objects was delivered in the time asked for")
+        # Unreadable inputs are counted, not raised: an OSError here is about the lake.
         with write_errors(lake):
             opened = LakeWriter.create(lake, hourly_partitions=hourly_partitions, ahead=True)
-            new = chosen if again else _not_known(opened, chosen)
-            known = len(chosen) - len(new)
-            counts = Counts(log_objects_known=known, log_objects_skipped=known)
+            new = chosen if again else _only_new(opened, chosen)
+            skipped = len(chosen) - len(new)
+            counts = Counts(log_objects_known=skipped, log_objects_skipped=skipped)
             if new:
+                # Imported lazily: an ingest of nothing new ends without them.
+                from trailsift.ingest.pool import Pool
+
                 pool = Pool(opened.root, _size(new, workers), rules, sizes.bounds)
                 with pool:
                     from trailsift.ingest.coordinator import Coordinator
 
-                    run = Coordinator(opened, new, counts, progress, sizes, rules, started)
-                    run.all(pool)
-                if compact and run.committed:
-                    _tidy_up(opened, run.committed[0])
+                    coordinator = Coordinator(opened, new, counts, progress, sizes, rules, started)
+                    coordinator.all(pool)
+                if compact and coordinator.committed:
+                    _compact(opened, coordinator.committed[0])
             else:
-                opened.ready()
-                # A writer that died after its last commit had nothing left to do but this.
+                # Objects are known, so a commit has been made and the tables exist. A writer that died after its last
+                # commit left only this to do.
                 opened.recover()
         counts.seconds = round(time.monotonic() - started, 3)
-    except CallbackError as passed:
-        raise passed.error from None
+    except CallbackError as wrapped:
+        raise wrapped.error from None
     finally:
-        source.release(files)
+        source.release()
     if not counts.records and not counts.log_objects_known:
-        raise SourceError(f"no CloudTrail records in {', '.join(inputs)}: {len(files)} files were looked into")
+        raise SourceError(f"no CloudTrail records in {source}: {len(files)} log objects were read")
     return counts
 
 
-def _not_known(lake: LakeWriter, files: list[LogObject]) -> list[LogObject]:
-    """The files that were not ingested before."""
+def _only_new(lake: LakeWriter, files: list[LogObject]) -> list[LogObject]:
+    """Return the log objects that were not ingested before."""
     known = lake.known_objects([IngestedObject(file.name, file.version, file.delivered_on) for file in files])
     return [file for file in files if (file.name, file.version) not in known]
 
 
 def _size(files: list[LogObject], workers: int | None) -> int:
-    """How many worker processes there should be; 0 where they would cost more than they give."""
+    """Return the number of worker processes; 0 if they would cost more than they save."""
     if sum(file.size for file in files) < INLINE_BYTES and workers is None:
         return 0
     return min(workers or os.cpu_count() or 1, len(files))
 
 
-def _tidy_up(lake: LakeWriter, first: int) -> None:
-    """What the commits from number ``first`` on made necessary. What was ingested is safe: nothing here is an error."""
+def _compact(lake: LakeWriter, first: int) -> None:
+    """Compact what the commits from number ``first`` on made necessary. Everything is stored, so nothing is raised."""
     from trailsift.lake.maintenance import maintain
 
     try:
         maintain(lake, first - 1)
-    except Exception as error:  # of any kind: disk, catalog, Parquet, memory
+    except Exception as error:  # any: disk, catalog, Parquet, memory
         logging.getLogger("trailsift").warning(
-            "everything was stored, but the lake could not be tidied up (%s: %s); `trailsift compact --lake %s` tries "
-            "again, `--no-compact` leaves it to you",
+            "everything was stored, but the lake could not be compacted (%s: %s); `trailsift compact --lake %s` tries "
+            "again, and `--no-compact` skips this step",
             type(error).__name__,
             error,
             lake.root,

@@ -1,14 +1,17 @@
-"""Worker processes of an ingest (``work``), and the calls that they are busy with.
+"""Worker processes of an ingest (``worker``), and the calls that they are busy with.
 
-Starting them comes before everything that takes long to import, so that they import it on the other cores meanwhile.
+They are forked if that is safe, else started as new interpreters, which import their modules while the parent imports
+its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import multiprocessing
 import multiprocessing.connection
+import os
 import signal
 from collections import deque
 from collections.abc import Iterator
@@ -36,14 +39,17 @@ class Pool:
         self._answers: deque[tuple[int, Any]] = deque()
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self.connections: list[Connection] = []
-        context = multiprocessing.get_context("spawn")
+        fork = size > 0 and _can_fork()
+        context: Any = multiprocessing.get_context("fork" if fork else "spawn")
         for _ in range(size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, root, rules, bounds), daemon=True)
+            self.connections.append(ours)
+            # A forked process has the parent's ends too. It must close them: they would hide the parent's death.
+            foreign = tuple(self.connections) if fork else ()
+            process = context.Process(target=_serve, args=(theirs, root, rules, bounds, foreign), daemon=True)
             process.start()
             theirs.close()
             self._processes.append(process)
-            self.connections.append(ours)
 
     def __enter__(self) -> Pool:
         return self
@@ -54,7 +60,7 @@ class Pool:
         self.close(at_once=kind is not None)
 
     def call(self, worker: int, method: str, *arguments: Any) -> None:
-        """Asks a worker to do something; ``answers`` has the result later."""
+        """Send a call to a worker; ``answers`` yields its result later."""
         if self._inline is not None:
             self._answers.append((worker, getattr(self._inline, method)(*arguments)))
             return
@@ -64,7 +70,7 @@ class Pool:
             raise _died(self._processes[worker]) from error
 
     def answers(self) -> Iterator[tuple[int, Any]]:
-        """Waits for at least one result."""
+        """Wait for at least one result, and yield each with its worker's number."""
         if self._inline is not None:
             yield self._answers.popleft()
             return
@@ -79,7 +85,7 @@ class Pool:
             yield self.connections.index(ready), answer
 
     def close(self, *, at_once: bool) -> None:
-        """Ends the processes."""
+        """End the processes: after their last call, or ``at_once`` by killing them."""
         for connection, process in zip(self.connections, self._processes, strict=True):
             if at_once:
                 process.kill()
@@ -92,8 +98,32 @@ class Pool:
         self.connections.clear()
 
 
-def _serve(connection: Connection, root: Path, rules: Rules | None, bounds: ReadLimits) -> None:
-    """What a worker process does."""
+def _can_fork() -> bool:
+    """Return whether workers can be forked, with the modules they need imported once for all of them.
+
+    Only if this process has a single thread: locks that other threads hold would stay locked in the child. Arrow's
+    jemalloc starts one unless ``spare_memory`` was called first, so programs that import us get new interpreters.
+    """
+    if not _single_threaded():
+        return False
+    importlib.import_module("trailsift.ingest.worker")
+    return _single_threaded()
+
+
+def _single_threaded() -> bool:
+    try:
+        return len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208
+    except OSError:
+        # Not Linux.
+        return False
+
+
+def _serve(
+    connection: Connection, root: Path, rules: Rules | None, bounds: ReadLimits, foreign: tuple[Connection, ...]
+) -> None:
+    """Run a worker process; ``foreign`` are the parent's connections that it inherited."""
+    for inherited in foreign:
+        inherited.close()
     # Ctrl-C is for the parent, which decides what is committed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Decoding makes millions of objects and no cycles: collecting would only walk over them, and over the modules.
@@ -107,12 +137,12 @@ def _serve(connection: Connection, root: Path, rules: Rules | None, bounds: Read
 
 def _died(process: multiprocessing.process.BaseProcess) -> TrailsiftError:
     process.join(5)
-    safe = "what was committed before is safe"
+    safe = "everything committed before is safe"
     if (process.exitcode or 0) > 0:
-        # Python's own: a worker that is killed has a negative code.
+        # Python's own exit code: a killed worker has a negative one.
         return TrailsiftError(
-            f"a worker process could not start; {safe}. Each worker imports the script that calls ingest() anew: a "
-            'script must call it under `if __name__ == "__main__":`. What the worker said itself stands above'
+            f"a worker process could not start; {safe}. Each worker imports the script that calls ingest(): such a "
+            'script must call it under `if __name__ == "__main__":`. The worker\'s own error is printed above'
         )
     return TrailsiftError(
         f"a worker process died, most likely for lack of memory; {safe}. "

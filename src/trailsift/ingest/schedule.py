@@ -1,4 +1,4 @@
-"""Which worker reads which log objects, and in what order."""
+"""The order in which workers read log objects."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from trailsift.sources.base import LogObject
 
 
 class WorkQueue:
-    """Pieces of work. Each worker has its own stretch of the time of delivery, so that the workers seldom write files
-    of the same partition; one that is through helps another, from the end of what that one has."""
+    """Pieces of work for each worker.
+
+    Each worker has its own span of delivery times, so that workers rarely write files of the same partition. A worker
+    that has finished takes pieces from the end of another's.
+    """
 
     def __init__(self, files: list[LogObject], sizes: Sizes, workers: int) -> None:
         pieces = list(_pieces(files, sizes))
@@ -23,14 +26,14 @@ class WorkQueue:
         return any(self._left)
 
     def take(self, worker: int) -> list[LogObject]:
-        """The next piece for a worker; there must be one."""
+        """Return the next piece for a worker; there must be one."""
         if self._left[worker]:
             return self._left[worker].popleft()
         return max(self._left, key=len).pop()
 
 
 def _pieces(files: list[LogObject], sizes: Sizes) -> Iterator[list[LogObject]]:
-    """Files in the order of delivery, some at a time."""
+    """Yield files in order of delivery, in pieces of limited size."""
     piece: list[LogObject] = []
     size = 0
     for file in files:

@@ -1,7 +1,7 @@
-"""A lake as rules would have left it: the same summaries, and of the events those that the rules would store.
+"""A lake as rules would have left it: the same summaries, and only the events that the rules would store.
 
-It is made in a temporary folder, of links to the lake's own files and of events written anew, so that whatever reads a
-lake can be asked what it would see there. Nothing of the lake itself is changed.
+It is a temporary folder with links to the lake's own files and rewritten files of events, so that anything that reads a
+lake can read it. The lake itself is not changed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trailsift.columns.arrays import Floats
 from trailsift.columns.arrow import CHUNK_SCHEMA, identities
 from trailsift.ingest.exemplars import RANK, candidates, new_lines
-from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules, Floats
+from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules
 from trailsift.lake import index
 from trailsift.lake.disk import write_errors
 from trailsift.lake.index import File
@@ -33,11 +34,11 @@ _FILE, _ROW = "rule_number", "row"
 
 
 @contextmanager
-def thinned(root: Path, rules: Rules) -> Iterator[Path]:
-    """The folder of such a lake; it is removed afterwards. LakeError where there is no lake, or no room."""
+def filtered_lake(root: Path, rules: Rules) -> Iterator[Path]:
+    """Yield the folder of such a lake; it is removed afterwards. Raise LakeError if there is no lake, or no room."""
     root = root.resolve()
     files = open_snapshot(root).files(EVENTS.name)
-    folder = Path(tempfile.mkdtemp(prefix="trailsift-thinned-")).resolve()
+    folder = Path(tempfile.mkdtemp(prefix="trailsift-filtered-")).resolve()
     try:
         with write_errors(folder):
             _copy(root, folder, files, weights(root, files, rules))
@@ -47,8 +48,8 @@ def thinned(root: Path, rules: Rules) -> Iterator[Path]:
 
 
 def weights(root: Path, files: list[File], rules: Rules) -> list[Floats]:
-    """For each file what the rules make of its rows: 0 where a row is not stored, else how many it stands for."""
-    sifting = ColumnarRules(rules)
+    """Return the weight of each row of each file under the rules; 0 if it would not be stored."""
+    columnar = ColumnarRules(rules)
     out: list[Floats] = []
     held: list[pa.Table] = []
     coded = [name for name in _COLUMNS if pa.types.is_dictionary(CHUNK_SCHEMA.field(name).type)]
@@ -57,25 +58,25 @@ def weights(root: Path, files: list[File], rules: Rules) -> list[Floats]:
         table = pq.read_table(root / file.path, columns=names, read_dictionary=coded, partitioning=None)
         ids = identities(table.column("event_id").to_pylist())
         table = table.select(_COLUMNS)
-        decided = sifting.decide(table, ids)
+        decided = columnar.decide(table, ids)
         out.append(decided.weight.copy())
-        first, rank = sifting.firsts(table, ids, decided)
+        first, rank = columnar.exemplars(table, ids, decided)
         if len(first):
-            rows = candidates(table.take(pa.array(first)), rank, np.full(len(first), number, np.int64))
-            held.append(rows.append_column(_ROW, pa.array(first)))
+            picked = candidates(table.take(pa.array(first)), rank, np.full(len(first), number, np.int64))
+            held.append(picked.append_column(_ROW, pa.array(first)))
     if held:
-        whole = pa.concat_tables(held).combine_chunks()
-        best = new_lines(whole, np.asarray(whole.column(RANK)))
-        where, row = np.asarray(whole.column(_FILE))[best], np.asarray(whole.column(_ROW))[best]
-        for number in np.unique(where).tolist():
-            out[number][row[where == number]] = 1.0
+        rows = pa.concat_tables(held).combine_chunks()
+        best = new_lines(rows, np.asarray(rows.column(RANK)))
+        file_number, row = np.asarray(rows.column(_FILE))[best], np.asarray(rows.column(_ROW))[best]
+        for number in np.unique(file_number).tolist():
+            out[number][row[file_number == number]] = 1.0
     return out
 
 
 def _copy(root: Path, folder: Path, files: list[File], weight: list[Floats]) -> None:
-    for one in root.iterdir():
-        if one.is_dir() and one.name != EVENTS.name:
-            (folder / one.name).symlink_to(one, target_is_directory=True)
+    for path in root.iterdir():
+        if path.is_dir() and path.name != EVENTS.name:
+            (folder / path.name).symlink_to(path, target_is_directory=True)
     settings = json.loads((root / LAKE_FILE).read_text("utf-8")) | {"location": str(folder)}
     (folder / LAKE_FILE).write_text(json.dumps(settings), "utf-8")
     index.copy_catalog(root, folder)
@@ -83,7 +84,7 @@ def _copy(root: Path, folder: Path, files: list[File], weight: list[Floats]) -> 
         table = pq.ParquetFile(root / file.path).read()
         rows = np.flatnonzero(kept)
         place = table.schema.get_field_index("weight")
-        known = np.asarray(table.column(place))
-        table = table.set_column(place, table.schema.field(place), pa.chunked_array([pa.array(known * kept)]))
+        before = np.asarray(table.column(place))
+        table = table.set_column(place, table.schema.field(place), pa.chunked_array([pa.array(before * kept)]))
         (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table.take(pa.array(rows)), folder / file.path, compression="zstd", compression_level=1)

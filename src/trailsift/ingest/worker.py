@@ -1,7 +1,7 @@
-"""The part of an ingest that runs on every core: log objects to Parquet files and summary lines.
+"""The part of an ingest that runs on every core: log objects -> Parquet files and summary lines.
 
-A chunk takes two steps, because which of its events are new only the one who sees all chunks can say: ``cut`` gives
-the ids, ``write`` takes the answer.
+A chunk takes two steps: ``cut`` returns the ids, and ``write`` takes the answer which of them are new. Only the
+coordinator sees all chunks, so only it can tell.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ import numpy as np
 import pyarrow as pa
 
 from trailsift import schema
-from trailsift.columns.arrow import CHUNK_SCHEMA, Indices
+from trailsift.columns.arrays import Ints, Mask
+from trailsift.columns.arrow import CHUNK_SCHEMA
 from trailsift.columns.summarize import NEEDED, Summaries
 from trailsift.decode.landing import DROPPED_BY
 from trailsift.decode.outcome import Malformed, Rejects
 from trailsift.decode.stream import READ_LIMITS, ReadLimits, parts_of
-from trailsift.ingest import conflicts as copies
+from trailsift.ingest import conflicts
 from trailsift.ingest.chunk import Chunk
 from trailsift.ingest.chunk_builder import ChunkBuilder, ObjectStats
 from trailsift.ingest.exemplars import candidates
-from trailsift.ingest.reread import whole
-from trailsift.ingest.sift import ColumnarRules, Decided, counted, stored
+from trailsift.ingest.reread import reread
+from trailsift.ingest.sift import ColumnarRules, Decided, count_dropped, select_rows
 from trailsift.lake.index import File
 from trailsift.lake.parquet import events_table, write_events
 from trailsift.rules import Rules
 from trailsift.sources.base import LogObject
 
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 #: A method of ``Worker`` and its arguments.
 Call = tuple[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkIds:
-    """The ids of a chunk, a row each, and its span of event time in microseconds."""
+    """Ids and CRC-32 per row of a chunk, and its span of event time in microseconds."""
 
     ids: bytes
-    checks: bytes
+    crc32: bytes
     min_time: int
     max_time: int
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """What a chunk became: files not yet committed, and the summary lines as Arrow streams by table.
+    """The result of a chunk: files not yet committed, and the summary lines as Arrow streams by table.
 
-    ``stored`` rows are in the files; ``held`` (an Arrow stream) are candidates that ``firsts`` will decide on,
-    ``copies`` rows that repeat an id and may say something else.
+    ``stored`` is the number of rows in the files; ``held`` are candidates for ``exemplars`` (an Arrow stream);
+    ``copies`` are rows that repeat an id and may have other content (``conflicts.pack``).
     """
 
     files: list[File]
@@ -74,10 +74,10 @@ class Worker:
 
     def __init__(self, root: Path, rules: Rules | None = None, bounds: ReadLimits = READ_LIMITS) -> None:
         self.root = root
-        self.sifting = ColumnarRules(rules) if rules else None
-        self.builder = ChunkBuilder(thin=self.sifting.drops_all if self.sifting else None)
+        self.rules = ColumnarRules(rules) if rules else None
+        self.builder = ChunkBuilder(project=self.rules.drops_all if self.rules else None)
         self.bounds = bounds
-        #: The files of log objects, where rows may have to be read again: of the chunk that is decoded, of that cut.
+        #: The log objects of the chunk that is decoded, and of the one that was cut: rows may have to be read again.
         self._objects: dict[str, LogObject] = {}
         self._cut_objects: dict[str, LogObject] = {}
         self._chunk: Chunk | None = None
@@ -85,73 +85,73 @@ class Worker:
         self._reading: Iterator[ObjectStats] | None = None
 
     def decode(self, files: Sequence[LogObject], rows: int) -> tuple[list[ObjectStats], int]:
-        """Takes log objects into the chunk: what became of each, and the chunk's size now (``ChunkBuilder.size``).
+        """Decode log objects into the chunk. Return the stats of each, and the chunk's size (``ChunkBuilder.size``).
 
-        Where that is ``rows`` in the middle of a file, the file is left there, and the next call goes on; where it was
-        before, nothing is read.
+        If the chunk reaches ``rows`` in the middle of a file, decoding stops there and the next call resumes; if it had
+        that size before, nothing is read.
         """
         self._waiting += files
-        tallies: list[ObjectStats] = []
+        done: list[ObjectStats] = []
         while self._waiting and self.builder.size < rows:
             if self._reading is None:
                 self._reading = self._read(self._waiting[0])
-            for tally in self._reading:
-                tallies.append(tally)
-                if not tally.ends and self.builder.size >= rows:
-                    return tallies, self.builder.size
+            for stats in self._reading:
+                done.append(stats)
+                if not stats.ends and self.builder.size >= rows:
+                    return done, self.builder.size
             self._waiting.popleft()
             self._reading = None
-        return tallies, self.builder.size
+        return done, self.builder.size
 
     def _read(self, file: LogObject) -> Iterator[ObjectStats]:
-        """What becomes of each piece of a file."""
-        before, known = 0, False
+        """Decode a file, and yield the stats of each piece."""
+        before, has_records = 0, False
         try:
-            for part in parts_of(file.path, self.bounds):
-                if self.sifting is not None:
+            for part in parts_of(file.open(), self.bounds):
+                if self.rules is not None:
                     self._objects[file.name + part.member] = file
                 if part.data is not None:
-                    tally = self.builder.add(file.name + part.member, part.data, part.damage)
+                    stats = self.builder.add(file.name + part.member, part.data, part.damage)
                 elif part.damage is not None:
-                    tally = ObjectStats(1, Rejects([Malformed(-1, part.damage, "")]))
+                    stats = ObjectStats(1, Rejects([Malformed(-1, part.damage, "")]))
                 else:
-                    tally = ObjectStats()
-                tally.member, tally.last, tally.ends, tally.offset = part.member, part.last, part.ends, before
-                known |= tally.foreign is None
-                if known or not part.last:
-                    # One piece of a log object tells nothing of the others.
-                    tally.foreign = None
-                before, known = (0, False) if part.last else (before + tally.records, known)
-                yield tally
+                    stats = ObjectStats()
+                stats.member, stats.last, stats.ends, stats.offset = part.member, part.last, part.ends, before
+                has_records |= stats.foreign is None
+                if has_records or not part.last:
+                    # A piece without records does not make the whole object foreign.
+                    stats.foreign = None
+                before, has_records = (0, False) if part.last else (before + stats.records, has_records)
+                yield stats
         except OSError as error:
             yield ObjectStats(1, Rejects([Malformed(-1, f"cannot be read: {error.strerror or error}", "")]))
 
     def cut(self) -> ChunkIds | None:
-        """Ends the chunk; None where it is empty. The next may be decoded before this one is written."""
+        """End the chunk and return its ids; None if it is empty. The next may be decoded before this one is written."""
         self._chunk = self.builder.finish()
         self._cut_objects, self._objects = self._objects, {}
         if not len(self._chunk):
             return None
-        return ChunkIds(self._chunk.ids.tobytes(), self._chunk.checks.tobytes(), *self._chunk.span())
+        return ChunkIds(self._chunk.ids.tobytes(), self._chunk.crc32.tobytes(), *self._chunk.span())
 
     def write(self, fresh: bytes, differs: bytes) -> ChunkResult:
-        """Stores the rows that are new; ``differs`` are the rows that repeat an id with another text."""
+        """Store the rows that are new. ``differs``: numbers of the rows that repeat an id with another text."""
         assert self._chunk is not None
         chunk = self._chunk
         self._chunk = None
-        other = self._copies(chunk, np.frombuffer(differs, np.int64))
+        copies = self._copies(chunk, np.frombuffer(differs, np.int64))
         mask = np.frombuffer(fresh, bool)
         if not mask.any():
-            return ChunkResult([], {}, other, 0)
-        if self.sifting is not None or (chunk.others.column("weight").to_numpy() != 1).any():
-            return self._sifted(chunk, mask, other)
+            return ChunkResult([], {}, copies, 0)
+        if self.rules is not None or (chunk.others.column("weight").to_numpy() != 1).any():
+            return self._sifted(chunk, mask, copies)
         new = None if mask.all() else np.flatnonzero(mask)
         table = chunk.columns(CHUNK_SCHEMA.names, new)
-        return ChunkResult(write_events(table, self.root, self._events), _lines(chunk, new), other, table.num_rows)
+        return ChunkResult(write_events(table, self.root, self._events), _lines(chunk, new), copies, table.num_rows)
 
-    def _copies(self, chunk: Chunk, rows: Indices) -> bytes:
-        """Rows that repeat an id with another text, packed."""
-        packed = copies.pack(whole(chunk, rows, self._cut_objects, self.bounds)) if len(rows) else b""
+    def _copies(self, chunk: Chunk, rows: Ints) -> bytes:
+        """Return rows that repeat an id with another text, packed."""
+        packed = conflicts.pack(reread(chunk, rows, self._cut_objects, self.bounds)) if len(rows) else b""
         self._cut_objects.clear()
         return packed
 
@@ -159,56 +159,58 @@ class Worker:
     def _events(self) -> schema.Table:
         return events_table(self.root)
 
-    def _sifted(self, chunk: Chunk, mask: Mask, other: bytes) -> ChunkResult:
-        """The same where rules say what is stored, here or in the stream that the rows come from. Summaries are taken
-        of all new rows; wide columns are made only of the rows that stay."""
+    def _sifted(self, chunk: Chunk, mask: Mask, copies: bytes) -> ChunkResult:
+        """Store the new rows that rules keep: ours, or those of the stream that the rows come from.
+
+        Summaries cover all new rows; wide columns are built only for the rows that are stored.
+        """
         new = np.flatnonzero(mask)
-        some = None if mask.all() else new
-        lines = _lines(chunk, some)
-        looked_at = self.sifting.looked_at if self.sifting is not None else ()
-        narrow = chunk.columns([*looked_at, "weight"], some)
+        new_or_all = None if mask.all() else new
+        lines = _lines(chunk, new_or_all)
+        looked_at = self.rules.looked_at if self.rules is not None else ()
+        narrow = chunk.columns([*looked_at, "weight"], new_or_all)
         ids = chunk.ids[new]
-        # What a stream has decided on stays: its lottery is the same, so a second one would say nothing new.
-        given = np.asarray(narrow.column("weight"))
-        before = given != 1
-        if self.sifting is None:
-            decided = Decided(np.full(len(new), -1), given, np.zeros(len(new), bool))
+        # A stream's decision stands: it hashes ids in the same way, so sampling again would add nothing.
+        stream_weight = np.asarray(narrow.column("weight"))
+        in_stream = stream_weight != 1
+        if self.rules is None:
+            decided = Decided(np.full(len(new), -1), stream_weight, np.zeros(len(new), bool))
             first, rank = np.empty(0, np.int64), np.empty(0, np.uint64)
         else:
-            decided = self.sifting.decide(narrow, ids)
-            decided.weight[before], decided.lottery[before] = given[before], False
-            first, rank = self.sifting.firsts(narrow, ids, decided)
+            decided = self.rules.decide(narrow, ids)
+            decided.weight[in_stream], decided.sampled[in_stream] = stream_weight[in_stream], False
+            first, rank = self.rules.exemplars(narrow, ids, decided)
         del narrow
-        here = decided.weight > 0
-        here[first] = False
-        rows = np.flatnonzero(here)
-        omit = self.sifting.rules.omit if self.sifting else ()
-        kept = stored(chunk, new[rows], decided.weight[rows], omit)
-        away = ~here
+        kept = decided.weight > 0
+        kept[first] = False
+        rows = np.flatnonzero(kept)
+        omit = self.rules.rules.omit if self.rules else ()
+        table = select_rows(chunk, new[rows], decided.weight[rows], omit)
+        away = ~kept
         away[first] = False
-        dropped = _dropped_before(chunk, new[given == 0])
-        if self.sifting is not None:
-            away &= ~before
-            dropped += counted(self.sifting.names, decided.rule[away], decided.weight[away])
+        dropped = _dropped_in_stream(chunk, new[stream_weight == 0])
+        if self.rules is not None:
+            away &= ~in_stream
+            dropped += count_dropped(self.rules.names, decided.rule[away], decided.weight[away])
         held = b""
         if len(first):
-            rows_held = stored(chunk, new[first], decided.weight[first], omit)
+            rows_held = select_rows(chunk, new[first], decided.weight[first], omit)
             held = to_stream(candidates(rows_held, rank, decided.rule[first]))
-        return ChunkResult(write_events(kept, self.root, self._events), lines, other, len(rows), dropped, held)
+        return ChunkResult(write_events(table, self.root, self._events), lines, copies, len(rows), dropped, held)
 
 
-def _dropped_before(chunk: Chunk, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Counter[str]:
-    """Rows that a stream's rules have dropped or sampled away, by rule."""
-    told = Counter(chunk.columns(["rest"], rows).column(0).to_pylist() if len(rows) else ())
+def _dropped_in_stream(chunk: Chunk, rows: Ints) -> Counter[str]:
+    """Count the rows that a stream's rules have dropped or sampled away, by rule."""
+    notes = Counter(chunk.columns(["rest"], rows).column(0).to_pylist() if len(rows) else ())
     by_rule: Counter[str] = Counter()
-    for rest, number in told.items():
+    for rest, number in notes.items():
         by_rule[json.loads(rest)[DROPPED_BY]] += number
     return by_rule
 
 
-def _lines(chunk: Chunk, rows: Indices | None) -> dict[str, bytes]:
-    """The summary lines of some rows or of all, as Arrow streams by table."""
-    summaries = Summaries(chunk.alike(NEEDED, rows))
+def _lines(chunk: Chunk, rows: Ints | None) -> dict[str, bytes]:
+    """Return the summary lines of some rows or of all, as Arrow streams by table."""
+    summaries = Summaries(chunk.factorized(NEEDED, rows))
     return {
         schema.HOURLY.name: to_stream(summaries.hourly()),
         schema.USAGE.name: to_stream(summaries.usage()),
@@ -217,7 +219,7 @@ def _lines(chunk: Chunk, rows: Indices | None) -> dict[str, bytes]:
 
 
 def to_stream(table: pa.Table) -> bytes:
-    """A table as an Arrow stream."""
+    """Return a table as an Arrow stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -225,29 +227,29 @@ def to_stream(table: pa.Table) -> bytes:
 
 
 def from_stream(data: bytes) -> pa.Table:
-    """The table of an Arrow stream."""
+    """Return the table of an Arrow stream."""
     return pa.ipc.open_stream(data).read_all()
 
 
 def serve(connection: Connection, root: Path, rules: Rules | None, bounds: ReadLimits) -> None:
-    """The loop of a worker process: a method name and its arguments in, the result out; None ends it."""
+    """Serve calls until None comes: a method name and its arguments in, the result out."""
     pa.set_cpu_count(1)
     worker = Worker(root, rules, bounds)
-    # Calls are taken in while one is worked on: else two that both send more than a pipe holds would wait for ever.
+    # Receive calls while one is being served: otherwise two sides that both send more than a pipe holds would deadlock.
     calls: SimpleQueue[Call | None] = SimpleQueue()
-    threading.Thread(target=_take_in, args=(connection, calls), daemon=True).start()
+    threading.Thread(target=_receive, args=(connection, calls), daemon=True).start()
     while (call := calls.get()) is not None:
         method, arguments = call
         try:
             connection.send(getattr(worker, method)(*arguments))
-        except Exception as error:  # handed to the parent, which raises it
+        except Exception as error:  # sent to the parent, which raises it
             connection.send(error)
-    # All is written and handed over. To take the interpreter apart would only keep the parent waiting.
+    # Everything is written and sent. Tearing the interpreter down would only keep the parent waiting.
     os._exit(0)
 
 
-def _take_in(connection: Connection, calls: SimpleQueue[Call | None]) -> None:
-    """What to do next, as it comes; None where there is nothing more, or nobody who asks."""
+def _receive(connection: Connection, calls: SimpleQueue[Call | None]) -> None:
+    """Queue calls as they come; None at their end, or when the parent is gone."""
     call: Call | None = None
     try:
         while (call := connection.recv()) is not None:

@@ -10,7 +10,6 @@ PyIceberg is imported here, in ``reindex`` and in ``column_sizes`` only. This mo
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.conversions import to_bytes
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.manifest import (
@@ -55,14 +53,14 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
-from sqlalchemy.exc import DBAPIError
 
 from trailsift import schema
 from trailsift.errors import ConflictError, LakeError
 from trailsift.lake.field_ids import element_id, field_id
 from trailsift.lake.index import File
 from trailsift.lake.parquet import partition_values
-from trailsift.lake.settings import CATALOG_FILE, NAMESPACE
+from trailsift.lake.settings import NAMESPACE
+from trailsift.lake.sqlite_catalog import SCHEME, SqliteCatalog
 from trailsift.times import DAY
 
 # Silence PyIceberg's warning per name mapping.
@@ -73,8 +71,6 @@ KEPT_SNAPSHOTS = 10
 EXPIRE_ABOVE = 30
 #: Files per manifest of a replacement: large enough for few manifests, small enough for a partition to skip most.
 MANIFEST_ENTRIES = 1000
-
-SCHEME = "file://"
 
 _PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
@@ -169,35 +165,15 @@ def location(path: Path) -> str:
     return f"{SCHEME}{path}"
 
 
-@contextlib.contextmanager
-def _sqlite_errors() -> Iterator[None]:
-    """Raise SQLite's own errors instead of SQLAlchemy's, as the rest of the package expects."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise (error.orig if isinstance(error.orig, sqlite3.Error) else sqlite3.OperationalError(error)) from error
-
-
-class LakeCatalog(SqlCatalog):
+class LakeCatalog(SqliteCatalog):
     """A SQL catalog that stages commits until ``apply``."""
 
     def __init__(self, root: Path) -> None:
-        with _sqlite_errors():
-            super().__init__(
-                "trailsift",
-                uri=f"sqlite:///{root / CATALOG_FILE}",
-                warehouse=location(root),
-                init_catalog_tables="true",
-            )
-        self.root = root
+        super().__init__(NAMESPACE, root, location(root))
         self._staged: dict[str, tuple[str, str]] = {}
 
     def make_tables(self, tables: Sequence[schema.Table]) -> dict[str, str]:
         """Create the namespace and the missing tables; return the metadata location of each table."""
-        with _sqlite_errors():
-            return self._make_tables(tables)
-
-    def _make_tables(self, tables: Sequence[schema.Table]) -> dict[str, str]:
         self.create_namespace_if_not_exists(NAMESPACE)
         locations = {}
         for table in tables:

@@ -21,8 +21,9 @@ from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import expire, index
 from trailsift.lake.create import check_root, settings_text
-from trailsift.lake.iceberg import SCHEME, location
+from trailsift.lake.iceberg import location
 from trailsift.lake.settings import LAKE_FILE
+from trailsift.lake.sqlite_catalog import SCHEME
 from trailsift.lake.writer import LakeWriter
 from trailsift.times import now_text
 

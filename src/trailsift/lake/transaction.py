@@ -34,7 +34,11 @@ class LakeState(Protocol):
 
     storage: LocalStorage
     tables: dict[str, schema.Table]
-    ids: dedup.DedupIndex
+
+    @property
+    def ids(self) -> dedup.DedupIndex:
+        """The ids of the lake's events."""
+        ...
 
     @property
     def catalog(self) -> LakeCatalog:

@@ -8,24 +8,26 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake import dedup, index
+from trailsift.lake import index
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.create import make_folder
 from trailsift.lake.disk import write_errors
 from trailsift.lake.index import File
 from trailsift.lake.lock import WriteLock
 from trailsift.lake.settings import LAKE_FILE, MARKER_FILE, check_location, read_settings
-from trailsift.lake.transaction import Transaction
 from trailsift.storage import LocalStorage
 from trailsift.times import now_text
 
 if TYPE_CHECKING:
+    from trailsift.lake.dedup import DedupIndex
     from trailsift.lake.iceberg import LakeCatalog
+    from trailsift.lake.transaction import Transaction
 
 
 _SCHEMA = (
@@ -61,7 +63,6 @@ class LakeWriter:
         self.settings = read_settings(self.root)
         if not moved:
             check_location(self.root, self.settings)
-        self.ids = dedup.DedupIndex()
         self.tables = schema.tables_of(hourly_partitions=bool(self.settings.get("hourly_partitions")))
         self._catalog: LakeCatalog | None = None
         # An ingest opens the catalog ahead, in a thread. Of two catalogs, one would stage and the other apply nothing.
@@ -70,6 +71,13 @@ class LakeWriter:
         #: The commit whose ids are loaded.
         self._loaded_seq = -1
         self._moved = moved
+
+    @cached_property
+    def ids(self) -> DedupIndex:
+        """The ids of the lake's events. Imported lazily: numpy is slow to import, and many ingests have nothing new."""
+        from trailsift.lake.dedup import DedupIndex
+
+        return DedupIndex()
 
     @classmethod
     def create(cls, root: Path, *, hourly_partitions: bool | None = None, ahead: bool = False) -> LakeWriter:
@@ -135,6 +143,9 @@ class LakeWriter:
 
     def begin(self) -> Transaction:
         """Wait for the write lock and begin a transaction. LakeError if the lake cannot be written."""
+        # Imported lazily, as numpy is: an ingest of nothing new begins no transaction.
+        from trailsift.lake.transaction import Transaction
+
         self.ready()
         lock = self.lock()
         lock.acquire()

@@ -1,79 +1,102 @@
-"""Where log objects come from: files, folders, globs, archives and standard input."""
+"""Log objects in files, folders, globs and archives, and on standard input."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trailsift.errors import SourceError, UsageError
-from trailsift.sources.base import LogObject
+from trailsift.errors import SourceError
+from trailsift.sources.base import LogObject, delivery_minute
 
-#: In CloudTrail's file names: the minute of delivery.
-_DELIVERY = re.compile(r"_(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)Z_")
-_STDIN = "-"
+STDIN = "-"
 
 
-def find(inputs: Sequence[str], exclude: Path | None = None) -> list[LogObject]:
-    """The files behind paths, folders, globs and ``-``, in order of delivery, each once.
+class FileSource:
+    """Local paths: files, folders, globs, ``file://`` URLs, and ``-`` for standard input."""
 
-    ``exclude`` is a folder (the lake) that is not looked into. Raises SourceError where an input does not exist,
-    cannot be read, or is empty.
-    """
-    files: dict[str, LogObject] = {}
-    for given in inputs:
-        count = 0
-        for file in _expand(given, exclude):
-            files.setdefault(file.path, file)
-            count += 1
-        if not count:
-            raise SourceError(f"{given} holds no files")
-    return sorted(files.values(), key=lambda file: (file.delivered_at, file.name))
+    def __init__(self, inputs: Sequence[str], exclude: Path | None = None) -> None:
+        """``exclude`` is a folder (the lake) that is not searched."""
+        self._inputs = list(inputs)
+        self._exclude = exclude
+        #: Temporary files with what came from standard input.
+        self._spooled: list[str] = []
 
+    def __str__(self) -> str:
+        return ", ".join(self._inputs)
 
-def delivered_within(file: LogObject, since: datetime | None, until: datetime | None) -> bool:
-    """Whether a log object was delivered in a span of time; None is no limit."""
-    minute = file.delivered_at
-    return (since is None or minute >= since.replace(second=0, microsecond=0)) and (until is None or minute < until)
+    def find(self) -> list[LogObject]:
+        """Return the files behind all inputs in order of delivery, each once.
 
+        Raise SourceError if an input does not exist, cannot be read, or is empty.
+        """
+        files: dict[str, LogObject] = {}
+        try:
+            for text in self._inputs:
+                count = 0
+                for file in self._expand(text):
+                    files.setdefault(file.path, file)
+                    count += 1
+                if not count:
+                    raise SourceError(f"{text} holds no files")
+        except BaseException:
+            self.release()
+            raise
+        return sorted(files.values(), key=lambda file: (file.delivered_at, file.name))
 
-def _expand(given: str, exclude: Path | None) -> Iterator[LogObject]:
-    if given == _STDIN:
-        yield _spool()
-        return
-    if given.startswith("s3://"):
-        raise UsageError(
-            f"cannot read {given}: reading from S3 comes with the aws extra in a later version. "
-            "Until then: `aws s3 sync` to a folder, then ingest the folder"
-        )
-    if "://" in given and not given.startswith("file://"):
-        raise SourceError(f"{given}: only local paths can be read so far; copy the objects to a folder first")
-    path = Path(given.removeprefix("file://")).expanduser()
-    if path.exists():
-        yield from _walk(path, exclude)
-        return
-    # pathlib's own glob cannot take an absolute pattern.
-    matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(str(path)) else []  # noqa: PTH207
-    if not matches:
-        what = "no file matches" if glob.has_magic(given) else "there is no such file or folder:"
-        raise SourceError(f"{what} {given}")
-    for match in matches:
-        yield from _walk(Path(match), exclude)
+    def release(self) -> None:
+        """Remove the copy of standard input."""
+        for path in self._spooled:
+            Path(path).unlink(missing_ok=True)
+        self._spooled.clear()
+
+    def _expand(self, text: str) -> Iterator[LogObject]:
+        """Yield the files behind one input."""
+        if text == STDIN:
+            yield self._spool()
+            return
+        path = Path(text.removeprefix("file://")).expanduser()
+        if path.exists():
+            yield from _walk(path, self._exclude)
+            return
+        # pathlib's own glob cannot take an absolute pattern.
+        matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(str(path)) else []  # noqa: PTH207
+        if not matches:
+            problem = "no file matches" if glob.has_magic(text) else "there is no such file or folder:"
+            raise SourceError(f"{problem} {text}")
+        for match in matches:
+            yield from _walk(Path(match), self._exclude)
+
+    def _spool(self) -> LogObject:
+        """Copy standard input to a file. Its content is its version, so the same content is recognized next time."""
+        import tempfile
+
+        if sys.stdin is None or sys.stdin.isatty():
+            raise SourceError("standard input is a terminal: pipe logs into it, or name a path")
+        digest = hashlib.sha256()
+        handle, path = tempfile.mkstemp(prefix="trailsift-stdin-")
+        self._spooled.append(path)
+        size = 0
+        with os.fdopen(handle, "wb") as spool:
+            while block := sys.stdin.buffer.read(1 << 20):
+                digest.update(block)
+                spool.write(block)
+                size += len(block)
+        return LogObject("stdin", path, digest.hexdigest(), size, datetime.now(UTC))
 
 
 def _walk(path: Path, exclude: Path | None) -> Iterator[LogObject]:
-    # Plain text paths: with ten thousand small objects, path objects cost more than looking at the files.
+    """Yield a file, or the files below a folder; hidden ones are skipped."""
+    # Strings instead of Path objects: for ten thousand small files, Path objects cost more than the stat calls.
     top = str(path.absolute())
     if not path.is_dir():
-        yield _file(top, path.name, path.stat())
+        yield _log_object(top, path.name, path.stat())
         return
     skipped = str(exclude.resolve()) if exclude else None
-    unreadable: list[OSError] = []
     folders = [top]
     while folders:
         try:
@@ -85,47 +108,13 @@ def _walk(path: Path, exclude: Path | None) -> Iterator[LogObject]:
                         if skipped is None or str(Path(entry.path).resolve()) != skipped:
                             folders.append(entry.path)
                     elif entry.is_file():
-                        yield _file(entry.path, entry.name, entry.stat())
+                        yield _log_object(entry.path, entry.name, entry.stat())
         except OSError as error:
-            unreadable.append(error)
-    for one in unreadable:
-        raise SourceError(f"the folder {one.filename} cannot be read: {one.strerror}")
+            raise SourceError(f"the folder {error.filename} cannot be read: {error.strerror}") from error
 
 
-def _file(path: str, name: str, stat: os.stat_result) -> LogObject:
-    return LogObject(path, path, f"{stat.st_size}-{stat.st_mtime_ns}", stat.st_size, _delivery(name, stat.st_mtime))
-
-
-def _delivery(name: str, changed: float) -> datetime:
-    match = _DELIVERY.search(name)
-    if match:
-        try:
-            year, month, day, hour, minute = map(int, match.groups())
-            return datetime(year, month, day, hour, minute, tzinfo=UTC)
-        except ValueError:
-            pass
-    return datetime.fromtimestamp(changed, UTC).replace(second=0, microsecond=0)
-
-
-def _spool() -> LogObject:
-    """Standard input as a file: its content is its version, so the same again is known."""
-    import tempfile
-
-    if sys.stdin is None or sys.stdin.isatty():
-        raise SourceError("standard input is a terminal: pipe logs into it, or name a path")
-    digest = hashlib.sha256()
-    handle, path = tempfile.mkstemp(prefix="trailsift-stdin-")
-    size = 0
-    with os.fdopen(handle, "wb") as spool:
-        while part := sys.stdin.buffer.read(1 << 20):
-            digest.update(part)
-            spool.write(part)
-            size += len(part)
-    return LogObject("stdin", path, digest.hexdigest(), size, datetime.now(UTC))
-
-
-def release(files: Sequence[LogObject]) -> None:
-    """Removes what was spooled from standard input."""
-    for file in files:
-        if file.name == "stdin":
-            Path(file.path).unlink(missing_ok=True)
+def _log_object(path: str, name: str, stat: os.stat_result) -> LogObject:
+    minute = delivery_minute(name)
+    if minute is None:
+        minute = datetime.fromtimestamp(stat.st_mtime, UTC).replace(second=0, microsecond=0)
+    return LogObject(path, path, f"{stat.st_size}-{stat.st_mtime_ns}", stat.st_size, minute)

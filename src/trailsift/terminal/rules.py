@@ -12,7 +12,7 @@ from trailsift.terminal.console import console, grid, plural, short_resource, sh
 if TYPE_CHECKING:
     from trailsift.analysis.suggest import Suggestions
     from trailsift.detect.rule_impact import Loss
-    from trailsift.ingest.dry_run import Rehearsal
+    from trailsift.ingest.dry_run import DryRun
     from trailsift.rules import Rules
 
 
@@ -48,7 +48,7 @@ def show_checked(rules: Rules) -> None:
     out.print(f"Next: trailsift rules try {quoted(rules.name)} LOGS", style="bold", soft_wrap=True)
 
 
-def show_rehearsal(result: Rehearsal) -> None:
+def show_rehearsal(result: DryRun) -> None:
     """Show what a rules file would do."""
     out = console()
     rows = []
