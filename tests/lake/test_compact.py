@@ -451,7 +451,7 @@ def test_a_killed_process(lake: Path) -> None:
 
 
 def test_replaced_files_stay_for_a_while(lake: Path) -> None:
-    """For readers that planned before; afterwards they plan anew."""
+    """For readers that planned before; afterwards they plan again."""
     before = answers(lake)
     old = on_disk(lake)
     with DuckDBEngine(open_snapshot(lake), threads=2) as reader:
@@ -640,7 +640,7 @@ def test_there_is_one_catalog(lake: Path) -> None:
 
 
 def test_what_is_staged_shows_in_a_tables_metadata(tmp_path: Path) -> None:
-    """As in PyIceberg's own transaction, which makes it anew for each look."""
+    """As in PyIceberg's own transaction, which copies it each time it is read."""
     catalog = LakeWriter.create(tmp_path / "lake").catalog
     table = catalog.load_table(("trailsift", "hourly"))
     mine, own = _Transaction(table), Transaction(table)

@@ -181,7 +181,7 @@ def test_tidying_is_not_needed(home: Path, moved: Path, monkeypatch: pytest.Monk
 
 
 def test_what_another_engine_committed_before_the_move(moved: Path, home: Path, tmp_path: Path) -> None:
-    """The index was stale when the lake moved: it is made anew."""
+    """The index was stale when the lake moved: it is rebuilt."""
     relocate(moved)
     other = SqlCatalog("trailsift", uri=f"sqlite:///{moved}/{settings.CATALOG_FILE}", warehouse=f"file://{moved}")
     table = other.load_table(("trailsift", "rejects"))
