@@ -32,7 +32,12 @@ def cli() -> str:
     """Return the page of all commands and options."""
     from trailsift.cli.app import app
 
-    page: str = app.generate_docs(output_format="markdown").replace("```console", "```text")
+    # Usage lines name the words of the running program otherwise.
+    words, sys.argv = sys.argv, ["trailsift"]
+    try:
+        page: str = app.generate_docs(output_format="markdown").replace("```console", "```text")
+    finally:
+        sys.argv = words
     note = "Generated from the code by `make docs`. Exit codes: see [README.md](../README.md#exit-codes)."
     title, _, rest = page.partition("\n")
     # Trailing blanks are invisible changes.

@@ -28,7 +28,7 @@ def layers() -> list[list[str]]:
     contract.read(ROOT / ".importlinter", "utf-8")
     text = contract["importlinter:contract:one-way"]["layers"]
     rows = [re.findall(r"\w+", line) for line in text.strip().splitlines()]
-    return [existing for row in rows if (existing := [part for part in row if _exists(part)])]
+    return [existing for row in rows if (existing := [part for part in row if part[:2] != "__" and _exists(part)])]
 
 
 def _exists(part: str) -> bool:

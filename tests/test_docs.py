@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import pytest
 
-from trailsift.cli import main
 from trailsift.cli.app import COMMANDS
 from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
@@ -204,9 +203,3 @@ def test_every_command_is_in_the_readme() -> None:
     told = "\n".join([*(text for text, _ in commands(ROOT / "README.md")), prose(ROOT / "docs" / "how-it-works.md")])
     names = [name for _, name, _ in COMMANDS]
     assert not [name for name in names if f"trailsift {name}" not in told and f"make {name}" not in told]
-
-
-def test_schema_page_is_current(capsys: pytest.CaptureFixture[str]) -> None:
-    """docs/schema.md matches the schema."""
-    assert main(["columns", "--format", "markdown"]) == 0
-    assert (ROOT / "docs" / "schema.md").read_text("utf-8") == capsys.readouterr().out, "run `make docs`"

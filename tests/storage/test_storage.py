@@ -323,7 +323,7 @@ def test_hidden_files_are_not_objects(tmp_path: Path) -> None:
 
 
 def test_tidy(tmp_path: Path) -> None:
-    """What a writer left that died goes after an hour; what is being written, and all else, stays."""
+    """Leftovers of a dead writer are removed after an hour; what is being written, and everything else, stays."""
     storage = LocalStorage(tmp_path)
     for name in (".x.json.0123abcd", ".y.json.0123abcd", ".lock", "z.0123", ".storage.lock"):
         (tmp_path / name).touch()

@@ -116,7 +116,7 @@ static int codes_of(Scanner *scanner, Record *record, Slice text, int64_t codes[
     const Buffer *name = &scanner->name;
     codes[WHO] = record->who;
     if (codes[WHO] < 0) {
-        /* An empty text is no name; a record without userIdentity is named by a blank. */
+        /* An empty text is not a name; a record without userIdentity is named by a blank. */
         Slice user = record->present & BIT(IDENTITY) ? record->members[IDENTITY] : (Slice){" ", 1};
         Entry entry;
         codes[WHO] = code_of(scanner, WHO, user, record, text, &entry);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -106,11 +107,14 @@ class QueryResult:
     def arrow(self) -> pyarrow.Table:
         """Return all rows as an Arrow table.
 
+        A sum of integers is a 128-bit HUGEINT in DuckDB; it becomes an int64 column if all its values fit, and a
+        decimal column if not.
+
         Example:
-            >>> lake.query("SELECT event_name FROM events").arrow().num_rows
-            2000
+            >>> lake.query("SELECT sum(events) AS events FROM hourly").arrow().to_pylist()
+            [{'events': 2000}]
         """
-        return self._result.arrow()
+        return _narrowed(self._result.arrow(), self.columns)
 
     def df(self) -> pandas.DataFrame:
         """Return all rows as a pandas data frame.
@@ -224,6 +228,17 @@ def _html(text: str) -> str:
 
     cut = text if len(text) <= HTML_CELL else text[:HTML_CELL] + "…"
     return escape("".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in cut))
+
+
+def _narrowed(table: pyarrow.Table, columns: list[tuple[str, str]]) -> pyarrow.Table:
+    """Return the table with its 128-bit integers as int64, if all values of a column fit."""
+    import pyarrow
+
+    for place, (name, kind) in enumerate(columns):
+        if kind in ("HUGEINT", "UHUGEINT"):
+            with contextlib.suppress(pyarrow.ArrowInvalid):
+                table = table.set_column(place, name, table.column(place).cast(pyarrow.int64()))
+    return table
 
 
 def _require(package: str, method: str) -> None:
