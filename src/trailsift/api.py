@@ -774,7 +774,7 @@ class Lake:
 
         Example:
             >>> lake.data_event_candidates()[0].reasons[0]
-            'uses keys (25 calls): reads or writes encrypted data that nothing shows'
+            'uses keys (25 calls): reads or writes encrypted data without data events'
         """
         from trailsift.analysis.trail_coverage import needs
 

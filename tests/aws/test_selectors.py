@@ -420,5 +420,5 @@ def test_reasons_to_log_data_events() -> None:
     calls = [("kms", "Decrypt", 1_200, 0), ("s3", "PutBucketPolicy", 1, 0), ("dynamodb", "DescribeTable", 9, 2)]
     busy = _need(ETL, calls)
     assert busy.score == 3 + 4 + 1 + 1 and busy.services == ["s3", "dynamodb"] and busy.logged == 0
-    assert busy.reasons[0] == "uses keys (1,200 calls): reads or writes encrypted data that nothing shows"
+    assert busy.reasons[0] == "uses keys (1,200 calls): reads or writes encrypted data without data events"
     assert busy.reasons[-1] == "was refused 2 times"

@@ -372,7 +372,7 @@ def test_sequences_that_records_share_are_read_as_in_a_single_record(records: li
             builder.add("object", ('{"Records":[' + ",".join(log) + "]}").encode())
         chunk = builder.finish()
         texts = [repr(sorted(comparable(row).items())) for row in chunk.table.to_pylist()]
-        return sorted(map(repr, zip(chunk.ids.tolist(), chunk.checks.tolist(), texts, strict=True)))
+        return sorted(map(repr, zip(chunk.ids.tolist(), chunk.crc32.tolist(), texts, strict=True)))
 
     alone = sorted(row for record in records for row in rows(True, [record]))
     assert rows(True, records) == rows(True, records[::-1], []) == rows(False, records) == alone
@@ -444,3 +444,33 @@ TIMES = {
 @pytest.mark.parametrize(("given_time", "micros"), list(TIMES.items()))
 def test_times(given_time: object, micros: int | None) -> None:
     assert record.parse_time(given_time) == micros
+
+
+@pytest.mark.parametrize("scan", [True, False], ids=["scan", "python"])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        '{"bucketName":"b","key":"x","partNumber":"1","key":"y"}',
+        '{"bucketName":"b","key":"x","versionId":"1","part":{"key":"n"}}',
+        '{"bucketName":"b","part":{"key":{"id":"n"}},"key":"x","uploadId":"1"}',
+        '{"bucketName":"b","part":[{"get":{"key":"n"}}],"key":"x","key":"x","partNumber":"1"}',
+    ],
+)
+def test_two_keys_are_read_as_by_the_slow_path(parameters: str, scan: bool) -> None:
+    """Of a duplicate parameter the last counts, and a nested key is not the object key."""
+    from trailsift.ingest.chunk_builder import ChunkBuilder
+
+    if scan and not _native.available():
+        pytest.skip("there is no C compiler")
+    raw = text(sample() | {"requestParameters": 0}).replace(
+        b'"requestParameters":0', f'"requestParameters":{parameters}'.encode()
+    )
+    assert parameters.encode() in raw
+    builder = ChunkBuilder(scan=scan)
+    builder.add("object", b'{"Records":[' + raw + b"]}")
+    row = builder.finish().table.to_pylist()[0]
+    slow = record.row(json.loads(raw), "object")
+    assert (row["object_key"], json.loads(row["request_parameters"])) == (
+        slow["object_key"],
+        json.loads(slow["request_parameters"]),
+    )

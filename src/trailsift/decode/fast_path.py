@@ -246,6 +246,9 @@ def _cut(record: _FastRecord) -> tuple[_Cut, re.Match[bytes] | None] | None:
     before, after = parameters, b""
     if match is not None:
         key, before, after = match[1], parameters[: match.start()], parameters[match.end() :]
+        if b'"key":' in before or b'"key":' in after:
+            # A duplicate, of which the last counts, or a nested key.
+            return None
         if key[:1] != b"{":
             # A character that JSON cannot contain marks the cut: an ARN that just ends in "/" differs from it.
             resources = resources.replace(b"/" + key + b'"', b'/\0"')
