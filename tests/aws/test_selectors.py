@@ -421,4 +421,4 @@ def test_reasons_to_log_data_events() -> None:
     busy = _need(ETL, calls)
     assert busy.score == 3 + 4 + 1 + 1 and busy.services == ["s3", "dynamodb"] and busy.logged == 0
     assert busy.reasons[0] == "uses keys (1,200 calls): reads or writes encrypted data without data events"
-    assert busy.reasons[-1] == "was refused 2 times"
+    assert busy.reasons[-1] == "was denied 2 times"
