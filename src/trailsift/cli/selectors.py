@@ -129,8 +129,12 @@ def _report(
     return facts
 
 
+def _without_comments(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
 def _write_rules(text: str, path: Path) -> None:
-    if path.exists() and path.read_text("utf-8") != text:
+    if path.exists() and _without_comments(path.read_text("utf-8")) != _without_comments(text):
         raise UsageError(f"{path} exists and holds other rules: name another file with --rules-output")
     path.write_text(text, "utf-8")
     say(f"wrote {path}: rules that keep only the data events of these roles")

@@ -1,4 +1,4 @@
-"""People's verdicts on findings: muted (harmless, and so is the like of it) or confirmed.
+"""People's verdicts on findings: muted (harmless, like similar ones) or confirmed.
 
 Kept in the lake, one line per verdict.
 """
@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
 from typing import Literal
 
 from trailsift.detect.finding import LOW_AND_SLOW, Finding, Signal
@@ -47,7 +49,9 @@ def marks(lake: Location) -> dict[str, Verdict]:
             number += 1
             if line.strip():
                 entry = json.loads(line)
-                signals = tuple((kind, role, value, events) for kind, role, value, events in entry["signals"])
+                signals = tuple(
+                    (kind, role, _current(kind, value), events) for kind, role, value, events in entry["signals"]
+                )
                 verdicts[entry["id"]] = Verdict(entry["id"], entry["word"], entry["reason"], entry["time"], signals)
     except FileNotFoundError:
         return {}
@@ -56,6 +60,22 @@ def marks(lake: Location) -> dict[str, Verdict]:
     except (ValueError, KeyError, TypeError) as error:
         raise LakeError(f"{path}, line {number}, is not a valid verdict: {error}; fix or delete that line") from error
     return verdicts
+
+
+@cache
+def _former_values() -> dict[str, dict[str, str]]:
+    """Values of signals in earlier versions, by kind of signal: former value -> present value."""
+    text = resources.files(__package__).joinpath("former_values.json").read_text("utf-8")
+    values: dict[str, dict[str, str]] = json.loads(text)
+    return values
+
+
+def _current(kind: str, value: str) -> str:
+    """Return the present value of a stored signal, so that a verdict outlives a renamed detection or feature."""
+    former = _former_values().get(kind, {})
+    if kind == "unlike_itself":
+        return "+".join(sorted(former.get(name, name) for name in value.split("+")))
+    return former.get(value, value)
 
 
 def mark(lake: Location, finding: Finding, word: Label, reason: str) -> Verdict:
