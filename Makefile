@@ -78,6 +78,10 @@ asan: $(DEV) ## the C modules under AddressSanitizer and UBSan: their tests, the
 docs: $(DEV) ## write the pages that are generated from the code
 	@$(BIN)/python scripts/pages.py
 
+examples: $(DEV) ## run the notebook and take the terminal picture of the README again
+	@$(BIN)/python scripts/notebook.py
+	@$(BIN)/python scripts/picture.py
+
 bench: $(DEV) ## measure on 2,000,000 generated events and write bench/RESULTS.md; BENCH='--events 500000' for others
 	@$(BIN)/python bench/bench.py --out bench/RESULTS.md $(BENCH)
 
