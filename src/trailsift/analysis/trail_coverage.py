@@ -80,15 +80,15 @@ def cost(
 #: Management calls that indicate work on data: service, event names, score, reason.
 _INDICATORS: tuple[tuple[str, frozenset[str], int, str], ...] = (
     ("kms", frozenset({"Decrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "Encrypt"}), 3,
-     "uses keys ({count:,} calls): reads or writes encrypted data without data events"),
+     "uses keys ({calls}): reads or writes encrypted data without data events"),
     ("s3", frozenset({"PutBucketPolicy", "DeleteBucketPolicy", "PutBucketAcl", "PutBucketReplication",
                       "PutBucketPublicAccessBlock", "DeletePublicAccessBlock", "PutBucketVersioning"}), 4,
-     "changes who reaches buckets ({count:,} calls)"),
+     "changes who reaches buckets ({calls})"),
     ("lambda", frozenset({"AddPermission20150331v2", "AddPermission", "CreateFunctionUrlConfig",
                           "UpdateFunctionCode20150331v2", "UpdateFunctionCode"}), 3,
-     "changes functions or who may call them ({count:,} calls)"),
+     "changes functions or who may call them ({calls})"),
     ("dynamodb", frozenset({"ExportTableToPointInTime", "CreateBackup", "RestoreTableFromBackup"}), 3,
-     "copies whole tables ({count:,} calls)"),
+     "copies whole tables ({calls})"),
 )  # fmt: skip
 #: Services that have data events: any other management call there is a weak indicator.
 _DATA_SERVICES = frozenset(SERVICES)
@@ -122,6 +122,10 @@ def needs(engine: Engine, period: Period) -> list[Need]:
     return sorted((need for need in scored if need.score), key=lambda need: (-need.score, need.role_arn))
 
 
+def _calls(count: int) -> str:
+    return f"{count:,} call{'' if count == 1 else 's'}"
+
+
 def _need(role: str, calls: Iterable[tuple[str, str | None, int, int]]) -> Need:
     """Score one role. ``calls``: service, event name, events, how many of them were denied."""
     need = Need(role)
@@ -147,10 +151,10 @@ def _need(role: str, calls: Iterable[tuple[str, str | None, int, int]]) -> Need:
                 other[service] += events
     for why, count in indicators.items():
         need.score += scores[why]
-        need.reasons.append(why.format(count=count))
+        need.reasons.append(why.format(calls=_calls(count)))
     for service, count in sorted(other.items(), key=lambda item: -item[1]):
         need.score += 1
-        need.reasons.append(f"reads or manages the configuration of {service} ({count:,} calls)")
+        need.reasons.append(f"reads or manages the configuration of {service} ({_calls(count)})")
         if service not in need.services:
             need.services.append(service)
     if denied and need.score:

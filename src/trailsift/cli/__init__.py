@@ -9,6 +9,7 @@ a cold `trailsift query` pays for cyclopts and DuckDB.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import gc
 import io
 import os
@@ -33,13 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Without ``argv`` the process is ours: it runs the words of the command line and ends without returning, if it can.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_streams()
     if words == ["--version"]:
-        print(version_line())
-        return 0
-    from trailsift.runtime import without_pandas
-
-    with without_pandas():
         code = _guarded(words)
+    else:
+        from trailsift.runtime import without_pandas
+
+        with without_pandas():
+            code = _guarded(words)
     if argv is None:
         _leave(code)
     return code
@@ -53,6 +55,18 @@ def version_line() -> str:
     if os.environ.get(_native.PURE, "") not in ("", "0"):
         modules += f", {_native.PURE} is set"
     return f"trailsift {__version__} (C modules: {modules})"
+
+
+def _open_streams() -> None:
+    """Give a process that was started without standard output or error a stream that discards what is written."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    # On a pipe that does not block, Python loses what does not fit.
+    with contextlib.suppress(OSError, ValueError):
+        if not os.get_blocking(sys.stdout.fileno()):
+            os.set_blocking(sys.stdout.fileno(), True)
 
 
 def _leave(code: int) -> None:
@@ -74,6 +88,15 @@ def _leave(code: int) -> None:
     except (OSError, ValueError):
         return
     os._exit(code)
+
+
+def _flush_output() -> None:
+    """Write what is left, so that a full disk is reported like any other error."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        error.filename = "standard output"
+        raise
 
 
 def _guarded(words: list[str]) -> int:
@@ -99,7 +122,7 @@ def _guarded(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
+        return _fail(f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
     except Exception as error:
         usage = _usage(error)
         if usage:
@@ -132,6 +155,10 @@ def _usage(error: Exception) -> str:
 
 
 def _run(words: list[str]) -> int:
+    if words == ["--version"]:
+        print(version_line())
+        _flush_output()
+        return 0
     # Imported here, so that an interrupt or a broken installation ends like any other error.
     from trailsift.cli.app import app, load_commands
 
@@ -143,7 +170,7 @@ def _run(words: list[str]) -> int:
         print_error=False,
         result_action="return_value",
     )
-    sys.stdout.flush()
+    _flush_output()
     return result if isinstance(result, int) else 0
 
 

@@ -180,8 +180,13 @@ def describe(finding: Finding, language: Language = "en", zone: ZoneInfo = UTC_Z
         zone=zone.key,
     )
     if len(reasons) > 1:
-        title += writer.phrase("also", more=reasons[1])
+        title += writer.phrase("also", more=_continued(reasons[1]))
     return replace(finding, title=title, reasons=tuple(reasons[:_REASONS]))
+
+
+def _continued(sentence: str) -> str:
+    """Return a sentence as the second part of another one: its first word in lower case, unless it is a name."""
+    return sentence[:1].lower() + sentence[1:] if sentence.split(" ")[0][1:].islower() else sentence
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,13 @@ def _require(package: str, method: str) -> None:
 
 @contextmanager
 def new_file(path: Path, mode: str, **options: Any) -> Iterator[Any]:
-    """Open a file that appears under its name only when it is complete."""
+    """Open a file that appears under its name only when it is complete; a device or a pipe is written directly."""
+    if path.exists() and not path.is_file():
+        with path.open(mode, **options) as handle:
+            yield handle
+        return
+    # A link stays, and its target is replaced.
+    path = path.resolve()
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open(mode, **options) as handle:

@@ -61,7 +61,7 @@ def _note(estimate: Estimate) -> str:
     else:
         note = (
             "Estimated from the weights of the stored events; rough: fewer than 50 sampled events. "
-            "DistinctCount counts are lower bounds."
+            "Distinct counts are lower bounds."
         )
     if estimate.dropped:
         dropped = plural(sum(estimate.dropped.values()), "event")
