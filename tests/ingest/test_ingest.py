@@ -207,18 +207,22 @@ def test_errors_of_callbacks_are_the_callers(small_logs: Path, tmp_path: Path) -
         ingest([str(small_logs / "AWSLogs")], tmp_path / "lake", progress=fail)
 
 
-def test_a_script_without_a_guard_is_told(tmp_path: Path) -> None:
-    """Workers import the script again; without a guard that would start another ingest."""
+def test_a_script_without_a_guard(tmp_path: Path) -> None:
+    """Without a guard, workers in new interpreters would import the script and start another ingest: an error says so.
+
+    A process with one thread forks its workers, which need no guard; one with several cannot.
+    """
     for name in "ab":
         write(tmp_path / "in", f"{name}.json.gz", [event_number(ord(name))])
     script = tmp_path / "script.py"
+    threads = "import threading, time; threading.Thread(target=time.sleep, args=(30,), daemon=True).start()"
     call = "ingest([str(Path(sys.argv[1]))], Path(sys.argv[2]), workers=2)"
     arguments = [str(tmp_path / "in"), str(tmp_path / "lake")]
-    script.write_text(f"{IMPORTS}\n{call}\n")
+    script.write_text(f"{IMPORTS}\n{threads}\n{call}\n")
     done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode and 'if __name__ == "__main__":' in done.stderr.splitlines()[-1]
     assert "memory" not in done.stderr
-    script.write_text(f"{IMPORTS}\nif __name__ == '__main__':\n    {call}\n")
+    script.write_text(f"{IMPORTS}\nif __name__ == '__main__':\n    {threads}\n    {call}\n")
     subprocess.run([sys.executable, script, *arguments], check=True, timeout=60)
 
 
