@@ -59,7 +59,7 @@ again stores nothing twice, so the same line keeps a lake up to date.""",
         "code",
         """lake.query(\"\"\"
     SELECT event_name, sum(events) AS calls, sum(bytes_out) AS bytes_out
-    FROM hourly GROUP BY event_name ORDER BY calls DESC LIMIT 5
+    FROM hourly GROUP BY event_name ORDER BY calls DESC, event_name LIMIT 5
 \"\"\")""",
     ),
     Cell("markdown", """A result is rows, Arrow, a pandas or a polars data frame:"""),
@@ -101,7 +101,7 @@ role.role_arn""",
     SELECT date_trunc('hour', event_time) AS hour, event_name, count(*) AS calls
     FROM events
     WHERE role_arn LIKE '%role/orders-etl-batch' AND event_name = 'DeleteObject' AND event_time >= '2026-03-04'
-    GROUP BY ALL ORDER BY calls DESC LIMIT 3
+    GROUP BY ALL ORDER BY calls DESC, hour LIMIT 3
 \"\"\").show()""",
     ),
     Cell("markdown", """## Keep the evidence"""),

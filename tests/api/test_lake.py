@@ -362,3 +362,14 @@ def test_wrong_calls(lake: Lake, tmp_path: Path) -> None:
         lake.role("nobody-at-all")
     with pytest.raises(UsageError):
         lake.query("SELECT 1").write(io.StringIO(), "parquet")
+
+
+def test_numbers_beyond_int64(small_lake: Path) -> None:
+    """A sum is int64 if it fits, else a decimal; what Arrow cannot hold is refused, not wrong."""
+    with trailsift.Lake(small_lake) as lake:
+        assert lake.query("SELECT 9223372036854775807::HUGEINT AS n").arrow().schema.field("n").type == "int64"
+        wide = lake.query("SELECT 9223372036854775808::HUGEINT AS n").arrow()
+        assert wide.to_pylist()[0]["n"] == 2**63 and wide.schema.field("n").type != "int64"
+        assert lake.query("SELECT 5::UHUGEINT AS n").arrow().to_pylist() == [{"n": 5}]
+        with pytest.raises(trailsift.EngineError, match="cast it"):
+            lake.query(f"SELECT {2**128 - 1}::UHUGEINT AS n").arrow()

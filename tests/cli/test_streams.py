@@ -59,3 +59,10 @@ def test_outputs_that_are_not_regular_files(small_lake: Path, tmp_path: Path) ->
     reader.join(30)
     assert lines == [20_000] and pipe.is_fifo()
     assert link.is_symlink() and (tmp_path / "target.ndjson").read_text("utf-8").count("\n") == 20_000
+
+
+@pytest.mark.parametrize("words", ["summary --lake $LAKE", "status --lake $LAKE", "roles --lake $LAKE"])
+def test_a_reader_that_leaves(words: str, small_lake: Path) -> None:
+    """`| head` has seen enough: that is not an error of the command."""
+    done = shell(f"set -o pipefail; {PROGRAM} {words} | true", small_lake)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,11 +12,13 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from support.logs import event_number, write
+from trailsift.errors import TrailsiftError
 from trailsift.ingest.pool import Pool
 from trailsift.ingest.worker import ChunkIds, ChunkResult, Worker
 from trailsift.lake.writer import LakeWriter
@@ -136,3 +139,24 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_worker_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that were started before are ended, and the error names a way out."""
+    started: list[object] = []
+    spawn = multiprocessing.get_context("spawn")
+
+    class Context:
+        @staticmethod
+        def Pipe() -> tuple[Any, Any]:
+            if started:
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+            started.append(None)
+            return spawn.Pipe()
+
+        Process = staticmethod(spawn.Process)
+
+    monkeypatch.setattr("trailsift.ingest.pool.multiprocessing.get_context", lambda kind: Context)
+    with pytest.raises(TrailsiftError, match="no worker process can be started: Resource temporarily unavailable"):
+        Pool(tmp_path, 2)
+    assert not multiprocessing.active_children()

@@ -100,6 +100,11 @@ def _size(files: list[LogObject], workers: int | None) -> int:
     """Return the number of worker processes; 0 if they would cost more than they save."""
     if sum(file.size for file in files) < INLINE_BYTES and workers is None:
         return 0
+    from multiprocessing import current_process
+
+    if current_process().daemon:
+        # A worker of somebody's pool must not have children.
+        return 0
     return min(workers or os.cpu_count() or 1, len(files))
 
 

@@ -41,15 +41,19 @@ class Pool:
         self.connections: list[Connection] = []
         fork = size > 0 and _can_fork()
         context: Any = multiprocessing.get_context("fork" if fork else "spawn")
-        for _ in range(size):
-            ours, theirs = context.Pipe()
-            self.connections.append(ours)
-            # A forked process has the parent's ends too. It must close them: they would hide the parent's death.
-            foreign = tuple(self.connections) if fork else ()
-            process = context.Process(target=_serve, args=(theirs, root, rules, bounds, foreign), daemon=True)
-            process.start()
-            theirs.close()
-            self._processes.append(process)
+        try:
+            for _ in range(size):
+                ours, theirs = context.Pipe()
+                # A forked process has the parent's ends too. It must close them: they would hide the parent's death.
+                foreign = (*self.connections, ours) if fork else ()
+                process = context.Process(target=_serve, args=(theirs, root, rules, bounds, foreign), daemon=True)
+                process.start()
+                theirs.close()
+                self.connections.append(ours)
+                self._processes.append(process)
+        except OSError as error:
+            self.close(at_once=True)
+            raise TrailsiftError(f"no worker process can be started: {error.strerror}; try --workers 1") from error
 
     def __enter__(self) -> Pool:
         return self

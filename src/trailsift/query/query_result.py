@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from trailsift.errors import UsageError
+from trailsift.errors import EngineError, UsageError
 from trailsift.query.formats import TABLE_ROWS, write
 from trailsift.query.types import converted, writer
 
@@ -233,8 +233,14 @@ def _html(text: str) -> str:
 def _narrowed(table: pyarrow.Table, columns: list[tuple[str, str]]) -> pyarrow.Table:
     """Return the table with its 128-bit integers as int64, if all values of a column fit."""
     import pyarrow
+    import pyarrow.compute
 
     for place, (name, kind) in enumerate(columns):
+        if kind == "UHUGEINT":
+            # DuckDB hands these over as signed numbers: the largest half would come out negative.
+            lowest = pyarrow.compute.min(table.column(place)).as_py()
+            if lowest is not None and lowest < 0:
+                raise EngineError(f"the column {name} has numbers of 2^127 and more: cast it to VARCHAR or DOUBLE")
         if kind in ("HUGEINT", "UHUGEINT"):
             with contextlib.suppress(pyarrow.ArrowInvalid):
                 table = table.set_column(place, name, table.column(place).cast(pyarrow.int64()))

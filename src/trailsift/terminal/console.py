@@ -17,13 +17,21 @@ from rich.text import Text
 PIPE_WIDTH = 120
 
 
+class _Console(Console):
+    """A console whose reader may leave (`| head`): like any other command then, it ends with exit code 0."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what the command line handles, instead of ending the process with exit code 1."""
+        raise BrokenPipeError
+
+
 def console(stream: IO[str] | None = None) -> Console:
     """Return a console on a stream, standard output by default. Colour only on a terminal without NO_COLOR."""
     stream = stream or sys.stdout
     width = None
     if not stream.isatty() and not os.environ.get("COLUMNS", "").isdigit():
         width = PIPE_WIDTH
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    return _Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
 def show(target: Console, *parts: RenderableType) -> None:
