@@ -36,7 +36,7 @@ def test_a_full_disk_behind_standard_output(words: str, small_lake: Path) -> Non
 
 
 def test_a_pipe_that_does_not_block_gets_everything(small_lake: Path) -> None:
-    """What does not fit is waited for."""
+    """The program waits until its reader has taken what does not fit."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with subprocess.Popen([*PROGRAM.split(), "export", "--lake", str(small_lake)], stdout=writer) as process:
