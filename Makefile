@@ -118,7 +118,7 @@ pins: $(TOOLS) ## write constraints.txt again, with the hashes of all files; PIN
 # Without --strict it gives the all-clear for packages that it could not look up.
 audit: $(TOOLS) ## look up known vulnerabilities of the pinned versions; fails if no database of them can be reached
 	@$(TOOLS)/bin/pip-audit --strict --progress-spinner off --require-hashes --disable-pip -r constraints.txt || { \
-		echo "make: not audited, or not clean: see above" >&2; exit 1; }
+		echo "make: not clean, or not audited for lack of a database: see above" >&2; exit 1; }
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) src/trailsift/_native/*.so src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

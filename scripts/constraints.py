@@ -71,7 +71,7 @@ def read_pins(text: str) -> dict[str, Pin]:
     """
     pins: dict[str, Pin] = {}
     for block in re.split(r"\n(?=[^\s#])", "\n" + text):
-        lines = [line.strip().removesuffix("\\").strip() for line in block.splitlines()]
+        lines = [line.strip().removesuffix("\\").strip() for line in block.split("\n")]
         head, rest = lines[0], lines[1:]
         if not head:
             wrong = [line for line in rest if line and not line.startswith("#")]
@@ -177,7 +177,9 @@ def main() -> None:
     needed = commands.add_parser("requirements", help="print a requirements file with hashes")
     needed.add_argument("extras", nargs="*", metavar="EXTRA")
     again = commands.add_parser("refresh", help="write constraints.txt")
-    again.add_argument("--upgrade", nargs="*", metavar="NAME", help="take the newest versions of these packages, or of all")
+    again.add_argument(
+        "--upgrade", nargs="*", metavar="NAME", help="take the newest versions of these packages, or of all"
+    )
     options = parser.parse_args()
     try:
         if options.command == "refresh":
