@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from trailsift.decode.stream import READ_LIMITS, ReadLimits
+from trailsift.decode.limits import LIMITS, Limits
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class Sizes:
     task_bytes: int = 4 << 20
     task_objects: int = 500
     #: How much of one file is held in memory.
-    bounds: ReadLimits = READ_LIMITS
+    bounds: Limits = LIMITS
 
 
 SIZES = Sizes()
