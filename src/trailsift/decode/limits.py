@@ -105,19 +105,12 @@ class Limits:
         "It is not read: one reject.",
         "`xz -9` asks for 65 MB.",
     )
-    records: int = _limit(
-        1_000_000,
-        "records",
-        "records in one piece of text",
-        "The rest of the piece is not read: one reject.",
-        "64 MB of the smallest genuine records hold 200,000.",
-    )
     values: int = _limit(
-        3_000_000,
+        10_000_000,
         "commas",
-        "JSON that is parsed as one value",
-        "It is read element by element if it is a list; a larger element is one reject.",
-        "Each value takes up to 250 bytes of memory.",
+        "a text that is parsed",
+        "It is not read: one reject.",
+        "256 MB of genuine records hold 9 million; each value takes up to 250 bytes of memory.",
     )
     malformed: int = _limit(
         1_000_000,

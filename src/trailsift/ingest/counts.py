@@ -21,6 +21,8 @@ class Counts:
     duplicates: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     malformed: int = 0
+    #: Links out of a folder of logs, which are not followed.
+    links_passed_over: int = 0
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
