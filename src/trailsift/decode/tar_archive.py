@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from trailsift.decode.limits import Budget
 from trailsift.decode.names import safe_name
-from trailsift.decode.reading import DamagedArchiveError, Member, SectionSource, Source, skip
+from trailsift.decode.reading import DamagedArchiveError, Member, SectionSource, Source, damage_of, skip
 
 _BLOCK = tarfile.BLOCKSIZE
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
@@ -119,7 +119,8 @@ def _read_extended(source: Source, info: tarfile.TarInfo, before: _Extended, bud
     padding = -info.size % _BLOCK
     if info.size > budget.limits.header:
         if skip(source, info.size + padding):
-            raise DamagedArchiveError(f"truncated tar: an extended header declares {info.size:,} bytes")
+            missing = f"truncated tar: an extended header declares {info.size:,} bytes"
+            raise DamagedArchiveError(damage_of(source) or missing)
         reason = f"an extended header of {info.size:,} bytes: more than {budget.limits.header:,} are not read"
         return before._replace(problem=reason)
     data = source.read(info.size)

@@ -98,7 +98,10 @@ class ChunkBuilder:
             budget = Budget(packed=len(data))
         stats = None
         if self._scanner is not None and damage is None and len(data) <= _SCANNED_BYTES:
+            left = budget.snapshot()
             stats = self._add_scanned(log_object, data, budget)
+            if stats is None:
+                budget.restore(left)
         if stats is None:
             stats = self._add_any_form(log_object, bytes(data), damage, budget)
         budget.records += stats.records
@@ -251,12 +254,8 @@ def _unpacked(data: bytes | bytearray, budget: Budget) -> bytes | bytearray | No
     if text is not None:
         budget.spend(len(text))
         return text
-    left = budget.snapshot()
     piece = gunzip(bytes(data), budget)
-    if piece.damage is None:
-        return piece.data
-    budget.restore(left)
-    return None
+    return piece.data if piece.damage is None else None
 
 
 def _is_record(raw: bytes | memoryview) -> bool:
