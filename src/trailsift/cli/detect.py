@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +20,9 @@ from trailsift.cli.options import (
     UntilOption,
     ZoneOption,
 )
-from trailsift.cli.session import open_lake, say
+from trailsift.cli.session import open_lake
 from trailsift.errors import TrailsiftError
+from trailsift.terminal.output import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,12 +172,12 @@ class _Report:
         return code
 
     def _show(self, lake: Lake, findings: Sequence[Finding]) -> None:
-        from trailsift.terminal.console import print_json
         from trailsift.terminal.findings import show_findings
+        from trailsift.terminal.output import print_json, print_json_line
 
         if self.lines and self.as_json:
             for finding in findings:
-                print(json.dumps(finding.as_dict(), ensure_ascii=False), flush=True)
+                print_json_line(finding.as_dict())
         elif self.as_json:
             print_json({"period": self.period.as_dict(), "findings": [finding.as_dict() for finding in findings]})
         elif findings:
@@ -189,7 +188,7 @@ class _Report:
 
 def _cleaner(machine: bool) -> Callable[[str], str]:
     """Return what is applied to every string of a log: a terminal gets no control characters."""
-    from trailsift.terminal.console import safe
+    from trailsift.safe_text import safe
 
     return str if machine else safe
 
@@ -247,11 +246,13 @@ def finding_command(
     target = handle.find(name, detections=detections, language=lang, clean=_cleaner(as_json or records))
     code = 3 if problems else 0
     if records:
-        handle.export(sys.stdout, where=target.condition)
+        from trailsift.terminal.output import json_stream
+
+        handle.export(json_stream(), where=target.condition)
         return code
     detail = handle.finding(target, limit=10 if limit is None else limit)
     if as_json:
-        from trailsift.terminal.console import print_json
+        from trailsift.terminal.output import print_json
 
         print_json(detail.as_dict())
     else:
@@ -297,8 +298,8 @@ def evaluate_command(
     """
     from trailsift.detect.experiment import ExperimentConfig, run_experiment
     from trailsift.generate import STRENGTHS
-    from trailsift.terminal.console import print_json
     from trailsift.terminal.findings import show_evaluation
+    from trailsift.terminal.output import print_json
 
     def report_step(text: str) -> None:
         if not quiet:
@@ -315,7 +316,7 @@ def evaluate_command(
 
 
 def _mark(name: str, path: Path, word: Literal["mute", "confirm"], reason: str, as_json: bool) -> int:
-    from trailsift.terminal.console import print_json
+    from trailsift.terminal.output import print_json, print_line
 
     lake = open_lake(path)
     target = lake.find(name, clean=_cleaner(as_json))
@@ -323,7 +324,7 @@ def _mark(name: str, path: Path, word: Literal["mute", "confirm"], reason: str, 
     if as_json:
         print_json({"id": verdict.id, "word": verdict.word, "reason": verdict.reason, "time": verdict.time})
     else:
-        print(f"{verdict.id}: {'muted' if word == 'mute' else 'confirmed'}: {target.title}")
+        print_line(f"{verdict.id}: {'muted' if word == 'mute' else 'confirmed'}: {target.title}")
     return 0
 
 
@@ -365,10 +366,11 @@ def _check(folder: Path | None) -> int:
     """Run the examples of the detections. Return 1 if any detection has errors."""
     from trailsift.detect import detection_rules
     from trailsift.terminal.console import plural
+    from trailsift.terminal.output import print_line
 
     rules, problems = detection_rules.builtin_rules() if folder is None else detection_rules.load_rules(folder)
     problems = [*problems, *detection_rules.run_examples(rules)]
     for problem in problems:
         say(str(problem))
-    print(f"{plural(len(rules), 'detection')}, {plural(len(problems), 'error')}")
+    print_line(f"{plural(len(rules), 'detection')}, {plural(len(problems), 'error')}")
     return 1 if problems else 0

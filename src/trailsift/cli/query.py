@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from trailsift.cli.session import say
 from trailsift.errors import TrailsiftError, UsageError
+from trailsift.terminal.output import is_terminal, print_lines, say
 
 if TYPE_CHECKING:
     from trailsift.api import Lake
@@ -31,10 +31,10 @@ class AthenaOptions(NamedTuple):
 
 def run(lake: Lake, sql: str, form: str, output: Path | None, *, explain: bool, ttl: float | None, cache: bool) -> int:
     """Run one statement, write its result, and say on standard error why it is empty. Return the exit code."""
-    if form in BINARY and output is None and sys.stdout.isatty() and not explain:
+    if form in BINARY and output is None and is_terminal(sys.stdout) and not explain:
         raise UsageError(f"--format {form} cannot be shown on a terminal: name a file with --output, or use a pipe")
     if explain:
-        print(lake.explain(sql))
+        print_lines(lake.explain(sql))
         return 0
     with lake:
         result = lake.query(sql, cache=cache, ttl=ttl, arrow=form in BINARY)
@@ -69,7 +69,7 @@ def run_on_athena(
     )
     estimate = _estimate(athena, sql)
     if explain:
-        print(athena.explained(sql, estimate))
+        print_lines(athena.explained(sql, estimate))
         return 0
     result = QueryResult(athena.query(sql))
     count = _write(result, form, output)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from trailsift.cli.options import JsonOption
-from trailsift.cli.session import open_lake, say
+from trailsift.cli.session import open_lake
 from trailsift.errors import UsageError
+from trailsift.terminal.output import ask, print_json, say
 
 if TYPE_CHECKING:
     from trailsift.aws.selectors import Selector, SelectorRequest
@@ -74,9 +75,9 @@ def selectors_command(
     if without_roles and request.callers:
         _write_rules(selectors.role_rules(request), rules_output)
     if as_json:
-        sys.stdout.write(json.dumps({"AdvancedEventSelectors": chosen, **facts}, indent=2) + "\n")
+        print_json({"AdvancedEventSelectors": chosen, **facts})
     elif trail is None:
-        sys.stdout.write(json.dumps(chosen, indent=2) + "\n")
+        print_json(chosen)
     if trail is None or present is None:
         return 0
     try:
@@ -153,7 +154,7 @@ def _apply(
     if asking:
         if not sys.stdin.isatty():
             raise UsageError(f"the trail {trail.name} was not changed: no terminal to ask on; --yes changes it")
-        if input(f"Replace the selectors of the trail {trail.name}? [y/N] ").strip().lower() not in ("y", "yes"):
+        if ask(f"Replace the selectors of the trail {trail.name}? [y/N]").strip().lower() not in ("y", "yes"):
             say("nothing was changed")
             return 0
     trail.put(chosen)

@@ -153,13 +153,23 @@ class QueryResult:
         """
         self.write(sys.stdout, "table", max_rows=max_rows)
 
-    def write(self, target: StrPath | IO[Any], format: str, *, max_rows: int | None = None) -> int:
+    def write(
+        self,
+        target: StrPath | IO[Any],
+        format: str,
+        *,
+        max_rows: int | None = None,
+        terminal: bool = False,
+        formulas: bool = True,
+    ) -> int:
         """Write all rows.
 
         Args:
             target: A file, which appears only when it is complete, or a stream (binary for parquet and arrow).
             format: table, json, csv, parquet or arrow.
             max_rows: Rows of a table at most; None is all.
+            terminal: The stream is a terminal: escape control and invisible characters, in csv and json as well.
+            formulas: False: write an apostrophe before texts of csv that a spreadsheet would take for a formula.
 
         Returns:
             The number of rows.
@@ -173,8 +183,8 @@ class QueryResult:
         """
         if isinstance(target, str | os.PathLike):
             with new_file(Path(target), "wb") as out:
-                return write(self._result, format, out, max_rows=max_rows)
-        return write(self._result, format, target, max_rows=max_rows)
+                return write(self._result, format, out, max_rows=max_rows, formulas=formulas)
+        return write(self._result, format, target, max_rows=max_rows, terminal=terminal, formulas=formulas)
 
     def why_empty(self) -> str:
         """Return why there are no rows, as far as it can be found out.

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from trailsift.analysis.shell import quoted
+from trailsift.analysis.shell import double_quoted, quoted
 from trailsift.analysis.time_range import Period
 from trailsift.detect.finding import Finding
 from trailsift.detect.pipeline import FindingDetail
-from trailsift.terminal.console import console, grid, plural, safe, short_resource, show, size
+from trailsift.safe_text import safe
+from trailsift.terminal.console import console, grid, plural, short_resource, show, size
 
 if TYPE_CHECKING:
     from trailsift.detect.experiment import ExperimentReport
@@ -68,7 +69,8 @@ def show_finding(detail: FindingDetail, period: Period, lake: Path) -> None:
         for event in detail.events
     ]
     show(out, grid(out, f"First {plural(len(rows), 'event')}" if len(rows) != 1 else "First event", columns, rows))
-    out.print(Text(safe(f"All events: {finding.query}"), style="dim"), soft_wrap=True)
+    command = f"trailsift query {double_quoted(finding.query)} --lake {quoted(lake)}"
+    out.print(Text(safe(f"All events: {command}"), style="dim"), soft_wrap=True)
     command = f"trailsift finding {finding.id} --records --lake {quoted(lake)}"
     out.print(Text(f"Original records: {command}", style="dim"), soft_wrap=True)
 
