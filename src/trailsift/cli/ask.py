@@ -180,6 +180,10 @@ def query_command(
         Parameter(name=["--format", "-f"], help="Format of the result."),
     ] = "table",
     output: OutputOption = None,
+    csv_safe: Annotated[
+        bool,
+        Parameter(show_default=False, help="In CSV, begin texts that a spreadsheet would run as formulas with a '."),
+    ] = False,
     explain: Annotated[
         bool, Parameter(show_default=False, help="Show the read plan without running the query.")
     ] = False,
@@ -203,12 +207,12 @@ def query_command(
     from trailsift.cli import query
 
     text = sys.stdin.read() if sql == STDIN else sql
-    form = "json" if as_json else form
+    target = query.OutputOptions("json" if as_json else form, output, not csv_safe)
     if engine == "athena":
         reuse = 0 if no_cache else max(round((ttl or 3600) / 60), 1)
         athena = query.AthenaOptions(workgroup, database, reuse, prices)
-        return query.run_on_athena(text, form, output, explain, timezone, athena)
-    return query.run(open_lake(lake, timezone), text, form, output, explain=explain, ttl=ttl, cache=not no_cache)
+        return query.run_on_athena(text, target, explain, timezone, athena)
+    return query.run(open_lake(lake, timezone), text, target, explain=explain, ttl=ttl, cache=not no_cache)
 
 
 def export_command(
