@@ -21,7 +21,7 @@ from trailsift.cli.options import (
     ZoneOption,
 )
 from trailsift.cli.session import open_lake
-from trailsift.errors import TrailsiftError
+from trailsift.errors import LakeError, TrailsiftError
 from trailsift.terminal.output import say
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def detect_command(
         ),
     ] = "json",
     new: Annotated[
-        bool, Parameter(show_default=False, help="Show only findings not yet reported with --new or --webhook.")
+        bool, Parameter(show_default=False, help="Show only findings that --new has not yet shown.")
     ] = False,
     follow: Annotated[
         bool,
@@ -160,15 +160,14 @@ class _Report:
         result = self.run(lake)
         _say_problems(result.problems)
         code = 3 if result.problems else 0
-        shown = result.findings
-        if self.webhook is not None or self.only_new:
-            unreported = lake.unreported(result.findings)
-            shown = unreported if self.only_new else shown
-            if self.webhook is None:
-                lake.mark_reported(unreported)
-            else:
-                code = max(code, _post(lake, unreported, self.webhook, self.form))
+        destination = "follow" if self.lines else "new"
+        shown = lake.unreported(result.findings, destination) if self.only_new else result.findings
+        # First of all: whatever becomes of the webhook, the findings are shown.
         self._show(lake, shown)
+        if self.only_new:
+            lake.mark_reported(shown, destination)
+        if self.webhook is not None:
+            code = max(code, _post(lake, result.findings, self.webhook, self.form))
         return code
 
     def _show(self, lake: Lake, findings: Sequence[Finding]) -> None:
@@ -202,7 +201,7 @@ def after_ingest(lake: Lake) -> None:
             clean=_cleaner(False),
         )
         _say_problems(result.problems)
-        unreported = lake.unreported(result.findings)
+        unreported = lake.unreported(result.findings, "ingest")
         for finding in unreported[:_LISTED]:
             say(f"{finding.severity} {finding.id} {finding.title}")
         from trailsift.analysis.shell import quoted
@@ -211,12 +210,11 @@ def after_ingest(lake: Lake) -> None:
         hidden = f", {len(unreported) - _LISTED} of them not listed" if len(unreported) > _LISTED else ""
         command = f"trailsift detect --lake {quoted(lake.path)}"
         say(f"{plural(len(unreported), 'new finding')}{hidden}; all findings: {command}")
+        lake.mark_reported(unreported, "ingest")
         webhook = os.environ.get("TRAILSIFT_WEBHOOK")
         if webhook:
             slack = os.environ.get("TRAILSIFT_WEBHOOK_FORM") == "slack"
-            _post(lake, unreported, webhook, "slack" if slack else "json")
-        else:
-            lake.mark_reported(unreported)
+            _post(lake, result.findings, webhook, "slack" if slack else "json")
     except Exception as error:  # of any kind: the events are stored, and the next run detects again
         text = str(error) if isinstance(error, TrailsiftError) else f"{type(error).__name__}: {error}"
         say(f"everything was stored, but detection failed: {text}")
@@ -355,7 +353,11 @@ def _warn_without_learned(levels: Sequence[str] | None) -> int:
 def _post(lake: Lake, findings: Sequence[Finding], url: str, form: Literal["json", "slack"]) -> int:
     from trailsift.terminal.console import plural
 
-    delivered, errors = lake.notify(findings, url, form)
+    try:
+        delivered, errors = lake.notify(findings, url, form)
+    except LakeError as damaged:
+        # What was posted before is not known: nothing is posted, and everything else goes on.
+        delivered, errors = 0, [str(damaged)]
     for error in errors:
         say(error)
     say(f"{plural(delivered, 'finding')} posted")

@@ -63,6 +63,8 @@ def connect_command(*, lake: LakeOption, output: OutputOption = None) -> int:
     Examples: `trailsift connect --lake lake -o lake.sql`, then `duckdb -init lake.sql`;
     `trailsift connect --lake lake -o lake.duckdb`
     """
+    from trailsift.analysis.shell import quoted
+    from trailsift.storage.output_file import new_file
     from trailsift.terminal.output import print_script
 
     handle = open_lake(lake)
@@ -72,8 +74,10 @@ def connect_command(*, lake: LakeOption, output: OutputOption = None) -> int:
         handle.connect_database(output)
         say(f"wrote {output}, a DuckDB database with the lake's tables as views")
     else:
-        output.write_text(handle.connect_script(), "utf-8")
-        say(f"wrote {output}; `duckdb -init {output}` opens the lake")
+        text = handle.connect_script()
+        with new_file(output, "w", encoding="utf-8") as file:
+            file.write(text)
+        say(f"wrote {output}; `duckdb -init {quoted(output)}` opens the lake")
     return 0
 
 

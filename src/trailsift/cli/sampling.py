@@ -128,6 +128,7 @@ def bench_command(
 
     from trailsift.benchmark import measure
     from trailsift.prices import load_prices
+    from trailsift.storage.output_file import new_file
     from trailsift.terminal.benchmark import picture, show_gains
     from trailsift.terminal.output import print_json
 
@@ -155,7 +156,8 @@ def bench_command(
         if folder is None:
             shutil.rmtree(home, ignore_errors=True)
     if svg is not None:
-        svg.write_text(picture(gains), "utf-8")
+        with new_file(svg, "w", private=False, encoding="utf-8") as file:
+            file.write(picture(gains))
     if as_json:
         print_json(gains.as_dict())
     else:

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from trailsift.cli.options import JsonOption
 from trailsift.cli.session import open_lake
 from trailsift.errors import UsageError
+from trailsift.storage.output_file import new_file
 from trailsift.terminal.output import ask, print_json, say
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def _without_comments(text: str) -> list[str]:
 def _write_rules(text: str, path: Path) -> None:
     if path.exists() and _without_comments(path.read_text("utf-8")) != _without_comments(text):
         raise UsageError(f"{path} exists and holds other rules: name another file with --rules-output")
-    path.write_text(text, "utf-8")
+    with new_file(path, "w", private=False, encoding="utf-8") as file:
+        file.write(text)
     say(f"wrote {path}: rules that keep only the data events of these roles")
 
 
