@@ -60,7 +60,7 @@ def _is_valid(url: str) -> bool:
 
 
 def webhook_destination(url: str) -> str:
-    """Return the name under which deliveries to a webhook are remembered: a digest, which does not give its URL away."""
+    """Return the name under which deliveries to a webhook are remembered: a digest, since the URL is a secret."""
     return "webhook:" + hashlib.sha256(b"trailsift webhook\0" + url.encode()).hexdigest()[:32]
 
 

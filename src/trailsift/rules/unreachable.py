@@ -101,17 +101,8 @@ class _EarlierRules:
 
 def _pivot(rule: Rule) -> str:
     """Return the most selective field that a rule names."""
-    for name in (
-        "role",
-        "resource",
-        "object_key",
-        "key_pattern",
-        "user_agent",
-        "source_ip",
-        "account",
-        "event_name",
-        "service",
-    ):
+    keys = ("object_key", "key_pattern")
+    for name in ("role", "resource", *keys, "user_agent", "source_ip", "account", "event_name", "service"):
         if name in rule.when:
             return name
     return ""
