@@ -1,8 +1,8 @@
-"""Escape the characters of foreign text that a terminal, a reader's eye or a chat must not meet.
+"""Foreign text for a terminal, a shell and a chat: without the characters that would steer it.
 
 Whoever calls AWS writes user agents, object keys and error messages; whoever made a lake or a log file writes the rest.
 Everything that is printed therefore passes ``safe`` (one line), ``safe_lines`` (text whose line ends are ours) or
-``safe_json`` (JSON, which stays the same document).
+``safe_json`` (JSON, which stays the same document). A command to copy passes ``quoted`` word by word.
 
 Escaped are, by their Unicode category: control characters (Cc: ESC, CR, BEL, and C1 such as U+009B, which xterm takes
 for ESC [), format characters (Cf: directions, zero-width characters, tags, soft hyphens), line and paragraph separators
@@ -61,6 +61,40 @@ def safe_toml(text: str) -> str:
 def is_safe(text: str) -> bool:
     """Return whether ``safe`` leaves a text as it is."""
     return safe(text) == text
+
+
+def quoted(value: object) -> str:
+    """Return a value as one word of a shell command."""
+    import shlex
+
+    text = str(value)
+    return shlex.quote(text) if is_safe(text) else _ansi_c(text)
+
+
+def double_quoted(sql: str) -> str:
+    """Return SQL as one word of a shell command, in double quotes, because SQL itself uses single ones."""
+    if not is_safe(sql) or "!" in sql:
+        # An exclamation mark in double quotes recalls an earlier command in an interactive shell.
+        return quoted(sql)
+    for sign in ("\\", '"', "$", "`"):
+        sql = sql.replace(sign, "\\" + sign)
+    return f'"{sql}"'
+
+
+def _ansi_c(text: str) -> str:
+    r"""Return text in the form ``$'...'``, which bash, zsh and ksh read: a line end becomes ``\012``, not a line."""
+    import os
+
+    parts = []
+    for sign in text:
+        if sign in "\\'":
+            parts.append("\\" + sign)
+        elif is_safe(sign):
+            parts.append(sign)
+        else:
+            # Octal with three digits: a hexadecimal escape would take in digits that follow.
+            parts.append("".join(f"\\{byte:03o}" for byte in os.fsencode(sign)))
+    return f"$'{''.join(parts)}'"
 
 
 def _escaped(text: str, escape: Callable[[str], str]) -> str:
