@@ -41,7 +41,7 @@ def new_file(path: Path, mode: str, *, private: bool = True, **options: Any) -> 
         with path.open(mode, **options) as handle:
             yield handle
         return
-    partial = path.with_name(f".{path.name[:200]}.{secrets.token_hex(16)}")
+    partial = path.with_name(f".{secrets.token_hex(16)}.partial")
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(partial, flags, _PRIVATE if private else 0o666), mode, **options) as handle:  # noqa: PTH123
@@ -66,7 +66,7 @@ def new_path(path: Path) -> Iterator[Path]:
     state = _state(path)
     if state is not None and not stat.S_ISREG(state.st_mode) and not stat.S_ISLNK(state.st_mode):
         raise OSError(0, "is not a file", str(path))
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:200]}.", dir=path.parent))
+    folder = Path(tempfile.mkdtemp(prefix=".", dir=path.parent))
     try:
         made = folder / path.name
         yield made
