@@ -66,7 +66,7 @@ def test_a_planted_link_is_replaced(name: str, victim: Path, tmp_path: Path, sma
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_permissions(name: str, tmp_path: Path, small_lake: Path) -> None:
-    """What was in logs is for the user alone; a file that is there keeps its permissions."""
+    """Text of logs is for the user alone; a file that is there keeps its permissions."""
     before = os.umask(0o022)
     try:
         (path,) = run(name, tmp_path, small_lake)
