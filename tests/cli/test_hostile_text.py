@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from cyclopts import App
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -160,6 +161,8 @@ def on_a_terminal(words: list[str], monkeypatch: pytest.MonkeyPatch, width: int 
     with hostile.terminal() as (stream, finish):
         monkeypatch.setattr(sys, "stdout", stream)
         monkeypatch.setattr(sys, "stderr", stream)
+        # The parser would keep the console of its first help, with its width.
+        monkeypatch.setattr(app, "_console", Console())
         code = main(words)
         return code, finish()
 
@@ -214,6 +217,15 @@ def test_a_strange_lake_json(world: World, tmp_path: Path, monkeypatch: pytest.M
         for words in (["status"], ["query", "SELECT 1"], ["compact"], ["relocate"]):
             code, seen = on_a_terminal([*words, "--lake", str(lake)], monkeypatch)
             assert hostile.unsafe(seen) == [], (change, words, code)
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("words", [["detect"], ["finding", "1"], ["detect", "--lang", "ko"]])
+def test_a_folded_line_does_not_begin_with_text_of_a_log(
+    words: list[str], width: int, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, seen = on_a_terminal([*words, "--lake", str(world.lake)], monkeypatch, width)
+    assert "FAKE" in seen and hostile.unsafe(seen) == []
 
 
 def test_columns_stay_aligned_and_korean_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

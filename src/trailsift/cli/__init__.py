@@ -113,8 +113,11 @@ def _guarded(words: list[str]) -> int:
 
     # Warnings and log lines of libraries may quote a log, too.
     sys.stderr, stderr = Messages(sys.stderr), sys.stderr
+    if os.environ.get("TRAILSIFT_DEBUG"):
+        # The interpreter prints the traceback after us: it stays in place.
+        return _run(words)
     try:
-        return _run(words) if os.environ.get("TRAILSIFT_DEBUG") else _reported(words)
+        return _reported(words)
     finally:
         sys.stderr = stderr
 

@@ -61,6 +61,11 @@ def error_console() -> Console:
     return SafeConsole(file=errors_raw())
 
 
+def hanging(target: Console, text: Text, indent: int) -> Text:
+    """Return text folded to the console, all lines but the first indented: none can pass for a line of its own."""
+    return Text("\n" + " " * indent).join(text.wrap(target, max(target.width - indent, 20)))
+
+
 def unicode_fits(target: Console) -> bool:
     """Return whether block characters can be written to the console."""
     return (target.encoding or "").lower().replace("-", "").startswith("utf")
@@ -95,7 +100,7 @@ def grid(
             table.add_column(heading, overflow=cut if kind == "id" else "fold")
     for row in cells:
         table.add_row(*(row[place] for place in kept))
-    parts: list[RenderableType] = [Text(title, style="bold")] if title else []
+    parts: list[RenderableType] = [Text(safe(title), style="bold")] if title else []
     parts.append(table)
     hidden = [heading for place, (heading, _) in enumerate(columns) if place not in kept]
     if hidden:
