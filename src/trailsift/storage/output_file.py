@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,7 +38,7 @@ def new_file(path: Path, mode: str, *, private: bool = True, **options: Any) -> 
         with path.open(mode, **options) as handle:
             yield handle
         return
-    partial = path.with_name(f".{secrets.token_hex(16)}.partial")
+    partial = path.with_name(f".{os.urandom(16).hex()}.partial")
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(partial, flags, _PRIVATE if private else 0o666), mode, **options) as handle:  # noqa: PTH123
@@ -66,7 +63,8 @@ def new_path(path: Path) -> Iterator[Path]:
     state = _state(path)
     if state is not None and not stat.S_ISREG(state.st_mode) and not stat.S_ISLNK(state.st_mode):
         raise OSError(0, "is not a file", str(path))
-    folder = Path(tempfile.mkdtemp(prefix=".", dir=path.parent))
+    folder = path.with_name(f".{os.urandom(16).hex()}.partial")
+    folder.mkdir(0o700)
     try:
         made = folder / path.name
         yield made
@@ -75,7 +73,10 @@ def new_path(path: Path) -> Iterator[Path]:
             _hand_down(file.fileno(), state)
         made.replace(path)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            for left in folder.iterdir():
+                left.unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def _open_stream(path: Path) -> int | None:
