@@ -83,8 +83,6 @@ def double_quoted(sql: str) -> str:
 
 def _ansi_c(text: str) -> str:
     r"""Return text in the form ``$'...'``, which bash, zsh and ksh read: a line end becomes ``\012``, not a line."""
-    import os
-
     parts = []
     for sign in text:
         if sign in "\\'":
@@ -93,7 +91,10 @@ def _ansi_c(text: str) -> str:
             parts.append(sign)
         else:
             # Octal with three digits: a hexadecimal escape would take in digits that follow.
-            parts.append("".join(f"\\{byte:03o}" for byte in os.fsencode(sign)))
+            # Half a pair of surrogates is a byte of a name that is not UTF-8, or nothing that a shell could pass on.
+            errors = "surrogateescape" if "\udc80" <= sign <= "\udcff" else "surrogatepass"
+            raw = sign.encode("utf-8", errors)
+            parts.append("".join(f"\\{byte:03o}" for byte in raw))
     return f"$'{''.join(parts)}'"
 
 

@@ -408,7 +408,17 @@ def test_hints_can_be_copied(
     assert not list(tmp_path.parent.rglob("PWNED*"))
 
 
-@pytest.mark.parametrize("text", [EVIL, SHELL, hostile.READABLE, "plain", "-x", "", "a\nb", "'", "\\", "x\x1b1"])
+def test_half_pairs_of_surrogates_are_quoted() -> None:
+    from trailsift.analysis.shell import quoted
+
+    assert [quoted(sign) for sign in "\ud800\udc00\udfff"] == [
+        "$'\\355\\240\\200'", "$'\\355\\260\\200'", "$'\\355\\277\\277'",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", [EVIL, SHELL, hostile.READABLE, "plain", "-x", "", "a\nb", "'", "\\", "x\x1b1", "\udcff1"]
+)
 def test_a_quoted_word_is_the_same_word_in_a_shell(text: str) -> None:
     from trailsift.analysis.shell import double_quoted, quoted
 
