@@ -38,7 +38,7 @@ JSON_COLUMNS = "request_parameters, resources, rest, {'a': user_agent} AS made, 
 
 #: Each command in its forms; $LAKE is a lake of hostile records, $LOGS their log, $OUT a folder that can be written.
 RUNS: dict[str, list[list[str]]] = {
-    "demo": [["--events", "3000", "--days", "1", "--dir", "$OUT/demo"], ["--events", "0", "--dir", f"/dev/null/no/{EVIL}"]],
+    "demo": [["--events", "3000", "--days", "1", "--dir", "$OUT/demo"], ["--events", "0", "--dir", f"/dev/null/{EVIL}"]],
     "generate": [[f"$OUT/g{EVIL}", "--events", "500", "--days", "1"], ["$OUT/h", "--start", EVIL]],
     "ingest": [
         [f"$OUT/{EVIL}"],
@@ -69,31 +69,31 @@ RUNS: dict[str, list[list[str]]] = {
                ["--output", f"$OUT/nosuch{EVIL}/x"], ["--output", f"$OUT/e{EVIL}"]],
     "columns": [[], ["--json"], ["--format", "markdown"], [EVIL]],
     "detect": [[], ["--json"], ["--threshold", "5"], ["--threshold", "5", "--json"], ["--new"], ["--lang", "ko"],
-               ["--muted", "--full-refresh"], ["--check"], ["--detections", f"/dev/null/no/{EVIL}"],
+               ["--muted", "--full-refresh"], ["--check"], ["--detections", f"/dev/null/{EVIL}"],
                ["--detections", "$OUT/detections"], ["--webhook", f"http://127.0.0.1:9/{EVIL}"]],
     "finding": [["1"], ["1", "--json"], ["1", "--records"], ["2"], [EVIL], ["1", "--lang", "ko", "--limit", "0"]],
     "mute": [["2", "--reason", EVIL], ["3", "--reason", EVIL, "--json"], [EVIL, "--reason", "x"]],
     "confirm": [["1", "--reason", EVIL], ["1", "--reason", EVIL, "--json"], [EVIL, "--reason", "x"]],
     "evaluate": [["--seeds", "0"], ["--seeds", "1", "--events", EVIL]],
-    "suggest": [[], ["--limit", "0"], ["--rules"], ["--json", "--no-findings"], ["--prices", f"/dev/null/no/{EVIL}"]],
+    "suggest": [[], ["--limit", "0"], ["--rules"], ["--json", "--no-findings"], ["--prices", f"/dev/null/{EVIL}"]],
     "estimate": [[], ["--by", "user_agent,role_arn"], ["--by", "hour,session_name", "--json"], ["--by", EVIL],
                  ["--where", f"user_agent = '{EVIL}"]],
-    "bench": [[f"$OUT/nosuch{EVIL}", "--rounds", "1", "--dir", "$OUT/bench"], ["--dir", f"/dev/null/no/{EVIL}"]],
+    "bench": [[f"$OUT/nosuch{EVIL}", "--rounds", "1", "--dir", "$OUT/bench"], ["--dir", f"/dev/null/{EVIL}"]],
     "rules list": [[], ["--json"]],
     "rules show": [["time-of-day"], [EVIL]],
     "rules check": [["$OUT/rules.toml"], ["$OUT/rules.toml", "--json"], ["$OUT/wrong.toml"], [f"{EVIL}.toml"]],
     "rules try": [["$OUT/rules.toml", "--lake", LAKE], ["$OUT/rules.toml", "$LOGS"], ["$OUT/wrong.toml", "$LOGS"],
-                  ["$OUT/rules.toml", "--lake", LAKE, "--json"], [f"{EVIL}.toml", f"/dev/null/no/{EVIL}"]],
+                  ["$OUT/rules.toml", "--lake", LAKE, "--json"], [f"{EVIL}.toml", f"/dev/null/{EVIL}"]],
     "status": [[], ["--json"]],
     "rejects": [[], ["--json"], ["--limit", "0"]],
-    "connect": [[], ["-o", "$OUT/lake.sql"], ["-o", f"$OUT/{EVIL[:60]}.duckdb"], ["-o", f"/dev/null/no/{EVIL}"]],
+    "connect": [[], ["-o", "$OUT/lake.sql"], ["-o", f"$OUT/{EVIL[:60]}.duckdb"], ["-o", f"/dev/null/{EVIL}"]],
     "compact": [["--all"], ["--json"]],
     "relocate": [[], ["--json"]],
     "selectors": [["--role", "arn:aws:iam::111122223333:role/app", "--lake", LAKE], ["--role", EVIL],
                   ["--role", "app", "--account", EVIL], ["--role", "app", "--service", EVIL],
                   ["--role", "arn:aws:iam::111122223333:role/app", "--existing", "$OUT/existing.json"],
                   ["--role", "arn:aws:iam::111122223333:role/app", "--bucket", EVIL]],
-    "aws package": [["--output", f"$OUT/{EVIL[:60]}.zip", "--wheels", f"/dev/null/no/{EVIL}"]],
+    "aws package": [["--output", f"$OUT/{EVIL[:60]}.zip", "--wheels", f"/dev/null/{EVIL}"]],
     "aws sql": [[], ["--trail", EVIL], ["--only", EVIL], ["--json"]],
     "aws glue": [[f"landing/{EVIL}", "--bucket", "b-1"], ["--crawler", EVIL], ["--bucket", EVIL]],
     "aws render": [["--out", f"$OUT/r{EVIL[:60]}"], ["--out", "$OUT/r2", "--stack", EVIL]],
@@ -394,7 +394,7 @@ def test_hints_can_be_copied(
     hints = [first or second for first, second in HINT.findall(captured.out + captured.err)]
     assert len(hints) >= expected, captured
     for hint in hints:
-        hint = hint.replace("ingest PATH", "ingest /dev/null/no")
+        hint = hint.replace("ingest PATH", "ingest /dev/null")
         parsed = shlex.split(hint)
         if "--lake" in parsed and parsed[parsed.index("--lake") + 1] != "lake":
             assert parsed[parsed.index("--lake") + 1] in [*shell_world.values(), shell_world["$OUT"] + ".nosuch"]
