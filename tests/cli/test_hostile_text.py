@@ -38,7 +38,7 @@ JSON_COLUMNS = "request_parameters, resources, rest, {'a': user_agent} AS made, 
 
 #: Each command in its forms; $LAKE is a lake of hostile records, $LOGS their log, $OUT a folder that can be written.
 RUNS: dict[str, list[list[str]]] = {
-    "demo": [["--events", "3000", "--days", "1", "--dir", "$OUT/demo"], ["--events", "0", "--dir", f"/dev/null/{EVIL}"]],
+    "demo": [["--events", "3000", "--days", "1", "--dir", "$OUT/demo"], ["--dir", f"/dev/null/{EVIL}"]],
     "generate": [[f"$OUT/g{EVIL}", "--events", "500", "--days", "1"], ["$OUT/h", "--start", EVIL]],
     "ingest": [
         [f"$OUT/{EVIL}"],
