@@ -11,8 +11,9 @@ from cyclopts import Parameter
 
 from trailsift.cli import STDIN
 from trailsift.cli.options import JsonOption, LakeOption, QuietOption, SinceOption, UntilOption, ZoneOption
-from trailsift.cli.session import open_lake, say
+from trailsift.cli.session import open_lake
 from trailsift.errors import UsageError
+from trailsift.terminal.output import say
 
 
 def generate_command(
@@ -172,7 +173,7 @@ def demo_command(
         counts = demo.ingest_logs(logs, live.update)
     report = demo.ask_lake(logs, counts)
     if as_json:
-        from trailsift.terminal.console import print_json
+        from trailsift.terminal.output import print_json
 
         print_json(report.as_dict())
     else:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailsift.analysis.shell import quoted
-from trailsift.terminal.console import console, duration, plural, print_json, size
+from trailsift.terminal.console import console, duration, plural, size
+from trailsift.terminal.output import print_json
 
 if TYPE_CHECKING:
     from trailsift.generate import Generated
