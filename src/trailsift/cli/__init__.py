@@ -109,8 +109,21 @@ def _guarded(words: list[str]) -> int:
         # Names in logs are of any language; a terminal that cannot show them shows escape sequences.
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="trailsift")
+    from trailsift.terminal.output import Messages
+
+    # Warnings and log lines of libraries may quote a log, too.
+    sys.stderr, stderr = Messages(sys.stderr), sys.stderr
     if os.environ.get("TRAILSIFT_DEBUG"):
+        # The interpreter prints the traceback after us: it stays in place.
         return _run(words)
+    try:
+        return _reported(words)
+    finally:
+        sys.stderr = stderr
+
+
+def _reported(words: list[str]) -> int:
+    """Run a command; report what fails as a message. Return the exit code."""
     try:
         return _run(words)
     except TrailsiftError as error:
@@ -156,7 +169,9 @@ def _usage(error: Exception) -> str:
 
 def _run(words: list[str]) -> int:
     if words == ["--version"]:
-        print(version_line())
+        from trailsift.terminal.output import print_line
+
+        print_line(version_line())
         _flush_output()
         return 0
     # Imported here, so that an interrupt or a broken installation ends like any other error.
@@ -175,5 +190,7 @@ def _run(words: list[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"trailsift: {message}", file=sys.stderr)
+    from trailsift.terminal.output import say
+
+    say(message)
     return code

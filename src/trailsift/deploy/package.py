@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 import trailsift
 from trailsift.errors import TrailsiftError
+from trailsift.storage.output_file import new_file
 
 Arch = Literal["x86_64", "arm64"]
 
@@ -126,7 +127,10 @@ def _contents(wheel: Path) -> dict[str, bytes]:
 
 
 def _write(out: Path, entries: dict[str, bytes]) -> None:
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with (
+        new_file(out, "wb", private=False) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+    ):
         for name in sorted(entries):
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.external_attr = (0o755 if name.endswith(".so") else 0o644) << 16

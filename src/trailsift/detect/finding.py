@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from trailsift.safe_text import safe
 from trailsift.times import iso
 
 
@@ -114,7 +115,7 @@ class Finding:
 
     def __str__(self) -> str:
         """Return one line: severity, id and title."""
-        return f"{self.severity} {self.id} {self.title}"
+        return safe(f"{self.severity} {self.id} {self.title}")
 
     @property
     def severity(self) -> str:
