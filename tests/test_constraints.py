@@ -58,7 +58,7 @@ def test_every_pin_has_hashes(script: ModuleType) -> None:
 
 @pytest.mark.parametrize("extra", [None, *EXTRAS])
 def test_an_installation_is_complete(script: ModuleType, extra: str | None) -> None:
-    """What an installed package requires here is among the packages that are installed with it."""
+    """All that an installed package requires here is installed with it."""
     text = script.requirements([extra] if extra else [])
     chosen = {canonicalize_name(pin.name): pin for pin in script.read_pins(text).values()}
     missing, seen = [], 0
@@ -100,7 +100,7 @@ def test_weaker_lines_are_refused(script: ModuleType, text: str, message: str) -
 
 
 def test_markers_are_kept(script: ModuleType) -> None:
-    """A package of one platform is no requirement of the others."""
+    """A package for one platform is not required on the others."""
     text = "sample==1.0 ; sys_platform == 'win32' \\\n    --hash=sha256:" + "0" * 64 + "\n    # via other, another\n"
     pin = script.read_pins(text)["sample"]
     assert pin.needed_by == {"other", "another"}
