@@ -18,6 +18,7 @@ import importlib
 import os
 import pkgutil
 import random
+import select
 import shutil
 import sys
 import tempfile
@@ -35,6 +36,8 @@ from faults.slot import Round, Slot
 from faults.world import make_logs
 from trailsift.runtime import spare_memory, without_pandas
 
+#: A file system in memory, on Linux: its flushes cost nothing.
+MEMORY = Path("/dev/shm")  # noqa: S108
 #: Distinct generated events.
 EVENTS = 1_200
 #: The folder of real logs, as in the tests.
@@ -56,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="the page to write; standard output by default")
     options = parser.parse_args(argv)
     keep = options.keep or Path(tempfile.gettempdir()) / f"trailsift-torture-{options.seed}"
-    base = options.dir or (Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None)
+    base = options.dir or (MEMORY if os.access(MEMORY, os.W_OK) else None)
     say(f"seed {options.seed}; failing rounds are kept in {keep}")
     import_everything()
     started = time.monotonic()
@@ -107,7 +110,7 @@ def _modules(paths: Iterable[str], prefix: str) -> Iterator[str]:
                 yield from _modules(importlib.import_module(module.name).__path__, f"{module.name}.")
 
 
-# -- rounds --------------------------------------------------------------------------------------------------------------
+# -- rounds ----------------------------------------------------------------------------------------------------------
 
 
 def plan(seed: int) -> Iterator[tuple[str, int]]:
@@ -148,10 +151,8 @@ def _run_jobs(work: Path, options: argparse.Namespace, keep: Path) -> Iterator[R
                 os._exit(code)
         os.close(writing)
         readers.append((pid, reading))
-    done = 0
+    count = 0
     buffers = {reading: b"" for _, reading in readers}
-    import select
-
     while buffers:
         for reading in select.select(list(buffers), [], [])[0]:
             data = os.read(reading, 1 << 16)
@@ -161,9 +162,9 @@ def _run_jobs(work: Path, options: argparse.Namespace, keep: Path) -> Iterator[R
             *lines, buffers[reading] = (buffers[reading] + data).split(b"\n")
             for line in lines:
                 result = Round.of_json(line.decode())
-                done += result.faults
-                if done % 20 < result.faults or result.problems:
-                    say(f"{done} of {options.faults} faults")
+                count += result.faults
+                if count % 20 < result.faults:
+                    say(f"{count} of {options.faults} faults")
                 yield result
     if any(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid, _ in readers):
         raise SystemExit("bench: a job ended with an error, see above")
@@ -221,7 +222,7 @@ def _keep(slot: Slot, seed: int, keep: Path) -> None:
     say(f"  kept in {target}; again: make torture TORTURE='--seed {seed} --only {done.number}'")
 
 
-# -- the page ------------------------------------------------------------------------------------------------------------
+# -- the page --------------------------------------------------------------------------------------------------------
 
 
 def page(rounds: Sequence[Round], options: argparse.Namespace, minutes: float, *, has_real: bool) -> str:

@@ -1,4 +1,4 @@
-"""What must hold in a lake of all logs, whatever happened before. Each check returns problems in words; none is good."""
+"""What must hold in a lake of all logs, whatever happened before. Each check returns problems in words."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def read_contents(root: Path) -> Contents:
         # An event that was delivered twice may name either of its log objects; of two contents, either may be first.
         columns = {"events": "* EXCLUDE (log_object, request_id, rest)"}
         for name in ("events", *SUMMARIES):
-            sql = f"SELECT count(*), sum(hash(t)::HUGEINT)::VARCHAR FROM (SELECT {columns.get(name, '*')} FROM {name}) t"
-            contents.rows[name] = row(sql)
+            rows = f"(SELECT {columns.get(name, '*')} FROM {name})"
+            contents.rows[name] = row(f"SELECT count(*), sum(hash(t)::HUGEINT)::VARCHAR FROM {rows} t")
         sql = "SELECT strftime(hour, '%Y-%m-%dT%H'), event_name, sum(events)::BIGINT FROM hourly GROUP BY ALL"
         contents.hourly = [list(line) for line in lake.query(sql, cache=False).rows()]
         contents.weight, contents.repeated = row(
@@ -142,7 +142,7 @@ def check_files(root: Path) -> list[str]:
         for task in catalog.load_table(("trailsift", name)).scan().plan_files()
     }
     if named != live:
-        problems.append(f"Iceberg names {len(named - live)} files that the index does not, and {len(live - named)} less")
+        problems.append(f"Iceberg has {len(named - live)} files that the index lacks, and lacks {len(live - named)}")
     return problems
 
 

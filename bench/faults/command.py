@@ -269,8 +269,8 @@ def _child(
             handle = os.open(path, flags, 0o644)
             os.dup2(handle, number)
             os.close(handle)
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
-        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
         faulthandler.enable()
         if callable(run):
             run(shared)
@@ -384,12 +384,12 @@ def _count_operations(conditions: Conditions, shared: Shared) -> None:
             if path.removeprefix(b"file:").startswith(root):
                 operation(event, path)
 
-    def fsync(handle: int) -> None:
+    def fsync(handle: Any) -> None:
         operation("fsync", b"")
         real_fsync(handle)
 
     real_fsync = os.fsync
-    os.fsync = fsync
+    setattr(os, "fsync", fsync)  # noqa: B010
     sys.addaudithook(hook)
 
 
@@ -417,7 +417,7 @@ def shift_clock(conditions: Conditions, shared: Shared) -> None:
         def __subclasscheck__(cls, other: type) -> bool:
             return issubclass(other, real)
 
-    class Shifted(real, metaclass=Meta):
+    class Shifted(datetime.datetime, metaclass=Meta):
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return real.fromtimestamp(real_time() + ahead(), tz)

@@ -58,7 +58,7 @@ def _again(slot: Slot, task: Task, draw: random.Random, conditions: Conditions |
     slot.stop_watching()
 
 
-# -- kills ---------------------------------------------------------------------------------------------------------------
+# -- kills -----------------------------------------------------------------------------------------------------------
 
 
 def kill_at_moment(slot: Slot, draw: random.Random) -> None:
@@ -121,7 +121,7 @@ def kill_worker(slot: Slot, draw: random.Random) -> None:
     _again(slot, task, draw)
 
 
-# -- disks ---------------------------------------------------------------------------------------------------------------
+# -- disks -----------------------------------------------------------------------------------------------------------
 
 
 def error_of_operation(slot: Slot, draw: random.Random) -> None:
@@ -252,7 +252,7 @@ def _back(source: Path, away: Path) -> None:
         away.rename(source)
 
 
-# -- clocks and limits -----------------------------------------------------------------------------------------------------
+# -- clocks and limits -----------------------------------------------------------------------------------------------
 
 
 def clock_jump(slot: Slot, draw: random.Random) -> None:
@@ -292,7 +292,7 @@ def few_descriptors(slot: Slot, draw: random.Random) -> None:
     _again(slot, task, draw)
 
 
-# -- several at once, logs, damage -------------------------------------------------------------------------------------------
+# -- several at once, logs, damage -----------------------------------------------------------------------------------
 
 
 def together(slot: Slot, draw: random.Random) -> None:

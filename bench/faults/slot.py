@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -119,10 +120,8 @@ class Slot:
         disk = folder / "disk"
         disk.mkdir()
         self.disk: Disk | None = None
-        try:
+        with contextlib.suppress(OSError):
             self.disk = Disk(disk, 1 << 30)
-        except OSError:
-            pass
         self.home = disk / "lake"
         self.root = self.home
         self.truth: Truth = read_truth(self.logs)

@@ -31,6 +31,14 @@ action = "sample"
 rate = 0.3
 """
 
+#: Members that a record gets instead of its own.
+_ODD: tuple[dict[str, Any], ...] = (
+    {"additionalEventData": {"bytesTransferredOut": 3.0, "x": [1, 1.0, None, {}]}},
+    {"unknownField": {"ключ": "값 \u2028 \x7f", "Tag": 1, "tag": 2}},
+    {"requestParameters": None, "responseElements": {"a": {"b": {"c": [[]]}}}},
+    {"userAgent": 'quote " back \\ slash / tab \t', "sourceIPAddress": "2001:db8::1"},
+)
+
 
 @dataclass
 class Truth:
@@ -92,14 +100,7 @@ def _hand_made(objects: list[Path]) -> list[tuple[str, bytes]]:
     other = [{**record, "requestID": f"OTHER{number}"} for number, record in enumerate(records[:4])]
     odd = [
         {**records[10 + number], "eventID": f"00000000-0000-4000-8000-00000000000{number}", **more}
-        for number, more in enumerate(
-            (
-                {"additionalEventData": {"bytesTransferredOut": 3.0, "x": [1, 1.0, None, {}]}},
-                {"unknownField": {"ключ": "값 \u2028 \x7f", "Tag": 1, "tag": 2}},
-                {"requestParameters": None, "responseElements": {"a": {"b": {"c": [[]]}}}},
-                {"userAgent": 'quote " back \\ slash / tab \t', "sourceIPAddress": "2001:db8::1"},
-            )
-        )
+        for number, more in enumerate(_ODD)
     ]
     broken: list[Any] = ["not a record", {key: value for key, value in records[20].items() if key != "eventTime"}, 7]
 
