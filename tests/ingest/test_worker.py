@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from support.logs import event_number, write
-from trailsift.errors import TrailsiftError
 from trailsift.ingest.pool import Pool
 from trailsift.ingest.worker import ChunkIds, ChunkResult, Worker
 from trailsift.lake.writer import LakeWriter
