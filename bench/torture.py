@@ -20,6 +20,7 @@ import pkgutil
 import random
 import select
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep = options.keep or Path(tempfile.gettempdir()) / f"trailsift-torture-{options.seed}"
     base = options.dir or (MEMORY if os.access(MEMORY, os.W_OK) else None)
     say(f"seed {options.seed}; failing rounds are kept in {keep}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     import_everything()
     started = time.monotonic()
     # Not a TemporaryDirectory: it would be removed by each forked command that ends with its exit handlers.
@@ -145,6 +147,8 @@ def _run_jobs(work: Path, options: argparse.Namespace, keep: Path) -> Iterator[R
                         out.write(done.as_json() + "\n")
                         out.flush()
                 code = 0
+            except KeyboardInterrupt:
+                pass
             except BaseException:
                 traceback.print_exc()
             finally:

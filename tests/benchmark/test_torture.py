@@ -205,7 +205,7 @@ sys.exit(torture.main({words!r}))
 
 @pytest.mark.slow
 def test_a_run_of_a_broken_product(tmp_path: Path) -> None:
-    """The run says what is wrong, how to run the round again, and keeps its folder; `make torture` is the other side."""
+    """The run says what is wrong and how to run the round again, and keeps its folder."""
     words = ["--faults", "4", "--seed", "3", "--jobs", "1", "--kind", "killed before", "--keep", str(tmp_path / "kept")]
     code = BROKEN.format(bench=str(BENCH), words=words)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
