@@ -76,7 +76,7 @@ class Conditions:
     clock: float = 0.0
     clock_from: int = 0
     clock_for: int = 1 << 40
-    #: Bytes of memory and descriptors that it may take beyond what it has, and the longest file; -1 is no limit.
+    #: Bytes of memory and descriptors that it may take beyond what it has, and the longest file; -1 sets no limit.
     memory: int = -1
     descriptors: int = -1
     file_bytes: int = -1
@@ -133,6 +133,9 @@ class Process:
         """``run``: the words of a command, or a function; ``place``: path and beginning of names of its output."""
         self.words = list(run) if not callable(run) else []
         self.out, self.err = place.with_suffix(".out"), place.with_suffix(".err")
+        # It may be killed before it opens them.
+        self.out.touch()
+        self.err.touch()
         self.shared = Shared()
         self.code: int | None = None
         self.hung = False
@@ -188,13 +191,13 @@ class Process:
 
     def kill(self, number: int, *, group: bool = True) -> None:
         """Send a signal to its session, or to it alone."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             if group:
-                os.killpg(self.pid, number)
-            else:
-                os.kill(self.pid, number)
-        except ProcessLookupError:
-            pass
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.pid, number)
+                    return
+            # Alone, or before it has a session.
+            os.kill(self.pid, number)
 
     def workers(self) -> list[int]:
         """Return its children."""
@@ -220,12 +223,12 @@ class Process:
 
     @property
     def phase(self) -> str:
-        """The phase that it was last in."""
+        """Return the phase that it was last in."""
         return NAMES[self.shared.get(PHASE)]
 
     @property
     def errors(self) -> str:
-        """What it wrote to standard error."""
+        """Return what it wrote to standard error."""
         return self.err.read_text("utf-8", "replace")
 
 
@@ -418,6 +421,10 @@ def shift_clock(conditions: Conditions, shared: Shared) -> None:
             return issubclass(other, real)
 
     class Shifted(datetime.datetime, metaclass=Meta):
+        # Its objects are the real class's: workers and files take them.
+        def __new__(cls, *arguments: Any, **named: Any) -> Any:
+            return real(*arguments, **named)
+
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return real.fromtimestamp(real_time() + ahead(), tz)

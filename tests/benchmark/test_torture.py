@@ -159,7 +159,7 @@ def test_a_lost_file(checks: ModuleType, made: Made) -> None:
 
 
 def test_leftovers(checks: ModuleType, made: Made) -> None:
-    """What a killed writer leaves."""
+    """Files that a killed writer leaves."""
     (made.root / ".writing").touch()
     (made.root / ".compact-x").mkdir()
     (made.root / "seen" / "0.ids").touch()
