@@ -87,7 +87,11 @@ def parse_time(text: object) -> int:
     """Return the microseconds since 1970 of ``time_text``. Raise ValueError for anything else."""
     if not isinstance(text, str) or _TIME.fullmatch(text) is None:
         raise ValueError(f"{_shown(text)} is not a time of a landing line")
-    micros = (datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text} is not a time: there is no such day or hour") from None
+    micros = (moment.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
     if not is_usable(micros):
         raise ValueError(f"{text} is not a time that CloudTrail can have written")
     return micros
@@ -273,7 +277,7 @@ def _shown(value: object) -> str:
     """Return a short text of a value of any kind."""
     if isinstance(value, list | dict):
         return f"of type {'list' if isinstance(value, list) else 'object'}"
-    return repr(value[:64] if isinstance(value, str) else value)
+    return repr(value[:64]) if isinstance(value, str) else repr(value)[:64]
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
@@ -345,11 +349,11 @@ def _checked(value: Mapping[str, Any]) -> dict[str, Any]:
         raise (_invalid(value, match[1]) if match else NotARecord(f"a landing line: {error}")) from None
     except UnicodeEncodeError:
         raise NotARecord("a landing line with half a surrogate pair") from None
+    _check_encodable(columns)
     for name, check in _CHECKS.items():
         cell = columns[name]
         if cell is not None and not check(cell):
             raise _invalid(value, name)
-    _check_encodable(columns)
     time, source, service = columns["event_time"], columns["event_source"], columns["service"]
     try:
         columns["event_time"] = parse_time(time)
