@@ -951,9 +951,10 @@ class Lake:
         Example:
             >>> lake.connect_database("lake.duckdb")
         """
+        from trailsift.lake.open import open_snapshot
         from trailsift.query.connect import write_database
 
-        write_database(Path(target), self.connect_script())
+        write_database(Path(target), open_snapshot(self.path))
 
 
 def _rules(rules: Rules | StrPath) -> Rules:
