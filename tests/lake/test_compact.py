@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import uuid
 import subprocess
 import sys
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing

@@ -42,6 +42,8 @@ class Status(JsonObject):
     latest: tuple[dict[str, Any], ...]
     #: Rules files that commits applied, as the commits record them: file, digest, names, omit.
     rules: tuple[dict[str, Any], ...] = ()
+    #: Whether every user of the machine may enter the lake's folder.
+    world_readable: bool = False
 
     JSON: ClassVar[dict[str, str]] = {
         "lake": "lake",
@@ -57,6 +59,7 @@ class Status(JsonObject):
         "tables": "tables",
         "latest_commits": "latest",
         "rules": "rules",
+        "world_readable": "world_readable",
     }
 
     @property
@@ -112,6 +115,7 @@ def status(lake: Path) -> Status:
         dropped=dict(dropped),
         latest=tuple(commit for commit in reversed(commits[-LATEST:]) if commit["kind"] != "create"),
         rules=tuple(rules.values()),
+        world_readable=bool(snapshot.root.stat().st_mode & 0o001),
     )
 
 

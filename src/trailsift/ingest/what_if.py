@@ -23,7 +23,7 @@ from trailsift.ingest.exemplars import RANK, candidates, new_lines
 from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules
 from trailsift.lake import forms, index
 from trailsift.lake.disk import write_errors
-from trailsift.lake.index import File
+from trailsift.lake.index import File, Snapshot
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.settings import LAKE_FILE, read_settings
 from trailsift.rules import Rules
@@ -39,12 +39,13 @@ _FILE, _ROW = "rule_number", "row"
 def filtered_lake(root: Path, rules: Rules) -> Iterator[Path]:
     """Yield the folder of such a lake; it is removed afterwards. Raise LakeError if there is no lake, or no room."""
     root = root.resolve()
-    files = open_snapshot(root).files(EVENTS.name)
+    snapshot = open_snapshot(root)
+    files = snapshot.files(EVENTS.name)
     forms.check_links(root, files)
     folder = Path(tempfile.mkdtemp(prefix="trailsift-filtered-")).resolve()
     try:
         with write_errors(folder):
-            _copy(root, folder, files, weights(root, files, rules))
+            _copy(snapshot, folder, files, weights(root, files, rules))
         with following(root):
             yield folder
     finally:
@@ -77,7 +78,8 @@ def weights(root: Path, files: list[File], rules: Rules) -> list[Floats]:
     return out
 
 
-def _copy(root: Path, folder: Path, files: list[File], weight: list[Floats]) -> None:
+def _copy(snapshot: Snapshot, folder: Path, files: list[File], weight: list[Floats]) -> None:
+    root = snapshot.root
     for name in TABLES:
         if name != EVENTS.name and (root / name).is_dir():
             (folder / name).symlink_to(root / name, target_is_directory=True)
@@ -87,7 +89,7 @@ def _copy(root: Path, folder: Path, files: list[File], weight: list[Floats]) -> 
         LocalStorage(folder).write(stored.path, storage.read(stored.path))
     settings = read_settings(root) | {"location": str(folder)}
     (folder / LAKE_FILE).write_text(json.dumps(settings), "utf-8")
-    index.copy_catalog(root, folder)
+    index.copy_catalog(snapshot, folder)
     for file, kept in zip(files, weight, strict=True):
         table = pq.ParquetFile(root / file.path).read()
         rows = np.flatnonzero(kept)

@@ -18,6 +18,7 @@ import stat
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
@@ -92,28 +93,31 @@ def connect(root: Path, *, create: bool = False, check_same_thread: bool = True)
     return db
 
 
-def read(root: Path, question: Callable[[sqlite3.Connection], T]) -> T:
+def read(root: Path, question: Callable[[sqlite3.Connection], T], *, checked: bool = True) -> T:
     """Return what ``question`` reads; nothing in the lake is written. It is asked again if a writer was faster.
+
+    Without ``checked`` the question has to look at the schema itself (``schema_problems``) before anything else.
 
     LakeError if the file cannot be read, or is not what trailsift makes.
     """
     path = root / CATALOG_FILE
+    ask = partial(_ask, question=question, checked=checked)
     try:
         for _ in range(_ATTEMPTS):
             before = _files(root)
             if before.main is None:
                 raise LakeError(f"{path} is missing: the lake is incomplete")
             if _size(before.journal) or _size(before.log):
-                return _read_beside(root, before, question)
+                return _read_beside(root, before, ask)
             try:
-                answer = _ask(root, "immutable=1", question)
+                answer = ask(root, "immutable=1")
             except (sqlite3.Error, LakeError):
                 if _files(root).main == before.main:
                     raise
                 continue
             if _files(root).main == before.main:
                 return answer
-        return _ask(root, "mode=ro", question)
+        return ask(root, "mode=ro")
     except (sqlite3.Error, OSError, UnicodeError, OverflowError, MemoryError, RecursionError) as error:
         raise _unreadable(path, error) from error
 
@@ -128,19 +132,19 @@ def copy(root: Path, target: Path) -> None:
     read(root, back_up)
 
 
-def _read_beside(root: Path, before: _Files, question: Callable[[sqlite3.Connection], T]) -> T:
+def _read_beside(root: Path, before: _Files, ask: Callable[[Path, str], T]) -> T:
     """Read while a writer has the lake open, or after one died."""
     if _size(before.journal) or before.shared is not None:
         try:
-            return _ask(root, "mode=ro", question)
+            return ask(root, "mode=ro")
         except sqlite3.OperationalError as error:
             # Somebody who may write would have to put the log in order.
             if error.sqlite_errorname.split("_")[1] not in ("READONLY", "CANTOPEN", "PERM", "IOERR", "PROTOCOL"):
                 raise
-    return _ask_copy(root, question)
+    return _ask_copy(root, ask)
 
 
-def _ask_copy(root: Path, question: Callable[[sqlite3.Connection], T]) -> T:
+def _ask_copy(root: Path, ask: Callable[[Path, str], T]) -> T:
     import shutil
     import tempfile
 
@@ -153,16 +157,17 @@ def _ask_copy(root: Path, question: Callable[[sqlite3.Connection], T]) -> T:
                 with suppress(FileNotFoundError):
                     shutil.copyfile(root / copied.name, copied, follow_symlinks=False)
             if _files(root)[:3] == before[:3]:
-                return _ask(Path(folder), "mode=rw", question)
+                return ask(Path(folder), "mode=rw")
     raise LakeError(f"the catalog {root / CATALOG_FILE} changes all the time: try again")
 
 
-def _ask(root: Path, how: str, question: Callable[[sqlite3.Connection], T]) -> T:
+def _ask(root: Path, how: str, question: Callable[[sqlite3.Connection], T], *, checked: bool) -> T:
     with closing(sqlite3.connect(_uri(root, how), timeout=60, isolation_level=None, uri=True)) as db:
         _confine(db)
         end = time.monotonic() + _SECONDS
         db.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
-        check_schema(root, db)
+        if checked:
+            check_schema(root, db)
         return question(db)
 
 

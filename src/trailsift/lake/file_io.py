@@ -139,6 +139,19 @@ class _Output(OutputFile):
 
 def read_metadata(lake: LocalFileIO, location: str) -> TableMetadata:
     """Return a table's metadata, without the properties that are not ours. Raise what ``metadata_errors`` expects."""
+    described, properties = _described(lake, location)
+    described["properties"] = forms.kept_properties(properties)
+    return TableMetadataUtil.parse_obj(described)
+
+
+def dropped_properties(lake: LocalFileIO, location: str) -> list[str]:
+    """Return the names of the properties that ``read_metadata`` leaves out."""
+    _, properties = _described(lake, location)
+    return sorted(properties.keys() - forms.kept_properties(properties).keys())
+
+
+def _described(lake: LocalFileIO, location: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a metadata file's JSON, and the properties in it."""
     text = lake.read(location)
     if text[:2] == b"\x1f\x8b":
         text = _inflated(text, 31)
@@ -146,8 +159,7 @@ def read_metadata(lake: LocalFileIO, location: str) -> TableMetadata:
     if not isinstance(described, dict):
         raise ValueError("it is not an object")
     properties = described.get("properties")
-    described["properties"] = forms.kept_properties(properties if isinstance(properties, dict) else {})
-    return TableMetadataUtil.parse_obj(described)
+    return described, properties if isinstance(properties, dict) else {}
 
 
 def _inflated(data: bytes, window: int) -> bytes:
@@ -168,7 +180,7 @@ def check_avro(data: bytes) -> None:
     a list could claim any number of values.
     """
     if data[:4] != _AVRO:
-        raise ValueError("it is no Avro file")
+        raise ValueError("it is not an Avro file")
     header: dict[bytes, bytes] = {}
     at = 4
     while True:

@@ -229,6 +229,13 @@ def _are_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
+def short_text(what: str, value: object) -> str:
+    """Return a text of bounded length. LakeError if it is not one."""
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        raise LakeError(f"the catalog has {_shown(value)} as {what}. {_UNTRUSTED}")
+    return value
+
+
 def check_files(table: str, files: Sequence[Sequence[Any]]) -> None:
     """Raise LakeError if a row of the index is not what it must be.
 

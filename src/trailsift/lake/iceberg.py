@@ -57,7 +57,7 @@ from trailsift import schema
 from trailsift.errors import ConflictError, LakeError
 from trailsift.lake import forms
 from trailsift.lake.field_ids import element_id, field_id
-from trailsift.lake.file_io import SCHEME, LocalFileIO, metadata_errors, read_metadata
+from trailsift.lake.file_io import SCHEME, LocalFileIO, dropped_properties, metadata_errors, read_metadata
 from trailsift.lake.index import File
 from trailsift.lake.parquet import partition_values
 from trailsift.lake.settings import NAMESPACE
@@ -189,6 +189,26 @@ class LakeReader:
                     )
                 files += [entry.data_file for entry in entries]
             return files, metadata.schema()
+
+    def problems(self, name: str, metadata_location: str) -> Iterator[str]:
+        """Yield what the metadata of a table, its manifest lists and its manifests name that no lake of ours does."""
+        forms.metadata_path(self._root, name, metadata_location)
+        with metadata_errors(self._root, name):
+            metadata = read_metadata(self._io, metadata_location)
+            if metadata.location != f"{location(self._root)}/{name}":
+                yield f"the table says that it lies at {metadata.location!r}"
+            for dropped in dropped_properties(self._io, metadata_location):
+                yield f"the table has the property {dropped!r}, which is not obeyed"
+            manifests: dict[str, ManifestFile] = {}
+            for snapshot in metadata.snapshots:
+                for manifest in snapshot.manifests(self._io):
+                    manifests[manifest.manifest_path] = manifest
+            for manifest in manifests.values():
+                for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=False):
+                    try:
+                        forms.data_path(name, forms.relative(self._root, entry.data_file.file_path))
+                    except LakeError:
+                        yield f"a manifest names {entry.data_file.file_path!r} as a data file"
 
 
 class LakeCatalog(SqliteCatalog):

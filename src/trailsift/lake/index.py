@@ -9,6 +9,7 @@ Nothing here imports PyIceberg, pyarrow or DuckDB: a cold query must not pay for
 
 from __future__ import annotations
 
+import json
 import operator
 import sqlite3
 from collections.abc import Sequence
@@ -181,9 +182,21 @@ class Snapshot:
 LAST_COMMIT = "SELECT seq, committed_at, locations FROM commit_log ORDER BY seq DESC LIMIT 1"
 
 
-def copy_catalog(root: Path, target: Path) -> None:
-    """Copy the SQLite file of the lake at ``root`` into the folder ``target``, as it is at one moment."""
-    copy(root, target)
+def copy_catalog(snapshot: Snapshot, target: Path) -> None:
+    """Copy a lake's SQLite file into the folder ``target``, as the catalog of a lake there with the same files."""
+    copy(snapshot.root, target)
+    here = {name: location.replace(str(snapshot.root), str(target), 1) for name, location in snapshot.locations.items()}
+    with closing(connect(target)) as db:
+        db.execute("BEGIN")
+        moved = [(location, NAMESPACE, name) for name, location in here.items()]
+        db.executemany(
+            "UPDATE iceberg_tables SET metadata_location = ? WHERE table_namespace = ? AND table_name = ?", moved
+        )
+        db.execute("UPDATE commit_log SET locations = ? WHERE seq = ?", (json.dumps(here), snapshot.seq))
+        if snapshot.rebuilt is not None:
+            db.execute("DELETE FROM file WHERE removed IS NULL")
+            record_files(db, snapshot.seq, [file for file, _ in snapshot.rebuilt])
+        db.execute("COMMIT")
 
 
 def last_commit(root: Path) -> Snapshot:
