@@ -122,7 +122,7 @@ def ingest_command(
     Examples: `trailsift ingest logs/AWSLogs --lake lake`, `trailsift ingest logs --lake lake --since -7d`
     """
     from trailsift.runtime import spare_memory
-    from trailsift.terminal.ingest import incomplete, show_counts
+    from trailsift.terminal.ingest import incomplete, links_passed_over, show_counts
     from trailsift.terminal.progress import IngestProgress
 
     handle = open_lake(lake, timezone)
@@ -145,6 +145,8 @@ def ingest_command(
         say("committed data is in the lake; run the same command again to continue")
         raise
     show_counts(counts, lake, as_json)
+    if counts.links_passed_over:
+        say(links_passed_over(counts))
     if not counts.complete:
         say(incomplete(counts, lake))
     if detect:

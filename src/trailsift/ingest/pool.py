@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from trailsift.decode.stream import READ_LIMITS, ReadLimits
+from trailsift.decode.limits import LIMITS, Limits
 from trailsift.errors import TrailsiftError
 from trailsift.rules import Rules
 from trailsift.runtime import keep_memory, without_pandas
@@ -29,7 +29,7 @@ from trailsift.runtime import keep_memory, without_pandas
 class Pool:
     """Worker processes and the calls they are busy with; or one worker in this process."""
 
-    def __init__(self, root: Path, size: int, rules: Rules | None = None, bounds: ReadLimits = READ_LIMITS) -> None:
+    def __init__(self, root: Path, size: int, rules: Rules | None = None, bounds: Limits = LIMITS) -> None:
         self.size = size
         self._inline: Any = None
         if size == 0:
@@ -123,7 +123,7 @@ def _single_threaded() -> bool:
 
 
 def _serve(
-    connection: Connection, root: Path, rules: Rules | None, bounds: ReadLimits, foreign: tuple[Connection, ...]
+    connection: Connection, root: Path, rules: Rules | None, bounds: Limits, foreign: tuple[Connection, ...]
 ) -> None:
     """Run a worker process; ``foreign`` are the parent's connections that it inherited."""
     for inherited in foreign:
