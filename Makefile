@@ -33,7 +33,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test test-aws lint asan docs bench bench-lakes bench-smoke kills torture pins audit clean
+.PHONY: help demo setup test test-aws lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
 .PHONY: bench-memory bench-rules bench-transform bench-original bench-findings
 
 help: ## list the targets
@@ -122,6 +122,10 @@ audit: $(TOOLS) ## look up known vulnerabilities of the pinned versions; fails i
 
 torture: $(DEV) ## disturb commands 1,000 times, run them again, check everything; TORTURE='--faults 50 --seed 7' for others
 	@$(BIN)/python bench/torture.py --out bench/TORTURE.md $(TORTURE)
+
+# Other faults for each commit, and the same ones for the same commit.
+torture-smoke: $(DEV) ## each kind of fault once, at most two minutes of them, without writing a page
+	@$(BIN)/python bench/torture.py --faults 36 --minutes 2 --seed "$$(git rev-list --count HEAD 2>/dev/null || echo 1)"
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) src/trailsift/_native/*.so src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -35,6 +35,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from faults.kinds import KINDS
 from faults.slot import Round, Slot
 from faults.world import make_logs
+from page import state_of_code
 from trailsift.runtime import spare_memory, without_pandas
 
 #: A file system in memory, on Linux: its flushes cost nothing.
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, help="run only the round of this number")
     parser.add_argument("--kind", help="run only kinds whose names hold this text")
+    parser.add_argument("--minutes", type=float, help="begin no round after this time, whatever --faults says")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4), help="rounds at once")
     parser.add_argument("--dir", type=Path, help="folder to work in; by default one in memory, if there is one")
     parser.add_argument("--keep", type=Path, help="folder in which failing rounds are kept")
@@ -86,6 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(text)
     wrong = [done for done in rounds if done.problems]
     say(f"{sum(done.faults for done in rounds)} faults in {len(rounds)} rounds, {len(wrong)} with violations")
+    if options.only is None and not rounds:
+        say("no round was run: that shows nothing")
+        return 1
     return int(bool(wrong))
 
 
@@ -187,6 +192,7 @@ def _job(
     slot.set_up()
     kinds = {name: kind for name, kind, _ in KINDS}
     faults = 0
+    end = time.monotonic() + 60 * options.minutes if options.minutes is not None else float("inf")
     for name, number in plan(options.seed):
         if options.only is not None and number > options.only:
             return
@@ -194,7 +200,7 @@ def _job(
             continue
         if options.kind and options.kind not in name:
             continue
-        if faults >= wanted:
+        if faults >= wanted or time.monotonic() >= end:
             return
         slot.round = Round(number, name)
         started = time.monotonic()
@@ -236,8 +242,8 @@ def page(rounds: Sequence[Round], options: argparse.Namespace, minutes: float, *
     lines = [
         "# Disturbed and run again",
         "",
-        f"Written by `make torture` (`bench/torture.py --faults {options.faults} --seed {options.seed}`), in"
-        f" {minutes:.0f} minutes, {options.jobs} rounds at once.",
+        f"Written by `make torture` (`bench/torture.py --faults {options.faults} --seed {options.seed}`) on"
+        f" {state_of_code()}, in {minutes:.0f} minutes, {options.jobs} rounds at once.",
         "",
         f"Each round puts a small lake in place, disturbs a command, runs the same command to its end, ingests what is"
         f" missing, and checks the lake. The logs are {EVENTS:,} generated events, most of them delivered twice, log"
