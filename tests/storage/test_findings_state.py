@@ -15,7 +15,7 @@ from trailsift.errors import LakeError
 from trailsift.storage import LocalStorage, Location, Storage, open_storage
 from trailsift.storage.memory import MemoryStorage
 
-SIGNAL = Signal("volume", "a", 2.0, 0, 5, "GetObject", 5)
+SIGNAL = Signal("more_calls", "a", 2.0, 0, 5, "GetObject", 5)
 
 
 @pytest.fixture(params=["path", "local", "memory"])

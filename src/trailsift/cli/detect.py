@@ -140,7 +140,14 @@ def detect_command(
         for _ in handle.follow(report, interval=every, on_error=lambda error: say(str(error))):
             pass
         return 0
+    _warn_if_read_only(handle)
     return max(code, report(handle))
+
+
+def _warn_if_read_only(lake: Lake) -> None:
+    folder = lake.path / "findings"
+    if not os.access(folder if folder.exists() else lake.path, os.W_OK):
+        say(f"{lake.path} cannot be written: everything is read afresh, and the ids of new findings are not remembered")
 
 
 @dataclass

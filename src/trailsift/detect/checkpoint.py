@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -24,11 +26,18 @@ from trailsift.detect.detection_rules import RuleMatch
 from trailsift.detect.finding import Link, Signal
 from trailsift.detect.low_and_slow import LowAndSlowDetector
 from trailsift.detect.multivariate import available
+from trailsift.detect.stored_json import link_of, parse_json, signal_of
 from trailsift.storage import Location, Storage, open_storage
 
 _FILES = ("findings/habits.npz", "findings/habits-before.npz")
 _LAST = "findings/last.json"
 _FORM = 3
+#: What reading a file may raise that is not what ``save`` wrote.
+_DAMAGE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, MemoryError, RecursionError,
+    NotImplementedError, RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+_MEMBERS = 100  # a file has some 25
 _WEEK = 7  # days between the two checkpoints
 #: Array in the file -> attribute of the baseline.
 _ARRAYS = {
@@ -90,10 +99,10 @@ def save(lake: Location, state: State) -> None:
 def last(lake: Location, of: str) -> tuple[list[Signal], list[Link]] | None:
     """Return the signals and links of the last run if its input (``of``) was the same; None otherwise."""
     try:
-        stored = json.loads(open_storage(lake).read(_LAST))
+        stored = parse_json(open_storage(lake).read(_LAST))
         if stored["of"] != [*_stamp(), of]:
             return None
-        return [Signal(*map(_frozen, row)) for row in stored["signals"]], [Link(*row) for row in stored["links"]]
+        return list(map(signal_of, stored["signals"])), list(map(link_of, stored["links"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -131,8 +140,8 @@ def _packed(state: State) -> bytes:
 
 def _read(storage: Storage, path: str) -> State | None:
     try:
-        with np.load(io.BytesIO(storage.read(path)), allow_pickle=False) as file:
-            fields = json.loads(file["told"].tobytes())
+        with _arrays(storage, path) as file:
+            fields = parse_json(file["told"].tobytes())
             if fields["stamp"] != _stamp():
                 return None
             baseline = _baseline(fields, {name: file[name] for name in _ARRAYS})
@@ -145,24 +154,45 @@ def _read(storage: Storage, path: str) -> State | None:
             fields["before"],
             fields["seq"],
             {int(day): int(events) for day, events in fields["totals"]},
-            [Signal(*map(_frozen, row)) for row in fields["signals"]],
-            [Link(*row) for row in fields["links"]],
+            list(map(signal_of, fields["signals"])),
+            list(map(link_of, fields["links"])),
             {name: [RuleMatch(*row) for row in rows] for name, rows in fields["happenings"].items()},
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile):
+    except _DAMAGE:
         return None
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _before(storage: Storage, path: str) -> int | None:
     try:
-        with np.load(io.BytesIO(storage.read(path)), allow_pickle=False) as file:
+        with _arrays(storage, path) as file:
             return int(file["before"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except _DAMAGE:
         return None
+
+
+def _arrays(storage: Storage, path: str) -> np.lib.npyio.NpzFile:
+    """Return the arrays of a file. ValueError if one is packed, or claims more values than there are bytes."""
+    data = storage.read(path)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+        if len(members) > _MEMBERS:
+            raise ValueError("it has too many arrays")
+        for member in members:
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(data):
+                raise ValueError(f"{member.filename} is packed")
+            with archive.open(member) as file:
+                _check_size(file, member.file_size)
+    arrays: np.lib.npyio.NpzFile = np.load(io.BytesIO(data), allow_pickle=False)
+    return arrays
+
+
+def _check_size(file: IO[bytes], size: int) -> None:
+    """Raise ValueError if an array claims more bytes than its member of the archive has."""
+    form = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if form == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read_header(file)
+    if kind.hasobject or kind.itemsize == 0 or math.prod(shape) * kind.itemsize > size:
+        raise ValueError("an array is larger than its file")
 
 
 def _serialized(baseline: Baseline) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from trailsift.detect.correlate import finding_id
 from trailsift.detect.finding import Finding
+from trailsift.detect.stored_json import is_count, is_text, parse_json
 from trailsift.errors import LakeError
 from trailsift.storage import Location, open_storage, update
 
@@ -114,10 +115,18 @@ def _free(finding: Finding, taken: set[str]) -> str:
 
 def _parse(data: bytes | None, path: str) -> list[KnownFinding]:
     try:
-        rows: list[list[Any]] = json.loads(data) if data is not None else []
-        return [KnownFinding(str(name), list(roles), int(first), int(last)) for name, roles, first, last in rows]
+        rows: list[list[Any]] = parse_json(data) if data is not None else []
+        return [_known(*row) for row in rows]
     except (ValueError, TypeError) as error:
         raise LakeError(f"{path} is damaged: {error}; delete it, and findings get new ids") from error
+
+
+def _known(name: object, roles: object, first: object, last: object) -> KnownFinding:
+    if not (isinstance(name, str) and isinstance(roles, list) and all(map(is_text, roles))):
+        raise ValueError("an id or a role is not a text")
+    if not (is_count(first) and is_count(last)):
+        raise ValueError("a time is not a number")
+    return KnownFinding(name, roles, first, last)  # type: ignore[arg-type]
 
 
 def _text(names: Sequence[KnownFinding]) -> bytes:

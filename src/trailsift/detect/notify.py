@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, Literal
 
 from trailsift.detect.finding import Finding
+from trailsift.detect.stored_json import parse_json
 from trailsift.errors import LakeError, UsageError
 from trailsift.safe_text import safe
 from trailsift.storage import Location, open_storage, update
@@ -168,13 +169,13 @@ def _reported(lake: Location) -> dict[str, dict[str, float]]:
 def _parse(data: bytes | None, path: str) -> dict[str, dict[str, float]]:
     """Return the sizes of reported findings by destination and id."""
     try:
-        value = json.loads(data) if data is not None else {}
+        value = parse_json(data) if data is not None else {}
         destinations = value.get("destinations", {_EARLIER: value})
         return {
             str(destination): {str(name): float(size) for name, size in sizes.items()}
             for destination, sizes in destinations.items()
         }
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+    except (ValueError, AttributeError, TypeError, OverflowError) as error:
         raise LakeError(f"{path} is damaged: {error}; delete it, and findings are reported again") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 MAX_SIGNALS = 20_000
 MAX_MATCHES = 2_000
 _Timed = TypeVar("_Timed", Signal, Link)
+#: What arithmetic raises on arrays and numbers that do not fit together.
+_MISFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError)
 _OPEN = 2  # days with events, besides the newest, that every run reads again
 
 
@@ -61,6 +64,16 @@ def collect_signals(
 
     ``afresh``: ignore checkpoints and read everything. ``save``: store a checkpoint if the lake is writable.
     """
+    if not afresh:
+        # A checkpoint that somebody else wrote may have the right form and still hold numbers that fit nothing.
+        with suppress(*_MISFIT):
+            return _collect(engine, detections, afresh=False, save=save, limits=limits)
+    return _collect(engine, detections, afresh=True, save=save, limits=limits)
+
+
+def _collect(
+    engine: DuckDBEngine, detections: Sequence[Detection], *, afresh: bool, save: bool, limits: BaselineLimits
+) -> SignalSet:
     lake = engine.snapshot.root
     fingerprint = _fingerprint(engine, detections, limits)
     last = None if afresh else checkpoint.last(lake, fingerprint)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 
 from trailsift.detect.finding import LOW_AND_SLOW, Finding, Signal
+from trailsift.detect.stored_json import is_count, is_text, parse_json
 from trailsift.errors import LakeError, UsageError
 from trailsift.storage import Location, open_storage, update
 
@@ -48,11 +49,8 @@ def marks(lake: Location) -> dict[str, Verdict]:
         for line in storage.read(_FILE).decode().split("\n"):
             number += 1
             if line.strip():
-                entry = json.loads(line)
-                signals = tuple(
-                    (kind, role, _current(kind, value), events) for kind, role, value, events in entry["signals"]
-                )
-                verdicts[entry["id"]] = Verdict(entry["id"], entry["word"], entry["reason"], entry["time"], signals)
+                verdict = _verdict(parse_json(line))
+                verdicts[verdict.id] = verdict
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -60,6 +58,23 @@ def marks(lake: Location) -> dict[str, Verdict]:
     except (ValueError, KeyError, TypeError) as error:
         raise LakeError(f"{path}, line {number}, is not a valid verdict: {error}; fix or delete that line") from error
     return verdicts
+
+
+def _verdict(entry: dict[str, Any]) -> Verdict:
+    """Return a stored verdict. ValueError, KeyError or TypeError if it is not one."""
+    verdict = Verdict(
+        entry["id"],
+        entry["word"],
+        entry["reason"],
+        entry["time"],
+        tuple((kind, role, _current(kind, value), events) for kind, role, value, events in entry["signals"]),
+    )
+    if not all(isinstance(text, str) for text in (verdict.id, verdict.word, verdict.reason, verdict.time)):
+        raise ValueError("a field is not a text")
+    for kind, role, value, events in verdict.signals:
+        if not (isinstance(kind, str) and is_text(role) and isinstance(value, str) and is_count(events)):
+            raise ValueError("a signal has a field of another type")
+    return verdict
 
 
 @cache
@@ -73,7 +88,7 @@ def _former_values() -> dict[str, dict[str, str]]:
 def _current(kind: str, value: str) -> str:
     """Return the present value of a stored signal, so that a verdict outlives a renamed detection or feature."""
     former = _former_values().get(kind, {})
-    if kind == "unlike_itself":
+    if kind == "unlike_itself" and isinstance(value, str):
         return "+".join(sorted(former.get(name, name) for name in value.split("+")))
     return former.get(value, value)
 

@@ -16,6 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NoSuchPropertyException,
+    NotInstalledError,
+    ResolveError,
+    ValidationError,
+    ValidationException,
+)
 from pyiceberg.io import FileIO, InputFile, OutputFile
 from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
 
@@ -39,6 +47,8 @@ _MAX_DEPTH = 20
 _DAMAGE = (
     ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, ArithmeticError, MemoryError,
     RecursionError, NotImplementedError, zlib.error,
+    CommitFailedException, NoSuchPropertyException, NotInstalledError, ResolveError, ValidationError,
+    ValidationException,
 )  # fmt: skip
 
 

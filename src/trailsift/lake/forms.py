@@ -98,6 +98,16 @@ def data_path(table: str, path: object) -> str:
     return match[0]
 
 
+def data_location(root: Path, table: str, location: object) -> str:
+    """Return the path in the lake of a data file as Iceberg names it. LakeError if it lies elsewhere."""
+    path = relative(root, location)
+    if path is None:
+        raise LakeError(
+            f"{_shown(location)} belongs to the table {table} but lies outside the lake {root}. {_UNTRUSTED}"
+        )
+    return data_path(table, path)
+
+
 def ids_path(path: object) -> str:
     """Return the path of a file of event ids. LakeError if it has another form."""
     if not isinstance(path, str) or _IDS.fullmatch(path) is None:

@@ -208,7 +208,7 @@ class LakeReader:
             for manifest in manifests.values():
                 for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=False):
                     try:
-                        forms.data_path(name, forms.relative(self._root, entry.data_file.file_path))
+                        forms.data_location(self._root, name, entry.data_file.file_path)
                     except LakeError:
                         yield f"a manifest names {entry.data_file.file_path!r} as a data file"
 
@@ -351,7 +351,7 @@ class LakeCatalog(SqliteCatalog):
                     manifest[0] = here(manifest.manifest_path)
                     for entry in manifest.fetch_manifest_entry(io):
                         entry.data_file[1] = here(entry.data_file.file_path)
-                        forms.data_path(name, forms.relative(self.root, entry.data_file.file_path))
+                        forms.data_location(self.root, name, entry.data_file.file_path)
                         live.append(entry.data_file.file_path)
                         producer.append_data_file(entry.data_file)
         transaction.commit_transaction()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from trailsift import schema
-from trailsift.errors import LakeError
 from trailsift.lake import forms, index
 from trailsift.lake.index import File
 from trailsift.times import DAY, now_text
@@ -64,15 +63,12 @@ def live_files(root: Path, tables: Mapping[str, schema.Table], locations: Mappin
 
 
 def _file(root: Path, table: schema.Table, file: Any, columns: Any) -> File:
-    relative = forms.relative(root, file.file_path)
-    if relative is None:
-        raise LakeError(f"{file.file_path!r} belongs to the table {table.name} but lies outside the lake {root}")
-    forms.data_path(table.name, relative)
+    path = forms.data_location(root, table.name, file.file_path)
     low, high = _bounds(file, columns, table.time)
     scale = DAY if table.column(table.time).type == "date" else 1
     low_time = 0 if low is None else int(low) * scale
     high_time = (1 << 62) if high is None else int(high) * scale + (scale - 1)
-    return File(table.name, relative, file.record_count, file.file_size_in_bytes, low_time, high_time)
+    return File(table.name, path, file.record_count, file.file_size_in_bytes, low_time, high_time)
 
 
 def _bounds(file: Any, columns: Any, name: str) -> tuple[Any, Any]:

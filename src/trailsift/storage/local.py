@@ -23,6 +23,8 @@ from trailsift.storage.links import Links
 
 #: In the storage's folder; made by the first write that compares versions.
 LOCK_FILE = ".storage.lock"
+#: The largest object that is read at once, in bytes. The baselines of detection take some 60 MB.
+MAX_OBJECT = 256 << 20
 #: A partial file of that age (in seconds) was left by a process that died.
 _LEFT_SECONDS = 3600
 #: ``.NAME.HEX``, as ``_write_partial`` names them.
@@ -92,14 +94,14 @@ class LocalStorage:
         return os.fdopen(handle, "rb")
 
     def read(self, path: str) -> bytes:
-        """Return an object's bytes. FileNotFoundError if there is no such object."""
+        """Return an object's bytes. FileNotFoundError if there is no such object, OSError if it is too large."""
         with _no_folders(path), self._open(path) as file:
-            return file.read()
+            return _bounded(file)
 
     def read_versioned(self, path: str) -> tuple[bytes, str]:
         """Return an object's bytes and their version. FileNotFoundError if there is no such object."""
         with _no_folders(path), self._open(path) as file:
-            return file.read(), _version(os.fstat(file.fileno()))
+            return _bounded(file), _version(os.fstat(file.fileno()))
 
     def read_range(self, path: str, start: int, length: int) -> bytes:
         """Return ``length`` bytes from ``start`` on, fewer at the end of the object."""
@@ -265,6 +267,14 @@ def open_lock(path: Path, *, create: bool) -> int:
         with suppress(FileExistsError):
             make_file(path)
     return os.open(path, os.O_RDWR | _PLAIN)
+
+
+def _bounded(file: BinaryIO) -> bytes:
+    """Return what is in a file. OSError if it is larger than anything that trailsift keeps as one object."""
+    data = file.read(MAX_OBJECT + 1)
+    if len(data) > MAX_OBJECT:
+        raise OSError(errno.EFBIG, f"larger than {MAX_OBJECT >> 20} MB")
+    return data
 
 
 @contextmanager
