@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fuzz import lakes as hostile_lakes
 from fuzz import landing
 from fuzz.mutate import Mutator, refuse
 from support.records import JSON_COLUMNS
@@ -357,6 +358,13 @@ def batches(rng: random.Random, tally: Tally) -> Finding | None:
 
 
 #: By how often they are drawn.
+def lakes(rng: random.Random, tally: Tally) -> Finding | None:
+    changes, command = hostile_lakes.draw(rng)
+    tally["commands on hostile lakes"] += 1
+    reason = hostile_lakes.check(changes, command)
+    return None if reason is None else Finding(f"{command[0]}: {reason}", hostile_lakes.packed(changes, command))
+
+
 TARGETS: dict[str, tuple[Target, int]] = {
     "records": (records, 60),
     "damage": (damage, 30),
@@ -365,4 +373,6 @@ TARGETS: dict[str, tuple[Target, int]] = {
     "hostile": (hostile, 20),
     "landing": (landing_lines, 10),
     "batches": (batches, 10),
+    # A round runs a whole command: as much work as hundreds of others.
+    "lakes": (lakes, 1),
 }

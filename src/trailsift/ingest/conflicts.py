@@ -23,6 +23,8 @@ from trailsift.decode import record
 from trailsift.decode.json_text import dump
 from trailsift.decode.outcome import RAW_LIMIT, Malformed
 from trailsift.lake.index import File
+from trailsift.lake.parquet import data_errors
+from trailsift.storage.links import Links
 
 #: Rows compared at a time; each is a few kilobytes on both sides.
 AT_ONCE = 10_000
@@ -69,6 +71,7 @@ def _compared(copies: pa.Table, files: Sequence[File], root: Path, omit: Collect
     for file in _possible(copies, files):
         if not len(open_rows):
             break
+        Links(root).check([file.path])
         stored = _stored(root / file.path, copies.column("event_id").take(pa.array(open_rows)))
         if stored is None:
             continue
@@ -100,11 +103,12 @@ def _possible(copies: pa.Table, files: Sequence[File]) -> list[File]:
 def _stored(path: Path, ids: pa.ChunkedArray) -> pa.Table | None:
     """Return the rows of a file with these ids, None if there are none; row groups without one are not read in full."""
     try:
-        reader = pq.ParquetFile(path)
+        with data_errors(path):
+            reader = pq.ParquetFile(path)
     except FileNotFoundError:
         return None
     parts = []
-    with reader:
+    with data_errors(path), reader:
         for number in range(reader.num_row_groups):
             matches = pc.is_in(reader.read_row_group(number, ["event_id"]).column(0), ids.combine_chunks())
             if pc.any(matches).as_py():

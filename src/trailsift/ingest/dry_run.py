@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from trailsift.cloudtrail.origins import source_network
 from trailsift.columns.arrays import Floats, Ids
@@ -21,6 +20,7 @@ from trailsift.ingest.exemplars import RANK, candidates, new_lines
 from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules, encode, micros_of
 from trailsift.lake import dedup, forms
 from trailsift.lake.open import open_snapshot
+from trailsift.lake.parquet import read_columns
 from trailsift.prices import MONTH, Price
 from trailsift.rules import Rules
 from trailsift.schema import DENIED_CODES, EVENTS
@@ -167,7 +167,7 @@ def _of_lake(root: Path) -> Iterator[_Chunk]:
     forms.check_links(snapshot.root, files)
     for file in files:
         names = [*_COLUMNS, "event_id", "weight"]
-        table = pq.read_table(root / file.path, columns=names, read_dictionary=coded_columns, partitioning=None)
+        table = read_columns(snapshot.root, file.path, names, coded_columns)
         ids = identities(table.column("event_id").to_pylist())
         yield _Chunk(table.select(_COLUMNS), ids, np.asarray(table.column("weight")), float(file.bytes))
 

@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from trailsift.columns.arrays import Ints, Words
 from trailsift.ingest.chunk import Chunk
 from trailsift.ingest.sift import LINE, count_dropped, group_rows, micros_of, select_rows, smallest_ranks
 from trailsift.lake import index
 from trailsift.lake.index import File, FileFilter
-from trailsift.lake.parquet import events_table, write_events
+from trailsift.lake.parquet import events_table, read_columns, write_events
 from trailsift.rules import Rules
 from trailsift.schema import HOURLY
 from trailsift.times import HOUR
@@ -79,7 +78,7 @@ class Exemplars:
         hours = FileFilter(min_time=first * HOUR, max_time=last * HOUR)
         files = index.last_commit(self.root).files(HOURLY.name, hours)
         names = ["hour", *LINE]
-        parts = [pq.read_table(self.root / file.path, columns=names, partitioning=None) for file in files]
+        parts = [read_columns(self.root, file.path, names) for file in files]
         if not parts:
             return _no_lines()
         return pa.concat_tables(parts, promote_options="permissive")

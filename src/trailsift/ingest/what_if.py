@@ -25,6 +25,7 @@ from trailsift.lake import forms, index
 from trailsift.lake.disk import write_errors
 from trailsift.lake.index import File, Snapshot
 from trailsift.lake.open import open_snapshot
+from trailsift.lake.parquet import data_errors, read_columns
 from trailsift.lake.settings import LAKE_FILE, read_settings
 from trailsift.rules import Rules
 from trailsift.schema import EVENTS, TABLES
@@ -60,7 +61,7 @@ def weights(root: Path, files: list[File], rules: Rules) -> list[Floats]:
     coded = [name for name in _COLUMNS if pa.types.is_dictionary(CHUNK_SCHEMA.field(name).type)]
     for number, file in enumerate(files):
         names = [*_COLUMNS, "event_id"]
-        table = pq.read_table(root / file.path, columns=names, read_dictionary=coded, partitioning=None)
+        table = read_columns(root, file.path, names, coded)
         ids = identities(table.column("event_id").to_pylist())
         table = table.select(_COLUMNS)
         decided = columnar.decide(table, ids)
@@ -91,7 +92,8 @@ def _copy(snapshot: Snapshot, folder: Path, files: list[File], weight: list[Floa
     (folder / LAKE_FILE).write_text(json.dumps(settings), "utf-8")
     index.copy_catalog(snapshot, folder)
     for file, kept in zip(files, weight, strict=True):
-        table = pq.ParquetFile(root / file.path).read()
+        with data_errors(root / file.path):
+            table = pq.ParquetFile(root / file.path).read()
         rows = np.flatnonzero(kept)
         place = table.schema.get_field_index("weight")
         before = np.asarray(table.column(place))

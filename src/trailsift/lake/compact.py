@@ -34,7 +34,7 @@ from trailsift.lake.cardinality import fold, smallest_limit
 from trailsift.lake.disk import write_errors
 from trailsift.lake.index import File, Snapshot
 from trailsift.lake.open import open_snapshot
-from trailsift.lake.parquet import FileWriter, micros
+from trailsift.lake.parquet import FileWriter, data_errors, micros
 from trailsift.lake.partitions import Partition, column_array, read_pieces
 from trailsift.lake.transaction import Transaction
 from trailsift.lake.writer import LakeWriter
@@ -267,7 +267,17 @@ def _rewrite(
 def rewrite(
     root: Path, partition: Partition, *, budgets: object, now: datetime, target_bytes: int
 ) -> tuple[list[File], int]:
-    """Write a partition's new files, which no commit names yet; return them and how many lines were folded."""
+    """Write a partition's new files, which no commit names yet; return them and how many lines were folded.
+
+    LakeError if a file cannot be read, or has rows of other types than ours.
+    """
+    with data_errors(f"the partition {Path(partition.files[0].path).parent} of {root}"):
+        return _rewritten(root, partition, budgets=budgets, now=now, target_bytes=target_bytes)
+
+
+def _rewritten(
+    root: Path, partition: Partition, *, budgets: object, now: datetime, target_bytes: int
+) -> tuple[list[File], int]:
     table = partition.stored
     folder = Path(partition.files[0].path).parent.as_posix()
     rows = sum(file.rows for file in partition.files)

@@ -39,7 +39,7 @@ from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.table.update import RemoveSnapshotsUpdate, TableRequirement, TableUpdate
 from pyiceberg.table.update.snapshot import _SnapshotProducer
 from pyiceberg.transforms import DayTransform, IdentityTransform
-from pyiceberg.typedef import EMPTY_DICT, Record
+from pyiceberg.typedef import EMPTY_DICT, Identifier, Record
 from pyiceberg.types import (
     BooleanType,
     DateType,
@@ -226,7 +226,7 @@ class LakeCatalog(SqliteCatalog):
         locations = {}
         for table in tables:
             try:
-                loaded = self.load_table((NAMESPACE, table.name))
+                loaded = super().load_table((NAMESPACE, table.name))
             except NoSuchTableError:
                 columns = iceberg_schema(table)
                 loaded = self.create_table(
@@ -239,6 +239,14 @@ class LakeCatalog(SqliteCatalog):
                 )
             locations[table.name] = loaded.metadata_location
         return locations
+
+    def load_table(self, identifier: str | Identifier) -> Table:
+        """Return a table with its current metadata. LakeError if the catalog has no such table."""
+        try:
+            return super().load_table(identifier)
+        except NoSuchTableError as error:
+            name = Catalog.table_name_from(identifier)
+            raise LakeError(f"the catalog of the lake at {self.root} has no table {name} any longer") from error
 
     def commit_table(
         self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from trailsift.errors import LakeError
 from trailsift.lake.field_ids import field_ids
 from trailsift.lake.index import File
 from trailsift.lake.settings import read_settings
+from trailsift.storage.links import Links
 from trailsift.storage.local import make_file, make_folders
 from trailsift.times import DAY, HOUR, moment
 
@@ -70,6 +73,34 @@ _STATISTICS = (
     "hour",
     "service",
 )
+
+
+@contextmanager
+def data_errors(what: object) -> Iterator[None]:
+    """Raise LakeError for what goes wrong with the content of data files. FileNotFoundError passes.
+
+    ``what``: the file, or the partition.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            # The disk, and not what stands on it.
+            raise
+        text = str(error).rstrip(".")
+        raise LakeError(
+            f"{what} cannot be read: {text}. Nothing was changed. It is damaged, or no file of trailsift's: "
+            "`trailsift verify` lists all that is wrong with a lake"
+        ) from error
+
+
+def read_columns(root: Path, path: str, names: Sequence[str], coded: Sequence[str] = ()) -> pa.Table:
+    """Return columns of a data file; ``coded`` ones as dictionaries. LakeError if it is a link, or damaged."""
+    Links(root).check([path])
+    with data_errors(root / path), pq.ParquetFile(root / path, read_dictionary=list(coded)) as reader:
+        return reader.read(list(names)).select(list(names))
 
 
 def write_events(chunk: pa.Table, root: Path, table: schema.Table = schema.EVENTS) -> list[File]:

@@ -17,7 +17,7 @@ from trailsift import schema
 from trailsift.columns.arrow import CHUNK_SCHEMA, ranks
 from trailsift.lake import forms
 from trailsift.lake.index import File
-from trailsift.lake.parquet import micros
+from trailsift.lake.parquet import data_errors, micros
 from trailsift.times import DAY, HOUR
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -91,7 +91,7 @@ def read_pieces(root: Path, partition: Partition, file_rows: int, scratch: Path)
 def _piece_rows(root: Path, partition: Partition) -> int:
     """Return how many rows take about ``PIECE_BYTES`` when decoded, estimated from a sample of the largest file."""
     largest = max(partition.files, key=lambda file: file.bytes)
-    with _open(root, partition.stored, largest) as reader:
+    with _open(root, partition.stored, largest) as reader, data_errors(root / largest.path):
         sample = next(reader.iter_batches(batch_size=8192), None)
     if sample is None or not sample.num_rows:
         return 1
@@ -100,7 +100,8 @@ def _piece_rows(root: Path, partition: Partition) -> int:
 
 def _open(root: Path, table: schema.Table, file: File) -> pq.ParquetFile:
     encoded = [column.name for column in table.columns if column.name in _ENCODED]
-    return pq.ParquetFile(root / file.path, read_dictionary=encoded if table.name == schema.EVENTS.name else None)
+    with data_errors(root / file.path):
+        return pq.ParquetFile(root / file.path, read_dictionary=encoded if table.name == schema.EVENTS.name else None)
 
 
 def _batches(root: Path, partition: Partition, limit: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -111,7 +112,8 @@ def _batches(root: Path, partition: Partition, limit: int, columns: Sequence[str
     for file in partition.files:
         with _open(root, partition.stored, file) as reader:
             for number in range(reader.num_row_groups):
-                parts.append(reader.read_row_group(number, columns=names).select(names))
+                with data_errors(root / file.path):
+                    parts.append(reader.read_row_group(number, columns=names).select(names))
                 rows += parts[-1].num_rows
                 if rows >= limit:
                     yield pa.concat_tables(parts)
