@@ -29,24 +29,19 @@ from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
 
 from trailsift.errors import LakeError
 from trailsift.lake import forms
+from trailsift.lake.avro import check_avro
 from trailsift.storage.links import Links
 from trailsift.storage.local import make_file, make_folders
 
 SCHEME = "file://"
 
-#: The largest file of metadata, and the largest manifest when it is unpacked, in bytes.
+#: The largest file of metadata, also when it is unpacked, in bytes.
 MAX_METADATA = 256 << 20
-_MAX_UNPACKED = 512 << 20
-#: A block of a manifest is unpacked to no more than this many bytes.
-_PIECE = 16 << 20
-_AVRO = b"Obj\x01"
-_PRIMITIVE = frozenset({"boolean", "int", "long", "float", "double", "bytes", "string"})
-_MAX_DEPTH = 20
 
 #: What parsers raise for metadata that is not what it should be.
 _DAMAGE = (
     ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, ArithmeticError, MemoryError,
-    RecursionError, NotImplementedError, zlib.error,
+    RecursionError, NotImplementedError, SystemError, zlib.error,
     CommitFailedException, NoSuchPropertyException, NotInstalledError, ResolveError, ValidationError,
     ValidationException,
 )  # fmt: skip
@@ -119,7 +114,7 @@ class _Input(InputFile):
         if self.location.endswith(".avro"):
             try:
                 check_avro(data)
-            except (ValueError, TypeError, LookupError, AttributeError, RecursionError, zlib.error) as error:
+            except (ValueError, TypeError, LookupError, RecursionError, zlib.error) as error:
                 raise LakeError(f"{self._lake.path(self.location)} is not a manifest of Iceberg: {error}") from error
         return io.BytesIO(data)
 
@@ -178,122 +173,3 @@ def _inflated(data: bytes, window: int) -> bytes:
     if not unpacker.eof:
         raise ValueError("it is cut off, or too large when unpacked")
     return unpacked
-
-
-# -- manifests ---------------------------------------------------------------------------------------------------------
-
-
-def check_avro(data: bytes) -> None:
-    """Raise ValueError for an Avro file that could take more memory or time than its size suggests.
-
-    Its compression must be one that is unpacked by pieces; and no type may take up no bytes, or refer to itself:
-    a list could claim any number of values.
-    """
-    if data[:4] != _AVRO:
-        raise ValueError("it is not an Avro file")
-    header: dict[bytes, bytes] = {}
-    at = 4
-    while True:
-        count, at = _long(data, at)
-        if count == 0:
-            break
-        if count < 0:
-            _, at = _long(data, at)
-        if abs(count) > 1000:
-            raise ValueError("its header has too many entries")
-        for _ in range(abs(count)):
-            name, at = _bytes(data, at)
-            header[name], at = _bytes(data, at)
-    _check_type(json.loads(header.get(b"avro.schema", b"null")), 0)
-    codec = header.get(b"avro.codec", b"null")
-    if codec not in (b"null", b"deflate"):
-        raise ValueError(f"it is compressed by {codec[:20]!r}: trailsift and other writers of Iceberg use deflate")
-    _check_blocks(data, at, data[at : at + 16], packed=codec == b"deflate")
-
-
-def _check_blocks(data: bytes, at: int, sync: bytes, *, packed: bool) -> None:
-    at += 16
-    total = 0
-    while at < len(data):
-        records, at = _long(data, at)
-        block, at = _bytes(data, at)
-        size = _unpacked_size(block, _MAX_UNPACKED - total) if packed else len(block)
-        total += size
-        if not 0 <= records <= size:
-            raise ValueError(f"a block of {size} bytes has {records} entries")
-        if data[at : at + 16] != sync:
-            raise ValueError("a block does not end where it says")
-        at += 16
-
-
-def _unpacked_size(block: bytes, limit: int) -> int:
-    unpacker, size = zlib.decompressobj(-15), 0
-    rest = block
-    while not unpacker.eof:
-        size += len(unpacker.decompress(rest, _PIECE))
-        rest = unpacker.unconsumed_tail
-        if size > limit:
-            raise ValueError(f"it is larger than {_MAX_UNPACKED >> 20} MB when unpacked")
-        if not rest and not unpacker.eof:
-            # The last pieces may still be in the unpacker.
-            more = unpacker.decompress(b"", _PIECE)
-            size += len(more)
-            if not more:
-                break
-    return size
-
-
-def _check_type(kind: object, depth: int) -> None:
-    """Raise ValueError unless every value of the type takes at least a byte, and the type does not hold itself."""
-    if depth > _MAX_DEPTH:
-        raise ValueError("its types are nested too deeply")
-    if isinstance(kind, list):
-        if not 0 < len(kind) <= 10:
-            raise ValueError("a union has no types, or too many")
-        for choice in kind:
-            if choice != "null":
-                _check_type(choice, depth + 1)
-        return
-    if isinstance(kind, str):
-        if kind not in _PRIMITIVE:
-            raise ValueError(f"it has values of the type {kind[:40]!r}")
-        return
-    if not isinstance(kind, dict):
-        raise ValueError("it has no types")
-    name = kind.get("type")
-    if name == "record":
-        fields = kind["fields"]
-        if not isinstance(fields, list) or not 0 < len(fields) <= 1000:
-            raise ValueError("a record has no fields, or too many")
-        for field in fields:
-            _check_type(field["type"], depth + 1)
-    elif name == "array":
-        _check_type(kind["items"], depth + 1)
-    elif name == "map":
-        _check_type(kind["values"], depth + 1)
-    elif name == "fixed":
-        if type(kind["size"]) is not int or not 0 < kind["size"] <= 1000:
-            raise ValueError("values of a fixed size have none")
-    else:
-        _check_type(name, depth + 1)
-
-
-def _long(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number at a place, and the place behind it."""
-    number = shift = 0
-    while True:
-        if at >= len(data) or shift > 63:
-            raise ValueError("it is cut off")
-        byte = data[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if not byte & 0x80:
-            return (number >> 1) ^ -(number & 1), at
-
-
-def _bytes(data: bytes, at: int) -> tuple[bytes, int]:
-    size, at = _long(data, at)
-    if not 0 <= size <= len(data) - at:
-        raise ValueError("it is cut off")
-    return data[at : at + size], at + size
