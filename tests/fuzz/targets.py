@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import io
 import json
 import random
 import zlib
@@ -16,12 +17,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fuzz.archives import mutated_archive
 from fuzz.mutate import Mutator, refuse
 from support.records import JSON_COLUMNS
 from trailsift import _native
 from trailsift.cloudtrail.key_patterns import key_pattern, word_pattern
 from trailsift.columns.group_by import DictionaryColumn, grouped, smallest_text, text_buffers
+from trailsift.decode.envelope import find_records
 from trailsift.decode.json_text import parse
+from trailsift.decode.limits import Budget, Limits
+from trailsift.decode.stream import parts_of
 from trailsift.ingest.chunk_builder import ChunkBuilder
 from trailsift.lake import dedup, parquet
 
@@ -338,6 +343,33 @@ def hostile(rng: random.Random, tally: Tally) -> Finding | None:
     return None
 
 
+# -- archives --------------------------------------------------------------------------------------------------------
+
+
+def archives(rng: random.Random, tally: Tally) -> Finding | None:
+    """Archives damaged byte by byte: read or refused within their budget, and a file gives what its bytes give."""
+    data = mutated_archive(rng)
+    tally["archives"] += 1
+    return compare_archive([data], tally)
+
+
+def compare_archive(data: list[bytes], tally: Tally) -> Finding | None:
+    """Read an archive as a file in pieces and as bytes in memory: neither raises, and no more than allowed comes out."""
+    (archive,) = data
+    limits = Limits(small=100, whole=5_000, piece=2_000, document=20_000, free=50_000, growth=1, members=40)
+    out = 0
+    try:
+        for part in parts_of(io.BytesIO(archive), Budget(limits)):
+            out += len(part.data or b"")
+            tally["members"] += bool(part.member)
+        find_records(archive, budget=Budget(limits, len(archive)))
+    except Exception as error:  # any: that is what is looked for
+        return Finding(f"{type(error).__name__}: {error}", data)
+    if out > limits.free + 2 * len(archive) + limits.whole:
+        return Finding(f"{out} bytes came out of {len(archive)}", data)
+    return None
+
+
 #: By how often they are drawn.
 TARGETS: dict[str, tuple[Target, int]] = {
     "records": (records, 60),
@@ -345,4 +377,5 @@ TARGETS: dict[str, tuple[Target, int]] = {
     "keys": (keys, 5),
     "groups": (groups, 5),
     "hostile": (hostile, 20),
+    "archives": (archives, 15),
 }

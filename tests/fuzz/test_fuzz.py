@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fuzz.__main__ import main
-from fuzz.targets import Tally, compare_keys, compare_log_objects
+from fuzz.targets import Tally, compare_archive, compare_keys, compare_log_objects
 from trailsift import _native
 
 if not _native.available():
@@ -21,7 +21,12 @@ CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
 def test_what_was_found_is_fixed(path: Path) -> None:
     """Cases in the form that the fuzzer writes (`data` is bytes as Latin-1)."""
     case = json.loads(path.read_text("utf-8"))
-    compare = {"records": compare_log_objects, "damage": compare_log_objects, "keys": compare_keys}[case["target"]]
+    compare = {
+        "records": compare_log_objects,
+        "damage": compare_log_objects,
+        "keys": compare_keys,
+        "archives": compare_archive,
+    }[case["target"]]
     assert compare([piece.encode("latin-1") for piece in case["data"]], Tally()) is None
 
 

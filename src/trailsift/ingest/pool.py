@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import mmap
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -24,6 +25,10 @@ from trailsift.decode.limits import LIMITS, Limits
 from trailsift.errors import TrailsiftError
 from trailsift.rules import Rules
 from trailsift.runtime import keep_memory, without_pandas
+from trailsift.sources.base import LogObject
+
+#: Size of the number of log objects that a worker has begun.
+BEGUN_BYTES = 8
 
 
 class Pool:
@@ -39,6 +44,9 @@ class Pool:
         self._answers: deque[tuple[int, Any]] = deque()
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self.connections: list[Connection] = []
+        #: The log objects that each worker was given, and the number of those it has begun: shared with forked workers.
+        self._given: list[list[LogObject]] = [[] for _ in range(size)]
+        self._begun: list[mmap.mmap | None] = []
         fork = size > 0 and _can_fork()
         context: Any = multiprocessing.get_context("fork" if fork else "spawn")
         try:
@@ -46,7 +54,10 @@ class Pool:
                 ours, theirs = context.Pipe()
                 # A forked process has the parent's ends too. It must close them: they would hide the parent's death.
                 foreign = (*self.connections, ours) if fork else ()
-                process = context.Process(target=_serve, args=(theirs, root, rules, bounds, foreign), daemon=True)
+                begun = mmap.mmap(-1, BEGUN_BYTES) if fork else None
+                self._begun.append(begun)
+                arguments = (theirs, root, rules, bounds, foreign, begun)
+                process = context.Process(target=_serve, args=arguments, daemon=True)
                 process.start()
                 theirs.close()
                 self.connections.append(ours)
@@ -69,9 +80,11 @@ class Pool:
             self._answers.append((worker, getattr(self._inline, method)(*arguments)))
             return
         try:
+            if method == "decode":
+                self._given[worker] += arguments[0]
             self.connections[worker].send((method, arguments))
         except OSError as error:
-            raise _died(self._processes[worker]) from error
+            raise self._died(worker) from error
 
     def answers(self) -> Iterator[tuple[int, Any]]:
         """Wait for at least one result, and yield each with its worker's number."""
@@ -83,10 +96,17 @@ class Pool:
             try:
                 answer = ready.recv()
             except (EOFError, OSError) as error:
-                raise _died(self._processes[self.connections.index(ready)]) from error
+                raise self._died(self.connections.index(ready)) from error
             if isinstance(answer, Exception):
                 raise answer
             yield self.connections.index(ready), answer
+
+    def _died(self, worker: int) -> TrailsiftError:
+        """Return the error for a worker that is gone, with the log object that it was reading."""
+        begun = self._begun[worker]
+        number = 0 if begun is None else int.from_bytes(begun[:BEGUN_BYTES], "little")
+        reading = self._given[worker][number - 1].name if 0 < number <= len(self._given[worker]) else None
+        return _died(self._processes[worker], reading)
 
     def close(self, *, at_once: bool) -> None:
         """End the processes: after their last call, or ``at_once`` by killing them."""
@@ -123,7 +143,12 @@ def _single_threaded() -> bool:
 
 
 def _serve(
-    connection: Connection, root: Path, rules: Rules | None, bounds: Limits, foreign: tuple[Connection, ...]
+    connection: Connection,
+    root: Path,
+    rules: Rules | None,
+    bounds: Limits,
+    foreign: tuple[Connection, ...],
+    begun: mmap.mmap | None,
 ) -> None:
     """Run a worker process; ``foreign`` are the parent's connections that it inherited."""
     for inherited in foreign:
@@ -136,10 +161,10 @@ def _serve(
     with without_pandas():
         from trailsift.ingest.worker import serve
 
-        serve(connection, root, rules, bounds)
+        serve(connection, root, rules, bounds, begun)
 
 
-def _died(process: multiprocessing.process.BaseProcess) -> TrailsiftError:
+def _died(process: multiprocessing.process.BaseProcess, reading: str | None) -> TrailsiftError:
     process.join(5)
     safe = "everything committed before is safe"
     if (process.exitcode or 0) > 0:
@@ -148,7 +173,9 @@ def _died(process: multiprocessing.process.BaseProcess) -> TrailsiftError:
             f"a worker process could not start; {safe}. Each worker imports the script that calls ingest(): such a "
             'script must call it under `if __name__ == "__main__":`. The worker\'s own error is printed above'
         )
+    while_reading = f" while it read {reading}" if reading else ""
+    leave_out = " or move that log object out of the way" if reading else ""
     return TrailsiftError(
-        f"a worker process died, most likely for lack of memory; {safe}. "
-        "Run the same command again, with --workers 1 if it happens again"
+        f"a worker process died{while_reading}, most likely for lack of memory; {safe}. "
+        f"Run the same command again; if it happens again, use --workers 1{leave_out}"
     )
