@@ -124,10 +124,20 @@ def _guarded(words: list[str]) -> int:
 
 def _reported(words: list[str]) -> int:
     """Run a command; report what fails as a message. Return the exit code."""
+    from trailsift.runtime import low_memory_limit, shortage
+
+    if limit := low_memory_limit():
+        # Where a library ends the process for lack of memory, nothing can be said any more.
+        print(
+            f"trailsift: this process may use {limit >> 20} MB of memory (`ulimit -v`): a command that needs more may "
+            "be aborted",
+            file=sys.stderr,
+        )
     try:
         return _run(words)
     except TrailsiftError as error:
-        return _fail(str(error), error.exit_code)
+        advice = shortage(error)
+        return _fail(f"{error}; {advice}" if advice else str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
@@ -135,8 +145,12 @@ def _reported(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _fail(f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
+        advice = shortage(error)
+        text = f"{error.filename or 'standard output'}: {error.strerror or error}"
+        return _fail(f"{text}; {advice}" if advice else text, 1)
     except Exception as error:
+        if advice := shortage(error):
+            return _fail(advice, 1)
         usage = _usage(error)
         if usage:
             return _fail(usage, 2)

@@ -105,7 +105,8 @@ def _wheels(folder: Path, arch: Arch, python: str, source: Path | None) -> list[
     if source is not None:
         command += ["--no-index", f"--find-links={source}"]
     requirements = [f"{name}=={metadata.version(name)}" for name in REQUIREMENTS]
-    done = subprocess.run([*command, *requirements], capture_output=True, text=True, check=False)
+    # Names and versions are those of installed packages that we list; there is no shell.
+    done = subprocess.run([*command, *requirements], capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
         by_hand = f"pip download --no-deps --only-binary=:all: --python-version={python} {' '.join(platforms)}"

@@ -7,8 +7,10 @@ its own.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
+import logging
 import mmap
 import multiprocessing
 import multiprocessing.connection
@@ -35,12 +37,9 @@ class Pool:
     """Worker processes and the calls they are busy with; or one worker in this process."""
 
     def __init__(self, root: Path, size: int, rules: Rules | None = None, bounds: Limits = LIMITS) -> None:
+        """Start ``size`` processes (0: the worker is this process); fewer, with a warning, if the system refuses."""
         self.size = size
         self._inline: Any = None
-        if size == 0:
-            from trailsift.ingest.worker import Worker
-
-            self._inline = Worker(root, rules, bounds)
         self._answers: deque[tuple[int, Any]] = deque()
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self.connections: list[Connection] = []
@@ -51,20 +50,39 @@ class Pool:
         context: Any = multiprocessing.get_context("fork" if fork else "spawn")
         try:
             for _ in range(size):
-                ours, theirs = context.Pipe()
-                # A forked process has the parent's ends too. It must close them: they would hide the parent's death.
-                foreign = (*self.connections, ours) if fork else ()
-                begun = mmap.mmap(-1, BEGUN_BYTES) if fork else None
-                self._begun.append(begun)
-                arguments = (theirs, root, rules, bounds, foreign, begun)
-                process = context.Process(target=_serve, args=arguments, daemon=True)
-                process.start()
-                theirs.close()
-                self.connections.append(ours)
-                self._processes.append(process)
+                self._start(context, root, rules, bounds, forked=fork)
         except OSError as error:
-            self.close(at_once=True)
-            raise TrailsiftError(f"no worker process can be started: {error.strerror}; try --workers 1") from error
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                # The files that the workers hold are missing everywhere else.
+                self.close(at_once=True)
+            self.size = len(self._processes)
+            logging.getLogger("trailsift").warning(
+                "%d of %d worker processes could be started (%s); the ingest goes on with %s",
+                self.size, size, error.strerror, self.size or "this process alone",
+            )  # fmt: skip
+        if self.size == 0:
+            from trailsift.ingest.worker import Worker
+
+            self._inline = Worker(root, rules, bounds)
+
+    def _start(self, context: Any, root: Path, rules: Rules | None, bounds: Limits, *, forked: bool) -> None:
+        """Start one process. Raise OSError if the system refuses."""
+        ours, theirs = context.Pipe()
+        try:
+            # A forked process has the parent's ends too. It must close them: they would hide the parent's death.
+            foreign = (*self.connections, ours) if forked else ()
+            begun = mmap.mmap(-1, BEGUN_BYTES) if forked else None
+            arguments = (theirs, root, rules, bounds, foreign, begun)
+            process = context.Process(target=_serve, args=arguments, daemon=True)
+            process.start()
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.connections.append(ours)
+        self._processes.append(process)
+        self._begun.append(begun)
 
     def __enter__(self) -> Pool:
         return self

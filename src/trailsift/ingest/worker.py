@@ -245,29 +245,46 @@ def from_stream(data: bytes) -> pa.Table:
 
 
 def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Limits, begun: mmap | None) -> None:
-    """Serve calls until None comes: a method name and its arguments in, the result out."""
+    """Serve calls until None comes: a method name and its arguments in, the result out. End the process."""
     pa.set_cpu_count(1)
     worker = Worker(root, rules, bounds, begun)
     # Receive calls while one is being served: otherwise two sides that both send more than a pipe holds would deadlock.
     calls: SimpleQueue[Call | None] = SimpleQueue()
-    threading.Thread(target=_receive, args=(connection, calls), daemon=True).start()
+    try:
+        threading.Thread(target=_receive, args=(connection, calls), daemon=True).start()
+    except RuntimeError as error:
+        _send(connection, error)
+        os._exit(1)
     while (call := calls.get()) is not None:
         method, arguments = call
+        result: Any
         try:
-            connection.send(getattr(worker, method)(*arguments))
+            result = getattr(worker, method)(*arguments)
         except Exception as error:  # sent to the parent, which raises it
-            connection.send(error)
+            result = error
+        _send(connection, result)
+        del result
     # Everything is written and sent. Tearing the interpreter down would only keep the parent waiting.
     os._exit(0)
 
 
+def _send(connection: Connection, result: object) -> None:
+    """Send a result. End the process if the parent is gone: nobody commits what this process has written."""
+    try:
+        connection.send(result)
+    except OSError:
+        os._exit(1)
+
+
 def _receive(connection: Connection, calls: SimpleQueue[Call | None]) -> None:
-    """Queue calls as they come; None at their end, or when the parent is gone."""
-    call: Call | None = None
+    """Queue calls as they come, and None at their end.
+
+    If the parent is gone, the process ends at once, in the middle of whatever it does: as after a kill, the next writer
+    removes the files that were never committed.
+    """
     try:
         while (call := connection.recv()) is not None:
             calls.put(call)
-    except (EOFError, ConnectionError):
-        pass
-    finally:
-        calls.put(None)
+    except (EOFError, OSError, MemoryError):
+        os._exit(1)
+    calls.put(None)
