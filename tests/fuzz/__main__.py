@@ -24,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--first", type=int, default=0, help="number of the first round")
     parser.add_argument("--out", type=Path, default=Path("build/fuzz"), help="folder for what differs")
+    parser.add_argument("--target", choices=TARGETS, action="append", help="fuzz this only; can be given again")
     options = parser.parse_args(arguments)
     if not _native.available():
         print("fuzz: the C modules are not built", file=sys.stderr)
@@ -31,8 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     seed = random.SystemRandom().getrandbits(32) if options.seed is None else options.seed
     options.out.mkdir(parents=True, exist_ok=True)
     print(f"fuzz: seed {seed}", flush=True)
-    names = list(TARGETS)
-    weights = [weight for _, weight in TARGETS.values()]
+    names = options.target or list(TARGETS)
+    weights = [TARGETS[name][1] for name in names]
     tally, findings, number = Tally(), 0, options.first
     start = time.monotonic()
     with (options.out / "round").open("w") as position:

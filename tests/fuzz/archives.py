@@ -11,9 +11,34 @@ import struct
 import tarfile
 import zipfile
 
-_TEXTS = [b'{"Records":[]}', b"", b"{}\n" * 50, b'{"eventVersion":"1.11"}', bytes(3_000), b"x" * 9_000, b"a,b\n" * 300]
+_RECORD = b'{"eventVersion":"1.08","eventTime":"2026-01-02T03:04:05Z","eventSource":"s3.amazonaws.com","eventName":"G"}'
+_TEXTS = [
+    b'{"Records":[' + b",".join([_RECORD] * 3) + b"]}",
+    b'{"Records":[' + b",".join([_RECORD] * 60) + b"]}",
+    (_RECORD + b"\n") * 80,
+    b"[" + b", ".join([_RECORD] * 4) + b"]",
+    b'{"Records":[]}',
+    b"",
+    b"{}\n" * 50,
+    bytes(3_000),
+    b"x" * 9_000,
+    b"eventName,eventTime,eventSource\n" + b"GetObject,2026-01-02T03:04:05Z,s3.amazonaws.com\n" * 50,
+]
 _METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
-_NAMES = ["a.json", "b/c.json", "d/", "x" * 300, "\N{SNOWMAN}.json", "__MACOSX/x", "../../x", "/etc/x"]
+_NAMES = [
+    "a.json",
+    "b/c.json",
+    "d/",
+    "x" * 300,
+    "\N{SNOWMAN}.json",
+    "__MACOSX/x",
+    "../../x",
+    "/etc/x",
+    "n\\xffx",
+    "\x1b[m",
+]
+#: Only a tar can hold them.
+_RAW_NAMES = ["bad\udcff\udcfe.json", "y" * 5_000, "caf\udcc3"]
 #: Numbers that break arithmetic.
 _NUMBERS = [0, 1, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 63, (1 << 64) - 1]
 
@@ -29,7 +54,10 @@ def mutated_archive(rng: random.Random) -> bytes:
 
 
 def _packed(rng: random.Random, data: bytes) -> bytes:
-    draw = rng.randrange(6)
+    draw = rng.randrange(7)
+    if draw == 6:
+        # A frame of Zstandard with one block as it is: recognized at most.
+        return b"\x28\xb5\x2f\xfd\x20" + bytes([len(data) % 256]) + struct.pack("<L", len(data) << 3 | 1)[:3] + data
     if draw == 0:
         return gzip.compress(data) * rng.choice([1, 1, 2, 5]) + bytes(rng.choice([0, 0, 7]))
     if draw == 1:
@@ -52,7 +80,8 @@ def _tar(rng: random.Random, data: bytes) -> bytes:
     sink = io.BytesIO()
     kind = rng.choice([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
     with tarfile.open(fileobj=sink, mode="w", format=kind) as archive:
-        for name in rng.sample(_NAMES[:3] if kind == tarfile.USTAR_FORMAT else _NAMES, rng.randint(0, 3)):
+        names = _NAMES[:3] if kind == tarfile.USTAR_FORMAT else _NAMES + _RAW_NAMES
+        for name in rng.sample(names, rng.randint(0, 3)):
             info = tarfile.TarInfo(name)
             text = rng.choice([data, *_TEXTS])
             info.size = len(text)

@@ -162,7 +162,11 @@ class ChunkBuilder:
         rows, checksums = self._rows, self._crc32
         crc32, take = isal_zlib.crc32, self._shared.take
         for at, raw in enumerate(raws):
-            row = take(raw)
+            try:
+                row = take(raw)
+            except Exception:
+                # The slow path finds the same, and rejects this record alone (such as one that is nested too deeply).
+                row = None
             if row is None:
                 irregular.append(at)
             else:
@@ -191,6 +195,9 @@ class ChunkBuilder:
             checksum = isal_zlib.crc32(dump_bytes(value))
         except NotARecord as error:
             stats.malformed.keep(Malformed(at, str(error), text_of(raw)))
+            return
+        except RecursionError:
+            stats.malformed.keep(Malformed(at, "nested too deeply", text_of(raw)))
             return
         except Exception as error:
             # One unforeseen record must not end the ingest of all others; it is kept whole in `rejects`.

@@ -249,13 +249,16 @@ def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Limit
     pa.set_cpu_count(1)
     worker = Worker(root, rules, bounds, begun)
     # Receive calls while one is being served: otherwise two sides that both send more than a pipe holds would deadlock.
-    calls: SimpleQueue[Call | None] = SimpleQueue()
+    calls: SimpleQueue[Call | Exception | None] = SimpleQueue()
     try:
         threading.Thread(target=_receive, args=(connection, calls), daemon=True).start()
     except RuntimeError as error:
         _send(connection, error)
         os._exit(1)
     while (call := calls.get()) is not None:
+        if isinstance(call, Exception):
+            _send(connection, call)
+            break
         method, arguments = call
         result: Any
         try:
@@ -276,7 +279,7 @@ def _send(connection: Connection, result: object) -> None:
         os._exit(1)
 
 
-def _receive(connection: Connection, calls: SimpleQueue[Call | None]) -> None:
+def _receive(connection: Connection, calls: SimpleQueue[Call | Exception | None]) -> None:
     """Queue calls as they come, and None at their end.
 
     If the parent is gone, the process ends at once, in the middle of whatever it does: as after a kill, the next writer
@@ -287,4 +290,7 @@ def _receive(connection: Connection, calls: SimpleQueue[Call | None]) -> None:
             calls.put(call)
     except (EOFError, OSError, MemoryError):
         os._exit(1)
+    except Exception as error:
+        # What was sent names something that this process does not have.
+        calls.put(error)
     calls.put(None)
