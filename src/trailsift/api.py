@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from trailsift.analysis.estimate import Estimate
+    from trailsift.analysis.export import Skipped
     from trailsift.analysis.rejects import RejectReport
     from trailsift.analysis.roles import RoleReport, RoleSummary
     from trailsift.analysis.status import Status
@@ -186,6 +187,7 @@ class Lake:
         rules: Rules | StrPath | None = None,
         compact: bool = True,
         hourly_partitions: bool | None = None,
+        group_readable: bool = False,
         progress: Callable[[Progress], None] | None = None,
     ) -> Counts:
         """Store logs, each event once. The lake is created if it is missing.
@@ -200,6 +202,7 @@ class Lake:
                 Summaries count every event all the same.
             compact: Tidy up afterwards, for some seconds, if many small files ask for it.
             hourly_partitions: Partition a new lake by hour instead of by day; an existing lake must match.
+            group_readable: Let the group of a new lake's folder read it. Default: only the user, whatever the umask.
             progress: Called with how far the ingest is.
 
         Returns:
@@ -235,6 +238,7 @@ class Lake:
             rules=chosen,
             compact=compact,
             hourly_partitions=hourly_partitions,
+            group_readable=group_readable,
             progress=progress,
         )
 
@@ -835,11 +839,14 @@ class Lake:
 
         return rejects(self._engine(), limit)
 
-    def records(self, where: str | None = None) -> Iterator[dict[str, Any]]:
+    def records(
+        self, where: str | None = None, *, on_skipped: Callable[[Skipped], None] | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Return the stored records as CloudTrail wrote them, one after the other.
 
         Args:
             where: An SQL condition on the columns of events.
+            on_skipped: Called with each event that cannot be restored, and is left out.
 
         Raises:
             QueryError: The condition cannot run.
@@ -850,10 +857,15 @@ class Lake:
         """
         from trailsift.analysis.export import records
 
-        return records(self._engine(), where)
+        return records(self._engine(), where, on_skipped)
 
     def export(
-        self, target: StrPath | TextIO, *, where: str | None = None, form: Literal["ndjson", "records"] = "ndjson"
+        self,
+        target: StrPath | TextIO,
+        *,
+        where: str | None = None,
+        form: Literal["ndjson", "records"] = "ndjson",
+        on_skipped: Callable[[Skipped], None] | None = None,
     ) -> int:
         """Write the stored records as CloudTrail wrote them.
 
@@ -861,6 +873,7 @@ class Lake:
             target: A file, which appears only when it is complete, or a text stream.
             where: An SQL condition on the columns of events.
             form: ``ndjson``: one record per line; ``records``: one document as in a log file.
+            on_skipped: Called with each event that cannot be restored, and is left out.
 
         Returns:
             The number of records.
@@ -878,8 +891,8 @@ class Lake:
         engine = self._engine()
         if isinstance(target, str | os.PathLike):
             with new_file(Path(target), "w", encoding="utf-8", newline="\n") as out:
-                return export(engine, out, where, form)
-        return export(engine, target, where, form)
+                return export(engine, out, where, form, on_skipped)
+        return export(engine, target, where, form, on_skipped)
 
     def omitted_columns(self) -> tuple[str, ...]:
         """Return the columns that rules have left empty in some events: their export is not lossless.
@@ -951,9 +964,10 @@ class Lake:
         Example:
             >>> lake.connect_database("lake.duckdb")
         """
+        from trailsift.lake.open import open_snapshot
         from trailsift.query.connect import write_database
 
-        write_database(Path(target), self.connect_script())
+        write_database(Path(target), open_snapshot(self.path))
 
 
 def _rules(rules: Rules | StrPath) -> Rules:

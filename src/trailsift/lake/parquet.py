@@ -13,10 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trailsift import _native, schema
+from trailsift.cloudtrail.services import UNKNOWN, is_service
 from trailsift.columns.arrow import ordered, ranks
+from trailsift.errors import LakeError
 from trailsift.lake.field_ids import field_ids
 from trailsift.lake.index import File
 from trailsift.lake.settings import read_settings
+from trailsift.storage.local import make_file, make_folders
 from trailsift.times import DAY, HOUR, moment
 
 Codes = np.ndarray[Any, np.dtype[Any]]
@@ -89,7 +92,7 @@ def write_events(chunk: pa.Table, root: Path, table: schema.Table = schema.EVENT
     bounds = [0, *cuts.tolist(), len(slot)]
     files = []
     for start, stop in itertools.pairwise(bounds):
-        name = service_names[service[start]] or "unknown"
+        name = checked_service(service_names[service[start]] or UNKNOWN)
         parts = partition_values(table, int(time[start]))
         folder = "/".join(f"{key}={value}" for key, value in parts.items()) + f"/service={name}"
         path = f"events/data/{folder}/{uuid.uuid4().hex}.parquet"
@@ -110,6 +113,13 @@ def write_events(chunk: pa.Table, root: Path, table: schema.Table = schema.EVENT
             )
         )
     return files
+
+
+def checked_service(name: str | None) -> str:
+    """Return the name of a service, which becomes a folder's. Raise LakeError if it could lead anywhere else."""
+    if name is None or not is_service(name):
+        raise LakeError(f"{name!r} is not the name of a service: nothing is written for it")
+    return name
 
 
 def events_table(root: Path) -> schema.Table:
@@ -165,7 +175,8 @@ class FileWriter:
         """Add rows; all pieces must have the types of the first."""
         rows = _conformed(rows, self.table)
         if self._writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(self.path.parent)
+            make_file(self.path)
             names = rows.schema.names
             few = rows.num_rows < _ZSTD_ROWS
             self._file = pa.output_stream(str(self.path), compression=None, buffer_size=_BUFFER)
