@@ -60,6 +60,11 @@ def limits() -> str:
         "What one input (a file with everything in it) may cost. Nothing that a file says about its own sizes is "
         "believed. What exceeds a limit is listed in `rejects` with its reason, and everything else is read.",
         "",
+        "Within these limits no input that we know of makes a process of an ingest take more than 2.5 GB of memory: "
+        "archives and streams stay below 1.6 GB, and a text of 10 million objects takes the most. Ordinary logs take "
+        "0.2 to 0.4 GB. An input that is unpacked to the limits costs at most 40 seconds of CPU time. The tests build "
+        "such inputs and measure both.",
+        "",
         "| limit | of what | beyond it | why |",
         "|---|---|---|---|",
     ]

@@ -18,11 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-<<<<<<< HEAD
-from fuzz.archives import mutated_archive
-=======
 from fuzz import landing
->>>>>>> main
+from fuzz.archives import mutated_archive
 from fuzz.mutate import Mutator, refuse
 from support.records import JSON_COLUMNS
 from trailsift import _native
@@ -348,7 +345,6 @@ def hostile(rng: random.Random, tally: Tally) -> Finding | None:
     return None
 
 
-<<<<<<< HEAD
 # -- archives --------------------------------------------------------------------------------------------------------
 
 #: So small that archives of a few kilobytes reach them.
@@ -403,7 +399,8 @@ def _read_in_pieces(archive: bytes, limits: Limits) -> tuple[int, int, int]:
         outcome = find_records(bytes(part.data), damage=part.damage, budget=budget)
         read, rejected = read + len(outcome.records), rejected + outcome.malformed.parts
     return read, rejected, unpacked
-=======
+
+
 # -- landing lines and batches of a stream ---------------------------------------------------------------------------
 
 
@@ -419,7 +416,6 @@ def batches(rng: random.Random, tally: Tally) -> Finding | None:
     tally["Firehose batches"] += 1
     reason = landing.check_batch(data)
     return None if reason is None else Finding(reason, [json.dumps(data).encode()])
->>>>>>> main
 
 
 #: By how often they are drawn.
@@ -429,10 +425,7 @@ TARGETS: dict[str, tuple[Target, int]] = {
     "keys": (keys, 5),
     "groups": (groups, 5),
     "hostile": (hostile, 20),
-<<<<<<< HEAD
     "archives": (archives, 15),
-=======
     "landing": (landing_lines, 10),
     "batches": (batches, 10),
->>>>>>> main
 }

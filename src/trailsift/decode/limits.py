@@ -107,7 +107,7 @@ class Limits:
     )
     values: int = _limit(
         10_000_000,
-        "commas",
+        "commas or opening brackets",
         "a text that is parsed",
         "It is not read: one reject.",
         "256 MB of genuine records hold 9 million; each value takes up to 250 bytes of memory.",

@@ -54,13 +54,18 @@ class Sink(Protocol):
 def read_text(text: PlainText, position: int | None, sink: Sink) -> None:
     """Hand the values of a text to ``sink``. A text that is not JSON is rejected at ``position``."""
     values = sink.outcome.budget.limits.values
-    if len(text.data) > 2 * values and text.data.count(b",") > values:
+    if len(text.data) > 2 * values and _most_values(text.data) > values:
         sink.outcome.reject(f"more than {values:,} values in one text: it is not read", text.data[:200], position)
         return
     for read in _FORMS:
         if read(text, sink):
             return
     _salvage(text_of(text.data), text.depth, position, sink)
+
+
+def _most_values(text: bytes) -> int:
+    """Return the number of commas or of opening brackets, whichever is larger: at least half as many as values."""
+    return max(text.count(b","), text.count(b"[") + text.count(b"{"))
 
 
 def to_utf8(text: bytes) -> bytes:
