@@ -28,7 +28,7 @@ import pyarrow as pa
 from trailsift import schema
 from trailsift.columns import summarize
 from trailsift.columns.arrow import ranks
-from trailsift.lake import expire, index
+from trailsift.lake import digest, expire, index
 from trailsift.lake.cardinality import fold, smallest_limit
 from trailsift.lake.index import File, Snapshot
 from trailsift.lake.open import open_snapshot
@@ -69,6 +69,7 @@ class Compacted:
     snapshots_expired: int = 0
     files_deleted: int = 0
     bytes_deleted: int = 0
+    digests_added: int = 0
     seconds: float = 0.0
 
     def add(self, counts: Mapping[str, int]) -> None:
@@ -129,8 +130,15 @@ def compact_lake(
         progress(CompactionProgress(total, total, size, size))
     report.add(expire.merge_seen(lake, moment))
     report.add(expire.clean(lake, moment))
+    report.digests_added += add_digests(lake)
     report.seconds = round(time.monotonic() - started, 3)
     return report
+
+
+def add_digests(lake: LakeWriter, is_over: Callable[[], bool] = lambda: False) -> int:
+    """Add the digests of files that an earlier version or another engine wrote; return their number."""
+    lake.ready()
+    return digest.complete(lake.root, expire.metadata_files(lake), is_over)
 
 
 def compact_partitions(
@@ -241,6 +249,7 @@ def _rewrite(
     folded: Counter[str] = Counter()
     budgets = lake.settings.get("budgets")
     for partition in group:
+        digest.check(lake.root, [file.path for file in partition.files])
         files, number = rewrite(lake.root, partition, budgets=budgets, now=now, target_bytes=target_bytes)
         transaction.replace(partition.files, files)
         old += partition.files

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake import index
+from trailsift.lake import digest, index
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.create import make_folder
 from trailsift.lake.disk import write_errors
@@ -123,8 +123,14 @@ class LakeWriter:
         if not _has_tables(db):
             locations = self.catalog.make_tables(list(self.tables.values()))
             # Not the database itself: to open and close it here would take SQLite's locks off it. SQLite flushes it.
-            self.storage.flush(path for name in self.tables for path in self.storage.paths(f"{name}/metadata"))
-            db.execute("INSERT INTO commit_log VALUES (0, ?, 'create', '{}', ?)", (now_text(), json.dumps(locations)))
+            written = [path for name in self.tables for path in self.storage.paths(f"{name}/metadata")]
+            self.storage.flush(written)
+            digests = digest.of_files(self.storage, written)
+            sql = "INSERT INTO commit_log VALUES (0, ?, 'create', '{}', ?)"
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(sql, (now_text(), json.dumps(locations)))
+            digest.seal(db, 0, digests, ())
+            db.execute("COMMIT")
 
     @property
     def catalog(self) -> LakeCatalog:
@@ -157,6 +163,9 @@ class LakeWriter:
 
     def _prepare(self, crashed: bool) -> None:
         """Put the lake in order for the writer that got the lock; ``crashed``: the last writer died."""
+        with closing(index.connect(self.root)) as db:
+            # A lake of an earlier version has no tables of digests.
+            db.executescript(_SCHEMA)
         # Before the sweep: a file that another engine has committed is named by the index only then.
         self.catch_up()
         if crashed:
@@ -173,7 +182,6 @@ class LakeWriter:
     def sweep(self) -> int:
         """Remove data files that no commit names, which a writer left that died. Only under the lock. Their number."""
         with closing(index.connect(self.root)) as db:
-            db.executescript(_SCHEMA)  # the writer may have died before it made them
             named = {path for (path,) in db.execute("SELECT path FROM file UNION SELECT path FROM seen_file")}
         folders = [*(f"{name}/data" for name in schema.TABLES), "seen"]
         orphans = [path for folder in folders for path in self.storage.paths(folder) if path not in named]
