@@ -1,26 +1,29 @@
 # What is done in a checkout; `make` alone lists the targets.
 #
 # The environment is created in .venv, and again when pyproject.toml, setup.py, the C modules or constraints.txt change. Only the set-up
-# needs the network.
+# needs the network. It installs what constraints.txt pins, and refuses a file with another hash than is listed there.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# No package's own build code runs, unless somebody on a platform that a package has no wheel for says `make setup SDISTS=`.
+SDISTS ?= --only-binary :all:
 # Processes that run the tests.
 TESTS ?= 2
 # Seconds for which `make asan` fuzzes the C modules.
 FUZZ_SECONDS ?= 300
 
 # Grafana publishes its schema as types, on npm only.
-GRAFANA = mkdir -p $(VENV)/grafana && cp tests/grafana/package.json $(VENV)/grafana && \
-	npm --prefix $(VENV)/grafana install --silent --no-audit --no-fund --no-package-lock
+GRAFANA := $(VENV)/grafana/.made
 
 # Scripts in an environment hold the path of the checkout, so the stamps do too: a moved checkout is set up again.
 PLACE := $(shell pwd | cksum | cut -d ' ' -f 1)
 MADE := $(VENV)/.made-$(PLACE)
 CORE := $(VENV)/.core-$(PLACE)
 DEV := $(VENV)/.dev-$(PLACE)
+# The tools of `make pins` and `make audit`, in an environment of their own: they bring a pip along.
+TOOLS := $(VENV)/tools
 
 # An environment without its interpreter is useless.
 ifeq ($(wildcard $(BIN)/python),)
@@ -30,7 +33,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test test-aws lint asan docs bench bench-lakes bench-smoke kills clean
+.PHONY: help demo setup test test-aws lint asan docs bench bench-lakes bench-smoke kills pins audit clean
 .PHONY: bench-memory bench-rules bench-transform bench-original bench-findings
 
 help: ## list the targets
@@ -46,8 +49,8 @@ test: lint ## lint, types, import contracts, then all tests, in two processes; T
 	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile
 
 test-aws: $(DEV) ## the tests of the AWS side with emulators, which are installed first
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,aws,emulators]'
-	@$(GRAFANA) || echo "make: npm did not install Grafana's schema: the boards are not checked against it" >&2
+	$(call packages,$(BIN)/python,dev aws emulators)
+	@$(MAKE) --no-print-directory $(GRAFANA) || echo "make: npm did not install Grafana's schema: the boards are not checked against it" >&2
 	@$(BIN)/python -m pytest tests/aws tests/deploy tests/query/test_athena.py
 
 lint: $(DEV) ## ruff, spelling, clang-format, mypy --strict, import contracts
@@ -109,6 +112,14 @@ bench-smoke: $(DEV) ## run the measurements once on few events, without writing 
 kills: $(DEV) ## kill an ingest at 100 moments, run it again, compare, and write bench/KILLS.md; KILLS='--kills 10' for fewer
 	@$(BIN)/python bench/kills.py --out bench/KILLS.md $(KILLS)
 
+pins: $(TOOLS) ## write constraints.txt again, with the hashes of all files; PINS=--upgrade for the newest versions
+	@$(TOOLS)/bin/python scripts/constraints.py refresh $(PINS)
+
+# Without --strict it gives the all-clear for packages that it could not look up.
+audit: $(TOOLS) ## look up known vulnerabilities of the pinned versions; fails if no database of them can be reached
+	@$(TOOLS)/bin/pip-audit --strict --progress-spinner off --require-hashes --disable-pip -r constraints.txt || { \
+		echo "make: not clean, or not audited for lack of a database: see above" >&2; exit 1; }
+
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) src/trailsift/_native/*.so src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -124,13 +135,21 @@ $(MADE):
 		echo "make: $(PYTHON) cannot create environments: on Debian and Ubuntu install python3-venv" >&2; exit 1; }
 	@touch $@
 
+# What an interpreter's environment needs of constraints.txt for some extras. pip takes no hashes beside an editable installation, so the
+# project itself is installed apart, and nothing with it.
+define packages
+	@$(BIN)/python scripts/constraints.py requirements $(2) >$(VENV)/requirements.txt
+	@$(1) -m pip --disable-pip-version-check --quiet install --require-hashes $(SDISTS) -r $(VENV)/requirements.txt || { \
+		echo "make: a package is missing, or is not the one that constraints.txt lists: see above" >&2; exit 1; }
+endef
+
 # There is no stamp while pip works, so the next set-up discards what an interrupted one left.
-# The build tools come first, from the constraints like the rest, so that a later set-up needs no network for them.
+# The build tools are among the packages, so that a later set-up needs no network for them.
 define install
-	@echo "installing trailsift$(1): about a minute, once" >&2
+	@echo "installing trailsift$(if $(1),[$(1)]): about a minute, once" >&2
 	@rm -f $(VENV)/.made-* $(VENV)/.core-* $(VENV)/.dev-*
-	@$(PIP) install -c constraints.txt setuptools
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.$(1)'
+	$(call packages,$(BIN)/python,$(1))
+	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $(MADE) $(2)
 endef
 
@@ -138,4 +157,15 @@ $(CORE): pyproject.toml setup.py $(wildcard src/trailsift/_native/*.[ch]) constr
 	$(call install,,$(CORE))
 
 $(DEV): pyproject.toml setup.py $(wildcard src/trailsift/_native/*.[ch]) constraints.txt | $(MADE)
-	$(call install,[dev],$(CORE) $(DEV))
+	$(call install,dev,$(CORE) $(DEV))
+
+# The lock holds the digest of each archive.
+$(GRAFANA): tests/grafana/package.json tests/grafana/package-lock.json
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@npm --prefix $(@D) ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+$(TOOLS): constraints.txt | $(MADE)
+	@$(BIN)/python -m venv --clear $@
+	$(call packages,$@/bin/python,pins)
+	@touch $@

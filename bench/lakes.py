@@ -27,6 +27,7 @@ from typing import Any
 import trailsift
 from page import Data, parser, say, write_page
 from process import Run, python, run
+from trailsift.query.relations import text
 
 TASKS = str(Path(__file__).with_name("lake_tasks.py"))
 CLI = ("-m", "trailsift.cli")
@@ -116,7 +117,7 @@ def _task(name: str, env: dict[str, str], **arguments: Any) -> Run:
 
 def _questions(data: Data, picked: dict[str, str]) -> list[Question]:
     role, day, until = data.role, data.day, data.next_day
-    event_id, key = picked["event_id"], picked["object_key"].replace("'", "''")
+    event_id, key = picked["event_id"], text(picked["object_key"])
     issuer = "userIdentity STRUCT(sessionContext STRUCT(sessionIssuer STRUCT(arn VARCHAR)))"
     parameters = 'requestParameters STRUCT("key" JSON)'
     return [
@@ -146,10 +147,10 @@ def _questions(data: Data, picked: dict[str, str]) -> list[Question]:
         ),
         Question(
             "one object key",
-            f"SELECT event_time, event_name, role_arn FROM events WHERE object_key = '{key}'",
+            f"SELECT event_time, event_name, role_arn FROM events WHERE object_key = {key}",
             f"eventTime VARCHAR, eventName VARCHAR, {parameters}",
-            f"SELECT r.eventTime, r.eventName FROM r WHERE json_extract_string(r.requestParameters.key, '$') = '{key}'",
-            f"SELECT event_time, event_name, role_arn FROM events WHERE object_key = '{key}'",
+            f"SELECT r.eventTime, r.eventName FROM r WHERE json_extract_string(r.requestParameters.key, '$') = {key}",
+            f"SELECT event_time, event_name, role_arn FROM events WHERE object_key = {key}",
         ),
     ]
 

@@ -1,4 +1,5 @@
-"""Write the pages that are generated from the code: docs/schema.md, docs/cli.md, docs/architecture.svg.
+"""Write the pages that are generated from the code: docs/schema.md, docs/cli.md, docs/limits.md,
+docs/architecture.svg.
 
 `--check` writes nothing, names the pages that are not current, and exits with 1 if there is one.
 """
@@ -45,9 +46,35 @@ def cli() -> str:
     return "\n".join([title, "", note, "", *lines, ""])
 
 
+def limits() -> str:
+    """Return the page of the bounds on what one input may cost."""
+    import dataclasses
+
+    from trailsift.decode.limits import Limits
+
+    lines = [
+        "# Limits",
+        "",
+        "Generated from `src/trailsift/decode/limits.py` by `make docs`.",
+        "",
+        "What one input (a file with everything in it) may cost. Nothing that a file says about its own sizes is "
+        "believed. What exceeds a limit is listed in `rejects` with its reason, and everything else is read.",
+        "",
+        "| limit | of what | beyond it | why |",
+        "|---|---|---|---|",
+    ]
+    for item in dataclasses.fields(Limits):
+        value, unit = int(str(item.default)), item.metadata["unit"]
+        size = f"{value >> 20:,} MB" if unit == "bytes" and value >= 1 << 20 else f"{value:,} {unit}"
+        row = [f"`{item.name}`: {size}", *(item.metadata[name] for name in ("bounds", "beyond", "reason"))]
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join([*lines, ""])
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "schema.md": schema,
     "cli.md": cli,
+    "limits.md": limits,
     "architecture.svg": structure.diagram,
 }
 

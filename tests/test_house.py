@@ -7,13 +7,10 @@ import hashlib
 import os
 import re
 import subprocess
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 import trailsift
 
@@ -41,7 +38,6 @@ def _files() -> list[Path]:
 
 FILES = _files()
 MODULES = [path for path in FILES if path.suffix == ".py"]
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
 def _name(path: Path) -> str:
@@ -71,31 +67,6 @@ def test_module_has_a_docstring(path: Path) -> None:
     """Every module with code begins with a docstring."""
     tree = ast.parse(path.read_text("utf-8"))
     assert not tree.body or ast.get_docstring(tree), f"{_name(path)} has no docstring"
-
-
-def _pins() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
-    pins = [line for line in lines if line and not line.startswith("#")]
-    wrong = [line for line in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line)]
-    assert not wrong, "constraints are plain name==version lines"
-    named = dict(line.split("==") for line in pins)
-    assert len({canonicalize_name(name) for name in named}) == len(pins), "a package is pinned twice"
-    return {canonicalize_name(name): version for name, version in named.items()}
-
-
-def test_constraints_cover_all_requirements() -> None:
-    """Every requirement, including those of the extras and of the build, is pinned to a version that it allows."""
-    pins = _pins()
-    project = PYPROJECT["project"]
-    requirements = [*project["dependencies"], *PYPROJECT["build-system"]["requires"]]
-    for extra in project["optional-dependencies"].values():
-        requirements += extra
-    for requirement in map(Requirement, requirements):
-        name = canonicalize_name(requirement.name)
-        if name == project["name"]:
-            continue
-        assert name in pins, f"{name} is not pinned"
-        assert requirement.specifier.contains(pins[name]), f"{requirement} forbids the pinned {pins[name]}"
 
 
 def test_changelog_has_one_line_per_change() -> None:

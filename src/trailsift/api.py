@@ -580,11 +580,13 @@ class Lake:
         finding = self.find(name) if isinstance(name, str) else name
         return mark(self.path, finding, word, reason)
 
-    def unreported(self, findings: Sequence[Finding]) -> list[Finding]:
-        """Return the findings that were not reported yet, or have grown by 50 % since.
+    def unreported(self, findings: Sequence[Finding], destination: str = "new") -> list[Finding]:
+        """Return the findings that were not reported to a destination yet, or have grown by 50 % since.
 
         Args:
             findings: Findings of this lake.
+            destination: Any name: each has its own list of what was reported. `trailsift detect --new` uses ``new``,
+                `--follow` ``follow``, and `trailsift ingest --detect` ``ingest``.
 
         Example:
             >>> findings = lake.findings()
@@ -594,20 +596,23 @@ class Lake:
         """
         from trailsift.detect.notify import news
 
-        return news(self.path, findings)
+        return news(self.path, findings, destination)
 
-    def mark_reported(self, findings: Sequence[Finding]) -> None:
-        """Record in the lake that findings were reported.
+    def mark_reported(self, findings: Sequence[Finding], destination: str = "new") -> None:
+        """Record in the lake that findings were reported to a destination.
 
         Args:
             findings: Findings of this lake.
+            destination: The same name as for `unreported`.
         """
         from trailsift.detect.notify import remember
 
-        remember(self.path, findings)
+        remember(self.path, findings, destination)
 
     def notify(self, findings: Sequence[Finding], url: str, form: Form = "json") -> tuple[int, list[str]]:
-        """Post the unreported ones among findings to a webhook, and record them as reported.
+        """Post findings to a webhook that were not posted to it yet, and record each that it accepted.
+
+        Redirects are not followed, and only an answer of 200 to 299 counts as accepted.
 
         Args:
             findings: Findings of this lake.
@@ -868,7 +873,7 @@ class Lake:
             2000
         """
         from trailsift.analysis.export import export
-        from trailsift.query.query_result import new_file
+        from trailsift.storage.output_file import new_file
 
         engine = self._engine()
         if isinstance(target, str | os.PathLike):

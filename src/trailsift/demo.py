@@ -18,6 +18,7 @@ from trailsift.analysis.roles import roles
 from trailsift.analysis.shell import double_quoted, quoted
 from trailsift.analysis.summary import Overview, hours, overview, refusals
 from trailsift.analysis.time_range import Period
+from trailsift.query.relations import text
 from trailsift.schema import DENIED_CODES
 
 if TYPE_CHECKING:
@@ -213,11 +214,11 @@ def raw_by_role(logs: Path) -> dict[str | None, tuple[int, int]]:
         "STRUCT(errorCode VARCHAR, userIdentity STRUCT(arn VARCHAR, invokedBy VARCHAR, "
         "sessionContext STRUCT(sessionIssuer STRUCT(arn VARCHAR))))[]"
     )
-    pattern = str(logs / "AWSLogs" / "**" / "*.json.gz").replace("'", "''")
+    pattern = text(str(logs / "AWSLogs" / "**" / "*.json.gz"))
     sql = f"""SELECT coalesce(nullif(r.userIdentity.sessionContext.sessionIssuer.arn, ''),
             nullif(r.userIdentity.arn, ''), nullif(r.userIdentity.invokedBy, '')),
             count(*), count(*) FILTER (WHERE r.errorCode IN ({codes}))
-        FROM (SELECT unnest(Records) AS r FROM read_json('{pattern}', columns = {{Records: '{record}'}},
+        FROM (SELECT unnest(Records) AS r FROM read_json({pattern}, columns = {{Records: '{record}'}},
             maximum_object_size = 268435456)) GROUP BY 1"""
     with duckdb.connect() as db:
         return {role: (events, denied) for role, events, denied in db.execute(sql).fetchall()}

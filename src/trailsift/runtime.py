@@ -1,8 +1,9 @@
-"""Settings of a process for its memory allocator and for the import system."""
+"""Settings of a process for its memory allocator and for the import system, and limits that the system sets to it."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -77,3 +78,45 @@ class _NoPandas:
         """Raise for pandas; leave every other module to the next finder."""
         if name == "pandas":
             raise ModuleNotFoundError("pandas is hidden: no command needs it", name=name)
+
+
+#: Below this many bytes of address space, the engines' libraries abort a process that they get no memory for.
+_LOW_LIMIT = 512 << 20
+
+_MEMORY = (
+    "there is not enough memory: close other programs, or raise the limit (`ulimit -v`, or that of the container), and "
+    "run it again; what was committed before is safe"
+)
+_THREADS = (
+    "the system starts no more threads: raise the limit of processes (`ulimit -u`, or the container's limit of PIDs) "
+    "or of memory (`ulimit -v`), and run it again; what was committed before is safe"
+)
+_FILES = "raise the limit of open files (`ulimit -n`), and run it again"
+
+
+def shortage(error: BaseException) -> str:
+    """Return what to do if an error, or one that led to it, is the system's refusal of memory, threads or open files;
+    empty for any other error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        code = cause.errno if isinstance(cause, OSError) else None
+        text = str(cause) if isinstance(cause, (RuntimeError, ImportError)) else ""
+        if code in (errno.EMFILE, errno.ENFILE):
+            return _FILES
+        if "can't start new thread" in text:
+            return _THREADS
+        # Shared libraries are mapped on import.
+        if isinstance(cause, MemoryError) or code == errno.ENOMEM or "failed to map segment" in text:
+            return _MEMORY
+        cause = cause.__cause__ or cause.__context__
+    return ""
+
+
+def low_memory_limit() -> int | None:
+    """Return the limit of this process's address space in bytes if libraries may abort the process at it."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return limit if 0 <= limit < _LOW_LIMIT else None

@@ -47,10 +47,11 @@ def test_a_pipe_that_does_not_block_gets_everything(small_lake: Path) -> None:
 
 
 def test_outputs_that_are_not_regular_files(small_lake: Path, tmp_path: Path) -> None:
-    """A pipe is written, not replaced; a link stays, and its target is written."""
-    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    """A pipe is written, not replaced; a link is replaced, not followed: anybody may have put it there."""
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target.ndjson"
     os.mkfifo(pipe)
-    link.symlink_to("target.ndjson")
+    link.symlink_to(target)
+    target.write_text("precious")
     lines: list[int] = []
     reader = threading.Thread(target=lambda: lines.append(pipe.read_text("utf-8").count("\n")))
     reader.start()
@@ -58,7 +59,8 @@ def test_outputs_that_are_not_regular_files(small_lake: Path, tmp_path: Path) ->
         assert shell(f"{PROGRAM} export --lake $LAKE --output {output}", small_lake).returncode == 0
     reader.join(30)
     assert lines == [20_000] and pipe.is_fifo()
-    assert link.is_symlink() and (tmp_path / "target.ndjson").read_text("utf-8").count("\n") == 20_000
+    assert not link.is_symlink() and link.read_text("utf-8").count("\n") == 20_000
+    assert target.read_text() == "precious"
 
 
 @pytest.mark.parametrize("words", ["summary --lake $LAKE", "status --lake $LAKE", "roles --lake $LAKE"])

@@ -14,8 +14,9 @@ from rich.console import Console
 from trailsift.analysis.summary import Hour
 from trailsift.analysis.time_range import Period
 from trailsift.ingest import Progress, ingest
+from trailsift.safe_text import safe
 from trailsift.terminal import heatmap
-from trailsift.terminal.console import cell, duration, grid, safe, short_resource, short_role, size
+from trailsift.terminal.console import cell, duration, grid, short_resource, short_role, size
 from trailsift.terminal.progress import CountProgress, IngestProgress, progress_line
 from trailsift.times import HOUR
 

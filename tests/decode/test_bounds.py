@@ -21,8 +21,8 @@ from support.logs import event_number, exported, rows
 from support.records import ONE, sample, text
 from trailsift.decode.compression import gunzip, inflate_whole
 from trailsift.decode.envelope import find_records
-from trailsift.decode.outcome import Outcome
-from trailsift.decode.stream import ReadLimits, parts_of
+from trailsift.decode.limits import Budget, Limits
+from trailsift.decode.stream import parts_of
 from trailsift.ingest import Sizes, ingest
 
 
@@ -59,7 +59,7 @@ def test_very_many_broken_lines() -> None:
 # -- large inputs ------------------------------------------------------------------------------------------------------
 
 #: Limits so small that a few records are a large file.
-TINY = ReadLimits(small=100, whole=20_000, piece=8_000, document=200_000)
+TINY = Limits(small=100, whole=20_000, piece=8_000, document=200_000)
 SIZES = Sizes(chunk_rows=40, batch_rows=100, bounds=TINY)
 MINE = [event_number(number) for number in range(500)]
 LINES = b"".join(text(each) + b"\n" for each in MINE)
@@ -81,7 +81,7 @@ def test_lines_are_read_in_pieces(form: str, workers: int | None, tmp_path: Path
         return
     path = tmp_path / "a.jsonl"
     path.write_bytes(PACKED[form](LINES[:400_000].replace(text(MINE[7]), b"{broken") + LINES[400_000:]))
-    sizes = [len(part.data or b"") for part in parts_of(str(path), TINY)]
+    sizes = [len(part.data or b"") for part in parts_of(str(path), Budget(TINY))]
     assert len(sizes) > 20 and max(sizes) <= TINY.whole + TINY.piece
     counts = ingest([str(path)], tmp_path / "lake", workers=workers, sizes=SIZES)
     assert (counts.log_objects, counts.records, counts.stored, counts.malformed) == (1, 500, 499, 1)
@@ -190,7 +190,7 @@ def test_inflating_in_one_step_agrees_with_the_slow_way(members: list[bytes], ta
     for data in (whole, whole[:cut] if cut else whole, bytes(damaged)):
         text = inflate_whole(data, 10_000)
         if text is not None:
-            assert gunzip(data, Outcome()) == (text, None)
+            assert gunzip(data, Budget(packed=len(data))) == (text, None)
     if len(members) == 1 and members[0] and not tail:
         assert inflate_whole(whole, 10_000) == members[0]
     assert inflate_whole(whole, 1) is None

@@ -23,8 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.paths import REAL_LOGS, ROOT, TESTS
-from trailsift.decode import compression, envelope, record
+from trailsift.decode import record
 from trailsift.decode.envelope import find_records
+from trailsift.decode.limits import LIMITS, Budget, Limits
 from trailsift.decode.tabular import words
 from trailsift.ingest.chunk_builder import ChunkBuilder, ObjectStats
 
@@ -34,10 +35,10 @@ EXPECTED: dict[str, dict[str, Any]] = json.loads((TESTS / "cases" / "envelopes.j
 # -- helpers ---------------------------------------------------------------------------------------------------------
 
 
-def ingested(data: bytes) -> tuple[ObjectStats, list[dict[str, Any]]]:
+def ingested(data: bytes, limits: Limits = LIMITS) -> tuple[ObjectStats, list[dict[str, Any]]]:
     """Return the counts of a log object, and its records as a lake restores them."""
     builder = ChunkBuilder()
-    tally = builder.add("object", data)
+    tally = builder.add("object", data, budget=Budget(limits, len(data)))
     rows = builder.finish().table.to_pylist()
     for row in rows:
         seconds = row["event_time"].replace(microsecond=0).timestamp()
@@ -542,30 +543,28 @@ def test_wrapping_is_bounded() -> None:
     tally, restored = ingested(text(wrapped))
     assert (tally.records, len(tally.malformed), restored) == (1, 1, [])
     packed = RECORDS
-    for _ in range(envelope.DEPTH_LIMIT + 3):
+    for _ in range(LIMITS.layers + 3):
         packed = gzip.compress(packed)
     tally, restored = ingested(packed)
     assert (tally.records, len(tally.malformed), restored) == (1, 1, [])
 
 
-def test_a_bomb_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compression, "FREE", 1 << 20)
+def test_a_bomb_is_cut_off() -> None:
     zeros, lines = bytes(20 << 20), (text(A) + b"\n") * 20_000
     for data in (zeros, b"x" * (20 << 20), b"[" * (20 << 20)):
         for packed in (gzip.compress(data), zipped(a=data), bz2.compress(data), lzma.compress(data)):
-            tally, restored = ingested(packed)
+            tally, restored = ingested(packed, Limits(free=1 << 20))
             assert (tally.records, len(tally.malformed), restored) == (1, 1, [])
             assert "unpacked" in tally.malformed[0].reason
     for packed in (gzip.compress(lines), zipped(a=lines), lzma.compress(lines)):
-        tally, restored = ingested(packed)
+        tally, restored = ingested(packed, Limits(free=1 << 20))
         assert len(tally.malformed) == 1 and len(restored) > 1_000
         assert set(canon(restored)) == set(canon([A]))
 
 
-def test_a_bomb_of_many_members_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compression, "FREE", 1 << 20)
-    monkeypatch.setattr("trailsift.decode.outcome.ROOM", 1 << 20)
-    found = find_records(zipped(**{str(at): bytes(1 << 19) for at in range(50)}))
+def test_a_bomb_of_many_members_is_cut_off() -> None:
+    data = zipped(**{str(at): bytes(1 << 19) for at in range(50)})
+    found = find_records(data, budget=Budget(Limits(free=1 << 20, growth=1, log_object=1 << 20), len(data)))
     assert not found.records and found.malformed
 
 

@@ -195,7 +195,7 @@ def test_log_text_cannot_control_a_terminal(engine: DuckDBEngine) -> None:
     ).decode()
     assert "\x1b" not in text
     assert "\u202e" not in text
-    assert "\\x1b[31mred\\u202e\\n[bold]x[/bold]" in text
+    assert "\\u001b[31mred\\u202e\\n[bold]x[/bold]" in text
 
 
 def test_streams_and_formats(engine: DuckDBEngine) -> None:

@@ -84,7 +84,9 @@ def test_what_was_reported(lake: Location) -> None:
     notify.remember(lake, [finding("f1")])
     notify.remember(lake, [finding("f2")])
     assert notify.news(lake, [finding("f1"), finding("f2")]) == []
-    assert json.loads(open_storage(lake).read("findings/told.json")) == {"f1": 5.0, "f2": 5.0}
+    assert json.loads(open_storage(lake).read("findings/told.json")) == {
+        "destinations": {"new": {"f1": 5.0, "f2": 5.0}}
+    }
 
 
 def test_last_run_and_states(lake: Location) -> None:

@@ -9,6 +9,7 @@ from trailsift.analysis.time_range import Period
 from trailsift.query.engine import Engine
 from trailsift.query.json_objects import plain as plain
 from trailsift.query.relations import text
+from trailsift.safe_text import quoted
 from trailsift.schema import DENIED_CODES, SKETCH_SIZE
 from trailsift.times import HOUR
 
@@ -78,7 +79,9 @@ def why_nothing(snapshot: Snapshot, period: Period) -> str:
     """Return why a report on a period is empty: the lake is empty, or its events are of another time."""
     files = snapshot.files("hourly")
     if not files:
-        return f"the lake at {snapshot.root} holds no events yet: `trailsift ingest PATH --lake {snapshot.root}`"
+        return (
+            f"the lake at {snapshot.root} holds no events yet: `trailsift ingest PATH --lake {quoted(snapshot.root)}`"
+        )
     held = snapshot.files("events")
     first = min(file.min_time for file in held or files)
     last = max(file.max_time for file in held or files)

@@ -6,8 +6,6 @@ single events carry little information. Each such row becomes a rule that can be
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -17,11 +15,12 @@ from trailsift.prices import MONTH, Price
 from trailsift.query.engine import Engine
 from trailsift.query.json_objects import JsonObject
 from trailsift.rules import parse
+from trailsift.rules.globs import literal
+from trailsift.rules.parser import NAME_LIMIT
+from trailsift.safe_text import safe, safe_toml
 
 #: Share of the events that a suggested rule keeps.
 RATE = 0.01
-_PLACEHOLDER = re.compile(r"\{[a-z0-9_]+\}")
-_STARS = re.compile(r"\*[* ]*\*")
 
 
 class RuleSuggestion(NamedTuple):
@@ -80,6 +79,7 @@ WITH daily AS (
     SELECT role_arn, service, event_name, resource_arn, key_pattern, day,
            sum(events) AS events, sum(bytes_out) AS bytes_out
     FROM usage WHERE error_code IS NULL AND resource_arn IS DISTINCT FROM '(other)'
+        AND key_pattern IS DISTINCT FROM '(other)'
     GROUP BY ALL
 ), span AS (
     SELECT count(DISTINCT day) AS days, sum(events) AS total FROM usage
@@ -153,13 +153,9 @@ def suggest(engine: Engine, prices: dict[str, Price], limit: int = 10) -> Sugges
 def _rule(number: int, names: tuple[str | None, ...], by_key: bool) -> str:
     role, service, event_name, resource, pattern = names
     conditions = {"service": service, "event_name": event_name, "role": role, "resource": resource}
-    when = {name: value or "" for name, value in conditions.items()}
-    if pattern is not None:
-        when["object_key"] = _STARS.sub("*", _PLACEHOLDER.sub("*", pattern))
-    elif by_key:
-        when["object_key"] = ""
-    listed = ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in when.items())
-    return (
-        f"[[rule]]\nname = {json.dumps(f'suggested {number}: {event_name}')}\n"
-        f'when = {{ {listed} }}\naction = "sample"\nrate = {RATE}\n'
-    )
+    if pattern is not None or by_key:
+        conditions["key_pattern"] = pattern
+    # Whoever calls AWS chooses these texts: none of their stars is a wildcard.
+    listed = ", ".join(f"{name} = {safe_toml(literal(value or ''))}" for name, value in conditions.items())
+    name = safe(f"suggested {number}: {event_name}")[:NAME_LIMIT]
+    return f'[[rule]]\nname = {safe_toml(name)}\nwhen = {{ {listed} }}\naction = "sample"\nrate = {RATE}\n'

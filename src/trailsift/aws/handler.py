@@ -99,4 +99,4 @@ def _metadata(partition: LandingPartition) -> dict[str, Any]:
 
 
 def _log_error(**fields: object) -> None:
-    print(json.dumps({"level": "error", **fields}, ensure_ascii=False, default=str))
+    print(json.dumps({"level": "error", **fields}, default=str))

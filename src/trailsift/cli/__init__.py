@@ -109,12 +109,35 @@ def _guarded(words: list[str]) -> int:
         # Names in logs are of any language; a terminal that cannot show them shows escape sequences.
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="trailsift")
+    from trailsift.terminal.output import Messages
+
+    # Warnings and log lines of libraries may quote a log, too.
+    sys.stderr, stderr = Messages(sys.stderr), sys.stderr
     if os.environ.get("TRAILSIFT_DEBUG"):
+        # The interpreter prints the traceback after us: it stays in place.
         return _run(words)
+    try:
+        return _reported(words)
+    finally:
+        sys.stderr = stderr
+
+
+def _reported(words: list[str]) -> int:
+    """Run a command; report what fails as a message. Return the exit code."""
+    from trailsift.runtime import low_memory_limit, shortage
+
+    if limit := low_memory_limit():
+        # Where a library ends the process for lack of memory, nothing can be said any more.
+        print(
+            f"trailsift: this process may use {limit >> 20} MB of memory (`ulimit -v`): a command that needs more may "
+            "be aborted",
+            file=sys.stderr,
+        )
     try:
         return _run(words)
     except TrailsiftError as error:
-        return _fail(str(error), error.exit_code)
+        advice = shortage(error)
+        return _fail(f"{error}; {advice}" if advice else str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
@@ -122,8 +145,12 @@ def _guarded(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _fail(f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
+        advice = shortage(error)
+        text = f"{error.filename or 'standard output'}: {error.strerror or error}"
+        return _fail(f"{text}; {advice}" if advice else text, 1)
     except Exception as error:
+        if advice := shortage(error):
+            return _fail(advice, 1)
         usage = _usage(error)
         if usage:
             return _fail(usage, 2)
@@ -156,7 +183,9 @@ def _usage(error: Exception) -> str:
 
 def _run(words: list[str]) -> int:
     if words == ["--version"]:
-        print(version_line())
+        from trailsift.terminal.output import print_line
+
+        print_line(version_line())
         _flush_output()
         return 0
     # Imported here, so that an interrupt or a broken installation ends like any other error.
@@ -175,5 +204,7 @@ def _run(words: list[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"trailsift: {message}", file=sys.stderr)
+    from trailsift.terminal.output import say
+
+    say(message)
     return code

@@ -19,7 +19,8 @@ from trailsift.cli.options import (
     UntilOption,
     ZoneOption,
 )
-from trailsift.cli.session import open_lake, say, say_why_empty
+from trailsift.cli.session import open_lake, say_why_empty
+from trailsift.terminal.output import say
 
 if TYPE_CHECKING:
     from trailsift.api import Lake
@@ -122,6 +123,7 @@ def _data_event_candidates(lake: Lake, since: str | None, until: str | None, as_
 
     from trailsift.analysis.shell import quoted
     from trailsift.terminal.aws import show_needs
+    from trailsift.terminal.output import print_line
 
     period = lake.period(since, until)
     needs = lake.data_event_candidates(since=period.since, until=period.until)
@@ -131,7 +133,9 @@ def _data_event_candidates(lake: Lake, since: str | None, until: str | None, as_
         show_needs(needs)
         role = needs[0].role_arn
         service = ",".join(needs[0].services) or "s3"
-        print(f"Next: trailsift selectors --role {quoted(role)} --service {service} --lake {quoted(lake.path)}")
+        print_line(
+            f"Next: trailsift selectors --role {quoted(role)} --service {quoted(service)} --lake {quoted(lake.path)}"
+        )
     else:
         say("no role's management events call for data events")
     return 0
@@ -176,6 +180,10 @@ def query_command(
         Parameter(name=["--format", "-f"], help="Format of the result."),
     ] = "table",
     output: OutputOption = None,
+    csv_safe: Annotated[
+        bool,
+        Parameter(show_default=False, help="In CSV, begin texts that a spreadsheet would run as formulas with a '."),
+    ] = False,
     explain: Annotated[
         bool, Parameter(show_default=False, help="Show the read plan without running the query.")
     ] = False,
@@ -199,12 +207,12 @@ def query_command(
     from trailsift.cli import query
 
     text = sys.stdin.read() if sql == STDIN else sql
-    form = "json" if as_json else form
+    target = query.OutputOptions("json" if as_json else form, output, not csv_safe)
     if engine == "athena":
         reuse = 0 if no_cache else max(round((ttl or 3600) / 60), 1)
         athena = query.AthenaOptions(workgroup, database, reuse, prices)
-        return query.run_on_athena(text, form, output, explain, timezone, athena)
-    return query.run(open_lake(lake, timezone), text, form, output, explain=explain, ttl=ttl, cache=not no_cache)
+        return query.run_on_athena(text, target, explain, timezone, athena)
+    return query.run(open_lake(lake, timezone), text, target, explain=explain, ttl=ttl, cache=not no_cache)
 
 
 def export_command(
@@ -225,7 +233,9 @@ def export_command(
     omitted = handle.omitted_columns()
     if omitted:
         say(f"the export is not lossless: rules left {', '.join(omitted)} out of some events")
-    count = handle.export(sys.stdout if output is None else output, where=where, form=form)
+    from trailsift.terminal.output import json_stream
+
+    count = handle.export(json_stream() if output is None else output, where=where, form=form)
     if not count:
         say_why_empty(handle, handle.period())
     elif output is not None:
@@ -234,6 +244,6 @@ def export_command(
 
 
 def _print_json(value: object) -> None:
-    from trailsift.terminal.console import print_json
+    from trailsift.terminal.output import print_json
 
     print_json(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,6 +11,7 @@ from cyclopts import App, Parameter
 
 from trailsift.cli.options import JsonOption
 from trailsift.errors import UsageError
+from trailsift.terminal.output import print_json, print_line, print_script
 
 if TYPE_CHECKING:
     from trailsift.deploy.tables import StackConfig
@@ -34,14 +34,13 @@ def package_command(
     Example: `trailsift aws package --arch arm64 --output transform.zip`
     """
     from trailsift.deploy.package import HANDLER, build
-    from trailsift.terminal.console import print_json
 
     zipped = build(output, arch=arch, python=python, rules=rules, wheels=wheels)
     if as_json:
         print_json({**zipped._asdict(), "path": str(zipped.path), "handler": HANDLER})
     else:
-        print(f"{zipped.path}: {zipped.size:,} bytes, python{zipped.python} on {zipped.arch}, handler {HANDLER}")
-        print(f"sha256 {zipped.sha256}")
+        print_line(f"{zipped.path}: {zipped.size:,} bytes, python{zipped.python} on {zipped.arch}, handler {HANDLER}")
+        print_line(f"sha256 {zipped.sha256}")
     return 0
 
 
@@ -100,7 +99,6 @@ def sql_command(
     Example: `trailsift aws sql --trail my-trail-bucket --bucket my-bucket --account 123456789012 --region us-east-1`
     """
     from trailsift.deploy.athena_sql import script, statements
-    from trailsift.terminal.console import print_json
 
     config = _config(trail, bucket, account, region, organization, database, since)
     listed = statements(config, until.date() if until else None)
@@ -112,7 +110,7 @@ def sql_command(
     if as_json:
         print_json([statement._asdict() for statement in chosen])
     else:
-        sys.stdout.write(script(chosen))
+        print_script(script(chosen))
     return 0
 
 
@@ -132,7 +130,6 @@ def glue_command(
     Example: `trailsift aws glue landing/year=2026/month=01/day=15/hour=14/service=s3/part.gz --bucket my-bucket`
     """
     from trailsift.deploy import glue_requests
-    from trailsift.terminal.console import print_json
 
     config = _config("my-cloudtrail-bucket", bucket, None, None, "", database, None)
     if crawler is not None:
@@ -167,5 +164,5 @@ def render_command(
     if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9-]{0,40}", stack):
         raise UsageError(f"{stack!r} is not a valid stack name: use letters, digits and hyphens, at most 41")
     for path in write(out, files(_config(trail, bucket, account, region, organization, database, since), stack)):
-        print(path)
+        print_line(path)
     return 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +20,9 @@ from trailsift.cli.options import (
     UntilOption,
     ZoneOption,
 )
-from trailsift.cli.session import open_lake, say
-from trailsift.errors import TrailsiftError
+from trailsift.cli.session import open_lake
+from trailsift.errors import LakeError, TrailsiftError
+from trailsift.terminal.output import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +76,7 @@ def detect_command(
         ),
     ] = "json",
     new: Annotated[
-        bool, Parameter(show_default=False, help="Show only findings not yet reported with --new or --webhook.")
+        bool, Parameter(show_default=False, help="Show only findings that --new has not yet shown.")
     ] = False,
     follow: Annotated[
         bool,
@@ -161,24 +160,23 @@ class _Report:
         result = self.run(lake)
         _say_problems(result.problems)
         code = 3 if result.problems else 0
-        shown = result.findings
-        if self.webhook is not None or self.only_new:
-            unreported = lake.unreported(result.findings)
-            shown = unreported if self.only_new else shown
-            if self.webhook is None:
-                lake.mark_reported(unreported)
-            else:
-                code = max(code, _post(lake, unreported, self.webhook, self.form))
+        destination = "follow" if self.lines else "new"
+        shown = lake.unreported(result.findings, destination) if self.only_new else result.findings
+        # First of all: whatever becomes of the webhook, the findings are shown.
         self._show(lake, shown)
+        if self.only_new:
+            lake.mark_reported(shown, destination)
+        if self.webhook is not None:
+            code = max(code, _post(lake, result.findings, self.webhook, self.form))
         return code
 
     def _show(self, lake: Lake, findings: Sequence[Finding]) -> None:
-        from trailsift.terminal.console import print_json
         from trailsift.terminal.findings import show_findings
+        from trailsift.terminal.output import print_json, print_json_line
 
         if self.lines and self.as_json:
             for finding in findings:
-                print(json.dumps(finding.as_dict(), ensure_ascii=False), flush=True)
+                print_json_line(finding.as_dict())
         elif self.as_json:
             print_json({"period": self.period.as_dict(), "findings": [finding.as_dict() for finding in findings]})
         elif findings:
@@ -189,7 +187,7 @@ class _Report:
 
 def _cleaner(machine: bool) -> Callable[[str], str]:
     """Return what is applied to every string of a log: a terminal gets no control characters."""
-    from trailsift.terminal.console import safe
+    from trailsift.safe_text import safe
 
     return str if machine else safe
 
@@ -203,7 +201,7 @@ def after_ingest(lake: Lake) -> None:
             clean=_cleaner(False),
         )
         _say_problems(result.problems)
-        unreported = lake.unreported(result.findings)
+        unreported = lake.unreported(result.findings, "ingest")
         for finding in unreported[:_LISTED]:
             say(f"{finding.severity} {finding.id} {finding.title}")
         from trailsift.analysis.shell import quoted
@@ -212,12 +210,11 @@ def after_ingest(lake: Lake) -> None:
         hidden = f", {len(unreported) - _LISTED} of them not listed" if len(unreported) > _LISTED else ""
         command = f"trailsift detect --lake {quoted(lake.path)}"
         say(f"{plural(len(unreported), 'new finding')}{hidden}; all findings: {command}")
+        lake.mark_reported(unreported, "ingest")
         webhook = os.environ.get("TRAILSIFT_WEBHOOK")
         if webhook:
             slack = os.environ.get("TRAILSIFT_WEBHOOK_FORM") == "slack"
-            _post(lake, unreported, webhook, "slack" if slack else "json")
-        else:
-            lake.mark_reported(unreported)
+            _post(lake, result.findings, webhook, "slack" if slack else "json")
     except Exception as error:  # of any kind: the events are stored, and the next run detects again
         text = str(error) if isinstance(error, TrailsiftError) else f"{type(error).__name__}: {error}"
         say(f"everything was stored, but detection failed: {text}")
@@ -247,11 +244,13 @@ def finding_command(
     target = handle.find(name, detections=detections, language=lang, clean=_cleaner(as_json or records))
     code = 3 if problems else 0
     if records:
-        handle.export(sys.stdout, where=target.condition)
+        from trailsift.terminal.output import json_stream
+
+        handle.export(json_stream(), where=target.condition)
         return code
     detail = handle.finding(target, limit=10 if limit is None else limit)
     if as_json:
-        from trailsift.terminal.console import print_json
+        from trailsift.terminal.output import print_json
 
         print_json(detail.as_dict())
     else:
@@ -297,8 +296,8 @@ def evaluate_command(
     """
     from trailsift.detect.experiment import ExperimentConfig, run_experiment
     from trailsift.generate import STRENGTHS
-    from trailsift.terminal.console import print_json
     from trailsift.terminal.findings import show_evaluation
+    from trailsift.terminal.output import print_json
 
     def report_step(text: str) -> None:
         if not quiet:
@@ -315,7 +314,7 @@ def evaluate_command(
 
 
 def _mark(name: str, path: Path, word: Literal["mute", "confirm"], reason: str, as_json: bool) -> int:
-    from trailsift.terminal.console import print_json
+    from trailsift.terminal.output import print_json, print_line
 
     lake = open_lake(path)
     target = lake.find(name, clean=_cleaner(as_json))
@@ -323,7 +322,7 @@ def _mark(name: str, path: Path, word: Literal["mute", "confirm"], reason: str, 
     if as_json:
         print_json({"id": verdict.id, "word": verdict.word, "reason": verdict.reason, "time": verdict.time})
     else:
-        print(f"{verdict.id}: {'muted' if word == 'mute' else 'confirmed'}: {target.title}")
+        print_line(f"{verdict.id}: {'muted' if word == 'mute' else 'confirmed'}: {target.title}")
     return 0
 
 
@@ -354,7 +353,11 @@ def _warn_without_learned(levels: Sequence[str] | None) -> int:
 def _post(lake: Lake, findings: Sequence[Finding], url: str, form: Literal["json", "slack"]) -> int:
     from trailsift.terminal.console import plural
 
-    delivered, errors = lake.notify(findings, url, form)
+    try:
+        delivered, errors = lake.notify(findings, url, form)
+    except LakeError as damaged:
+        # What was posted before is not known: nothing is posted, and everything else goes on.
+        delivered, errors = 0, [str(damaged)]
     for error in errors:
         say(error)
     say(f"{plural(delivered, 'finding')} posted")
@@ -365,10 +368,11 @@ def _check(folder: Path | None) -> int:
     """Run the examples of the detections. Return 1 if any detection has errors."""
     from trailsift.detect import detection_rules
     from trailsift.terminal.console import plural
+    from trailsift.terminal.output import print_line
 
     rules, problems = detection_rules.builtin_rules() if folder is None else detection_rules.load_rules(folder)
     problems = [*problems, *detection_rules.run_examples(rules)]
     for problem in problems:
         say(str(problem))
-    print(f"{plural(len(rules), 'detection')}, {plural(len(problems), 'error')}")
+    print_line(f"{plural(len(rules), 'detection')}, {plural(len(problems), 'error')}")
     return 1 if problems else 0

@@ -11,8 +11,9 @@ from cyclopts import Parameter
 
 from trailsift.cli import STDIN
 from trailsift.cli.options import JsonOption, LakeOption, QuietOption, SinceOption, UntilOption, ZoneOption
-from trailsift.cli.session import open_lake, say
+from trailsift.cli.session import open_lake
 from trailsift.errors import UsageError
+from trailsift.terminal.output import say
 
 
 def generate_command(
@@ -114,7 +115,7 @@ def ingest_command(
     Examples: `trailsift ingest logs/AWSLogs --lake lake`, `trailsift ingest logs --lake lake --since -7d`
     """
     from trailsift.runtime import spare_memory
-    from trailsift.terminal.ingest import incomplete, show_counts
+    from trailsift.terminal.ingest import incomplete, links_passed_over, show_counts
     from trailsift.terminal.progress import IngestProgress
 
     handle = open_lake(lake, timezone)
@@ -136,6 +137,8 @@ def ingest_command(
         say("committed data is in the lake; run the same command again to continue")
         raise
     show_counts(counts, lake, as_json)
+    if counts.links_passed_over:
+        say(links_passed_over(counts))
     if not counts.complete:
         say(incomplete(counts, lake))
     if detect:
@@ -170,7 +173,7 @@ def demo_command(
         counts = demo.ingest_logs(logs, live.update)
     report = demo.ask_lake(logs, counts)
     if as_json:
-        from trailsift.terminal.console import print_json
+        from trailsift.terminal.output import print_json
 
         print_json(report.as_dict())
     else:

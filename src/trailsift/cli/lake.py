@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from trailsift.cli.options import JsonOption, LakeOption, LimitOption, OutputOption, QuietOption, ZoneOption
-from trailsift.cli.session import open_lake, say
+from trailsift.cli.session import open_lake
 from trailsift.errors import UsageError
+from trailsift.terminal.output import say
 
 if TYPE_CHECKING:
     from trailsift.lake.compact import CompactionProgress
@@ -22,8 +22,8 @@ def status_command(*, lake: LakeOption, timezone: ZoneOption = "UTC", as_json: J
 
     Example: `trailsift status --lake lake`
     """
-    from trailsift.terminal.console import print_json
     from trailsift.terminal.lake import show_status
+    from trailsift.terminal.output import print_json
 
     handle = open_lake(lake, timezone)
     status = handle.status()
@@ -41,8 +41,8 @@ def rejects_command(
 
     Example: `trailsift rejects --lake lake`
     """
-    from trailsift.terminal.console import print_json
     from trailsift.terminal.lake import show_rejects
+    from trailsift.terminal.output import print_json
 
     handle = open_lake(lake, timezone)
     default = 0 if as_json else 10
@@ -63,15 +63,21 @@ def connect_command(*, lake: LakeOption, output: OutputOption = None) -> int:
     Examples: `trailsift connect --lake lake -o lake.sql`, then `duckdb -init lake.sql`;
     `trailsift connect --lake lake -o lake.duckdb`
     """
+    from trailsift.analysis.shell import quoted
+    from trailsift.storage.output_file import new_file
+    from trailsift.terminal.output import print_script
+
     handle = open_lake(lake)
     if output is None:
-        sys.stdout.write(handle.connect_script())
+        print_script(handle.connect_script())
     elif output.suffix in (".duckdb", ".db"):
         handle.connect_database(output)
         say(f"wrote {output}, a DuckDB database with the lake's tables as views")
     else:
-        output.write_text(handle.connect_script(), "utf-8")
-        say(f"wrote {output}; `duckdb -init {output}` opens the lake")
+        text = handle.connect_script()
+        with new_file(output, "w", encoding="utf-8") as file:
+            file.write(text)
+        say(f"wrote {output}; `duckdb -init {quoted(output)}` opens the lake")
     return 0
 
 
@@ -89,8 +95,8 @@ def columns_command(
     Example: `trailsift columns hourly`
     """
     from trailsift.query.relations import described, functions
-    from trailsift.terminal.console import print_json
     from trailsift.terminal.lake import columns_markdown, show_columns
+    from trailsift.terminal.output import print_json, print_script
 
     tables = described()
     names = [table.name for table in tables]
@@ -105,7 +111,7 @@ def columns_command(
         ]
         print_json({"tables": listed, "functions": macros})
     elif form == "markdown":
-        sys.stdout.write(columns_markdown(chosen, macros))
+        print_script(columns_markdown(chosen, macros))
     else:
         show_columns(chosen, macros)
     return 0
@@ -127,8 +133,8 @@ def compact_command(
 
     Example: `trailsift compact --lake lake`
     """
-    from trailsift.terminal.console import print_json
     from trailsift.terminal.lake import show_compacted
+    from trailsift.terminal.output import print_json
     from trailsift.terminal.progress import CountProgress
 
     with contextlib.ExitStack() as open_bar:
@@ -153,8 +159,8 @@ def relocate_command(*, lake: LakeOption, as_json: JsonOption = False) -> int:
 
     Example: `mv lake archive/lake`, then `trailsift relocate --lake archive/lake`
     """
-    from trailsift.terminal.console import print_json
     from trailsift.terminal.lake import show_relocated
+    from trailsift.terminal.output import print_json
 
     relocated = open_lake(lake).relocate()
     if as_json:

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from trailsift.cli.session import say
 from trailsift.errors import TrailsiftError, UsageError
+from trailsift.terminal.output import is_terminal, print_lines, say
 
 if TYPE_CHECKING:
     from trailsift.api import Lake
@@ -29,23 +29,30 @@ class AthenaOptions(NamedTuple):
     prices: Path | None
 
 
-def run(lake: Lake, sql: str, form: str, output: Path | None, *, explain: bool, ttl: float | None, cache: bool) -> int:
+class OutputOptions(NamedTuple):
+    """Where a result goes and how; ``formulas``: whether csv may hold texts that a spreadsheet takes for formulas."""
+
+    form: str
+    path: Path | None = None
+    formulas: bool = True
+
+
+def run(lake: Lake, sql: str, output: OutputOptions, *, explain: bool, ttl: float | None, cache: bool) -> int:
     """Run one statement, write its result, and say on standard error why it is empty. Return the exit code."""
-    if form in BINARY and output is None and sys.stdout.isatty() and not explain:
+    form = output.form
+    if form in BINARY and output.path is None and is_terminal(sys.stdout) and not explain:
         raise UsageError(f"--format {form} cannot be shown on a terminal: name a file with --output, or use a pipe")
     if explain:
-        print(lake.explain(sql))
+        print_lines(lake.explain(sql))
         return 0
     with lake:
         result = lake.query(sql, cache=cache, ttl=ttl, arrow=form in BINARY)
-        if not _write(result, form, output):
+        if not _write(result, output):
             say(result.why_empty())
     return 0
 
 
-def run_on_athena(
-    sql: str, form: str, output: Path | None, explain: bool, timezone: str, options: AthenaOptions
-) -> int:
+def run_on_athena(sql: str, output: OutputOptions, explain: bool, timezone: str, options: AthenaOptions) -> int:
     """Run one statement on Athena; say on standard error what it will cost and what it cost. Return the exit code."""
     from trailsift.aws.glue_catalog import GlueCatalog
     from trailsift.prices import load_prices
@@ -53,8 +60,8 @@ def run_on_athena(
     from trailsift.query.query_result import QueryResult
     from trailsift.query.trino_sql import translate
 
-    if form in BINARY:
-        raise UsageError(f"results of Athena come as table, json or csv, not as {form}")
+    if output.form in BINARY:
+        raise UsageError(f"results of Athena come as table, json or csv, not as {output.form}")
     # SQL that Athena cannot run is refused before any credentials are needed.
     translate(sql, options.database)
     # Opened when the estimate needs it, so that a lack of credentials only prevents the estimate.
@@ -69,10 +76,10 @@ def run_on_athena(
     )
     estimate = _estimate(athena, sql)
     if explain:
-        print(athena.explained(sql, estimate))
+        print_lines(athena.explained(sql, estimate))
         return 0
     result = QueryResult(athena.query(sql))
-    count = _write(result, form, output)
+    count = _write(result, output)
     if athena.cost is not None:
         reused = " from an earlier result" if athena.cost.reused else ""
         say(f"Athena read {athena.cost.bytes:,} bytes{reused}: ${athena.cost.usd:.6f}")
@@ -97,12 +104,15 @@ def _estimate(athena: Athena, sql: str) -> ScanEstimate | None:
     return estimate
 
 
-def _write(result: QueryResult, form: str, output: Path | None) -> int:
+def _write(result: QueryResult, output: OutputOptions) -> int:
     """Write a result to a file or to standard output, where a terminal gets a table's first rows only."""
     from trailsift.query.formats import TABLE_ROWS
 
-    if output is not None:
-        return result.write(output, form)
-    count = result.write(sys.stdout.buffer, form, max_rows=TABLE_ROWS if sys.stdout.isatty() else None)
+    form, path, formulas = output
+    if path is not None:
+        return result.write(path, form, formulas=formulas)
+    terminal = is_terminal(sys.stdout)
+    limit = TABLE_ROWS if terminal else None
+    count = result.write(sys.stdout.buffer, form, max_rows=limit, terminal=terminal, formulas=formulas)
     sys.stdout.buffer.flush()
     return count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +24,7 @@ def list_command(*, as_json: JsonOption = False) -> int:
     Example: `trailsift rules list`
     """
     from trailsift.rules.presets import PRESETS
-    from trailsift.terminal.console import print_json
+    from trailsift.terminal.output import print_json
     from trailsift.terminal.rules import show_presets
 
     if as_json:
@@ -42,8 +41,9 @@ def show_command(name: Annotated[str, Parameter(name="NAME", help="A name from `
     Example: `trailsift rules show time-of-day > my.toml`
     """
     from trailsift.rules.presets import preset_text
+    from trailsift.terminal.output import print_script
 
-    sys.stdout.write(preset_text(name))
+    print_script(preset_text(name))
     return 0
 
 
@@ -54,7 +54,7 @@ def check_command(file: FileArgument, /, *, as_json: JsonOption = False) -> int:
     Example: `trailsift rules check my.toml`
     """
     from trailsift.rules.presets import open_rules
-    from trailsift.terminal.console import print_json
+    from trailsift.terminal.output import print_json
     from trailsift.terminal.rules import show_checked
 
     checked = open_rules(file)
@@ -90,7 +90,7 @@ def try_command(
     Nothing is written. Examples: `trailsift rules try my.toml logs/AWSLogs`, `trailsift rules try my.toml --lake lake`
     """
     from trailsift.rules.presets import open_rules
-    from trailsift.terminal.console import print_json
+    from trailsift.terminal.output import print_json
     from trailsift.terminal.rules import show_losses, show_rehearsal
 
     if bool(paths) == (lake is not None):

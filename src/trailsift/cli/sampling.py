@@ -18,8 +18,9 @@ from trailsift.cli.options import (
     UntilOption,
     ZoneOption,
 )
-from trailsift.cli.session import open_lake, say
+from trailsift.cli.session import open_lake
 from trailsift.errors import UsageError
+from trailsift.terminal.output import say
 
 
 def estimate_command(
@@ -44,8 +45,8 @@ def estimate_command(
 
     Example: `trailsift estimate --by user_agent --where "service = 's3'" --lake lake`
     """
-    from trailsift.terminal.console import print_json
     from trailsift.terminal.estimate import show_estimate
+    from trailsift.terminal.output import print_json
 
     handle = open_lake(lake, timezone)
     period = handle.period(since, until)
@@ -79,13 +80,13 @@ def suggest_command(
     Examples: `trailsift suggest --lake lake`, `trailsift suggest --lake lake --rules > my.toml`
     """
     from trailsift.rules import parse
-    from trailsift.terminal.console import print_json
+    from trailsift.terminal.output import print_json, print_script
     from trailsift.terminal.rules import show_losses, show_suggestions
 
     handle = open_lake(lake)
     suggestions = handle.suggest(10 if limit is None else limit, prices=prices)
     if rules:
-        print(suggestions.toml, end="")
+        print_script(suggestions.toml)
         return 0
     losses = None
     if suggestions.lines and not no_findings:
@@ -127,8 +128,9 @@ def bench_command(
 
     from trailsift.benchmark import measure
     from trailsift.prices import load_prices
+    from trailsift.storage.output_file import new_file
     from trailsift.terminal.benchmark import picture, show_gains
-    from trailsift.terminal.console import print_json
+    from trailsift.terminal.output import print_json
 
     if rounds < 1:
         raise UsageError(f"--rounds {rounds} is not valid: use 1 or more")
@@ -154,7 +156,8 @@ def bench_command(
         if folder is None:
             shutil.rmtree(home, ignore_errors=True)
     if svg is not None:
-        svg.write_text(picture(gains), "utf-8")
+        with new_file(svg, "w", private=False, encoding="utf-8") as file:
+            file.write(picture(gains))
     if as_json:
         print_json(gains.as_dict())
     else:

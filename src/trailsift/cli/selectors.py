@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from trailsift.cli.options import JsonOption
-from trailsift.cli.session import open_lake, say
+from trailsift.cli.session import open_lake
 from trailsift.errors import UsageError
+from trailsift.storage.output_file import new_file
+from trailsift.terminal.output import ask, print_json, say
 
 if TYPE_CHECKING:
     from trailsift.aws.selectors import Selector, SelectorRequest
@@ -74,9 +76,9 @@ def selectors_command(
     if without_roles and request.callers:
         _write_rules(selectors.role_rules(request), rules_output)
     if as_json:
-        sys.stdout.write(json.dumps({"AdvancedEventSelectors": chosen, **facts}, indent=2) + "\n")
+        print_json({"AdvancedEventSelectors": chosen, **facts})
     elif trail is None:
-        sys.stdout.write(json.dumps(chosen, indent=2) + "\n")
+        print_json(chosen)
     if trail is None or present is None:
         return 0
     try:
@@ -136,7 +138,8 @@ def _without_comments(text: str) -> list[str]:
 def _write_rules(text: str, path: Path) -> None:
     if path.exists() and _without_comments(path.read_text("utf-8")) != _without_comments(text):
         raise UsageError(f"{path} exists and holds other rules: name another file with --rules-output")
-    path.write_text(text, "utf-8")
+    with new_file(path, "w", private=False, encoding="utf-8") as file:
+        file.write(text)
     say(f"wrote {path}: rules that keep only the data events of these roles")
 
 
@@ -153,7 +156,7 @@ def _apply(
     if asking:
         if not sys.stdin.isatty():
             raise UsageError(f"the trail {trail.name} was not changed: no terminal to ask on; --yes changes it")
-        if input(f"Replace the selectors of the trail {trail.name}? [y/N] ").strip().lower() not in ("y", "yes"):
+        if ask(f"Replace the selectors of the trail {trail.name}? [y/N]").strip().lower() not in ("y", "yes"):
             say("nothing was changed")
             return 0
     trail.put(chosen)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailsift.errors import UsageError
+from trailsift.terminal.output import say
 
 if TYPE_CHECKING:
     from trailsift.analysis.time_range import Period
@@ -22,11 +22,6 @@ def open_lake(path: Path | None, timezone: str = "UTC") -> Lake:
     if path is None:
         raise UsageError(WHICH_LAKE)
     return Lake(path, timezone=timezone)
-
-
-def say(text: str) -> None:
-    """Print a line on standard error."""
-    print(f"trailsift: {text}", file=sys.stderr, flush=True)
 
 
 def say_why_empty(lake: Lake, period: Period) -> None:

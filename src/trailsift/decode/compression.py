@@ -7,19 +7,30 @@ limited.
 
 from __future__ import annotations
 
-import bz2
 import io
-import lzma
-import tarfile
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from isal import isal_zlib
 
 from trailsift import _native
+from trailsift.decode.limits import LIMITS, Budget
 from trailsift.decode.outcome import Outcome
+from trailsift.decode.reading import (
+    BZIP2,
+    GZIP_ERRORS,
+    XZ,
+    BytesSource,
+    DamagedArchiveError,
+    InflatingSource,
+    Member,
+    StreamKind,
+    damage_of,
+    read_up_to,
+)
+from trailsift.decode.tar_archive import tar_members
+from trailsift.decode.zip_archive import zip_members
 
 try:
     import deflate
@@ -27,9 +38,6 @@ except ImportError:
     # Not in the zip for Lambda, whose payloads are small.
     deflate = None  # type: ignore[assignment]
 
-#: Logs compress 5 to 50 times. Data that grows by more than this factor, beyond ``FREE`` bytes, is a bomb.
-GROWTH = 100
-FREE = 128 << 20
 #: Files that macOS leaves in archives; never a log.
 _MAC_NOISE = ("__MACOSX/", ".DS_Store", "._")
 
@@ -41,8 +49,6 @@ class UnpackedData(NamedTuple):
     damage: str | None = None
 
 
-#: Raised for damaged gzip data. isal's stubs declare its error as an instance, not as a class.
-GZIP_ERRORS = (cast("type[Exception]", isal_zlib.error), zlib.error)
 _Opener = Callable[[bytes, Outcome], Iterator[UnpackedData]]
 
 
@@ -86,15 +92,6 @@ def _open(opener: _Opener, data: bytes, outcome: Outcome, depth: int, damage: st
         outcome.reject(damage, b"", -1)
 
 
-def _limit(outcome: Outcome, packed: int) -> int:
-    """Return how many bytes ``packed`` compressed bytes may unpack to."""
-    return max(0, min(outcome.room, max(FREE, GROWTH * packed)))
-
-
-def _too_large(limit: int) -> str:
-    return f"more than {limit} bytes unpacked: the rest is not read"
-
-
 # -- streams ---------------------------------------------------------------------------------------------------------
 
 
@@ -115,48 +112,73 @@ def inflate_whole(data: bytes | bytearray, limit: int) -> bytearray | None:
     return text if len(text) == size else None
 
 
-def gunzip(data: bytes, outcome: Outcome) -> UnpackedData:
+def gunzip(data: bytes, budget: Budget) -> UnpackedData:
     """Inflate all members of a gzip file into one text."""
     parts: list[bytes] = []
     damage = None
-    limit, total = _limit(outcome, len(data)), 0
-    rest = data
-    while rest[:2] == b"\x1f\x8b" and damage is None:
+    limit, total = budget.text_room, 0
+    at = 0
+    while damage is None and data[at : at + 2] == b"\x1f\x8b":
         if total >= limit:
-            damage = _too_large(limit)
-            break
-        inflate = isal_zlib.decompressobj(wbits=31)
-        try:
-            # One call in the common case; the limit keeps a bomb from filling memory.
-            part = inflate.decompress(rest, limit - total)
-        except GZIP_ERRORS:
-            part = _inflate_until_damage(rest, limit - total)
-            damage = "damaged gzip: the data after the damage is lost"
+            damage = _too_large(budget)
+        elif at and not budget.take_member():
+            damage = budget.too_many_members
         else:
-            if not inflate.eof:
-                full = total + len(part) >= limit
-                damage = _too_large(limit) if full else "truncated gzip: the end is missing"
-            rest = inflate.unused_data
-        parts.append(part)
-        total += len(part)
-    if damage is None and rest.strip(b"\0"):
+            part, at, damage = _gunzip_member(data, at, limit - total)
+            parts.append(part)
+            total += len(part)
+            if damage == _FULL:
+                damage = _too_large(budget)
+    if damage is None and data[at:].strip(b"\0"):
         damage = "damaged gzip: other data follows its end"
-    outcome.room -= total
+    budget.spend(total)
     return UnpackedData(parts[0] if len(parts) == 1 else b"".join(parts), damage)
 
 
+_FULL = "full"
+
+
+def _gunzip_member(data: bytes, start: int, limit: int) -> tuple[bytes, int, str | None]:
+    """Inflate the member at ``start`` to at most ``limit`` bytes. Return its text, its end, and its damage."""
+    inflate = isal_zlib.decompressobj(wbits=31)
+    # The common case is one call. What follows a member is copied, so a later one gets little at first.
+    at, step = start, len(data) if start == 0 else 512
+    pieces: list[bytes] = []
+    total = 0
+    try:
+        while at < len(data) and total < limit and not inflate.eof:
+            chunk = data if step >= len(data) and at == 0 else data[at : at + step]
+            pieces.append(inflate.decompress(chunk, limit - total))
+            total += len(pieces[-1])
+            at += len(chunk)
+            step *= 2
+    except GZIP_ERRORS:
+        text = _inflate_until_damage(data[start:], limit)
+        return text, len(data), "damaged gzip: the data after the damage is lost"
+    text = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if not inflate.eof:
+        return text, len(data), _FULL if total >= limit else "truncated gzip: the end is missing"
+    return text, at - len(inflate.unused_data), None
+
+
+def _too_large(budget: Budget) -> str:
+    if budget.room > budget.limits.document:
+        return f"more than {budget.limits.document:,} bytes unpacked in one text: the rest is not read"
+    return budget.over()
+
+
 def gunzip_single_member(data: bytes) -> bytes | None:
-    """Inflate a gzip file of one complete member; return None for any other, or if it exceeds ``FREE`` bytes."""
+    """Inflate a gzip file of one complete member; return None for any other, or a large one."""
     inflate = isal_zlib.decompressobj(wbits=31)
     try:
-        text = inflate.decompress(data, FREE)
+        text = inflate.decompress(data, LIMITS.whole)
     except GZIP_ERRORS:
         return None
     return text if inflate.eof and not inflate.unused_data else None
 
 
 def _gunzip(data: bytes, outcome: Outcome) -> Iterator[UnpackedData]:
-    yield gunzip(data, outcome)
+    yield gunzip(data, outcome.budget)
 
 
 def _inflate_until_damage(data: bytes, limit: int) -> bytes:
@@ -186,38 +208,25 @@ def _inflate_bytes(inflate: zlib._Decompress, data: bytes) -> bytes:
 
 
 def _bunzip(data: bytes, outcome: Outcome) -> Iterator[UnpackedData]:
-    yield _unstream(data, outcome, b"BZh", bz2.BZ2Decompressor)
+    yield _unstream(data, outcome.budget, BZIP2)
 
 
 def _unxz(data: bytes, outcome: Outcome) -> Iterator[UnpackedData]:
-    # The dictionary that a stream may request is limited too.
-    yield _unstream(data, outcome, b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(memlimit=256 << 20))
+    yield _unstream(data, outcome.budget, XZ)
 
 
-def _unstream(
-    data: bytes, outcome: Outcome, magic: bytes, make: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]
-) -> UnpackedData:
-    parts: list[bytes] = []
-    damage = None
-    limit, total = _limit(outcome, len(data)), 0
-    rest = data
-    while rest.startswith(magic) and damage is None:
-        stream, pending = make(), rest
-        while not stream.eof and damage is None:
-            try:
-                parts.append(stream.decompress(pending, 1 << 20))
-            except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
-                damage = f"damaged archive: {error}"
-                break
-            pending = b""
-            total += len(parts[-1])
-            if total >= limit:
-                damage = _too_large(limit)
-            elif stream.needs_input and not stream.eof:
-                damage = "truncated archive: the end is missing"
-        rest = stream.unused_data if damage is None else b""
-    outcome.room -= total
-    return UnpackedData(b"".join(parts), damage)
+def _unstream(data: bytes, budget: Budget, kind: StreamKind) -> UnpackedData:
+    return _read_text(InflatingSource(BytesSource(data), kind, budget), budget)
+
+
+def _read_text(source: object, budget: Budget) -> UnpackedData:
+    """Read one text into memory."""
+    limit = budget.limits.document
+    data = read_up_to(source, limit)  # type: ignore[arg-type]
+    damage = damage_of(source)
+    if damage is None and len(data) >= limit:
+        damage = f"more than {limit:,} bytes unpacked in one text: the rest is not read"
+    return UnpackedData(data, damage)
 
 
 # -- archives of several files ---------------------------------------------------------------------------------------
@@ -229,50 +238,28 @@ def is_mac_noise(name: str) -> bool:
 
 
 def _unzip(data: bytes, outcome: Outcome) -> Iterator[UnpackedData]:
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-        members = archive.infolist()
-    except Exception as error:  # A header can be wrong in more ways than zipfile foresees; nothing may raise.
-        outcome.reject(f"damaged zip: {error}", b"", -1)
-        return
-    for info in members:
-        if info.is_dir() or is_mac_noise(info.filename):
-            continue
-        limit = _limit(outcome, info.compress_size)
-        parts: list[bytes] = []
-        damage, total = None, 0
-        try:
-            with archive.open(info) as member:
-                while total < limit and (part := member.read(min(1 << 20, limit - total))):
-                    parts.append(part)
-                    total += len(part)
-            if total >= limit and info.file_size > total:
-                damage = f"{info.filename} in the archive: {_too_large(limit)}"
-        except Exception as error:  # As above; encrypted members raise RuntimeError.
-            damage = f"{info.filename} in the archive is damaged or locked: {error}"
-        outcome.room -= total
-        yield UnpackedData(b"".join(parts), damage)
+    return _members(zip_members(io.BytesIO(data), outcome.budget, is_mac_noise), outcome)
 
 
 def _untar(data: bytes, outcome: Outcome) -> Iterator[UnpackedData]:
-    """Yield the files of a tar archive, cut out at the offsets in their headers."""
+    return _members(tar_members(BytesSource(data), outcome.budget), outcome)
+
+
+def _members(members: Iterator[Member], outcome: Outcome) -> Iterator[UnpackedData]:
+    """Yield the texts of an archive's members; those that cannot be read are rejected."""
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for member in archive:
-                if not member.isreg() or member.issparse() or is_mac_noise(member.name):
-                    continue
-                content = data[member.offset_data : member.offset_data + member.size]
-                # Members overlap only in an archive that was built as a bomb.
-                if len(content) > outcome.room:
-                    outcome.reject(f"{member.name} in the archive: {_too_large(outcome.room)}", b"", -1)
-                    return
-                outcome.room -= len(content)
-                if len(content) < member.size:
-                    yield UnpackedData(content, f"{member.name} in the archive: truncated tar, the end is missing")
-                    return
-                yield UnpackedData(content)
-    except Exception as error:  # A header can be wrong in more ways than tarfile foresees; nothing may raise.
-        outcome.reject(f"damaged tar: {error}", b"", -1)
+        for member in members:
+            if is_mac_noise(member.name):
+                continue
+            if member.source is None:
+                outcome.reject(f"{member.name} in the archive: {member.problem}", b"", -1)
+                continue
+            text, damage = _read_text(member.source, outcome.budget)
+            yield UnpackedData(text, f"{member.name} in the archive: {damage}" if damage else None)
+            if damage and outcome.budget.room <= 0:
+                return
+    except DamagedArchiveError as error:
+        outcome.reject(str(error), b"", -1)
 
 
 #: First bytes, their offset, and the function that opens the archive. The most frequent first.

@@ -13,30 +13,31 @@ from typing import Any
 
 from trailsift.decode.compression import gunzip, gunzip_single_member, unpack
 from trailsift.decode.json_text import INVALID, bytes_of, dump_bytes, parse, text_of
+from trailsift.decode.limits import Budget, OverBudgetError
 from trailsift.decode.outcome import RAW_LIMIT, Malformed, Outcome
 from trailsift.decode.text_forms import PlainText, compact, is_certain_record, read_text, to_utf8
 from trailsift.decode.unwrap import looks_like_record, other_kind, unwrap
 
-#: Layers of archives and envelopes around a record, at most. The deepest form in use (gzip in Kinesis in Firehose ...)
-#: has six.
-DEPTH_LIMIT = 12
 
-
-def find_records(data: bytes, *, cut: bool = True, damage: str | None = None) -> Outcome:
+def find_records(data: bytes, *, cut: bool = True, damage: str | None = None, budget: Budget | None = None) -> Outcome:
     """Return all records of one log object. Never raises. ``cut=False`` reads every text with a full parser.
 
-    ``damage``: what is wrong with the end of ``data``, if that is known already.
+    ``damage``: what is wrong with the end of ``data``, if that is known already; ``budget``: that of the file that the
+    data comes from.
     """
-    outcome = Outcome()
-    depth = DEPTH_LIMIT
+    outcome = Outcome(budget=Budget(packed=len(data)) if budget is None else budget)
+    depth = outcome.budget.limits.layers
     if damage is None and data[:2] == b"\x1f\x8b":
         # The form that CloudTrail delivers takes the shortest way.
-        data, damage = gunzip(data, outcome)
+        data, damage = gunzip(data, outcome.budget)
         if cut and damage is None and data.isascii() and _split_records(data, outcome):
             return outcome
         depth -= 1
     collector = _RecordCollector(outcome, cut)
-    collector.unpack(data, depth, damage, whole=True)
+    try:
+        collector.unpack(data, depth, damage, whole=True)
+    except OverBudgetError as error:
+        outcome.malformed.keep(outcome.malformed_part(str(error), b"", -1))
     if outcome.unrecognized and not outcome.records and not outcome.malformed:
         outcome.ignored.append("JSON, but no CloudTrail record")
     else:
@@ -187,6 +188,7 @@ class _RecordCollector:
         if inner is None:
             text = dump_bytes(value) if raw is None else raw
             outcome.unrecognized.keep(outcome.malformed_part("not a CloudTrail record", text))
+            outcome.budget.take_malformed(1, len(outcome.records))
         elif depth <= 0:
             outcome.reject("wrapped too deeply", dump_bytes(value) if raw is None else raw)
         else:

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from trailsift.decode.json_text import text_of
+from trailsift.decode.limits import Budget
 
 #: Bytes of raw text kept of each malformed part.
 RAW_LIMIT = 256 * 1024
-#: Bytes that one log object may unpack to, all its layers together (CloudTrail writes at most 50 MB before gzip).
-ROOM = 1 << 30
 #: Malformed parts of one log object that are kept individually, and their total size in bytes.
 KEPT_PARTS = 10_000
 KEPT_BYTES = 32 << 20
@@ -80,12 +79,16 @@ class Outcome:
     ignored: list[str] = field(default_factory=list)
     #: JSON objects of no recognized kind: beside records each counts as malformed.
     unrecognized: Rejects = field(default_factory=Rejects)
-    #: Bytes that may still be unpacked.
-    room: int = ROOM
+    #: What reading it may still cost.
+    budget: Budget = field(default_factory=Budget)
 
     def reject(self, reason: str, raw: bytes, position: int | None = None) -> None:
-        """Count a malformed part, at the current position unless another one is given."""
+        """Count a malformed part, at the current position unless another one is given.
+
+        Raise OverBudgetError if there are too many.
+        """
         self.malformed.keep(self.malformed_part(reason, raw, position))
+        self.budget.take_malformed(1, len(self.records))
 
     def malformed_part(self, reason: str, raw: bytes, position: int | None = None) -> Malformed:
         """Return a malformed part, at the current position unless another one is given, without counting it."""

@@ -286,7 +286,8 @@ def row(record: dict[str, Any], log_object: str) -> dict[str, Any]:
     caller = caller_of(record.get("userIdentity"))
     columns.update(caller._asdict())
     if columns["event_id"] is None:
-        columns["event_id"] = "content-" + hashlib.md5(json.dumps(record, sort_keys=True).encode()).hexdigest()
+        text = json.dumps(record, sort_keys=True).encode()
+        columns["event_id"] = "content-" + hashlib.md5(text, usedforsecurity=False).hexdigest()
     if not columns["account_id"]:
         columns["account_id"] = caller.principal_account
     columns["event_category"] = category_of(record)

@@ -1,48 +1,40 @@
 """A file -> the log objects in it, in pieces that fit into memory.
 
 A small file is one piece. Members of a zip or tar archive are log objects of their own. A text that unpacks to more
-than ``ReadLimits.whole`` is cut at line ends if it has one record per line; any other text that large is one document,
-and is read up to ``ReadLimits.document``: CloudTrail itself writes at most 50 MB before gzip.
+than ``Limits.whole`` is cut at line ends if it has one record per line; any other text that large is one document,
+and is read up to ``Limits.document``: CloudTrail itself writes at most 50 MB before gzip.
 """
 
 from __future__ import annotations
 
-import bz2
-import contextlib
 import io
-import lzma
 import os
-import tarfile
-import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple, Protocol
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
 
 from isal import isal_zlib
 
-from trailsift.decode.compression import GZIP_ERRORS, inflate_whole, is_mac_noise
+from trailsift.decode.compression import inflate_whole, is_mac_noise
 from trailsift.decode.json_text import parse
+from trailsift.decode.limits import Budget
+from trailsift.decode.reading import (
+    GZIP_ERRORS,
+    BytesSource,
+    DamagedArchiveError,
+    InflatingSource,
+    Member,
+    SectionSource,
+    Source,
+    damage_of,
+    read_up_to,
+    stream_kind,
+)
+from trailsift.decode.tar_archive import tar_members
+from trailsift.decode.zip_archive import zip_members
 
-
-@dataclass(frozen=True, slots=True)
-class ReadLimits:
-    """Sizes in bytes."""
-
-    #: Packed files up to this size are read at once.
-    small: int = 2 << 20
-    #: Texts up to this size are one piece.
-    whole: int = 64 << 20
-    #: Longer ones are cut into pieces of this size.
-    piece: int = 32 << 20
-    #: Larger documents are not read.
-    document: int = 256 << 20
-
-
-READ_LIMITS = ReadLimits()
 #: Stands for an archive without a log: ``envelope`` names it (an empty zip).
 _EMPTY = b"PK\x05\x06" + bytes(18)
-#: Bytes read at a time: at most this much data before damage is lost.
-_STEP = 1 << 16
 
 
 class Part(NamedTuple):
@@ -58,34 +50,35 @@ class Part(NamedTuple):
     ends: bool = True
 
 
-class _Source(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-def parts_of(path: str | BinaryIO, limits: ReadLimits = READ_LIMITS) -> Iterator[Part]:
+def parts_of(path: str | BinaryIO, budget: Budget | None = None) -> Iterator[Part]:
     """Yield the pieces of a file, given its path or a seekable stream, which is closed.
 
-    Raise OSError if it cannot be read; damage is reported in the parts.
+    ``budget`` begins with the file; whoever reads the pieces draws on it too. Raise OSError if the file cannot be read;
+    damage is reported in the parts.
     """
-    with io.FileIO(path) if isinstance(path, str) else path as file:
+    budget = Budget() if budget is None else budget
+    limits = budget.limits
+    with _open_local(path) if isinstance(path, str) else path as file:
         # Most files are small: they cost one read and one inflating step.
         size = os.fstat(file.fileno()).st_size if isinstance(path, str) else file.seek(0, io.SEEK_END)
         if not isinstance(path, str):
             file.seek(0)
+        budget.start(size)
         start = file.read(size if size <= limits.small else 1 << 20)
         if start[:2] == b"\x1f\x8b" and size <= limits.small:
             text: bytes | bytearray | None = inflate_whole(start, limits.whole)
             if text is not None and text[257:262] != b"ustar":
+                budget.spend(len(text))
                 yield Part("", text)
                 return
         if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-            yield from _of_zip(path, limits)
+            yield from _of_archive(zip_members(file, budget, is_mac_noise), budget)
             return
-        opened = _opener(start)
+        kind = stream_kind(start)
         if start[:2] == b"\x1f\x8b":
             inner = _first_bytes(start)
         else:
-            inner = start if opened is None else opened(_BytesSource(start)).read(512)
+            inner = start if kind is None else InflatingSource(BytesSource(start), kind, Budget()).read(512)
         if inner[257:262] != b"ustar" and size <= limits.small:
             yield Part("", start)
             return
@@ -93,11 +86,31 @@ def parts_of(path: str | BinaryIO, limits: ReadLimits = READ_LIMITS) -> Iterator
         if start[:2] == b"\x1f\x8b" and inner[257:262] != b"ustar" and size <= limits.whole:
             text = _inflated(file.read(), limits.whole + 1)
             if text is not None and len(text) <= limits.whole:
+                budget.spend(len(text))
                 yield Part("", text)
                 return
             file.seek(0)
-        source = file if opened is None else opened(file)
-        yield from _of_tar(source, limits) if inner[257:262] == b"ustar" else _of_text("", source, limits)
+        # A file that grows meanwhile is read up to the size that it had.
+        section = SectionSource(file, size, "the file became shorter while it was read")
+        source: Source = section if kind is None else InflatingSource(section, kind, budget)
+        if inner[257:262] == b"ustar":
+            yield from _of_archive(tar_members(source, budget), budget)
+        else:
+            yield from _of_text("", source, budget)
+
+
+def _open_local(path: str) -> io.FileIO:
+    """Open a regular file. Links were resolved when the file was found, so one that stands here now is an attack."""
+    file = io.FileIO(path, opener=_opener)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError("it is not a regular file")
+    return file
+
+
+def _opener(path: str, flags: int) -> int:
+    # Without waiting for the other end, should it be a pipe.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _inflated(data: bytes, size: int) -> bytes | bytearray | None:
@@ -122,19 +135,20 @@ def _first_bytes(start: bytes) -> bytes:
     return inner
 
 
-def _of_text(member: str, source: _Source, limits: ReadLimits) -> Iterator[Part]:
+def _of_text(member: str, source: Source, budget: Budget) -> Iterator[Part]:
     """Yield the pieces of one text; ``ends`` is correct for a file that is not an archive."""
-    held = _read(source, limits.whole + 1)
+    limits = budget.limits
+    held = read_up_to(source, limits.whole + 1)
     if len(held) <= limits.whole:
-        yield Part(member, held, _damage(source), ends=not member)
+        yield Part(member, held, damage_of(source), ends=not member)
         return
     if not _has_lines(held):
-        held += _read(source, limits.document + 1 - len(held))
+        held += read_up_to(source, limits.document + 1 - len(held))
         if len(held) > limits.document:
             reason = f"more than {limits.document} bytes unpacked in one document: it is not read"
             yield Part(member, None, reason, ends=not member)
         else:
-            yield Part(member, held, _damage(source), ends=not member)
+            yield Part(member, held, damage_of(source), ends=not member)
         return
     while True:
         cut = held.rfind(b"\n") + 1
@@ -144,25 +158,12 @@ def _of_text(member: str, source: _Source, limits: ReadLimits) -> Iterator[Part]
             reason = f"a line of more than {limits.document} bytes: the rest is not read"
             yield Part(member, None, reason, ends=not member)
             return
-        piece = source.read(limits.piece)
+        piece = read_up_to(source, limits.piece)
         held = held[cut:] + piece
         if not piece:
             # A line end at the end of the last piece does not begin another line.
-            yield Part(member, held if held.strip() else None, _damage(source), ends=not member)
+            yield Part(member, held if held.strip() else None, damage_of(source), ends=not member)
             return
-
-
-def _read(source: _Source, size: int) -> bytes:
-    pieces = []
-    while size > 0 and (piece := source.read(min(size, _STEP))):
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
-
-
-def _damage(source: Any) -> str | None:
-    damage: str | None = getattr(source, "damage", None)
-    return damage
 
 
 def _has_lines(text: bytes) -> bool:
@@ -172,149 +173,28 @@ def _has_lines(text: bytes) -> bool:
     return bool(lines) and any(isinstance(parse(line), dict) for line in lines if line.strip()[:1] == b"{")
 
 
-def _of_zip(path: str | BinaryIO, limits: ReadLimits) -> Iterator[Part]:
+def _of_archive(members: Iterator[Member], budget: Budget) -> Iterator[Part]:
+    """Yield the pieces of each member, and a part for the end of the archive."""
     damage = None
     count = 0
     try:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                if info.is_dir() or is_mac_noise(info.filename):
-                    continue
-                count += 1
-                name = f"!{info.filename}"
-                try:
-                    with archive.open(info) as member:
-                        yield from _of_text(name, _MemberSource(member), limits)
-                except Exception as error:  # Encrypted, or damaged in a way that zipfile does not foresee.
-                    yield Part(name, None, f"damaged or locked in the archive: {error}", ends=False)
-    except Exception as error:  # As above; only a file that cannot be read may raise.
-        damage = f"damaged zip: {error}"
-    yield _end(count, damage)
-
-
-def _of_tar(source: _Source, limits: ReadLimits) -> Iterator[Part]:
-    damage = None
-    count = 0
-    try:
-        with tarfile.open(fileobj=source, mode="r|") as archive:  # type: ignore[call-overload]
-            for info in archive:
-                member = archive.extractfile(info) if info.isreg() and not is_mac_noise(info.name) else None
-                if member is not None:
-                    count += 1
-                    yield from _of_text(f"!{info.name}", _MemberSource(member), limits)
-    except Exception as error:  # As above.
-        damage = f"damaged tar: {error}"
-    yield _end(count, _damage(source) or damage)
-
-
-def _end(count: int, damage: str | None) -> Part:
-    """Return the part that ends an archive of ``count`` members."""
+        for member in members:
+            if is_mac_noise(member.name):
+                continue
+            count += 1
+            name = f"!{member.name}"
+            budget.begin_object()
+            if member.source is None:
+                yield Part(name, None, member.problem, ends=False)
+            else:
+                yield from _of_text(name, member.source, budget)
+                if budget.room <= 0:
+                    # The member that used it up has reported it.
+                    break
+    except DamagedArchiveError as error:
+        damage = str(error)
     if damage is None and not count:
-        return Part("", _EMPTY)
-    # Damage to the archive itself belongs to no member, and is counted as a log object of its own.
-    return Part("", None, damage, last=damage is not None)
-
-
-# -- compressed streams ----------------------------------------------------------------------------------------------
-
-
-class _BytesSource:
-    """Bytes in memory as a source."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
-
-    def read(self, size: int, /) -> bytes:
-        self._at += size
-        return self._data[self._at - size : self._at]
-
-
-class _MemberSource:
-    """A member of an archive, up to any damage in it."""
-
-    def __init__(self, member: Any) -> None:
-        self._member = member
-        self.damage: str | None = None
-
-    def read(self, size: int, /) -> bytes:
-        """Return up to ``size`` bytes; none at the end, or at damage."""
-        if self.damage is not None:
-            return b""
-        try:
-            data: bytes = self._member.read(size)
-        except Exception as error:  # A header can be wrong in more ways than the libraries foresee; nothing may raise.
-            self.damage = f"damaged in the archive: {error}"
-            return b""
-        return data
-
-
-class _InflatingSource:
-    """The data of a compressed stream, its members one after the other. ``damage`` is why it ended early."""
-
-    def __init__(self, source: _Source, make: Callable[[], Any], magic: bytes) -> None:
-        self._source, self._make, self._magic = source, make, magic
-        self._stream = make()
-        self._packed = b""
-        self.damage: str | None = None
-        self._over = False
-
-    def read(self, size: int, /) -> bytes:
-        """Return up to ``size`` bytes; none at the end, or at damage."""
-        pieces: list[bytes] = []
-        while size > 0 and not self._over:
-            piece = self._next(size)
-            pieces.append(piece)
-            size -= len(piece)
-        return b"".join(pieces)
-
-    def _next(self, size: int) -> bytes:
-        if self._stream.eof:
-            rest = self._stream.unused_data
-            rest = rest if rest.strip(b"\0") else self._source.read(1 << 16)
-            if not rest.startswith(self._magic):
-                self._over = True
-                if rest.strip(b"\0"):
-                    self.damage = "damaged archive: other data follows its end"
-                return b""
-            self._stream, self._packed = self._make(), rest
-        if not self._packed and self._needs_input():
-            self._packed = self._source.read(1 << 16)
-            if not self._packed:
-                return self._left(size)
-        packed, self._packed = self._packed, b""
-        try:
-            piece: bytes = self._stream.decompress(packed, size)
-        except (*GZIP_ERRORS, OSError, EOFError, ValueError, lzma.LZMAError):
-            self._over = True
-            self.damage = "damaged archive: the data after the damage is lost"
-            return b""
-        self._packed = getattr(self._stream, "unconsumed_tail", b"")
-        return piece
-
-    def _left(self, size: int) -> bytes:
-        """Return data that the stream still holds when the input is used up."""
-        piece = b""
-        with contextlib.suppress(*GZIP_ERRORS, OSError, EOFError, ValueError, lzma.LZMAError):
-            piece = self._stream.decompress(b"", size)
-        if not piece and not self._stream.eof:
-            self._over = True
-            self.damage = "truncated archive: the end is missing"
-        return piece
-
-    def _needs_input(self) -> bool:
-        return bool(getattr(self._stream, "needs_input", True))
-
-
-def _opener(head: bytes) -> Callable[[_Source], _InflatingSource] | None:
-    """Return the function that inflates a file with this beginning; None if it is not compressed."""
-    for magic, make in _STREAMS:
-        if head.startswith(magic):
-            return lambda source, magic=magic, make=make: _InflatingSource(source, make, magic)  # type: ignore[misc]
-    return None
-
-
-_STREAMS: tuple[tuple[bytes, Callable[[], Any]], ...] = (
-    (b"\x1f\x8b", lambda: isal_zlib.decompressobj(wbits=31)),
-    (b"BZh", bz2.BZ2Decompressor),
-    (b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(memlimit=256 << 20)),
-)
+        yield Part("", _EMPTY)
+    else:
+        # Damage to the archive itself belongs to no member, and is counted as a log object of its own.
+        yield Part("", None, damage, last=damage is not None)

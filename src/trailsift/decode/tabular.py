@@ -17,9 +17,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from trailsift.decode.json_text import INVALID, dump, parse
+from trailsift.decode.limits import LIMITS
 
 #: A cell may hold a whole event and more; Python's own limit is 128 KiB.
-csv.field_size_limit(max(csv.field_size_limit(), 1 << 28))
+csv.field_size_limit(max(csv.field_size_limit(), LIMITS.cell))
 #: Depth of nested structs, at most.
 _DEPTH = 64
 
@@ -90,6 +91,8 @@ def _plain(title: str) -> str:
 
 def members(titles: Sequence[str], least: int = 3) -> list[str] | None:
     """Return the member of a record for each column, or None if fewer than ``least`` columns are members of records."""
+    if len(titles) > LIMITS.columns:
+        return None
     plain = [_plain(title) for title in titles]
     if not set(plain) & _WHOLE and len({_COLUMNS[name] for name in plain if name in _COLUMNS}) < least:
         return None
@@ -137,7 +140,7 @@ def _struct(cell: str, names: dict[str, str]) -> Any:
     """Return the value that a cell prints; the text itself if it has no known form."""
     text = cell.strip()
     value = parse(text)
-    if value is INVALID and text[:1] in ("{", "["):
+    if value is INVALID and text[:1] in ("{", "[") and len(text) <= LIMITS.struct:
         # The order does not matter: `{}` and `[]` are JSON, and no other text is both a repr and a printed struct.
         value = _literal(text)
         if value is INVALID:
@@ -206,6 +209,8 @@ class _StructParser:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
+        #: Where the next bracket of each kind was found: looking for it again for each value would be quadratic.
+        self._brackets = {"}": -1, "]": -1}
 
     def value(self) -> Any:
         """Return the value, or INVALID."""
@@ -278,7 +283,13 @@ class _StructParser:
         return True
 
     def _scalar(self, inside: str) -> str | None:
-        close = self.text.find("}" if inside == "{" else "]", self.at)
+        bracket = "}" if inside == "{" else "]"
+        close = self._brackets[bracket]
+        if close < self.at:
+            close = self.text.find(bracket, self.at)
+            self._brackets[bracket] = close if close >= 0 else len(self.text)
+        if close == len(self.text):
+            close = -1
         if close < 0 or not inside:
             raise _NotAStruct
         if inside == "{":

@@ -12,6 +12,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -22,8 +23,10 @@ from trailsift.decode.json_text import INVALID, bytes_of, parse, text_of
 from trailsift.decode.outcome import Outcome
 from trailsift.decode.unwrap import looks_like_record
 
-#: After damage in a list, the number of places at which reading is tried again.
+#: After damage in a list, the number of places at which reading is tried again, and the characters parsed at all of
+#: them together, in lengths of the text: a damaged text costs a few times as much as a valid one, whatever is in it.
 _RESUME_LIMIT = 1_000
+_RESUME_LENGTHS = 4
 
 
 class PlainText(NamedTuple):
@@ -50,6 +53,10 @@ class Sink(Protocol):
 
 def read_text(text: PlainText, position: int | None, sink: Sink) -> None:
     """Hand the values of a text to ``sink``. A text that is not JSON is rejected at ``position``."""
+    values = sink.outcome.budget.limits.values
+    if len(text.data) > 2 * values and text.data.count(b",") > values:
+        sink.outcome.reject(f"more than {values:,} values in one text: it is not read", text.data[:200], position)
+        return
     for read in _FORMS:
         if read(text, sink):
             return
@@ -307,12 +314,12 @@ def _salvage(string: str, depth: int, position: int | None, sink: Sink) -> None:
 
 def _salvage_list(string: str, at: int, depth: int, sink: Sink) -> None:
     """Take the elements of a list from ``at`` on; reject each damaged stretch."""
-    damaged, trials = False, 0
+    damaged, trials = False, _Trials(_RESUME_LIMIT, _RESUME_LENGTHS * len(string))
     at = _skip(string, at)
     while at < len(string) and string[at] != "]":
         value, end = _next_object(string, at)
         if value is INVALID:
-            end, trials = _resume(string, at, trials)
+            end = _resume(string, at, trials)
             sink.outcome.reject("JSON cut short or damaged", bytes_of(string[at:end]))
             damaged = True
         else:
@@ -349,14 +356,40 @@ def _next_object(string: str, at: int) -> tuple[Any, int]:
         return INVALID, at
 
 
-def _resume(string: str, at: int, trials: int) -> tuple[int, int]:
-    """Return where the next record after damage at ``at`` begins, and how many places have been tried so far."""
+@dataclass(slots=True)
+class _Trials:
+    """What may still be tried after damage: places, and characters parsed there."""
+
+    places: int
+    characters: int
+
+    def parse(self, string: str, at: int) -> Any:
+        """Return the value at ``at``, or INVALID, and count what that cost."""
+        self.places -= 1
+        try:
+            value, end = _decoder.raw_decode(string, at)
+        except json.JSONDecodeError as error:
+            # A string without an end is reported at its beginning.
+            self.characters -= (len(string) if "nterminated" in error.msg else error.pos) - at
+            return INVALID
+        except (ValueError, RecursionError):
+            self.characters -= _UNKNOWN_COST
+            return INVALID
+        self.characters -= end - at
+        return value
+
+
+#: Characters counted for a value that is nested too deeply, or a number that is too long.
+_UNKNOWN_COST = 100_000
+
+
+def _resume(string: str, at: int, trials: _Trials) -> int:
+    """Return where the next record after damage at ``at`` begins."""
     for match in _RESUME.finditer(string, at):
-        trials += 1
-        if trials > _RESUME_LIMIT:
+        if trials.places <= 0 or trials.characters <= 0:
             break
-        value, _ = _next_object(string, match.end())
+        value = trials.parse(string, match.end())
         # Objects inside the damaged record are skipped.
         if isinstance(value, dict) and looks_like_record(value):
-            return match.end(), trials
-    return len(string), trials
+            return match.end()
+    return len(string)

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 import trailsift
 from trailsift.errors import TrailsiftError
+from trailsift.storage.output_file import new_file
 
 Arch = Literal["x86_64", "arm64"]
 
@@ -104,7 +105,8 @@ def _wheels(folder: Path, arch: Arch, python: str, source: Path | None) -> list[
     if source is not None:
         command += ["--no-index", f"--find-links={source}"]
     requirements = [f"{name}=={metadata.version(name)}" for name in REQUIREMENTS]
-    done = subprocess.run([*command, *requirements], capture_output=True, text=True, check=False)
+    # Names and versions are those of installed packages that we list; there is no shell.
+    done = subprocess.run([*command, *requirements], capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
         by_hand = f"pip download --no-deps --only-binary=:all: --python-version={python} {' '.join(platforms)}"
@@ -126,7 +128,10 @@ def _contents(wheel: Path) -> dict[str, bytes]:
 
 
 def _write(out: Path, entries: dict[str, bytes]) -> None:
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with (
+        new_file(out, "wb", private=False) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+    ):
         for name in sorted(entries):
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.external_attr = (0o755 if name.endswith(".so") else 0o644) << 16

@@ -8,6 +8,7 @@ from typing import get_args
 from trailsift.deploy import athena_sql, boards, steampipe, template
 from trailsift.deploy.tables import StackConfig
 from trailsift.errors import UsageError
+from trailsift.storage.output_file import new_file
 
 
 def files(config: StackConfig, stack: str = "trailsift") -> dict[str, str]:
@@ -41,6 +42,7 @@ def write(folder: Path, texts: dict[str, str]) -> list[Path]:
     for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
+        with new_file(path, "w", private=False, encoding="utf-8") as file:
+            file.write(text)
         paths.append(path)
     return paths

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from trailsift.query.relations import text
+from trailsift.safe_text import safe
 from trailsift.times import iso
 
 
@@ -114,7 +116,7 @@ class Finding:
 
     def __str__(self) -> str:
         """Return one line: severity, id and title."""
-        return f"{self.severity} {self.id} {self.title}"
+        return safe(f"{self.severity} {self.id} {self.title}")
 
     @property
     def severity(self) -> str:
@@ -141,7 +143,7 @@ class Finding:
     def roles(self) -> str:
         """SQL condition for the roles of the finding."""
         arns = self.role_arns or (self.role_arn,)
-        named = ", ".join(_text(arn) for arn in arns if arn is not None)
+        named = ", ".join(text(arn) for arn in arns if arn is not None)
         parts = [f"role_arn IN ({named})" if "," in named else f"role_arn = {named}"] if named else []
         if None in arns:
             parts.append("role_arn IS NULL")
@@ -154,12 +156,12 @@ class Finding:
         # known.
         silent = len({signal.role_arn for signal in self.signals}) < len(self.role_arns)
         all_calls = silent or any(signal.kind in ("detection", "unlike_itself") for signal in self.signals)
-        names = "" if all_calls else ", ".join(_text(name) for name in self.event_names)
+        names = "" if all_calls else ", ".join(text(name) for name in self.event_names)
         calls = f" AND event_name IN ({names})" if names else ""
         slow = [signal for signal in self.signals if signal.kind in LOW_AND_SLOW]
         if slow and slow[0] is self.signals[0] and not silent:
             # Whole days of a role are too much: only the calls and resources of the low-and-slow signals.
-            parts = [sorted({_text(str(text)) for text in column}) for column in zip(*map(_call, slow), strict=True)]
+            parts = [sorted({text(str(value)) for value in column}) for column in zip(*map(_call, slow), strict=True)]
             calls = " AND event_name IN ({}) AND resource_arn IN ({})".format(*map(", ".join, parts))
         return (
             f"event_time BETWEEN TIMESTAMPTZ '{iso(self.first_time)}' AND TIMESTAMPTZ '{iso(self.last_time)}'"
@@ -201,7 +203,3 @@ def _technique(signal: Signal) -> str | None:
     if signal.kind == "more_reads" and not (signal.event_name or "").startswith(_READS):
         return "T1619"
     return KINDS[signal.kind]
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

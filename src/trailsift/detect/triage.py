@@ -45,7 +45,7 @@ def marks(lake: Location) -> dict[str, Verdict]:
     verdicts: dict[str, Verdict] = {}
     number = 0
     try:
-        for line in storage.read(_FILE).decode().splitlines():
+        for line in storage.read(_FILE).decode().split("\n"):
             number += 1
             if line.strip():
                 entry = json.loads(line)
@@ -90,7 +90,7 @@ def mark(lake: Location, finding: Finding, word: Label, reason: str) -> Verdict:
         tuple((s.kind, s.role_arn, s.value, _amount(s)) for s in finding.signals),
     )
     storage = open_storage(lake)
-    line = json.dumps(vars(verdict), ensure_ascii=False) + "\n"
+    line = json.dumps(vars(verdict)) + "\n"
     try:
         # An atomic update, so that concurrent writers do not overwrite each other.
         update(storage, _FILE, lambda data: (data or b"") + line.encode())

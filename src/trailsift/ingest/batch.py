@@ -158,7 +158,7 @@ def _reject_table(rejects: list[tuple[str, Malformed]]) -> pa.Table:
             "ingested_at": now,
             "log_object": name,
             "position": malformed.position,
-            "reason": malformed.reason,
+            "reason": malformed.reason.encode("utf-8", "backslashreplace").decode(),
             "raw": malformed.raw,
         }
         for name, malformed in sorted(rejects, key=lambda reject: (reject[0], reject[1].position))

@@ -19,11 +19,12 @@ from trailsift import _native
 from trailsift.columns.arrays import Checksums, Ids
 from trailsift.columns.arrow import CHUNK_SCHEMA, chunk_table, encoded, identities
 from trailsift.decode import record
-from trailsift.decode.compression import FREE, gunzip, inflate_whole
+from trailsift.decode.compression import gunzip, inflate_whole
 from trailsift.decode.envelope import find_records
 from trailsift.decode.fast_path import CallTemplate, InternTable, Row
 from trailsift.decode.json_text import dump_bytes, parse, text_of
-from trailsift.decode.outcome import Malformed, NotARecord, Outcome, Rejects
+from trailsift.decode.limits import Budget
+from trailsift.decode.outcome import Malformed, NotARecord, Rejects
 from trailsift.decode.unwrap import looks_like_record
 from trailsift.ingest.chunk import Chunk, file_order
 
@@ -45,6 +46,8 @@ class ObjectStats:
 
 #: Texts of this size in bytes are turned into Arrow columns at once, whose offsets have 32 bits.
 _TEXT_BYTES = 1 << 29
+#: Longer texts are not scanned, which holds all places of unusual records at once.
+_SCANNED_BYTES = 1 << 26
 
 
 class ChunkBuilder:
@@ -83,25 +86,36 @@ class ChunkBuilder:
         """Number of rows, where four projected ones count as one."""
         return self.rows - 3 * self.projected // 4
 
-    def add(self, log_object: str, data: bytes | bytearray, damage: str | None = None) -> ObjectStats:
+    def add(
+        self, log_object: str, data: bytes | bytearray, damage: str | None = None, budget: Budget | None = None
+    ) -> ObjectStats:
         """Decode one log object. Nothing raises; what cannot be used is in the stats.
 
-        ``damage``: what is already known to be wrong with the end of ``data``.
+        ``damage``: what is already known to be wrong with the end of ``data``; ``budget``: that of the file which it
+        comes from.
         """
-        stats = self._add_scanned(log_object, data) if self._scanner is not None and damage is None else None
+        if budget is None:
+            budget = Budget(packed=len(data))
+        stats = None
+        if self._scanner is not None and damage is None and len(data) <= _SCANNED_BYTES:
+            left = budget.snapshot()
+            stats = self._add_scanned(log_object, data, budget)
+            if stats is None:
+                budget.restore(left)
         if stats is None:
-            stats = self._add_any_form(log_object, bytes(data), damage)
+            stats = self._add_any_form(log_object, bytes(data), damage, budget)
+        budget.records += stats.records
         if len(self._rows) + len(self._slow) >= self.step or (
             self._scanner is not None and self._scanner.size >= _TEXT_BYTES
         ):
             self.flush()
         return stats
 
-    def _add_scanned(self, log_object: str, data: bytes | bytearray) -> ObjectStats | None:
+    def _add_scanned(self, log_object: str, data: bytes | bytearray, budget: Budget) -> ObjectStats | None:
         """Add a log object in CloudTrail's own form. Return None, with nothing added, if it has another form."""
         scanner = self._scanner
         assert scanner is not None
-        text = _unpacked(data)
+        text = _unpacked(data, budget)
         before, projected_before = scanner.rows, scanner.thin
         scanned = None if text is None else scanner.scan(text, len(self._scanned))
         if text is None or scanned is None:
@@ -121,15 +135,17 @@ class ChunkBuilder:
         self._add_slow(log_object, [(others[at][0], raws[at]) for at in irregular], stats)
         return stats
 
-    def _add_any_form(self, log_object: str, data: bytes, damage: str | None) -> ObjectStats:
+    def _add_any_form(self, log_object: str, data: bytes, damage: str | None, budget: Budget) -> ObjectStats:
         """Add a log object of any form."""
-        outcome = find_records(data, damage=damage)
+        left = budget.snapshot()
+        outcome = find_records(data, damage=damage, budget=budget)
         irregular = self._add_fast(log_object, outcome.records)
         if outcome.cut and not all(_is_record(outcome.records[at]) for at in irregular):
             # The text was cut in a wrong place, or holds something that only begins like records (S3's notifications):
             # forget its records and parse it as a whole.
             self._forget(len(outcome.records) - len(irregular))
-            outcome = find_records(data, cut=False, damage=damage)
+            budget.restore(left)
+            outcome = find_records(data, cut=False, damage=damage, budget=budget)
             irregular = self._add_fast(log_object, outcome.records)
         stats = ObjectStats(len(outcome.records) + outcome.malformed.parts, outcome.malformed, outcome.not_cloudtrail)
         self._add_slow(log_object, [(at, bytes(outcome.records[at])) for at in irregular], stats)
@@ -159,7 +175,10 @@ class ChunkBuilder:
 
     def _add_slow(self, log_object: str, records: Sequence[tuple[int, bytes]], stats: ObjectStats) -> None:
         """Add records, each with its position in the log object, by the slow path."""
-        for at, raw in records:
+        for number, (at, raw) in enumerate(records):
+            if number % self.step == self.step - 1:
+                # Bounds the memory: each is a dict of all columns until then.
+                self.flush()
             value = parse(raw)
             if isinstance(value, dict):
                 self._take_slow(log_object, at, value, raw, stats)
@@ -227,16 +246,16 @@ class _Part(NamedTuple):
     crc32: Checksums
 
 
-def _unpacked(data: bytes | bytearray) -> bytes | bytearray | None:
+def _unpacked(data: bytes | bytearray, budget: Budget) -> bytes | bytearray | None:
     """Return the text of a gzip file, or ``data`` if it is not one; None if it is damaged."""
     if data[:2] != b"\x1f\x8b":
         return data
-    text = inflate_whole(data, FREE)
+    text = inflate_whole(data, min(budget.text_room, budget.limits.whole))
     if text is not None:
+        budget.spend(len(text))
         return text
-    outcome = Outcome()
-    piece = gunzip(bytes(data), outcome)
-    return None if piece.damage is not None or outcome.malformed else piece.data
+    piece = gunzip(bytes(data), budget)
+    return piece.data if piece.damage is None else None
 
 
 def _is_record(raw: bytes | memoryview) -> bool:

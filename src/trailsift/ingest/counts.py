@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from trailsift.decode.stream import READ_LIMITS, ReadLimits
+from trailsift.decode.limits import LIMITS, Limits
 
 
 @dataclass(slots=True)
@@ -21,6 +21,8 @@ class Counts:
     duplicates: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     malformed: int = 0
+    #: Links out of a folder of logs, which are not followed.
+    links_passed_over: int = 0
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -63,7 +65,7 @@ class Sizes:
     task_bytes: int = 4 << 20
     task_objects: int = 500
     #: How much of one file is held in memory.
-    bounds: ReadLimits = READ_LIMITS
+    bounds: Limits = LIMITS
 
 
 SIZES = Sizes()

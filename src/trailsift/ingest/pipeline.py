@@ -17,6 +17,7 @@ from trailsift.lake.disk import write_errors
 from trailsift.lake.writer import LakeWriter
 from trailsift.sources import open_source
 from trailsift.sources.base import LogObject, Source, delivered_within
+from trailsift.sources.files import FileSource
 
 if TYPE_CHECKING:
     from trailsift.rules import Rules
@@ -64,6 +65,8 @@ def ingest(
             new = chosen if again else _only_new(opened, chosen)
             skipped = len(chosen) - len(new)
             counts = Counts(log_objects_known=skipped, log_objects_skipped=skipped)
+            if isinstance(source, FileSource):
+                counts.links_passed_over = source.links_passed_over
             if new:
                 # Imported lazily: an ingest of nothing new ends without them.
                 from trailsift.ingest.pool import Pool

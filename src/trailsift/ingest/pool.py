@@ -7,8 +7,10 @@ its own.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -20,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from trailsift.decode.stream import READ_LIMITS, ReadLimits
+from trailsift.decode.limits import LIMITS, Limits
 from trailsift.errors import TrailsiftError
 from trailsift.rules import Rules
 from trailsift.runtime import keep_memory, without_pandas
@@ -29,13 +31,10 @@ from trailsift.runtime import keep_memory, without_pandas
 class Pool:
     """Worker processes and the calls they are busy with; or one worker in this process."""
 
-    def __init__(self, root: Path, size: int, rules: Rules | None = None, bounds: ReadLimits = READ_LIMITS) -> None:
+    def __init__(self, root: Path, size: int, rules: Rules | None = None, bounds: Limits = LIMITS) -> None:
+        """Start ``size`` processes (0: the worker is this process); fewer, with a warning, if the system refuses."""
         self.size = size
         self._inline: Any = None
-        if size == 0:
-            from trailsift.ingest.worker import Worker
-
-            self._inline = Worker(root, rules, bounds)
         self._answers: deque[tuple[int, Any]] = deque()
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self.connections: list[Connection] = []
@@ -43,17 +42,36 @@ class Pool:
         context: Any = multiprocessing.get_context("fork" if fork else "spawn")
         try:
             for _ in range(size):
-                ours, theirs = context.Pipe()
-                # A forked process has the parent's ends too. It must close them: they would hide the parent's death.
-                foreign = (*self.connections, ours) if fork else ()
-                process = context.Process(target=_serve, args=(theirs, root, rules, bounds, foreign), daemon=True)
-                process.start()
-                theirs.close()
-                self.connections.append(ours)
-                self._processes.append(process)
+                self._start(context, root, rules, bounds, forked=fork)
         except OSError as error:
-            self.close(at_once=True)
-            raise TrailsiftError(f"no worker process can be started: {error.strerror}; try --workers 1") from error
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                # The files that the workers hold are missing everywhere else.
+                self.close(at_once=True)
+            self.size = len(self._processes)
+            logging.getLogger("trailsift").warning(
+                "%d of %d worker processes could be started (%s); the ingest goes on with %s",
+                self.size, size, error.strerror, self.size or "this process alone",
+            )  # fmt: skip
+        if self.size == 0:
+            from trailsift.ingest.worker import Worker
+
+            self._inline = Worker(root, rules, bounds)
+
+    def _start(self, context: Any, root: Path, rules: Rules | None, bounds: Limits, *, forked: bool) -> None:
+        """Start one process. Raise OSError if the system refuses."""
+        ours, theirs = context.Pipe()
+        try:
+            # A forked process has the parent's ends too. It must close them: they would hide the parent's death.
+            foreign = (*self.connections, ours) if forked else ()
+            process = context.Process(target=_serve, args=(theirs, root, rules, bounds, foreign), daemon=True)
+            process.start()
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.connections.append(ours)
+        self._processes.append(process)
 
     def __enter__(self) -> Pool:
         return self
@@ -123,7 +141,7 @@ def _single_threaded() -> bool:
 
 
 def _serve(
-    connection: Connection, root: Path, rules: Rules | None, bounds: ReadLimits, foreign: tuple[Connection, ...]
+    connection: Connection, root: Path, rules: Rules | None, bounds: Limits, foreign: tuple[Connection, ...]
 ) -> None:
     """Run a worker process; ``foreign`` are the parent's connections that it inherited."""
     for inherited in foreign:

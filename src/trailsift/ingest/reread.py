@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from trailsift.columns.arrays import Ints
 from trailsift.columns.arrow import CHUNK_SCHEMA
-from trailsift.decode.stream import ReadLimits, parts_of
+from trailsift.decode.limits import Budget, Limits
+from trailsift.decode.stream import parts_of
 from trailsift.ingest.chunk import Chunk
 from trailsift.ingest.chunk_builder import ChunkBuilder
 from trailsift.sources.base import LogObject
@@ -22,7 +23,7 @@ from trailsift.sources.base import LogObject
 _AT_ONCE = 20_000
 
 
-def reread(chunk: Chunk, rows: Ints, objects: Mapping[str, LogObject], bounds: ReadLimits) -> pa.Table:
+def reread(chunk: Chunk, rows: Ints, objects: Mapping[str, LogObject], bounds: Limits) -> pa.Table:
     """Return some rows of a chunk with all their columns, those that were not projected first.
 
     ``objects``: the chunk's log objects by ``log_object``. Rows whose log object is gone by now are left out.
@@ -39,13 +40,14 @@ def reread(chunk: Chunk, rows: Ints, objects: Mapping[str, LogObject], bounds: R
     return pa.concat_tables(parts)
 
 
-def _read(file: LogObject, bounds: ReadLimits) -> Iterator[Chunk]:
+def _read(file: LogObject, bounds: Limits) -> Iterator[Chunk]:
     """Yield the records of a file in chunks, with all their texts."""
     builder = ChunkBuilder()
+    budget = Budget(bounds)
     try:
-        for part in parts_of(file.open(), bounds):
+        for part in parts_of(file.open(), budget):
             if part.data is not None:
-                builder.add(file.name + part.member, part.data, part.damage)
+                builder.add(file.name + part.member, part.data, part.damage, budget)
             if builder.rows >= _AT_ONCE:
                 yield builder.finish()
     except OSError:

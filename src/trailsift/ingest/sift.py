@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from trailsift.columns.arrays import Floats, Ids, Ints, Mask, Words
 from trailsift.columns.arrow import CHUNK_SCHEMA
 from trailsift.columns.group_by import DictionaryColumn
+from trailsift.columns.summarize import key_patterns
 from trailsift.decode.fast_path import WHAT_MEMBERS, CallTemplate
 from trailsift.ingest.chunk import OF_WHAT, Chunk
 from trailsift.rules import RowRules, Rules
@@ -131,6 +132,14 @@ class ColumnarRules:
     def _by_key(self, column: pa.ChunkedArray, rows: Ints, masks: Sequence[int], place: Ints) -> Ints:
         """Return the rules of rows that need the object key."""
         keys = DictionaryColumn(column.take(pa.array(rows)).combine_chunks())
+        key_masks, of_key = self._key_masks(keys)
+        if self.row_rules.patterned:
+            key_masks, of_key = _crossed(key_masks, of_key, *self._pattern_masks(keys))
+        both, where = _crossed(masks, place[rows], key_masks, of_key[keys.codes])
+        return np.array([_lowest(mask) for mask in both], np.int64)[where]
+
+    def _key_masks(self, keys: DictionaryColumn) -> tuple[list[int], Ints]:
+        """Return the distinct masks of the conditions on keys, and the place of each key's mask, that of null first."""
         conditions = self.row_rules.keys
         numbers = {conditions.absent: 0}
         of_key = np.full(keys.size, numbers.setdefault(conditions.free, len(numbers)))
@@ -139,8 +148,17 @@ class ColumnarRules:
         near = np.flatnonzero(_can_be_met(keys.values, *conditions.matchable()))
         masks_near = map(conditions.uncached_mask, keys.values.take(pa.array(near)).to_pylist())
         of_key[near + 1] = [numbers.setdefault(mask, len(numbers)) for mask in masks_near]
-        both, where = _crossed(masks, place[rows], list(numbers), of_key[keys.codes])
-        return np.array([_lowest(mask) for mask in both], np.int64)[where]
+        return list(numbers), of_key
+
+    def _pattern_masks(self, keys: DictionaryColumn) -> tuple[list[int], Ints]:
+        """Return the same for the conditions on the keys' patterns."""
+        conditions = self.row_rules.patterns
+        patterns, codes = encode(key_patterns(keys.values))
+        numbers = {conditions.absent: 0}
+        of_pattern = np.array(
+            [numbers.setdefault(conditions.mask(pattern), len(numbers)) for pattern in patterns], np.int64
+        )
+        return list(numbers), np.concatenate([np.zeros(1, np.int64), of_pattern[codes]])
 
     def exemplars(self, table: pa.Table, ids: Ids, decided: Decided) -> tuple[Ints, Words]:
         """Return, for each line of ``hourly`` with sampled events, that with the smallest second hash: (rows, hashes).

@@ -26,8 +26,9 @@ from trailsift.columns.arrays import Ints, Mask
 from trailsift.columns.arrow import CHUNK_SCHEMA
 from trailsift.columns.summarize import NEEDED, Summaries
 from trailsift.decode.landing import DROPPED_BY
+from trailsift.decode.limits import LIMITS, Budget, Limits
 from trailsift.decode.outcome import Malformed, Rejects
-from trailsift.decode.stream import READ_LIMITS, ReadLimits, parts_of
+from trailsift.decode.stream import parts_of
 from trailsift.ingest import conflicts
 from trailsift.ingest.chunk import Chunk
 from trailsift.ingest.chunk_builder import ChunkBuilder, ObjectStats
@@ -72,7 +73,7 @@ class ChunkResult:
 class Worker:
     """Decodes log objects into one chunk at a time."""
 
-    def __init__(self, root: Path, rules: Rules | None = None, bounds: ReadLimits = READ_LIMITS) -> None:
+    def __init__(self, root: Path, rules: Rules | None = None, bounds: Limits = LIMITS) -> None:
         self.root = root
         self.rules = ColumnarRules(rules) if rules else None
         self.builder = ChunkBuilder(project=self.rules.drops_all if self.rules else None)
@@ -106,12 +107,15 @@ class Worker:
     def _read(self, file: LogObject) -> Iterator[ObjectStats]:
         """Decode a file, and yield the stats of each piece."""
         before, has_records = 0, False
+        budget = Budget(self.bounds)
         try:
-            for part in parts_of(file.open(), self.bounds):
+            if file.problem is not None:
+                raise OSError(file.problem)
+            for part in parts_of(file.open(), budget):
                 if self.rules is not None:
                     self._objects[file.name + part.member] = file
                 if part.data is not None:
-                    stats = self.builder.add(file.name + part.member, part.data, part.damage)
+                    stats = self.builder.add(file.name + part.member, part.data, part.damage, budget)
                 elif part.damage is not None:
                     stats = ObjectStats(1, Rejects([Malformed(-1, part.damage, "")]))
                 else:
@@ -231,30 +235,47 @@ def from_stream(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
-def serve(connection: Connection, root: Path, rules: Rules | None, bounds: ReadLimits) -> None:
-    """Serve calls until None comes: a method name and its arguments in, the result out."""
+def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Limits) -> None:
+    """Serve calls until None comes: a method name and its arguments in, the result out. End the process."""
     pa.set_cpu_count(1)
     worker = Worker(root, rules, bounds)
     # Receive calls while one is being served: otherwise two sides that both send more than a pipe holds would deadlock.
     calls: SimpleQueue[Call | None] = SimpleQueue()
-    threading.Thread(target=_receive, args=(connection, calls), daemon=True).start()
+    try:
+        threading.Thread(target=_receive, args=(connection, calls), daemon=True).start()
+    except RuntimeError as error:
+        _send(connection, error)
+        os._exit(1)
     while (call := calls.get()) is not None:
         method, arguments = call
+        result: Any
         try:
-            connection.send(getattr(worker, method)(*arguments))
+            result = getattr(worker, method)(*arguments)
         except Exception as error:  # sent to the parent, which raises it
-            connection.send(error)
+            result = error
+        _send(connection, result)
+        del result
     # Everything is written and sent. Tearing the interpreter down would only keep the parent waiting.
     os._exit(0)
 
 
+def _send(connection: Connection, result: object) -> None:
+    """Send a result. End the process if the parent is gone: nobody commits what this process has written."""
+    try:
+        connection.send(result)
+    except OSError:
+        os._exit(1)
+
+
 def _receive(connection: Connection, calls: SimpleQueue[Call | None]) -> None:
-    """Queue calls as they come; None at their end, or when the parent is gone."""
-    call: Call | None = None
+    """Queue calls as they come, and None at their end.
+
+    If the parent is gone, the process ends at once, in the middle of whatever it does: as after a kill, the next writer
+    removes the files that were never committed.
+    """
     try:
         while (call := connection.recv()) is not None:
             calls.put(call)
-    except (EOFError, ConnectionError):
-        pass
-    finally:
-        calls.put(None)
+    except (EOFError, OSError, MemoryError):
+        os._exit(1)
+    calls.put(None)

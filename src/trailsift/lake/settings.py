@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from trailsift.errors import LakeError
+from trailsift.safe_text import quoted
 from trailsift.storage import LocalStorage
 
 #: Version of everything on disk; a lake with a later one is refused.
@@ -29,7 +30,8 @@ def read_settings(root: Path) -> dict[str, object]:
         if root.is_file():
             raise LakeError(f"{root} is a file, not a lake") from None
         raise LakeError(
-            f"there is no lake at {root}: {LAKE_FILE} is missing. `trailsift ingest PATH --lake {root}` makes one"
+            f"there is no lake at {root}: {LAKE_FILE} is missing. "
+            f"`trailsift ingest PATH --lake {quoted(root)}` makes one"
         ) from None
     except (OSError, ValueError) as error:
         raise LakeError(f"{path} cannot be read: {error}") from error
@@ -49,5 +51,5 @@ def check_location(root: Path, settings: dict[str, object]) -> None:
     if home != str(root.resolve()):
         raise LakeError(
             f"the lake at {root.resolve()} was made at {home}: Iceberg metadata holds absolute paths. "
-            f"Move it back, or run `trailsift relocate --lake {root}`"
+            f"Move it back, or run `trailsift relocate --lake {quoted(root)}`"
         )

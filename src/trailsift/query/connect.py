@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from trailsift.errors import EngineError
@@ -12,6 +11,7 @@ from trailsift.query.duckdb_client import duckdb
 from trailsift.query.relations import MACROS, VIEWS, table_columns, text
 from trailsift.query.views import table_sql
 from trailsift.schema import TABLES
+from trailsift.storage.output_file import new_path
 
 
 def script(snapshot: Snapshot) -> str:
@@ -52,13 +52,8 @@ def write_database(path: Path, script: str) -> None:
 
     Raise EngineError if it cannot be written.
     """
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.unlink(missing_ok=True)
-        with duckdb.connect(str(partial)) as db:
+        with new_path(path) as partial, duckdb.connect(str(partial)) as db:
             db.execute(script)
-        partial.replace(path)
     except (OSError, duckdb.Error) as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise EngineError(f"cannot write the database {path}: {error}") from error

@@ -251,7 +251,8 @@ def _memory() -> int:
 
 def _new_private_folder() -> Path:
     """Create an empty folder that only this user can enter. Importing ``tempfile`` would take 10 ms."""
-    base = Path(os.environ.get("TMPDIR") or "/tmp")
+    # The name below it cannot be guessed, and is created for this user alone or not at all.
+    base = Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108
     folder = base / f"trailsift-{os.getpid()}-{os.urandom(6).hex()}"
     try:
         folder.mkdir(mode=0o700)

@@ -11,13 +11,21 @@ from typing import IO, Any
 from trailsift.errors import UsageError
 from trailsift.query.result import Result
 from trailsift.query.types import Decoder, Row, converted, is_number, writer
+from trailsift.safe_text import safe, safe_json
 
 #: The most rows that a table shows; machine formats have no limit.
 TABLE_ROWS = 1000
 
 
 def write(
-    result: Result, format: str, out: IO[Any], *, max_rows: int | None = TABLE_ROWS, width: int | None = None
+    result: Result,
+    format: str,
+    out: IO[Any],
+    *,
+    max_rows: int | None = TABLE_ROWS,
+    width: int | None = None,
+    terminal: bool = False,
+    formulas: bool = True,
 ) -> int:
     """Write all rows of ``result`` to ``out``, a text or binary stream; return their number.
 
@@ -26,6 +34,9 @@ def write(
     numbers however large, times in ISO 8601 with their zone, NaN and infinity as null, repeated column names
     numbered. ``csv``: with a header; null is an empty field, an empty text is ``""``, lists are JSON.
     ``parquet`` and ``arrow`` (an IPC stream): with their types; these need a binary stream.
+
+    ``terminal``: escape control, direction and invisible characters in json (the same values) and in csv (for the eye
+    only). ``formulas``: False writes an apostrophe before a text of csv that a spreadsheet would take for a formula.
 
     Raise UsageError for an unknown format, or for a text stream with a binary format.
     """
@@ -37,7 +48,11 @@ def write(
             raise UsageError(f"the format {format} needs a binary stream")
         return _BINARY[format](result, binary)
     put = _put(out)
-    return _write_table(result, put, max_rows, width) if format == "table" else _TEXT[format](result, put)
+    if format == "table":
+        return _write_table(result, put, max_rows, width)
+    if format == "csv":
+        return _write_csv(result, put, terminal=terminal, formulas=formulas)
+    return _write_json(result, (lambda text: put(safe_json(text))) if terminal else put)
 
 
 def _put(out: IO[Any]) -> Callable[[str], object]:
@@ -68,9 +83,13 @@ def _write_json(result: Result, put: Callable[[str], object]) -> int:
     return count
 
 
-def _write_csv(result: Result, put: Callable[[str], object]) -> int:
-    cells = [_cell_writer(writer(kind, result.zone), kind) for _, kind in result.columns]
-    put(",".join(map(_quoted, result.names)) + "\n")
+def _write_csv(result: Result, put: Callable[[str], object], *, terminal: bool, formulas: bool) -> int:
+    field = _quoted if formulas else _inert
+    if terminal:
+        # Escaped before it is quoted: a line end in a cell does not begin a line on the screen.
+        plain, field = field, lambda text: plain(safe(text))
+    cells = [_cell_writer(writer(kind, result.zone), kind, field) for _, kind in result.columns]
+    put(",".join(map(field, result.names)) + "\n")
     count = 0
     for rows in converted(result.fetched(), cells):
         put("".join(",".join(["" if cell is None else cell for cell in row]) + "\n" for row in rows))
@@ -78,13 +97,13 @@ def _write_csv(result: Result, put: Callable[[str], object]) -> int:
     return count
 
 
-def _cell_writer(shown: Decoder | None, kind: str) -> Callable[[Any], str]:
-    """Return a function from a fetched value to its CSV field."""
+def _cell_writer(shown: Decoder | None, kind: str, field: Callable[[str], str]) -> Callable[[Any], str]:
+    """Return a function from a fetched value to its CSV field; ``field`` makes a field of a text."""
     if is_number(kind):
         return str if shown is None else lambda value: "" if (number := shown(value)) is None else str(number)
     if shown is not None:
-        return lambda value: _quoted(_cell(shown(value)))
-    return (lambda value: _quoted(_cell(value))) if kind == "BOOLEAN" or kind.endswith("]") else _quoted
+        return lambda value: field(_cell(shown(value)))
+    return (lambda value: field(_cell(value))) if kind == "BOOLEAN" or kind.endswith("]") else field
 
 
 def _quoted(text: str) -> str:
@@ -97,6 +116,15 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
+#: Spreadsheets take a cell that begins so for a formula, also behind blanks; and some skip what they cannot show.
+_FORMULA = re.compile(r"[\s\x00-\x1f]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+
+
+def _inert(text: str) -> str:
+    """Return ``text`` as a field of CSV that a spreadsheet does not take for a formula."""
+    return _quoted("'" + text) if _FORMULA.match(text) else _quoted(text)
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -106,13 +134,13 @@ def _cell(value: Any) -> str:
 def _write_table(result: Result, put: Callable[[str], object], max_rows: int | None, width: int | None) -> int:
     import shutil
 
-    header = [_safe(name) for name, _ in result.columns]
+    header = [safe(name) for name, _ in result.columns]
     right = [is_number(kind) for _, kind in result.columns]
     cells: list[list[str]] = []
     count = 0
     for rows in _shown(result):
         left = len(rows) if max_rows is None else max(0, max_rows - count)
-        cells += [[_safe(_text(value)) for value in row] for row in rows[:left]]
+        cells += [[safe(_text(value)) for value in row] for row in rows[:left]]
         count += len(rows)
     columns = width or shutil.get_terminal_size((120, 25)).columns
     table = (_plain_table(header, right, cells, columns) or _rich_table(header, right, cells, columns)) if count else ""
@@ -165,17 +193,6 @@ def _text(value: Any) -> str:
     return _cell(value)
 
 
-#: The caller of an API controls texts in its log: none of their control or direction characters may reach a terminal.
-_UNSAFE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
-    code: f"\\u{code:04x}" for code in (*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
-}
-_UNSAFE |= {9: " ", 10: "\\n", 13: "\\r"}
-
-
-def _safe(text: str) -> str:
-    return text.translate(_UNSAFE)
-
-
 def _seconds(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
@@ -209,7 +226,6 @@ def _counted(result: Result, count: int) -> int:
     return count
 
 
-_TEXT = {"json": _write_json, "csv": _write_csv}
 _BINARY = {"parquet": _write_parquet, "arrow": _write_arrow}
 #: The formats of ``write``.
-FORMATS = ("table", *_TEXT, *_BINARY)
+FORMATS = ("table", "json", "csv", *_BINARY)

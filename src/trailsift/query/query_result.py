@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from trailsift.errors import EngineError, UsageError
 from trailsift.query.formats import TABLE_ROWS, write
 from trailsift.query.types import converted, writer
+from trailsift.safe_text import safe
+from trailsift.storage.output_file import new_file
 
 if TYPE_CHECKING:
     import pandas
@@ -153,13 +154,23 @@ class QueryResult:
         """
         self.write(sys.stdout, "table", max_rows=max_rows)
 
-    def write(self, target: StrPath | IO[Any], format: str, *, max_rows: int | None = None) -> int:
+    def write(
+        self,
+        target: StrPath | IO[Any],
+        format: str,
+        *,
+        max_rows: int | None = None,
+        terminal: bool = False,
+        formulas: bool = True,
+    ) -> int:
         """Write all rows.
 
         Args:
             target: A file, which appears only when it is complete, or a stream (binary for parquet and arrow).
             format: table, json, csv, parquet or arrow.
             max_rows: Rows of a table at most; None is all.
+            terminal: The stream is a terminal: escape control and invisible characters, in csv and json as well.
+            formulas: False: write an apostrophe before texts of csv that a spreadsheet would take for a formula.
 
         Returns:
             The number of rows.
@@ -173,8 +184,8 @@ class QueryResult:
         """
         if isinstance(target, str | os.PathLike):
             with new_file(Path(target), "wb") as out:
-                return write(self._result, format, out, max_rows=max_rows)
-        return write(self._result, format, target, max_rows=max_rows)
+                return write(self._result, format, out, max_rows=max_rows, formulas=formulas)
+        return write(self._result, format, target, max_rows=max_rows, terminal=terminal, formulas=formulas)
 
     def why_empty(self) -> str:
         """Return why there are no rows, as far as it can be found out.
@@ -223,11 +234,11 @@ def _cell(value: Any) -> str:
 
 
 def _html(text: str) -> str:
-    """Return text for HTML: cut, escaped, and without control and direction characters."""
+    """Return text for HTML: cut, escaped, and without control, direction and invisible characters."""
     from html import escape
 
     cut = text if len(text) <= HTML_CELL else text[:HTML_CELL] + "…"
-    return escape("".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in cut))
+    return escape(safe(cut))
 
 
 def _narrowed(table: pyarrow.Table, columns: list[tuple[str, str]]) -> pyarrow.Table:
@@ -252,25 +263,3 @@ def _require(package: str, method: str) -> None:
 
     if package not in sys.modules and find_spec(package) is None:
         raise UsageError(f"{method}() needs {package}, which is not installed: pip install {package}")
-
-
-@contextmanager
-def new_file(path: Path, mode: str, **options: Any) -> Iterator[Any]:
-    """Open a file that appears under its name only when it is complete; a device or a pipe is written directly."""
-    if path.exists() and not path.is_file():
-        with path.open(mode, **options) as handle:
-            yield handle
-        return
-    # A link stays, and its target is replaced.
-    path = path.resolve()
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open(mode, **options) as handle:
-            yield handle
-        partial.replace(path)
-    except OSError as error:
-        if error.filename in (str(partial), None):
-            error.filename = str(path)
-        raise
-    finally:
-        partial.unlink(missing_ok=True)

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from trailsift.cloudtrail.event_ids import event_key
+from trailsift.cloudtrail.key_patterns import key_pattern
+from trailsift.rules import globs
 from trailsift.rules.model import FIELDS, Action, Rule, Rules
 from trailsift.rules.sampling import sip_key, siphash24, threshold
 from trailsift.rules.week import SLOT, WEEK, week_hour
@@ -46,8 +48,8 @@ class _GlobIndex:
 
     def add(self, pattern: str, bit: int) -> None:
         """Add one glob of one rule."""
-        parts = pattern.split("*")
-        regex = re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
+        parts = globs.parts(pattern)
+        regex = globs.regex(pattern)
         if len(parts[0]) >= len(parts[-1]):
             self._by_start[parts[0]].append((regex, bit))
         else:
@@ -105,14 +107,14 @@ class ColumnConditions:
     def _add(self, name: str, text: str, bit: int) -> None:
         if text == "":
             self.absent |= bit
-        elif "*" in text:
+        elif globs.is_glob(text):
             self._patterns.add(text, bit)
         elif name == "source_ip" and "/" in text:
             network = ipaddress.ip_network(text)
             shift = network.max_prefixlen - network.prefixlen
             self._networks[network.version, shift][int(network.network_address) >> shift] |= bit
         else:
-            self._exact[text] |= bit
+            self._exact[globs.parts(text)[0]] |= bit
 
     def mask(self, value: Any) -> int:
         """Return the rules that this value does not exclude. An empty text counts as absent."""
@@ -160,7 +162,7 @@ class ColumnConditions:
 
 
 #: Conditions that are tested last: their values do not repeat.
-_LAST = ("object_key", "hour", "weekday")
+_LAST = ("object_key", "key_pattern", "hour", "weekday")
 
 
 class RowRules:
@@ -176,8 +178,10 @@ class RowRules:
             column: ColumnConditions(name, numbered) for name, column in FIELDS.items() if name in named
         }
         self.keys = ColumnConditions("object_key", numbered)
-        #: The rules that have a condition on the object key.
-        self.keyed = sum(bit for bit, rule in numbered if "object_key" in rule.when)
+        self.patterns = ColumnConditions("key_pattern", numbered)
+        #: The rules that have a condition on the pattern of the object key; and those with any on the key.
+        self.patterned = sum(bit for bit, rule in numbered if "key_pattern" in rule.when)
+        self.keyed = self.patterned | sum(bit for bit, rule in numbered if "object_key" in rule.when)
         #: The rules that apply in each hour of the week.
         self.weeks = tuple(sum(bit for bit, rule in numbered if _applies(rule, hour)) for hour in range(WEEK))
         self.sample_key = sip_key(rules.seed, "lottery")
@@ -192,6 +196,8 @@ class RowRules:
             mask &= column.mask(row[name])
         if mask & -mask & self.keyed:
             mask &= self.keys.uncached_mask(row["object_key"])
+        if mask & -mask & self.patterned:
+            mask &= self.patterns.mask(key_pattern(row["object_key"] or ""))
         return (mask & -mask).bit_length() - 1, hour
 
     def drops_all(self, row: Mapping[str, Any]) -> bool:

@@ -16,7 +16,8 @@ from trailsift import schema
 Action = Literal["keep", "sample", "drop"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
-#: Conditions that ``when`` can name -> the column of ``events`` that each tests; hour and weekday test event_time.
+#: Conditions that ``when`` can name -> the column of ``events`` that each tests: hour and weekday test event_time, and
+#: key_pattern what ``usage`` groups an object key by.
 FIELDS: dict[str, str] = {
     "service": "service",
     "event_name": "event_name",
@@ -26,6 +27,7 @@ FIELDS: dict[str, str] = {
     "principal_type": "principal_type",
     "resource": "resource_arn",
     "object_key": "object_key",
+    "key_pattern": "object_key",
     "source_ip": "source_ip",
     "user_agent": "user_agent",
     "error_code": "error_code",
@@ -51,7 +53,7 @@ _NEEDED = frozenset(
 #: Columns that ``[fields] omit`` can name.
 OMITTABLE: tuple[str, ...] = tuple(c.name for c in schema.EVENTS.columns if c.name not in _NEEDED)
 
-#: A condition: texts with ``*`` for any text and "" for absent, hours 0-23, weekdays 0-6, or a truth value.
+#: A condition: globs (see ``rules.globs``) and "" for absent, hours 0-23, weekdays 0-6, or a truth value.
 Condition = tuple[str, ...] | frozenset[int] | bool
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import lru_cache
 
 from trailsift.decode.record import service_of
+from trailsift.rules import globs
 from trailsift.rules.model import Condition, Rule, Rules
 
 
@@ -102,7 +101,8 @@ class _EarlierRules:
 
 def _pivot(rule: Rule) -> str:
     """Return the most selective field that a rule names."""
-    for name in ("role", "resource", "object_key", "user_agent", "source_ip", "account", "event_name", "service"):
+    keys = ("object_key", "key_pattern")
+    for name in ("role", "resource", *keys, "user_agent", "source_ip", "account", "event_name", "service"):
         if name in rule.when:
             return name
     return ""
@@ -120,16 +120,9 @@ def _covers(name: str, wide: Condition, narrow: Condition) -> bool:
 def _text_covers(wide: str, narrow: str) -> bool:
     """Return whether ``wide`` matches every text that ``narrow`` matches.
 
-    A ``*`` of ``narrow`` is treated as a character: only a ``*`` of ``wide`` can match it, which matches any text.
+    An empty text stands for an absent value, which no ``*`` matches.
     """
-    if wide == narrow:
-        return True
-    return "*" in wide and narrow != "" and _regex(wide).fullmatch(narrow) is not None
-
-
-@lru_cache(maxsize=4096)
-def _regex(pattern: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+    return wide == narrow or ("" not in (wide, narrow) and globs.covers(wide, narrow))
 
 
 def _address_covers(wide: str, narrow: str) -> bool:

@@ -38,6 +38,8 @@ class LogObject:
     #: Minute of delivery (UTC); that of the file's modification if the name does not have it.
     delivered_at: datetime
     reader: Reader | None = None
+    #: Why it cannot be read, if that is known already.
+    problem: str | None = None
 
     @property
     def delivered_on(self) -> str:

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import IO, Any, Literal
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from trailsift.safe_text import safe, safe_lines
+from trailsift.terminal.output import errors_raw, is_terminal
 
 #: Width in a file or a pipe unless COLUMNS is set: wide enough for an ARN, so nothing is cut.
 PIPE_WIDTH = 120
 
 
-class _Console(Console):
-    """A console whose reader may leave (`| head`): like any other command then, it ends with exit code 0."""
+class SafeConsole(Console):
+    """A console that escapes every text, whatever it is part of; only its own styles and cursor moves are sequences.
+
+    Its reader may leave (`| head`): like any other command then, it ends with exit code 0.
+    """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print renderables; a plain string is one line: a line end in it came from elsewhere."""
+        super().print(*(safe(part) if isinstance(part, str) else part for part in objects), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the pieces of a renderable, their texts escaped."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=safe_lines(segment.text))
 
     def on_broken_pipe(self) -> None:
         """Raise what the command line handles, instead of ending the process with exit code 1."""
@@ -29,9 +44,9 @@ def console(stream: IO[str] | None = None) -> Console:
     """Return a console on a stream, standard output by default. Colour only on a terminal without NO_COLOR."""
     stream = stream or sys.stdout
     width = None
-    if not stream.isatty() and not os.environ.get("COLUMNS", "").isdigit():
+    if not is_terminal(stream) and not os.environ.get("COLUMNS", "").isdigit():
         width = PIPE_WIDTH
-    return _Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    return SafeConsole(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
 def show(target: Console, *parts: RenderableType) -> None:
@@ -41,9 +56,14 @@ def show(target: Console, *parts: RenderableType) -> None:
         target.print()
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+def error_console() -> Console:
+    """Return a console on standard error, for progress."""
+    return SafeConsole(file=errors_raw())
+
+
+def hanging(target: Console, text: Text, indent: int) -> Text:
+    """Return text folded to the console, all lines but the first indented: none can pass for a line of its own."""
+    return Text("\n" + " " * indent).join(text.wrap(target, max(target.width - indent, 20)))
 
 
 def unicode_fits(target: Console) -> bool:
@@ -80,7 +100,7 @@ def grid(
             table.add_column(heading, overflow=cut if kind == "id" else "fold")
     for row in cells:
         table.add_row(*(row[place] for place in kept))
-    parts: list[RenderableType] = [Text(title, style="bold")] if title else []
+    parts: list[RenderableType] = [Text(safe(title), style="bold")] if title else []
     parts.append(table)
     hidden = [heading for place, (heading, _) in enumerate(columns) if place not in kept]
     if hidden:
@@ -114,17 +134,6 @@ def cell(value: Any, kind: str) -> Text:
     if isinstance(value, bool) or not isinstance(value, int):
         return Text(safe(str(value)), style="dim" if value == "0 B" else "")
     return Text(f"{value:,}", style="red" if kind == "bad" and value else "dim" if not value else "")
-
-
-#: Text in a log was written by the caller: none of its control or direction characters may reach a terminal.
-_CONTROLS = (*range(32), *range(127, 160))
-_DIRECTIONS = (*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
-_UNSAFE = {code: f"\\u{code:04x}" for code in (*_CONTROLS, *_DIRECTIONS)}
-
-
-def safe(text: str) -> str:
-    """Return text of a log with its control and direction characters escaped."""
-    return text.translate(_UNSAFE)
 
 
 def short_role(role_arn: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trailsift.analysis.time_range import Period
+from trailsift.safe_text import safe
 from trailsift.terminal.console import console, grid, plural, show, size
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def show_estimate(estimate: Estimate, zone: Period) -> None:
                 group.stored,
             )
         )
-    show(out, grid(out, "By " + ", ".join(estimate.by) if estimate.by else "Total", columns, rows, _note(estimate)))
+    title = "By " + ", ".join(estimate.by) if estimate.by else "Total"
+    show(out, grid(out, title, columns, rows, safe(_note(estimate))))
 
 
 def _name(name: str, value: Any, zone: Period) -> Any:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from trailsift.analysis.shell import quoted
+from trailsift.analysis.shell import double_quoted, quoted
 from trailsift.analysis.time_range import Period
 from trailsift.detect.finding import Finding
 from trailsift.detect.pipeline import FindingDetail
-from trailsift.terminal.console import console, grid, plural, safe, short_resource, show, size
+from trailsift.safe_text import safe
+from trailsift.terminal.console import console, grid, hanging, plural, short_resource, show, size
 
 if TYPE_CHECKING:
     from trailsift.detect.experiment import ExperimentReport
@@ -28,7 +29,7 @@ def show_findings(findings: Sequence[Finding], period: Period, lake: Path) -> No
         head = Text(f"{finding.severity:<6} ", style=_STYLES[finding.severity])
         head.append(f"{finding.score:.2f}  {finding.id}  ", style="dim")
         head.append(finding.title, style="")
-        out.print(head)
+        out.print(hanging(out, head, 7))
         if finding.techniques:
             out.print(Text(f"       MITRE ATT&CK {', '.join(finding.techniques)}", style="dim"))
     out.print()
@@ -39,9 +40,10 @@ def show_finding(detail: FindingDetail, period: Period, lake: Path) -> None:
     """Show one finding: title, reasons, summary rows, events, and the query for all of them."""
     out, finding = console(), detail.finding
     head = Text(f"{finding.severity} ", style=_STYLES[finding.severity])
-    head.append(f"{finding.score:.2f} {finding.id}\n{finding.title}", style="")
-    show(out, head)
-    show(out, Text("\n".join(f"- {reason}" for reason in finding.reasons)))
+    head.append(f"{finding.score:.2f} {finding.id}", style="")
+    out.print(head)
+    show(out, hanging(out, Text(finding.title), 2))
+    show(out, Text("\n").join(hanging(out, Text(f"- {reason}"), 2) for reason in finding.reasons))
     columns = [("hour", "text"), ("event", "text"), ("resource", "id"), ("error", "text"), ("events", "number")]
     columns += [("out", "number")]
     rows: list[Sequence[object]] = [
@@ -68,7 +70,8 @@ def show_finding(detail: FindingDetail, period: Period, lake: Path) -> None:
         for event in detail.events
     ]
     show(out, grid(out, f"First {plural(len(rows), 'event')}" if len(rows) != 1 else "First event", columns, rows))
-    out.print(Text(safe(f"All events: {finding.query}"), style="dim"), soft_wrap=True)
+    command = f"trailsift query {double_quoted(finding.query)} --lake {quoted(lake)}"
+    out.print(Text(safe(f"All events: {command}"), style="dim"), soft_wrap=True)
     command = f"trailsift finding {finding.id} --records --lake {quoted(lake)}"
     out.print(Text(f"Original records: {command}", style="dim"), soft_wrap=True)
 

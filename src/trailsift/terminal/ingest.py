@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailsift.analysis.shell import quoted
-from trailsift.terminal.console import console, duration, plural, print_json, size
+from trailsift.terminal.console import console, duration, plural, size
+from trailsift.terminal.output import print_json
 
 if TYPE_CHECKING:
     from trailsift.generate import Generated
@@ -85,3 +86,14 @@ def incomplete(counts: Counts, lake: Path) -> str:
     elif foreign:
         reasons.append(f"{foreign:,} files were not CloudTrail logs and were skipped")
     return "; ".join(reasons)
+
+
+def links_passed_over(counts: Counts) -> str:
+    """Return how many links were not followed, and what to do about it."""
+    count = counts.links_passed_over
+    if count == 1:
+        return "1 link leads out of its folder and is passed over: name it on the command line to read what it leads to"
+    return (
+        f"{count:,} links lead out of their folders and are passed over: name them on the command line to read what "
+        "they lead to"
+    )

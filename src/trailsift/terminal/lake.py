@@ -9,6 +9,7 @@ from rich.console import Console, Group
 
 from trailsift.analysis.shell import quoted
 from trailsift.analysis.time_range import Period
+from trailsift.safe_text import safe
 from trailsift.schema import Table
 from trailsift.terminal.console import console, duration, grid, plural, show, size
 
@@ -54,7 +55,8 @@ def _counts(out: Console, status: Status) -> Group:
     note = "" if status.reconciled else "These counts do not add up: please report this as a bug."
     for rules in status.rules:
         omit = f"; left empty: {', '.join(rules['omit'])}" if rules["omit"] else ""
-        note += ("\n" if note else "") + f"Rules applied: {rules['file']} ({rules['digest'][:12]}){omit}."
+        line = safe(f"Rules applied: {rules['file']} ({rules['digest'][:12]}){omit}.")
+        note += ("\n" if note else "") + line
     return grid(out, "All records ever read", [("outcome", "text"), ("records", "number")], rows, note)
 
 

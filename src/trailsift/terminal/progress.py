@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+
+from trailsift.terminal.output import is_terminal, say_progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -28,7 +29,7 @@ class IngestProgress:
 
     def __enter__(self) -> Self:
         # The bar starts with the first numbers: its thread would keep an ingest from forking its workers.
-        self._on_terminal = not self._quiet and sys.stderr.isatty()
+        self._on_terminal = not self._quiet and is_terminal(sys.stderr)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -55,7 +56,7 @@ class IngestProgress:
             )
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY
-            _print_line(progress_line(now))
+            say_progress(progress_line(now))
 
 
 class CountProgress:
@@ -67,7 +68,7 @@ class CountProgress:
         self._next = time.monotonic() + EVERY
 
     def __enter__(self) -> Self:
-        if not self._quiet and sys.stderr.isatty():
+        if not self._quiet and is_terminal(sys.stderr):
             self._live = _bar(self._what)
             self._live.start()
             self._task = self._live.add_task("", total=self._total, text="")
@@ -85,13 +86,7 @@ class CountProgress:
             self._live.update(self._task, completed=done, text=f"{done:,} of {self._total:,} {self._what}")
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY
-            _print_line(f"{done:,} of {self._total:,} {self._what}")
-
-
-def _print_line(line: str) -> None:
-    # If the reader has gone away, the work goes on.
-    with suppress(OSError):
-        print(f"trailsift: {line}", file=sys.stderr, flush=True)
+            say_progress(f"{done:,} of {self._total:,} {self._what}")
 
 
 def progress_line(now: Progress) -> str:
@@ -112,15 +107,19 @@ def progress_line(now: Progress) -> str:
 
 
 def _bar(what: str) -> Bar:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from trailsift.terminal.console import error_console
 
     return Progress(
         BarColumn(bar_width=16),
         TaskProgressColumn(),
         TextColumn("{task.fields[text]}", markup=False),
         TimeRemainingColumn(compact=True),
-        console=Console(file=sys.stderr),
+        console=error_console(),
         transient=True,
+        # Their texts would be taken apart for styles and links; `Messages` escapes them.
+        redirect_stdout=False,
+        redirect_stderr=False,
         refresh_per_second=5,
     )

@@ -9,8 +9,9 @@ from rich.text import Text
 
 from trailsift.analysis.roles import RoleReport, RoleSummary
 from trailsift.analysis.time_range import Period
+from trailsift.safe_text import safe
 from trailsift.terminal import heatmap
-from trailsift.terminal.console import account_of, console, grid, plural, safe, short_resource, short_role, show, size
+from trailsift.terminal.console import account_of, console, grid, plural, short_resource, short_role, show, size
 
 _ORIGINS = {
     "source_network": "Networks",

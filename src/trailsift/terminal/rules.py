@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from trailsift.analysis.shell import quoted
 from trailsift.terminal.console import console, grid, plural, short_resource, short_role, show, size
 
@@ -168,5 +170,5 @@ def show_suggestions(suggestions: Suggestions) -> None:
         "divided by their mean. trail $: what the trail charges per month; only an event selector can save that."
     )
     show(out, grid(out, "High volume, low novelty", columns, rows, note))
-    out.print("As rules (`trailsift rules try` shows their effect):\n", style="bold")
-    out.print(suggestions.toml, soft_wrap=True)
+    show(out, Text("As rules (`trailsift rules try` shows their effect):", style="bold"))
+    out.print(Text(suggestions.toml), soft_wrap=True)

@@ -52,7 +52,7 @@ class FirehoseStream:
         left = list(range(len(records)))
         for wait in (0.0, *WAITS):
             if wait:
-                self._sleep(wait * random.uniform(1, 1.25))
+                self._sleep(wait * random.uniform(1, 1.25))  # noqa: S311  (spreads retries)
             left = [number for call in _calls(records, left) for number in self._call(records, call)]
             if not left:
                 break
