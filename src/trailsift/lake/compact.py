@@ -37,6 +37,7 @@ from trailsift.lake.partitions import Partition, column_array, read_pieces
 from trailsift.lake.transaction import Transaction
 from trailsift.lake.writer import LakeWriter
 from trailsift.times import DAY, HOUR
+from trailsift.times import micros as micros_of
 
 TARGET_BYTES = 128 << 20
 #: Bytes of partitions per commit, about: what a crash can cost, and how long other writers wait.
@@ -48,6 +49,7 @@ _LARGE = 64 << 20
 
 #: Logs arrive up to an hour after the events.
 SETTLE = timedelta(hours=1)
+_MICROSECOND = timedelta(microseconds=1)
 _SERVICE = re.compile(r"/service=([^/]+)/")
 
 
@@ -182,7 +184,8 @@ def needs_compaction(
 
 def is_closed(end: int, now: datetime) -> bool:
     """Return whether the hour or day that ends at ``end`` (microseconds since 1970) is past its late deliveries."""
-    return datetime.fromtimestamp(end / 1_000_000, UTC) + SETTLE <= now
+    # The end of the last day of the year 9999 is not a datetime.
+    return end + SETTLE // _MICROSECOND <= micros_of(now)
 
 
 def _partitions(name: str, files: Sequence[File], *, by_hour: bool) -> list[Partition]:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,18 +27,24 @@ _BUFFER = 1 << 18
 #: Files hashed between two writes of what was found.
 _AT_ONCE = 1000
 
-_FILE = "SELECT table_name, path, rows, bytes, min_time, max_time, service, min_role, max_role, added, removed FROM file"
+_FILE = (
+    "SELECT table_name, path, rows, bytes, min_time, max_time, service, min_role, max_role, added, removed FROM file"
+)
 _SEEN = "SELECT 'seen', path, ids, min_time, max_time, added, removed FROM seen_file"
 _POINTER = "SELECT catalog_name, table_namespace, table_name, metadata_location, previous_metadata_location"
 _POINTER += " FROM iceberg_tables WHERE table_namespace = ?"
 _COMMIT = "SELECT seq, committed_at, kind, counts, locations FROM commit_log"
 _OBJECT = "SELECT seq, delivered_on, name, version FROM log_object"
+#: The "table" of SQLite's ``user_version``: the newest commit that removed a file which the index has forgotten.
+VERSION = "user_version"
+#: Bytes of an event id in a file of ids.
+ID_BYTES = 20
 
 
 class FileDigest(NamedTuple):
     """The size and SHA-256 of a file."""
 
-    bytes: int
+    size: int
     sha256: bytes
 
 
@@ -93,6 +99,8 @@ def seal(
     pointers = db.execute(_POINTER, (NAMESPACE,)).fetchall()
     _add_rows(db, [("iceberg_tables", row[2], 1, of_row(row)) for row in pointers])
     _add_rows(db, object_groups(sorted(objects, key=lambda row: (row[2], row[3]))))
+    if seq == 0:
+        seal_version(db)
 
 
 def _seal_files(db: sqlite3.Connection, written: Mapping[str, FileDigest], changed: Iterable[str]) -> None:
@@ -138,6 +146,30 @@ def object_groups(rows: Iterable[tuple[Any, ...]]) -> list[tuple[str, str, int, 
 
 def _add_rows(db: sqlite3.Connection, rows: Iterable[tuple[str, str, int, bytes]]) -> None:
     db.executemany("INSERT OR REPLACE INTO row_digest VALUES (?, ?, ?, ?)", rows)
+
+
+def seal_version(db: sqlite3.Connection) -> None:
+    """Add the digest of ``user_version``; called in the SQLite transaction that changes it."""
+    _add_rows(db, [_version_row(db)])
+
+
+def _version_row(db: sqlite3.Connection) -> tuple[str, str, int, bytes]:
+    return VERSION, "", 1, of_row(db.execute("PRAGMA user_version").fetchone())
+
+
+def index_rows(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of the index about files: table (or ``seen``), path, ..., commits that added and removed it."""
+    for sql in (_FILE, _SEEN):
+        yield from db.execute(sql)
+
+
+def row_digests(db: sqlite3.Connection) -> dict[tuple[str, str], tuple[int, bytes]]:
+    """Return what ``row_digest`` should hold for the rows that are there: by table and key, their number and digest."""
+    rows = [("commit_log", str(row[0]), 1, of_row(row)) for row in db.execute(_COMMIT)]
+    rows += [("iceberg_tables", str(row[2]), 1, of_row(row)) for row in db.execute(_POINTER, (NAMESPACE,))]
+    rows += object_groups(db.execute(f"{_OBJECT} ORDER BY name, version"))
+    rows.append(_version_row(db))
+    return {(table, key): (number, own) for table, key, number, own in rows}
 
 
 def forget(db: sqlite3.Connection, paths: Iterable[str]) -> None:
@@ -202,7 +234,7 @@ def unsealed(db: sqlite3.Connection) -> set[int]:
 def complete(root: Path, needed: Iterable[str], is_over: Callable[[], bool] = lambda: False) -> int:
     """Add the digests that are missing, as those of an earlier version's files are; return the number of files.
 
-    ``needed``: Iceberg's own files; ``is_over``: called now and then, returns whether to leave the rest to another time.
+    ``needed``: Iceberg's own files; ``is_over``: called now and then, returns whether to leave the rest for later.
     """
     storage = LocalStorage(root)
     with closing(index.connect(root)) as db:
@@ -230,8 +262,10 @@ def _seal_commits(db: sqlite3.Connection) -> None:
     if not old:
         return
     db.execute("BEGIN IMMEDIATE")
-    paths = [row[1] for sql in (_FILE, _SEEN) for row in db.execute(sql) if row[-1] in old or row[-2] in old]
-    _seal_files(db, {}, paths)
+    paths = {row[1]: row[-1] in old or row[-2] in old for row in index_rows(db)}
+    _seal_files(db, {}, [path for path, is_old in paths.items() if is_old])
+    sealed = [path for (path,) in db.execute("SELECT path FROM file_digest WHERE path NOT LIKE '%/metadata/%'")]
+    forget(db, [path for path in sealed if path not in paths])
     _add_rows(db, [("commit_log", str(row[0]), 1, of_row(row)) for row in db.execute(_COMMIT) if row[0] in old])
     pointers = db.execute(_POINTER, (NAMESPACE,)).fetchall()
     _add_rows(db, [("iceberg_tables", row[2], 1, of_row(row)) for row in pointers])
@@ -242,4 +276,5 @@ def _seal_commits(db: sqlite3.Connection) -> None:
     keys = db.execute("SELECT key FROM row_digest WHERE table_name = 'log_object'").fetchall()
     gone = [(key,) for (key,) in keys if key not in groups]
     db.executemany("DELETE FROM row_digest WHERE table_name = 'log_object' AND key = ?", gone)
+    seal_version(db)
     db.execute("COMMIT")

@@ -133,7 +133,7 @@ def _seen_file(row: tuple[Any, ...]) -> SeenFile:
 
 def _merge(storage: LocalStorage, group: Sequence[SeenFile]) -> SeenFile:
     """Write one sorted file of several."""
-    parts = [dedup.read(storage.checked_path(file.path)) for file in group]
+    parts = [dedup.read(storage.checked_path(file.path), file.ids) for file in group]
     path = f"seen/{uuid.uuid4().hex}.ids"
     dedup.write(parts, storage.local_path(path))
     spans = [(file.min_time, file.max_time) for file in group]
@@ -235,6 +235,8 @@ def _forget(lake: LakeWriter, now: datetime) -> None:
             db.execute("BEGIN IMMEDIATE")
             index.forget_files(db, gone)
             digest.forget(db, [path for _, path, _ in gone] + [path for (path,) in gone_ids])
+            if gone:
+                digest.seal_version(db)
             db.executemany("DELETE FROM seen_file WHERE path = ? AND removed IS NOT NULL", gone_ids)
             db.execute("COMMIT")
 
