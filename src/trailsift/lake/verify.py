@@ -34,6 +34,7 @@ from trailsift.times import iso
 Kind = Literal["strange", "moved", "catalog", "changed", "missing", "foreign"]
 _FOLDERS = (*(f"{table}/{part}" for table in TABLES for part in ("data", "metadata")), forms.SEEN_FOLDER)
 _ANY_ROOT = Path("/lake")
+_ATTEMPTS = 4
 #: Files that are hashed before the next are begun.
 _AT_ONCE = 500
 
@@ -123,15 +124,32 @@ def verify(root: Path, *, quick: bool = False) -> Verification:
     """
     started = time.monotonic()
     place = root.resolve()
-    found = Verification(str(place), quick)
-    found.problems += [_strange(problem) for problem in check_lake(place)]
-    if all(problem.where != CATALOG_FILE for problem in found.problems):
-        try:
-            _compare(place, found)
-        except LakeError as error:
-            found.problems.append(_catalog(str(error)))
+    for _ in range(_ATTEMPTS):
+        before = _last(place)
+        found = _verify(place, quick=quick)
+        # What looks wrong may be the work of a writer that committed, and deleted files, meanwhile.
+        if found.is_sound or _last(place) == before:
+            break
     found.seconds = round(time.monotonic() - started, 3)
     return found
+
+
+def _verify(root: Path, *, quick: bool) -> Verification:
+    found = Verification(str(root), quick)
+    found.problems += [_strange(problem) for problem in check_lake(root)]
+    if all(problem.where != CATALOG_FILE for problem in found.problems):
+        try:
+            _compare(root, found)
+        except LakeError as error:
+            found.problems.append(_catalog(str(error)))
+    return found
+
+
+def _last(root: Path) -> int | None:
+    """Return the number of the newest commit; None if the catalog cannot be read."""
+    with suppress(LakeError):
+        return read(root, lambda db: int(db.execute("SELECT max(seq) FROM commit_log").fetchone()[0] or 0))
+    return None
 
 
 def _strange(problem: forms.Problem) -> LakeProblem:
