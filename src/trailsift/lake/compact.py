@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from trailsift import schema
+from trailsift.cloudtrail.services import ALPHABET
 from trailsift.columns import summarize
 from trailsift.columns.arrow import ranks
 from trailsift.lake import digest, expire, index
@@ -50,7 +51,7 @@ _LARGE = 64 << 20
 #: Logs arrive up to an hour after the events.
 SETTLE = timedelta(hours=1)
 _MICROSECOND = timedelta(microseconds=1)
-_SERVICE = re.compile(r"/service=([^/]+)/")
+_SERVICE = re.compile(rf"/service=({ALPHABET})/")
 
 
 @dataclass(slots=True)
