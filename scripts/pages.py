@@ -62,8 +62,8 @@ def limits() -> str:
         "",
         "Within these limits no input that we know of makes a process of an ingest take more than 2.5 GB of memory: "
         "archives and streams stay below 1.6 GB, and a text of 10 million objects takes the most. Ordinary logs take "
-        "0.2 to 0.4 GB. The CPU time grows with the bytes that are unpacked, never faster; the slowest text that we know "
-        "of, ten million values that are no records, costs about a minute. The tests build such inputs and measure "
+        "0.2 to 0.4 GB. The CPU time grows with the bytes that are unpacked, never faster; the slowest text known, "
+        "ten million values that are no records, costs about a minute. The tests build such inputs and measure "
         "both.",
         "",
         "| limit | of what | beyond it | why |",
