@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support.logs import event_number, write
 from trailsift.cli import main
 
 
@@ -34,10 +35,15 @@ def damage(lake: Path, sql: str) -> None:
         "UPDATE iceberg_tables SET table_name = 'h' WHERE table_name = 'hourly'",
     ],
 )
-@pytest.mark.parametrize("words", [["compact"], ["query", "SELECT count(*) FROM hourly"], ["status"]])
-def test_a_lost_table(lake: Path, sql: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["ingest", "LOGS", "--again"], ["compact"], ["query", "SELECT count(*) FROM hourly"], ["status"]]
+)
+def test_a_lost_table(
+    lake: Path, sql: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Not a KeyError."""
     damage(lake, sql)
-    assert main([*words, "--lake", str(lake)]) == 1
+    logs = str(write(tmp_path / "logs", "a.json.gz", [event_number(1)]))
+    assert main([*(logs if word == "LOGS" else word for word in words), "--lake", str(lake)]) == 1
     said = capsys.readouterr().err
-    assert "unexpected" not in said and "hourly" in said and "catalog" in said and str(lake) in said
+    assert "unexpected" not in said and "no table hourly" in said and f"lake at {lake}" in said

@@ -12,7 +12,6 @@ from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import forms, index
 from trailsift.lake.index import File
-from trailsift.lake.settings import CATALOG_FILE
 from trailsift.times import DAY, now_text
 
 
@@ -55,13 +54,9 @@ def live_files(root: Path, tables: Mapping[str, schema.Table], locations: Mappin
     from trailsift.lake.iceberg import LakeReader
 
     reader = LakeReader(root)
+    forms.expect_tables(root, tables, locations)
     files = []
     for name, table in tables.items():
-        if name not in locations:
-            raise LakeError(
-                f"the catalog of the lake at {root} has lost its table {name}: restore {CATALOG_FILE} from a copy of "
-                "the lake, or ingest the logs into a new lake"
-            )
         found, columns = reader.live_files(name, locations[name])
         files += [_file(root, table, file, columns) for file in found]
     for name in tables:
