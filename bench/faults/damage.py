@@ -123,11 +123,15 @@ def _current(paths: list[Path]) -> list[Path]:
 
 
 def _rows(root: Path) -> dict[str, list[tuple[Any, ...]]] | str:
-    """Return all rows of the catalog, or why they cannot be read."""
+    """Return all rows of the catalog but the digests themselves, or why they cannot be read.
+
+    Without its digest, a commit is one of a version that had none.
+    """
     try:
         with closing(sqlite3.connect(f"file:{root / 'catalog.db'}?immutable=1", uri=True)) as db:
             db.text_factory = bytes
-            tables = [name.decode() for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN ('row_digest', 'file_digest')"
+            tables = [name.decode() for (name,) in db.execute(sql)]
             return {name: sorted(db.execute(f'SELECT * FROM "{name}"'), key=repr) for name in sorted(tables)}
     except (sqlite3.Error, ValueError) as error:
         return str(error)
