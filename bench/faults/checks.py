@@ -22,7 +22,7 @@ CRASHES = (
     "terminate called", "Fatal Python error", "Segmentation fault",
 )  # fmt: skip
 #: Seconds between two looks of the reader in the background.
-LOOK_EVERY = 0.03
+LOOK_EVERY = 0.08
 LOOK = (
     "SELECT (SELECT count(*) FROM events), (SELECT coalesce(sum(events), 0)::BIGINT FROM hourly),"
     " (SELECT coalesce(sum(events), 0)::BIGINT FROM usage)"
