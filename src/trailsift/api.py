@@ -676,7 +676,13 @@ class Lake:
 
     def _bound(self, engine: DuckDBEngine) -> Lake:
         """Return a handle that uses an engine of the caller."""
-        lake = Lake(self.path, timezone=self.timezone, threads=self._threads, memory_limit=self._memory_limit)
+        lake = Lake(
+            self.path,
+            timezone=self.timezone,
+            threads=self._threads,
+            memory_limit=self._memory_limit,
+            spill_limit=self._spill_limit,
+        )
         lake._engines[engine.timezone] = engine
         return lake
 
