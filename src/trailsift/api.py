@@ -196,6 +196,7 @@ class Lake:
         rules: Rules | StrPath | None = None,
         compact: bool = True,
         hourly_partitions: bool | None = None,
+        group_readable: bool = False,
         progress: Callable[[Progress], None] | None = None,
     ) -> Counts:
         """Store logs, each event once. The lake is created if it is missing.
@@ -210,6 +211,7 @@ class Lake:
                 Summaries count every event all the same.
             compact: Tidy up afterwards, for some seconds, if many small files ask for it.
             hourly_partitions: Partition a new lake by hour instead of by day; an existing lake must match.
+            group_readable: Let the group of a new lake's folder read it. Default: only the user, whatever the umask.
             progress: Called with how far the ingest is.
 
         Returns:
@@ -245,6 +247,7 @@ class Lake:
             rules=chosen,
             compact=compact,
             hourly_partitions=hourly_partitions,
+            group_readable=group_readable,
             progress=progress,
         )
 
@@ -972,9 +975,10 @@ class Lake:
         Example:
             >>> lake.connect_database("lake.duckdb")
         """
+        from trailsift.lake.open import open_snapshot
         from trailsift.query.connect import write_database
 
-        write_database(Path(target), self.connect_script())
+        write_database(Path(target), open_snapshot(self.path))
 
 
 def _rules(rules: Rules | StrPath) -> Rules:

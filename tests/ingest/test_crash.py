@@ -185,7 +185,7 @@ def test_reader_of_a_lake_half_made(catalog: str | None, tmp_path: Path) -> None
     for file in lake.glob("catalog.db*"):
         file.unlink()
     if catalog is not None:
-        with closing(index.connect(lake)) as db:
+        with closing(index.connect(lake, create=True)) as db:
             db.executescript(catalog)
     with pytest.raises(LakeError, match="only partially created"):
         open_snapshot(lake)

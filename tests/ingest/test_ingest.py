@@ -385,7 +385,7 @@ def test_killed_after_its_last_commit(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     ingest([str(tmp_path / "in")], lake)
     (lake / ".writing").touch()
-    stray = lake / "events/data/stray.parquet"
+    stray = lake / f"events/data/{'0' * 32}.parquet"
     stray.write_bytes(b"half")
     with LakeWriter(lake).lock():
         assert ingest([str(tmp_path / "in")], lake).log_objects_known == 1

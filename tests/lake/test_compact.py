@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -485,14 +486,16 @@ def test_after_more_commits_the_grace_period_is_enough(lake: Path, small_logs: P
 
 
 def test_metadata_of_expired_snapshots_goes(lake: Path) -> None:
-    stray = lake / "events" / "metadata" / "stray-m0.avro"
+    folder = lake / "events" / "metadata"
+    stray, foreign = folder / f"{uuid.uuid4()}-m0.avro", folder / "thesis.avro"
     stray.write_bytes(b"left by a writer that died")
+    foreign.write_bytes(b"not from here")
     compact(lake)
     assert stray.exists()
-    before = len(list((lake / "events" / "metadata").glob("*.avro")))
+    before = len(list(folder.glob("*.avro")))
     compact(lake, now=datetime.now(UTC) + timedelta(days=2))
-    assert not stray.exists()
-    assert len(list((lake / "events" / "metadata").glob("*.avro"))) < before
+    assert not stray.exists() and foreign.exists()
+    assert len(list(folder.glob("*.avro"))) < before
     assert scanned(lake) == indexed(lake)
 
 

@@ -106,7 +106,7 @@ def test_paths_stay_inside(storage: Storage, path: str) -> None:
             call()
 
 
-@pytest.mark.parametrize("path", ["year=2026/é {x} %41.parquet", "a\nb", "a..b", "x" * 200])
+@pytest.mark.parametrize("path", ["year=2026/é {x} %41.parquet", "a b", "a..b", "x" * 200])
 def test_odd_names(storage: Storage, path: str) -> None:
     storage.write(path, b"1")
     assert list(storage.paths()) == [path]

@@ -70,12 +70,15 @@ def commit(root: Path, added: Sequence[File], removed: Sequence[File] = ()) -> i
     """Add and remove files in one commit; return its number."""
     with closing(sqlite3.connect(root / CATALOG_FILE)) as db:
         seq = int(db.execute("SELECT coalesce(max(seq), 0) + 1 FROM commit_log").fetchone()[0])
-        locations = {name: f"file://{root}/{name}/{seq}.json" for name in TABLES}
+        locations = {name: f"file://{root.resolve()}/{name}/metadata/{seq}.metadata.json" for name in TABLES}
         db.execute("DELETE FROM iceberg_tables")
         db.executemany(
             "INSERT INTO iceberg_tables VALUES (?, ?, ?)", [(NAMESPACE, *item) for item in locations.items()]
         )
-        db.execute("INSERT INTO commit_log VALUES (?, ?, 'ingest', '{}', ?)", (seq, f"{seq}", json.dumps(locations)))
+        db.execute(
+            "INSERT INTO commit_log VALUES (?, ?, 'ingest', '{}', ?)",
+            (seq, f"2026-01-01T00:00:{seq % 60:02d}Z", json.dumps(locations)),
+        )
         record_files(db, seq, added, [(file.table, file.path) for file in removed])
         db.commit()
     return seq

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from trailsift import schema
-from trailsift.lake import index
+from trailsift.lake import forms, index
 from trailsift.lake.open import open_snapshot
 from trailsift.query.json_objects import JsonObject
 
@@ -44,6 +42,8 @@ class Status(JsonObject):
     latest: tuple[dict[str, Any], ...]
     #: Rules files that commits applied, as the commits record them: file, digest, names, omit.
     rules: tuple[dict[str, Any], ...] = ()
+    #: Whether every user of the machine may enter the lake's folder.
+    world_readable: bool = False
 
     JSON: ClassVar[dict[str, str]] = {
         "lake": "lake",
@@ -59,6 +59,7 @@ class Status(JsonObject):
         "tables": "tables",
         "latest_commits": "latest",
         "rules": "rules",
+        "world_readable": "world_readable",
     }
 
     @property
@@ -86,21 +87,23 @@ class Status(JsonObject):
 def status(lake: Path) -> Status:
     """Return the newest committed state of ``lake``. Raise LakeError if there is no lake."""
     snapshot = open_snapshot(lake)
-    with closing(index.connect(snapshot.root)) as db:
-        log = db.execute(
-            "SELECT seq, committed_at, kind, counts FROM commit_log WHERE seq <= ? ORDER BY seq", (snapshot.seq,)
-        ).fetchall()
+    log = _ask(
+        snapshot.root,
+        "SELECT seq, committed_at, kind, counts FROM commit_log WHERE seq <= ? ORDER BY seq",
+        (snapshot.seq,),
+    )
     totals: Counter[str] = Counter(dict.fromkeys(("log_objects", "records", "stored", "duplicates", "malformed"), 0))
     dropped: Counter[str] = Counter()
     commits = []
     rules: dict[str, dict[str, Any]] = {}
     for seq, committed_at, kind, text in log:
-        counts = json.loads(text)
+        counts = forms.counts(text)
         by_rule = counts.pop("dropped", None) or {}
         dropped.update(by_rule)
         if counts.get("rules"):
             rules[counts["rules"]["digest"]] = counts["rules"]
         totals.update({name: counts.get(name, 0) for name in totals})
+        forms.commit_time(committed_at)
         commits.append({"commit": seq, "committed_at": committed_at, "kind": kind, **counts, "dropped": by_rule})
     return Status(
         lake=str(snapshot.root),
@@ -112,41 +115,48 @@ def status(lake: Path) -> Status:
         dropped=dict(dropped),
         latest=tuple(commit for commit in reversed(commits[-LATEST:]) if commit["kind"] != "create"),
         rules=tuple(rules.values()),
+        world_readable=bool(snapshot.root.stat().st_mode & 0o001),
     )
 
 
 def dropped_whole(lake: Path) -> dict[str, int]:
     """Return the events that rules dropped without sampling, by rule: no weight accounts for these."""
-    with closing(index.connect(lake)) as db:
-        log = db.execute("SELECT counts FROM commit_log WHERE counts LIKE '%\"actions\"%'").fetchall()
+    log = _ask(lake, "SELECT counts FROM commit_log WHERE counts LIKE '%\"actions\"%'")
     dropped: Counter[str] = Counter()
     for (text,) in log:
-        counts = json.loads(text)
-        rules = counts["rules"]
-        actions = dict(zip(rules["names"], rules["actions"], strict=True))
-        dropped.update({name: number for name, number in counts["dropped"].items() if actions.get(name) == "drop"})
-    return dict(dropped)
+        counts = forms.counts(text)
+        actions = _actions(counts)
+        for name, number in (counts.get("dropped") or {}).items():
+            dropped[name] += number if actions.get(name) == "drop" else 0
+    return {name: number for name, number in dropped.items() if number}
 
 
 def thinned(lake: Path) -> bool:
     """Return whether rules ever sampled away an event of the lake, here or in a stream whose files it ingested."""
-    with closing(index.connect(lake)) as db:
-        log = db.execute('SELECT counts FROM commit_log WHERE counts LIKE \'%"dropped": {"%\'').fetchall()
+    log = _ask(lake, 'SELECT counts FROM commit_log WHERE counts LIKE \'%"dropped": {"%\'')
     for (text,) in log:
-        counts = json.loads(text)
-        rules = counts.get("rules", {"names": [], "actions": []})
-        actions = dict(zip(rules["names"], rules["actions"], strict=True))
-        if any(actions.get(name) != "drop" for name in counts["dropped"]):
+        counts = forms.counts(text)
+        actions = _actions(counts)
+        if any(actions.get(name) != "drop" for name in counts.get("dropped") or {}):
             return True
     return False
 
 
 def omitted(lake: Path) -> tuple[str, ...]:
     """Return the columns that rules left empty in some events: these events cannot be exported unchanged."""
-    with closing(index.connect(lake)) as db:
-        log = db.execute("SELECT counts FROM commit_log WHERE counts LIKE '%\"omit\"%' ORDER BY seq").fetchall()
-    columns = [name for (counts,) in log for name in json.loads(counts).get("rules", {}).get("omit", ())]
+    log = _ask(lake, "SELECT counts FROM commit_log WHERE counts LIKE '%\"omit\"%' ORDER BY seq")
+    columns = [name for (text,) in log for name in (forms.counts(text).get("rules") or {}).get("omit", ())]
     return tuple(dict.fromkeys(columns))
+
+
+def _ask(lake: Path, sql: str, values: tuple[int, ...] = ()) -> list[tuple[Any, ...]]:
+    return index.read(lake, lambda db: db.execute(sql, values).fetchall())
+
+
+def _actions(counts: dict[str, Any]) -> dict[str, str]:
+    """Return the action of each rule that a commit applied."""
+    rules = counts.get("rules") or {}
+    return dict(zip(rules.get("names", ()), rules.get("actions", ()), strict=False))
 
 
 def _state(snapshot: index.Snapshot, name: str) -> TableState:

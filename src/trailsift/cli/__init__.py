@@ -137,11 +137,9 @@ def _reported(words: list[str]) -> int:
 
     if limit := low_memory_limit():
         # Where a library ends the process for lack of memory, nothing can be said any more.
-        print(
-            f"trailsift: this process may use {limit >> 20} MB of memory (`ulimit -v`): a command that needs more may "
-            "be aborted",
-            file=sys.stderr,
-        )
+        from trailsift.terminal.output import say
+
+        say(f"this process may use {limit >> 20} MB of memory (`ulimit -v`): a command that needs more may be aborted")
     try:
         return _run(words)
     except TrailsiftError as error:

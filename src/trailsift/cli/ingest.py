@@ -97,6 +97,13 @@ def ingest_command(
             help="Partition a new lake by hour instead of by day (for millions of events a day).",
         ),
     ] = False,
+    group_readable: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            help="Let the group of a new lake's folder read it (0750, 0640). Default: only you (0700, 0600).",
+        ),
+    ] = False,
     no_compact: Annotated[bool, Parameter(show_default=False, help="Do not merge small files afterwards.")] = False,
     detect: Annotated[
         bool,
@@ -131,6 +138,7 @@ def ingest_command(
                 rules=rules,
                 compact=not no_compact,
                 hourly_partitions=hourly_partitions or None,
+                group_readable=group_readable,
                 progress=live.update,
             )
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ from trailsift.errors import SourceError
 from trailsift.ingest.chunk_builder import ChunkBuilder
 from trailsift.ingest.exemplars import RANK, candidates, new_lines
 from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules, encode, micros_of
-from trailsift.lake import dedup
+from trailsift.lake import dedup, forms
 from trailsift.lake.open import open_snapshot
 from trailsift.prices import MONTH, Price
 from trailsift.rules import Rules
@@ -162,7 +162,10 @@ def _new_events(builder: ChunkBuilder, index: dedup.DedupIndex, size: int) -> _C
 
 def _of_lake(root: Path) -> Iterator[_Chunk]:
     coded_columns = [name for name in _COLUMNS if pa.types.is_dictionary(CHUNK_SCHEMA.field(name).type)]
-    for file in open_snapshot(root).files(EVENTS.name):
+    snapshot = open_snapshot(root)
+    files = snapshot.files(EVENTS.name)
+    forms.check_links(snapshot.root, files)
+    for file in files:
         names = [*_COLUMNS, "event_id", "weight"]
         table = pq.read_table(root / file.path, columns=names, read_dictionary=coded_columns, partitioning=None)
         ids = identities(table.column("event_id").to_pylist())

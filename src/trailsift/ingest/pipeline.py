@@ -39,6 +39,7 @@ def ingest(
     rules: Rules | None = None,
     compact: bool = True,
     hourly_partitions: bool | None = None,
+    group_readable: bool = False,
     progress: Callable[[Progress], None] | None = None,
     sizes: Sizes = SIZES,
 ) -> Counts:
@@ -48,7 +49,8 @@ def ingest(
     minute of delivery in their names (else by the time of the file); ``again`` also reads log objects that were
     ingested before; ``rules`` decide which of the new events are stored, while the summaries count all of them.
     ``compact`` allows some seconds of compaction afterwards if the lake has many small files. ``hourly_partitions`` is
-    the layout of a new lake; an existing one must have it (None: whatever it has).
+    the layout of a new lake; an existing one must have it (None: whatever it has). ``group_readable``: the group of a
+    new lake's folder may read it, else only the user.
     Raise SourceError if an input does not exist or holds no CloudTrail at all, LakeError if the lake cannot be written.
     KeyboardInterrupt leaves only what was committed.
     """
@@ -61,7 +63,9 @@ def ingest(
             raise SourceError(f"none of the {len(files)} log objects was delivered in the time asked for")
         # Unreadable inputs are counted, not raised: an OSError here is about the lake.
         with write_errors(lake):
-            opened = LakeWriter.create(lake, hourly_partitions=hourly_partitions, ahead=True)
+            opened = LakeWriter.create(
+                lake, hourly_partitions=hourly_partitions, group_readable=group_readable, ahead=True
+            )
             new = chosen if again else _only_new(opened, chosen)
             skipped = len(chosen) - len(new)
             counts = Counts(log_objects_known=skipped, log_objects_skipped=skipped)

@@ -21,13 +21,15 @@ from trailsift.columns.arrays import Floats
 from trailsift.columns.arrow import CHUNK_SCHEMA, identities
 from trailsift.ingest.exemplars import RANK, candidates, new_lines
 from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules
-from trailsift.lake import index
+from trailsift.lake import forms, index
 from trailsift.lake.disk import write_errors
-from trailsift.lake.index import File
+from trailsift.lake.index import File, Snapshot
 from trailsift.lake.open import open_snapshot
-from trailsift.lake.settings import LAKE_FILE
+from trailsift.lake.settings import LAKE_FILE, read_settings
 from trailsift.rules import Rules
-from trailsift.schema import EVENTS
+from trailsift.schema import EVENTS, TABLES
+from trailsift.storage import LocalStorage
+from trailsift.storage.links import following
 
 _COLUMNS = list(dict.fromkeys((*LOOKED_AT, *LINE)))
 _FILE, _ROW = "rule_number", "row"
@@ -37,12 +39,15 @@ _FILE, _ROW = "rule_number", "row"
 def filtered_lake(root: Path, rules: Rules) -> Iterator[Path]:
     """Yield the folder of such a lake; it is removed afterwards. Raise LakeError if there is no lake, or no room."""
     root = root.resolve()
-    files = open_snapshot(root).files(EVENTS.name)
+    snapshot = open_snapshot(root)
+    files = snapshot.files(EVENTS.name)
+    forms.check_links(root, files)
     folder = Path(tempfile.mkdtemp(prefix="trailsift-filtered-")).resolve()
     try:
         with write_errors(folder):
-            _copy(root, folder, files, weights(root, files, rules))
-        yield folder
+            _copy(snapshot, folder, files, weights(root, files, rules))
+        with following(root):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -73,13 +78,18 @@ def weights(root: Path, files: list[File], rules: Rules) -> list[Floats]:
     return out
 
 
-def _copy(root: Path, folder: Path, files: list[File], weight: list[Floats]) -> None:
-    for path in root.iterdir():
-        if path.is_dir() and path.name != EVENTS.name:
-            (folder / path.name).symlink_to(path, target_is_directory=True)
-    settings = json.loads((root / LAKE_FILE).read_text("utf-8")) | {"location": str(folder)}
+def _copy(snapshot: Snapshot, folder: Path, files: list[File], weight: list[Floats]) -> None:
+    root = snapshot.root
+    for name in TABLES:
+        if name != EVENTS.name and (root / name).is_dir():
+            (folder / name).symlink_to(root / name, target_is_directory=True)
+    # Verdicts and ids of findings hold here too; what is stored about this lake stays here.
+    storage = LocalStorage(root)
+    for stored in storage.list("findings"):
+        LocalStorage(folder).write(stored.path, storage.read(stored.path))
+    settings = read_settings(root) | {"location": str(folder)}
     (folder / LAKE_FILE).write_text(json.dumps(settings), "utf-8")
-    index.copy_catalog(root, folder)
+    index.copy_catalog(snapshot, folder)
     for file, kept in zip(files, weight, strict=True):
         table = pq.ParquetFile(root / file.path).read()
         rows = np.flatnonzero(kept)

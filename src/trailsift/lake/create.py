@@ -17,8 +17,12 @@ _OURS = (LOCK_FILE, MARKER_FILE, CATALOG_FILE, STORAGE_LOCK_FILE)
 _PARTIAL = f".{LAKE_FILE}."
 
 
-def make_folder(root: Path, *, hourly_partitions: bool) -> None:
-    """Make the folder of a new lake, with its settings. LakeError if it holds something else."""
+def make_folder(root: Path, *, hourly_partitions: bool, group_readable: bool = False) -> None:
+    """Make the folder of a new lake, with its settings. LakeError if it holds something else.
+
+    It is private, whatever the umask says: logs hold addresses, names and request parameters. ``group_readable``: the
+    group of the folder may read it too. Everything in the lake gets the permissions of its folder.
+    """
     storage = LocalStorage(root)
     if root.is_dir() and any(path.name not in _OURS and not path.name.startswith(_PARTIAL) for path in root.iterdir()):
         if storage.exists(LAKE_FILE):
@@ -27,12 +31,17 @@ def make_folder(root: Path, *, hourly_partitions: bool) -> None:
         raise LakeError(f"{root} is not empty and holds no lake: name an empty or a new folder")
     check_root(root)
     with write_errors(root):
-        root.mkdir(parents=True, exist_ok=True)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            root.mkdir(0o700)
+        # An empty folder that was there already becomes private as well.
+        root.chmod(root.stat().st_mode & 0o7000 | (0o750 if group_readable else 0o700))
         settings = {
             "format": "trailsift-lake",
             "format_version": FORMAT_VERSION,
             "catalog": {"type": "sql", "file": CATALOG_FILE},
             "hourly_partitions": hourly_partitions,
+            "group_readable": group_readable,
             "location": str(root.resolve()),
         }
         with suppress(ConflictError):  # another writer was first

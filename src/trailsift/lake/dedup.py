@@ -16,6 +16,7 @@ import numpy as np
 
 from trailsift import _native
 from trailsift.storage import LocalStorage
+from trailsift.storage.local import make_file, make_folders
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 Checks = np.ndarray[Any, np.dtype[np.uint32]]
@@ -114,7 +115,8 @@ def write(parts: Sequence[Ids], path: Path) -> None:
 
     One range of ids at a time, so that memory does not grow with their number.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent)
+    make_file(path)
     total = sum(map(len, parts))
     slices = total // SLICE + 1
     # Ids are random, so equal ranges of their first word hold about equal numbers.
@@ -158,7 +160,7 @@ class DedupIndex:
         self._files = {path: ids for path, ids in self._files.items() if path in current}
         for path in paths:
             if path not in self._files:
-                self._files[path] = read(storage.local_path(path))
+                self._files[path] = read(storage.checked_path(path))
 
     def offer(self, ids: Ids) -> tuple[Mask, Ints]:
         """Take the new ones of a chunk's ids into the batch.

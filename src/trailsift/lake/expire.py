@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake import dedup, index
+from trailsift.lake import dedup, forms, index
 from trailsift.lake.writer import LakeWriter
 from trailsift.storage import LocalStorage, Storage
 from trailsift.times import DAY
@@ -60,7 +61,7 @@ def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
     with lake.begin() as transaction:
         with closing(index.connect(lake.root)) as db:
             sql = "SELECT path, ids, min_time, max_time, added FROM seen_file WHERE removed IS NULL"
-            files = [SeenFile(*row) for row in db.execute(sql)]
+            files = [_seen_file(row) for row in db.execute(sql)]
             cutoff = _text(now - timedelta(days=days))
             (old,) = db.execute("SELECT max(seq) FROM commit_log WHERE committed_at < ?", (cutoff,)).fetchone()
             day = f"{now - timedelta(days=days):%Y-%m-%d}"
@@ -119,9 +120,17 @@ def mergeable(files: Sequence[SeenFile]) -> list[list[SeenFile]]:
     return groups
 
 
+def _seen_file(row: tuple[Any, ...]) -> SeenFile:
+    """Return a row of the index. LakeError if it is not what a commit writes."""
+    forms.ids_path(row[0])
+    forms.check_spans([(row[2], row[3])])
+    forms.commit_number(row[4])
+    return SeenFile(*row)
+
+
 def _merge(storage: LocalStorage, group: Sequence[SeenFile]) -> SeenFile:
     """Write one sorted file of several."""
-    parts = [dedup.read(storage.local_path(file.path)) for file in group]
+    parts = [dedup.read(storage.checked_path(file.path)) for file in group]
     path = f"seen/{uuid.uuid4().hex}.ids"
     dedup.write(parts, storage.local_path(path))
     spans = [(file.min_time, file.max_time) for file in group]
@@ -134,7 +143,7 @@ def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[
     counts = Counter(snapshots_expired=_expire_snapshots(lake, now, grace))
     with lake.lock():
         for scratch in lake.root.glob(".compact-*"):
-            # Of a compaction that died: a running one would hold the lock.
+            # Of a compaction that died: a running one would hold the lock. A link is not followed.
             shutil.rmtree(scratch, ignore_errors=True)
         needed: dict[str, set[str]] = {}
         for name, path in _replaced(lake, now, grace):
@@ -183,18 +192,24 @@ def _replaced(lake: LakeWriter, now: datetime, grace: timedelta) -> list[tuple[s
             " (SELECT table_name, path, removed FROM file WHERE removed IS NOT NULL"
             " UNION ALL SELECT 'seen', path, removed FROM seen_file WHERE removed IS NOT NULL) f ON f.removed = c.seq"
         ).fetchall()
-    return [
-        (name, path)
-        for name, path, removed, at in rows
-        if _is_past(now - datetime.fromisoformat(at), last - removed, grace)
-    ]
+    replaced = []
+    for name, path, removed, at in rows:
+        # What is deleted is checked first: a path of the index leads nowhere else.
+        forms.ids_path(path) if name == forms.SEEN_FOLDER else forms.data_path(name, path)
+        age = now - datetime.fromisoformat(forms.commit_time(at))
+        if _is_past(age, last - removed, grace) and forms.may_delete(path):
+            replaced.append((name, path))
+    return replaced
 
 
 def delete_metadata(storage: Storage, table: str, needed: set[str], now: datetime, grace: timedelta) -> None:
-    """Delete Iceberg's own files that no kept snapshot names: of expired snapshots, and of commits that failed."""
+    """Delete Iceberg's own files that no kept snapshot names: of expired snapshots, and of commits that failed.
+
+    Files that do not have a name of PyIceberg's stay.
+    """
     for stored in list(storage.list(f"{table}/metadata")):
         age = now - datetime.fromtimestamp(stored.modified, UTC)
-        if stored.path not in needed and age > grace:
+        if stored.path not in needed and age > grace and forms.is_own_metadata(stored.path):
             storage.delete(stored.path)
 
 
@@ -205,8 +220,8 @@ def _forget(lake: LakeWriter, now: datetime) -> None:
         cutoff = (_text(now - REMEMBERED),)
         files = db.execute(f"SELECT table_name, path, removed FROM file WHERE {old}", cutoff).fetchall()
         ids = db.execute(f"SELECT path FROM seen_file WHERE {old}", cutoff).fetchall()
-        gone = [row for row in files if not lake.storage.exists(row[1])]
-        gone_ids = [row for row in ids if not lake.storage.exists(row[0])]
+        gone = [row for row in files if not lake.storage.exists(forms.data_path(row[0], row[1]))]
+        gone_ids = [row for row in ids if not lake.storage.exists(forms.ids_path(row[0]))]
         if gone or gone_ids:
             db.execute("BEGIN IMMEDIATE")
             index.forget_files(db, gone)

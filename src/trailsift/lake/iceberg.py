@@ -32,7 +32,6 @@ from pyiceberg.manifest import (
 )
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import CommitTableResponse, Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Summary
@@ -56,11 +55,13 @@ from pyiceberg.types import (
 
 from trailsift import schema
 from trailsift.errors import ConflictError, LakeError
+from trailsift.lake import forms
 from trailsift.lake.field_ids import element_id, field_id
+from trailsift.lake.file_io import SCHEME, LocalFileIO, dropped_properties, metadata_errors, read_metadata
 from trailsift.lake.index import File
 from trailsift.lake.parquet import partition_values
 from trailsift.lake.settings import NAMESPACE
-from trailsift.lake.sqlite_catalog import SCHEME, SqliteCatalog
+from trailsift.lake.sqlite_catalog import SqliteCatalog
 from trailsift.times import DAY
 
 # Silence PyIceberg's warning per name mapping.
@@ -165,6 +166,51 @@ def location(path: Path) -> str:
     return f"{SCHEME}{path}"
 
 
+class LakeReader:
+    """The tables of a lake by their metadata alone, for whoever may not write: no catalog is opened."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._io = LocalFileIO(root)
+
+    def live_files(self, name: str, metadata_location: str) -> tuple[list[DataFile], Schema]:
+        """Return a table's live files, and its schema. LakeError if another engine has deleted rows of them."""
+        forms.metadata_path(self._root, name, metadata_location)
+        files: list[DataFile] = []
+        with metadata_errors(self._root, name):
+            metadata = read_metadata(self._io, metadata_location)
+            head = metadata.current_snapshot()
+            for manifest in head.manifests(self._io) if head is not None else []:
+                entries = manifest.fetch_manifest_entry(self._io, discard_deleted=True)
+                if entries and manifest.content != ManifestContent.DATA:
+                    raise LakeError(
+                        f"another engine has deleted rows of the table {name} in {self._root} without rewriting its "
+                        "files: have it rewrite them, then trailsift reads the table again"
+                    )
+                files += [entry.data_file for entry in entries]
+            return files, metadata.schema()
+
+    def problems(self, name: str, metadata_location: str) -> Iterator[str]:
+        """Yield what the metadata of a table, its manifest lists and its manifests name that no lake of ours does."""
+        forms.metadata_path(self._root, name, metadata_location)
+        with metadata_errors(self._root, name):
+            metadata = read_metadata(self._io, metadata_location)
+            if metadata.location != f"{location(self._root)}/{name}":
+                yield f"the table says that it lies at {metadata.location!r}"
+            for dropped in dropped_properties(self._io, metadata_location):
+                yield f"the table has the property {dropped!r}, which is not obeyed"
+            manifests: dict[str, ManifestFile] = {}
+            for snapshot in metadata.snapshots:
+                for manifest in snapshot.manifests(self._io):
+                    manifests[manifest.manifest_path] = manifest
+            for manifest in manifests.values():
+                for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=False):
+                    try:
+                        forms.data_path(name, forms.relative(self._root, entry.data_file.file_path))
+                    except LakeError:
+                        yield f"a manifest names {entry.data_file.file_path!r} as a data file"
+
+
 class LakeCatalog(SqliteCatalog):
     """A SQL catalog that stages commits until ``apply``."""
 
@@ -209,6 +255,12 @@ class LakeCatalog(SqliteCatalog):
         self, table: schema.Table, added: Sequence[File], removed: Sequence[File] = (), **properties: str
     ) -> None:
         """Stage one snapshot of a table: files added and files removed."""
+        with metadata_errors(self.root, table.name):
+            self._change(table, added, removed, properties)
+
+    def _change(
+        self, table: schema.Table, added: Sequence[File], removed: Sequence[File], properties: dict[str, str]
+    ) -> None:
         loaded = self.load_table((NAMESPACE, table.name))
         transaction = _Transaction(loaded)
         if removed:
@@ -243,21 +295,23 @@ class LakeCatalog(SqliteCatalog):
         """
         table = self.load_table((NAMESPACE, name))
         needed = {table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log)}
-        for snapshot in table.metadata.snapshots:
-            needed.add(snapshot.manifest_list)
-            needed.update(manifest.manifest_path for manifest in snapshot.manifests(table.io))
+        with metadata_errors(self.root, name):
+            for snapshot in table.metadata.snapshots:
+                needed.add(snapshot.manifest_list)
+                needed.update(manifest.manifest_path for manifest in snapshot.manifests(table.io))
         return set(map(self._path, needed))
 
     def data_files(self, name: str) -> set[str]:
         """Return the paths in the lake of the data files that any of a table's snapshots holds."""
         table = self.load_table((NAMESPACE, name))
-        manifests = {
-            manifest.manifest_path: manifest
-            for snapshot in table.metadata.snapshots
-            for manifest in snapshot.manifests(table.io)
-        }
-        entries = (entry for manifest in manifests.values() for entry in manifest.fetch_manifest_entry(table.io))
-        return {self._path(entry.data_file.file_path) for entry in entries}
+        with metadata_errors(self.root, name):
+            manifests = {
+                manifest.manifest_path: manifest
+                for snapshot in table.metadata.snapshots
+                for manifest in snapshot.manifests(table.io)
+            }
+            entries = (entry for manifest in manifests.values() for entry in manifest.fetch_manifest_entry(table.io))
+            return {self._path(entry.data_file.file_path) for entry in entries}
 
     def _path(self, place: str) -> str:
         """Return the path in the lake of a location; the location itself if it lies outside."""
@@ -269,12 +323,16 @@ class LakeCatalog(SqliteCatalog):
         ``pointer`` is the metadata location in the catalog. The older snapshots are dropped, because their manifests
         hold paths of the old folder. Return the paths of the live files.
         """
-        io = self._load_file_io(location=new)
+        with metadata_errors(self.root, name):
+            return self._relocated(name, pointer, old, new)
+
+    def _relocated(self, name: str, pointer: str, old: str, new: str) -> list[str]:
+        io = self._io
 
         def here(path: str) -> str:
             return new + path[len(old) :] if path.startswith(f"{old}/") else path
 
-        before = FromInputFile.table_metadata(io.new_input(here(pointer)))
+        before = read_metadata(io, here(pointer))
         head = before.current_snapshot()
         fields: dict[str, Any] = {"location": f"{new}/{name}", "snapshots": [], "refs": {}, "current_snapshot_id": None}
         fields |= {"metadata_log": [], "snapshot_log": [], "statistics": [], "partition_statistics": []}
@@ -291,6 +349,7 @@ class LakeCatalog(SqliteCatalog):
                     manifest[0] = here(manifest.manifest_path)
                     for entry in manifest.fetch_manifest_entry(io):
                         entry.data_file[1] = here(entry.data_file.file_path)
+                        forms.data_path(name, forms.relative(self.root, entry.data_file.file_path))
                         live.append(entry.data_file.file_path)
                         producer.append_data_file(entry.data_file)
         transaction.commit_transaction()

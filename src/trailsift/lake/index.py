@@ -18,8 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from trailsift.errors import SnapshotGoneError
-from trailsift.lake.settings import CATALOG_FILE, NAMESPACE
+from trailsift.errors import LakeError, SnapshotGoneError
+from trailsift.lake import forms
+from trailsift.lake.catalog_db import connect, copy, read
+from trailsift.lake.settings import NAMESPACE
+from trailsift.schema import TABLES
+
+__all__ = ["connect", "read"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS commit_log (
@@ -80,6 +85,21 @@ class FileFilter:
     services: frozenset[str] | None = None
     roles: frozenset[str] | None = None
 
+    def admits(self, file: File, table: str) -> bool:
+        """Return whether a file of ``table`` may hold a row within these conditions."""
+        return (
+            file.table == table
+            and (self.min_time is None or file.max_time >= self.min_time)
+            and (self.max_time is None or file.min_time <= self.max_time)
+            and (self.services is None or file.service is None or file.service in self.services)
+            and (
+                self.roles is None
+                or file.min_role is None
+                or file.max_role is None
+                or any(file.min_role <= role <= file.max_role for role in self.roles)
+            )
+        )
+
 
 NO_FILTER = FileFilter()
 _ROLES = 50
@@ -95,12 +115,16 @@ class Snapshot:
     committed_at: str
     locations: dict[str, str] = field(hash=False)
     settings: dict[str, object] = field(hash=False)
+    #: The live files, and the commit that added each, if another engine has committed since and the index is stale.
+    rebuilt: tuple[tuple[File, int], ...] | None = field(default=None, hash=False, compare=False)
 
     def files(self, table: str, only: FileFilter = NO_FILTER) -> list[File]:
         """Return the live files of ``table`` that may hold a row within ``only``, in order of time.
 
         SnapshotGoneError if this state is so old that the index has forgotten files of it.
         """
+        if self.rebuilt is not None:
+            return sorted((file for file, _ in self.rebuilt if only.admits(file, table)), key=_TIME_AND_PATH)
         sql = [
             "SELECT table_name, path, rows, bytes, min_time, max_time, service, min_role, max_role FROM file",
             "WHERE table_name = ? AND added <= ? AND (removed IS NULL OR removed > ?)",
@@ -123,7 +147,8 @@ class Snapshot:
             tests = " OR ".join(["(min_role <= ? AND max_role >= ?)"] * len(spans))
             sql.append(f"AND (min_role IS NULL OR max_role IS NULL{tests and ' OR '}{tests})")
             values.extend(value for low, high in spans for value in (high, low))
-        with closing(connect(self.root)) as db:
+
+        def rows(db: sqlite3.Connection) -> list[File]:
             db.execute("BEGIN")
             if db.execute("PRAGMA user_version").fetchone()[0] > self.seq:
                 raise SnapshotGoneError(
@@ -131,30 +156,47 @@ class Snapshot:
                     "open the lake again"
                 )
             # Thousands of files must be planned in milliseconds: one tuple per file, and no sorting in SQLite.
-            files = list(map(File._make, db.execute(" ".join(sql), values)))
+            return list(map(File._make, db.execute(" ".join(sql), values)))
+
+        files = read(self.root, rows)
+        forms.check_files(table, files)
         files.sort(key=_TIME_AND_PATH)
         return files
 
     def added_after(self, table: str, seq: int) -> list[tuple[int, int]]:
         """Return first and last time (microseconds) of each live file of ``table`` added by a commit after ``seq``."""
+        if self.rebuilt is not None:
+            added = [file for file, number in self.rebuilt if file.table == table and number > seq]
+            return [(file.min_time, file.max_time) for file in added]
         sql = "SELECT min_time, max_time FROM file WHERE table_name = ? AND added > ? AND added <= ? AND "
-        with closing(connect(self.root)) as db:
-            rows = db.execute(sql + "(removed IS NULL OR removed > ?)", (table, seq, self.seq, self.seq))
-            return list(map(tuple, rows))
+        values = (table, seq, self.seq, self.seq)
+
+        def rows(db: sqlite3.Connection) -> list[tuple[int, int]]:
+            return list(map(tuple, db.execute(sql + "(removed IS NULL OR removed > ?)", values)))
+
+        spans = read(self.root, rows)
+        forms.check_spans(spans)
+        return spans
 
 
 LAST_COMMIT = "SELECT seq, committed_at, locations FROM commit_log ORDER BY seq DESC LIMIT 1"
 
 
-def connect(root: Path) -> sqlite3.Connection:
-    """Return a connection to the lake's SQLite file. Writers wait up to a minute for each other."""
-    return sqlite3.connect(root / CATALOG_FILE, timeout=60, isolation_level=None)
-
-
-def copy_catalog(root: Path, target: Path) -> None:
-    """Copy the SQLite file of the lake at ``root`` into the folder ``target``, as it is at one moment."""
-    with closing(connect(root)) as original, closing(sqlite3.connect(target / CATALOG_FILE)) as copy:
-        original.backup(copy)
+def copy_catalog(snapshot: Snapshot, target: Path) -> None:
+    """Copy a lake's SQLite file into the folder ``target``, as the catalog of a lake there with the same files."""
+    copy(snapshot.root, target)
+    here = {name: location.replace(str(snapshot.root), str(target), 1) for name, location in snapshot.locations.items()}
+    with closing(connect(target)) as db:
+        db.execute("BEGIN")
+        moved = [(location, NAMESPACE, name) for name, location in here.items()]
+        db.executemany(
+            "UPDATE iceberg_tables SET metadata_location = ? WHERE table_namespace = ? AND table_name = ?", moved
+        )
+        db.execute("UPDATE commit_log SET locations = ? WHERE seq = ?", (json.dumps(here), snapshot.seq))
+        if snapshot.rebuilt is not None:
+            db.execute("DELETE FROM file WHERE removed IS NULL")
+            record_files(db, snapshot.seq, [file for file, _ in snapshot.rebuilt])
+        db.execute("COMMIT")
 
 
 def last_commit(root: Path) -> Snapshot:
@@ -164,13 +206,24 @@ def last_commit(root: Path) -> Snapshot:
     """
     with closing(connect(root)) as db:
         row = db.execute(LAST_COMMIT).fetchone()
-    return Snapshot(root.resolve(), row[0], row[1], json.loads(row[2]), {})
+    return snapshot_of(root.resolve(), row, {})
+
+
+def snapshot_of(root: Path, row: tuple[object, object, object], settings: dict[str, object]) -> Snapshot:
+    """Return the state of a row of ``LAST_COMMIT``. LakeError if the row is not what a commit writes.
+
+    Its locations may be of another folder: of a lake that was moved while its index was stale.
+    """
+    number, time, text = row
+    logged = forms.logged_locations(text)
+    locations = {name: logged[name] for name in TABLES if name in logged}
+    return Snapshot(root, forms.commit_number(number), forms.commit_time(time), locations, settings)
 
 
 def is_stale(db: sqlite3.Connection) -> bool:
     """Return whether another engine wrote through the catalog, so that the index no longer describes the tables."""
     row = db.execute(LAST_COMMIT).fetchone()
-    return row is not None and differ(json.loads(row[2]), live_locations(db))
+    return row is not None and differ(forms.logged_locations(row[2]), live_locations(db))
 
 
 def differ(logged: dict[str, str], live: dict[str, str]) -> bool:
@@ -179,9 +232,13 @@ def differ(logged: dict[str, str], live: dict[str, str]) -> bool:
 
 
 def live_locations(db: sqlite3.Connection) -> dict[str, str]:
-    """Return the locations of the current metadata of the catalog's tables."""
+    """Return the locations of the current metadata of the catalog's tables. LakeError if one has none."""
     sql = "SELECT table_name, metadata_location FROM iceberg_tables WHERE table_namespace = ?"
-    return dict(db.execute(sql, (NAMESPACE,)))
+    live = dict(db.execute(sql, (NAMESPACE,)))
+    for name, location in live.items():
+        if not isinstance(name, str) or not isinstance(location, str):
+            raise LakeError(f"the catalog has the table {name!r} at {location!r}: that is not a place of metadata")
+    return live
 
 
 def forget_files(db: sqlite3.Connection, files: Sequence[tuple[str, str, int]]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trailsift.lake.disk import write_errors
 from trailsift.lake.settings import LOCK_FILE, MARKER_FILE
+from trailsift.storage.local import make_file, open_lock
 
 
 class WriteLock:
@@ -30,10 +31,11 @@ class WriteLock:
         """Get the lock. BlockingIOError if another writer has it and ``wait`` is false."""
         try:
             with write_errors(self._root):
-                self._handle = os.open(self._root / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+                self._handle = open_lock(self._root / LOCK_FILE, create=True)
                 fcntl.flock(self._handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-                self._prepare(self._marker.exists())
-                self._marker.touch()
+                self._prepare(os.path.lexists(self._marker))
+                with suppress(FileExistsError):
+                    make_file(self._marker)
         except BaseException:
             if self._handle is not None:
                 os.close(self._handle)

@@ -1,19 +1,27 @@
-"""Open a lake for reading."""
+"""Open a lake for reading. Nothing in it is written, and what it names is checked before it is used."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake.index import LAST_COMMIT, Snapshot, connect, differ, live_locations
+from trailsift.lake import forms
+from trailsift.lake.index import LAST_COMMIT, File, Snapshot, differ, live_locations, read, snapshot_of
 from trailsift.lake.settings import CATALOG_FILE, check_location, read_settings
+
+#: The files of the last stale index that was rebuilt: (lake, commit, locations of the metadata) and what was found.
+_Rebuilt = tuple[tuple[Path, int, tuple[tuple[str, str], ...]], tuple[tuple[File, int], ...]]
+_last_rebuilt: _Rebuilt | None = None
 
 
 def open_snapshot(root: Path) -> Snapshot:
-    """Return the newest committed state. LakeError if there is no lake, or if it was moved."""
+    """Return the newest committed state.
+
+    LakeError if there is no lake, if it was moved, or if it names something that no lake of ours does.
+    """
     settings = read_settings(root)
     check_location(root, settings)
     incomplete = LakeError(
@@ -21,28 +29,51 @@ def open_snapshot(root: Path) -> Snapshot:
     )
     if not (root / CATALOG_FILE).exists():
         raise incomplete
-    with closing(connect(root)) as db:
-        try:
-            # One transaction: the newest commit and the catalog's pointers of the same moment.
-            db.execute("BEGIN")
-            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'commit_log'").fetchone():
-                raise incomplete
-            row = db.execute(LAST_COMMIT).fetchone()
-            live = live_locations(db) if row else {}
-        except sqlite3.DatabaseError as error:
-            raise LakeError(f"the catalog {root / CATALOG_FILE} cannot be read: {error}") from error
+    place = root.resolve()
+    forms.check_folders(place)
+
+    def newest(db: sqlite3.Connection) -> tuple[tuple[object, object, object] | None, dict[str, str]]:
+        # One transaction: the newest commit and the catalog's pointers of the same moment.
+        db.execute("BEGIN")
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'commit_log'").fetchone():
+            return None, {}
+        row = db.execute(LAST_COMMIT).fetchone()
+        return row, live_locations(db) if row else {}
+
+    row, live = read(place, newest)
     if row is None:
         raise incomplete
-    locations: dict[str, str] = json.loads(row[2])
-    if differ(locations, live):
-        rebuild_index(root)
-        return open_snapshot(root)
-    return Snapshot(root.resolve(), row[0], row[1], locations, settings)
+    snapshot = snapshot_of(place, row, settings)
+    current = forms.known_locations(place, live)
+    if not differ(snapshot.locations, current):
+        return snapshot
+    missing = snapshot.locations.keys() - current.keys()
+    if missing:
+        raise LakeError(
+            f"the catalog of the lake at {root} has no table {min(missing)} any longer: another engine dropped it"
+        )
+    return replace(snapshot, locations=current, rebuilt=_rebuilt(snapshot, current))
 
 
-def rebuild_index(root: Path) -> None:
-    """Rebuild a stale index."""
-    from trailsift.lake.writer import LakeWriter
+def _rebuilt(snapshot: Snapshot, current: dict[str, str]) -> tuple[tuple[File, int], ...]:
+    """Return the live files after another engine has committed, and the commit that added each.
 
-    with LakeWriter(root).lock():
-        pass  # getting the lock brings the index up to date
+    The next writer puts them into the index; until then, a commit after ours has added those that are not in it.
+    """
+    global _last_rebuilt
+    key = (snapshot.root, snapshot.seq, tuple(sorted(current.items())))
+    if _last_rebuilt is not None and _last_rebuilt[0] == key:
+        return _last_rebuilt[1]
+    from trailsift.lake.reindex import live_files
+
+    tables = schema.tables_of(hourly_partitions=bool(snapshot.settings.get("hourly_partitions")))
+    found = live_files(snapshot.root, tables, current)
+
+    def added(db: sqlite3.Connection) -> dict[tuple[str, str], int]:
+        rows = db.execute("SELECT table_name, path, added FROM file WHERE removed IS NULL")
+        return {(table, path): number for table, path, number in rows}
+
+    known = read(snapshot.root, added)
+    files = tuple((file, known.get((file.table, file.path), snapshot.seq + 1)) for file in found)
+    _last_rebuilt = key, files
+    return files

@@ -17,6 +17,7 @@ from trailsift.columns.arrow import ordered, ranks
 from trailsift.lake.field_ids import field_ids
 from trailsift.lake.index import File
 from trailsift.lake.settings import read_settings
+from trailsift.storage.local import make_file, make_folders
 from trailsift.times import DAY, HOUR, moment
 
 Codes = np.ndarray[Any, np.dtype[Any]]
@@ -165,7 +166,8 @@ class FileWriter:
         """Add rows; all pieces must have the types of the first."""
         rows = _conformed(rows, self.table)
         if self._writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(self.path.parent)
+            make_file(self.path)
             names = rows.schema.names
             few = rows.num_rows < _ZSTD_ROWS
             self._file = pa.output_stream(str(self.path), compression=None, buffer_size=_BUFFER)

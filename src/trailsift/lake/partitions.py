@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from trailsift import schema
 from trailsift.columns.arrow import CHUNK_SCHEMA, ranks
+from trailsift.lake import forms
 from trailsift.lake.index import File
 from trailsift.lake.parquet import micros
 from trailsift.times import DAY, HOUR
@@ -69,6 +70,7 @@ def column_array(rows: pa.Table, name: str) -> pa.Array:
 def read_pieces(root: Path, partition: Partition, file_rows: int, scratch: Path) -> Iterator[tuple[pa.Table, bool]]:
     """Yield the partition's rows, one range of its order at a time (not sorted inside), and if it starts a file."""
     table = partition.stored
+    forms.check_links(root, partition.files)
     rows = sum(file.rows for file in partition.files)
     limit = _piece_rows(root, partition)
     if "role_arn" not in table.order:

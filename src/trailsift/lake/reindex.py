@@ -6,19 +6,16 @@ import json
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake import index, settings
+from trailsift.lake import forms, index
 from trailsift.lake.index import File
 from trailsift.times import DAY, now_text
 
-if TYPE_CHECKING:
-    from trailsift.lake.iceberg import LakeCatalog
 
-
-def catch_up(root: Path, tables: Mapping[str, schema.Table], catalog: LakeCatalog) -> None:
+def catch_up(root: Path, tables: Mapping[str, schema.Table]) -> None:
     """Read every table's live files from its manifests and write them as another entry of the commit log.
 
     Only under the lock. Does nothing if the index is not stale.
@@ -26,12 +23,9 @@ def catch_up(root: Path, tables: Mapping[str, schema.Table], catalog: LakeCatalo
     with closing(index.connect(root)) as db:
         if not index.is_stale(db):
             return
-    files: list[File] = []
-    locations: dict[str, str] = {}
-    for name, table in tables.items():
-        loaded = catalog.load_table((settings.NAMESPACE, name))
-        locations[name] = loaded.metadata_location
-        files += [_file(root, table, task.file, loaded.schema()) for task in loaded.scan().plan_files()]
+    with closing(index.connect(root)) as db:
+        locations = forms.known_locations(root, index.live_locations(db))
+    files = live_files(root, tables, locations)
     with closing(index.connect(root)) as db:
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -52,12 +46,28 @@ def catch_up(root: Path, tables: Mapping[str, schema.Table], catalog: LakeCatalo
             raise
 
 
+def live_files(root: Path, tables: Mapping[str, schema.Table], locations: Mapping[str, str]) -> list[File]:
+    """Return the live files of the tables whose current metadata is at ``locations``.
+
+    LakeError if it cannot be read, or names a file outside of its table's folder.
+    """
+    from trailsift.lake.iceberg import LakeReader
+
+    reader = LakeReader(root)
+    files = []
+    for name, table in tables.items():
+        found, columns = reader.live_files(name, locations[name])
+        files += [_file(root, table, file, columns) for file in found]
+    for name in tables:
+        forms.check_files(name, [file for file in files if file.table == name])
+    return files
+
+
 def _file(root: Path, table: schema.Table, file: Any, columns: Any) -> File:
-    path = file.file_path.removeprefix("file://")
-    try:
-        relative = str(Path(path).relative_to(root))
-    except ValueError:
-        raise LakeError(f"{path} belongs to the table {table.name} but lies outside the lake {root}") from None
+    relative = forms.relative(root, file.file_path)
+    if relative is None:
+        raise LakeError(f"{file.file_path!r} belongs to the table {table.name} but lies outside the lake {root}")
+    forms.data_path(table.name, relative)
     low, high = _bounds(file, columns, table.time)
     scale = DAY if table.column(table.time).type == "date" else 1
     low_time = 0 if low is None else int(low) * scale

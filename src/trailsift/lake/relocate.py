@@ -19,11 +19,11 @@ from pathlib import Path
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake import expire, index
+from trailsift.lake import expire, forms, index
 from trailsift.lake.create import check_root, settings_text
+from trailsift.lake.file_io import SCHEME
 from trailsift.lake.iceberg import location
 from trailsift.lake.settings import LAKE_FILE
-from trailsift.lake.sqlite_catalog import SCHEME
 from trailsift.lake.writer import LakeWriter
 from trailsift.times import now_text
 
@@ -90,7 +90,7 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
                 catalog.apply(db)
                 # If another engine committed before the move, the index does not have it yet: then it stays stale, and
                 # the next reader rebuilds it.
-                indexed = json.loads(before)
+                indexed = forms.logged_locations(before)
                 is_fresh = all(indexed.get(name) == pointer for name, pointer in pointers.items())
                 locations = index.live_locations(db) if is_fresh else indexed
                 db.execute(

@@ -17,6 +17,15 @@ CATALOG_FILE = "catalog.db"
 #: The write lock, and the marker of a writer at work.
 LOCK_FILE = ".lock"
 MARKER_FILE = ".writing"
+#: The largest settings file that is read, in bytes.
+MAX_SETTINGS = 1 << 20
+_CATALOG = {"type": "sql", "file": CATALOG_FILE}
+#: Settings that change what is read: their type, in Python and in words.
+_SETTINGS = {
+    "location": (str, "the path of the lake"),
+    "hourly_partitions": (bool, "true or false"),
+    "group_readable": (bool, "true or false"),
+}
 #: Iceberg namespace and catalog name of our tables.
 NAMESPACE = "trailsift"
 
@@ -25,7 +34,10 @@ def read_settings(root: Path) -> dict[str, object]:
     """Return ``lake.json`` of the lake at ``root``. LakeError if there is no lake, or one that cannot be read here."""
     path = root / LAKE_FILE
     try:
-        settings = json.loads(LocalStorage(root).read(LAKE_FILE))
+        text = LocalStorage(root).read_range(LAKE_FILE, 0, MAX_SETTINGS + 1)
+        if len(text) > MAX_SETTINGS:
+            raise LakeError(f"{path} is too large for the settings of a lake")
+        settings = json.loads(text)
     except FileNotFoundError:
         if root.is_file():
             raise LakeError(f"{root} is a file, not a lake") from None
@@ -33,14 +45,21 @@ def read_settings(root: Path) -> dict[str, object]:
             f"there is no lake at {root}: {LAKE_FILE} is missing. "
             f"`trailsift ingest PATH --lake {quoted(root)}` makes one"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LakeError(f"{path} cannot be read: {error}") from error
     if not isinstance(settings, dict) or settings.get("format") != "trailsift-lake":
         raise LakeError(f"{path} is not the settings file of a trailsift lake")
     version = settings.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if type(version) is not int or not 0 < version <= FORMAT_VERSION:
         raise LakeError(
             f"the lake at {root} has format version {version}; this trailsift reads up to {FORMAT_VERSION}: upgrade it"
+        )
+    for name, (kind, what) in _SETTINGS.items():
+        if name in settings and type(settings[name]) is not kind:
+            raise LakeError(f"{name} in {path} is {settings[name]!r:.100}: it must be {what}")
+    if settings.get("catalog", _CATALOG) != _CATALOG:
+        raise LakeError(
+            f"{path} names another catalog than {CATALOG_FILE}: trailsift keeps a lake's catalog there only"
         )
     return settings
 

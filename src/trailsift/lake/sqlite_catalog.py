@@ -7,7 +7,6 @@ writer of ours needs is here.
 
 from __future__ import annotations
 
-import io
 import sqlite3
 import weakref
 from contextlib import closing
@@ -16,18 +15,16 @@ from typing import Any
 
 from pyiceberg.catalog import Catalog, MetastoreCatalog
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError, TableAlreadyExistsError
-from pyiceberg.io import FileIO, InputFile, OutputFile
+from pyiceberg.io import FileIO
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, SortOrder
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 
-from trailsift.lake import index
-from trailsift.lake.settings import CATALOG_FILE
-
-SCHEME = "file://"
+from trailsift.errors import LakeError
+from trailsift.lake import forms, index
+from trailsift.lake.file_io import SCHEME, LocalFileIO, metadata_errors, read_metadata
 
 #: Version 1 of the tables of ``SqlCatalog``.
 _TABLES = """
@@ -50,56 +47,6 @@ CREATE TABLE IF NOT EXISTS iceberg_namespace_properties (
 """
 
 
-class LocalFileIO(FileIO):
-    """Iceberg's own files on a local disk, by plain Python files."""
-
-    def new_input(self, location: str) -> InputFile:
-        """Return a file to read."""
-        return _Input(location)
-
-    def new_output(self, location: str) -> OutputFile:
-        """Return a file to write."""
-        return _Output(location)
-
-    def delete(self, location: str | InputFile | OutputFile) -> None:
-        """Delete a file."""
-        _path(location if isinstance(location, str) else location.location).unlink()
-
-
-class _Input(InputFile):
-    def __len__(self) -> int:
-        return _path(self.location).stat().st_size
-
-    def exists(self) -> bool:
-        return _path(self.location).exists()
-
-    def open(self, seekable: bool = True) -> Any:
-        """Open the file for reading."""
-        return io.BufferedReader(io.FileIO(_path(self.location)), 1 << 16)
-
-
-class _Output(OutputFile):
-    def __len__(self) -> int:
-        return _path(self.location).stat().st_size
-
-    def exists(self) -> bool:
-        return _path(self.location).exists()
-
-    def to_input_file(self) -> InputFile:
-        """Return the same file to read."""
-        return _Input(self.location)
-
-    def create(self, overwrite: bool = False) -> Any:
-        """Open the file for writing, with the folders above it."""
-        path = _path(self.location)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb" if overwrite else "xb")
-
-
-def _path(location: str) -> Path:
-    return Path(location.removeprefix(SCHEME))
-
-
 def _unsupported(*_: Any, **__: Any) -> Any:
     raise NotImplementedError("open the lake with PyIceberg's SqlCatalog for this")
 
@@ -110,10 +57,10 @@ class SqliteCatalog(MetastoreCatalog):
     def __init__(self, name: str, root: Path, warehouse: str) -> None:
         super().__init__(name, warehouse=warehouse)
         self.root = root
-        self._io = LocalFileIO()
+        self._io = LocalFileIO(root)
         # Stays open: the shared memory file of SQLite's log, once made, serves all connections; on a full disk it could
         # not be made when the files of a failed batch have to be removed.
-        db = sqlite3.connect(root / CATALOG_FILE, timeout=60, isolation_level=None, check_same_thread=False)
+        db = index.connect(root, check_same_thread=False)
         weakref.finalize(self, db.close)
         db.executescript(_TABLES)
         self._typed = any(
@@ -175,7 +122,14 @@ class SqliteCatalog(MetastoreCatalog):
         return self._table(namespace, name, row[0])
 
     def _table(self, namespace: str, name: str, metadata_location: str) -> Table:
-        metadata = FromInputFile.table_metadata(self._io.new_input(metadata_location))
+        forms.metadata_path(self.root, name, metadata_location)
+        with metadata_errors(self.root, name):
+            metadata = read_metadata(self._io, metadata_location)
+        if metadata.location != f"{SCHEME}{self.root}/{name}":
+            raise LakeError(
+                f"the table {name} says that it lies at {metadata.location!r}, and not in the lake {self.root}: "
+                "nothing of it was opened"
+            )
         return Table((namespace, name), metadata, metadata_location, self._io, self)
 
     def _load_file_io(self, properties: Properties = EMPTY_DICT, location: str | None = None) -> FileIO:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake import index
+from trailsift.lake import forms, index
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.create import make_folder
 from trailsift.lake.disk import write_errors
 from trailsift.lake.index import File
 from trailsift.lake.lock import WriteLock
 from trailsift.lake.settings import LAKE_FILE, MARKER_FILE, check_location, read_settings
+from trailsift.safe_text import quoted
 from trailsift.storage import LocalStorage
 from trailsift.times import now_text
 
@@ -63,6 +64,7 @@ class LakeWriter:
         self.settings = read_settings(self.root)
         if not moved:
             check_location(self.root, self.settings)
+        forms.check_folders(self.root)
         self.tables = schema.tables_of(hourly_partitions=bool(self.settings.get("hourly_partitions")))
         self._catalog: LakeCatalog | None = None
         # An ingest opens the catalog ahead, in a thread. Of two catalogs, one would stage and the other apply nothing.
@@ -80,15 +82,23 @@ class LakeWriter:
         return DedupIndex()
 
     @classmethod
-    def create(cls, root: Path, *, hourly_partitions: bool | None = None, ahead: bool = False) -> LakeWriter:
+    def create(
+        cls,
+        root: Path,
+        *,
+        hourly_partitions: bool | None = None,
+        group_readable: bool | None = None,
+        ahead: bool = False,
+    ) -> LakeWriter:
         """Create an empty lake, or open the existing one. LakeError if neither is possible.
 
-        ``hourly_partitions`` is for a new lake; an existing one must have the same (None: as it is). ``ahead`` leaves
-        the tables of a new lake to ``ready``, which takes a second.
+        ``hourly_partitions`` is for a new lake; an existing one must have the same (None: as it is). So is
+        ``group_readable``: the group of the folder may read the lake, else only the user. ``ahead`` leaves the tables
+        of a new lake to ``ready``, which takes a second.
         """
         root = root.absolute()
         if not (root / LAKE_FILE).exists():
-            make_folder(root, hourly_partitions=bool(hourly_partitions))
+            make_folder(root, hourly_partitions=bool(hourly_partitions), group_readable=bool(group_readable))
         lake = cls(root)
         by_hour = bool(lake.settings.get("hourly_partitions"))
         if hourly_partitions is not None and hourly_partitions != by_hour:
@@ -97,13 +107,18 @@ class LakeWriter:
                 f"the lake at {root} is partitioned {how[by_hour]}, which cannot be changed: ingest without asking for "
                 f"partitions {how[hourly_partitions]}, or into a new lake"
             )
+        if group_readable and lake.root.stat().st_mode & 0o050 != 0o050:
+            raise LakeError(
+                f"the lake at {root} exists and is private: ingest without asking for a shared one, or share it with "
+                f"`chmod -R g+rX {quoted(root)}`; new files follow the permissions of its folder"
+            )
         lake._make_index()
         if not ahead:
             lake.ready()
         return lake
 
     def _make_index(self) -> None:
-        with write_errors(self.root), closing(index.connect(self.root)) as db:
+        with write_errors(self.root), closing(index.connect(self.root, create=True)) as db:
             db.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
 
     def ready(self) -> None:
@@ -176,7 +191,9 @@ class LakeWriter:
             db.executescript(_SCHEMA)  # the writer may have died before it made them
             named = {path for (path,) in db.execute("SELECT path FROM file UNION SELECT path FROM seen_file")}
         folders = [*(f"{name}/data" for name in schema.TABLES), "seen"]
-        orphans = [path for folder in folders for path in self.storage.paths(folder) if path not in named]
+        found = (path for folder in folders for path in self.storage.paths(folder))
+        # Only names that trailsift gives: whatever else somebody has put there is not a writer's.
+        orphans = [path for path in found if path not in named and forms.is_own(path)]
         for path in orphans:
             self.storage.delete(path)
         return len(orphans)
@@ -185,11 +202,16 @@ class LakeWriter:
         """Rebuild the index if another engine has committed to the tables. Only under the lock."""
         with closing(index.connect(self.root)) as db:
             exists = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'commit_log'").fetchone() is not None
+            row = db.execute(index.LAST_COMMIT).fetchone() if exists else None
+            if row is not None:
+                # A commit's number is the base of the next.
+                forms.commit_number(row[0])
+                forms.commit_time(row[1])
             stale = exists and index.is_stale(db)
         if stale and not self._moved:
             from trailsift.lake.reindex import catch_up
 
-            catch_up(self.root, self.tables, self.catalog)
+            catch_up(self.root, self.tables)
 
     def live_files(self, table: str) -> list[File]:
         """Return the files of a table as the last commit left them."""
@@ -214,7 +236,8 @@ class LakeWriter:
             (seq,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
             if seq == self._loaded_seq:
                 return
-            paths = [path for (path,) in db.execute("SELECT path FROM seen_file WHERE removed IS NULL ORDER BY added")]
+            rows = db.execute("SELECT path FROM seen_file WHERE removed IS NULL ORDER BY added")
+            paths = [forms.ids_path(path) for (path,) in rows]
         self.ids.load(self.storage, paths)
         self._loaded_seq = seq
 

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trailsift.errors import EngineError
+from trailsift.lake.forms import check_links
 from trailsift.lake.index import File, Snapshot
 from trailsift.query.duckdb_client import duckdb
-from trailsift.query.relations import MACROS, VIEWS, table_columns, text
+from trailsift.query.planner import lock
+from trailsift.query.relations import MACROS, VIEWS, table_columns, text, texts
 from trailsift.query.views import table_sql
+from trailsift.safe_text import safe
 from trailsift.schema import TABLES
 from trailsift.storage.output_file import new_path
 
@@ -22,11 +25,12 @@ def script(snapshot: Snapshot) -> str:
     hourly = bool(snapshot.settings.get("hourly_partitions"))
 
     def place(group: str, files: Sequence[File]) -> str:
+        check_links(snapshot.root, files)
         paths = ",\n  ".join(text(str(snapshot.root / file.path)) for file in files)
         return f"read_parquet([\n  {paths}\n], hive_partitioning = false)"
 
     parts = [
-        f"-- The trailsift lake {_one_line(snapshot.root)} as of commit {snapshot.seq} ({snapshot.committed_at}).",
+        f"-- The trailsift lake {safe(str(snapshot.root))} as of commit {snapshot.seq} ({snapshot.committed_at}).",
         "-- Written by `trailsift connect`. Run it again after an ingest: the views name the files of this commit.",
     ]
     for name, (meaning, sql) in MACROS.items():
@@ -39,21 +43,25 @@ def script(snapshot: Snapshot) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _one_line(path: Path) -> str:
-    return str(path).replace("\n", " ")
-
-
 def _view(name: str, meaning: str, sql: str) -> str:
     return f"-- {meaning}\nCREATE OR REPLACE VIEW {name} AS\n{sql};"
 
 
-def write_database(path: Path, script: str) -> None:
-    """Write a database that has run ``script``. An existing file is replaced as a whole, or stays as it was.
+def write_database(path: Path, snapshot: Snapshot) -> None:
+    """Write a database that has run the script of a snapshot, confined to the lake's data.
+
+    An existing file is replaced as a whole, or stays as it was.
 
     Raise EngineError if it cannot be written.
     """
+    folders = [str(snapshot.root / name / "data") for name in TABLES]
+    sql = script(snapshot)
     try:
         with new_path(path) as partial, duckdb.connect(str(partial)) as db:
-            db.execute(script)
+            # To bind a view, DuckDB looks at its files: at those of the lake only, and with no extension.
+            db.execute(f"SET allowed_directories = {texts(folders)}; SET autoinstall_known_extensions = false")
+            db.execute("SET autoload_known_extensions = false")
+            lock(db)
+            db.execute(sql)
     except (OSError, duckdb.Error) as error:
         raise EngineError(f"cannot write the database {path}: {error}") from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from trailsift.lake.forms import check_links
 from trailsift.lake.index import File
 from trailsift.query.planner import Plan
 from trailsift.query.relations import DUCK_TYPES, VIEWS, table_columns, text, texts
@@ -31,6 +32,7 @@ def create_views(cursor: duckdb.DuckDBPyConnection, plan: Plan, names: Sequence[
     def place(group: str, files: Sequence[File]) -> str:
         # The paths are passed in a variable, as one text: with 5,000 of them a list literal takes ten times as long to
         # parse, and is parsed again wherever the view is used.
+        check_links(plan.snapshot.root, files)
         paths = [f"{plan.snapshot.root}/{file.path}" for file in files]
         joined = f"string_split({text(chr(10).join(paths))}, chr(10))"
         value = texts(paths) if any("\n" in path for path in paths) else joined

@@ -17,7 +17,11 @@ from typing import NamedTuple, Protocol
 
 from trailsift.errors import ConflictError, LakeError
 
-_PATH = re.compile(r"(?!\.)[^/\0]+(?:/(?!\.)[^/\0]+)*")
+#: A part of a path: no control characters (C1 and line separators too), no backslash, no half of a surrogate pair.
+_PART = r"(?!\.)[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+"
+_PATH = re.compile(rf"{_PART}(?:/{_PART})*")
+#: Bytes of the longest name and the longest path that a file system takes.
+_MAX_NAME, _MAX_PATH = 255, 4000
 #: Attempts of ``update`` before it gives up, and the longest pause (in seconds) between two of them.
 _ATTEMPTS = 100
 _PAUSE = 0.02
@@ -91,14 +95,19 @@ class Storage(Protocol):
 
 
 def check_path(path: str) -> str:
-    """Return ``path``. LakeError if it is not relative, or has an empty part, a NUL, or a part that begins with a dot.
+    """Return ``path``. LakeError if it is not relative, or a part of it is empty, overlong, or begins with a dot.
 
-    Names that begin with a dot belong to the storage itself: partial files, locks.
+    Names that begin with a dot belong to the storage itself: partial files, locks. Nor may a path have control
+    characters, backslashes, or halves of surrogate pairs.
     """
     if not _PATH.fullmatch(path):
         raise LakeError(
-            f"{path!r} is not a path of an object: it must be relative, without empty, hidden or '..' parts"
+            f"{path!r} is not a path of an object: it must be relative, without empty, hidden or '..' parts, control "
+            "characters and backslashes"
         )
+    data = path.encode()
+    if len(data) > _MAX_PATH or (len(data) > _MAX_NAME and max(map(len, data.split(b"/"))) > _MAX_NAME):
+        raise LakeError(f"{path[:100]!r}... is not a path of an object: it is too long")
     return path
 
 

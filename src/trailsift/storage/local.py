@@ -15,9 +15,11 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from trailsift.errors import ConflictError
 from trailsift.storage.base import StoredObject, check_path
+from trailsift.storage.links import Links
 
 #: In the storage's folder; made by the first write that compares versions.
 LOCK_FILE = ".storage.lock"
@@ -31,8 +33,42 @@ _PARTIAL = re.compile(r"\..+\.[0-9a-f]+")
 _FLUSHED_AT_ONCE = 16
 
 
+#: A pipe that somebody has put in a file's place must not be waited for.
+_PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def make_file(path: Path) -> None:
+    """Make an empty file, with the permissions of its folder. FileExistsError if there is something of that name.
+
+    For what opens files by name: whoever may not enter the folder of a lake may not read a file in it either, whatever
+    the umask says.
+    """
+    os.close(_make_file(path))
+
+
+def _make_file(path: Path, mode: int | None = None) -> int:
+    """Make an empty file and return its descriptor; ``mode``: its permissions instead of those of the folder."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    os.fchmod(handle, path.parent.stat().st_mode & 0o666 if mode is None else mode)
+    return handle
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and those above it that are missing, with the permissions of the one that exists."""
+    if folder.is_dir():
+        return
+    make_folders(folder.parent)
+    with suppress(FileExistsError):
+        folder.mkdir(0o700)
+        # Bits such as setgid are inherited, and stay.
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) & ~0o777 | stat.S_IMODE(folder.parent.stat().st_mode) & 0o777)
+
+
 class LocalStorage:
-    """A folder of files, made by the first write. Safe to use from several threads and processes."""
+    """A folder of files, made by the first write. Safe to use from several threads and processes.
+
+    Links in it are not followed (LakeError). What is made has the permissions of the folder itself.
+    """
 
     def __init__(self, root: Path, *, private: bool = False, sync: bool = True) -> None:
         """``private``: only the user may read the files; ``sync``: wait for the disk (a cache need not)."""
@@ -44,25 +80,36 @@ class LocalStorage:
         """Return where an object lies, for what needs a file: memory maps, readers and writers of Parquet."""
         return self.root / check_path(path)
 
+    def checked_path(self, path: str) -> Path:
+        """Return where an object lies. LakeError if it is a link, or lies behind one."""
+        place = self.local_path(path)
+        Links(self.root).check([path])
+        return place
+
+    def _open(self, path: str) -> BinaryIO:
+        place = self.checked_path(path)
+        handle = os.open(place, os.O_RDONLY | (_PLAIN if not place.is_symlink() else os.O_CLOEXEC))
+        return os.fdopen(handle, "rb")
+
     def read(self, path: str) -> bytes:
         """Return an object's bytes. FileNotFoundError if there is no such object."""
-        with _no_folders(path):
-            return self.local_path(path).read_bytes()
+        with _no_folders(path), self._open(path) as file:
+            return file.read()
 
     def read_versioned(self, path: str) -> tuple[bytes, str]:
         """Return an object's bytes and their version. FileNotFoundError if there is no such object."""
-        with _no_folders(path), self.local_path(path).open("rb") as file:
+        with _no_folders(path), self._open(path) as file:
             return file.read(), _version(os.fstat(file.fileno()))
 
     def read_range(self, path: str, start: int, length: int) -> bytes:
         """Return ``length`` bytes from ``start`` on, fewer at the end of the object."""
-        with _no_folders(path), self.local_path(path).open("rb") as file:
+        with _no_folders(path), self._open(path) as file:
             file.seek(start)
             return file.read(length)
 
     def write(self, path: str, data: bytes) -> str:
         """Write an object, durably; return its version."""
-        target = self.local_path(path)
+        target = self.checked_path(path)
         partial = self._write_partial(target, data)
         try:
             with self._lock(create=False):
@@ -75,7 +122,7 @@ class LocalStorage:
 
     def put_if_match(self, path: str, data: bytes, version: str | None) -> str:
         """Write an object only if it still has ``version`` (None: only if it does not exist). ConflictError if not."""
-        target = self.local_path(path)
+        target = self.checked_path(path)
         partial = self._write_partial(target, data)
         try:
             after = _create(partial, target) if version is None else None
@@ -93,18 +140,18 @@ class LocalStorage:
 
     def stat(self, path: str) -> StoredObject | None:
         """Return an object's size, version and time; None if there is no such object."""
-        state = _state(self.local_path(path))
+        state = _state(self.checked_path(path))
         return state and _stored(path, state)
 
     def exists(self, path: str) -> bool:
         """Return whether there is such an object."""
-        return _state(self.local_path(path)) is not None
+        return _state(self.checked_path(path)) is not None
 
     def list(self, folder: str = "") -> Iterator[StoredObject]:
         """Yield the objects under a folder (default: all)."""
         for path, entry in self._entries(folder):
             with suppress(FileNotFoundError):
-                yield _stored(path, entry.stat())
+                yield _stored(path, entry.stat(follow_symlinks=False))
 
     def paths(self, folder: str = "") -> Iterator[str]:
         """Yield the paths of the objects under a folder (default: all); none of them is looked at."""
@@ -113,6 +160,8 @@ class LocalStorage:
     def delete(self, path: str) -> None:
         """Delete an object, if it exists."""
         with self._lock(create=False), suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            # A link in the object's own place is deleted, and not what it leads to.
+            Links(self.root).check_folder(path.rpartition("/")[0])
             self.local_path(path).unlink()
 
     def describe(self, path: str) -> str:
@@ -131,7 +180,7 @@ class LocalStorage:
 
     def touch(self, path: str) -> None:
         """Set an object's time to now, which also changes its version."""
-        os.utime(self.local_path(path))
+        os.utime(self.checked_path(path))
 
     def tidy(self, folder: str = "") -> None:
         """Delete the partial files in a folder that processes left which died, not those being written now."""
@@ -139,14 +188,18 @@ class LocalStorage:
             left = [entry for entry in entries if _PARTIAL.fullmatch(entry.name)]
         for entry in left:
             with suppress(FileNotFoundError):
-                if entry.is_file() and time.time() - entry.stat().st_mtime > _LEFT_SECONDS:
+                if entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime > _LEFT_SECONDS:
                     Path(entry.path).unlink()
 
     def _folder(self, folder: str) -> Path:
-        return self.local_path(folder) if folder else self.root
+        if not folder:
+            return self.root
+        place = self.local_path(folder)
+        Links(self.root).check_folder(folder)
+        return place
 
     def _entries(self, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        """Yield files by path. Links to folders are not followed."""
+        """Yield files by path. Links are passed over."""
         folders = [(f"{folder}/" if folder else "", self._folder(folder))]
         while folders:
             prefix, place = folders.pop()
@@ -160,18 +213,17 @@ class LocalStorage:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         folders.append((f"{prefix}{entry.name}/", Path(entry.path)))
-                    elif entry.is_file():
+                    elif entry.is_file(follow_symlinks=False):
                         yield prefix + entry.name, entry
 
     def _write_partial(self, target: Path, data: bytes) -> Path:
         """Write a file that is to become ``target``, beside it."""
         if self._private:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(target.parent)
         partial = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
         try:
-            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if self._private else 0o666)
-            with os.fdopen(handle, "wb") as file:
+            with os.fdopen(_make_file(partial, 0o600 if self._private else None), "wb") as file:
                 file.write(data)
                 file.flush()
                 if self._sync:
@@ -196,7 +248,7 @@ class LocalStorage:
         the lock of a delete.
         """
         try:
-            handle = os.open(self.root / LOCK_FILE, os.O_RDWR | (os.O_CREAT if create else 0), 0o644)
+            handle = open_lock(self.root / LOCK_FILE, create=create)
         except FileNotFoundError:
             yield
             return
@@ -205,6 +257,14 @@ class LocalStorage:
             yield
         finally:
             os.close(handle)
+
+
+def open_lock(path: Path, *, create: bool) -> int:
+    """Open a file to lock it, and return its descriptor; it is made with the permissions of its folder."""
+    if create:
+        with suppress(FileExistsError):
+            make_file(path)
+    return os.open(path, os.O_RDWR | _PLAIN)
 
 
 @contextmanager

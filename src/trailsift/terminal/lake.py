@@ -33,6 +33,8 @@ def show_status(status: Status, zone: Period) -> None:
         )
     else:
         headline = f"No events yet. Next: trailsift ingest PATH --lake {quoted(status.lake)}"
+    if status.world_readable:
+        headline += f"\nEvery user of this machine can read it; to keep it private: chmod -R go= {quoted(status.lake)}"
     show(out, headline, _tables(out, status, zone), _counts(out, status))
     if status.latest:
         show(out, _commits(out, status))
