@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from trailsift.analysis.estimate import Estimate
+    from trailsift.analysis.export import Skipped
     from trailsift.analysis.rejects import RejectReport
     from trailsift.analysis.roles import RoleReport, RoleSummary
     from trailsift.analysis.status import Status
@@ -859,11 +860,14 @@ class Lake:
 
         return rejects(self._engine(), limit)
 
-    def records(self, where: str | None = None) -> Iterator[dict[str, Any]]:
+    def records(
+        self, where: str | None = None, *, on_skipped: Callable[[Skipped], None] | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Return the stored records as CloudTrail wrote them, one after the other.
 
         Args:
             where: An SQL condition on the columns of events.
+            on_skipped: Called with each event that cannot be restored, and is left out.
 
         Raises:
             QueryError: The condition cannot run.
@@ -874,10 +878,15 @@ class Lake:
         """
         from trailsift.analysis.export import records
 
-        return records(self._engine(), where)
+        return records(self._engine(), where, on_skipped)
 
     def export(
-        self, target: StrPath | TextIO, *, where: str | None = None, form: Literal["ndjson", "records"] = "ndjson"
+        self,
+        target: StrPath | TextIO,
+        *,
+        where: str | None = None,
+        form: Literal["ndjson", "records"] = "ndjson",
+        on_skipped: Callable[[Skipped], None] | None = None,
     ) -> int:
         """Write the stored records as CloudTrail wrote them.
 
@@ -885,6 +894,7 @@ class Lake:
             target: A file, which appears only when it is complete, or a text stream.
             where: An SQL condition on the columns of events.
             form: ``ndjson``: one record per line; ``records``: one document as in a log file.
+            on_skipped: Called with each event that cannot be restored, and is left out.
 
         Returns:
             The number of records.
@@ -902,8 +912,8 @@ class Lake:
         engine = self._engine()
         if isinstance(target, str | os.PathLike):
             with new_file(Path(target), "w", encoding="utf-8", newline="\n") as out:
-                return export(engine, out, where, form)
-        return export(engine, target, where, form)
+                return export(engine, out, where, form, on_skipped)
+        return export(engine, target, where, form, on_skipped)
 
     def omitted_columns(self) -> tuple[str, ...]:
         """Return the columns that rules have left empty in some events: their export is not lossless.

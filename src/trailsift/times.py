@@ -22,6 +22,11 @@ def moment(micros: int) -> datetime:
     return EPOCH + timedelta(microseconds=micros)
 
 
+def is_usable(micros: int) -> bool:
+    """Return whether CloudTrail can have written this time: not before 2001, and in a year of four digits."""
+    return 1_000_000_000_000_000 <= micros < 253_402_300_800_000_000
+
+
 def iso(micros: int | None) -> str | None:
     """Return a time as ISO 8601 in UTC, with a fraction only if it has one; None for None."""
     return None if micros is None else moment(micros).isoformat().replace("+00:00", "Z")

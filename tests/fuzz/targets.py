@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fuzz import landing
 from fuzz.mutate import Mutator, refuse
 from support.records import JSON_COLUMNS
 from trailsift import _native
@@ -338,6 +339,23 @@ def hostile(rng: random.Random, tally: Tally) -> Finding | None:
     return None
 
 
+# -- landing lines and batches of a stream ---------------------------------------------------------------------------
+
+
+def landing_lines(rng: random.Random, tally: Tally) -> Finding | None:
+    data = landing.drawn_lines(rng)
+    tally["landing lines"] += len(data)
+    reason = landing.check_lines(data)
+    return None if reason is None else Finding(reason, data)
+
+
+def batches(rng: random.Random, tally: Tally) -> Finding | None:
+    data = landing.drawn_batch(rng)
+    tally["Firehose batches"] += 1
+    reason = landing.check_batch(data)
+    return None if reason is None else Finding(reason, [json.dumps(data).encode()])
+
+
 #: By how often they are drawn.
 TARGETS: dict[str, tuple[Target, int]] = {
     "records": (records, 60),
@@ -345,4 +363,6 @@ TARGETS: dict[str, tuple[Target, int]] = {
     "keys": (keys, 5),
     "groups": (groups, 5),
     "hostile": (hostile, 20),
+    "landing": (landing_lines, 10),
+    "batches": (batches, 10),
 }

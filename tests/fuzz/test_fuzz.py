@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fuzz.__main__ import main
+from fuzz.landing import check_batch, check_lines
 from fuzz.targets import Tally, compare_keys, compare_log_objects
 from trailsift import _native
 
@@ -21,6 +22,10 @@ CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
 def test_what_was_found_is_fixed(path: Path) -> None:
     """Cases in the form that the fuzzer writes (`data` is bytes as Latin-1)."""
     case = json.loads(path.read_text("utf-8"))
+    if case["target"] in ("landing", "batches"):
+        pieces = [piece.encode("latin-1") for piece in case["data"]]
+        assert (check_lines(pieces) if case["target"] == "landing" else check_batch(json.loads(pieces[0]))) is None
+        return
     compare = {"records": compare_log_objects, "damage": compare_log_objects, "keys": compare_keys}[case["target"]]
     assert compare([piece.encode("latin-1") for piece in case["data"]], Tally()) is None
 

@@ -35,7 +35,8 @@ def firehose(event: Mapping[str, Any], context: object = None, stream: DeliveryS
     No record raises; RulesError if the rules file cannot be used, so that AWS retries and keeps the batch.
     """
     transform, rules = _transform(os.environ.get("TRAILSIFT_RULES", ""))
-    records = [record if isinstance(record, Mapping) else {} for record in event.get("records") or ()]
+    batch = event.get("records")
+    records = [record if isinstance(record, Mapping) else {} for record in (batch if isinstance(batch, list) else ())]
     response = transform.batch([record.get("data") for record in records])
     _resend(response, stream or _stream_of(event))
     for number, reason in response.failures[:20]:

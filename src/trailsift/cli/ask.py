@@ -24,10 +24,13 @@ from trailsift.errors import UsageError
 from trailsift.terminal.output import say
 
 if TYPE_CHECKING:
+    from trailsift.analysis.export import Skipped
     from trailsift.api import Lake
 
 #: Rows of a table on a terminal, without --limit.
 _SCREENFUL = 20
+#: Events that an export names which it has left out.
+_SKIPPED = 10
 
 
 def summary_command(
@@ -253,8 +256,17 @@ def export_command(
         say(f"the export is not lossless: rules left {', '.join(omitted)} out of some events")
     from trailsift.terminal.output import json_stream
 
-    count = handle.export(json_stream() if output is None else output, where=where, form=form)
-    if not count:
+    skipped: list[Skipped] = []
+    target = json_stream() if output is None else output
+    count = handle.export(target, where=where, form=form, on_skipped=skipped.append)
+    if skipped:
+        say(
+            f"{len(skipped):,} event{'' if len(skipped) == 1 else 's'} left out, whose records cannot be restored from "
+            "what is stored"
+        )
+    for event in skipped[:_SKIPPED]:
+        say(f"  {event.event_id} of {event.log_object}: {event.reason}")
+    if not count and not skipped:
         say_why_empty(handle, handle.period())
     elif output is not None:
         say(f"{count:,} record{'' if count == 1 else 's'} written to {output}")

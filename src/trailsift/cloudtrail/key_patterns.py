@@ -130,8 +130,8 @@ _CHUNK = re.compile(r"[A-Z]+[a-z]*|[a-z]+|[0-9]+")
 _COMPACT_DATE = re.compile(rf"{_YEAR}{_MONTH}{_DAY}")
 _COMPACT_TIME = re.compile(rf"{_YEAR}{_MONTH}{_DAY}{_HOUR}{_SIXTY}{_SIXTY}(?:[0-9]{{3}})?")
 
-# A folder that ends like the start of a date, and the file name that would continue it. A percent-encoded byte is fixed,
-# so a date may follow it directly.
+# A folder that ends like the start of a date, and the file name that would continue it. Percent-encoded bytes are
+# fixed, so a date may follow one directly.
 _DATE_OPEN = re.compile(rf"(?:(?<![0-9A-Za-z])|(?<=%[0-9A-Fa-f]{{2}})){_YEAR}(?:/{_MONTH})?\Z")
 _DATE_REST = re.compile(rf"(?:{_MONTH}|{_DAY})(?![0-9A-Za-z])")
 

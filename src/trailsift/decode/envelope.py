@@ -13,8 +13,9 @@ from typing import Any
 
 from trailsift.decode.compression import gunzip, gunzip_single_member, unpack
 from trailsift.decode.json_text import INVALID, bytes_of, dump_bytes, parse, text_of
+from trailsift.decode.landing import events_of, is_dropped, shared_bytes
 from trailsift.decode.limits import Budget, OverBudgetError
-from trailsift.decode.outcome import RAW_LIMIT, Malformed, Outcome
+from trailsift.decode.outcome import RAW_LIMIT, Malformed, NotARecord, Outcome
 from trailsift.decode.text_forms import PlainText, compact, is_certain_record, read_text, to_utf8
 from trailsift.decode.unwrap import looks_like_record, other_kind, unwrap
 
@@ -33,7 +34,7 @@ def find_records(data: bytes, *, cut: bool = True, damage: str | None = None, bu
         if cut and damage is None and data.isascii() and _split_records(data, outcome):
             return outcome
         depth -= 1
-    collector = _RecordCollector(outcome, cut)
+    collector = _RecordCollector(outcome, cut, len(data))
     try:
         collector.unpack(data, depth, damage, whole=True)
     except OverBudgetError as error:
@@ -100,11 +101,14 @@ def _split_records(text: bytes, outcome: Outcome) -> bool:
 class _RecordCollector:
     """Opens the layers of one log object; everything ends up in ``outcome``. The ``Sink`` of ``text_forms``."""
 
-    def __init__(self, outcome: Outcome, cut: bool) -> None:
+    def __init__(self, outcome: Outcome, cut: bool, size: int) -> None:
+        limits = outcome.budget.limits
         self.outcome = outcome
         self.cut = cut
         #: Number of texts unpacked.
         self.texts = 0
+        #: Bytes that lines of dropped events may still expand to: each repeats what its events share.
+        self.dropped_room = max(limits.dropped_free, limits.dropped * size)
 
     def unpack(self, data: bytes, depth: int, damage: str | None = None, whole: bool = False) -> None:
         """Read bytes that may be packed. ``whole``: they are the log object itself, not something inside it."""
@@ -184,7 +188,11 @@ class _RecordCollector:
         if looks_like_record(value):
             outcome.records.append(dump_bytes(value) if raw is None else compact(raw))
             return
-        inner = unwrap(value)
+        try:
+            inner = self._dropped_events(value) if is_dropped(value) else unwrap(value)
+        except NotARecord as error:
+            outcome.reject(str(error), dump_bytes(value) if raw is None else raw)
+            return
         if inner is None:
             text = dump_bytes(value) if raw is None else raw
             outcome.unrecognized.keep(outcome.malformed_part("not a CloudTrail record", text))
@@ -196,3 +204,13 @@ class _RecordCollector:
                 outcome.ignored.append("an envelope with nothing in it")
             for item in inner:
                 self.value(item, depth - 1)
+
+    def _dropped_events(self, value: dict[str, Any]) -> list[Any] | None:
+        """Return the events of a dropped line. Raise NotARecord if the line is not usable or expands to too much."""
+        events = events_of(value)
+        if events:
+            size = shared_bytes(value) * len(events)
+            if size > self.dropped_room:
+                raise NotARecord("a line of dropped events that expands to too much: it is not read")
+            self.dropped_room -= size
+        return events

@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from trailsift.cloudtrail.services import service_of
 from trailsift.decode.json_text import dump, parse
 from trailsift.decode.outcome import NotARecord
-from trailsift.decode.record import PLAIN, Identity, caller_of, canonical_time, category_of, row, service_of
+from trailsift.decode.record import PLAIN, Identity, caller_of, canonical_time, category_of, row
 
 #: The default of a member that may be absent. Its type is not optional: msgspec would accept a null for it then, and
 #: a record must be restored with null and absent distinct.

@@ -119,6 +119,16 @@ class Limits:
         "The rest is not read: one reject.",
         "Something else than a log: it costs a few seconds.",
     )
+    dropped: int = _limit(
+        16,
+        "times its text",
+        "what lines of dropped events in a text may expand to beyond `dropped_free`",
+        "The line is one reject.",
+        "Each event repeats what the line says once, six to ten times its own text.",
+    )
+    dropped_free: int = _limit(
+        64 * _MB, "bytes", "what lines of dropped events in any text may expand to", "`dropped` applies.", "See there."
+    )
     cell: int = _limit(
         16 * _MB,
         "characters",

@@ -19,12 +19,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from trailsift.cloudtrail.resources import TouchedResources, canonical_resources, touched_resources
+from trailsift.cloudtrail.services import service_of
 from trailsift.decode import landing
 from trailsift.decode.json_text import dump
 from trailsift.decode.outcome import NotARecord
+from trailsift.times import is_usable
 
-ABSENT = "(absent)"
-FLOAT = "(float)"
+ABSENT, FLOAT = landing.ABSENT, landing.FLOAT
 
 #: Members that are stored unchanged, each in a string column.
 PLAIN: dict[str, str] = {
@@ -162,11 +163,6 @@ def _from_number(value: float) -> int | None:
     except (OverflowError, ValueError):
         return None
     return micros if is_usable(micros) else None
-
-
-def is_usable(micros: int) -> bool:
-    """Return whether CloudTrail can have written this time: not before 2001, and in a year of four digits."""
-    return 1_000_000_000_000_000 <= micros < 253_402_300_800_000_000
 
 
 def format_time(micros: int) -> str:
@@ -309,12 +305,6 @@ def _no_time(record: Mapping[str, Any]) -> str:
     return f"eventTime {str(record['eventTime'])[:64]!r} is not a time"
 
 
-def service_of(event_source: str | None) -> str:
-    """Return the first label of an event source, safe as a folder name; ``unknown`` if there is none."""
-    label = re.sub(r"[^a-z0-9-]", "", (event_source or "").partition(".")[0].lower())[:64]
-    return label or "unknown"
-
-
 def _resource_columns(record: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
     parameters = record.get("requestParameters")
     resources = record.get("resources")
@@ -361,7 +351,7 @@ def implied_key(resource_type: str | None, object_key: str) -> Any:
     if resource_type is not None and resource_type.startswith("AWS::DynamoDB") and object_key.startswith("{"):
         try:
             return json.loads(object_key)
-        except ValueError:
+        except (ValueError, RecursionError):
             return object_key
     return object_key
 

@@ -12,6 +12,7 @@ from datetime import date
 
 from trailsift import schema
 from trailsift.aws.selectors import SERVICES
+from trailsift.cloudtrail.services import ALPHABET
 from trailsift.errors import UsageError
 
 #: Our types in Athena's DDL. Iceberg's ``timestamp`` has no time zone there; ours are UTC.
@@ -88,7 +89,7 @@ class StackConfig:
             ("account", r"\d{12}", self.accounts),
             ("region", r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}", self.regions),
             ("organization", r"(o-[a-z0-9]{10,32})?", (self.organization,)),
-            ("service", r"[a-z0-9-]{1,64}", self.services),
+            ("service", ALPHABET, self.services),
         ):
             for value in values:
                 if not re.fullmatch(pattern, value):

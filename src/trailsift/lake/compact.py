@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from trailsift import schema
+from trailsift.cloudtrail.services import ALPHABET
 from trailsift.columns import summarize
 from trailsift.columns.arrow import ranks
 from trailsift.lake import expire, index
@@ -48,7 +49,7 @@ _LARGE = 64 << 20
 
 #: Logs arrive up to an hour after the events.
 SETTLE = timedelta(hours=1)
-_SERVICE = re.compile(r"/service=([^/]+)/")
+_SERVICE = re.compile(rf"/service=({ALPHABET})/")
 
 
 @dataclass(slots=True)

@@ -59,7 +59,7 @@ from trailsift.lake import forms
 from trailsift.lake.field_ids import element_id, field_id
 from trailsift.lake.file_io import SCHEME, LocalFileIO, dropped_properties, metadata_errors, read_metadata
 from trailsift.lake.index import File
-from trailsift.lake.parquet import partition_values
+from trailsift.lake.parquet import checked_service, partition_values
 from trailsift.lake.settings import NAMESPACE
 from trailsift.lake.sqlite_catalog import SqliteCatalog
 from trailsift.times import DAY
@@ -139,7 +139,9 @@ def _data_files(iceberg_table: Table, files: Sequence[File], table: schema.Table
             if role and name is not None:
                 bound[role] = name.encode()
             bounds.append(bound)
-        values = partition_values(table, file.min_time) | {"service": file.service}
+        values: dict[str, str] = partition_values(table, file.min_time)
+        if "service" in table.partition:
+            values["service"] = checked_service(file.service)
         yield DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=location(root / file.path),

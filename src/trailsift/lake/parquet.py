@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trailsift import _native, schema
+from trailsift.cloudtrail.services import UNKNOWN, is_service
 from trailsift.columns.arrow import ordered, ranks
+from trailsift.errors import LakeError
 from trailsift.lake.field_ids import field_ids
 from trailsift.lake.index import File
 from trailsift.lake.settings import read_settings
@@ -90,7 +92,7 @@ def write_events(chunk: pa.Table, root: Path, table: schema.Table = schema.EVENT
     bounds = [0, *cuts.tolist(), len(slot)]
     files = []
     for start, stop in itertools.pairwise(bounds):
-        name = service_names[service[start]] or "unknown"
+        name = checked_service(service_names[service[start]] or UNKNOWN)
         parts = partition_values(table, int(time[start]))
         folder = "/".join(f"{key}={value}" for key, value in parts.items()) + f"/service={name}"
         path = f"events/data/{folder}/{uuid.uuid4().hex}.parquet"
@@ -111,6 +113,13 @@ def write_events(chunk: pa.Table, root: Path, table: schema.Table = schema.EVENT
             )
         )
     return files
+
+
+def checked_service(name: str | None) -> str:
+    """Return the name of a service, which becomes a folder's. Raise LakeError if it could lead anywhere else."""
+    if name is None or not is_service(name):
+        raise LakeError(f"{name!r} is not the name of a service: nothing is written for it")
+    return name
 
 
 def events_table(root: Path) -> schema.Table:

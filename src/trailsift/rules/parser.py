@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trailsift.decode.landing import MAX_WEIGHT, RULE_NAME_LIMIT
 from trailsift.errors import RulesError
 from trailsift.rules.conditions import parse_hours, parse_when
 from trailsift.rules.model import ACTIONS, DEFAULT_SEED, DEFAULT_ZONE, FIELDS, OMITTABLE, Action, Condition, Rule, Rules
@@ -18,7 +19,7 @@ from trailsift.rules.unreachable import find_unreachable
 from trailsift.schema import EVENTS
 
 #: Longest name of a rule, in characters.
-NAME_LIMIT = 100
+NAME_LIMIT = RULE_NAME_LIMIT
 
 
 def load(path: Path) -> Rules:
@@ -232,5 +233,9 @@ class _RuleParser:
             drop = 'for a rate of 0 use action = "drop"'
             hint = drop if value == 0 else "it is the share of events that is kept, 0.1 for a tenth"
             self.problems.add(path, f"the rate {value} is impossible, it must be above 0 and up to 1: {hint}")
+            return 1.0
+        if value * MAX_WEIGHT < 1:
+            least = f"{1 / MAX_WEIGHT:.0e}"
+            self.problems.add(path, f"the rate {value} is below {least}, the least that can be counted with")
             return 1.0
         return float(value)

@@ -6,7 +6,7 @@ import ipaddress
 from collections import defaultdict
 from collections.abc import Iterator
 
-from trailsift.decode.record import service_of
+from trailsift.cloudtrail.services import service_of
 from trailsift.rules import globs
 from trailsift.rules.model import Condition, Rule, Rules
 

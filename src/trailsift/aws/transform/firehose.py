@@ -161,6 +161,8 @@ class Transform:
         if parts is None:
             return None
         caller, call, own = parts
+        if not own.event_id:
+            return None
         line, partition = self._writer.regular(caller, call, own)
         action = ServiceAction(partition.service, call.columns["event_name"])
         return _Event(line, partition, action, lambda: join_columns(caller, call, own), len(raw), None)
@@ -174,6 +176,8 @@ class Transform:
         if not isinstance(value, dict) or not looks_like_record(value):
             raise NotARecord("not a CloudTrail record")
         row = record.row(value, "")
+        if not row["event_id"]:
+            raise NotARecord("an empty eventID")
         partition = landing.partition_of(row["event_time"], row["service"])
         action = ServiceAction(partition.service, row["event_name"] or "")
         if landing.is_event(value):
@@ -200,6 +204,8 @@ class _BatchTransform:
         #: LandingPartition of dropped lines -> input records whose events they count.
         self.dropped_origins: dict[LandingPartition, set[int]] = defaultdict(set)
         self.response_size = 1_000
+        #: Lines that no stream accepts: one of them would fail the call for all others.
+        self.too_long: list[StreamRecord] = []
 
     def fail(self, number: int, reason: str) -> RecordResponse:
         """Count a failure and return the response that sends the record to the error output."""
@@ -297,19 +303,24 @@ class _BatchTransform:
             self._pack(partition, [(line, self.dropped_origins[partition])])
         for partition, lines in self.resend.items():
             self._pack(partition, [(line, {number}) for line, number in lines])
+        self.response.fail_origins(self.too_long)
 
     def _pack(self, partition: LandingPartition, lines: list[tuple[bytes, set[int]]]) -> None:
         texts: list[bytes] = []
         origins: set[int] = set()
         size = 0
         for line, numbers in lines:
+            if len(line) > RECORD_BYTES:
+                self.too_long.append(StreamRecord(partition, line, numbers))
+                continue
             if texts and size + len(line) > RECORD_BYTES:
                 self.response.resend.append(StreamRecord(partition, b"".join(texts), origins))
                 texts, origins, size = [], set(), 0
             texts.append(line)
             origins |= numbers
             size += len(line)
-        self.response.resend.append(StreamRecord(partition, b"".join(texts), origins))
+        if texts:
+            self.response.resend.append(StreamRecord(partition, b"".join(texts), origins))
 
 
 def _keep(columns: Mapping[str, Any]) -> tuple[str | None, float]:
@@ -317,13 +328,12 @@ def _keep(columns: Mapping[str, Any]) -> tuple[str | None, float]:
 
 
 def landing_partition(data: bytes) -> LandingPartition | None:
-    """Return the partition of landing lines that come back from the stream; None if the data is anything else."""
-    if not data.startswith((b'{"event_time":"', b'{"dropped_by":"')):
+    """Return the partition of landing lines that can land as they are; None if the data is anything else.
+
+    Anybody who can write into the stream can write lines. What is not exactly as our writers write it is read, checked
+    and written again, or fails.
+    """
+    if not data.startswith((b'{"event_time":"', b'{"dropped_by":"')) or not data.endswith(b"\n") or b"\r" in data:
         return None
-    value = parse(data[: data.find(b"\n") + 1 or len(data)])
-    if not isinstance(value, dict):
-        return None
-    service = landing.DROPPED if landing.is_dropped(value) else value.get("service")
-    fields = [*(value.get(name) for name in LandingPartition._fields[:4]), service]
-    texts = [each for each in fields if isinstance(each, str)]
-    return LandingPartition(*texts) if len(texts) == len(fields) else None
+    partitions = {landing.partition_of_line(line) for line in data[:-1].split(b"\n")}
+    return partitions.pop() if len(partitions) == 1 else None

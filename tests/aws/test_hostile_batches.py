@@ -1,0 +1,137 @@
+"""Batches that somebody else has written into a stream: one failed record each, and no partition but a service's."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.paths import TESTS
+from support.records import sample, text
+from trailsift.aws import handler
+from trailsift.aws.transform.firehose import RECORD_BYTES, Transform, landing_partition
+from trailsift.aws.transform.writer import LandingWriter
+from trailsift.decode import landing, record
+from trailsift.decode.landing import Dropped
+from trailsift.deploy import package
+from trailsift.ingest.chunk_builder import ChunkBuilder
+
+CASES: list[dict[str, Any]] = json.loads((TESTS / "cases" / "hostile_batches.json").read_text("utf-8"))
+STREAM = "arn:aws:firehose:us-east-1:111122223333:deliverystream/trail"
+
+
+class Stream:
+    """A stream in memory."""
+
+    def __init__(self) -> None:
+        self.records: list[bytes] = []
+
+    def put(self, records: Any) -> list[int]:
+        self.records += records
+        return []
+
+
+def line(changes: dict[str, Any], raw: dict[str, str] | None = None) -> str:
+    value = json.loads(LandingWriter().row(record.row(sample(), ""))) | changes
+    members = {name: json.dumps(each) for name, each in value.items()} | (raw or {})
+    return "{" + ",".join(f'"{name}":{each}' for name, each in members.items()) + "}"
+
+
+def dropped_line(changes: dict[str, Any]) -> str:
+    dropped = Dropped()
+    dropped.add(record.row(sample(), ""), "heads")
+    return json.dumps(json.loads(dropped.lines()[0][1]) | changes, separators=(",", ":"))
+
+
+def data_of(each: dict[str, Any]) -> Any:
+    """The data of a record of a case."""
+    if "data" in each:
+        return each["data"]
+    end = each.get("end", "\n")
+    if "record" in each:
+        payload = text(sample(**each["record"])).decode()
+    elif "lines" in each:
+        payload = "".join(line(changes) + end for changes in each["lines"])
+    elif "dropped" in each:
+        payload = dropped_line(each["dropped"]) + end
+    else:
+        payload = each["text"] if "text" in each else line(each.get("line", {}), each.get("raw")) + end
+    return base64.b64encode(payload.encode()).decode()
+
+
+def transformed(data: list[Any]) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """Return the responses, and what was sent to the stream."""
+    stream = Stream()
+    records = [{"recordId": f"r{number}", "data": each} for number, each in enumerate(data)]
+    answer = handler.firehose({"records": records, "deliveryStreamArn": STREAM}, None, stream)
+    json.dumps(answer, allow_nan=False)
+    return answer["records"], stream.records
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["case"] for case in CASES])
+def test_a_hostile_batch(case: dict[str, Any]) -> None:
+    responses, resent = transformed([data_of(each) for each in case["records"]])
+    assert [response["result"] for response in responses] == case["results"]
+    landed = [response for response in responses if response["result"] == "Ok"]
+    keys = [response["metadata"]["partitionKeys"] for response in landed]
+    assert [key["service"] for key in keys] == case["services"]
+    back = [landing_partition(each) for each in resent]
+    assert [where and where.service for where in back] == case.get("resent", [])
+    for key in keys:
+        assert all(re.fullmatch(r"[a-z0-9-]{1,64}|_dropped", value) for value in key.values())
+    # Whatever lands can be ingested, and by everybody else read as JSON.
+    for data in [*(base64.b64decode(response["data"]) for response in landed), *resent]:
+        assert not ChunkBuilder().add("object", data).malformed
+        for each in data.splitlines():
+            json.loads(each, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+@pytest.mark.parametrize("records", [None, [], {}, "x", 5, [None], ["x"], [{}], [5]])
+def test_a_batch_of_another_form(records: Any) -> None:
+    answer = handler.firehose({"records": records, "deliveryStreamArn": 5}, None, Stream())
+    assert [each["result"] for each in answer["records"]] == ["ProcessingFailed"] * (
+        len(records) if isinstance(records, list) else 0
+    )
+
+
+def test_a_line_that_no_stream_accepts_fails_alone() -> None:
+    """Firehose refuses a call with a record of more than 1,000 KiB, and all the others in it."""
+    long = sample(eventID="long", eventTime="2026-03-02T05:00:00Z", userAgent="a" * (RECORD_BYTES + 1))
+    two = [
+        text({"Records": [sample(), long]}),
+        text({"Records": [sample(eventID="b"), sample(eventTime="2026-03-02T07:00:00Z")]}),
+    ]
+    response = Transform().batch([base64.b64encode(each).decode() for each in two])
+    assert [each.result for each in response.records] == ["ProcessingFailed", "Ok"]
+    assert [len(each.data) <= RECORD_BYTES for each in response.resend] == [True]
+
+
+def test_the_zip_of_the_function_has_the_checks(tmp_path: Path) -> None:
+    modules = package._our_modules()
+    assert {"trailsift/decode/landing.py", "trailsift/cloudtrail/services.py"} <= modules.keys()
+    for name, source in modules.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source)
+    # As Lambda runs it: only these modules, and the packages that the zip contains.
+    data = base64.b64encode((line({"service": "../../x"}) + "\n").encode()).decode()
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from trailsift.aws import handler; import trailsift;"
+        f"assert trailsift.__file__.startswith({str(tmp_path)!r});"
+        f"print(handler.firehose({{'records': [{{'recordId': '1', 'data': {data!r}}}]}})['records'][0]['result'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "ProcessingFailed"
+
+
+def test_the_partition_of_every_event_is_checked_again() -> None:
+    for service in ("../x", "", "a/b", "s3\0", "S3", "a" * 65):
+        with pytest.raises(landing.NotARecord, match="name of a service"):
+            landing.partition_of(1_772_413_323_000_000, service)
