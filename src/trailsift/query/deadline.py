@@ -11,6 +11,7 @@ from __future__ import annotations
 import _thread
 import atexit
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -47,8 +48,55 @@ def await_left_behind() -> None:
             call.wait(max(0.0, end - monotonic()))
 
 
+class _Worker:
+    """A thread that runs one call after another: DuckDB is slower in a new thread, which has no memory of its own yet.
+
+    Not ``threading.Thread``: nothing may wait for it at exit.
+    """
+
+    def __init__(self) -> None:
+        self._call: _Call[Any] | None = None
+        self._wake = _thread.allocate_lock()
+        self._wake.acquire()
+        _thread.start_new_thread(self._run, ())
+
+    def start(self, call: _Call[Any]) -> None:
+        """Run a call; only if no other runs."""
+        self._call = call
+        self._wake.release()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.acquire()
+            call, self._call = self._call, None
+            assert call is not None
+            call.work()
+            if len(_idle) < _MOST_IDLE:
+                _idle.append(self)
+                call.finish()
+                del call
+            else:
+                call.finish()
+                return
+
+
+#: Workers that wait for a call.
+_idle: list[_Worker] = []
+_MOST_IDLE = 8
+if hasattr(os, "register_at_fork"):
+    # A new process has none of the threads.
+    os.register_at_fork(after_in_child=_idle.clear)
+
+
+def _worker() -> _Worker:
+    try:
+        return _idle.pop()
+    except IndexError:
+        return _Worker()
+
+
 class _Call(Generic[T]):
-    """A function that runs in a thread. Not ``threading.Thread``: nothing may wait for it at exit."""
+    """A function that runs in another thread."""
 
     def __init__(self, function: Callable[[], T]) -> None:
         self.ended = False
@@ -57,16 +105,19 @@ class _Call(Generic[T]):
         self._error: BaseException | None = None
         self._lock = _thread.allocate_lock()
         self._lock.acquire()
-        _thread.start_new_thread(self._run, ())
+        _worker().start(self)
 
-    def _run(self) -> None:
+    def work(self) -> None:
+        """Call the function."""
         function, self._function = self._function, None
         assert function is not None
         try:
             self._result = function()
         except BaseException as error:
             self._error = error
-        del function
+
+    def finish(self) -> None:
+        """Say that the call has ended."""
         self.ended = True
         _left.discard(self)
         self._lock.release()

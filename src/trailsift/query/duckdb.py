@@ -225,7 +225,12 @@ class _Opening:
         folders, spill, limits, timezone = self._options
         try:
             self._db = connect(timezone, limits, spill)
-            self._db.execute(f"SET allowed_directories = {texts(folders)}; SET GLOBAL parquet_metadata_cache = true")
+            # DuckDB does not obey a `max_temp_directory_size` that it was opened with.
+            self._db.execute(
+                f"SET allowed_directories = {texts(folders)};"
+                f"SET GLOBAL max_temp_directory_size = '{limits.spill}B';"
+                "SET GLOBAL parquet_metadata_cache = true"
+            )
             lock(self._db)
         except BaseException as error:
             self._error = error

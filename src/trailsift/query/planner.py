@@ -227,7 +227,6 @@ def connect(timezone: str, limits: Limits, spill: Path | None = None) -> duckdb.
             "memory_limit": f"{limits.memory}B",
             # Never DuckDB's default, a folder in the current one.
             "temp_directory": "" if spill is None else str(spill),
-            "max_temp_directory_size": f"{0 if spill is None else limits.spill}B",
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "allow_community_extensions": False,
