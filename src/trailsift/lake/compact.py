@@ -31,6 +31,7 @@ from trailsift.columns import summarize
 from trailsift.columns.arrow import ranks
 from trailsift.lake import expire, index
 from trailsift.lake.cardinality import fold, smallest_limit
+from trailsift.lake.disk import write_errors
 from trailsift.lake.index import File, Snapshot
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import FileWriter, micros
@@ -120,16 +121,19 @@ def compact_lake(
     started = time.monotonic()
     moment = now or datetime.now(UTC)
     report = Compacted()
-    partitions = needs_compaction(open_snapshot(lake.root), everything=everything, now=moment)
+    with write_errors(lake.root):
+        partitions = needs_compaction(open_snapshot(lake.root), everything=everything, now=moment)
     total, size = len(partitions), sum(partition.bytes for partition in partitions)
     for group in _groups(partitions):
-        compact_partitions(lake, group, moment, target_bytes=target_bytes, report=report)
+        with write_errors(lake.root):
+            compact_partitions(lake, group, moment, target_bytes=target_bytes, report=report)
         if progress is not None:
             progress(CompactionProgress(total, report.partitions, size, report.bytes_before))
     if progress is not None:
         progress(CompactionProgress(total, total, size, size))
-    report.add(expire.merge_seen(lake, moment))
-    report.add(expire.clean(lake, moment))
+    with write_errors(lake.root):
+        report.add(expire.merge_seen(lake, moment))
+        report.add(expire.clean(lake, moment))
     report.seconds = round(time.monotonic() - started, 3)
     return report
 

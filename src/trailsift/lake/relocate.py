@@ -21,6 +21,7 @@ from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import expire, forms, index
 from trailsift.lake.create import check_root, settings_text
+from trailsift.lake.disk import write_errors
 from trailsift.lake.file_io import SCHEME
 from trailsift.lake.iceberg import location
 from trailsift.lake.settings import LAKE_FILE
@@ -58,9 +59,11 @@ def relocate(root: Path) -> Relocated:
                 tables = len(moved)
         except (sqlite3.DatabaseError, OSError) as error:
             raise LakeError(f"the lake at {lake.root} could not be relocated; nothing changed: {error}") from error
-        _write_location(lake)
+        with write_errors(lake.root):
+            _write_location(lake)
     if tables:
-        _tidy(lake)
+        with write_errors(lake.root):
+            _tidy(lake)
     return Relocated(str(lake.root), home, tables, files)
 
 
