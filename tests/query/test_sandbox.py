@@ -330,7 +330,7 @@ def test_any_text_has_a_result_or_is_refused(engine: DuckDBEngine, sql: str) -> 
 
 
 def test_the_lists_of_functions_match_duckdb(engine: DuckDBEngine) -> None:
-    """What a query may call exists and computes; a function that a later DuckDB brings is refused until it is listed."""
+    """Each name on the lists exists, and a function that a later DuckDB brings is refused until it is listed."""
     with engine.cursor() as cursor:
         rows = cursor.execute(
             "SELECT lower(function_name), bool_or(stability <> 'CONSISTENT' AND function_type NOT LIKE 'table%'),"
