@@ -19,7 +19,7 @@ from pathlib import Path
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake import expire, forms, index
+from trailsift.lake import digest, expire, forms, index
 from trailsift.lake.create import check_root, settings_text
 from trailsift.lake.disk import write_errors
 from trailsift.lake.file_io import SCHEME
@@ -82,8 +82,11 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
     catalog = lake.catalog
     try:
         live: dict[str, list[str]] = {}
+        before_staging = {path for name in moved for path in lake.storage.paths(f"{name}/metadata")}
         for name, old in moved.items():
             live[name] = catalog.relocate(name, pointers[name], old, location(lake.root))
+        staged = [path for name in moved for path in lake.storage.paths(f"{name}/metadata")]
+        digests = digest.of_files(lake.storage, [path for path in staged if path not in before_staging])
         with closing(index.connect(lake.root)) as db:
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -100,6 +103,7 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
                     "INSERT INTO commit_log VALUES (?, ?, 'relocate', '{}', ?)",
                     (int(last) + 1, now_text(), json.dumps(locations)),
                 )
+                digest.seal(db, int(last) + 1, digests, ())
                 db.execute("COMMIT")
             except BaseException:
                 db.execute("ROLLBACK")
