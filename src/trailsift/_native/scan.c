@@ -102,6 +102,9 @@ static int complete(Record *record) {
     if ((record->present & BIT(REQUEST) && record->flags[REQUEST] & HAS_ESCAPE) ||
         (record->present & BIT(SHARED) && record->flags[SHARED] & HAS_ESCAPE))
         return 0;
+    if ((record->present & BIT(PARAMETERS) && record->flags[PARAMETERS] & HAS_ESCAPED_NAME) ||
+        (record->present & BIT(ADDITIONAL) && record->flags[ADDITIONAL] & HAS_ESCAPED_NAME))
+        return 0;
     for (size_t at = 0; at < sizeof OPTIONAL / sizeof *OPTIONAL; at++)
         if (!(record->present & BIT(OPTIONAL[at]))) record->members[OPTIONAL[at]] = (Slice){"", 0};
     record->key = (Slice){NULL, 0};

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from trailsift.decode import tabular
-from trailsift.decode.json_text import INVALID, bytes_of, parse, text_of
+from trailsift.decode.json_text import INVALID, bytes_of, compact, parse, text_of
 from trailsift.decode.outcome import Outcome
 from trailsift.decode.unwrap import looks_like_record
 
@@ -91,7 +91,6 @@ class _RecordProbe(msgspec.Struct):
 
 
 _decode_probe = msgspec.json.Decoder(_RecordProbe).decode
-_BLANKS = frozenset((b" ", b"\t", b"\r", b"\n"))
 
 
 def is_certain_record(raw: bytes | msgspec.Raw) -> bool:
@@ -101,21 +100,6 @@ def is_certain_record(raw: bytes | msgspec.Raw) -> bool:
     except (msgspec.DecodeError, RecursionError):
         return False
     return record.eventSource.endswith(".amazonaws.com") and record.eventCategory != "Aggregated"
-
-
-def compact(raw: bytes) -> bytes:
-    """Return a record without blanks between its members, as CloudTrail writes it.
-
-    The fast path recognizes repeated parts by their bytes, so it needs one spelling.
-    """
-    at = raw.find(b'":') + 2
-    # A writer spaces all members alike, so the first one decides.
-    if raw[1:2] == b'"' and raw[at : at + 1] not in _BLANKS:
-        return raw
-    try:
-        return msgspec.json.format(raw, indent=-1)
-    except (msgspec.DecodeError, RecursionError):
-        return raw
 
 
 # -- forms -----------------------------------------------------------------------------------------------------------
@@ -177,7 +161,13 @@ def _read_array(text: PlainText, sink: Sink) -> bool:
     try:
         records = _decode_array(text.data)
     except (msgspec.DecodeError, RecursionError):
-        return False
+        # Python's json takes what is strictly no JSON, as lone surrogates: one of them must not reject all records.
+        values = parse(text.data)
+        if not isinstance(values, list):
+            return False
+        for value in values:
+            sink.value(value, text.depth)
+        return True
     if not records:
         sink.outcome.ignored.append("an empty list")
     for raw in records:
