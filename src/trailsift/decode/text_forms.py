@@ -197,7 +197,11 @@ def _read_table(text: PlainText, sink: Sink) -> bool:
 
 def _read_lines(text: PlainText, sink: Sink) -> bool:
     """Read one JSON value per line, or several joined; a line that is not JSON is rejected, the others are used."""
-    if not any(_is_json(line) for line in islice(_lines_of(text.data), 2)):
+    first = list(islice(_lines_of(text.data), 2))
+    if not any(map(_is_json, first)):
+        return False
+    if text.data[:1] in (b"{", b"[") and not _is_json(first[0]) and parse(text.data) is not INVALID:
+        # One value over several lines, of which the second happens to be JSON too.
         return False
     _take_lines(text, sink)
     return True
