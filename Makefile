@@ -33,7 +33,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test test-aws lint asan docs bench bench-lakes bench-smoke kills pins audit clean
+.PHONY: help demo setup test test-aws lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
 .PHONY: bench-memory bench-rules bench-transform bench-original bench-findings
 
 help: ## list the targets
@@ -119,6 +119,13 @@ pins: $(TOOLS) ## write constraints.txt again, with the hashes of all files; PIN
 audit: $(TOOLS) ## look up known vulnerabilities of the pinned versions; fails if no database of them can be reached
 	@$(TOOLS)/bin/pip-audit --strict --progress-spinner off --require-hashes --disable-pip -r constraints.txt || { \
 		echo "make: not clean, or not audited for lack of a database: see above" >&2; exit 1; }
+
+torture: $(DEV) ## disturb commands 1,000 times, run them again, check everything; TORTURE='--faults 50 --seed 7' for others
+	@$(BIN)/python bench/torture.py --out bench/TORTURE.md $(TORTURE)
+
+# Other faults for each commit, and the same ones for the same commit.
+torture-smoke: $(DEV) ## each kind of fault once, at most two minutes of them, without writing a page
+	@$(BIN)/python bench/torture.py --faults 36 --minutes 2 --seed "$$(git rev-list --count HEAD 2>/dev/null || echo 1)"
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) src/trailsift/_native/*.so src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -31,6 +31,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from page import state_of_code
 from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.generate import Options, generate
@@ -378,7 +379,7 @@ def page(kills: Sequence[Kill], facts: dict[str, Any], options: argparse.Namespa
         "# Killed and run again",
         "",
         f"Written by `make kills` (`bench/kills.py --kills {options.kills} --seed {options.seed} "
-        f"--events {options.events}`).",
+        f"--events {options.events}`) on {state_of_code()}.",
         "",
         f"One ingest of {facts['objects']:,} log objects with {counts['records']:,} records: "
         f"{counts['stored']:,} are stored and {counts['duplicates']:,} are duplicates. It runs in {WORKERS} worker "

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from process import ChildError
@@ -36,6 +37,17 @@ class Data:
     def day_files(self) -> list[str]:
         """The log objects in the folders of the day that is queried."""
         return [file for file in self.files if f"/{self.day.replace('-', '/')}/" in file]
+
+
+def state_of_code() -> str:
+    """Return today's date and the commit that is measured, with a word on changes that are not committed."""
+    here = Path(__file__).parent
+    words = ["git", "-C", str(here), "describe", "--always", "--dirty=, changed since", "--exclude=*"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return f"{date.today()}"
+    return f"{date.today()}, commit {done.stdout.strip()}"
 
 
 def parser(about: str | None, *, events: int, days: float, repeat: int, cold: int) -> argparse.ArgumentParser:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from trailsift.ingest.dry_run import DryRun
     from trailsift.lake.compact import Compacted, CompactionProgress
     from trailsift.lake.relocate import Relocated
+    from trailsift.lake.verify import Verification
     from trailsift.query import DuckDBEngine, Explanation
     from trailsift.query.query_result import QueryResult
     from trailsift.rules import Rules
@@ -927,6 +928,25 @@ class Lake:
         from trailsift.lake.compact import compact
 
         return compact(self.path, everything=everything, progress=progress)
+
+    def verify(self, *, quick: bool = False) -> Verification:
+        """Look for damage: changed or missing files, changed rows of the catalog, and what trailsift does not write.
+
+        Nothing is written. It finds what disks and mistakes do, not a skilled forger; queries do not look for damage.
+
+        Args:
+            quick: Compare the sizes of files, and not their content.
+
+        Raises:
+            LakeError: There is no lake.
+
+        Example:
+            >>> lake.verify().is_sound
+            True
+        """
+        from trailsift.lake.verify import verify
+
+        return verify(self.path, quick=quick)
 
     def relocate(self) -> Relocated:
         """Repair the lake after it was moved or copied to its present folder. The original is not touched.

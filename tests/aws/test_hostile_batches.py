@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,28 @@ def test_a_line_that_no_stream_accepts_fails_alone() -> None:
     response = Transform().batch([base64.b64encode(each).decode() for each in two])
     assert [each.result for each in response.records] == ["ProcessingFailed", "Ok"]
     assert [len(each.data) <= RECORD_BYTES for each in response.resend] == [True]
+
+
+def test_small_bombs_fail_alone() -> None:
+    """400 records of 2 KB that unpack to 900 MB each, beside good ones; the function has 1,024 MB and two minutes."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = gzip.compress(b"".join([*(packer.compress(bytes(1 << 20)) for _ in range(900)), packer.flush()]))
+    assert len(bomb) < 4_000
+    good = text(sample())
+    data = [base64.b64encode(each).decode() for each in (*[bomb] * 400, good, gzip.compress(good))]
+    batch = {"records": [{"recordId": str(number), "data": each} for number, each in enumerate(data)]}
+    code = (
+        "import json, resource, sys; from trailsift.aws import handler;"
+        "results = [each['result'] for each in handler.firehose(json.load(sys.stdin))['records']];"
+        "print(json.dumps([results, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=text(batch), capture_output=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    results, peak_mb = json.loads(done.stdout.splitlines()[-1])
+    assert results == ["ProcessingFailed"] * 400 + ["Ok", "Ok"]
+    assert peak_mb < 700
 
 
 def test_the_zip_of_the_function_has_the_checks(tmp_path: Path) -> None:

@@ -329,3 +329,42 @@ def test_on_disk_before_it_is_named(whole: Path, tmp_path: Path, monkeypatch: py
     with closing(index.connect(lake)) as db:
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert db.execute("PRAGMA synchronous").fetchone() == (2,), "each transaction is flushed by SQLite"
+
+
+#: Compacts copies of a lake while files may have some bytes only, then moves one; prints the errors, a line each.
+UNDER_LIMITS = """
+import resource, shutil, sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from trailsift.errors import LakeError
+from trailsift.lake.compact import compact
+from trailsift.lake.relocate import relocate
+
+original, lake = Path(sys.argv[1]), Path(sys.argv[2])
+for size in (0, 1_000, 5_000, 20_000, 34_000):
+    for do in (compact, relocate):
+        place = lake if do is compact else lake.with_name("moved")
+        shutil.copytree(original, place)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        try:
+            do(place)
+            print("done")
+        except LakeError as error:
+            print(" ".join(str(error).split()))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        do(place)
+        shutil.rmtree(place)
+"""
+
+
+def test_no_room_to_compact_or_relocate(whole: Path, tmp_path: Path) -> None:
+    """Each step of both, SQLite's own included, says which lake, and works once there is room."""
+    lake = lake_of_one(whole, tmp_path / "lake")
+    lake.rename(tmp_path / "original")
+    command = [sys.executable, "-c", UNDER_LIMITS, str(tmp_path / "original"), str(lake)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 10 and sum(line != "done" for line in lines) >= 6
+    assert all(line == "done" or str(tmp_path) in line for line in lines)

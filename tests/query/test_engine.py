@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from support.lakes import DAY, commit, event, line, make_lake, open_engine, write_file
@@ -165,6 +166,21 @@ def test_a_file_that_is_missing_is_named(engine: DuckDBEngine) -> None:
     (engine.snapshot.root / gone.path).unlink()
     with pytest.raises(EngineError, match=r"(?s)data file of the lake is missing.*Restore it"):
         engine.query("SELECT event_time FROM events", cache=False)
+
+
+@pytest.mark.parametrize("damage", ["emptied", "cut", "not UTF-8"])
+def test_a_damaged_file_is_not_the_statements_fault(engine: DuckDBEngine, damage: str) -> None:
+    """The error names the file and says what to do; its exit code is not that of wrong usage."""
+    path = engine.snapshot.root / engine.snapshot.files("events")[0].path
+    data = path.read_bytes()
+    if damage == "not UTF-8":
+        # Written without compression, so that the text is found.
+        pq.write_table(pq.read_table(path, partitioning=None), path, compression="none", use_dictionary=False)
+        data = path.read_bytes().replace(b"role/", b"ro\xffe/")
+    path.write_bytes({"emptied": b"", "cut": data[:-9]}.get(damage, data))
+    with pytest.raises(EngineError, match=r"(?s)data file of the lake is damaged.*Restore it") as caught:
+        engine.query("SELECT role_arn FROM events", cache=False).rows()
+    assert "{" not in str(caught.value) and caught.value.exit_code == 1
 
 
 def test_threads_share_an_engine(engine: DuckDBEngine) -> None:

@@ -32,7 +32,7 @@ T = TypeVar("T")
 #: Tables and indexes that a catalog may have: ours, and those of PyIceberg's ``SqlCatalog``.
 KNOWN_NAMES = frozenset(
     {
-        "commit_log", "file", "file_time", "log_object", "log_object_day", "seen_file",
+        "commit_log", "file", "file_time", "log_object", "log_object_day", "seen_file", "file_digest", "row_digest",
         "iceberg_tables", "iceberg_namespace_properties",
         "sqlite_stat1", "sqlite_sequence",
     }
@@ -139,7 +139,7 @@ def _read_beside(root: Path, before: _Files, ask: Callable[[Path, str], T]) -> T
             return ask(root, "mode=ro")
         except sqlite3.OperationalError as error:
             # Somebody who may write would have to put the log in order.
-            if error.sqlite_errorname.split("_")[1] not in ("READONLY", "CANTOPEN", "PERM", "IOERR", "PROTOCOL"):
+            if _code(error).split("_")[1] not in ("READONLY", "CANTOPEN", "PERM", "IOERR", "PROTOCOL"):
                 raise
     return _ask_copy(root, ask)
 
@@ -257,7 +257,12 @@ def _make(path: Path) -> None:
         make_file(path)
 
 
+def _code(error: Exception) -> str:
+    """Return the name of SQLite's error; Python's own, as for text that is not UTF-8, has none."""
+    return str(getattr(error, "sqlite_errorname", "SQLITE_ERROR"))
+
+
 def _unreadable(path: Path, error: Exception) -> LakeError:
-    if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname == "SQLITE_INTERRUPT":
+    if _code(error) == "SQLITE_INTERRUPT":
         return LakeError(f"the catalog {path} cannot be read: it took more than {_SECONDS:.0f} s; it may be damaged")
     return LakeError(f"the catalog {path} cannot be read: {error}")

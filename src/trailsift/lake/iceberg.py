@@ -192,6 +192,23 @@ class LakeReader:
                 files += [entry.data_file for entry in entries]
             return files, metadata.schema()
 
+    def needed(self, name: str, metadata_location: str) -> Iterator[str]:
+        """Yield the paths in the lake of Iceberg's own files, and of the data files, that a table's snapshots need.
+
+        LakeError or OSError at the first that cannot be read, which was yielded before.
+        """
+        yield forms.metadata_path(self._root, name, metadata_location)
+        with metadata_errors(self._root, name):
+            done = set()
+            for snapshot in read_metadata(self._io, metadata_location).snapshots:
+                yield forms.metadata_path(self._root, name, snapshot.manifest_list)
+                for manifest in snapshot.manifests(self._io):
+                    if manifest.manifest_path not in done:
+                        done.add(manifest.manifest_path)
+                        yield forms.metadata_path(self._root, name, manifest.manifest_path)
+                        for entry in manifest.fetch_manifest_entry(self._io):
+                            yield forms.data_path(name, forms.relative(self._root, entry.data_file.file_path))
+
     def problems(self, name: str, metadata_location: str) -> Iterator[str]:
         """Yield what the metadata of a table, its manifest lists and its manifests name that no lake of ours does."""
         forms.metadata_path(self._root, name, metadata_location)

@@ -49,6 +49,19 @@ CREATE TABLE IF NOT EXISTS file (
     PRIMARY KEY (table_name, path)
 );
 CREATE INDEX IF NOT EXISTS file_time ON file (table_name, removed, min_time, max_time);
+CREATE TABLE IF NOT EXISTS file_digest (
+    path TEXT PRIMARY KEY,
+    bytes INTEGER,
+    sha256 BLOB,
+    row_digest BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS row_digest (
+    table_name TEXT NOT NULL,
+    key TEXT NOT NULL,
+    rows INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (table_name, key)
+) WITHOUT ROWID;
 """
 
 

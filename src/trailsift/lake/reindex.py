@@ -10,7 +10,7 @@ from typing import Any
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake import forms, index
+from trailsift.lake import digest, forms, index
 from trailsift.lake.index import File
 from trailsift.times import DAY, now_text
 
@@ -35,10 +35,13 @@ def catch_up(root: Path, tables: Mapping[str, schema.Table]) -> None:
             }
             after = {(file.table, file.path) for file in files}
             added = [file for file in files if (file.table, file.path) not in before]
-            index.record_files(db, seq, added, sorted(before - after))
+            removed = sorted(before - after)
+            index.record_files(db, seq, added, removed)
             db.execute(
                 "INSERT INTO commit_log VALUES (?, ?, 'rebuild', '{}', ?)", (seq, now_text(), json.dumps(locations))
             )
+            # The digests of the files themselves are added by the next compaction.
+            digest.seal(db, seq, {}, [file.path for file in added] + [path for _, path in removed])
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:

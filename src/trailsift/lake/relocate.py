@@ -19,8 +19,9 @@ from pathlib import Path
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake import expire, forms, index
+from trailsift.lake import digest, expire, forms, index
 from trailsift.lake.create import check_root, settings_text
+from trailsift.lake.disk import write_errors
 from trailsift.lake.file_io import SCHEME
 from trailsift.lake.iceberg import location
 from trailsift.lake.settings import LAKE_FILE
@@ -58,9 +59,11 @@ def relocate(root: Path) -> Relocated:
                 tables = len(moved)
         except (sqlite3.DatabaseError, OSError) as error:
             raise LakeError(f"the lake at {lake.root} could not be relocated; nothing changed: {error}") from error
-        _write_location(lake)
+        with write_errors(lake.root):
+            _write_location(lake)
     if tables:
-        _tidy(lake)
+        with write_errors(lake.root):
+            _tidy(lake)
     return Relocated(str(lake.root), home, tables, files)
 
 
@@ -79,8 +82,11 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
     catalog = lake.catalog
     try:
         live: dict[str, list[str]] = {}
+        before_staging = {path for name in moved for path in lake.storage.paths(f"{name}/metadata")}
         for name, old in moved.items():
             live[name] = catalog.relocate(name, pointers[name], old, location(lake.root))
+        staged = [path for name in moved for path in lake.storage.paths(f"{name}/metadata")]
+        digests = digest.of_files(lake.storage, [path for path in staged if path not in before_staging])
         with closing(index.connect(lake.root)) as db:
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -97,6 +103,7 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
                     "INSERT INTO commit_log VALUES (?, ?, 'relocate', '{}', ?)",
                     (int(last) + 1, now_text(), json.dumps(locations)),
                 )
+                digest.seal(db, int(last) + 1, digests, ())
                 db.execute("COMMIT")
             except BaseException:
                 db.execute("ROLLBACK")

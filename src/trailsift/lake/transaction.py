@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trailsift import schema
 from trailsift.errors import ConflictError
-from trailsift.lake import dedup, index
+from trailsift.lake import dedup, digest, index
 from trailsift.lake.commit import Batch, IndexChange, IngestedObject
 from trailsift.lake.disk import write_errors
 from trailsift.lake.index import File
@@ -103,11 +103,17 @@ class Transaction:
         self.add(new)
         self._batch.removed += old
 
-    def change_index(self, change: IndexChange, seen_paths: Sequence[str] = ()) -> None:
-        """Have ``change`` made in the commit's SQLite transaction; ``seen_paths``: new files of ids that it names."""
+    def change_index(
+        self, change: IndexChange, seen_paths: Sequence[str] = (), seen_replaced: Sequence[str] = ()
+    ) -> None:
+        """Have ``change`` made in the commit's SQLite transaction.
+
+        ``seen_paths``: new files of ids that it names; ``seen_replaced``: those that it marks as removed.
+        """
         self._expect_open("change the index")
         self._batch.index_change = change
         self._batch.seen_paths += seen_paths
+        self._batch.seen_replaced += seen_replaced
 
     def commit(self, counts: Mapping[str, Any], kind: str = "ingest") -> int:
         """Make everything visible, all of it or nothing, and let other writers in; return the commit's number.
@@ -177,9 +183,12 @@ class Transaction:
                 lake.catalog.change(table, added, removed)
         seen_row = self._write_seen()
         written = [file.path for file in batch.files] + batch.seen_paths + [row[0] for row in seen_row]
-        lake.storage.flush([*written, *(path for path in self._metadata_paths() if path not in before)])
+        written += [path for path in self._metadata_paths() if path not in before]
+        # Read back from the system's cache, while the disk is still writing.
+        digests = digest.of_files(lake.storage, written)
+        lake.storage.flush(written)
         with closing(index.connect(lake.storage.root)) as db:
-            return self._apply(db, counts, kind, seen_row)
+            return self._apply(db, counts, kind, seen_row, digests)
 
     def _metadata_paths(self) -> Iterable[str]:
         # Paths alone: many commits in a short time leave thousands of files, until ``clean`` may delete them.
@@ -201,6 +210,7 @@ class Transaction:
         counts: Mapping[str, Any],
         kind: str,
         seen_row: Sequence[tuple[str, int, int, int]],
+        digests: Mapping[str, digest.FileDigest],
     ) -> int:
         """Change the catalog's pointers and the index in one transaction; return the commit's number."""
         batch = self._batch
@@ -217,16 +227,20 @@ class Transaction:
             locations = index.live_locations(db)
             index.record_files(db, seq, batch.files, [(file.table, file.path) for file in batch.removed])
             db.executemany("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", [(*row, seq) for row in seen_row])
-            db.executemany(
-                "INSERT OR IGNORE INTO log_object VALUES (?, ?, ?, ?)",
-                [(o.name, o.version, o.delivered_on, seq) for o in batch.log_objects],
-            )
+            insert = "INSERT OR IGNORE INTO log_object VALUES (?, ?, ?, ?)"
+            objects = [
+                (seq, o.delivered_on, o.name, o.version)
+                for o in batch.log_objects
+                if db.execute(insert, (o.name, o.version, o.delivered_on, seq)).rowcount
+            ]
             if batch.index_change is not None:
                 batch.index_change(db, seq)
             db.execute(
                 "INSERT INTO commit_log VALUES (?, ?, ?, ?, ?)",
                 (seq, now_text(), kind, json.dumps(counts), json.dumps(locations)),
             )
+            changed = [file.path for file in batch.removed] + batch.seen_replaced
+            digest.seal(db, seq, digests, changed, objects)
             db.execute("COMMIT")
         except BaseException:
             # On a full disk, SQLite has rolled back already.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 from trailsift.errors import EngineError, QueryError, TrailsiftError
@@ -184,6 +185,16 @@ def is_missing_file(error: duckdb.Error) -> bool:
     fields = _fields(error)
     message = fields.get("exception_message", str(error))
     return fields.get("exception_type", "IO") == "IO" and ("No such file" in message or "No files found" in message)
+
+
+def names_data_file(error: duckdb.Error, root: Path) -> bool:
+    """Return whether an error of a running statement is about a file of the lake: no statement can name one."""
+    return f"{root}/" in str(error) and ".parquet" in str(error)
+
+
+def message_of(error: duckdb.Error) -> str:
+    """Return the first line of DuckDB's own words."""
+    return _fields(error).get("exception_message", str(error)).strip().partition("\n")[0]
 
 
 def _engine_error(kind: str, message: str) -> TrailsiftError:

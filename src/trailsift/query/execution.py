@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from trailsift.errors import EngineError
-from trailsift.query.diagnostics import from_duckdb, is_missing_file
+from trailsift.query.diagnostics import from_duckdb, is_missing_file, message_of, names_data_file
 from trailsift.query.duckdb_client import duckdb
 from trailsift.query.planner import Parameters, Plan
 from trailsift.query.result_cache import Cache, Recorder
@@ -55,6 +55,10 @@ class Session(Protocol):
         self, key: str, ttl: float | None, statement: CheckedStatement, columns: list[ColumnType], recorder: Recorder
     ) -> None:
         """Keep a complete result for the next time."""
+
+
+#: What to do about a file that cannot be read.
+_RESTORE = "Restore it, or ingest the logs into a new lake"
 
 
 class Execution:
@@ -105,12 +109,15 @@ class Execution:
         if isinstance(error, RuntimeError) and "interrupted" in str(error):
             # DuckDB's client reports Ctrl-C like this.
             return KeyboardInterrupt()
+        if isinstance(error, UnicodeDecodeError):
+            # Writers store UTF-8 only, and DuckDB does not check what it reads from a file.
+            return EngineError(f"a data file of the lake is damaged: {error}. {_RESTORE}")
         if not isinstance(error, duckdb.Error):
             return error
         if is_missing_file(error):
-            return EngineError(
-                f"a data file of the lake is missing: {error}. Restore it, or ingest the logs into a new lake"
-            )
+            return EngineError(f"a data file of the lake is missing: {message_of(error)}. {_RESTORE}")
+        if names_data_file(error, self.plan.snapshot.root):
+            return EngineError(f"a data file of the lake is damaged: {message_of(error)}. {_RESTORE}")
         return from_duckdb(self._request.statement.text, error, self._prefix, self._request.statement.tables)
 
     def _expire(self) -> None:

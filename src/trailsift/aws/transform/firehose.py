@@ -27,6 +27,7 @@ from trailsift.decode import landing, record
 from trailsift.decode.envelope import find_records, single_record
 from trailsift.decode.json_text import parse
 from trailsift.decode.landing import Dropped, LandingPartition
+from trailsift.decode.limits import Budget, Limits
 from trailsift.decode.outcome import NotARecord
 from trailsift.decode.unwrap import looks_like_record
 
@@ -39,6 +40,8 @@ MAX_RESPONSE_BYTES = 6_200_000
 _RESPONSE_OVERHEAD = 400
 #: Firehose accepts records up to 1,000 KiB. https://docs.aws.amazon.com/firehose/latest/dev/limits.html
 RECORD_BYTES = 1_000 * 1024
+#: What a batch may unpack to, and each of its records: the function has 1,024 MB and two minutes for all of them.
+LIMITS = Limits(free=256 << 20, growth=60, log_object=64 << 20, document=64 << 20)
 #: Decides on a row: the name of the rule that matches (None: none), and the weight to keep it with, 0 to drop it.
 Decide = Callable[[Mapping[str, Any]], "tuple[str | None, float]"]
 
@@ -143,7 +146,8 @@ class Transform:
     def batch(self, data: list[object]) -> TransformResponse:
         """Transform a batch. ``data`` is that of its records, base64 text as AWS passes it. Nothing raises."""
         response = TransformResponse()
-        batch = _BatchTransform(self, response)
+        size = sum(len(text) for text in data if isinstance(text, str | bytes))
+        batch = _BatchTransform(self, response, Budget(LIMITS, size))
         for number, text in enumerate(data):
             response.counts.records += 1
             try:
@@ -195,9 +199,11 @@ class Transform:
 class _BatchTransform:
     """The state of one batch while it is transformed."""
 
-    def __init__(self, transform: Transform, response: TransformResponse) -> None:
+    def __init__(self, transform: Transform, response: TransformResponse, budget: Budget) -> None:
         self.transform = transform
         self.response = response
+        #: All records draw on it, each of them only so much.
+        self.budget = budget
         self.dropped = Dropped()
         #: LandingPartition -> lines to resend, each with the number of its input record.
         self.resend: dict[LandingPartition, list[tuple[bytes, int]]] = defaultdict(list)
@@ -244,11 +250,14 @@ class _BatchTransform:
 
     def _read_all(self, data: bytes) -> tuple[list[_Event], list[str]]:
         """Return the events in an input record of any form, and the reasons why its other parts are malformed."""
-        found = find_records(data)
+        self.budget.begin_object()
+        left = self.budget.snapshot()
+        found = find_records(data, budget=self.budget)
         events, malformed = self._read(found.records)
         if found.cut and malformed:
             # Some record was cut in the wrong place: parse the whole document instead, as `ingest` does.
-            found = find_records(data, cut=False)
+            self.budget.restore(left)
+            found = find_records(data, cut=False, budget=self.budget)
             events, malformed = self._read(found.records)
         reasons = [bad.reason for bad in found.malformed for _ in range(bad.parts)] + malformed
         if not found.records and not reasons and "no CloudTrail record" in (found.not_cloudtrail or ""):
