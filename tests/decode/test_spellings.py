@@ -37,7 +37,9 @@ def spelled(case: dict[str, Any], number: int = 1) -> str:
     )
     comma, colon = case.get("separators", [",", ":"])
     pairs = [(member, json.dumps(each, separators=(comma, colon))) for member, each in value.items()]
-    pairs = [(member, case.get("raw", {}).get(member, each)) for member, each in pairs] + [*case.get("twice", {}).items()]
+    pairs = [(member, case.get("raw", {}).get(member, each)) for member, each in pairs] + [
+        *case.get("twice", {}).items()
+    ]
     text = "{" + comma.join(f'"{member}"{colon}{each}' for member, each in pairs) + "}"
     return re.sub(r"\$([A-Z]+)-(\d+)\$", lambda match: _FILLERS[match[1]](int(match[2])), text)
 
@@ -118,8 +120,8 @@ def test_one_lone_surrogate_does_not_reject_a_whole_array() -> None:
         ('{"a": 1}', True),
         ('{"a":1, "b":2}', True),
         ('{"a":1 ,"b":2}', True),
-        ('[1,\t2]', True),
-        ('[1,\r\n2]', True),
+        ("[1,\t2]", True),
+        ("[1,\r\n2]", True),
         ('{"a":" , : [ ] { } "}', False),
         ('{"a, b":"c: d","e":"\\", "}', False),
         ('{"a, b":"c: d","e":"\\", ", "f":1}', True),

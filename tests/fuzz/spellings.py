@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from typing import Any, NamedTuple
 
 from fuzz.mutate import Mutator, corpus, refuse
@@ -22,22 +23,75 @@ from trailsift.ingest.chunk_builder import ChunkBuilder
 
 #: What may stand between two tokens.
 _BLANKS = [" ", "  ", "\n", "\r\n", "\t", " \n\t", "\n" + " " * 40]
-_NUMBERS = (
-    "0 -0 -0.0 0.0 1 1.0 1.00 10.0 1e0 1E5 1e5 1E+2 1e-2 5e-1 0.5 0E0 -1 1e15 1e16 9007199254740993 9223372036854775807 "
-    "9223372036854775808 18446744073709551616 123456789012345 1234567890123456 1e400 -1e400 1e-400 123456789012345.0 "
-    "1234567890123456.0 2.0e1 100000000000000000000000"
-).split()
+_NUMBERS = re.findall(
+    r"\S+",
+    "0 -0 -0.0 0.0 1 1.0 1.00 10.0 1e0 1E5 1e5 1E+2 1e-2 5e-1 0.5 0E0 -1 1e15 1e16 9007199254740993 2.0e1 "
+    "9223372036854775807 9223372036854775808 18446744073709551616 123456789012345 1234567890123456 1e400 -1e400 "
+    "1e-400 123456789012345.0 1234567890123456.0 100000000000000000000000",
+)
 _LONG_NUMBERS = ["1" * 4300, "1" * 4301, "-" + "1" * 4301, "1" * 5000 + ".5", "0." + "1" * 5000, "1e" + "0" * 5000]
 _TEXTS = [
-    *("", " ", ", ", ": ", "a, b", "{ }", "[ ]", '", "', '\\", \\"', "\\", "\\\\", "/", "{", "}", "{}", "[]", "{ }", "{a"),
+    *(
+        "",
+        " ",
+        ", ",
+        ": ",
+        "a, b",
+        "{ }",
+        "[ ]",
+        '", "',
+        '\\", \\"',
+        "\\",
+        "\\\\",
+        "/",
+        "{",
+        "}",
+        "{}",
+        "[]",
+        "{ }",
+        "{a",
+    ),
     *("null", "1", "5.0", '{"a":"b"}', '{"a": "b"}', '{"a":1}', '{"a":"b","a":"c"}', '{"\\u0061":"b"}', '"', "'", "''"),
-    *("\x7f", "\0", "\n", "\t", "é", "한글", "\U0001f600", "\u2028", "\ufeff", "\ud800", "\udfff", "\ud83d\ude00", "\u202e"),
-    *("key", '"key":"x"', '"key":{"a":1}', "bytesTransferredIn", '"bytesTransferredOut":5', "data/x", "a/b", "/", "//x"),
+    *(
+        "\x7f",
+        "\0",
+        "\n",
+        "\t",
+        "é",
+        "한글",
+        "\U0001f600",
+        "\u2028",
+        "\ufeff",
+        "\ud800",
+        "\udfff",
+        "\ud83d\ude00",
+        "\u202e",
+    ),
+    *(
+        "key",
+        '"key":"x"',
+        '"key":{"a":1}',
+        "bytesTransferredIn",
+        '"bytesTransferredOut":5',
+        "data/x",
+        "a/b",
+        "/",
+        "//x",
+    ),
     *("(absent)", "(float)", "\u2e28trailsift key\u2e29", "arn:aws:s3:::data/a/b", "%20", "{n}", "x" * 40, "é" * 20),
 ]
 _NAMES = [
     *("key", "keys", "prefix", "Key", "bucketName", "tableName", "uploadId", "versionId", "statement", "shardIterator"),
-    *("x-amz-copy-source", "segment", "roleSessionName", "marker", "bytesTransferredIn", "bytesTransferredOut", "a", ""),
+    *(
+        "x-amz-copy-source",
+        "segment",
+        "roleSessionName",
+        "marker",
+        "bytesTransferredIn",
+        "bytesTransferredOut",
+        "a",
+        "",
+    ),
 ]
 _ACTIONS = {
     "s3.amazonaws.com": ["GetObject", "PutObject", "ListObjects", "UploadPart", "CopyObject", "ListObjectVersions"],
@@ -61,7 +115,7 @@ class Speller:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        #: The chance of blanks after an opening bracket, before and after a colon and a comma, before a closing bracket.
+        #: The chance of blanks: after an opening bracket, around a colon, around a comma, before a closing bracket.
         self.blanks = [0.0] * 6
         self.escapes = rng.choice([0, 0, 0, 0.02, 0.5, 1.0])
         self.name_escapes = rng.choice([0, 0, 0, 0, 0.01, 0.1])
@@ -133,7 +187,9 @@ class Speller:
         items: list[tuple[str, Any]] = [("SignatureVersion", "SigV4"), ("x-amz-id-2", self.text())]
         for name in ("bytesTransferredIn", "bytesTransferredOut"):
             if rng.random() < 0.8:
-                items.insert(rng.randrange(len(items) + 1), (name, self.number() if rng.random() < 0.9 else self.value(1)))
+                items.insert(
+                    rng.randrange(len(items) + 1), (name, self.number() if rng.random() < 0.9 else self.value(1))
+                )
         return Members(items)
 
     def _change(self, members: list[tuple[str, Any]]) -> None:
@@ -159,7 +215,9 @@ class Speller:
             place = rng.randrange(len(members))
             members[place] = members[place][0], self.value()
         elif draw < 0.95:
-            members.insert(rng.randrange(len(members) + 1), (rng.choice(["new", "(absent)", "(float)", ""]), self.value()))
+            members.insert(
+                rng.randrange(len(members) + 1), (rng.choice(["new", "(absent)", "(float)", ""]), self.value())
+            )
         else:
             del members[rng.randrange(len(members))]
 
@@ -272,14 +330,20 @@ def check_spellings(data: list[bytes]) -> str | None:
         found = _read(data, way)
         for part, mine, other in zip(("tallies", "rows"), found[:2], slow[:2], strict=True):
             if mine != other:
-                only = [item for item in mine if item not in other][:1], [item for item in other if item not in mine][:1]
+                only = (
+                    [item for item in mine if item not in other][:1],
+                    [item for item in other if item not in mine][:1],
+                )
                 return f"{part} differ: {_difference(*only)} ({way} and slow)"
         if found[2] is not None:
             return f"{found[2]} ({way})"
     wanted, restored = sorted(_wanted(data)), slow[3]
     # A text is too deep even if the deep member is one that does not count, since another one has its name.
     if wanted != restored and not any("too deep" in tally for tally in slow[0]):
-        only = [item for item in restored if item not in wanted][:1], [item for item in wanted if item not in restored][:1]
+        only = (
+            [item for item in restored if item not in wanted][:1],
+            [item for item in wanted if item not in restored][:1],
+        )
         return f"what is restored differs from what was read: {_difference(*only)}"
     return slow[2]
 
@@ -288,7 +352,9 @@ def _difference(mine: list[str], other: list[str]) -> str:
     if not mine or not other:
         return f"{'more' if mine else 'less'}: {mine or other}"[:1500]
     first, second = mine[0], other[0]
-    at = next((at for at, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(map(len, (first, second))))
+    at = next(
+        (at for at, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(map(len, (first, second)))
+    )
     return f"...{first[max(at - 150, 0) : at + 150]!r} and ...{second[max(at - 150, 0) : at + 150]!r}"
 
 

@@ -46,7 +46,9 @@ def dump(value: Any) -> str:
         text = json.dumps(value, separators=(",", ":"))
     if "Infinity" in text:
         # From a number such as 1e400, which is JSON.
-        text = _INFINITY.sub(lambda token: token[0] if token[0][0] == '"' else token[0].replace("Infinity", "1e999"), text)
+        text = _INFINITY.sub(
+            lambda token: token[0] if token[0][0] == '"' else token[0].replace("Infinity", "1e999"), text
+        )
     return text
 
 
