@@ -196,6 +196,16 @@ def known_locations(root: Path, found: Mapping[str, object]) -> dict[str, str]:
     return {name: _location(root, name, found[name]) for name in TABLES if name in found}
 
 
+def expect_tables(root: Path, wanted: Iterable[str], found: Iterable[str]) -> None:
+    """Raise LakeError if the catalog has lost a table."""
+    missing = set(wanted).difference(found)
+    if missing:
+        raise LakeError(
+            f"the catalog of the lake at {root} has no table {min(missing)} any longer: another engine dropped it, or "
+            "it is damaged. Restore catalog.db from a copy of the lake, or ingest the logs into a new one"
+        )
+
+
 def _location(root: Path, name: str, value: object) -> str:
     metadata_path(root, name, value)
     return str(value)

@@ -47,11 +47,7 @@ def open_snapshot(root: Path) -> Snapshot:
     current = forms.known_locations(place, live)
     if not differ(snapshot.locations, current):
         return snapshot
-    missing = snapshot.locations.keys() - current.keys()
-    if missing:
-        raise LakeError(
-            f"the catalog of the lake at {root} has no table {min(missing)} any longer: another engine dropped it"
-        )
+    forms.expect_tables(root, snapshot.locations, current)
     return replace(snapshot, locations=current, rebuilt=_rebuilt(snapshot, current))
 
 

@@ -57,6 +57,7 @@ def live_files(root: Path, tables: Mapping[str, schema.Table], locations: Mappin
     from trailsift.lake.iceberg import LakeReader
 
     reader = LakeReader(root)
+    forms.expect_tables(root, tables, locations)
     files = []
     for name, table in tables.items():
         found, columns = reader.live_files(name, locations[name])
