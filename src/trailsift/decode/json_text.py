@@ -61,10 +61,12 @@ def dump_bytes(value: Any) -> bytes:
 
 #: A blank beside a sign that separates values; strings may contain the same.
 _BLANK = re.compile(rb" (?:(?<=[{\[,:] )|(?=[}\],:]))")
-_ESCAPED_NAME = re.compile(rb'\\u[0-9A-Fa-f]{4}[^"]*"\s*:')
 #: The digits that Python's ``int`` refuses.
 _LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{4301}")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+#: A string, or what is left of one at the end of a damaged text: no byte is looked at twice, whatever the text.
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+#: The same, and the colon after it if it is a name.
+_NAME = re.compile(rb'"((?:[^"\\]|\\.)*+)(?:"|\\?\Z)(\s*+:)?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 
@@ -87,7 +89,7 @@ def compact(text: bytes) -> bytes:
 
 def has_escaped_name(text: bytes) -> bool:
     """Return whether the name of a member may be written with a code (``\\u006b``), and so may be any name."""
-    return b"\\u" in text and _ESCAPED_NAME.search(text) is not None
+    return b"\\u" in text and any(match[2] and b"\\u" in match[1] for match in _NAME.finditer(text))
 
 
 def has_long_number(text: bytes) -> bool:
