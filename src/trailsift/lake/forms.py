@@ -28,6 +28,8 @@ from trailsift.storage.links import Links
 
 #: The folder of event ids.
 SEEN_FOLDER = "seen"
+#: Bytes of an event id in a file of ids: its hash, and the checksum of its record.
+ID_BYTES = 20
 
 #: What the name of a file or folder may consist of: no control character, no quote, no wildcard, no backslash.
 _NAME = r"""(?!\.)[^/\\*?\[\]{}'"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}"""

@@ -216,8 +216,7 @@ class Transaction:
         batch = self._batch
         db.execute("BEGIN IMMEDIATE")
         try:
-            (last,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
-            seq = int(last) + 1
+            seq = index.last_commit_row(db)[0] + 1
             if index.is_stale(db):
                 raise ConflictError(
                     f"another engine committed to the lake at {self._lake.storage.root} during the commit: "

@@ -16,11 +16,11 @@ from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import digest, forms, index
 from trailsift.lake.commit import IngestedObject
-from trailsift.lake.create import make_folder
+from trailsift.lake.create import lost_catalog, make_folder
 from trailsift.lake.disk import write_errors
 from trailsift.lake.index import File
 from trailsift.lake.lock import WriteLock
-from trailsift.lake.settings import LAKE_FILE, MARKER_FILE, check_location, read_settings
+from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, MARKER_FILE, check_location, read_settings
 from trailsift.safe_text import quoted
 from trailsift.storage import LocalStorage
 from trailsift.times import now_text
@@ -122,8 +122,16 @@ class LakeWriter:
         return lake
 
     def _make_index(self) -> None:
+        if not (self.root / CATALOG_FILE).exists() and (lost := lost_catalog(self.root)):
+            raise lost
         with write_errors(self.root), closing(index.connect(self.root, create=True)) as db:
             db.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
+            self._check_history(db)
+
+    def _check_history(self, db: sqlite3.Connection) -> None:
+        """Raise LakeError if the lake had commits, and the catalog knows of no table."""
+        if not _has_tables(db) and (lost := lost_catalog(self.root)):
+            raise lost
 
     def ready(self) -> None:
         """Make the tables of a lake that has none yet, and open the catalog. Safe to call from several threads."""
@@ -185,6 +193,7 @@ class LakeWriter:
         with closing(index.connect(self.root)) as db:
             # A lake of an earlier version has no tables of digests.
             db.executescript(_SCHEMA)
+            self._check_history(db)
         # Before the sweep: a file that another engine has committed is named by the index only then.
         self.catch_up()
         if crashed:
