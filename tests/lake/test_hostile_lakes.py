@@ -1,4 +1,4 @@
-"""Hostile lakes: no variant makes a command run code, leave the lake, or end in anything but words. And private lakes."""
+"""Hostile lakes: no command runs code, leaves the lake, or ends in anything but words. And lakes that are private."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = [case["name"] for case in json.loads(CASES.read_text("utf-8"))]
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What went wrong with each variant. In a process of its own, which forks: it must not have threads."""
+    """Run all variants, in a process of its own, which forks and so must not have threads; return what went wrong."""
     work = tmp_path_factory.mktemp("hostile-lakes") / "work"
     command = [sys.executable, "-m", "support.hostile_lakes", str(work), "--short"]
     subprocess.run(command, check=True, timeout=600, cwd=work.parent)
@@ -60,7 +60,7 @@ READING = [
     ["status"],
     ["status", "--json"],
     ["summary"],
-    ["role", "ingest-service"],
+    ["role", "orders-etl-batch"],
     ["roles"],
     ["query", "SELECT count(*) FROM events"],
     ["verify"],

@@ -58,8 +58,8 @@ def lost_catalog(root: Path) -> LakeError | None:
     if all(path.name.startswith("00000-") for path in root.glob("*/metadata/*.metadata.json")):
         return None
     return LakeError(
-        f"{root / CATALOG_FILE} is lost, but the lake holds data: restore the file from a copy of the lake, or ingest the "
-        "logs into a new one"
+        f"{root / CATALOG_FILE} is lost, but the lake holds data: restore the file from a copy of the lake, or ingest "
+        "the logs into a new one"
     )
 
 

@@ -197,8 +197,8 @@ def last_commit_row(db: sqlite3.Connection) -> tuple[int, str]:
     row = db.execute(LAST_COMMIT).fetchone()
     if row is None:
         raise LakeError(
-            "the catalog has no commits any longer: it is damaged. Restore catalog.db from a copy of the lake, or ingest "
-            "the logs into a new one"
+            "the catalog has no commits any longer: it is damaged. Restore catalog.db from a copy of the lake, or "
+            "ingest the logs into a new one"
         )
     return forms.commit_number(row[0]), row[2]
 
