@@ -6,6 +6,7 @@ import contextlib
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cached_property
@@ -56,6 +57,8 @@ CREATE TABLE IF NOT EXISTS seen_file (
 
 #: Ids whose files are compared with their digests before an ingest relies on them: 20 MB, 12 ms.
 _CHECKED_IDS = 1_000_000
+#: Seconds that a writer waits for another one that makes the lake at the same time.
+_WAIT = 60.0
 
 
 class LakeWriter:
@@ -124,9 +127,19 @@ class LakeWriter:
     def _make_index(self) -> None:
         if not (self.root / CATALOG_FILE).exists() and (lost := lost_catalog(self.root)):
             raise lost
-        with write_errors(self.root), closing(index.connect(self.root, create=True)) as db:
-            db.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
-            self._check_history(db)
+        end = time.monotonic() + _WAIT
+        with write_errors(self.root):
+            while True:
+                with closing(index.connect(self.root, create=True)) as db:
+                    try:
+                        db.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
+                    except sqlite3.OperationalError as error:
+                        # SQLite does not wait here: two processes that make the lake could wait for each other.
+                        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                            raise
+                    else:
+                        return self._check_history(db)
+                time.sleep(0.01)
 
     def _check_history(self, db: sqlite3.Connection) -> None:
         """Raise LakeError if the lake had commits, and the catalog knows of no table."""
