@@ -18,11 +18,11 @@ TABLES = ("events", "hourly", "usage", "profile", "rejects")
 SUMMARIES = ("hourly", "usage", "profile")
 #: What nobody should ever read on standard error.
 CRASHES = (
-    "Traceback (most recent call last)", "unexpected ", "Exception ignored", "Exception in thread", "terminate called",
-    "Fatal Python error", "Segmentation fault",
+    "Traceback (most recent call last)", "trailsift: unexpected ", "Exception ignored", "Exception in thread",
+    "terminate called", "Fatal Python error", "Segmentation fault",
 )  # fmt: skip
 #: Seconds between two looks of the reader in the background.
-LOOK_EVERY = 0.03
+LOOK_EVERY = 0.08
 LOOK = (
     "SELECT (SELECT count(*) FROM events), (SELECT coalesce(sum(events), 0)::BIGINT FROM hourly),"
     " (SELECT coalesce(sum(events), 0)::BIGINT FROM usage)"

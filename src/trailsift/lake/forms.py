@@ -28,6 +28,8 @@ from trailsift.storage.links import Links
 
 #: The folder of event ids.
 SEEN_FOLDER = "seen"
+#: Bytes of an event id in a file of ids: its hash, and the checksum of its record.
+ID_BYTES = 20
 
 #: What the name of a file or folder may consist of: no control character, no quote, no wildcard, no backslash.
 _NAME = r"""(?!\.)[^/\\*?\[\]{}'"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}"""
@@ -193,6 +195,16 @@ def logged_locations(text: object) -> dict[str, str]:
 def known_locations(root: Path, found: Mapping[str, object]) -> dict[str, str]:
     """Return the locations of our tables' metadata. LakeError if one is not within its table's folder."""
     return {name: _location(root, name, found[name]) for name in TABLES if name in found}
+
+
+def expect_tables(root: Path, wanted: Iterable[str], found: Iterable[str]) -> None:
+    """Raise LakeError if the catalog has lost a table."""
+    missing = set(wanted).difference(found)
+    if missing:
+        raise LakeError(
+            f"the catalog of the lake at {root} has no table {min(missing)} any longer: another engine dropped it, or "
+            "it is damaged. Restore catalog.db from a copy of the lake, or ingest the logs into a new one"
+        )
 
 
 def _location(root: Path, name: str, value: object) -> str:
