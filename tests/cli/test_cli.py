@@ -319,8 +319,7 @@ def test_an_error_in_a_finalizer(
 
     def run(words: list[str]) -> int:
         _Finalized(error)
-        # Python notices the interrupt at one of the next calls.
-        time.sleep(0.01)
+        time.sleep(0.5)
         return 0
 
     monkeypatch.setattr("trailsift.cli._run", run)

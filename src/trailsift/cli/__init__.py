@@ -129,10 +129,16 @@ def _guarded(words: list[str]) -> int:
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
     """Handle what a finalizer raised, which Python would print with a traceback. Ctrl-C still ends the command."""
     import _thread
+    import time
+
+    def again() -> None:
+        # Python would ignore what this hook raises, too.
+        time.sleep(0.01)
+        _thread.interrupt_main()
 
     error = unraisable.exc_value
     if isinstance(error, KeyboardInterrupt):
-        _thread.interrupt_main()
+        _thread.start_new_thread(again, ())
     elif error is not None:
         text = " ".join(str(error).split())
         _fail(f"cleaning up failed: {text or type(error).__name__}", 0)
