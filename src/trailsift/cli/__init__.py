@@ -77,6 +77,7 @@ def _leave(code: int) -> None:
     interpreter and DuckDB would be dismantled under it.
     """
     import atexit
+    import signal
     import threading
 
     deadline = sys.modules.get("trailsift.query.deadline")
@@ -90,6 +91,8 @@ def _leave(code: int) -> None:
     watched = sys.gettrace() is not None or sys.getprofile() is not None or sys.flags.inspect
     if watched or threading.active_count() > 1 or os.environ.get("TRAILSIFT_DEBUG"):
         return
+    # The command has done its work: Ctrl-C would only interrupt the exit handlers, with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     atexit._run_exitfuncs()
     try:
         sys.stdout.flush()
@@ -125,10 +128,29 @@ def _guarded(words: list[str]) -> int:
     if os.environ.get("TRAILSIFT_DEBUG"):
         # The interpreter prints the traceback after us: it stays in place.
         return _run(words)
+    sys.unraisablehook, hook = _unraisable, sys.unraisablehook
     try:
         return _reported(words)
     finally:
-        sys.stderr = stderr
+        sys.stderr, sys.unraisablehook = stderr, hook
+
+
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Handle what a finalizer raised, which Python would print with a traceback. Ctrl-C still ends the command."""
+    import _thread
+    import time
+
+    def again() -> None:
+        # Python would ignore what this hook raises, too.
+        time.sleep(0.01)
+        _thread.interrupt_main()
+
+    error = unraisable.exc_value
+    if isinstance(error, KeyboardInterrupt):
+        _thread.start_new_thread(again, ())
+    elif error is not None:
+        text = " ".join(str(error).split())
+        _fail(f"cleaning up failed: {text or type(error).__name__}", 0)
 
 
 def _reported(words: list[str]) -> int:
