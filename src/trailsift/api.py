@@ -69,6 +69,8 @@ class Lake:
         timezone: IANA name of the time zone in which times without an offset are read and times are shown.
         threads: Threads that queries may use. Default: one per core.
         memory_limit: Memory that queries may use, such as ``2GB``. Default: 60 % of the memory.
+        spill_limit: Disk that queries may use for what does not fit into the memory, such as ``20GB``. Default: half of
+            what is free.
 
     Raises:
         UsageError: There is no such time zone.
@@ -87,6 +89,7 @@ class Lake:
         timezone: str = "UTC",
         threads: int | None = None,
         memory_limit: str | None = None,
+        spill_limit: str | None = None,
     ) -> None:
         self.path = Path(path)
         self.timezone = timezone
@@ -94,6 +97,7 @@ class Lake:
             self._zone()  # a wrong name fails at once
         self._threads = threads
         self._memory_limit = memory_limit
+        self._spill_limit = spill_limit
         self._engines: dict[str, DuckDBEngine] = {}
         self._lock = threading.Lock()
 
@@ -172,7 +176,13 @@ class Lake:
             snapshot = open_snapshot(self.path)
             from trailsift.query import DuckDBEngine
 
-            engine = DuckDBEngine(snapshot, timezone=timezone, threads=self._threads, memory_limit=self._memory_limit)
+            engine = DuckDBEngine(
+                snapshot,
+                timezone=timezone,
+                threads=self._threads,
+                memory_limit=self._memory_limit,
+                spill_limit=self._spill_limit,
+            )
             self._engines[timezone] = engine
             return engine
 
@@ -260,7 +270,9 @@ class Lake:
             sql: A statement over events, hourly, usage, profile and rejects.
             cache: Use the cached result of the same statement on the same commit.
             ttl: Seconds for which the result of a statement that uses the present time may come from the cache.
-            timeout: Seconds after which the statement is stopped.
+            timeout: Seconds after which the statement is stopped, planning and reading the result included. A single
+                function over one huge text cannot be interrupted: then this method raises all the same, and the
+                function ends in the background. `trailsift query --timeout` ends its process instead.
             arrow: The result will be read as Arrow, pandas or Polars (saves running the statement twice).
 
         Returns:
@@ -268,7 +280,8 @@ class Lake:
 
         Raises:
             QueryError: The SQL cannot run; the message names the position and the nearest known name.
-            EngineError: The statement ran out of time or memory.
+            QueryTimeoutError: The statement took longer than ``timeout``.
+            QueryMemoryError: The statement needs more memory or disk than it may use.
 
         Example:
             >>> lake.query("SELECT count(*) AS events FROM events").dicts()
@@ -279,14 +292,16 @@ class Lake:
 
         return QueryResult(engine.query(sql, cache=cache, ttl=ttl, timeout=timeout, arrow=arrow), engine)
 
-    def explain(self, sql: str) -> Explanation:
+    def explain(self, sql: str, *, timeout: float | None = None) -> Explanation:
         """Return which files a statement would read, without running it. Print it to read it.
 
         Args:
             sql: The statement.
+            timeout: Seconds after which planning is stopped: it computes the statement's constants.
 
         Raises:
             QueryError: The SQL cannot run.
+            QueryTimeoutError: Planning took longer than ``timeout``.
 
         Example:
             >>> "files" in str(lake.explain("SELECT * FROM events WHERE service = 's3'"))
@@ -294,7 +309,7 @@ class Lake:
         """
         from trailsift.query import explain
 
-        return explain(self._engine(self.timezone), sql)
+        return explain(self._engine(self.timezone), sql, timeout=timeout)
 
     @overload
     def summary(
@@ -666,7 +681,13 @@ class Lake:
 
     def _bound(self, engine: DuckDBEngine) -> Lake:
         """Return a handle that uses an engine of the caller."""
-        lake = Lake(self.path, timezone=self.timezone, threads=self._threads, memory_limit=self._memory_limit)
+        lake = Lake(
+            self.path,
+            timezone=self.timezone,
+            threads=self._threads,
+            memory_limit=self._memory_limit,
+            spill_limit=self._spill_limit,
+        )
         lake._engines[engine.timezone] = engine
         return lake
 

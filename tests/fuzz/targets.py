@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fuzz import landing
+from fuzz import landing, spellings
 from fuzz.archives import mutated_archive
 from fuzz.mutate import Mutator, refuse
 from support.records import JSON_COLUMNS
@@ -137,6 +137,16 @@ def damage(rng: random.Random, tally: Tally) -> Finding | None:
                 return Finding(f"C read {answer} of {count} records, {scanner.rows - before} as rows", [data])
         scanner.take() if rng.random() < 0.5 else scanner.keep(1)
     return None
+
+
+# -- spellings -------------------------------------------------------------------------------------------------------
+
+
+def spelled(rng: random.Random, tally: Tally) -> Finding | None:
+    data = spellings.drawn_texts(rng)
+    tally["texts in many spellings"] += len(data)
+    reason = spellings.check_spellings(data)
+    return None if reason is None else Finding(reason, data)
 
 
 # -- keys ------------------------------------------------------------------------------------------------------------
@@ -422,6 +432,7 @@ def batches(rng: random.Random, tally: Tally) -> Finding | None:
 TARGETS: dict[str, tuple[Target, int]] = {
     "records": (records, 60),
     "damage": (damage, 30),
+    "spellings": (spelled, 30),
     "keys": (keys, 5),
     "groups": (groups, 5),
     "hostile": (hostile, 20),

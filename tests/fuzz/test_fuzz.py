@@ -9,6 +9,7 @@ import pytest
 
 from fuzz.__main__ import main
 from fuzz.landing import check_batch, check_lines
+from fuzz.spellings import check_spellings
 from fuzz.targets import Tally, compare_archive, compare_keys, compare_log_objects
 from trailsift import _native
 
@@ -25,6 +26,9 @@ def test_what_was_found_is_fixed(path: Path) -> None:
     if case["target"] in ("landing", "batches"):
         pieces = [piece.encode("latin-1") for piece in case["data"]]
         assert (check_lines(pieces) if case["target"] == "landing" else check_batch(json.loads(pieces[0]))) is None
+        return
+    if case["target"] == "spellings":
+        assert check_spellings([piece.encode("latin-1") for piece in case["data"]]) is None
         return
     compare = {
         "records": compare_log_objects,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 
 from support.logs import event_number
@@ -99,6 +100,10 @@ def _cause(error: BaseException, of: type[BaseException] = ValueError) -> BaseEx
         (_cause(MemoryError()), "ulimit -v"),
         (ImportError("lib.so: failed to map segment from shared object"), "ulimit -v"),
         (RuntimeError("can't start new thread"), "ulimit -u"),
+        (
+            pa.lib.ArrowException("Unknown error: Failed to launch worker thread: Resource temporarily unavailable"),
+            "ulimit -u",
+        ),
         (_cause(OSError(errno.EMFILE, "Too many open files")), "ulimit -n"),
         (OSError(errno.ENOSPC, "No space left on device"), ""),
         (RuntimeError("dictionary changed size during iteration"), ""),

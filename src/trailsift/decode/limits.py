@@ -143,6 +143,13 @@ class Limits:
         "It stays the text that it is.",
         "An event has at most 256 KB.",
     )
+    nesting: int = _limit(
+        256,
+        "levels",
+        "objects and lists inside each other in a record",
+        "The record is one reject.",
+        "Records have fewer than 20; whatever reads a lake can read so many.",
+    )
     columns: int = _limit(
         2_000,
         "columns",

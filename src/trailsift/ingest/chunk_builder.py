@@ -22,7 +22,7 @@ from trailsift.decode import record
 from trailsift.decode.compression import gunzip, inflate_whole
 from trailsift.decode.envelope import find_records
 from trailsift.decode.fast_path import CallTemplate, InternTable, Row
-from trailsift.decode.json_text import dump_bytes, parse, text_of
+from trailsift.decode.json_text import dump_bytes, is_too_deep, parse, text_of
 from trailsift.decode.limits import Budget, OverBudgetError
 from trailsift.decode.outcome import Malformed, NotARecord, Rejects
 from trailsift.decode.unwrap import looks_like_record
@@ -202,7 +202,9 @@ class ChunkBuilder:
                 # Bounds the memory: each is a dict of all columns until then.
                 self.flush()
             value = parse(raw)
-            if isinstance(value, dict):
+            if is_too_deep(raw):
+                stats.malformed.keep(Malformed(at, "nested too deeply", text_of(raw)))
+            elif isinstance(value, dict):
                 self._take_slow(log_object, at, value, raw, stats)
             else:
                 stats.malformed.keep(Malformed(at, "not JSON", text_of(raw)))

@@ -16,6 +16,7 @@ import numpy as np
 
 from trailsift import _native
 from trailsift.errors import LakeError
+from trailsift.lake.forms import ID_BYTES
 from trailsift.storage import LocalStorage
 from trailsift.storage.local import make_file, make_folders
 
@@ -24,7 +25,6 @@ Checks = np.ndarray[Any, np.dtype[np.uint32]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
-_ENTRY = 20
 #: Ids merged at a time when several lists become one file: 20 bytes each, several times over in memory.
 SLICE = 200_000
 
@@ -137,7 +137,7 @@ def write(parts: Sequence[Ids], path: Path) -> None:
 def read(path: Path, count: int) -> Ids:
     """Return a file's ``count`` sorted ids, by memory map. LakeError if the file has another size."""
     size = path.stat().st_size
-    if size != count * _ENTRY:
+    if size != count * ID_BYTES:
         raise damaged(path, f"has {size:,} bytes, and not those of {count:,} ids")
     if not count:
         empty = np.empty(0, np.uint64)

@@ -37,8 +37,6 @@ _COMMIT = "SELECT seq, committed_at, kind, counts, locations FROM commit_log"
 _OBJECT = "SELECT seq, delivered_on, name, version FROM log_object"
 #: The "table" of SQLite's ``user_version``: the newest commit that removed a file which the index has forgotten.
 VERSION = "user_version"
-#: Bytes of an event id in a file of ids.
-ID_BYTES = 20
 
 
 class FileDigest(NamedTuple):

@@ -192,6 +192,17 @@ class Snapshot:
         return spans
 
 
+def last_commit_row(db: sqlite3.Connection) -> tuple[int, str]:
+    """Return the number of the newest commit and its record of the tables' metadata. LakeError if none is left."""
+    row = db.execute(LAST_COMMIT).fetchone()
+    if row is None:
+        raise LakeError(
+            "the catalog has no commits any longer: it is damaged. Restore catalog.db from a copy of the lake, or "
+            "ingest the logs into a new one"
+        )
+    return forms.commit_number(row[0]), row[2]
+
+
 LAST_COMMIT = "SELECT seq, committed_at, locations FROM commit_log ORDER BY seq DESC LIMIT 1"
 
 

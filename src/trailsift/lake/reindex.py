@@ -29,7 +29,7 @@ def catch_up(root: Path, tables: Mapping[str, schema.Table]) -> None:
     with closing(index.connect(root)) as db:
         db.execute("BEGIN IMMEDIATE")
         try:
-            seq = int(db.execute("SELECT max(seq) FROM commit_log").fetchone()[0]) + 1
+            seq = index.last_commit_row(db)[0] + 1
             before = {
                 (table, path) for table, path in db.execute("SELECT table_name, path FROM file WHERE removed IS NULL")
             }

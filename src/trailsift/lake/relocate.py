@@ -90,9 +90,7 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
         with closing(index.connect(lake.root)) as db:
             db.execute("BEGIN IMMEDIATE")
             try:
-                (last, before) = db.execute(
-                    "SELECT seq, locations FROM commit_log ORDER BY seq DESC LIMIT 1"
-                ).fetchone()
+                last, before = index.last_commit_row(db)
                 catalog.apply(db)
                 # If another engine committed before the move, the index does not have it yet: then it stays stale, and
                 # the next reader rebuilds it.
@@ -101,12 +99,14 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
                 locations = index.live_locations(db) if is_fresh else indexed
                 db.execute(
                     "INSERT INTO commit_log VALUES (?, ?, 'relocate', '{}', ?)",
-                    (int(last) + 1, now_text(), json.dumps(locations)),
+                    (last + 1, now_text(), json.dumps(locations)),
                 )
-                digest.seal(db, int(last) + 1, digests, ())
+                digest.seal(db, last + 1, digests, ())
                 db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                # On a full disk, SQLite has rolled back already; a second error would hide the first.
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
                 raise
     except BaseException:
         catalog.discard()

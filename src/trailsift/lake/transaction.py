@@ -143,14 +143,12 @@ class Transaction:
         self._state = "rolled back"
         self._lake.discard()
         self._lake.ids.clear_batch()
-        swept = False
         try:
-            # A sweep that fails is left to the next writer, which finds the marker.
             with contextlib.suppress(OSError, sqlite3.DatabaseError):
                 self._lake.sweep()
-                swept = True
         finally:
-            self._lock.release(clean=swept)
+            # The next writer sweeps too: a folder that could not be listed, or was away, may come back with its files.
+            self._lock.release(clean=False)
 
     def __enter__(self) -> Transaction:
         return self
@@ -216,8 +214,7 @@ class Transaction:
         batch = self._batch
         db.execute("BEGIN IMMEDIATE")
         try:
-            (last,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
-            seq = int(last) + 1
+            seq = index.last_commit_row(db)[0] + 1
             if index.is_stale(db):
                 raise ConflictError(
                     f"another engine committed to the lake at {self._lake.storage.root} during the commit: "

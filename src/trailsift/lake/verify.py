@@ -271,7 +271,7 @@ def _size(row: tuple[Any, ...] | None) -> int | None:
     """Return the size of a file by its row in the index."""
     if row is None:
         return None
-    return digest.ID_BYTES * int(row[2]) if row[0] == forms.SEEN_FOLDER else int(row[3])
+    return forms.ID_BYTES * int(row[2]) if row[0] == forms.SEEN_FOLDER else int(row[3])
 
 
 def _check_row(

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cached_property
@@ -16,11 +17,11 @@ from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import digest, forms, index
 from trailsift.lake.commit import IngestedObject
-from trailsift.lake.create import make_folder
+from trailsift.lake.create import lost_catalog, make_folder
 from trailsift.lake.disk import write_errors
 from trailsift.lake.index import File
 from trailsift.lake.lock import WriteLock
-from trailsift.lake.settings import LAKE_FILE, MARKER_FILE, check_location, read_settings
+from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, MARKER_FILE, check_location, read_settings
 from trailsift.safe_text import quoted
 from trailsift.storage import LocalStorage
 from trailsift.times import now_text
@@ -56,6 +57,8 @@ CREATE TABLE IF NOT EXISTS seen_file (
 
 #: Ids whose files are compared with their digests before an ingest relies on them: 20 MB, 12 ms.
 _CHECKED_IDS = 1_000_000
+#: Seconds that a writer waits for another one that makes the lake at the same time.
+_WAIT = 60.0
 
 
 class LakeWriter:
@@ -122,8 +125,26 @@ class LakeWriter:
         return lake
 
     def _make_index(self) -> None:
-        with write_errors(self.root), closing(index.connect(self.root, create=True)) as db:
-            db.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
+        if not (self.root / CATALOG_FILE).exists() and (lost := lost_catalog(self.root)):
+            raise lost
+        end = time.monotonic() + _WAIT
+        with write_errors(self.root):
+            while True:
+                with closing(index.connect(self.root, create=True)) as db:
+                    try:
+                        db.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
+                    except sqlite3.OperationalError as error:
+                        # SQLite does not wait here: two processes that make the lake could wait for each other.
+                        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                            raise
+                    else:
+                        return self._check_history(db)
+                time.sleep(0.01)
+
+    def _check_history(self, db: sqlite3.Connection) -> None:
+        """Raise LakeError if the lake had commits, and the catalog knows of no table."""
+        if not _has_tables(db) and (lost := lost_catalog(self.root)):
+            raise lost
 
     def ready(self) -> None:
         """Make the tables of a lake that has none yet, and open the catalog. Safe to call from several threads."""
@@ -185,6 +206,7 @@ class LakeWriter:
         with closing(index.connect(self.root)) as db:
             # A lake of an earlier version has no tables of digests.
             db.executescript(_SCHEMA)
+            self._check_history(db)
         # Before the sweep: a file that another engine has committed is named by the index only then.
         self.catch_up()
         if crashed:
