@@ -27,12 +27,17 @@ STDIN = "\0-"
 #: Words that ask for the list of commands.
 _HELP = ("--help", "-h")
 
+#: Whether the process runs one command and nothing else, so that it may be limited as a whole.
+is_own_process = False
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. No traceback reaches the user.
 
     Without ``argv`` the process is ours: it runs the words of the command line and ends without returning, if it can.
     """
+    global is_own_process
+    is_own_process = argv is None
     words = list(sys.argv[1:] if argv is None else argv)
     _open_streams()
     if words == ["--version"]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from trailsift import cli
 from trailsift.errors import TrailsiftError, UsageError
 from trailsift.terminal.output import is_terminal, print_lines, say
 
@@ -53,7 +54,8 @@ def run(lake: Lake, sql: str, output: OutputOptions, *, explain: bool, options: 
     form = output.form
     if form in BINARY and output.path is None and is_terminal(sys.stdout) and not explain:
         raise UsageError(f"--format {form} cannot be shown on a terminal: name a file with --output, or use a pipe")
-    bound_process(options.memory)
+    if cli.is_own_process:
+        bound_process(options.memory)
     with lake:
         if explain:
             print_lines(lake.explain(sql, timeout=options.timeout))
