@@ -17,7 +17,7 @@ import multiprocessing.connection
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -43,8 +43,10 @@ class Pool:
         self._answers: deque[tuple[int, Any]] = deque()
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self.connections: list[Connection] = []
-        #: The log objects that each worker was given, and the number of those it has begun: shared with forked workers.
+        #: The last log objects that each worker was given, their number before those, and the number of those that it
+        #: has begun: shared with forked workers.
         self._given: list[list[LogObject]] = [[] for _ in range(size)]
+        self._forgotten = [0] * size
         self._begun: list[mmap.mmap | None] = []
         fork = size > 0 and _can_fork()
         context: Any = multiprocessing.get_context("fork" if fork else "spawn")
@@ -98,8 +100,8 @@ class Pool:
             self._answers.append((worker, getattr(self._inline, method)(*arguments)))
             return
         try:
-            if method == "decode":
-                self._given[worker] += arguments[0]
+            if method == "decode" and self._begun[worker] is not None:
+                self._remember(worker, arguments[0])
             self.connections[worker].send((method, arguments))
         except OSError as error:
             raise self._died(worker) from error
@@ -119,11 +121,20 @@ class Pool:
                 raise answer
             yield self.connections.index(ready), answer
 
+    def _remember(self, worker: int, files: Sequence[LogObject]) -> None:
+        """Note what a worker is given, and forget what it has read."""
+        read = max(self._begun_by(worker) - 1 - self._forgotten[worker], 0)
+        self._given[worker] = [*self._given[worker][read:], *files]
+        self._forgotten[worker] += read
+
+    def _begun_by(self, worker: int) -> int:
+        begun = self._begun[worker]
+        return 0 if begun is None else int.from_bytes(begun[:BEGUN_BYTES], "little")
+
     def _died(self, worker: int) -> TrailsiftError:
         """Return the error for a worker that is gone, with the log object that it was reading."""
-        begun = self._begun[worker]
-        number = 0 if begun is None else int.from_bytes(begun[:BEGUN_BYTES], "little")
-        reading = self._given[worker][number - 1].name if 0 < number <= len(self._given[worker]) else None
+        at = self._begun_by(worker) - 1 - self._forgotten[worker]
+        reading = self._given[worker][at].name if 0 <= at < len(self._given[worker]) else None
         return _died(self._processes[worker], reading)
 
     def close(self, *, at_once: bool) -> None:
