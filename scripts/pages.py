@@ -60,6 +60,12 @@ def limits() -> str:
         "What one input (a file with everything in it) may cost. Nothing that a file says about its own sizes is "
         "believed. What exceeds a limit is listed in `rejects` with its reason, and everything else is read.",
         "",
+        "Within these limits no input that we know of makes a process of an ingest take more than 2.5 GB of memory: "
+        "archives and streams stay below 1.6 GB, and a text of 10 million objects takes the most. Ordinary logs take "
+        "0.2 to 0.4 GB. The CPU time grows with the bytes that are unpacked, never faster; the slowest text known, "
+        "ten million values that are no records, costs about a minute. The tests build such inputs and measure "
+        "both.",
+        "",
         "| limit | of what | beyond it | why |",
         "|---|---|---|---|",
     ]
@@ -68,7 +74,47 @@ def limits() -> str:
         size = f"{value >> 20:,} MB" if unit == "bytes" and value >= 1 << 20 else f"{value:,} {unit}"
         row = [f"`{item.name}`: {size}", *(item.metadata[name] for name in ("bounds", "beyond", "reason"))]
         lines.append(f"| {' | '.join(row)} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *_query_limits(), ""])
+
+
+def _query_limits() -> list[str]:
+    from trailsift.query import limits, sandbox
+    from trailsift.query.deadline import GRACE
+    from trailsift.query.functions import TABLE_FUNCTIONS
+    from trailsift.query.result_cache import MAX_ANSWER, MAX_TOTAL
+
+    return [
+        "",
+        "## Queries",
+        "",
+        "What one statement may cost, in `trailsift query` and in `Lake.query`. The limits hold for all of it: "
+        "checking, planning, running, and reading the result.",
+        "",
+        "| limit | default | set it with | beyond it |",
+        "|---|---|---|---|",
+        "| time | none | `--timeout SECONDS`, `timeout=` | It is stopped, exit code 1; `QueryTimeoutError`. |",
+        f"| memory | {limits.MEMORY_SHARE:.0%} of the memory, or of the container's | `--memory 2GB`, `memory_limit=` "
+        "| It spills to disk where it can, and else fails; `QueryMemoryError`. |",
+        f"| memory of the whole process | the limit above and {limits.PROCESS_MEMORY >> 20:,} MB | `--memory` "
+        "| The system refuses more, and the command says so. Not for library calls. |",
+        f"| disk to spill to | {limits.SPILL_SHARE:.0%} of what is free | `--spill 20GB`, `spill_limit=` "
+        "| It fails; `QueryMemoryError`. |",
+        f"| length of a statement | {sandbox.MAX_LENGTH:,} characters | | It is refused. |",
+        f"| a cached result | {MAX_ANSWER >> 20} MB, all of them {MAX_TOTAL >> 20} MB | `--no-cache`, `cache=` "
+        "| It is not kept; the least recently used are deleted. |",
+        "",
+        f"Ctrl-C ends a statement at any time. A function that cannot be interrupted is left behind after {GRACE:g} s: "
+        "the command ends with its process, a library call raises and the function ends in the background.",
+        "",
+        "Temporary data is kept in `~/.cache/trailsift/spill`, or in `TMPDIR` where that cannot be written; only the "
+        "user can read it, and it is deleted at the end.",
+        "",
+        "A statement may call functions that compute something from their arguments, from the clock or at random. "
+        "Functions that read files, settings, variables, the environment or the catalog, that run SQL, wait or "
+        "write are refused, and so is every function of DuckDB that is not known to trailsift. Table functions: "
+        + ", ".join(f"`{name}`" for name in sorted(TABLE_FUNCTIONS))
+        + ".",
+    ]
 
 
 PAGES: Mapping[str, Callable[[], str]] = {

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import trailsift
 from support.hostile import EVIL, READABLE, SHELL, unsafe
 from trailsift.safe_text import is_safe, safe, safe_json, safe_lines, safe_toml
 
@@ -78,5 +81,7 @@ def test_properties(text: str) -> None:
 def test_harmless_text_is_cheap() -> None:
     """A message costs no import of typing, re or json."""
     code = "import sys; import trailsift.terminal.output; print({'typing', 're', 'json', 'rich'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+    # Without site packages, whose start files import much by themselves; so the path to ours is given.
+    env = os.environ | {"PYTHONPATH": str(Path(trailsift.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env=env)
     assert done.stdout.strip() == "set()"

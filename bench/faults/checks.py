@@ -18,11 +18,11 @@ TABLES = ("events", "hourly", "usage", "profile", "rejects")
 SUMMARIES = ("hourly", "usage", "profile")
 #: What nobody should ever read on standard error.
 CRASHES = (
-    "Traceback (most recent call last)", "unexpected ", "Exception ignored", "Exception in thread", "terminate called",
-    "Fatal Python error", "Segmentation fault",
+    "Traceback (most recent call last)", "trailsift: unexpected ", "Exception ignored", "Exception in thread",
+    "terminate called", "Fatal Python error", "Segmentation fault",
 )  # fmt: skip
 #: Seconds between two looks of the reader in the background.
-LOOK_EVERY = 0.03
+LOOK_EVERY = 0.08
 LOOK = (
     "SELECT (SELECT count(*) FROM events), (SELECT coalesce(sum(events), 0)::BIGINT FROM hourly),"
     " (SELECT coalesce(sum(events), 0)::BIGINT FROM usage)"
@@ -165,7 +165,10 @@ def leftovers(root: Path, *, all_kinds: bool = False) -> list[str]:
 
 
 def watch(root: Path, target: Path) -> Callable[[Shared], None]:
-    """Return a reader that asks until it is stopped, and then writes what it saw: [commit, events, hourly, usage]."""
+    """Return a reader that asks until it is stopped, and then writes what it saw.
+
+    That is [inode of the lake's folder, commit, events, hourly, usage].
+    """
 
     def run(shared: Shared) -> None:
         import time
@@ -178,11 +181,13 @@ def watch(root: Path, target: Path) -> Callable[[Shared], None]:
         lake = Lake(root, threads=1)
         while not shared.get(STOP):
             try:
+                folder = root.stat().st_ino
                 result = lake.query(LOOK, cache=False)
                 row = result.rows()[0]
                 looks += 1
-                seen.add((result._result.snapshot_seq, *row))
-            except TrailsiftError as error:
+                if folder == root.stat().st_ino:
+                    seen.add((folder, result._result.snapshot_seq, *row))
+            except (TrailsiftError, FileNotFoundError) as error:
                 errors[str(error)[:160]] += 1
                 # A moved or a damaged lake may be another one the next time.
                 lake.close()
@@ -193,7 +198,8 @@ def watch(root: Path, target: Path) -> Callable[[Shared], None]:
 
 
 def check_looks(root: Path, seen: Iterable[list[int]]) -> list[str]:
-    """Check that a reader saw nothing but whole commits."""
+    """Check that a reader saw nothing but whole commits. Looks at another lake, made while this one was away, are not
+    checked."""
     stored: dict[int, int] = {}
     counted: dict[int, int] = {}
     a = b = 0
@@ -203,7 +209,10 @@ def check_looks(root: Path, seen: Iterable[list[int]]) -> list[str]:
             b += counts.get("stored", 0) + sum(counts.get("dropped", {}).values())
         stored[seq], counted[seq] = a, b
     problems = []
-    for seq, events, hourly, usage in seen:
+    place = root.stat().st_ino
+    for folder, seq, events, hourly, usage in seen:
+        if folder != place:
+            continue
         want = (stored.get(seq), counted.get(seq), counted.get(seq))
         if (events, hourly, usage) != want:
             problems.append(f"a reader saw {events} events, hourly {hourly}, usage {usage} at commit {seq}, not {want}")

@@ -6,6 +6,7 @@ import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from faults import checks
 from faults.slot import DONE, TASKS, Slot
@@ -36,14 +37,12 @@ def damage(slot: Slot, draw: random.Random) -> None:
         slot.root.rename(slot.home)
         slot.root = slot.home
     kind, path = _choose(slot.root, draw)
-    original = path.read_bytes()
-    how, data = _damaged(original, draw)
+    original, rows = path.read_bytes(), _rows(slot.root)
     name = path.relative_to(slot.root).as_posix()
+    how = _change_row(path, draw) if kind == ROWS else _damage_file(path, draw)
     slot.round.fault = f"{kind}: {how}"
-    if data is None:
-        path.unlink()
-    else:
-        path.write_bytes(data)
+    # Not every byte of the catalog is one of its content.
+    is_needed = kind in NEEDED if path.name != "catalog.db" else rows != _rows(slot.root)
     is_named = _verify(slot, name, "before")
     slot.watch()
     reads_only = draw.random() < 0.5
@@ -70,12 +69,13 @@ def damage(slot: Slot, draw: random.Random) -> None:
     slot.round.seen["commands failed in words" if noticed else "commands ended"] += 1
     if is_named:
         slot.round.seen["verify named the file"] += 1
-    elif slot.can_verify and kind in NEEDED and data != original:
+    elif slot.can_verify and is_needed:
         slot.wrong(f"verify does not name {name}: {how}")
 
 
 #: Kinds whose every byte counts, so that ``verify`` must name them.
-NEEDED = ("Parquet of events", "Parquet of summaries", "ids", "Iceberg metadata")
+NEEDED = ("Parquet of events", "Parquet of summaries", "ids", "Iceberg metadata", "manifests")
+ROWS = "rows of catalog.db"
 
 
 def _verify(slot: Slot, name: str, when: str) -> bool:
@@ -104,10 +104,11 @@ def _choose(root: Path, draw: random.Random) -> tuple[str, Path]:
         "Iceberg metadata": metadata,
         "manifests": _current(manifests),
         "catalog.db": [root / "catalog.db"],
+        ROWS: [root / "catalog.db"],
         "lake.json": [root / "lake.json"],
         "findings": sorted((root / "findings").glob("*")),
     }
-    order = ("Parquet of events", "Parquet of summaries", "ids", "catalog.db", *groups)
+    order = ("Parquet of events", "Parquet of summaries", "ids", "catalog.db", ROWS, *groups)
     kind = draw.choice([name for name in order if groups[name]])
     return kind, draw.choice(sorted(groups[kind]))
 
@@ -121,24 +122,86 @@ def _current(paths: list[Path]) -> list[Path]:
     return list(newest.values())
 
 
+def _rows(root: Path) -> dict[str, list[tuple[Any, ...]]] | str:
+    """Return all rows of the catalog but the digests themselves, or why they cannot be read.
+
+    Without its digest, a commit is one of a version that had none.
+    """
+    try:
+        with closing(sqlite3.connect(f"file:{root / 'catalog.db'}?immutable=1", uri=True)) as db:
+            db.text_factory = bytes
+            sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN ('row_digest', 'file_digest')"
+            tables = [name.decode() for (name,) in db.execute(sql)]
+            return {name: sorted(db.execute(f'SELECT * FROM "{name}"'), key=repr) for name in sorted(tables)}
+    except (sqlite3.Error, ValueError) as error:
+        return str(error)
+
+
+def _change_row(path: Path, draw: random.Random) -> str:
+    """Change one value of one row of the catalog, or remove or double a row; return what was done."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")]
+        filled = [name for name in tables if db.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone()]
+        table = draw.choice(filled)
+        columns = [row[1] for row in db.execute(f'PRAGMA table_info("{table}")')]
+        row = draw.choice(sorted(db.execute(f'SELECT * FROM "{table}"'), key=repr))
+        here = " AND ".join(f'"{column}" IS ?' for column in columns)
+        if draw.random() < 0.2:
+            db.execute(f'DELETE FROM "{table}" WHERE {here}', row)
+            return f"a row of {table} removed"
+        place = draw.randrange(len(columns))
+        value = _changed(row[place], draw)
+        db.execute(f'UPDATE OR REPLACE "{table}" SET "{columns[place]}" = ? WHERE {here}', (value, *row))
+        return f"{table}.{columns[place]} of a row from {row[place]!r:.40} to {value!r:.40}"
+
+
+def _changed(value: Any, draw: random.Random) -> Any:
+    """Return another value, of the same type if it has one."""
+    if isinstance(value, int):
+        return value + draw.choice((-1, 1, 1 << draw.randrange(40)))
+    if not value:
+        return draw.choice((0, 1, "x"))
+    changed = bytearray(value if isinstance(value, bytes) else value.encode())
+    changed[draw.randrange(len(changed))] = draw.choice(b"0123456789abcdefxyz/_-")
+    if changed == (value if isinstance(value, bytes) else value.encode()):
+        changed += b"0"
+    return bytes(changed) if isinstance(value, bytes) else changed.decode("utf-8", "replace")
+
+
+def _damage_file(path: Path, draw: random.Random) -> str:
+    """Damage the bytes of a file, or remove it; return what was done."""
+    how, data = _damaged(path.read_bytes(), draw)
+    if data is None:
+        path.unlink()
+    else:
+        path.write_bytes(data)
+    return how
+
+
 def _damaged(data: bytes, draw: random.Random) -> tuple[str, bytes | None]:
+    """Return what was done, and other bytes; None for none at all."""
     how = draw.choice(("bits", "bits", "bits", "cut", "zeros", "longer", "empty", "gone"))
     if how == "gone":
         return "removed", None
-    if how == "empty" or not data:
+    if how == "empty" and data:
         return "emptied", b""
+    if not data:
+        return "one byte longer", b"x"
     changed = bytearray(data)
     place = draw.randrange(len(data))
     if how == "bits":
         number = draw.randint(1, 4)
-        for _ in range(number):
-            changed[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        for bit in draw.sample(range(8 * len(data)), min(number, 8 * len(data))):
+            changed[bit // 8] ^= 1 << bit % 8
         return f"{number} bits flipped", bytes(changed)
     if how == "cut":
         less = draw.choice((1, 20, len(data) - place))
         return f"cut by {less} bytes", data[: max(len(data) - less, 0)]
     if how == "zeros":
         size = min(draw.randint(1, 512), len(data) - place)
+        if not any(changed[place : place + size]):
+            changed[place] = 255
+            return f"a byte changed at {place}", bytes(changed)
         changed[place : place + size] = bytes(size)
         return f"{size} bytes zeroed at {place}", bytes(changed)
     more = draw.randbytes(draw.randint(1, 64))

@@ -3,6 +3,8 @@ from trailsift.errors import ConflictError as ConflictError
 from trailsift.errors import EngineError as EngineError
 from trailsift.errors import LakeError as LakeError
 from trailsift.errors import QueryError as QueryError
+from trailsift.errors import QueryMemoryError as QueryMemoryError
+from trailsift.errors import QueryTimeoutError as QueryTimeoutError
 from trailsift.errors import RulesError as RulesError
 from trailsift.errors import SnapshotGoneError as SnapshotGoneError
 from trailsift.errors import SourceError as SourceError

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from trailsift.ingest.dry_run import DryRun
     from trailsift.lake.compact import Compacted, CompactionProgress
     from trailsift.lake.relocate import Relocated
+    from trailsift.lake.verify import Verification
     from trailsift.query import DuckDBEngine, Explanation
     from trailsift.query.query_result import QueryResult
     from trailsift.rules import Rules
@@ -68,6 +69,8 @@ class Lake:
         timezone: IANA name of the time zone in which times without an offset are read and times are shown.
         threads: Threads that queries may use. Default: one per core.
         memory_limit: Memory that queries may use, such as ``2GB``. Default: 60 % of the memory.
+        spill_limit: Disk that queries may use for what does not fit into the memory, such as ``20GB``. Default: half of
+            what is free.
 
     Raises:
         UsageError: There is no such time zone.
@@ -86,6 +89,7 @@ class Lake:
         timezone: str = "UTC",
         threads: int | None = None,
         memory_limit: str | None = None,
+        spill_limit: str | None = None,
     ) -> None:
         self.path = Path(path)
         self.timezone = timezone
@@ -93,6 +97,7 @@ class Lake:
             self._zone()  # a wrong name fails at once
         self._threads = threads
         self._memory_limit = memory_limit
+        self._spill_limit = spill_limit
         self._engines: dict[str, DuckDBEngine] = {}
         self._lock = threading.Lock()
 
@@ -171,7 +176,13 @@ class Lake:
             snapshot = open_snapshot(self.path)
             from trailsift.query import DuckDBEngine
 
-            engine = DuckDBEngine(snapshot, timezone=timezone, threads=self._threads, memory_limit=self._memory_limit)
+            engine = DuckDBEngine(
+                snapshot,
+                timezone=timezone,
+                threads=self._threads,
+                memory_limit=self._memory_limit,
+                spill_limit=self._spill_limit,
+            )
             self._engines[timezone] = engine
             return engine
 
@@ -259,7 +270,9 @@ class Lake:
             sql: A statement over events, hourly, usage, profile and rejects.
             cache: Use the cached result of the same statement on the same commit.
             ttl: Seconds for which the result of a statement that uses the present time may come from the cache.
-            timeout: Seconds after which the statement is stopped.
+            timeout: Seconds after which the statement is stopped, planning and reading the result included. A single
+                function over one huge text cannot be interrupted: then this method raises all the same, and the
+                function ends in the background. `trailsift query --timeout` ends its process instead.
             arrow: The result will be read as Arrow, pandas or Polars (saves running the statement twice).
 
         Returns:
@@ -267,7 +280,8 @@ class Lake:
 
         Raises:
             QueryError: The SQL cannot run; the message names the position and the nearest known name.
-            EngineError: The statement ran out of time or memory.
+            QueryTimeoutError: The statement took longer than ``timeout``.
+            QueryMemoryError: The statement needs more memory or disk than it may use.
 
         Example:
             >>> lake.query("SELECT count(*) AS events FROM events").dicts()
@@ -278,14 +292,16 @@ class Lake:
 
         return QueryResult(engine.query(sql, cache=cache, ttl=ttl, timeout=timeout, arrow=arrow), engine)
 
-    def explain(self, sql: str) -> Explanation:
+    def explain(self, sql: str, *, timeout: float | None = None) -> Explanation:
         """Return which files a statement would read, without running it. Print it to read it.
 
         Args:
             sql: The statement.
+            timeout: Seconds after which planning is stopped: it computes the statement's constants.
 
         Raises:
             QueryError: The SQL cannot run.
+            QueryTimeoutError: Planning took longer than ``timeout``.
 
         Example:
             >>> "files" in str(lake.explain("SELECT * FROM events WHERE service = 's3'"))
@@ -293,7 +309,7 @@ class Lake:
         """
         from trailsift.query import explain
 
-        return explain(self._engine(self.timezone), sql)
+        return explain(self._engine(self.timezone), sql, timeout=timeout)
 
     @overload
     def summary(
@@ -665,7 +681,13 @@ class Lake:
 
     def _bound(self, engine: DuckDBEngine) -> Lake:
         """Return a handle that uses an engine of the caller."""
-        lake = Lake(self.path, timezone=self.timezone, threads=self._threads, memory_limit=self._memory_limit)
+        lake = Lake(
+            self.path,
+            timezone=self.timezone,
+            threads=self._threads,
+            memory_limit=self._memory_limit,
+            spill_limit=self._spill_limit,
+        )
         lake._engines[engine.timezone] = engine
         return lake
 
@@ -927,6 +949,25 @@ class Lake:
         from trailsift.lake.compact import compact
 
         return compact(self.path, everything=everything, progress=progress)
+
+    def verify(self, *, quick: bool = False) -> Verification:
+        """Look for damage: changed or missing files, changed rows of the catalog, and what trailsift does not write.
+
+        Nothing is written. It finds what disks and mistakes do, not a skilled forger; queries do not look for damage.
+
+        Args:
+            quick: Compare the sizes of files, and not their content.
+
+        Raises:
+            LakeError: There is no lake.
+
+        Example:
+            >>> lake.verify().is_sound
+            True
+        """
+        from trailsift.lake.verify import verify
+
+        return verify(self.path, quick=quick)
 
     def relocate(self) -> Relocated:
         """Repair the lake after it was moved or copied to its present folder. The original is not touched.

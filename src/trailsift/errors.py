@@ -11,6 +11,8 @@
     |   |-- ConflictError       another writer changed an object or a table first
     |   `-- SnapshotGoneError   an old state of the lake, some files of which were deleted
     `-- EngineError             the query engine failed for a reason other than the SQL
+        |-- QueryTimeoutError   the query took longer than it was allowed to
+        `-- QueryMemoryError    the query needs more memory, or more disk to spill to, than it was allowed to use
 
 A message says what was tried, on what, what was found, and what to do about it. Any other exception that reaches a user
 is a defect.
@@ -57,3 +59,11 @@ class SnapshotGoneError(LakeError):
 
 class EngineError(TrailsiftError):
     """The query engine failed for a reason other than the SQL."""
+
+
+class QueryTimeoutError(EngineError):
+    """The query took longer than it was allowed to."""
+
+
+class QueryMemoryError(EngineError):
+    """The query needs more memory, or more disk to spill to, than it was allowed to use."""

@@ -91,6 +91,9 @@ _THREADS = (
     "the system starts no more threads: raise the limit of processes (`ulimit -u`, or the container's limit of PIDs) "
     "or of memory (`ulimit -v`), and run it again; what was committed before is safe"
 )
+#: Modules of Arrow's and DuckDB's errors, and how Python, Arrow and the C++ library say that a thread was refused.
+_ENGINES = ("pyarrow", "duckdb", "_duckdb")
+_NO_THREAD = ("can't start new thread", "Failed to launch worker thread", "thread constructor failed")
 _FILES = "raise the limit of open files (`ulimit -n`), and run it again"
 
 
@@ -100,10 +103,11 @@ def shortage(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         code = cause.errno if isinstance(cause, OSError) else None
-        text = str(cause) if isinstance(cause, (RuntimeError, ImportError)) else ""
+        ours = isinstance(cause, (RuntimeError, ImportError)) or type(cause).__module__.split(".")[0] in _ENGINES
+        text = str(cause) if ours else ""
         if code in (errno.EMFILE, errno.ENFILE):
             return _FILES
-        if "can't start new thread" in text:
+        if any(words in text for words in _NO_THREAD):
             return _THREADS
         # Shared libraries are mapped on import.
         if isinstance(cause, MemoryError) or code == errno.ENOMEM or "failed to map segment" in text:

@@ -177,9 +177,12 @@ def test_a_reader_of_a_half(checks: ModuleType, made: Made) -> None:
     """Events of one commit beside summaries of another, and whole commits."""
     rows = {seq: counts["stored"] for seq, kind, counts in checks.commits(made.root) if kind == "ingest"}
     first, both = rows[1], rows[1] + rows[2]
-    looks = [[0, 0, 0, 0], [1, first, first, first], [2, both, both, both]]
+    place = made.root.stat().st_ino
+    looks = [[place, 0, 0, 0, 0], [place, 1, first, first, first], [place, 2, both, both, both]]
     assert checks.check_looks(made.root, looks) == []
-    assert len(checks.check_looks(made.root, [[2, both, first, both], [1, both, both, both], [9, 0, 0, 0]])) == 3
+    wrong = [[place, 2, both, first, both], [place, 1, both, both, both], [place, 9, 0, 0, 0]]
+    assert len(checks.check_looks(made.root, wrong)) == 3
+    assert checks.check_looks(made.root, [[place + 1, 9, 0, 0, 0]]) == []
 
 
 def test_output_that_nobody_should_see(checks: ModuleType) -> None:

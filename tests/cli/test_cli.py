@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -298,6 +299,33 @@ def test_an_interrupt_is_130(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("trailsift.analysis.status.status", interrupted)
     assert run("status")[0] == 130
+
+
+class _Finalized:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __del__(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"), [(KeyboardInterrupt(), 130, "interrupted"), (OSError(5, "x"), 0, "cleaning up failed")]
+)
+def test_an_error_in_a_finalizer(
+    error: BaseException, code: int, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python would print it with a traceback, and an interrupted command would go on."""
+
+    def run(words: list[str]) -> int:
+        _Finalized(error)
+        time.sleep(0.5)
+        return 0
+
+    monkeypatch.setattr("trailsift.cli._run", run)
+    assert main(["status"]) == code
+    err = capsys.readouterr().err
+    assert text in err and "Traceback" not in err and len(err.splitlines()) == 1
 
 
 def test_zero_rows_say_why(run: Any) -> None:

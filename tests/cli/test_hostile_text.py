@@ -89,6 +89,7 @@ RUNS: dict[str, list[list[str]]] = {
     "connect": [[], ["-o", "$OUT/lake.sql"], ["-o", f"$OUT/{EVIL[:60]}.duckdb"], ["-o", f"/dev/null/{EVIL}"]],
     "compact": [["--all"], ["--json"]],
     "relocate": [[], ["--json"]],
+    "verify": [[], ["--quick"], ["--json"], ["--lake", f"$OUT/nosuch{EVIL}"]],
     "selectors": [["--role", "arn:aws:iam::111122223333:role/app", "--lake", LAKE], ["--role", EVIL],
                   ["--role", "app", "--account", EVIL], ["--role", "app", "--service", EVIL],
                   ["--role", "arn:aws:iam::111122223333:role/app", "--existing", "$OUT/existing.json"],

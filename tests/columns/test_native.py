@@ -455,11 +455,11 @@ def colliding_agents(count: int) -> list[str]:
     return agents[:count]
 
 
-def test_user_agents_that_collide_without_a_secret_are_read_as_fast_as_others() -> None:
+def test_user_agents_that_collide_without_a_secret_are_found_as_directly_as_others() -> None:
     """6,000 of them took seven times as long as others, and the factor grew with their number."""
 
     class Counting:
-        """Numbers names, and does nothing else: only the scanner's own time is measured."""
+        """Numbers names, and does nothing else."""
 
         def __init__(self) -> None:
             self.count = 0
@@ -481,10 +481,11 @@ def test_user_agents_that_collide_without_a_secret_are_read_as_fast_as_others() 
     rng = np.random.default_rng(2)
     others = ["".join(map(chr, rng.integers(0x30, 0x5B, 120))) for _ in flood]
 
-    def read(data: bytes) -> None:
-        assert new_scanner(Counting()).scan(data, 0) == (len(flood), [])
-
-    assert seconds(read, log_object(flood)) < 3 * seconds(read, log_object(others)) + 0.01
+    for agents in (flood, others):
+        scanner = new_scanner(Counting())
+        assert scanner.scan(log_object(agents), 0) == (len(agents), [])
+        # A few for each name, where names that collide would pass over thousands.
+        assert scanner.passed < 10 * len(agents)
 
 
 # -- buffers that do not fit ------------------------------------------------------------------------------------------

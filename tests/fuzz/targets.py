@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import io
 import json
 import random
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -17,13 +19,17 @@ import pyarrow as pa
 import pytest
 
 from fuzz import lakes as hostile_lakes
-from fuzz import landing
+from fuzz import landing, spellings
+from fuzz.archives import mutated_archive
 from fuzz.mutate import Mutator, refuse
 from support.records import JSON_COLUMNS
 from trailsift import _native
 from trailsift.cloudtrail.key_patterns import key_pattern, word_pattern
 from trailsift.columns.group_by import DictionaryColumn, grouped, smallest_text, text_buffers
+from trailsift.decode.envelope import find_records
 from trailsift.decode.json_text import parse
+from trailsift.decode.limits import LIMITS, Budget, Limits
+from trailsift.decode.stream import parts_of
 from trailsift.ingest.chunk_builder import ChunkBuilder
 from trailsift.lake import dedup, parquet
 
@@ -132,6 +138,16 @@ def damage(rng: random.Random, tally: Tally) -> Finding | None:
                 return Finding(f"C read {answer} of {count} records, {scanner.rows - before} as rows", [data])
         scanner.take() if rng.random() < 0.5 else scanner.keep(1)
     return None
+
+
+# -- spellings -------------------------------------------------------------------------------------------------------
+
+
+def spelled(rng: random.Random, tally: Tally) -> Finding | None:
+    data = spellings.drawn_texts(rng)
+    tally["texts in many spellings"] += len(data)
+    reason = spellings.check_spellings(data)
+    return None if reason is None else Finding(reason, data)
 
 
 # -- keys ------------------------------------------------------------------------------------------------------------
@@ -340,6 +356,62 @@ def hostile(rng: random.Random, tally: Tally) -> Finding | None:
     return None
 
 
+# -- archives --------------------------------------------------------------------------------------------------------
+
+#: So small that archives of a few kilobytes reach them.
+_SMALL = Limits(
+    small=100, whole=5_000, piece=2_000, document=20_000, free=50_000, growth=1, log_object=60_000, members=40
+)
+#: CPU seconds that an archive of a few kilobytes may take, under a sanitizer too.
+_SECONDS = 20
+
+
+def archives(rng: random.Random, tally: Tally) -> Finding | None:
+    tally["archives"] += 1
+    return compare_archive([mutated_archive(rng)], tally)
+
+
+def compare_archive(data: list[bytes], tally: Tally) -> Finding | None:
+    """Read an archive as a file in pieces and as bytes in memory, with tiny limits and with ours.
+
+    Nothing raises; no more comes out than is allowed; and where both ways name no damage, they find the same records.
+    """
+    (archive,) = data
+    start = time.process_time()
+    found = []
+    for limits in (_SMALL, LIMITS):
+        try:
+            read, rejected, unpacked = _read_in_pieces(archive, limits)
+            outcome = find_records(archive, budget=Budget(limits, len(archive)))
+        except Exception as error:  # any: that is what is looked for
+            return Finding(f"{type(error).__name__}: {error}", data)
+        tally["records in archives"] += read
+        found += [(read, rejected), (len(outcome.records), outcome.malformed.parts)]
+        allowed = max(limits.free, limits.growth * len(archive)) + len(archive) + limits.whole
+        if unpacked > allowed:
+            return Finding(f"{unpacked} bytes came out of {len(archive)}", data)
+    whole = {records for records, rejected in found if not rejected}
+    if len(whole) > 1:
+        return Finding(f"records and rejects differ, with none where records are missing: {found}", data)
+    if time.process_time() - start > _SECONDS:
+        return Finding(f"{time.process_time() - start:.0f} seconds for {len(archive)} bytes", data)
+    return None
+
+
+def _read_in_pieces(archive: bytes, limits: Limits) -> tuple[int, int, int]:
+    """Return the number of records and of rejects in an archive read as a file, and the bytes that came out of it."""
+    budget = Budget(limits)
+    read = rejected = unpacked = 0
+    for part in parts_of(io.BytesIO(archive), budget):
+        if part.data is None:
+            rejected += part.damage is not None
+            continue
+        unpacked += len(part.data)
+        outcome = find_records(bytes(part.data), damage=part.damage, budget=budget)
+        read, rejected = read + len(outcome.records), rejected + outcome.malformed.parts
+    return read, rejected, unpacked
+
+
 # -- landing lines and batches of a stream ---------------------------------------------------------------------------
 
 
@@ -368,9 +440,11 @@ def lakes(rng: random.Random, tally: Tally) -> Finding | None:
 TARGETS: dict[str, tuple[Target, int]] = {
     "records": (records, 60),
     "damage": (damage, 30),
+    "spellings": (spelled, 30),
     "keys": (keys, 5),
     "groups": (groups, 5),
     "hostile": (hostile, 20),
+    "archives": (archives, 15),
     "landing": (landing_lines, 10),
     "batches": (batches, 10),
     # A round runs a whole command: as much work as hundreds of others.

@@ -10,7 +10,8 @@ import pytest
 from fuzz.__main__ import main
 from fuzz.lakes import check_case
 from fuzz.landing import check_batch, check_lines
-from fuzz.targets import Tally, compare_keys, compare_log_objects
+from fuzz.spellings import check_spellings
+from fuzz.targets import Tally, compare_archive, compare_keys, compare_log_objects
 from trailsift import _native
 
 if not _native.available():
@@ -30,7 +31,15 @@ def test_what_was_found_is_fixed(path: Path) -> None:
     if case["target"] == "lakes":
         assert check_case([piece.encode("latin-1") for piece in case["data"]]) is None
         return
-    compare = {"records": compare_log_objects, "damage": compare_log_objects, "keys": compare_keys}[case["target"]]
+    if case["target"] == "spellings":
+        assert check_spellings([piece.encode("latin-1") for piece in case["data"]]) is None
+        return
+    compare = {
+        "records": compare_log_objects,
+        "damage": compare_log_objects,
+        "keys": compare_keys,
+        "archives": compare_archive,
+    }[case["target"]]
     assert compare([piece.encode("latin-1") for piece in case["data"]], Tally()) is None
 
 

@@ -186,7 +186,7 @@ def test_ids_are_kept_whether_stored_or_not(tmp_path: Path) -> None:
     first.clear_batch()
     assert first.batch() == []
     later = dedup.DedupIndex()
-    later.load(LocalStorage(tmp_path), ["a.ids"])
+    later.load(LocalStorage(tmp_path), {"a.ids": 3})
     is_new, differs = later.offer(ids([9, 5, 6, 1 << 100], [4, 9, 1, 2]))
     assert is_new.tolist() == [False, False, True, False] and differs.tolist() == [1]
 

@@ -20,6 +20,7 @@ from support.logs import event_number, exported, merged, rows, write
 from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import index
+from trailsift.lake.compact import compact
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.settings import MARKER_FILE
 from trailsift.lake.transaction import Transaction
@@ -181,15 +182,37 @@ def test_reader_of_a_lake_half_made(catalog: str | None, tmp_path: Path) -> None
     """Killed after ``lake.json``: a reader says so, and creates nothing."""
     path = write(tmp_path / "in", "a.json.gz", [event_number(1)])
     lake = tmp_path / "lake"
+    LakeWriter.create(lake)
+    lose_catalog(lake, catalog)
+    with pytest.raises(LakeError, match="only partially created"):
+        open_snapshot(lake)
+    assert (lake / "catalog.db").exists() == (catalog is not None)
+    if catalog is None or "(a)" not in catalog:
+        assert ingest([str(path)], lake).stored == 1
+
+
+@pytest.mark.parametrize("catalog", [None, "", index.SCHEMA])
+def test_lake_whose_catalog_is_lost(catalog: str | None, tmp_path: Path) -> None:
+    """Nobody makes a second history, whose first writer would remove the data of the first."""
+    path = write(tmp_path / "in", "a.json.gz", [event_number(1)])
+    lake = tmp_path / "lake"
     ingest([str(path)], lake)
+    (lake / MARKER_FILE).touch()
+    data = sorted(lake.rglob("*.parquet"))
+    lose_catalog(lake, catalog)
+    for attempt in (lambda: ingest([str(path)], lake), lambda: open_snapshot(lake), lambda: compact(lake)):
+        with pytest.raises(LakeError, match=r"catalog\.db is lost, but the lake holds data"):
+            attempt()
+    assert sorted(lake.rglob("*.parquet")) == data
+
+
+def lose_catalog(lake: Path, catalog: str | None) -> None:
+    """Remove the catalog of a lake, or put another in its place."""
     for file in lake.glob("catalog.db*"):
         file.unlink()
     if catalog is not None:
         with closing(index.connect(lake, create=True)) as db:
             db.executescript(catalog)
-    with pytest.raises(LakeError, match="only partially created"):
-        open_snapshot(lake)
-    assert (lake / "catalog.db").exists() == (catalog is not None)
 
 
 # -- a full disk -----------------------------------------------------------------------------------------------------

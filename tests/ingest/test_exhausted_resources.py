@@ -15,8 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 
+from support.logs import event_number
+from support.records import text
 from trailsift.generate import Options, generate
 from trailsift.ingest.pool import Pool
 from trailsift.runtime import shortage
@@ -97,6 +100,10 @@ def _cause(error: BaseException, of: type[BaseException] = ValueError) -> BaseEx
         (_cause(MemoryError()), "ulimit -v"),
         (ImportError("lib.so: failed to map segment from shared object"), "ulimit -v"),
         (RuntimeError("can't start new thread"), "ulimit -u"),
+        (
+            pa.lib.ArrowException("Unknown error: Failed to launch worker thread: Resource temporarily unavailable"),
+            "ulimit -u",
+        ),
         (_cause(OSError(errno.EMFILE, "Too many open files")), "ulimit -n"),
         (OSError(errno.ENOSPC, "No space left on device"), ""),
         (RuntimeError("dictionary changed size during iteration"), ""),
@@ -176,4 +183,71 @@ def test_workers_end_with_their_parent(logs: Path, tmp_path: Path, seed: int) ->
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     count = [*CLI, "query", "SELECT count(*) AS n FROM events", "--lake", lake, "--format", "csv"]
-    assert subprocess.run(count, capture_output=True, text=True, check=True).stdout.split() == ["n", "30000"]
+    assert subprocess.run(count, capture_output=True, text=True, check=True, timeout=60).stdout.split() == [
+        "n",
+        "30000",
+    ]
+
+
+#: As the command does, so that workers are forked.
+_INGEST = """
+import io, os, signal, sys
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+from trailsift.runtime import spare_memory
+spare_memory()
+from datetime import UTC, datetime
+from pathlib import Path
+from trailsift.errors import TrailsiftError
+from trailsift.ingest import ingest
+from trailsift.sources import LogObject
+
+folder, deadly, lake = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+
+class Reader:
+    def open(self, name):
+        if name == deadly:
+            # As for lack of memory.
+            os.kill(os.getpid(), signal.SIGKILL)
+        return io.BytesIO((folder / name).read_bytes())
+
+class Objects:
+    def find(self):
+        names = sorted(path.name for path in folder.iterdir())
+        return [LogObject(name, name, "1", 100, datetime.now(UTC), Reader()) for name in names]
+    def release(self):
+        pass
+
+try:
+    print(ingest(Objects(), lake, workers=2).stored)
+except Exception as error:
+    print(error, flush=True)
+    os._exit(type(error) is not TrailsiftError)
+"""
+
+
+@linux_only
+@pytest.mark.parametrize("deadly", [0, 17, 39])
+def test_a_worker_that_dies_is_named_with_what_it_read(tmp_path: Path, deadly: int) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"{number:02}.json").write_bytes(text(event_number(number)))
+
+    def ingested(name: str) -> str:
+        words = [sys.executable, "-c", _INGEST, str(folder), name, str(tmp_path / "lake")]
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    name = f"{deadly:02}.json"
+    message = ingested(name)
+    assert f"died while it read {name}," in message and "out of the way" in message
+    (folder / name).unlink()
+    assert ingested("none") == "39\n"
+
+
+def test_a_call_that_cannot_be_received_is_an_error(tmp_path: Path) -> None:
+    """A reader whose class the worker cannot import, as in a script without a file: said, and nothing waits for it."""
+    (tmp_path / "a.json").write_bytes(text(event_number(1)))
+    script = _INGEST.replace("spare_memory()", "")
+    words = [sys.executable, "-c", script, str(tmp_path), "none", str(tmp_path / "lake")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1 and "get attribute 'Reader'" in done.stdout

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.logs import event_number, write
+from support.logs import event_number, exported, rows, write
+from support.records import text
+from trailsift.ingest import ingest
 from trailsift.ingest.pool import Pool
 from trailsift.ingest.worker import ChunkIds, ChunkResult, Worker
 from trailsift.lake.writer import LakeWriter
@@ -164,3 +166,21 @@ def test_a_worker_that_cannot_be_started(
         assert list(pool.answers()) == [(0, ([], 0))]
     assert "1 of 3 worker processes could be started (Resource temporarily unavailable)" in caplog.text
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("depth", [100, 300, 450, 500, 700, 900, 1_400, 100_000])
+@pytest.mark.parametrize("form", ["lines", "Records"])
+def test_a_record_nested_deeply_is_stored_or_one_reject(depth: int, form: str, tmp_path: Path) -> None:
+    """Whatever way of reading gives up first, all other records are stored, and what is stored can be read."""
+    values = [event_number(number) for number in range(3)]
+    deep = text(values[1] | {"requestParameters": {"a": 7}}).replace(
+        b"7}", b'[{"b":' * depth + b"1" + b"}]" * depth + b"}"
+    )
+    pieces = [text(values[0]), deep, text(values[2])]
+    data = b'{"Records":[' + b",".join(pieces) + b"]}" if form == "Records" else b"\n".join(pieces)
+    (tmp_path / "a.json").write_bytes(data)
+    counts = ingest([str(tmp_path / "a.json")], tmp_path / "lake", workers=1)
+    assert counts.stored + counts.malformed == 3 and counts.stored >= 2
+    assert len(exported(tmp_path / "lake")) == counts.stored
+    reasons = [row["reason"] for row in rows(tmp_path / "lake", "rejects")]
+    assert len(reasons) == counts.malformed and not any("unforeseen" in reason for reason in reasons)

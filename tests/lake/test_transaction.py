@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from trailsift.columns.arrow import arrow_schema
 from trailsift.errors import ConflictError, LakeError
 from trailsift.lake import dedup, index
 from trailsift.lake.commit import IngestedObject
+from trailsift.lake.create import make_folder
 from trailsift.lake.iceberg import LakeCatalog
 from trailsift.lake.index import File
 from trailsift.lake.open import open_snapshot
@@ -221,3 +224,31 @@ def test_a_lake_that_cannot_be_written(lake: LakeWriter, monkeypatch: pytest.Mon
         with pytest.raises(LakeError, match="full"):
             lake.begin()
     assert is_free(lake)
+
+
+def test_a_writer_waits_for_another_one_that_makes_the_lake(tmp_path: Path) -> None:
+    """Before the catalog has its journal, SQLite does not wait by itself."""
+    make_folder(tmp_path / "lake", hourly_partitions=False)
+    with (
+        closing(index.connect(tmp_path / "lake", create=True)) as other,
+        concurrent.futures.ThreadPoolExecutor() as pool,
+    ):
+        other.executescript("CREATE TABLE seen_file (path TEXT); BEGIN IMMEDIATE; DROP TABLE seen_file")
+        made = pool.submit(LakeWriter.create, tmp_path / "lake", ahead=True)
+        with pytest.raises(TimeoutError):
+            made.result(timeout=0.3)
+        other.execute("COMMIT")
+        assert made.result(timeout=30).root == tmp_path / "lake"
+
+
+def test_files_that_come_back(lake: LakeWriter) -> None:
+    """The next writer removes what a writer could not, because its folder was away for the moment."""
+    away = lake.root.with_name("away")
+    with lake.begin() as transaction:
+        transaction.add(some_file(lake))
+        (lake.root / "rejects").rename(away)
+    away.rename(lake.root / "rejects")
+    assert on_disk(lake)
+    with lake.begin():
+        assert not on_disk(lake)
+    assert not (lake.root / MARKER_FILE).exists()

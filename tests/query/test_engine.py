@@ -239,9 +239,9 @@ def test_unknown_zone(engine: DuckDBEngine) -> None:
 
 
 def test_nothing_is_left_behind(engine: DuckDBEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with DuckDBEngine(engine.snapshot) as other:
-        (folder,) = tmp_path.glob("trailsift-*")
-        assert folder.stat().st_mode & 0o777 == 0o700
+        (folder,) = (tmp_path / "cache" / "trailsift" / "spill").iterdir()
+        assert folder.stat().st_mode & 0o777 == folder.parent.stat().st_mode & 0o777 == 0o700
         assert other.query("SELECT count(*) FROM events").value() == 36
     assert not folder.exists()

@@ -32,7 +32,7 @@ def kept(engine: DuckDBEngine) -> list[Path]:
 def test_the_second_time_comes_from_disk(engine: DuckDBEngine) -> None:
     first = engine.query("SELECT event_time, bytes_out FROM events ORDER BY event_time")
     again = engine.query("select  event_time, bytes_out FROM events ORDER BY event_time")
-    second = engine.query("SELECT event_time,  bytes_out\nFROM events ORDER BY event_time -- again")
+    second = engine.query("SELECT event_time,  bytes_out\nFROM events ORDER BY event_time\n")
     assert (first.from_cache, again.from_cache, second.from_cache) == (False, False, True)
     same = engine.query("SELECT event_time, bytes_out\n FROM events ORDER BY event_time")
     assert same.from_cache

@@ -120,9 +120,10 @@ const char *digits_end(const char *at, const char *end) {
 
 static const char *number_end(const char *at, const char *end) {
     if (peek(at, end) == '-') at++;
+    const char *first = at;
     if (peek(at, end) == '0')
         at++;
-    else if ((at = digits_end(at, end)) == NULL)
+    else if ((at = digits_end(at, end)) == NULL || at - first > DIGITS_LIMIT)
         return NULL;
     if (peek(at, end) == '.' && (at = digits_end(at + 1, end)) == NULL) return NULL;
     if (peek(at, end) == 'e' || peek(at, end) == 'E') {
@@ -136,8 +137,10 @@ static const char *number_end(const char *at, const char *end) {
 /* Return the value of the member whose name begins at `at`: behind the name and its colon. NULL if there is none. */
 static inline const char *member_value(const char *at, const char *end, int *flags, Slice *name) {
     if (peek(at, end) != '"') return NULL;
-    const char *quote = string_end(at + 1, end, flags);
+    int has = 0;
+    const char *quote = string_end(at + 1, end, &has);
     if (quote == NULL || peek(quote + 1, end) != ':') return NULL;
+    *flags |= has | (has & HAS_ESCAPE ? HAS_ESCAPED_NAME : 0);
     *name = (Slice){at + 1, (size_t)(quote - at - 1)};
     return quote + 2;
 }

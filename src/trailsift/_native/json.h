@@ -4,11 +4,12 @@
 
 #include "text.h"
 
-/* What a value has in it. */
-enum { HAS_ESCAPE = 1, HAS_HIGH = 2 };
+/* What a value has in it; the last one: an escape in the name of a member, which may so be any name. */
+enum { HAS_ESCAPE = 1, HAS_HIGH = 2, HAS_ESCAPED_NAME = 4 };
 
-/* Values nested more deeply are left to Python. */
+/* Values nested more deeply are left to Python, and so are longer numbers, which it does not read. */
 #define DEPTH_LIMIT 48
+#define DIGITS_LIMIT 4300
 
 /* One member of an object. */
 typedef struct {

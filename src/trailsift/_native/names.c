@@ -11,7 +11,7 @@ static int grow(Names *names) {
     for (size_t at = 0; at < names->room; at++) {
         if (names->entries[at].size == 0) continue;
         size_t slot = names->entries[at].hash & (room - 1);
-        while (entries[slot].size) slot = (slot + 1) & (room - 1);
+        for (; entries[slot].size; names->passed++) slot = (slot + 1) & (room - 1);
         entries[slot] = names->entries[at];
     }
     PyMem_Free(names->entries);
@@ -27,6 +27,7 @@ Entry *entry_of(Names *names, Slice name, uint64_t hash) {
         Entry *entry = &names->entries[slot];
         if (entry->size == 0 || (entry->hash == hash && is(name, names->texts.at + entry->start, entry->size)))
             return entry;
+        names->passed++;
     }
 }
 

@@ -16,6 +16,8 @@ typedef struct {
 typedef struct {
     Entry *entries;
     size_t room, used;
+    /* Slots with another name that lookups have passed over. */
+    size_t passed;
     Buffer texts;
 } Names;
 

@@ -101,13 +101,24 @@ static Py_ssize_t fixed_size(int varying, const Member *member) {
     return at > start && at < last && at[-1] == '|' ? at - start : -1;
 }
 
-/* Return the first byte behind an item key, an object of one or more strings without escapes; NULL for all else. */
+/* Keys of tables have at most two attributes. */
+#define ITEM_NAMES 8
+
+/* Return the first byte behind an item key, an object of one or more strings without escapes, each name once; NULL for
+ * all else. */
 static const char *item_end(const char *at, const char *end) {
     Member member;
+    Slice names[ITEM_NAMES];
+    int count = 0;
     const char *behind = NULL;
     if (peek(at, end) != '{') return NULL;
     while ((at = next_member(at, end, &member)) != NULL) {
         behind = at;
+        /* Of a name that occurs twice, the last value counts. */
+        for (int other = 0; other < count; other++)
+            if (is(member.name, names[other].at, names[other].size)) return NULL;
+        if (count == ITEM_NAMES) return NULL;
+        names[count++] = member.name;
         if (*member.value.at != '"' || (member.flags & HAS_ESCAPE) ||
             memchr(member.name.at, '\\', member.name.size) != NULL)
             return NULL;
@@ -175,8 +186,9 @@ static int take_key(Record *record, const Member *member, int varying, uint64_t 
     int is_text = *value.at == '"' && value.size > 2;
     int is_key = IS(member->name, "key"), is_prefix = varying == LIST && IS(member->name, "prefix");
     if (is_key && (varying == LIST || record->key.at != NULL)) return 0;
+    /* A text that begins like an object is not one. */
+    if ((is_key || is_prefix) && is_text && (member->flags & HAS_ESCAPE || value.at[1] == '{')) return 0;
     if (is_key && is_text) {
-        if (member->flags & HAS_ESCAPE) return 0;
         record->key = (Slice){value.at + 1, value.size - 2};
         replacement->mark = KEY_TEXT;
         record->without |= bit;
@@ -187,7 +199,7 @@ static int take_key(Record *record, const Member *member, int varying, uint64_t 
         record->without |= bit;
     } else if (is_prefix && is_text) {
         /* The prefix of a listing is its key, and stays a parameter too. */
-        if (record->key.at != NULL || member->flags & HAS_ESCAPE) return 0;
+        if (record->key.at != NULL) return 0;
         record->key = (Slice){value.at + 1, value.size - 2};
         record->kept = CUT_OUT;
         replacement->mark = PREFIX;
@@ -330,6 +342,8 @@ int name_what(Scanner *scanner, Record *record, int anonymous) {
         if (members & BIT(member) && put_slice(name, record->members[member]) < 0) return -1;
     int regular = name_parameters(scanner, record);
     if (regular != 1) return regular;
+    /* An ARN may spell the key in another way. */
+    if (record->key.at != NULL && present & BIT(RESOURCES) && record->flags[RESOURCES] & HAS_ESCAPE) return 0;
     return append_byte(name, END) < 0 || name_resources(scanner, record) < 0 ? -1 : 1;
 }
 

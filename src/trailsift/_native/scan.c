@@ -102,6 +102,9 @@ static int complete(Record *record) {
     if ((record->present & BIT(REQUEST) && record->flags[REQUEST] & HAS_ESCAPE) ||
         (record->present & BIT(SHARED) && record->flags[SHARED] & HAS_ESCAPE))
         return 0;
+    if ((record->present & BIT(PARAMETERS) && record->flags[PARAMETERS] & HAS_ESCAPED_NAME) ||
+        (record->present & BIT(ADDITIONAL) && record->flags[ADDITIONAL] & HAS_ESCAPED_NAME))
+        return 0;
     for (size_t at = 0; at < sizeof OPTIONAL / sizeof *OPTIONAL; at++)
         if (!(record->present & BIT(OPTIONAL[at]))) record->members[OPTIONAL[at]] = (Slice){"", 0};
     record->key = (Slice){NULL, 0};
@@ -330,6 +333,14 @@ static PyObject *get_size(Scanner *scanner, void *Py_UNUSED(closure)) {
     return PyLong_FromSize_t(size);
 }
 
+static PyObject *get_passed(Scanner *scanner, void *Py_UNUSED(closure)) {
+    size_t passed = 0;
+    for (int kind = 0; kind < KINDS; kind++) passed += scanner->names[kind].passed;
+    for (int stretch = 0; stretch < STRETCHES; stretch++)
+        for (int side = 0; side < SIDES; side++) passed += scanner->said[stretch][side].passed;
+    return PyLong_FromSize_t(passed);
+}
+
 static int init(Scanner *scanner, PyObject *arguments, PyObject *names) {
     PyObject *shared, *check;
     static char *parameters[] = {"shared", "check", NULL};
@@ -382,6 +393,7 @@ static PyGetSetDef VALUES[] = {
     {"rows", (getter)get_rows, NULL, "Rows so far.", NULL},
     {"thin", (getter)get_thin, NULL, "Rows ever taken without their texts.", NULL},
     {"size", (getter)get_size, NULL, "Bytes of text in the rows so far.", NULL},
+    {"passed", (getter)get_passed, NULL, "Other names that lookups of known names have passed over.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -27,12 +27,17 @@ STDIN = "\0-"
 #: Words that ask for the list of commands.
 _HELP = ("--help", "-h")
 
+#: Whether the process runs one command and nothing else, so that it may be limited as a whole.
+is_own_process = False
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. No traceback reaches the user.
 
     Without ``argv`` the process is ours: it runs the words of the command line and ends without returning, if it can.
     """
+    global is_own_process
+    is_own_process = argv is None
     words = list(sys.argv[1:] if argv is None else argv)
     _open_streams()
     if words == ["--version"]:
@@ -73,14 +78,26 @@ def _leave(code: int) -> None:
     """End the process without dismantling the interpreter, which takes a tenth of a cold query.
 
     Exit handlers run and the streams are flushed. Return instead if something would be lost: other threads at work, a
-    debugger or a profiler, output that cannot be written.
+    debugger or a profiler, output that cannot be written. Never return if a query was given up that still runs: the
+    interpreter and DuckDB would be dismantled under it.
     """
     import atexit
+    import signal
     import threading
 
+    deadline = sys.modules.get("trailsift.query.deadline")
+    if deadline is not None and deadline.left_behind():
+        atexit.unregister(deadline.await_left_behind)
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
     watched = sys.gettrace() is not None or sys.getprofile() is not None or sys.flags.inspect
     if watched or threading.active_count() > 1 or os.environ.get("TRAILSIFT_DEBUG"):
         return
+    # The command has done its work: Ctrl-C would only interrupt the exit handlers, with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     atexit._run_exitfuncs()
     try:
         sys.stdout.flush()
@@ -116,10 +133,29 @@ def _guarded(words: list[str]) -> int:
     if os.environ.get("TRAILSIFT_DEBUG"):
         # The interpreter prints the traceback after us: it stays in place.
         return _run(words)
+    sys.unraisablehook, hook = _unraisable, sys.unraisablehook
     try:
         return _reported(words)
     finally:
-        sys.stderr = stderr
+        sys.stderr, sys.unraisablehook = stderr, hook
+
+
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Handle what a finalizer raised, which Python would print with a traceback. Ctrl-C still ends the command."""
+    import _thread
+    import time
+
+    def again() -> None:
+        # Python would ignore what this hook raises, too.
+        time.sleep(0.01)
+        _thread.interrupt_main()
+
+    error = unraisable.exc_value
+    if isinstance(error, KeyboardInterrupt):
+        _thread.start_new_thread(again, ())
+    elif error is not None:
+        text = " ".join(str(error).split())
+        _fail(f"cleaning up failed: {text or type(error).__name__}", 0)
 
 
 def _reported(words: list[str]) -> int:

@@ -39,6 +39,7 @@ COMMANDS: tuple[tuple[Group, str, str], ...] = (
     (MAINTAIN, "connect", "lake:connect_command"),
     (MAINTAIN, "compact", "lake:compact_command"),
     (MAINTAIN, "relocate", "lake:relocate_command"),
+    (MAINTAIN, "verify", "lake:verify_command"),
     (AWS, "selectors", "selectors:selectors_command"),
     (AWS, "aws", "aws:aws"),
 )

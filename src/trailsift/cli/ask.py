@@ -20,6 +20,7 @@ from trailsift.cli.options import (
     ZoneOption,
 )
 from trailsift.cli.session import open_lake, say_why_empty
+from trailsift.errors import UsageError
 from trailsift.terminal.output import say
 
 if TYPE_CHECKING:
@@ -196,6 +197,17 @@ def query_command(
         float | None, Parameter(help="Cache results of queries that use now() for this many seconds.")
     ] = None,
     no_cache: Annotated[bool, Parameter(show_default=False, help="Bypass the result cache.")] = False,
+    timeout: Annotated[
+        float | None,
+        Parameter(help="Stop the query after this many seconds. Default: no limit; Ctrl-C stops it at any time."),
+    ] = None,
+    memory: Annotated[
+        str | None, Parameter(help="Memory that the query may use, such as 2GB. Default: 60 % of the memory.")
+    ] = None,
+    spill: Annotated[
+        str | None,
+        Parameter(help="Disk for what does not fit into the memory, such as 20GB. Default: half of what is free."),
+    ] = None,
     workgroup: Annotated[str, Parameter(help="Athena workgroup; its limits apply.")] = "primary",
     database: Annotated[str, Parameter(help="Athena database with the trailsift tables.")] = "trailsift",
     prices: PricesOption = None,
@@ -212,10 +224,16 @@ def query_command(
     text = sys.stdin.read() if sql == STDIN else sql
     target = query.OutputOptions("json" if as_json else form, output, not csv_safe)
     if engine == "athena":
+        if timeout is not None or memory is not None or spill is not None:
+            raise UsageError(
+                "--timeout, --memory and --spill are for the engine duckdb: Athena has the workgroup's limits"
+            )
         reuse = 0 if no_cache else max(round((ttl or 3600) / 60), 1)
         athena = query.AthenaOptions(workgroup, database, reuse, prices)
         return query.run_on_athena(text, target, explain, timezone, athena)
-    return query.run(open_lake(lake, timezone), text, target, explain=explain, ttl=ttl, cache=not no_cache)
+    options = query.RunOptions(ttl, not no_cache, timeout, memory)
+    handle = open_lake(lake, timezone, memory_limit=memory, spill_limit=spill)
+    return query.run(handle, text, target, explain=explain, options=options)
 
 
 def export_command(

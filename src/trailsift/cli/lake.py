@@ -1,4 +1,4 @@
-"""Commands that maintain a lake: status, rejects, connect, columns, compact, relocate."""
+"""Commands that maintain a lake: status, rejects, connect, columns, compact, relocate, verify."""
 
 from __future__ import annotations
 
@@ -168,3 +168,32 @@ def relocate_command(*, lake: LakeOption, as_json: JsonOption = False) -> int:
     else:
         show_relocated(relocated)
     return 0
+
+
+def verify_command(
+    *,
+    lake: LakeOption,
+    quick: Annotated[
+        bool, Parameter(name="--quick", show_default=False, help="Compare sizes of files, and not their content.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Look for damage in the lake, and say what to do about it. Nothing is written.
+
+    Checks what a lake from somebody else may contain, the catalog and its rows, and the SHA-256 of each file of data,
+    event ids, Iceberg metadata and manifests. It finds what disks and mistakes do, not a skilled forger; queries do not
+    look for damage. Files of earlier versions get their digests from the next `compact`.
+
+    Exit code 3: something is wrong. Exit code 1: the lake could not be checked.
+
+    Example: `trailsift verify --lake lake`
+    """
+    from trailsift.terminal.lake import show_verified
+    from trailsift.terminal.output import print_json
+
+    found = open_lake(lake).verify(quick=quick)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        show_verified(found)
+    return 0 if found.is_sound else 3

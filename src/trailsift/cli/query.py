@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from trailsift import cli
 from trailsift.errors import TrailsiftError, UsageError
 from trailsift.terminal.output import is_terminal, print_lines, say
 
@@ -37,16 +38,29 @@ class OutputOptions(NamedTuple):
     formulas: bool = True
 
 
-def run(lake: Lake, sql: str, output: OutputOptions, *, explain: bool, ttl: float | None, cache: bool) -> int:
+class RunOptions(NamedTuple):
+    """How a statement runs: ``ttl`` and ``cache`` of its result, seconds that it may take, memory that it may use."""
+
+    ttl: float | None = None
+    cache: bool = True
+    timeout: float | None = None
+    memory: str | None = None
+
+
+def run(lake: Lake, sql: str, output: OutputOptions, *, explain: bool, options: RunOptions) -> int:
     """Run one statement, write its result, and say on standard error why it is empty. Return the exit code."""
+    from trailsift.query.limits import bound_process
+
     form = output.form
     if form in BINARY and output.path is None and is_terminal(sys.stdout) and not explain:
         raise UsageError(f"--format {form} cannot be shown on a terminal: name a file with --output, or use a pipe")
-    if explain:
-        print_lines(lake.explain(sql))
-        return 0
+    if cli.is_own_process:
+        bound_process(options.memory)
     with lake:
-        result = lake.query(sql, cache=cache, ttl=ttl, arrow=form in BINARY)
+        if explain:
+            print_lines(lake.explain(sql, timeout=options.timeout))
+            return 0
+        result = lake.query(sql, cache=options.cache, ttl=options.ttl, timeout=options.timeout, arrow=form in BINARY)
         if not _write(result, output):
             say(result.why_empty())
     return 0

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 WHICH_LAKE = "which lake? Name its folder with --lake, or set TRAILSIFT_LAKE"
 
 
-def open_lake(path: Path | None, timezone: str = "UTC") -> Lake:
+def open_lake(
+    path: Path | None, timezone: str = "UTC", *, memory_limit: str | None = None, spill_limit: str | None = None
+) -> Lake:
     """Return the handle of a lake. UsageError if none is named."""
     from trailsift.api import Lake
 
     if path is None:
         raise UsageError(WHICH_LAKE)
-    return Lake(path, timezone=timezone)
+    return Lake(path, timezone=timezone, memory_limit=memory_limit, spill_limit=spill_limit)
 
 
 def say_why_empty(lake: Lake, period: Period) -> None:

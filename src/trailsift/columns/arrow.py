@@ -117,7 +117,9 @@ def identities(event_ids: list[str]) -> Ids:
     texts = np.array([text.encode() for text in event_ids], "S37")
     letters = texts.view(np.uint8).reshape(len(texts), 37)
     nibbles = _NIBBLE[letters[:, _DIGITS]]
-    is_uuid = (nibbles < 16).all(axis=1) & (letters[:, _DASHES] == 45).all(axis=1) & (letters[:, 36] == 0)
+    # By its length too: NumPy pads shorter texts with NULs, and an id may end in one.
+    is_uuid = np.fromiter(map(len, event_ids), np.int64, len(event_ids)) == 36
+    is_uuid &= (nibbles < 16).all(axis=1) & (letters[:, _DASHES] == 45).all(axis=1) & (letters[:, 36] == 0)
     packed = ((nibbles[:, 0::2] << 4) | (nibbles[:, 1::2] & 15)).astype(np.uint8)
     for row in np.flatnonzero(~is_uuid).tolist():
         digest = hashlib.md5(event_ids[row].encode(), usedforsecurity=False).digest()

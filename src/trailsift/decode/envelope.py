@@ -12,11 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 from trailsift.decode.compression import gunzip, gunzip_single_member, unpack
-from trailsift.decode.json_text import INVALID, bytes_of, dump_bytes, parse, text_of
+from trailsift.decode.json_text import INVALID, bytes_of, compact, dump_bytes, is_spaced, parse, text_of
 from trailsift.decode.landing import events_of, is_dropped, shared_bytes
 from trailsift.decode.limits import Budget, OverBudgetError
 from trailsift.decode.outcome import RAW_LIMIT, Malformed, NotARecord, Outcome
-from trailsift.decode.text_forms import PlainText, compact, is_certain_record, read_text, to_utf8
+from trailsift.decode.text_forms import PlainText, is_certain_record, read_text, to_utf8
 from trailsift.decode.unwrap import looks_like_record, other_kind, unwrap
 
 
@@ -86,6 +86,9 @@ def _split_records(text: bytes, outcome: Outcome) -> bool:
     view = memoryview(body)
     start = len(_HEAD)
     end = body.find(_SPLIT, start)
+    if is_spaced(body[start : end + 1 if end >= 0 else -2]):
+        # The fast path recognizes repeated parts by their bytes, so it needs one spelling.
+        return False
     while end >= 0:
         outcome.records.append(view[start : end + 1])
         start = end + 2

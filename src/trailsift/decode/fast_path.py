@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from trailsift.cloudtrail.services import service_of
-from trailsift.decode.json_text import dump, parse
+from trailsift.decode.json_text import dump, has_escaped_name, has_long_number, is_spaced, is_too_deep, parse
 from trailsift.decode.outcome import NotARecord
 from trailsift.decode.record import PLAIN, Identity, caller_of, canonical_time, category_of, row
 
@@ -72,6 +72,7 @@ _SLOT_ITEM = '{"' + _SLOT + '":"' + _SLOT + '"}'
 _PREFIX = re.compile(rb'"prefix":"([^"\\]+)"')
 _TEXT_KEY = re.compile(rb'"key":"([^"\\]+)"')
 _ITEM_KEY = re.compile(rb'"key":(\{"[^"\\]*":"[^"\\]*"(?:,"[^"\\]*":"[^"\\]*")*\})')
+_ITEM_NAME = re.compile(rb'"([^"\\]*)":')
 #: Other members whose values vary from call to call and do not affect the resource, by action.
 _PART = re.compile(rb'(?<=")(?:uploadId|partNumber|versionId)":"[^"\\]*"')
 _LIST = re.compile(rb'(?<=")(?:prefix|marker|start-after|continuation-token|max-keys)":"[^"\\]*"')
@@ -235,9 +236,22 @@ def _key_of(parameters: bytes, varying: re.Pattern[bytes] | None) -> re.Match[by
     return _TEXT_KEY.search(parameters) or _ITEM_KEY.search(parameters)
 
 
+def _is_plain_key(key: bytes) -> bool:
+    """Return whether a key in a request is stored as it is written: a text, or an object that has each name once."""
+    if key[:1] != b"{":
+        return True
+    names = _ITEM_NAME.findall(key)
+    return len(names) == len(set(names))
+
+
 def _cut(record: _FastRecord) -> tuple[_Cut, re.Match[bytes] | None] | None:
     """Split a record; return None if that is not certain to be correct."""
     parameters, resources = bytes(record.requestParameters), bytes(record.resources)
+    additional = bytes(record.additionalEventData)
+    if is_spaced(parameters) or is_spaced(resources) or is_spaced(additional):
+        return None
+    if has_escaped_name(parameters) or has_escaped_name(additional):
+        return None
     varying = _VARYING.get(record.eventName)
     if varying is _LIST and b'"key":' in parameters:
         # Two keys.
@@ -247,6 +261,9 @@ def _cut(record: _FastRecord) -> tuple[_Cut, re.Match[bytes] | None] | None:
     before, after = parameters, b""
     if match is not None:
         key, before, after = match[1], parameters[: match.start()], parameters[match.end() :]
+        if b"\\" in resources or (key[:1] == b"{") != (match.re is _ITEM_KEY) or not _is_plain_key(key):
+            # An ARN may spell the key in another way, and a text that begins like an object is not one.
+            return None
         if b'"key":' in before or b'"key":' in after:
             # A duplicate, of which the last counts, or a nested key.
             return None
@@ -261,7 +278,6 @@ def _cut(record: _FastRecord) -> tuple[_Cut, re.Match[bytes] | None] | None:
         elif fixed != (before, after):
             kept = _join(before, after)
         before, after = fixed
-    additional = bytes(record.additionalEventData)
     counted = None if additional == b"null" else _split_counts(additional)
     if counted is None:
         return None
@@ -311,6 +327,9 @@ class InternTable:
         try:
             record = _decode(raw)
         except (msgspec.DecodeError, RecursionError, ValueError):
+            return None
+        text = bytes(raw)
+        if has_long_number(text) or is_too_deep(text):
             return None
         micros = self._times.get(record.eventTime) or self._time(record.eventTime)
         split = _cut(record)

@@ -107,7 +107,7 @@ class Limits:
     )
     values: int = _limit(
         10_000_000,
-        "commas",
+        "commas or opening brackets",
         "a text that is parsed",
         "It is not read: one reject.",
         "256 MB of genuine records hold 9 million; each value takes up to 250 bytes of memory.",
@@ -142,6 +142,13 @@ class Limits:
         "a printed struct in a cell of a table",
         "It stays the text that it is.",
         "An event has at most 256 KB.",
+    )
+    nesting: int = _limit(
+        256,
+        "levels",
+        "objects and lists inside each other in a record",
+        "The record is one reject.",
+        "Records have fewer than 20; whatever reads a lake can read so many.",
     )
     columns: int = _limit(
         2_000,

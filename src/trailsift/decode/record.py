@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -377,6 +378,9 @@ def _count(value: object) -> int | None:
     if isinstance(value, float) and not value.is_integer():
         return None
     if not 0 <= value < _INT64 or (isinstance(value, float) and value >= 2**53):
+        return None
+    if math.copysign(1, value) < 0:
+        # -0.0 is not the zero that the column would give back.
         return None
     return int(value)
 

@@ -60,7 +60,7 @@ def parts_of(path: str | BinaryIO, budget: Budget | None = None) -> Iterator[Par
     limits = budget.limits
     with _open_local(path) if isinstance(path, str) else path as file:
         # Most files are small: they cost one read and one inflating step.
-        size = os.fstat(file.fileno()).st_size if isinstance(path, str) else file.seek(0, io.SEEK_END)
+        size = _size_of(file) if isinstance(file, io.FileIO) else file.seek(0, io.SEEK_END)
         if not isinstance(path, str):
             file.seek(0)
         budget.start(size)
@@ -99,18 +99,21 @@ def parts_of(path: str | BinaryIO, budget: Budget | None = None) -> Iterator[Par
             yield from _of_text("", source, budget)
 
 
+#: Without waiting for the other end, should it be a pipe.
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
 def _open_local(path: str) -> io.FileIO:
-    """Open a regular file. Links were resolved when the file was found, so one that stands here now is an attack."""
-    file = io.FileIO(path, opener=_opener)
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+    """Open a file. Links were resolved when it was found, so one that stands here now is an attack."""
+    return io.FileIO(os.open(path, _OPEN_FLAGS))
+
+
+def _size_of(file: io.FileIO) -> int:
+    """Return the size of a regular file. Raise OSError for anything else."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
         raise OSError("it is not a regular file")
-    return file
-
-
-def _opener(path: str, flags: int) -> int:
-    # Without waiting for the other end, should it be a pipe.
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return status.st_size
 
 
 def _inflated(data: bytes, size: int) -> bytes | bytearray | None:

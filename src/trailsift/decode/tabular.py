@@ -14,6 +14,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from trailsift.decode.json_text import INVALID, dump, parse
@@ -85,6 +86,7 @@ _NAMES = {
 }
 
 
+@lru_cache(maxsize=4_096)
 def _plain(title: str) -> str:
     return re.sub(r"[^a-z0-9]", "", title.lower())
 

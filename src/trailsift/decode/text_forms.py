@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from trailsift.decode import tabular
-from trailsift.decode.json_text import INVALID, bytes_of, parse, text_of
+from trailsift.decode.json_text import INVALID, bytes_of, compact, parse, text_of
 from trailsift.decode.outcome import Outcome
 from trailsift.decode.unwrap import looks_like_record
 
@@ -54,13 +54,18 @@ class Sink(Protocol):
 def read_text(text: PlainText, position: int | None, sink: Sink) -> None:
     """Hand the values of a text to ``sink``. A text that is not JSON is rejected at ``position``."""
     values = sink.outcome.budget.limits.values
-    if len(text.data) > 2 * values and text.data.count(b",") > values:
+    if len(text.data) > 2 * values and _most_values(text.data) > values:
         sink.outcome.reject(f"more than {values:,} values in one text: it is not read", text.data[:200], position)
         return
     for read in _FORMS:
         if read(text, sink):
             return
     _salvage(text_of(text.data), text.depth, position, sink)
+
+
+def _most_values(text: bytes) -> int:
+    """Return the number of commas or of opening brackets, whichever is larger: at least half as many as values."""
+    return max(text.count(b","), text.count(b"[") + text.count(b"{"))
 
 
 def to_utf8(text: bytes) -> bytes:
@@ -91,7 +96,6 @@ class _RecordProbe(msgspec.Struct):
 
 
 _decode_probe = msgspec.json.Decoder(_RecordProbe).decode
-_BLANKS = frozenset((b" ", b"\t", b"\r", b"\n"))
 
 
 def is_certain_record(raw: bytes | msgspec.Raw) -> bool:
@@ -101,21 +105,6 @@ def is_certain_record(raw: bytes | msgspec.Raw) -> bool:
     except (msgspec.DecodeError, RecursionError):
         return False
     return record.eventSource.endswith(".amazonaws.com") and record.eventCategory != "Aggregated"
-
-
-def compact(raw: bytes) -> bytes:
-    """Return a record without blanks between its members, as CloudTrail writes it.
-
-    The fast path recognizes repeated parts by their bytes, so it needs one spelling.
-    """
-    at = raw.find(b'":') + 2
-    # A writer spaces all members alike, so the first one decides.
-    if raw[1:2] == b'"' and raw[at : at + 1] not in _BLANKS:
-        return raw
-    try:
-        return msgspec.json.format(raw, indent=-1)
-    except (msgspec.DecodeError, RecursionError):
-        return raw
 
 
 # -- forms -----------------------------------------------------------------------------------------------------------
@@ -177,7 +166,13 @@ def _read_array(text: PlainText, sink: Sink) -> bool:
     try:
         records = _decode_array(text.data)
     except (msgspec.DecodeError, RecursionError):
-        return False
+        # Python's json takes what is strictly no JSON, as lone surrogates: one of them must not reject all records.
+        values = parse(text.data)
+        if not isinstance(values, list):
+            return False
+        for value in values:
+            sink.value(value, text.depth)
+        return True
     if not records:
         sink.outcome.ignored.append("an empty list")
     for raw in records:
@@ -207,7 +202,11 @@ def _read_table(text: PlainText, sink: Sink) -> bool:
 
 def _read_lines(text: PlainText, sink: Sink) -> bool:
     """Read one JSON value per line, or several joined; a line that is not JSON is rejected, the others are used."""
-    if not any(_is_json(line) for line in islice(_lines_of(text.data), 2)):
+    first = list(islice(_lines_of(text.data), 2))
+    if not any(map(_is_json, first)):
+        return False
+    if text.data[:1] in (b"{", b"[") and not _is_json(first[0]) and parse(text.data) is not INVALID:
+        # One value over several lines, of which the second happens to be JSON too.
         return False
     _take_lines(text, sink)
     return True

@@ -22,8 +22,8 @@ from trailsift.decode import record
 from trailsift.decode.compression import gunzip, inflate_whole
 from trailsift.decode.envelope import find_records
 from trailsift.decode.fast_path import CallTemplate, InternTable, Row
-from trailsift.decode.json_text import dump_bytes, parse, text_of
-from trailsift.decode.limits import Budget
+from trailsift.decode.json_text import dump_bytes, is_too_deep, parse, text_of
+from trailsift.decode.limits import Budget, OverBudgetError
 from trailsift.decode.outcome import Malformed, NotARecord, Rejects
 from trailsift.decode.unwrap import looks_like_record
 from trailsift.ingest.chunk import Chunk, file_order
@@ -48,6 +48,10 @@ class ObjectStats:
 _TEXT_BYTES = 1 << 29
 #: Longer texts are not scanned, which holds all places of unusual records at once.
 _SCANNED_BYTES = 1 << 26
+#: Unusual records in a text, above which it is read in the other way: what holds their places takes more than they do.
+_MANY_OTHERS = 100_000
+#: Records after which malformed ones are counted in the budget.
+_CHECKED = 10_000
 
 
 class ChunkBuilder:
@@ -121,6 +125,9 @@ class ChunkBuilder:
         if text is None or scanned is None:
             return None
         records, others = scanned
+        if len(others) > _MANY_OTHERS:
+            scanner.keep(before)
+            return None
         raws = [bytes(text[start:end]) for _, start, end in others]
         irregular = self._add_fast(log_object, raws)
         if not all(_is_record(raws[at]) for at in irregular):
@@ -132,7 +139,7 @@ class ChunkBuilder:
         self.projected += scanner.thin - projected_before
         self._scanned.append(log_object)
         stats = ObjectStats(records)
-        self._add_slow(log_object, [(others[at][0], raws[at]) for at in irregular], stats)
+        self._add_slow(log_object, [(others[at][0], raws[at]) for at in irregular], stats, budget)
         return stats
 
     def _add_any_form(self, log_object: str, data: bytes, damage: str | None, budget: Budget) -> ObjectStats:
@@ -148,7 +155,7 @@ class ChunkBuilder:
             outcome = find_records(data, cut=False, damage=damage, budget=budget)
             irregular = self._add_fast(log_object, outcome.records)
         stats = ObjectStats(len(outcome.records) + outcome.malformed.parts, outcome.malformed, outcome.not_cloudtrail)
-        self._add_slow(log_object, [(at, bytes(outcome.records[at])) for at in irregular], stats)
+        self._add_slow(log_object, [(at, bytes(outcome.records[at])) for at in irregular], stats, budget)
         return stats
 
     def _forget(self, count: int) -> None:
@@ -162,7 +169,11 @@ class ChunkBuilder:
         rows, checksums = self._rows, self._crc32
         crc32, take = isal_zlib.crc32, self._shared.take
         for at, raw in enumerate(raws):
-            row = take(raw)
+            try:
+                row = take(raw)
+            except Exception:
+                # The slow path finds the same, and rejects this record alone (such as one that is nested too deeply).
+                row = None
             if row is None:
                 irregular.append(at)
             else:
@@ -173,14 +184,27 @@ class ChunkBuilder:
         self.rows += regular
         return irregular
 
-    def _add_slow(self, log_object: str, records: Sequence[tuple[int, bytes]], stats: ObjectStats) -> None:
+    def _add_slow(
+        self, log_object: str, records: Sequence[tuple[int, bytes]], stats: ObjectStats, budget: Budget
+    ) -> None:
         """Add records, each with its position in the log object, by the slow path."""
+        before, rows = stats.malformed.parts, self.rows
         for number, (at, raw) in enumerate(records):
+            if number % _CHECKED == _CHECKED - 1:
+                parts = stats.malformed.parts
+                try:
+                    budget.take_malformed(parts - before, self.rows - rows)
+                except OverBudgetError as error:
+                    stats.malformed.keep(Malformed(-1, str(error), "", len(records) - number))
+                    return
+                before = parts
             if number % self.step == self.step - 1:
                 # Bounds the memory: each is a dict of all columns until then.
                 self.flush()
             value = parse(raw)
-            if isinstance(value, dict):
+            if is_too_deep(raw):
+                stats.malformed.keep(Malformed(at, "nested too deeply", text_of(raw)))
+            elif isinstance(value, dict):
                 self._take_slow(log_object, at, value, raw, stats)
             else:
                 stats.malformed.keep(Malformed(at, "not JSON", text_of(raw)))
@@ -191,6 +215,9 @@ class ChunkBuilder:
             checksum = isal_zlib.crc32(dump_bytes(value))
         except NotARecord as error:
             stats.malformed.keep(Malformed(at, str(error), text_of(raw)))
+            return
+        except RecursionError:
+            stats.malformed.keep(Malformed(at, "nested too deeply", text_of(raw)))
             return
         except Exception as error:
             # One unforeseen record must not end the ingest of all others; it is kept whole in `rejects`.

@@ -11,12 +11,13 @@ import errno
 import gc
 import importlib
 import logging
+import mmap
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,10 @@ from trailsift.decode.limits import LIMITS, Limits
 from trailsift.errors import TrailsiftError
 from trailsift.rules import Rules
 from trailsift.runtime import keep_memory, without_pandas
+from trailsift.sources.base import LogObject
+
+#: Size of the number of log objects that a worker has begun.
+BEGUN_BYTES = 8
 
 
 class Pool:
@@ -38,6 +43,11 @@ class Pool:
         self._answers: deque[tuple[int, Any]] = deque()
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self.connections: list[Connection] = []
+        #: The last log objects that each worker was given, their number before those, and the number of those that it
+        #: has begun: shared with forked workers.
+        self._given: list[list[LogObject]] = [[] for _ in range(size)]
+        self._forgotten = [0] * size
+        self._begun: list[mmap.mmap | None] = []
         fork = size > 0 and _can_fork()
         context: Any = multiprocessing.get_context("fork" if fork else "spawn")
         try:
@@ -63,7 +73,9 @@ class Pool:
         try:
             # A forked process has the parent's ends too. It must close them: they would hide the parent's death.
             foreign = (*self.connections, ours) if forked else ()
-            process = context.Process(target=_serve, args=(theirs, root, rules, bounds, foreign), daemon=True)
+            begun = mmap.mmap(-1, BEGUN_BYTES) if forked else None
+            arguments = (theirs, root, rules, bounds, foreign, begun)
+            process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
         except OSError:
             ours.close()
@@ -72,6 +84,7 @@ class Pool:
             theirs.close()
         self.connections.append(ours)
         self._processes.append(process)
+        self._begun.append(begun)
 
     def __enter__(self) -> Pool:
         return self
@@ -87,9 +100,11 @@ class Pool:
             self._answers.append((worker, getattr(self._inline, method)(*arguments)))
             return
         try:
+            if method == "decode" and self._begun[worker] is not None:
+                self._remember(worker, arguments[0])
             self.connections[worker].send((method, arguments))
         except OSError as error:
-            raise _died(self._processes[worker]) from error
+            raise self._died(worker) from error
 
     def answers(self) -> Iterator[tuple[int, Any]]:
         """Wait for at least one result, and yield each with its worker's number."""
@@ -101,10 +116,26 @@ class Pool:
             try:
                 answer = ready.recv()
             except (EOFError, OSError) as error:
-                raise _died(self._processes[self.connections.index(ready)]) from error
+                raise self._died(self.connections.index(ready)) from error
             if isinstance(answer, Exception):
                 raise answer
             yield self.connections.index(ready), answer
+
+    def _remember(self, worker: int, files: Sequence[LogObject]) -> None:
+        """Note what a worker is given, and forget what it has read."""
+        read = max(self._begun_by(worker) - 1 - self._forgotten[worker], 0)
+        self._given[worker] = [*self._given[worker][read:], *files]
+        self._forgotten[worker] += read
+
+    def _begun_by(self, worker: int) -> int:
+        begun = self._begun[worker]
+        return 0 if begun is None else int.from_bytes(begun[:BEGUN_BYTES], "little")
+
+    def _died(self, worker: int) -> TrailsiftError:
+        """Return the error for a worker that is gone, with the log object that it was reading."""
+        at = self._begun_by(worker) - 1 - self._forgotten[worker]
+        reading = self._given[worker][at].name if 0 <= at < len(self._given[worker]) else None
+        return _died(self._processes[worker], reading)
 
     def close(self, *, at_once: bool) -> None:
         """End the processes: after their last call, or ``at_once`` by killing them."""
@@ -141,7 +172,12 @@ def _single_threaded() -> bool:
 
 
 def _serve(
-    connection: Connection, root: Path, rules: Rules | None, bounds: Limits, foreign: tuple[Connection, ...]
+    connection: Connection,
+    root: Path,
+    rules: Rules | None,
+    bounds: Limits,
+    foreign: tuple[Connection, ...],
+    begun: mmap.mmap | None,
 ) -> None:
     """Run a worker process; ``foreign`` are the parent's connections that it inherited."""
     for inherited in foreign:
@@ -154,10 +190,10 @@ def _serve(
     with without_pandas():
         from trailsift.ingest.worker import serve
 
-        serve(connection, root, rules, bounds)
+        serve(connection, root, rules, bounds, begun)
 
 
-def _died(process: multiprocessing.process.BaseProcess) -> TrailsiftError:
+def _died(process: multiprocessing.process.BaseProcess, reading: str | None) -> TrailsiftError:
     process.join(5)
     safe = "everything committed before is safe"
     if (process.exitcode or 0) > 0:
@@ -166,7 +202,9 @@ def _died(process: multiprocessing.process.BaseProcess) -> TrailsiftError:
             f"a worker process could not start; {safe}. Each worker imports the script that calls ingest(): such a "
             'script must call it under `if __name__ == "__main__":`. The worker\'s own error is printed above'
         )
+    while_reading = f" while it read {reading}" if reading else ""
+    leave_out = " or move that log object out of the way" if reading else ""
     return TrailsiftError(
-        f"a worker process died, most likely for lack of memory; {safe}. "
-        "Run the same command again, with --workers 1 if it happens again"
+        f"a worker process died{while_reading}, most likely for lack of memory; {safe}. "
+        f"Run the same command again; if it happens again, use --workers 1{leave_out}"
     )

@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from mmap import mmap
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -73,7 +74,9 @@ class ChunkResult:
 class Worker:
     """Decodes log objects into one chunk at a time."""
 
-    def __init__(self, root: Path, rules: Rules | None = None, bounds: Limits = LIMITS) -> None:
+    def __init__(
+        self, root: Path, rules: Rules | None = None, bounds: Limits = LIMITS, begun: mmap | None = None
+    ) -> None:
         self.root = root
         self.rules = ColumnarRules(rules) if rules else None
         self.builder = ChunkBuilder(project=self.rules.drops_all if self.rules else None)
@@ -84,6 +87,9 @@ class Worker:
         self._chunk: Chunk | None = None
         self._waiting: deque[LogObject] = deque()
         self._reading: Iterator[ObjectStats] | None = None
+        #: Log objects begun so far, and the memory that the parent sees the number in.
+        self._count = 0
+        self._begun = begun
 
     def decode(self, files: Sequence[LogObject], rows: int) -> tuple[list[ObjectStats], int]:
         """Decode log objects into the chunk. Return the stats of each, and the chunk's size (``ChunkBuilder.size``).
@@ -107,6 +113,9 @@ class Worker:
     def _read(self, file: LogObject) -> Iterator[ObjectStats]:
         """Decode a file, and yield the stats of each piece."""
         before, has_records = 0, False
+        self._count += 1
+        if self._begun is not None:
+            self._begun[:] = self._count.to_bytes(len(self._begun), "little")
         budget = Budget(self.bounds)
         try:
             if file.problem is not None:
@@ -235,18 +244,21 @@ def from_stream(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
-def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Limits) -> None:
+def serve(connection: Connection, root: Path, rules: Rules | None, bounds: Limits, begun: mmap | None) -> None:
     """Serve calls until None comes: a method name and its arguments in, the result out. End the process."""
     pa.set_cpu_count(1)
-    worker = Worker(root, rules, bounds)
+    worker = Worker(root, rules, bounds, begun)
     # Receive calls while one is being served: otherwise two sides that both send more than a pipe holds would deadlock.
-    calls: SimpleQueue[Call | None] = SimpleQueue()
+    calls: SimpleQueue[Call | Exception | None] = SimpleQueue()
     try:
         threading.Thread(target=_receive, args=(connection, calls), daemon=True).start()
     except RuntimeError as error:
         _send(connection, error)
         os._exit(1)
     while (call := calls.get()) is not None:
+        if isinstance(call, Exception):
+            _send(connection, call)
+            break
         method, arguments = call
         result: Any
         try:
@@ -267,7 +279,7 @@ def _send(connection: Connection, result: object) -> None:
         os._exit(1)
 
 
-def _receive(connection: Connection, calls: SimpleQueue[Call | None]) -> None:
+def _receive(connection: Connection, calls: SimpleQueue[Call | Exception | None]) -> None:
     """Queue calls as they come, and None at their end.
 
     If the parent is gone, the process ends at once, in the middle of whatever it does: as after a kill, the next writer
@@ -278,4 +290,7 @@ def _receive(connection: Connection, calls: SimpleQueue[Call | None]) -> None:
             calls.put(call)
     except (EOFError, OSError, MemoryError):
         os._exit(1)
+    except Exception as error:
+        # What was sent names something that this process does not have.
+        calls.put(error)
     calls.put(None)

@@ -32,22 +32,20 @@ T = TypeVar("T")
 #: Tables and indexes that a catalog may have: ours, and those of PyIceberg's ``SqlCatalog``.
 KNOWN_NAMES = frozenset(
     {
-        "commit_log", "file", "file_time", "log_object", "log_object_day", "seen_file",
+        "commit_log", "file", "file_time", "log_object", "log_object_day", "seen_file", "file_digest", "row_digest",
         "iceberg_tables", "iceberg_namespace_properties",
         "sqlite_stat1", "sqlite_sequence",
     }
 )  # fmt: skip
 
-_NAME = r'(?:"[A-Za-z_][A-Za-z0-9_]*"|[A-Za-z_][A-Za-z0-9_]*)'
-_NAMES = rf"\( ?{_NAME}(?: (?:ASC|DESC))?(?: ?, ?{_NAME}(?: (?:ASC|DESC))?)* ?\)"
-_DEFAULT = r"(?: DEFAULT (?:NULL|-?[0-9]{1,18}|'[A-Za-z0-9_ ]*'))?"
-_TYPE = r"(?: (?:TEXT|INTEGER|BIGINT|REAL|BLOB|VARCHAR\( ?[0-9]+ ?\)))?"
-_COLUMN = rf"{_NAME}{_TYPE}(?: NOT NULL)?{_DEFAULT}(?: PRIMARY KEY)?(?: NOT NULL)?"
-_PART = rf"(?:PRIMARY KEY {_NAMES}|{_COLUMN})"
-_TABLE = re.compile(
-    rf"CREATE TABLE (?:IF NOT EXISTS )?{_NAME} ?\( ?{_PART}(?: ?, ?{_PART})* ?\)(?: ?WITHOUT ROWID)?", re.I
+#: A column as it stands in CREATE TABLE.
+_COLUMN = re.compile(
+    r'"?[A-Z_][A-Z0-9_]*"?(?: (?:TEXT|INTEGER|BIGINT|REAL|BLOB|VARCHAR ?\( ?[0-9]+ ?\)))?(?: NOT NULL)?'
+    r"(?: DEFAULT (?:NULL|-?[0-9]{1,18}|'[A-Z0-9_ ]*'))?(?: PRIMARY KEY)?(?: NOT NULL)?",
+    re.IGNORECASE | re.ASCII,
 )
-_INDEX = re.compile(rf"CREATE (?:UNIQUE )?INDEX (?:IF NOT EXISTS )?{_NAME} ON {_NAME} ?{_NAMES}", re.I)
+#: A comma that is not in parentheses.
+_COMMA = re.compile(r",(?![^()]*\))")
 _SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master"
 _MAX_OBJECTS = 100
 _MAX_SQL = 20_000
@@ -210,9 +208,51 @@ def schema_problems(db: sqlite3.Connection) -> list[str]:
 
 
 def _is_plain(kind: str, sql: object) -> bool:
+    """Return whether the SQL creates a table of plain columns or an index of plain columns.
+
+    Not by one expression for a whole statement: every command would wait milliseconds for its compilation.
+    """
     if not isinstance(sql, str) or len(sql) > _MAX_SQL:
         return False
-    return (_TABLE if kind == "table" else _INDEX).fullmatch(" ".join(sql.split())) is not None
+    head, _, rest = " ".join(sql.split()).partition("(")
+    body, closed, tail = rest.rpartition(")")
+    words = head.split()
+    upper = [word.upper() for word in words]
+    if kind == "index" and upper[1:2] == ["UNIQUE"]:
+        del words[1], upper[1]
+    if not closed or upper[:2] != ["CREATE", kind.upper()]:
+        return False
+    skipped = 5 if upper[2:5] == ["IF", "NOT", "EXISTS"] else 2
+    names = words[skipped:]
+    if kind == "index":
+        return (
+            len(names) == 3 and upper[-2] == "ON" and _are_names([names[0], names[2]]) and not tail and _is_list(body)
+        )
+    return (
+        len(names) == 1
+        and _are_names(names)
+        and tail.strip().upper() in ("", "WITHOUT ROWID")
+        and all(_is_column(part.strip()) for part in _COMMA.split(body))
+    )
+
+
+def _is_column(part: str) -> bool:
+    if part[:11].upper() == "PRIMARY KEY":
+        names = part[11:].strip()
+        return names[:1] == "(" and names[-1:] == ")" and _is_list(names[1:-1])
+    return _COLUMN.fullmatch(part) is not None
+
+
+def _is_list(text: str) -> bool:
+    """Return whether the text is a list of columns, with ASC or DESC or without."""
+    parts = [part.split() for part in text.split(",")]
+    orders = all(len(part) == 1 or (len(part) == 2 and part[1].upper() in ("ASC", "DESC")) for part in parts)
+    return orders and _are_names([part[0] for part in parts])
+
+
+def _are_names(words: list[str]) -> bool:
+    bare = [word[1:-1] if len(word) > 1 and word[0] == word[-1] == '"' else word for word in words]
+    return all(name.isascii() and name.isidentifier() for name in bare)
 
 
 def _files(root: Path) -> _Files:
@@ -257,12 +297,12 @@ def _make(path: Path) -> None:
         make_file(path)
 
 
-def _code(error: sqlite3.Error) -> str:
-    """Return SQLite's name of an error. Python's own errors, of text that is not UTF-8, have none."""
-    return getattr(error, "sqlite_errorname", "SQLITE_MISMATCH")
+def _code(error: Exception) -> str:
+    """Return the name of SQLite's error; Python's own, as for text that is not UTF-8, has none."""
+    return str(getattr(error, "sqlite_errorname", "SQLITE_ERROR"))
 
 
 def _unreadable(path: Path, error: Exception) -> LakeError:
-    if isinstance(error, sqlite3.Error) and _code(error) == "SQLITE_INTERRUPT":
+    if _code(error) == "SQLITE_INTERRUPT":
         return LakeError(f"the catalog {path} cannot be read: it took more than {_SECONDS:.0f} s; it may be damaged")
     return LakeError(f"the catalog {path} cannot be read: {error}")

@@ -41,14 +41,17 @@ def check_lake(root: Path) -> list[Problem]:
     problems = list(_tree(place))
     try:
         check_location(place, settings)
+        is_here = True
     except LakeError as error:
-        return [*problems, Problem(LAKE_FILE, str(error))]
+        problems.append(Problem(LAKE_FILE, str(error)))
+        is_here = False
     try:
         problems += catalog_db.read(place, _catalog, checked=False)
         live = catalog_db.read(place, live_locations)
     except LakeError as error:
         return [*problems, Problem(CATALOG_FILE, str(error))]
-    return problems + list(_metadata(place, live))
+    # The metadata of a lake that was moved names its former folder.
+    return problems + (list(_metadata(place, live)) if is_here else [])
 
 
 def _tree(root: Path) -> Iterator[Problem]:
@@ -60,7 +63,10 @@ def _tree(root: Path) -> Iterator[Problem]:
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
             path = Path(folder) / name
-            mode = path.lstat().st_mode
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:
+                continue  # a writer has removed it
             if stat.S_ISLNK(mode):
                 what = f"is a link to {os.path.realpath(path)}"
             elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):

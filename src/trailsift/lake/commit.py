@@ -32,5 +32,6 @@ class Batch:
     #: First and last time of the events whose ids are new (microseconds since 1970); None if no ids were offered.
     span: tuple[int, int] | None = None
     index_change: IndexChange | None = None
-    #: Files of event ids that ``index_change`` names.
+    #: Files of event ids that ``index_change`` names, and those that it marks as removed.
     seen_paths: list[str] = field(default_factory=list)
+    seen_replaced: list[str] = field(default_factory=list)

@@ -29,7 +29,7 @@ from trailsift import schema
 from trailsift.cloudtrail.services import ALPHABET
 from trailsift.columns import summarize
 from trailsift.columns.arrow import ranks
-from trailsift.lake import expire, index
+from trailsift.lake import digest, expire, index
 from trailsift.lake.cardinality import fold, smallest_limit
 from trailsift.lake.disk import write_errors
 from trailsift.lake.index import File, Snapshot
@@ -39,6 +39,7 @@ from trailsift.lake.partitions import Partition, column_array, read_pieces
 from trailsift.lake.transaction import Transaction
 from trailsift.lake.writer import LakeWriter
 from trailsift.times import DAY, HOUR
+from trailsift.times import micros as micros_of
 
 TARGET_BYTES = 128 << 20
 #: Bytes of partitions per commit, about: what a crash can cost, and how long other writers wait.
@@ -50,6 +51,7 @@ _LARGE = 64 << 20
 
 #: Logs arrive up to an hour after the events.
 SETTLE = timedelta(hours=1)
+_MICROSECOND = timedelta(microseconds=1)
 _SERVICE = re.compile(rf"/service=({ALPHABET})/")
 
 
@@ -71,6 +73,7 @@ class Compacted:
     snapshots_expired: int = 0
     files_deleted: int = 0
     bytes_deleted: int = 0
+    digests_added: int = 0
     seconds: float = 0.0
 
     def add(self, counts: Mapping[str, int]) -> None:
@@ -134,8 +137,15 @@ def compact_lake(
     with write_errors(lake.root):
         report.add(expire.merge_seen(lake, moment))
         report.add(expire.clean(lake, moment))
+        report.digests_added += add_digests(lake)
     report.seconds = round(time.monotonic() - started, 3)
     return report
+
+
+def add_digests(lake: LakeWriter, is_over: Callable[[], bool] = lambda: False) -> int:
+    """Add the digests of files that an earlier version or another engine wrote; return their number."""
+    lake.ready()
+    return digest.complete(lake.root, expire.metadata_files(lake), is_over)
 
 
 def compact_partitions(
@@ -179,7 +189,8 @@ def needs_compaction(
 
 def is_closed(end: int, now: datetime) -> bool:
     """Return whether the hour or day that ends at ``end`` (microseconds since 1970) is past its late deliveries."""
-    return datetime.fromtimestamp(end / 1_000_000, UTC) + SETTLE <= now
+    # The end of the last day of the year 9999 is not a datetime.
+    return end + SETTLE // _MICROSECOND <= micros_of(now)
 
 
 def _partitions(name: str, files: Sequence[File], *, by_hour: bool) -> list[Partition]:
@@ -246,6 +257,7 @@ def _rewrite(
     folded: Counter[str] = Counter()
     budgets = lake.settings.get("budgets")
     for partition in group:
+        digest.check(lake.root, [file.path for file in partition.files])
         files, number = rewrite(lake.root, partition, budgets=budgets, now=now, target_bytes=target_bytes)
         transaction.replace(partition.files, files)
         old += partition.files

@@ -49,6 +49,20 @@ def make_folder(root: Path, *, hourly_partitions: bool, group_readable: bool = F
         storage.tidy()
 
 
+def lost_catalog(root: Path) -> LakeError | None:
+    """Return the error for a lake with commits, whose catalog is missing or empty; None if nothing was ever committed.
+
+    A new catalog would be a second history, whose first writer removes the data of the first: no commit names it.
+    """
+    # Creation makes the metadata of each table numbered 00000; each commit adds the next.
+    if all(path.name.startswith("00000-") for path in root.glob("*/metadata/*.metadata.json")):
+        return None
+    return LakeError(
+        f"{root / CATALOG_FILE} is lost, but the lake holds data: restore the file from a copy of the lake, or ingest "
+        "the logs into a new one"
+    )
+
+
 def check_root(root: Path) -> None:
     """Raise LakeError if Iceberg cannot have a lake at ``root``: some characters mean something else in a location."""
     if set("%?#") & set(str(root)):

@@ -7,7 +7,7 @@ content is noticed. Files are read by memory map; a lookup is a binary search.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from trailsift import _native
+from trailsift.errors import LakeError
+from trailsift.lake.forms import ID_BYTES
 from trailsift.storage import LocalStorage
 from trailsift.storage.local import make_file, make_folders
 
@@ -23,7 +25,6 @@ Checks = np.ndarray[Any, np.dtype[np.uint32]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
-_ENTRY = 20
 #: Ids merged at a time when several lists become one file: 20 bytes each, several times over in memory.
 SLICE = 200_000
 
@@ -133,10 +134,11 @@ def write(parts: Sequence[Ids], path: Path) -> None:
             done += len(ids)
 
 
-def read(path: Path) -> Ids:
-    """Return a file's sorted ids, by memory map."""
+def read(path: Path, count: int) -> Ids:
+    """Return a file's ``count`` sorted ids, by memory map. LakeError if the file has another size."""
     size = path.stat().st_size
-    count = size // _ENTRY
+    if size != count * ID_BYTES:
+        raise damaged(path, f"has {size:,} bytes, and not those of {count:,} ids")
     if not count:
         empty = np.empty(0, np.uint64)
         return Ids(empty, empty, np.empty(0, np.uint32))
@@ -147,6 +149,15 @@ def read(path: Path) -> Ids:
     )
 
 
+def damaged(path: Path, what: str) -> LakeError:
+    """Return the error for a file of ids that is damaged: without its ids, events would be stored again."""
+    return LakeError(
+        f"the event ids in {path} are damaged: the file {what}. Nothing was stored, because events could be stored "
+        "twice. Restore the file from a copy of the lake, or ingest the logs into a new lake; `trailsift verify` lists "
+        "all damage"
+    )
+
+
 class DedupIndex:
     """The ids seen so far: those of the lake and those of the open batch."""
 
@@ -154,13 +165,20 @@ class DedupIndex:
         self._files: dict[str, Ids] = {}
         self._batch: list[Ids] = []
 
-    def load(self, storage: LocalStorage, paths: Sequence[str]) -> None:
-        """Let the lake's part be the ids of these files."""
-        current = set(paths)
-        self._files = {path: ids for path, ids in self._files.items() if path in current}
-        for path in paths:
+    def has(self, path: str) -> bool:
+        """Return whether a file's ids are loaded."""
+        return path in self._files
+
+    def load(self, storage: LocalStorage, files: Mapping[str, int]) -> None:
+        """Let the lake's part be the ids of these files, of which each has so many. LakeError if one is damaged."""
+        self._files = {path: ids for path, ids in self._files.items() if path in files}
+        for path, count in files.items():
             if path not in self._files:
-                self._files[path] = read(storage.checked_path(path))
+                place = storage.checked_path(path)
+                try:
+                    self._files[path] = read(place, count)
+                except FileNotFoundError as error:
+                    raise damaged(place, "is missing") from error
 
     def offer(self, ids: Ids) -> tuple[Mask, Ints]:
         """Take the new ones of a chunk's ids into the batch.

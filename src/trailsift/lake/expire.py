@@ -14,7 +14,7 @@ from typing import Any
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake import dedup, forms, index
+from trailsift.lake import dedup, digest, forms, index
 from trailsift.lake.writer import LakeWriter
 from trailsift.storage import LocalStorage, Storage
 from trailsift.times import DAY
@@ -71,6 +71,8 @@ def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
         groups = mergeable([file for file in files if file not in expired])
         if not expired and not groups and not gone:
             return Counter()
+        for group in groups:
+            digest.check(lake.root, [file.path for file in group])
         merged = [_merge(lake.storage, group) for group in groups]
         removed = [file.path for file in (*expired, *(file for group in groups for file in group))]
 
@@ -80,11 +82,12 @@ def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
             rows = [(file.path, file.ids, file.min_time, file.max_time, file.added) for file in merged]
             db.executemany("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", rows)
             db.execute(f"DELETE {objects}", (day, old or 0))
+            digest.forget_objects(db, day, old or 0)
 
         counts = Counter(
             seen_files_merged=sum(map(len, groups)), seen_files_expired=len(expired), log_objects_expired=int(gone)
         )
-        transaction.change_index(change, [file.path for file in merged])
+        transaction.change_index(change, [file.path for file in merged], removed)
         transaction.commit(counts, "seen")
         return counts
 
@@ -130,7 +133,7 @@ def _seen_file(row: tuple[Any, ...]) -> SeenFile:
 
 def _merge(storage: LocalStorage, group: Sequence[SeenFile]) -> SeenFile:
     """Write one sorted file of several."""
-    parts = [dedup.read(storage.checked_path(file.path)) for file in group]
+    parts = [dedup.read(storage.checked_path(file.path), file.ids) for file in group]
     path = f"seen/{uuid.uuid4().hex}.ids"
     dedup.write(parts, storage.local_path(path))
     spans = [(file.min_time, file.max_time) for file in group]
@@ -156,8 +159,14 @@ def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[
                 lake.storage.delete(path)
         for name in schema.TABLES:
             delete_metadata(lake.storage, name, lake.catalog.metadata_files(name), now, grace)
+        digest.forget_metadata(lake.root, metadata_files(lake), lake.storage)
         _forget(lake, now)
     return counts
+
+
+def metadata_files(lake: LakeWriter) -> set[str]:
+    """Return the paths of Iceberg's own files that the lake's tables need."""
+    return {path for name in schema.TABLES for path in lake.catalog.metadata_files(name)}
 
 
 def _is_past(age: timedelta, commits: int, grace: timedelta) -> bool:
@@ -225,6 +234,9 @@ def _forget(lake: LakeWriter, now: datetime) -> None:
         if gone or gone_ids:
             db.execute("BEGIN IMMEDIATE")
             index.forget_files(db, gone)
+            digest.forget(db, [path for _, path, _ in gone] + [path for (path,) in gone_ids])
+            if gone:
+                digest.seal_version(db)
             db.executemany("DELETE FROM seen_file WHERE path = ? AND removed IS NOT NULL", gone_ids)
             db.execute("COMMIT")
 

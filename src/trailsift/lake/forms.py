@@ -28,6 +28,8 @@ from trailsift.storage.links import Links
 
 #: The folder of event ids.
 SEEN_FOLDER = "seen"
+#: Bytes of an event id in a file of ids: its hash, and the checksum of its record.
+ID_BYTES = 20
 
 #: What the name of a file or folder may consist of: no control character, no quote, no wildcard, no backslash.
 _NAME = r"""(?!\.)[^/\\*?\[\]{}'"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}"""
@@ -37,12 +39,11 @@ _TABLE = f"(?:{'|'.join(TABLES)})"
 _DATA = re.compile(rf"({_TABLE})/data/(?:{_NAME}/){{0,8}}{_NAME}\.parquet")
 _METADATA = re.compile(rf"({_TABLE})/metadata/{_NAME}(?:\.metadata\.json|\.avro)")
 _IDS = re.compile(rf"{SEEN_FOLDER}/{_HEX}\.ids")
-#: Names that trailsift gives to data files, and those that PyIceberg and Spark give.
-_OWN_DATA = re.compile(rf"{_TABLE}/data/(?:{_NAME}/){{0,8}}{_HEX}\.parquet")
-_ENGINE_DATA = re.compile(
-    rf"{_TABLE}/data/(?:{_NAME}/){{0,8}}[0-9]{{5}}-[0-9]{{1,10}}-{_UUID}(?:-[0-9]{{5}})?\.parquet"
-)
-_OWN_METADATA = re.compile(
+#: Names that trailsift gives to data files, and those that PyIceberg and Spark give. Compiled when they are used, for
+#: only writers need them.
+_OWN_DATA = rf"{_TABLE}/data/(?:{_NAME}/){{0,8}}{_HEX}\.parquet"
+_ENGINE_DATA = rf"{_TABLE}/data/(?:{_NAME}/){{0,8}}[0-9]{{5}}-[0-9]{{1,10}}-{_UUID}(?:-[0-9]{{5}})?\.parquet"
+_OWN_METADATA = (
     rf"{_TABLE}/metadata/(?:[0-9]{{5,10}}-{_UUID}(?:\.gz)?\.metadata\.json|snap-[0-9]{{1,20}}-[0-9]{{1,10}}-{_UUID}\.avro"
     rf"|{_UUID}-m[0-9]{{1,10}}\.avro)"
 )
@@ -66,14 +67,14 @@ _COUNTED = ("log_objects", "records", "stored", "duplicates", "malformed")
 #: Properties that are kept when a table is loaded, and the values that they may have. PyIceberg obeys many others:
 #: ``py-io-impl`` and ``write.py-location-provider.impl`` name code to import, ``write.*.path`` places to write to.
 _PROPERTIES = {
-    "write.parquet.compression-codec": re.compile("zstd|snappy|gzip|uncompressed"),
-    "commit.manifest-merge.enabled": re.compile("true|false"),
-    "commit.manifest.min-count-to-merge": re.compile("[0-9]{1,6}"),
-    "write.metadata.delete-after-commit.enabled": re.compile("true|false"),
-    "write.metadata.previous-versions-max": re.compile("[0-9]{1,6}"),
-    "commit.retry.num-retries": re.compile("[0-9]{1,2}"),
-    "comment": re.compile(r"(?s).{0,10000}"),
-    "trailsift.relocated-from": re.compile(r"(?s).{0,10000}"),
+    "write.parquet.compression-codec": "zstd|snappy|gzip|uncompressed",
+    "commit.manifest-merge.enabled": "true|false",
+    "commit.manifest.min-count-to-merge": "[0-9]{1,6}",
+    "write.metadata.delete-after-commit.enabled": "true|false",
+    "write.metadata.previous-versions-max": "[0-9]{1,6}",
+    "commit.retry.num-retries": "[0-9]{1,2}",
+    "comment": r"(?s).{0,10000}",
+    "trailsift.relocated-from": r"(?s).{0,10000}",
 }
 
 
@@ -157,17 +158,17 @@ def relative(root: Path, location: object) -> str | None:
 
 def may_delete(path: str) -> bool:
     """Return whether a file that the index has replaced may be deleted: a name that trailsift or an engine gave it."""
-    return any(form.fullmatch(path) is not None for form in (_OWN_DATA, _ENGINE_DATA, _IDS))
+    return any(re.fullmatch(form, path) is not None for form in (_OWN_DATA, _ENGINE_DATA, _IDS))
 
 
 def is_own(path: str) -> bool:
     """Return whether a file of data or ids has a name that only trailsift gives."""
-    return _OWN_DATA.fullmatch(path) is not None or _IDS.fullmatch(path) is not None
+    return re.fullmatch(_OWN_DATA, path) is not None or _IDS.fullmatch(path) is not None
 
 
 def is_own_metadata(path: str) -> bool:
     """Return whether one of Iceberg's own files has a name that PyIceberg gives."""
-    return _OWN_METADATA.fullmatch(path) is not None
+    return re.fullmatch(_OWN_METADATA, path) is not None
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
@@ -204,6 +205,16 @@ def logged_locations(text: object) -> dict[str, str]:
 def known_locations(root: Path, found: Mapping[str, object]) -> dict[str, str]:
     """Return the locations of our tables' metadata. LakeError if one is not within its table's folder."""
     return {name: _location(root, name, found[name]) for name in TABLES if name in found}
+
+
+def expect_tables(root: Path, wanted: Iterable[str], found: Iterable[str]) -> None:
+    """Raise LakeError if the catalog has lost a table."""
+    missing = set(wanted).difference(found)
+    if missing:
+        raise LakeError(
+            f"the catalog of the lake at {root} has no table {min(missing)} any longer: another engine dropped it, or "
+            "it is damaged. Restore catalog.db from a copy of the lake, or ingest the logs into a new one"
+        )
 
 
 def _location(root: Path, name: str, value: object) -> str:
@@ -293,7 +304,7 @@ def kept_properties(properties: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in properties.items()
-        if name in _PROPERTIES and isinstance(value, str) and _PROPERTIES[name].fullmatch(value)
+        if name in _PROPERTIES and isinstance(value, str) and re.fullmatch(_PROPERTIES[name], value)
     }
 
 

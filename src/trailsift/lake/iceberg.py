@@ -34,9 +34,9 @@ from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import CommitTableResponse, Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.snapshots import Operation, Summary
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.sorting import SortField, SortOrder
-from pyiceberg.table.update import RemoveSnapshotsUpdate, TableRequirement, TableUpdate
+from pyiceberg.table.update import AddSnapshotUpdate, RemoveSnapshotsUpdate, TableRequirement, TableUpdate
 from pyiceberg.table.update.snapshot import _SnapshotProducer
 from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Record
@@ -192,6 +192,23 @@ class LakeReader:
                 files += [entry.data_file for entry in entries]
             return files, metadata.schema()
 
+    def needed(self, name: str, metadata_location: str) -> Iterator[str]:
+        """Yield the paths in the lake of Iceberg's own files, and of the data files, that a table's snapshots need.
+
+        LakeError or OSError at the first that cannot be read, which was yielded before.
+        """
+        yield forms.metadata_path(self._root, name, metadata_location)
+        with metadata_errors(self._root, name):
+            done = set()
+            for snapshot in read_metadata(self._io, metadata_location).snapshots:
+                yield forms.metadata_path(self._root, name, snapshot.manifest_list)
+                for manifest in snapshot.manifests(self._io):
+                    if manifest.manifest_path not in done:
+                        done.add(manifest.manifest_path)
+                        yield forms.metadata_path(self._root, name, manifest.manifest_path)
+                        for entry in manifest.fetch_manifest_entry(self._io):
+                            yield forms.data_path(name, forms.relative(self._root, entry.data_file.file_path))
+
     def problems(self, name: str, metadata_location: str) -> Iterator[str]:
         """Yield what the metadata of a table, its manifest lists and its manifests name that no lake of ours does."""
         forms.metadata_path(self._root, name, metadata_location)
@@ -255,10 +272,13 @@ class LakeCatalog(SqliteCatalog):
         name = Catalog.table_name_from(table.name())
         if name in self._staged:
             raise RuntimeError(f"{name} is staged already: one transaction per table and commit")
+        updates = tuple(_not_before(update, table.metadata.last_updated_ms) for update in updates)
         staged = self._update_and_stage_table(table, table.name(), requirements, updates)
-        self._write_metadata(staged.metadata, staged.io, staged.metadata_location)
+        last = max(staged.metadata.last_updated_ms, table.metadata.last_updated_ms)
+        metadata = staged.metadata.model_copy(update={"last_updated_ms": last})
+        self._write_metadata(metadata, staged.io, staged.metadata_location)
         self._staged[name] = (table.metadata_location, staged.metadata_location)
-        answer = {"metadata": staged.metadata, "metadata-location": staged.metadata_location}
+        answer = {"metadata": metadata, "metadata-location": staged.metadata_location}
         return CommitTableResponse.model_validate(answer)
 
     def change(
@@ -280,7 +300,7 @@ class LakeCatalog(SqliteCatalog):
         with producer:
             for data_file in _data_files(loaded, added, table, self.root):
                 producer.append_data_file(data_file)
-        snapshots = sorted(loaded.metadata.snapshots, key=lambda snapshot: snapshot.timestamp_ms)
+        snapshots = _in_order(loaded.metadata)
         if len(snapshots) > EXPIRE_ABOVE:
             # Staged into the same transaction: the expiry costs no commit of its own.
             _expire(transaction, [snapshot.snapshot_id for snapshot in snapshots[:-KEPT_SNAPSHOTS]])
@@ -288,9 +308,8 @@ class LakeCatalog(SqliteCatalog):
 
     def snapshots(self, name: str) -> list[tuple[int, int]]:
         """Return (id, time in milliseconds) of a table's snapshots, oldest first; the last one is current."""
-        snapshots = self.load_table((NAMESPACE, name)).metadata.snapshots
-        times = {snapshot.snapshot_id: snapshot.timestamp_ms for snapshot in snapshots}
-        return sorted(times.items(), key=lambda item: item[1])
+        snapshots = _in_order(self.load_table((NAMESPACE, name)).metadata)
+        return [(snapshot.snapshot_id, snapshot.timestamp_ms) for snapshot in snapshots]
 
     def expire(self, name: str, snapshot_ids: Sequence[int]) -> None:
         """Stage the removal of snapshots from a table's history."""
@@ -401,6 +420,30 @@ class _Transaction(Transaction):
         if self._kept is None or self._kept[0] is not before or self._kept[1] is not updates:
             self._kept = before, updates, super().table_metadata
         return self._kept[2]
+
+
+def _not_before(update: TableUpdate, last: int) -> TableUpdate:
+    """Return an update whose snapshot is not older than ``last``, in milliseconds since 1970.
+
+    Clocks go back, and the next writer may have another one. Iceberg for Java, and so Athena and Spark, refuses a table
+    whose history is out of order.
+    """
+    if not isinstance(update, AddSnapshotUpdate) or update.snapshot.timestamp_ms > last:
+        return update
+    snapshot = update.snapshot.model_copy(update={"timestamp_ms": last + 1})
+    return update.model_copy(update={"snapshot": snapshot})
+
+
+def _in_order(metadata: TableMetadata) -> list[Snapshot]:
+    """Return the snapshots in the order of their commits, the current one last.
+
+    Not by their times: clocks go back, and the current snapshot must never be the one to expire.
+    """
+    current = metadata.current_snapshot_id
+    return sorted(
+        metadata.snapshots,
+        key=lambda snapshot: (snapshot.snapshot_id == current, snapshot.sequence_number or 0),
+    )
 
 
 def _expire(transaction: Transaction, snapshot_ids: list[int]) -> None:

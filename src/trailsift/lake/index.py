@@ -49,6 +49,19 @@ CREATE TABLE IF NOT EXISTS file (
     PRIMARY KEY (table_name, path)
 );
 CREATE INDEX IF NOT EXISTS file_time ON file (table_name, removed, min_time, max_time);
+CREATE TABLE IF NOT EXISTS file_digest (
+    path TEXT PRIMARY KEY,
+    bytes INTEGER,
+    sha256 BLOB,
+    row_digest BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS row_digest (
+    table_name TEXT NOT NULL,
+    key TEXT NOT NULL,
+    rows INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (table_name, key)
+) WITHOUT ROWID;
 """
 
 
@@ -177,6 +190,17 @@ class Snapshot:
         spans = read(self.root, rows)
         forms.check_spans(spans)
         return spans
+
+
+def last_commit_row(db: sqlite3.Connection) -> tuple[int, str]:
+    """Return the number of the newest commit and its record of the tables' metadata. LakeError if none is left."""
+    row = db.execute(LAST_COMMIT).fetchone()
+    if row is None:
+        raise LakeError(
+            "the catalog has no commits any longer: it is damaged. Restore catalog.db from a copy of the lake, or "
+            "ingest the logs into a new one"
+        )
+    return forms.commit_number(row[0]), row[2]
 
 
 LAST_COMMIT = "SELECT seq, committed_at, locations FROM commit_log ORDER BY seq DESC LIMIT 1"

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trailsift.lake import expire, index
-from trailsift.lake.compact import Compacted, compact_partitions, compacted_files, needs_compaction
+from trailsift.lake.compact import Compacted, add_digests, compact_partitions, compacted_files, needs_compaction
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.partitions import Partition
 from trailsift.lake.writer import LakeWriter
@@ -53,6 +53,7 @@ def maintain(
             compact_partitions(lake, [partition], moment, report=report)
     if _crosses(since, last, CLEAN_EVERY):
         report.add(expire.clean(lake, moment))
+        report.digests_added += add_digests(lake, lambda: time.monotonic() - started >= seconds)
     report.seconds = round(time.monotonic() - started, 3)
     return report if any(value for name, value in report.as_dict().items() if name != "seconds") else None
 

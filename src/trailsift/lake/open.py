@@ -9,6 +9,7 @@ from pathlib import Path
 from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import forms
+from trailsift.lake.create import lost_catalog
 from trailsift.lake.index import LAST_COMMIT, File, Snapshot, differ, live_locations, read, snapshot_of
 from trailsift.lake.settings import CATALOG_FILE, check_location, read_settings
 
@@ -24,13 +25,10 @@ def open_snapshot(root: Path) -> Snapshot:
     """
     settings = read_settings(root)
     check_location(root, settings)
-    incomplete = LakeError(
-        f"the lake at {root} was only partially created; run `trailsift ingest` again to complete it"
-    )
-    if not (root / CATALOG_FILE).exists():
-        raise incomplete
     place = root.resolve()
     forms.check_folders(place)
+    if not (root / CATALOG_FILE).exists():
+        raise _incomplete(root)
 
     def newest(db: sqlite3.Connection) -> tuple[tuple[object, object, object] | None, dict[str, str]]:
         # One transaction: the newest commit and the catalog's pointers of the same moment.
@@ -42,17 +40,19 @@ def open_snapshot(root: Path) -> Snapshot:
 
     row, live = read(place, newest)
     if row is None:
-        raise incomplete
+        raise _incomplete(root)
     snapshot = snapshot_of(place, row, settings)
     current = forms.known_locations(place, live)
     if not differ(snapshot.locations, current):
         return snapshot
-    missing = snapshot.locations.keys() - current.keys()
-    if missing:
-        raise LakeError(
-            f"the catalog of the lake at {root} has no table {min(missing)} any longer: another engine dropped it"
-        )
+    forms.expect_tables(root, snapshot.locations, current)
     return replace(snapshot, locations=current, rebuilt=_rebuilt(snapshot, current))
+
+
+def _incomplete(root: Path) -> LakeError:
+    return lost_catalog(root) or LakeError(
+        f"the lake at {root} was only partially created; run `trailsift ingest` again to complete it"
+    )
 
 
 def _rebuilt(snapshot: Snapshot, current: dict[str, str]) -> tuple[tuple[File, int], ...]:

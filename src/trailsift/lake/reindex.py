@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trailsift import schema
-from trailsift.lake import forms, index
+from trailsift.lake import digest, forms, index
 from trailsift.lake.index import File
 from trailsift.times import DAY, now_text
 
@@ -28,16 +28,19 @@ def catch_up(root: Path, tables: Mapping[str, schema.Table]) -> None:
     with closing(index.connect(root)) as db:
         db.execute("BEGIN IMMEDIATE")
         try:
-            seq = int(db.execute("SELECT max(seq) FROM commit_log").fetchone()[0]) + 1
+            seq = index.last_commit_row(db)[0] + 1
             before = {
                 (table, path) for table, path in db.execute("SELECT table_name, path FROM file WHERE removed IS NULL")
             }
             after = {(file.table, file.path) for file in files}
             added = [file for file in files if (file.table, file.path) not in before]
-            index.record_files(db, seq, added, sorted(before - after))
+            removed = sorted(before - after)
+            index.record_files(db, seq, added, removed)
             db.execute(
                 "INSERT INTO commit_log VALUES (?, ?, 'rebuild', '{}', ?)", (seq, now_text(), json.dumps(locations))
             )
+            # The digests of the files themselves are added by the next compaction.
+            digest.seal(db, seq, {}, [file.path for file in added] + [path for _, path in removed])
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
@@ -53,6 +56,7 @@ def live_files(root: Path, tables: Mapping[str, schema.Table], locations: Mappin
     from trailsift.lake.iceberg import LakeReader
 
     reader = LakeReader(root)
+    forms.expect_tables(root, tables, locations)
     files = []
     for name, table in tables.items():
         found, columns = reader.live_files(name, locations[name])

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake import expire, forms, index
+from trailsift.lake import digest, expire, forms, index
 from trailsift.lake.create import check_root, settings_text
 from trailsift.lake.disk import write_errors
 from trailsift.lake.file_io import SCHEME
@@ -82,14 +82,15 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
     catalog = lake.catalog
     try:
         live: dict[str, list[str]] = {}
+        before_staging = {path for name in moved for path in lake.storage.paths(f"{name}/metadata")}
         for name, old in moved.items():
             live[name] = catalog.relocate(name, pointers[name], old, location(lake.root))
+        staged = [path for name in moved for path in lake.storage.paths(f"{name}/metadata")]
+        digests = digest.of_files(lake.storage, [path for path in staged if path not in before_staging])
         with closing(index.connect(lake.root)) as db:
             db.execute("BEGIN IMMEDIATE")
             try:
-                (last, before) = db.execute(
-                    "SELECT seq, locations FROM commit_log ORDER BY seq DESC LIMIT 1"
-                ).fetchone()
+                last, before = index.last_commit_row(db)
                 catalog.apply(db)
                 # If another engine committed before the move, the index does not have it yet: then it stays stale, and
                 # the next reader rebuilds it.
@@ -98,11 +99,14 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
                 locations = index.live_locations(db) if is_fresh else indexed
                 db.execute(
                     "INSERT INTO commit_log VALUES (?, ?, 'relocate', '{}', ?)",
-                    (int(last) + 1, now_text(), json.dumps(locations)),
+                    (last + 1, now_text(), json.dumps(locations)),
                 )
+                digest.seal(db, last + 1, digests, ())
                 db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                # On a full disk, SQLite has rolled back already; a second error would hide the first.
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
                 raise
     except BaseException:
         catalog.discard()

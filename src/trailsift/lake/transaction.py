@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trailsift import schema
 from trailsift.errors import ConflictError
-from trailsift.lake import dedup, index
+from trailsift.lake import dedup, digest, index
 from trailsift.lake.commit import Batch, IndexChange, IngestedObject
 from trailsift.lake.disk import write_errors
 from trailsift.lake.index import File
@@ -103,11 +103,17 @@ class Transaction:
         self.add(new)
         self._batch.removed += old
 
-    def change_index(self, change: IndexChange, seen_paths: Sequence[str] = ()) -> None:
-        """Have ``change`` made in the commit's SQLite transaction; ``seen_paths``: new files of ids that it names."""
+    def change_index(
+        self, change: IndexChange, seen_paths: Sequence[str] = (), seen_replaced: Sequence[str] = ()
+    ) -> None:
+        """Have ``change`` made in the commit's SQLite transaction.
+
+        ``seen_paths``: new files of ids that it names; ``seen_replaced``: those that it marks as removed.
+        """
         self._expect_open("change the index")
         self._batch.index_change = change
         self._batch.seen_paths += seen_paths
+        self._batch.seen_replaced += seen_replaced
 
     def commit(self, counts: Mapping[str, Any], kind: str = "ingest") -> int:
         """Make everything visible, all of it or nothing, and let other writers in; return the commit's number.
@@ -137,14 +143,12 @@ class Transaction:
         self._state = "rolled back"
         self._lake.discard()
         self._lake.ids.clear_batch()
-        swept = False
         try:
-            # A sweep that fails is left to the next writer, which finds the marker.
             with contextlib.suppress(OSError, sqlite3.DatabaseError):
                 self._lake.sweep()
-                swept = True
         finally:
-            self._lock.release(clean=swept)
+            # The next writer sweeps too: a folder that could not be listed, or was away, may come back with its files.
+            self._lock.release(clean=False)
 
     def __enter__(self) -> Transaction:
         return self
@@ -177,9 +181,12 @@ class Transaction:
                 lake.catalog.change(table, added, removed)
         seen_row = self._write_seen()
         written = [file.path for file in batch.files] + batch.seen_paths + [row[0] for row in seen_row]
-        lake.storage.flush([*written, *(path for path in self._metadata_paths() if path not in before)])
+        written += [path for path in self._metadata_paths() if path not in before]
+        # Read back from the system's cache, while the disk is still writing.
+        digests = digest.of_files(lake.storage, written)
+        lake.storage.flush(written)
         with closing(index.connect(lake.storage.root)) as db:
-            return self._apply(db, counts, kind, seen_row)
+            return self._apply(db, counts, kind, seen_row, digests)
 
     def _metadata_paths(self) -> Iterable[str]:
         # Paths alone: many commits in a short time leave thousands of files, until ``clean`` may delete them.
@@ -201,13 +208,13 @@ class Transaction:
         counts: Mapping[str, Any],
         kind: str,
         seen_row: Sequence[tuple[str, int, int, int]],
+        digests: Mapping[str, digest.FileDigest],
     ) -> int:
         """Change the catalog's pointers and the index in one transaction; return the commit's number."""
         batch = self._batch
         db.execute("BEGIN IMMEDIATE")
         try:
-            (last,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
-            seq = int(last) + 1
+            seq = index.last_commit_row(db)[0] + 1
             if index.is_stale(db):
                 raise ConflictError(
                     f"another engine committed to the lake at {self._lake.storage.root} during the commit: "
@@ -217,16 +224,20 @@ class Transaction:
             locations = index.live_locations(db)
             index.record_files(db, seq, batch.files, [(file.table, file.path) for file in batch.removed])
             db.executemany("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", [(*row, seq) for row in seen_row])
-            db.executemany(
-                "INSERT OR IGNORE INTO log_object VALUES (?, ?, ?, ?)",
-                [(o.name, o.version, o.delivered_on, seq) for o in batch.log_objects],
-            )
+            insert = "INSERT OR IGNORE INTO log_object VALUES (?, ?, ?, ?)"
+            objects = [
+                (seq, o.delivered_on, o.name, o.version)
+                for o in batch.log_objects
+                if db.execute(insert, (o.name, o.version, o.delivered_on, seq)).rowcount
+            ]
             if batch.index_change is not None:
                 batch.index_change(db, seq)
             db.execute(
                 "INSERT INTO commit_log VALUES (?, ?, ?, ?, ?)",
                 (seq, now_text(), kind, json.dumps(counts), json.dumps(locations)),
             )
+            changed = [file.path for file in batch.removed] + batch.seen_replaced
+            digest.seal(db, seq, digests, changed, objects)
             db.execute("COMMIT")
         except BaseException:
             # On a full disk, SQLite has rolled back already.

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cached_property
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from trailsift import schema
 from trailsift.errors import LakeError
-from trailsift.lake import forms, index
+from trailsift.lake import digest, forms, index
 from trailsift.lake.commit import IngestedObject
-from trailsift.lake.create import make_folder
+from trailsift.lake.create import lost_catalog, make_folder
 from trailsift.lake.disk import write_errors
 from trailsift.lake.index import File
 from trailsift.lake.lock import WriteLock
-from trailsift.lake.settings import LAKE_FILE, MARKER_FILE, check_location, read_settings
+from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, MARKER_FILE, check_location, read_settings
 from trailsift.safe_text import quoted
 from trailsift.storage import LocalStorage
 from trailsift.times import now_text
@@ -52,6 +53,12 @@ CREATE TABLE IF NOT EXISTS seen_file (
 );
 """
 )
+
+
+#: Ids whose files are compared with their digests before an ingest relies on them: 20 MB, 12 ms.
+_CHECKED_IDS = 1_000_000
+#: Seconds that a writer waits for another one that makes the lake at the same time.
+_WAIT = 60.0
 
 
 class LakeWriter:
@@ -118,8 +125,26 @@ class LakeWriter:
         return lake
 
     def _make_index(self) -> None:
-        with write_errors(self.root), closing(index.connect(self.root, create=True)) as db:
-            db.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
+        if not (self.root / CATALOG_FILE).exists() and (lost := lost_catalog(self.root)):
+            raise lost
+        end = time.monotonic() + _WAIT
+        with write_errors(self.root):
+            while True:
+                with closing(index.connect(self.root, create=True)) as db:
+                    try:
+                        db.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
+                    except sqlite3.OperationalError as error:
+                        # SQLite does not wait here: two processes that make the lake could wait for each other.
+                        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                            raise
+                    else:
+                        return self._check_history(db)
+                time.sleep(0.01)
+
+    def _check_history(self, db: sqlite3.Connection) -> None:
+        """Raise LakeError if the lake had commits, and the catalog knows of no table."""
+        if not _has_tables(db) and (lost := lost_catalog(self.root)):
+            raise lost
 
     def ready(self) -> None:
         """Make the tables of a lake that has none yet, and open the catalog. Safe to call from several threads."""
@@ -138,8 +163,14 @@ class LakeWriter:
         if not _has_tables(db):
             locations = self.catalog.make_tables(list(self.tables.values()))
             # Not the database itself: to open and close it here would take SQLite's locks off it. SQLite flushes it.
-            self.storage.flush(path for name in self.tables for path in self.storage.paths(f"{name}/metadata"))
-            db.execute("INSERT INTO commit_log VALUES (0, ?, 'create', '{}', ?)", (now_text(), json.dumps(locations)))
+            written = [path for name in self.tables for path in self.storage.paths(f"{name}/metadata")]
+            self.storage.flush(written)
+            digests = digest.of_files(self.storage, written)
+            sql = "INSERT INTO commit_log VALUES (0, ?, 'create', '{}', ?)"
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(sql, (now_text(), json.dumps(locations)))
+            digest.seal(db, 0, digests, ())
+            db.execute("COMMIT")
 
     @property
     def catalog(self) -> LakeCatalog:
@@ -172,6 +203,10 @@ class LakeWriter:
 
     def _prepare(self, crashed: bool) -> None:
         """Put the lake in order for the writer that got the lock; ``crashed``: the last writer died."""
+        with closing(index.connect(self.root)) as db:
+            # A lake of an earlier version has no tables of digests.
+            db.executescript(_SCHEMA)
+            self._check_history(db)
         # Before the sweep: a file that another engine has committed is named by the index only then.
         self.catch_up()
         if crashed:
@@ -188,7 +223,6 @@ class LakeWriter:
     def sweep(self) -> int:
         """Remove data files that no commit names, which a writer left that died. Only under the lock. Their number."""
         with closing(index.connect(self.root)) as db:
-            db.executescript(_SCHEMA)  # the writer may have died before it made them
             named = {path for (path,) in db.execute("SELECT path FROM file UNION SELECT path FROM seen_file")}
         folders = [*(f"{name}/data" for name in schema.TABLES), "seen"]
         found = (path for folder in folders for path in self.storage.paths(folder))
@@ -236,10 +270,25 @@ class LakeWriter:
             (seq,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
             if seq == self._loaded_seq:
                 return
-            rows = db.execute("SELECT path FROM seen_file WHERE removed IS NULL ORDER BY added")
-            paths = [forms.ids_path(path) for (path,) in rows]
-        self.ids.load(self.storage, paths)
+            rows = db.execute("SELECT path, ids FROM seen_file WHERE removed IS NULL ORDER BY added").fetchall()
+            files = {forms.ids_path(path): forms.commit_number(count) for path, count in rows}
+            new = [path for path in files if not self.ids.has(path)]
+            self._check_ids(new, sum(files[path] for path in new))
+        self.ids.load(self.storage, files)
         self._loaded_seq = seq
+
+    def _check_ids(self, paths: Sequence[str], number: int) -> None:
+        """Raise LakeError if a file of ids is not what its commit wrote. Of a large lake's, only sizes are compared."""
+        if number > _CHECKED_IDS:
+            return
+        known = digest.digests(self.root, paths)
+        for path, recorded in known.items():
+            place = self.storage.checked_path(path)
+            # A missing file, and one of another size, is what ``load`` reports.
+            if place.exists() and place.stat().st_size == recorded.size and digest.of_file(place) != recorded:
+                from trailsift.lake.dedup import damaged
+
+                raise damaged(place, "is not what was written")
 
     def known_objects(self, objects: Sequence[IngestedObject]) -> set[tuple[str, str]]:
         """Return which of these log objects are in the lake already, as (name, version)."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from trailsift.errors import EngineError, QueryError, TrailsiftError
+from trailsift.errors import EngineError, QueryError, QueryMemoryError, TrailsiftError
 from trailsift.query.duckdb_client import duckdb
 from trailsift.query.relations import FUNCTIONS, columns_of, relations
 
@@ -67,7 +67,7 @@ def query_error(sql: str, message: str, place: int | None = None, hint: str = ""
 
 def nearest_table(name: str, others: Iterable[str] = ()) -> str:
     """Return ``did you mean ...?`` for an unknown table, and the list of tables."""
-    near = _OTHER_NAMES.get(name.lower()) or _nearest(name, [*relations(), *others])
+    near = _OTHER_NAMES.get(name.lower()) or nearest(name, [*relations(), *others])
     listing = "tables: " + ", ".join(relations())
     return f"did you mean {near}? ({listing})" if near else listing
 
@@ -84,7 +84,7 @@ def nearest_column(name: str, tables: Iterable[str], others: Iterable[str] = ())
     for column in others:
         by_name.setdefault(_bare(column), column)
     bare = _bare(name)
-    match = bare if bare in by_name else _nearest(bare, by_name)
+    match = bare if bare in by_name else nearest(bare, by_name)
     return f"did you mean {by_name[match]}?" if match else ""
 
 
@@ -143,7 +143,7 @@ def _unknown_table(fault: _Fault) -> _Explained:
 
 
 def _unknown_function(fault: _Fault) -> _Explained:
-    near = _nearest(fault.name, FUNCTIONS) or next(iter(fault.candidates), None)
+    near = nearest(fault.name, FUNCTIONS) or next(iter(fault.candidates), None)
     return f"there is no function {fault.name}", fault.place, f"did you mean {near}?" if near else ""
 
 
@@ -199,7 +199,12 @@ def message_of(error: duckdb.Error) -> str:
 
 def _engine_error(kind: str, message: str) -> TrailsiftError:
     if kind == "Out of Memory":
-        return EngineError(f"the query needs more memory than it may use: {message.splitlines()[0]}")
+        disk = "offload" in message or "max_temp_directory_size" in message
+        what, options = ("memory and disk", "`--memory`, `--spill`") if disk else ("memory", "`--memory`")
+        return QueryMemoryError(
+            f"the query needs more {what} than it may use: {message.splitlines()[0].rstrip('. ')}. Query a shorter "
+            f"period or fewer columns, or allow more ({options})"
+        )
     if kind == "Interrupt":
         return EngineError("the query was stopped before it was done")
     return EngineError(f"DuckDB could not run the query ({kind or 'error'}): {message}")
@@ -224,7 +229,8 @@ def _bare(name: str) -> str:
     return name.replace("_", "").replace("[]", "").lower()
 
 
-def _nearest(name: str, names: Iterable[str]) -> str | None:
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of ``names`` that looks most like ``name``; None if nothing is near."""
     import difflib
 
     return next(iter(difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.6)), None)

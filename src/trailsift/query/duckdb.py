@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from pathlib import Path
@@ -15,13 +14,15 @@ from trailsift import __version__
 from trailsift.errors import EngineError, SnapshotGoneError, UsageError
 from trailsift.lake.index import Snapshot
 from trailsift.lake.open import open_snapshot
+from trailsift.query.deadline import Deadline, left_behind
 from trailsift.query.duckdb_client import duckdb
 from trailsift.query.execution import QueryRequest, ResultSource
+from trailsift.query.limits import Limits, delete_spill_folder, limits_of, new_spill_folder
 from trailsift.query.planner import Parameters, Plan, Planner, choose_files, connect, lock
-from trailsift.query.relations import text, texts
+from trailsift.query.relations import texts
 from trailsift.query.result import Result
 from trailsift.query.result_cache import Cache, Recorder, key_of
-from trailsift.query.sandbox import CheckedStatement, check, normalised
+from trailsift.query.sandbox import CheckedStatement, normalised
 from trailsift.query.types import ColumnType
 from trailsift.query.volatility import are_consistent
 from trailsift.schema import TABLES
@@ -34,8 +35,9 @@ class DuckDBEngine:
     """Runs SQL on one snapshot of a lake. Safe to share between threads; close it, or use it with ``with``.
 
     ``timezone``: the zone of literals without an offset, of ``date_trunc`` and casts, and of times in results.
-    ``threads``: all cores by default. ``memory_limit``: in DuckDB's notation (``2GB``), 60 % of the memory by
-    default; larger sorts and groups spill to a private temporary folder. ``cache``: where results are kept.
+    ``threads``: all cores by default. ``memory_limit``: such as ``2GB``, 60 % of the memory by default; larger sorts
+    and groups spill to a private folder beside the cache, up to ``spill_limit``, half of the free disk by default.
+    ``cache``: where results are kept.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class DuckDBEngine:
         *,
         threads: int | None = None,
         memory_limit: str | None = None,
+        spill_limit: str | None = None,
         timezone: str = "UTC",
         cache: Cache | None = None,
     ) -> None:
@@ -54,14 +57,16 @@ class DuckDBEngine:
         self.snapshot = snapshot
         self.timezone = timezone
         self.cache = cache or Cache()
-        spill = _new_private_folder()
-        database = _Opening(self._data_folders(), spill, threads or _cores(), timezone, memory_limit)
-        self._planner = Planner(timezone, hourly_partitions=bool(snapshot.settings.get("hourly_partitions")))
+        spill = new_spill_folder(self.cache.folder.parent / "spill")
         try:
+            limits = limits_of(memory_limit, spill_limit, threads, spill)
+            database = _Opening(self._data_folders(), spill, limits, timezone)
+            self._planner = Planner(
+                timezone, limits, hourly_partitions=bool(snapshot.settings.get("hourly_partitions"))
+            )
             self._db = database.result()
         except BaseException:
-            self._planner.close()
-            spill.rmdir()
+            delete_spill_folder(spill)
             raise
         self._close = weakref.finalize(self, _close, self._db, self._planner, spill)
 
@@ -82,36 +87,37 @@ class DuckDBEngine:
 
         ``cache``: the result of the same statement on the same snapshot may come from disk. ``ttl``: so may the
         result of a statement that reads the clock, if it is at most this many seconds old. ``timeout``: seconds
-        after which the query is stopped. ``arrow``: the result will be read as Arrow (saves running it twice).
+        from now on after which the query is stopped, wherever it is. ``arrow``: the result will be read as Arrow (saves
+        running it twice).
 
-        Raise QueryError with what is wrong in the SQL, where, and what was probably meant; EngineError if the query
-        runs out of memory or time.
+        Raise QueryError with what is wrong in the SQL, where, and what was probably meant; QueryTimeoutError or
+        QueryMemoryError if the query runs out of time, memory or disk.
         """
         begun = perf_counter()
-        with self._planner.cursor() as cursor:
-            statement = check(sql, cursor)
+        deadline = Deadline(timeout)
+        statement = self._planner.check(sql, deadline)
         keep = (self._key(statement), ttl) if cache and not arrow else None
-        return self._run(QueryRequest(statement, None, timeout, keep), begun, arrow=arrow)
+        return self._run(QueryRequest(statement, None, deadline, keep), begun, arrow=arrow)
 
     def sql(self, sql: str, parameters: Parameters = None, *, timeout: float | None = None) -> Result:
         """Run SQL of our own, with values for its ``$name`` or ``$1`` parameters. Never from the cache."""
         begun = perf_counter()
-        with self._planner.cursor() as cursor:
-            statement = check(sql, cursor, trusted=True)
-        return self._run(QueryRequest(statement, parameters, timeout, None), begun)
+        deadline = Deadline(timeout)
+        statement = self._planner.check(sql, deadline, trusted=True)
+        return self._run(QueryRequest(statement, parameters, deadline, None), begun)
 
-    def plan(self, sql: str, parameters: Parameters = None) -> Plan:
+    def plan(self, sql: str, parameters: Parameters = None, *, timeout: float | None = None) -> Plan:
         """Return what ``sql`` would read, without reading it."""
-        with self._planner.cursor() as cursor:
-            statement = check(sql, cursor, trusted=parameters is not None)
-        self._planner.result_columns(statement, parameters)
-        return self._plan(statement, parameters)
+        deadline = Deadline(timeout)
+        statement = self._planner.check(sql, deadline, trusted=parameters is not None)
+        self._planner.result_columns(statement, parameters, deadline)
+        return self._plan(statement, parameters, deadline)
 
-    def explain(self, sql: str) -> Explanation:
+    def explain(self, sql: str, *, timeout: float | None = None) -> Explanation:
         """Return what ``sql`` would read, and what Athena would charge for it."""
         from trailsift.query.explanation import explain
 
-        return explain(self, sql)
+        return explain(self, sql, timeout=timeout)
 
     def footers(self, paths: list[str], columns: list[str], time: str) -> list[tuple[Any, ...]]:
         """Read the Parquet footers of ``paths``. Return for each row group: (path, bytes of ``columns``, least and
@@ -121,16 +127,16 @@ class DuckDBEngine:
             for name in (time, "role_arn")
             for stat in ("stats_min_value", "stats_max_value")
         )
-        with self._db.cursor() as cursor:
-            try:
-                return cursor.execute(
-                    "SELECT file_name,"
-                    f" sum(total_compressed_size) FILTER (list_contains({texts(columns)}, column_name)), {bounds}"
-                    " FROM (SELECT *, string_split(path_in_schema, ', ')[1] AS column_name"
-                    f" FROM parquet_metadata({texts(paths)})) GROUP BY file_name, row_group_id"
-                ).fetchall()
-            except duckdb.Error as error:
-                raise EngineError(f"cannot read the footers of the lake's data files: {error}") from None
+        sql = (
+            "SELECT file_name,"
+            f" sum(total_compressed_size) FILTER (list_contains({texts(columns)}, column_name)), {bounds}"
+            " FROM (SELECT *, string_split(path_in_schema, ', ')[1] AS column_name"
+            f" FROM parquet_metadata({texts(paths)})) GROUP BY file_name, row_group_id"
+        )
+        try:
+            return Deadline().on_cursor(self._db, lambda cursor: cursor.execute(sql).fetchall())
+        except duckdb.Error as error:
+            raise EngineError(f"cannot read the footers of the lake's data files: {error}") from None
 
     def refresh(self) -> bool:
         """Move to the newest snapshot; return whether there was a newer one."""
@@ -151,8 +157,8 @@ class DuckDBEngine:
     ) -> None:
         self.close()
 
-    def _plan(self, statement: CheckedStatement, parameters: Parameters) -> Plan:
-        scans = self._planner.scans(statement, parameters)
+    def _plan(self, statement: CheckedStatement, parameters: Parameters, deadline: Deadline) -> Plan:
+        scans = self._planner.scans(statement, parameters, deadline)
         try:
             return choose_files(self.snapshot, scans, statement.stored)
         except SnapshotGoneError:
@@ -162,7 +168,7 @@ class DuckDBEngine:
 
     def plan_request(self, request: QueryRequest) -> Plan:
         """Return the plan of a request on the current snapshot."""
-        return self._plan(request.statement, request.parameters)
+        return self._plan(request.statement, request.parameters, request.deadline)
 
     def _run(self, request: QueryRequest, begun: float, *, arrow: bool = False) -> Result:
         cached = self.cache.get(*request.keep) if request.keep else None
@@ -170,7 +176,7 @@ class DuckDBEngine:
             columns = cached.columns
             request = request._replace(keep=None)
         else:
-            columns = self._planner.result_columns(request.statement, request.parameters)
+            columns = self._planner.result_columns(request.statement, request.parameters, request.deadline)
         source = ResultSource(self, request, columns)
         result = Result(columns, self.zone, self.timezone, self.snapshot.seq, begun, source)
         if cached is not None:
@@ -209,20 +215,20 @@ class DuckDBEngine:
 class _Opening:
     """The sandboxed database, opened in a thread while the planner opens its own: each takes 15 ms."""
 
-    def __init__(self, folders: list[str], spill: Path, threads: int, timezone: str, memory_limit: str | None) -> None:
+    def __init__(self, folders: list[str], spill: Path, limits: Limits, timezone: str) -> None:
         self._error: BaseException | None = None
-        self._options = (folders, spill, threads, timezone, memory_limit)
+        self._options = (folders, spill, limits, timezone)
         self._thread = threading.Thread(target=self._open)
         self._thread.start()
 
     def _open(self) -> None:
-        folders, spill, threads, timezone, memory_limit = self._options
+        folders, spill, limits, timezone = self._options
         try:
-            self._db = connect(timezone, threads=threads)
+            self._db = connect(timezone, limits, spill)
+            # DuckDB does not obey a `max_temp_directory_size` that it was opened with.
             self._db.execute(
                 f"SET allowed_directories = {texts(folders)};"
-                f"SET GLOBAL memory_limit = {text(memory_limit or f'{int(_memory() * 0.6)}B')};"
-                f"SET GLOBAL temp_directory = {text(str(spill))};"
+                f"SET GLOBAL max_temp_directory_size = '{limits.spill}B';"
                 "SET GLOBAL parquet_metadata_cache = true"
             )
             lock(self._db)
@@ -230,52 +236,16 @@ class _Opening:
             self._error = error
 
     def result(self) -> duckdb.DuckDBPyConnection:
-        """Return the database; raise UsageError if the memory limit is not valid."""
+        """Return the database."""
         self._thread.join()
-        if isinstance(self._error, duckdb.Error):
-            raise UsageError(f"invalid memory limit {self._options[-1]!r}: write 500MB or 2GB") from self._error
         if self._error is not None:
             raise self._error
         return self._db
 
 
-def _memory() -> int:
-    """Return the bytes of memory that this process may use."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text("ascii").strip()
-    except (OSError, ValueError):
-        return total
-    return min(total, int(limit)) if limit.isdigit() else total
-
-
-def _new_private_folder() -> Path:
-    """Create an empty folder that only this user can enter. Importing ``tempfile`` would take 10 ms."""
-    # The name below it cannot be guessed, and is created for this user alone or not at all.
-    base = Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108
-    folder = base / f"trailsift-{os.getpid()}-{os.urandom(6).hex()}"
-    try:
-        folder.mkdir(mode=0o700)
-    except OSError as error:
-        raise EngineError(
-            f"cannot create a temporary folder in {base}: {error}. Set TMPDIR to a writable folder"
-        ) from error
-    return folder
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _close(db: duckdb.DuckDBPyConnection, planner: Planner, spill: Path) -> None:
-    db.close()
-    planner.close()
-    try:
-        spill.rmdir()
-    except FileNotFoundError:
-        pass
-    except OSError:
-        import shutil
-
-        shutil.rmtree(spill, ignore_errors=True)
+    # A statement that notices no interrupt would keep us waiting; its database is freed when it is done.
+    if not left_behind():
+        db.close()
+        planner.close()
+    delete_spill_folder(spill)

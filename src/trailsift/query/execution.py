@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from trailsift.errors import EngineError
+from trailsift.query.deadline import Deadline, release
 from trailsift.query.diagnostics import from_duckdb, is_missing_file, message_of, names_data_file
 from trailsift.query.duckdb_client import duckdb
 from trailsift.query.planner import Parameters, Plan
@@ -22,6 +21,9 @@ T = TypeVar("T")
 
 #: Rows fetched at a time; a result of at most this many rows is held in memory.
 CHUNK = 10_000
+#: Rows that DuckDB computes at a time, and the characters of text above which no more are fetched at a time.
+_VECTOR = 2048
+_WIDE = 16_000_000
 #: Rows per Arrow batch.
 BATCH = 50_000
 
@@ -31,7 +33,7 @@ class QueryRequest(NamedTuple):
 
     statement: CheckedStatement
     parameters: Parameters
-    timeout: float | None
+    deadline: Deadline
     keep: tuple[str, float | None] | None
 
 
@@ -62,53 +64,41 @@ _RESTORE = "Restore it, or ingest the logs into a new lake"
 
 
 class Execution:
-    """A running statement: its connection, its plan, and the timer that stops it."""
+    """A running statement: its connection, its plan, and its deadline."""
 
     def __init__(self, request: QueryRequest, cursor: duckdb.DuckDBPyConnection, plan: Plan, prefix: int) -> None:
         self.cursor = cursor
         self.plan = plan
         self._request = request
         self._prefix = prefix
-        self._expired = False
-        self._timer: threading.Timer | None = None
-        if request.timeout is not None:
-            self._timer = threading.Timer(request.timeout, self._expire)
-            self._timer.daemon = True
-            self._timer.start()
 
-    def execute(self, sql: str) -> None:
-        """Create the views and start ``sql``."""
-        create_views(self.cursor, self.plan, sorted(self._request.statement.tables))
-        if self._request.parameters:
-            self.cursor.execute(sql, self._request.parameters)
-        else:
-            self.cursor.execute(sql)
+    def start(self, sql: str, begin: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """Create the views, start ``sql``, and return what ``begin`` makes of the connection."""
+
+        def start() -> T:
+            create_views(self.cursor, self.plan, sorted(self._request.statement.tables))
+            if self._request.parameters:
+                self.cursor.execute(sql, self._request.parameters)
+            else:
+                self.cursor.execute(sql)
+            return begin(self.cursor)
+
+        return self._request.deadline.run(self.cursor, start)
+
+    def go_on(self, step: Callable[[], T]) -> T:
+        """Return ``step()``, which reads more of the result."""
+        return self._request.deadline.run(self.cursor, step)
 
     def close(self) -> None:
         """Release a finished statement."""
-        if self._timer is not None:
-            self._timer.cancel()
         self.cursor.close()
 
     def failed(self, error: BaseException) -> BaseException:
         """Release a statement that failed or was abandoned; return what to raise for ``error``."""
-        if self._timer is not None:
-            self._timer.cancel()
-        stopped = not isinstance(error, duckdb.Error) or isinstance(error, duckdb.InterruptException)
-        if stopped:
-            with contextlib.suppress(duckdb.Error):
-                self.cursor.interrupt()
-            # Some joins notice an interrupt only after a while, and closing waits for them.
-            threading.Thread(target=self.cursor.close, daemon=True).start()
-        else:
+        if isinstance(error, duckdb.Error):
             self.cursor.close()
-        if isinstance(error, duckdb.InterruptException) and self._expired:
-            return EngineError(
-                f"the query was stopped after {self._request.timeout:g} s: query a shorter period or fewer columns"
-            )
-        if isinstance(error, RuntimeError) and "interrupted" in str(error):
-            # DuckDB's client reports Ctrl-C like this.
-            return KeyboardInterrupt()
+        else:
+            release(self.cursor)
         if isinstance(error, UnicodeDecodeError):
             # Writers store UTF-8 only, and DuckDB does not check what it reads from a file.
             return EngineError(f"a data file of the lake is damaged: {error}. {_RESTORE}")
@@ -119,11 +109,6 @@ class Execution:
         if names_data_file(error, self.plan.snapshot.root):
             return EngineError(f"a data file of the lake is damaged: {message_of(error)}. {_RESTORE}")
         return from_duckdb(self._request.statement.text, error, self._prefix, self._request.statement.tables)
-
-    def _expire(self) -> None:
-        self._expired = True
-        with contextlib.suppress(duckdb.Error):
-            self.cursor.interrupt()
 
 
 class ResultSource:
@@ -145,7 +130,7 @@ class ResultSource:
             head = f"SELECT {selected} FROM (\n"
             names = ", ".join(f"c{i}" for i in range(len(self._columns)))
             text, prefix = f"{head}{text}\n) AS answer({names})", len(head)
-        run, first = self._start(text, prefix, lambda cursor: cursor.fetchmany(CHUNK))
+        run, first = self._start(text, prefix, _fetch)
         return run.plan, self._chunks(run, first)
 
     def arrow(self) -> tuple[Plan, pyarrow.RecordBatchReader]:
@@ -164,10 +149,11 @@ class ResultSource:
         A file of a superseded snapshot may be deleted meanwhile: then try again, on the newest snapshot.
         """
         for last in (False, True):
-            run = Execution(self._request, self._engine.cursor(), self._engine.plan_request(self._request), prefix)
+            # A result that is read again runs again.
+            request, self._request = self._request, self._request._replace(deadline=self._request.deadline.again())
+            run = Execution(request, self._engine.cursor(), self._engine.plan_request(request), prefix)
             try:
-                run.execute(sql)
-                return run, begin(run.cursor)
+                return run, run.start(sql, begin)
             except BaseException as error:
                 ours = run.failed(error)
                 if isinstance(error, duckdb.Error) and is_missing_file(error) and not last and self._engine.refresh():
@@ -179,9 +165,10 @@ class ResultSource:
         self, run: Execution, reader: pyarrow.RecordBatchReader, first: pyarrow.RecordBatch | None
     ) -> Iterator[pyarrow.RecordBatch]:
         try:
-            if first is not None:
-                yield first
-                yield from reader
+            batch = first
+            while batch is not None:
+                yield batch
+                batch = run.go_on(lambda: next(reader, None))
         except OSError as error:
             # pyarrow's stream interface reports DuckDB's errors as its own.
             run.failed(error)
@@ -190,15 +177,15 @@ class ResultSource:
             raise run.failed(error) from None
         run.close()
 
-    def _chunks(self, run: Execution, first: list[Row]) -> Iterator[list[Row]]:
+    def _chunks(self, run: Execution, first: _Fetched) -> Iterator[list[Row]]:
         recorder = Recorder(self._engine.cache.max_answer) if self._request.keep else None
-        rows = first
+        rows, more = first
         try:
             while rows:
                 if recorder is not None:
                     recorder.add(rows)
                 yield rows
-                rows = run.cursor.fetchmany(CHUNK) if len(rows) == CHUNK else []
+                rows, more = run.go_on(lambda: _fetch(run.cursor)) if more else ([], False)
         except BaseException as error:
             raise run.failed(error) from None
         run.close()
@@ -207,8 +194,32 @@ class ResultSource:
             self._engine.keep(key, ttl, self._request.statement, self._columns, recorder)
 
 
+class _Fetched(NamedTuple):
+    """Rows, and whether there may be more."""
+
+    rows: list[Row]
+    more: bool
+
+
+def _fetch(cursor: duckdb.DuckDBPyConnection) -> _Fetched:
+    """Fetch up to ``CHUNK`` rows; fewer if they hold much text, which would fill the memory."""
+    rows: list[Row] = []
+    while len(rows) < CHUNK:
+        size = min(_VECTOR, CHUNK - len(rows))
+        fetched = cursor.fetchmany(size)
+        rows += fetched
+        if len(fetched) < size:
+            return _Fetched(rows, False)
+        # A sample: texts differ, but not by orders of magnitude from row to row.
+        sample = fetched[:: _VECTOR // 32]
+        wide = sum(len(value) for row in sample for value in row if isinstance(value, str | list))
+        if wide * len(rows) > _WIDE * len(sample):
+            break
+    return _Fetched(rows, True)
+
+
 def _first_batch(
     cursor: duckdb.DuckDBPyConnection,
 ) -> tuple[pyarrow.RecordBatchReader, pyarrow.RecordBatch | None]:
     reader = cursor.to_arrow_reader(BATCH)
-    return reader, next(iter(reader), None)
+    return reader, next(reader, None)

@@ -101,16 +101,16 @@ class Explanation(JsonObject):
 class PlannedEngine(Protocol):
     """What an explanation needs of an engine that plans over the files of a lake."""
 
-    def plan(self, sql: str) -> Plan:
+    def plan(self, sql: str, *, timeout: float | None = None) -> Plan:
         """Return what ``sql`` would read."""
 
     def footers(self, paths: list[str], columns: list[str], time: str) -> list[tuple[Any, ...]]:
         """Return size and bounds of each row group of the files (see ``DuckDBEngine.footers``)."""
 
 
-def explain(engine: PlannedEngine, sql: str) -> Explanation:
+def explain(engine: PlannedEngine, sql: str, *, timeout: float | None = None) -> Explanation:
     """Return what ``sql`` would read of the engine's snapshot. Raise QueryError as ``QueryEngine.query`` does."""
-    plan = engine.plan(sql)
+    plan = engine.plan(sql, timeout=timeout)
     estimated = False
     tables = []
     for name in plan.files:

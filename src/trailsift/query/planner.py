@@ -12,11 +12,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from trailsift.lake.index import File, Snapshot
+from trailsift.query.deadline import Deadline
 from trailsift.query.diagnostics import from_duckdb
 from trailsift.query.duckdb_client import duckdb
+from trailsift.query.limits import Limits
 from trailsift.query.pruning import (
     FilterReader,
     Predicate,
@@ -27,7 +30,7 @@ from trailsift.query.pruning import (
     range_reader,
 )
 from trailsift.query.relations import DUCK_TYPES, MACROS, VIEWS, table_columns, text
-from trailsift.query.sandbox import CheckedStatement
+from trailsift.query.sandbox import CheckedStatement, check
 from trailsift.query.types import UTC_NAMES
 from trailsift.schema import TABLES
 
@@ -84,11 +87,15 @@ class Plan(NamedTuple):
 
 
 class Planner:
-    """Plans statements over empty tables, in a database of its own. Safe to share between threads."""
+    """Plans statements over empty tables, in a database of its own. Safe to share between threads.
 
-    def __init__(self, timezone: str, *, hourly_partitions: bool = False) -> None:
+    Binding and optimizing a statement computes its constants, so planning has the memory limit and the deadline of the
+    statement itself.
+    """
+
+    def __init__(self, timezone: str, limits: Limits, *, hourly_partitions: bool = False) -> None:
         self._utc = timezone in UTC_NAMES
-        self._db = connect(timezone, threads=1)
+        self._db = connect(timezone, limits._replace(threads=1))
         passes = [name for (name,) in self._db.execute("SELECT name FROM duckdb_optimizers()").fetchall()]
         unused = ",".join(name for name in passes if name not in _KEPT_PASSES)
         statements = [f"SET GLOBAL disabled_optimizers = '{unused}'"]
@@ -104,24 +111,30 @@ class Planner:
         """Return a connection to the empty tables, for parsing and binding."""
         return self._db.cursor()
 
+    def check(self, sql: str, deadline: Deadline, *, trusted: bool = False) -> CheckedStatement:
+        """Parse and judge ``sql`` (see ``sandbox.check``)."""
+        return deadline.on_cursor(self._db, lambda cursor: check(sql, cursor, trusted=trusted))
+
     def close(self) -> None:
         """Free the database."""
         self._db.close()
 
-    def result_columns(self, statement: CheckedStatement, parameters: Parameters) -> list[tuple[str, str]]:
+    def result_columns(
+        self, statement: CheckedStatement, parameters: Parameters, deadline: Deadline
+    ) -> list[tuple[str, str]]:
         """Return (name, DuckDB type) of each column of the result. Raise QueryError if the statement does not bind."""
         if re.match(r"\s*(DESCRIBE|DESC|SHOW|SUMMARIZE)\b", statement.text, re.IGNORECASE):
             prefix, suffix = "DESCRIBE SELECT * FROM (", "\n)"
         else:
             prefix, suffix = _DESCRIBE, ""
-        rows = self._run(prefix, statement, parameters, suffix)
+        rows = self._run(prefix, statement, parameters, deadline, suffix)
         return [(str(row[0]), str(row[1])) for row in rows]
 
-    def scans(self, statement: CheckedStatement, parameters: Parameters) -> tuple[Scan, ...]:
+    def scans(self, statement: CheckedStatement, parameters: Parameters, deadline: Deadline) -> tuple[Scan, ...]:
         """Return the statement's scans of stored tables."""
         if not statement.stored:
             return ()
-        rows = self._run(_EXPLAIN, statement, parameters)
+        rows = self._run(_EXPLAIN, statement, parameters, deadline)
         nodes = list(_nodes(json.loads(rows[0][1])))
         reads = [node for node in nodes if _table_of(node) is not None]
         seen = {_table_of(node) for node in reads}
@@ -134,15 +147,17 @@ class Planner:
         return tuple(scans)
 
     def _run(
-        self, prefix: str, statement: CheckedStatement, parameters: Parameters, suffix: str = ""
+        self, prefix: str, statement: CheckedStatement, parameters: Parameters, deadline: Deadline, suffix: str = ""
     ) -> list[tuple[Any, ...]]:
-        with self._db.cursor() as cursor:
-            try:
-                sql = prefix + statement.text + suffix
-                result = cursor.execute(sql, parameters) if parameters else cursor.execute(sql)
-                return result.fetchall()
-            except duckdb.Error as error:
-                raise from_duckdb(statement.text, error, len(prefix), statement.tables) from None
+        sql = prefix + statement.text + suffix
+
+        def rows(cursor: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+            return (cursor.execute(sql, parameters) if parameters else cursor.execute(sql)).fetchall()
+
+        try:
+            return deadline.on_cursor(self._db, rows)
+        except duckdb.Error as error:
+            raise from_duckdb(statement.text, error, len(prefix), statement.tables) from None
 
     def _with_written(self, scan: Scan, statement: CheckedStatement, reads: int) -> Scan:
         """Add to ``scan`` what only the statement's own text says, if that can be about no other scan."""
@@ -200,12 +215,18 @@ def choose_files(snapshot: Snapshot, scans: Iterable[Scan], stored: Iterable[str
     return Plan(snapshot, scans, files)
 
 
-def connect(timezone: str, *, threads: int) -> duckdb.DuckDBPyConnection:
-    """Return a database in memory with our macros, which loads no extension and sees no Python variable."""
+def connect(timezone: str, limits: Limits, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """Return a database in memory with our macros, which loads no extension and sees no Python variable.
+
+    ``spill``: the folder for what does not fit into the memory; None: then the statement fails.
+    """
     db = duckdb.connect(
         ":memory:",
         config={
-            "threads": threads,
+            "threads": limits.threads,
+            "memory_limit": f"{limits.memory}B",
+            # Never DuckDB's default, a folder in the current one.
+            "temp_directory": "" if spill is None else str(spill),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "allow_community_extensions": False,

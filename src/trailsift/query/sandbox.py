@@ -1,8 +1,9 @@
 """The first of two walls around user SQL: one read-only statement over our tables, judged by its syntax tree.
 
 DuckDB's own parser makes the tree (``json_serialize_sql`` supports SELECT statements only, so anything that writes
-fails there). Every table and function that the tree names must be allowed. The second wall is the connection itself
-(``duckdb.py``): no access to files outside the lake's data folders, no extensions, settings locked.
+fails there). Every table, function and kind of expression that the tree names must be on a list of ours. The second
+wall is the connection itself (``duckdb.py``): no access to files outside the lake's data folders, no extensions,
+settings locked.
 """
 
 from __future__ import annotations
@@ -12,50 +13,19 @@ import re
 from typing import Any, NamedTuple
 
 from trailsift.errors import QueryError
-from trailsift.query.diagnostics import from_duckdb, nearest_table, query_error
+from trailsift.query.diagnostics import from_duckdb, nearest, nearest_table, query_error
 from trailsift.query.duckdb_client import duckdb
-from trailsift.query.relations import VIEWS, base_table, relations, text
+from trailsift.query.functions import NAMED, TABLE_FUNCTIONS, is_allowed
+from trailsift.query.relations import FUNCTIONS, VIEWS, base_table, relations, text
 from trailsift.schema import TABLES
 
 ALLOWED = "`query` runs one read-only statement: SELECT, WITH, FROM, VALUES, TABLE, DESCRIBE, SUMMARIZE or SHOW TABLES"
 
 #: The longest statement that is parsed, in characters.
 MAX_LENGTH = 1_000_000
-#: Table functions that compute and read nothing.
-TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree", "repeat", "repeat_row"})
-#: Functions that look outside the query: settings, environment, catalog, sessions, other SQL.
-_DENIED_FUNCTIONS = frozenset(
-    {
-        "getenv",
-        "getvariable",
-        "current_setting",
-        "set_config",
-        "setseed",
-        "sleep_ms",
-        "write_log",
-        "nextval",
-        "currval",
-        "query",
-        "query_table",
-        "which_secret",
-        "json_serialize_plan",
-        "json_execute_serialized_sql",
-        "json_deserialize_sql",
-        "current_query",
-        "stats",
-        "glob",
-        "sniff_csv",
-        "in_search_path",
-        "checkpoint",
-        "force_checkpoint",
-        "col_description",
-        "obj_description",
-        "shobj_description",
-        "format_pg_type",
-    }
-)
-_DENIED_PREFIXES = ("read_", "duckdb_", "pragma_", "pg_", "has_", "parquet_", "enable_", "disable_", "sqlite_", "sql_")
-_DENIED_SUFFIXES = ("_scan", "_attach", "_query", "_secret", "_secrets")
+#: Names of DuckDB's own views begin so. A CTE must not be called like one: then a mistake about where the CTE is known
+#: cannot lead to the view.
+_CATALOG_NAMES = ("duckdb_", "information_schema", "pg_", "pragma_", "sqlite_")
 
 #: Names that read the clock, as functions and as bare words.
 CLOCK_NAMES = frozenset(
@@ -138,10 +108,18 @@ class CheckedStatement(NamedTuple):
         return frozenset(base_table(name) for name in self.tables)
 
 
+def folded(name: str) -> str:
+    """Return ``name`` in lower case as DuckDB compares names: ASCII only. Python's ``lower`` makes a k of U+212A."""
+    return name.lower() if name.isascii() else name.translate(_ASCII_LOWER)
+
+
+_ASCII_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+
+
 class _Findings:
     """Names and properties collected in a walk over the syntax tree."""
 
-    __slots__ = ("clock", "functions", "sql", "tables", "trusted", "volatile", "where_of", "wheres")
+    __slots__ = ("clock", "functions", "refused", "sql", "tables", "trusted", "volatile", "where_of", "wheres")
 
     def __init__(self, sql: str, trusted: bool) -> None:
         self.sql = sql
@@ -153,6 +131,8 @@ class _Findings:
         self.wheres: list[tuple[str, dict[str, Any] | None]] = []
         #: id of a FROM clause's tree -> the WHERE beside it.
         self.where_of: dict[int, dict[str, Any]] = {}
+        #: The first function that is not allowed, and its place.
+        self.refused: tuple[str, int | None] | None = None
 
 
 def check(sql: str, cursor: duckdb.DuckDBPyConnection, *, trusted: bool = False) -> CheckedStatement:
@@ -174,6 +154,8 @@ def check(sql: str, cursor: duckdb.DuckDBPyConnection, *, trusted: bool = False)
         _visit(node, frozenset(), findings)
     except RecursionError:
         raise QueryError("the statement is nested too deeply to be checked") from None
+    if findings.refused is not None:
+        raise _refused_function(sql, cursor, *findings.refused)
     return CheckedStatement(
         statement,
         frozenset(findings.tables),
@@ -212,7 +194,7 @@ def _parse(sql: str, cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 
 def _not_a_select(sql: str, message: str) -> str:
-    word = re.sub(r"(--[^\n]*(\n|$)|/\*.*?\*/|[\s;(])+", " ", sql, flags=re.DOTALL).strip().split(" ")[0].upper()
+    word = re.sub(r"(--[^\r\n]*([\r\n]|$)|/\*.*?\*/|[\s;(])+", " ", sql, flags=re.DOTALL).strip().split(" ")[0].upper()
     if "SELECT statements" not in message:
         return f"{message}. {ALLOWED}"
     if word in ("EXPLAIN", "ANALYZE"):
@@ -245,16 +227,32 @@ def _visit(node: object, scope: frozenset[str], findings: _Findings) -> None:
         _visit_relation(kind, node, scope, findings)
     inner = scope
     for entry in (node.get("cte_map") or {}).get("map", []):
-        name, body = entry["key"].lower(), entry["value"]
+        name, body = folded(entry["key"]), entry["value"]
+        if name.startswith(_CATALOG_NAMES):
+            raise query_error(findings.sql, f"a common table expression cannot be called {name}: use another name")
         recursive = body.get("query", {}).get("node", {}).get("type") == "RECURSIVE_CTE_NODE"
         _visit(body, inner | {name} if recursive else inner, findings)
         inner = inner | {name}
     if node.get("sample"):
         findings.volatile = True
     for key, value in node.items():
-        # Types and samples name no tables or functions.
-        if key not in ("cte_map", "cast_type", "sample"):
+        if key in ("cast_type", "sample"):
+            _visit_expressions_in(value, inner, findings)
+        elif key != "cte_map":
             _visit(value, inner, findings)
+
+
+def _visit_expressions_in(node: object, scope: frozenset[str], findings: _Findings) -> None:
+    """Visit what stands in a type or a sample. These have no tables, and kinds of their own; expressions are judged."""
+    if isinstance(node, list):
+        for part in node:
+            _visit_expressions_in(part, scope, findings)
+    elif isinstance(node, dict):
+        if "class" in node:
+            _visit(node, scope, findings)
+        else:
+            for part in node.values():
+                _visit_expressions_in(part, scope, findings)
 
 
 def _visit_expression(node: dict[str, Any], findings: _Findings) -> None:
@@ -268,30 +266,36 @@ def _visit_expression(node: dict[str, Any], findings: _Findings) -> None:
         _judge_function(node, findings, place)
     names = node.get("column_names")
     if kind == "COLUMN_REF" and isinstance(names, list) and len(names) == 1:
-        word = str(names[0]).lower()
+        word = folded(str(names[0]))
         findings.clock = findings.clock or word in CLOCK_NAMES
         findings.volatile = findings.volatile or word in SESSION_NAMES
 
 
 def _judge_function(node: dict[str, Any], findings: _Findings, place: int | None) -> None:
-    name = str(node.get("function_name", "")).lower()
-    schema, catalog = str(node.get("schema", "") or ""), str(node.get("catalog", "") or "")
-    denied = (
-        name in _DENIED_FUNCTIONS
-        or name.startswith(_DENIED_PREFIXES)
-        or name.endswith(_DENIED_SUFFIXES)
-        or catalog not in ("", "system")
-        or schema not in ("", "main")
-    )
-    if denied:
-        raise query_error(
-            findings.sql,
-            f"the function {name} is not allowed",
-            place,
-            "files, the network, extensions and settings cannot be reached from a query",
-        )
+    name = folded(str(node.get("function_name", "")))
+    schema, catalog = folded(str(node.get("schema", "") or "")), folded(str(node.get("catalog", "") or ""))
+    if catalog not in ("", "system") or schema not in ("", "main"):
+        raise _not_allowed(findings.sql, name, place)
+    if not is_allowed(name) and name not in FUNCTIONS and findings.refused is None:
+        findings.refused = (name, place)
     findings.functions.add(name)
     findings.clock = findings.clock or name in CLOCK_NAMES
+
+
+def _not_allowed(sql: str, name: str, place: int | None) -> QueryError:
+    hint = "files, the network, extensions and settings cannot be reached from a query"
+    return query_error(sql, f"the function {name} is not allowed", place, hint)
+
+
+def _refused_function(sql: str, cursor: duckdb.DuckDBPyConnection, name: str, place: int | None) -> QueryError:
+    """Return the error for a function that is on no list of ours: one of DuckDB's, or none at all."""
+    known = cursor.execute(
+        f"SELECT count(*) FROM duckdb_functions() WHERE function_name = {text(name)} AND function_type <> 'pragma'"
+    ).fetchone()
+    if known and known[0]:
+        return _not_allowed(sql, name, place)
+    near = nearest(name, FUNCTIONS) or nearest(name, NAMED)
+    return query_error(sql, f"there is no function {name}", place, f"did you mean {near}?" if near else "")
 
 
 def _visit_relation(kind: str, node: dict[str, Any], scope: frozenset[str], findings: _Findings) -> None:
@@ -307,7 +311,7 @@ def _visit_relation(kind: str, node: dict[str, Any], scope: frozenset[str], find
         _judge_table(node, scope, findings, place)
     elif kind == "TABLE_FUNCTION":
         function = node.get("function")
-        name = str(function.get("function_name", "")).lower() if isinstance(function, dict) else ""
+        name = folded(str(function.get("function_name", ""))) if isinstance(function, dict) else ""
         if name not in TABLE_FUNCTIONS:
             allowed = "allowed after FROM: our tables and " + ", ".join(sorted(TABLE_FUNCTIONS))
             raise query_error(findings.sql, f"the table function {name} is not allowed", place, allowed)
@@ -321,13 +325,14 @@ def _visit_relation(kind: str, node: dict[str, Any], scope: frozenset[str], find
 def _judge_table(node: dict[str, Any], scope: frozenset[str], findings: _Findings, place: int | None) -> None:
     name = str(node.get("table_name", ""))
     schema, catalog = str(node.get("schema_name", "") or ""), str(node.get("catalog_name", "") or "")
-    if not schema and not catalog and name.lower() in scope:
+    known = folded(name)
+    if not schema and not catalog and known in scope:
         return
-    if catalog or schema.lower() not in ("", "main") or name.lower() not in relations():
+    if catalog or folded(schema) not in ("", "main") or known not in relations():
         qualified = ".".join(part for part in (catalog, schema, name) if part)
         raise query_error(findings.sql, f"there is no table {qualified}", place, nearest_table(name, sorted(scope)))
-    findings.tables.add(name.lower())
-    findings.wheres.append((name.lower(), findings.where_of.get(id(node))))
+    findings.tables.add(known)
+    findings.wheres.append((known, findings.where_of.get(id(node))))
 
 
 def _place(node: dict[str, Any]) -> int | None:
@@ -339,7 +344,7 @@ def _place(node: dict[str, Any]) -> int | None:
 #: A string, a quoted name, a comment, a dollar-quoted string, or one other character.
 _TOKEN = re.compile(
     r"""(?P<string>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|(?P<tag>\$\w*\$).*?(?P=tag))"""
-    r"""|(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<other>.)""",
+    r"""|(?P<comment>--[^\r\n]*|/\*.*?\*/)|(?P<other>.)""",
     re.DOTALL,
 )
 
@@ -356,20 +361,25 @@ def _without_semicolon(sql: str, cursor: duckdb.DuckDBPyConnection, tree: dict[s
     return sql
 
 
+#: A statement in which white space is all that has to be looked at: no comments, escapes or other kinds of quotes, and
+#: no characters that DuckDB might take for white space.
+_SIMPLE = re.compile(r"(?:(?!--|/\*)[ -#%-\[\]-~\t\n\r])*")
+_QUOTED_OR_SPACE = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|[ \t\n\r]+""")
+
+
 def normalised(sql: str) -> str:
-    """Return ``sql`` with comments dropped and white space outside quotes collapsed: equal means the same statement."""
-    if "\\" in sql or "$" in sql or "/*" in sql:
-        return sql.strip()
-    parts = [" " if m["comment"] is not None else m[0] for m in _TOKEN.finditer(sql)]
-    joined: list[str] = []
-    for part in parts:
-        space = len(part) == 1 and part.isspace()
-        if space or part == " ":
-            if joined and joined[-1] != " ":
-                joined.append(" ")
-        else:
-            joined.append(part)
-    return "".join(joined).strip()
+    """Return ``sql`` with white space outside quotes collapsed, or as it is if anything about it is out of the
+    ordinary: equal means the same statement."""
+    return _QUOTED_OR_SPACE.sub(_collapsed, sql).strip(" ") if _SIMPLE.fullmatch(sql) else sql
+
+
+def _collapsed(match: re.Match[str]) -> str:
+    if match[1] is not None:
+        return match[1]
+    sql, start, end = match.string, match.start(), match.end()
+    # Two strings are one if a line break is between them.
+    between = sql[max(start - 1, 0) : start] in ("'", '"') and sql[end : end + 1] in ("'", '"')
+    return match[0] if between else " "
 
 
 def _show_tables() -> str:

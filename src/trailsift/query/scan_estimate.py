@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trailsift.lake.index import File, SizedFile
+from trailsift.query.deadline import Deadline
+from trailsift.query.limits import MEMORY_SHARE, Limits, memory
 from trailsift.query.planner import Planner, Scan
 from trailsift.query.pruning import may_pass, predicate_columns, range_reader
-from trailsift.query.sandbox import check
 from trailsift.schema import TABLES
 
 
@@ -26,11 +27,10 @@ def estimate_scan(sql: str, files_of: Callable[[str], Sequence[SizedFile]], time
 
     The result is an upper bound, except for the files' footers: row groups that an engine skips inside a file count.
     """
-    planner = Planner(timezone)
+    planner = Planner(timezone, Limits(int(memory() * MEMORY_SHARE), 0, 1))
     try:
-        with planner.cursor() as cursor:
-            statement = check(sql, cursor)
-        scans = planner.scans(statement, None)
+        deadline = Deadline()
+        scans = planner.scans(planner.check(sql, deadline), None, deadline)
     finally:
         planner.close()
     tables = {name: files_of(name) for name in dict.fromkeys(scan.table for scan in scans)}

@@ -1,4 +1,4 @@
-"""The output of the commands that maintain a lake: status, rejects, columns, compact, relocate."""
+"""The output of the commands that maintain a lake: status, rejects, columns, compact, relocate, verify."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trailsift.analysis.status import Status
     from trailsift.lake.compact import Compacted
     from trailsift.lake.relocate import Relocated
+    from trailsift.lake.verify import Verification
 
 
 def show_status(status: Status, zone: Period) -> None:
@@ -33,9 +34,12 @@ def show_status(status: Status, zone: Period) -> None:
         )
     else:
         headline = f"No events yet. Next: trailsift ingest PATH --lake {quoted(status.lake)}"
+    out.print(headline)
     if status.world_readable:
-        headline += f"\nEvery user of this machine can read it; to keep it private: chmod -R go= {quoted(status.lake)}"
-    show(out, headline, _tables(out, status, zone), _counts(out, status))
+        out.print("Every user of this machine can read it. To keep it private:")
+        out.print(f"  chmod -R go= {quoted(status.lake)}", soft_wrap=True)
+    out.print()
+    show(out, _tables(out, status, zone), _counts(out, status))
     if status.latest:
         show(out, _commits(out, status))
 
@@ -175,3 +179,28 @@ def show_relocated(relocated: Relocated) -> None:
         )
     else:
         console().print(f"The lake at {relocated.lake} was not moved: nothing to do.")
+
+
+#: Problems that are listed on a terminal.
+_PROBLEMS = 50
+
+
+def show_verified(found: Verification) -> None:
+    """Show whether a lake is sound, else what is wrong with it and what to do."""
+    out = console()
+    extent = f"{plural(found.files, 'file')} ({size(found.bytes)}) and {plural(found.rows, 'row')} of the catalog"
+    how = "sizes only" if found.quick else "content"
+    if found.is_sound:
+        out.print(f"No damage found: {extent} are as they were written ({how}), in {duration(found.seconds)}.")
+    else:
+        out.print(f"{plural(len(found.problems), 'problem')} found in {extent} ({how}).", style="bold")
+    for advice in dict.fromkeys(problem.advice for problem in found.problems):
+        alike = [problem for problem in found.problems if problem.advice == advice]
+        out.print()
+        for problem in alike[:_PROBLEMS]:
+            out.print(safe(f"{problem.where}: {problem.what}"), style="red", soft_wrap=True)
+        if len(alike) > _PROBLEMS:
+            out.print(f"... and {len(alike) - _PROBLEMS:,} more; --json lists all.")
+        out.print(f"  {advice}.")
+    for note in found.notes:
+        out.print(note, style="dim")

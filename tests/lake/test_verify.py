@@ -1,0 +1,294 @@
+"""``verify``: every changed byte that counts is found, and nothing else is called damage."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from support.contents import answers
+from trailsift.cli import main
+from trailsift.errors import LakeError
+from trailsift.ingest import ingest
+from trailsift.lake import digest, expire, index
+from trailsift.lake.compact import compact, compact_lake
+from trailsift.lake.relocate import relocate
+from trailsift.lake.verify import Verification, verify
+from trailsift.lake.writer import LakeWriter
+
+LATER = datetime.now(UTC) + timedelta(days=40)
+KINDS: dict[str, Callable[[str], bool]] = {
+    "data": lambda path: "/data/" in path,
+    "ids": lambda path: path.startswith("seen/"),
+    "metadata": lambda path: path.endswith(".metadata.json"),
+    "manifest": lambda path: path.endswith(".avro"),
+}
+
+
+@pytest.fixture(scope="module")
+def kept(small_logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of four commits and a compaction, whose replaced files are still there."""
+    lake = tmp_path_factory.mktemp("verify") / "lake"
+    files = sorted(str(path) for path in (small_logs / "AWSLogs").rglob("03/*.json.gz"))
+    for number in range(4):
+        ingest(files[number::4], lake, compact=False)
+    compact(lake, everything=True)
+    lake.rename(lake.with_name("kept"))
+    return lake.with_name("kept")
+
+
+@pytest.fixture
+def lake(kept: Path) -> Path:
+    path = kept.with_name("lake")
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(kept, path)
+    return path
+
+
+@pytest.fixture
+def logs(small_logs: Path) -> Path:
+    return small_logs / "AWSLogs"
+
+
+def needed(lake: Path, kind: str) -> list[Path]:
+    """The files of a kind, in a fixed order."""
+    paths = sorted(path for path in lake.rglob("*") if path.is_file())
+    return [path for path in paths if KINDS[kind](path.relative_to(lake).as_posix())]
+
+
+def names(found: Verification) -> set[str]:
+    return {problem.where for problem in found.problems}
+
+
+def flip(path: Path, draw: random.Random) -> bytes:
+    """Change one byte; return the bytes before."""
+    before = path.read_bytes()
+    changed = bytearray(before)
+    changed[draw.randrange(len(changed))] ^= draw.randrange(1, 256)
+    path.write_bytes(bytes(changed))
+    return before
+
+
+def catalog(lake: Path, sql: str) -> None:
+    with closing(sqlite3.connect(lake / "catalog.db")) as db:
+        assert db.execute(sql).rowcount > 0
+        db.commit()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_changed_byte_is_found(kind: str, lake: Path) -> None:
+    draw = random.Random(15)
+    assert verify(lake).problems == []
+    for path in draw.sample(needed(lake, kind), 4):
+        before = flip(path, draw)
+        found = verify(lake)
+        assert path.relative_to(lake).as_posix() in names(found)
+        assert all(problem.what and problem.advice for problem in found.problems)
+        path.write_bytes(before)
+    assert verify(lake).problems == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_file_that_was_cut_or_is_missing_is_found(kind: str, quick: bool, lake: Path) -> None:
+    with closing(index.connect(lake)) as db:
+        live = {path for (path,) in db.execute("SELECT path FROM file WHERE removed IS NULL")}
+        live |= {path for (path,) in db.execute("SELECT path FROM seen_file WHERE removed IS NULL")}
+        live |= {path.split("/lake/")[1] for (path,) in db.execute("SELECT metadata_location FROM iceberg_tables")}
+    path = next(p for p in needed(lake, kind) if kind == "manifest" or p.relative_to(lake).as_posix() in live)
+    before = path.read_bytes()
+    path.write_bytes(before[:-1])
+    assert path.relative_to(lake).as_posix() in names(verify(lake, quick=quick))
+    path.unlink()
+    assert path.relative_to(lake).as_posix() in names(verify(lake, quick=quick))
+
+
+def test_quick_does_not_read_content(lake: Path) -> None:
+    flip(needed(lake, "data")[0], random.Random(1))
+    assert verify(lake, quick=True).is_sound and not verify(lake).is_sound
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE file SET rows = rows + 1 WHERE rowid = (SELECT min(rowid) FROM file WHERE removed IS NULL)",
+        "UPDATE file SET min_time = min_time + 1 WHERE rowid = (SELECT min(rowid) FROM file)",
+        "UPDATE file SET removed = NULL WHERE rowid = (SELECT min(rowid) FROM file WHERE removed IS NOT NULL)",
+        "UPDATE file SET removed = added WHERE rowid = (SELECT max(rowid) FROM file WHERE removed IS NULL)",
+        "DELETE FROM file WHERE rowid = (SELECT max(rowid) FROM file WHERE removed IS NULL)",
+        "UPDATE seen_file SET removed = 1 WHERE rowid = (SELECT max(rowid) FROM seen_file)",
+        "DELETE FROM seen_file WHERE rowid = (SELECT max(rowid) FROM seen_file)",
+        "UPDATE commit_log SET counts = '{}' WHERE seq = 1",
+        "DELETE FROM commit_log WHERE seq = 2",
+        "DELETE FROM log_object WHERE name = (SELECT min(name) FROM log_object)",
+        "UPDATE log_object SET version = 'x' WHERE name = (SELECT min(name) FROM log_object)",
+        "UPDATE iceberg_tables SET previous_metadata_location = metadata_location WHERE table_name = 'events'",
+        "DELETE FROM file_digest WHERE path = (SELECT path FROM file WHERE removed IS NULL LIMIT 1)",
+        "UPDATE file_digest SET bytes = 1 WHERE path = (SELECT path FROM file WHERE removed IS NULL LIMIT 1)",
+        "UPDATE row_digest SET key = '9' WHERE key = '1' AND table_name = 'commit_log'",
+    ],
+)
+def test_changed_rows_of_the_catalog_are_found(sql: str, lake: Path) -> None:
+    catalog(lake, sql)
+    assert "catalog.db" in names(verify(lake))
+
+
+def test_a_changed_user_version_is_found(lake: Path) -> None:
+    with closing(sqlite3.connect(lake / "catalog.db")) as db:
+        db.execute("PRAGMA user_version = 1")
+    assert "catalog.db" in names(verify(lake))
+
+
+def test_bytes_of_the_catalog_are_found_or_harmless(lake: Path) -> None:
+    """A byte that is not reported lies in a part of a page that SQLite does not use: all rows are the same."""
+    draw = random.Random(3)
+    path = lake / "catalog.db"
+    whole = answers(lake)
+    found = 0
+    for _ in range(12):
+        before = flip(path, draw)
+        is_sound = verify(lake).is_sound
+        found += not is_sound
+        if is_sound:
+            assert answers(lake) == whole
+        path.write_bytes(before)
+    assert found
+
+
+def test_foreign_files_are_named(lake: Path) -> None:
+    strange = ["events/data/x.parquet", f"events/data/{'ab' * 16}.parquet", "seen/notes.txt", "notes.txt"]
+    for path in strange:
+        (lake / path).write_text("x")
+    assert names(verify(lake)) == set(strange)
+
+
+def test_a_lake_goes_on_being_sound(lake: Path, logs: Path, tmp_path: Path) -> None:
+    """After every kind of change: ingest, again, compaction, expiry, forgetting, a move, a removed catalog's rows."""
+    ingest([str(logs)], lake)
+    assert verify(lake).problems == []
+    ingest([str(logs)], lake, again=True)
+    compact_lake(LakeWriter(lake), everything=True, now=LATER)
+    assert verify(lake).problems == []
+    expire.clean(LakeWriter(lake), LATER + timedelta(days=30))
+    assert verify(lake).problems == []
+    moved = tmp_path / "moved"
+    shutil.copytree(lake, moved)
+    assert [problem.kind for problem in verify(moved).problems] == ["moved"]
+    relocate(moved)
+    found = verify(moved)
+    assert found.problems == [] and found.undigested == 0
+
+
+def test_a_lake_without_digests_gets_them_from_compact(lake: Path, logs: Path) -> None:
+    """An earlier version has no such tables, and leaves rows without digests in a lake that has them."""
+    with closing(sqlite3.connect(lake / "catalog.db")) as db:
+        db.executescript("DROP TABLE file_digest; DROP TABLE row_digest")
+    found = verify(lake)
+    assert found.is_sound and found.undigested == found.files > 0
+    assert "trailsift compact" in " ".join(found.notes)
+    ingest(sorted(map(str, logs.rglob("04/*.json.gz")))[:3], lake, compact=False)
+    assert verify(lake).problems == []
+    compact(lake)
+    found = verify(lake)
+    assert found.is_sound and found.undigested == 0 and found.notes == []
+    flip(needed(lake, "data")[0], random.Random(2))
+    assert not verify(lake).is_sound
+
+
+def test_no_false_damage_while_others_write(lake: Path, logs: Path) -> None:
+    files = sorted(map(str, logs.rglob("04/*.json.gz")))
+    errors: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            for number in range(4):
+                ingest(files[number::4], lake, compact=False, workers=1)
+                compact(lake, everything=True)
+                expire.clean(LakeWriter(lake), LATER)
+        except BaseException as error:
+            errors.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    asked = 0
+    while writer.is_alive() or not asked:
+        found = verify(lake)
+        assert found.problems == [], asked
+        asked += 1
+    writer.join()
+    assert not errors and asked > 2 and verify(lake).problems == []
+
+
+def test_a_crash_between_files_and_commit_is_not_damage(
+    lake: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted(map(str, logs.rglob("04/*.json.gz")))
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(digest, "seal", crash)
+        # The files stay behind, as they do when the process is killed.
+        patched.setattr(LakeWriter, "sweep", crash)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(files, lake, compact=False, workers=1)
+    found = verify(lake)
+    assert found.problems == [] and "A writer" in " ".join(found.notes)
+    ingest(files, lake, compact=False)
+    assert verify(lake).problems == [] and verify(lake).notes == []
+
+
+def test_compact_does_not_make_damage_look_sound(lake: Path, logs: Path) -> None:
+    ingest(sorted(map(str, logs.rglob("04/*.json.gz"))), lake, compact=False)
+    with closing(index.connect(lake)) as db:
+        sql = "SELECT path FROM file WHERE removed IS NULL AND table_name = 'hourly' ORDER BY added DESC"
+        (path,) = db.execute(sql).fetchone()
+    flip(lake / path, random.Random(4))
+    ingest(sorted(map(str, logs.rglob("02/*.json.gz"))), lake, compact=False)
+    with pytest.raises(LakeError, match="is damaged"):
+        compact(lake, everything=True)
+    assert names(verify(lake)) == {path}
+
+
+@pytest.mark.parametrize("how", ["cut by a byte", "cut by an id", "empty", "longer", "other bytes", "missing"])
+def test_a_damaged_file_of_ids_stores_nothing_twice(how: str, lake: Path, logs: Path) -> None:
+    before = answers(lake)
+    path = max(needed(lake, "ids"), key=lambda path: path.stat().st_size)
+    data = path.read_bytes()
+    changed = {
+        "cut by a byte": data[:-1],
+        "cut by an id": data[:-20],
+        "empty": b"",
+        "longer": data + b"x",
+        "other bytes": random.Random(5).randbytes(len(data)),
+    }.get(how)
+    path.unlink() if changed is None else path.write_bytes(changed)
+    with pytest.raises(LakeError, match=r"event ids in .* damaged.*trailsift verify"):
+        ingest(sorted(map(str, logs.rglob("03/*.json.gz"))), lake, again=True)
+    assert answers(lake) == before
+    path.write_bytes(data)
+    counts = ingest(sorted(map(str, logs.rglob("03/*.json.gz"))), lake, again=True)
+    assert counts.stored == 0 and answers(lake) == before
+
+
+def test_the_command(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--lake", str(lake)]) == 0
+    assert "No damage found" in capsys.readouterr().out
+    path = needed(lake, "data")[0]
+    flip(path, random.Random(6))
+    assert main(["verify", "--lake", str(lake)]) == 3
+    out = capsys.readouterr().out
+    assert path.name in out and "Restore it from a copy" in out
+    assert main(["verify", "--lake", str(lake), "--json"]) == 3
+    report = json.loads(capsys.readouterr().out)
+    assert not report["is_sound"] and report["problems"][0]["where"] == path.relative_to(lake).as_posix()
+    assert main(["verify", "--lake", str(lake / "nosuch")]) == 1
