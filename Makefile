@@ -33,7 +33,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test test-aws lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
+.PHONY: help demo setup test test-aws hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
 .PHONY: bench-memory bench-rules bench-transform bench-original bench-findings
 
 help: ## list the targets
@@ -47,6 +47,9 @@ setup: $(CORE) ## only set up: afterwards .venv/bin/trailsift runs
 
 test: lint ## lint, types, import contracts, then all tests, in two processes; TESTS=0 for one
 	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile
+
+hostile-lakes: $(DEV) ## run commands on all variants of a lake that somebody built to do harm; make test runs a third
+	@TRAILSIFT_ALL_VARIANTS=1 $(BIN)/python -m pytest -q tests/lake/test_hostile_lakes.py
 
 test-aws: $(DEV) ## the tests of the AWS side with emulators, which are installed first
 	$(call packages,$(BIN)/python,dev aws emulators)

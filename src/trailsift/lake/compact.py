@@ -29,6 +29,7 @@ from trailsift import schema
 from trailsift.cloudtrail.services import ALPHABET
 from trailsift.columns import summarize
 from trailsift.columns.arrow import ranks
+from trailsift.errors import LakeError
 from trailsift.lake import digest, expire, index
 from trailsift.lake.cardinality import fold, smallest_limit
 from trailsift.lake.disk import write_errors
@@ -308,8 +309,13 @@ def _rewritten(
             else:
                 output.write(piece.sort_by([(name, "ascending") for name in table.order]), new_file=False)
     files = output.close()
-    if not table.keys and sum(file.rows for file in files) != rows:
-        raise AssertionError(f"{partition} had {rows} rows and would have {sum(file.rows for file in files)}")
+    written = sum(file.rows for file in files)
+    if not table.keys and written != rows:
+        raise LakeError(
+            f"the index counts {rows:,} rows in {len(partition.files):,} files of {table.name} such as "
+            f"{partition.files[0].path}, which hold {written:,}: nothing was changed. `trailsift verify` lists all "
+            "that is wrong with a lake"
+        )
     return files, folded
 
 

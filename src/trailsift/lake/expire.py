@@ -30,6 +30,7 @@ REMEMBERED = timedelta(days=7)
 
 #: Days for which ids and the list of log objects are kept (setting ``seen_days``).
 SEENDAYS = 35
+MAX_DAYS = 100_000
 #: Number of files of ids above which they are merged.
 SEEN_FILES = 8
 
@@ -50,8 +51,8 @@ class SeenFile:
 def seen_days(settings: dict[str, object]) -> int:
     """Return for how many days ids are kept. LakeError if the setting is not a positive number."""
     days = settings.get("seen_days", SEENDAYS)
-    if isinstance(days, bool) or not isinstance(days, int) or days < 1:
-        raise LakeError(f"seen_days in lake.json is {days!r}: it must be a number of days, at least 1")
+    if type(days) is not int or not 1 <= days <= MAX_DAYS:
+        raise LakeError(f"seen_days in lake.json is {days!r:.100}: it must be a number of days, from 1 to {MAX_DAYS:,}")
     return days
 
 

@@ -38,6 +38,9 @@ SCHEME = "file://"
 #: The largest file of metadata, also when it is unpacked, in bytes.
 MAX_METADATA = 256 << 20
 
+#: The year 10000, in milliseconds since 1970; some room is left for commits after a wrong clock.
+_END_OF_TIME = 253_402_300_800_000 - 1_000_000_000
+
 #: What parsers raise for metadata that is not what it should be.
 _DAMAGE = (
     ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, ArithmeticError, MemoryError,
@@ -146,7 +149,12 @@ def read_metadata(lake: LocalFileIO, location: str) -> TableMetadata:
     """Return a table's metadata, without the properties that are not ours. Raise what ``metadata_errors`` expects."""
     described, properties = _described(lake, location)
     described["properties"] = forms.kept_properties(properties)
-    return TableMetadataUtil.parse_obj(described)
+    metadata = TableMetadataUtil.parse_obj(described)
+    times = [metadata.last_updated_ms, *(snapshot.timestamp_ms for snapshot in metadata.snapshots)]
+    # The next commit's time is not before the last one's.
+    if not 0 <= min(times) <= max(times) < _END_OF_TIME:
+        raise ValueError("it has a time out of range")
+    return metadata
 
 
 def dropped_properties(lake: LocalFileIO, location: str) -> list[str]:

@@ -53,6 +53,7 @@ def live_files(root: Path, tables: Mapping[str, schema.Table], locations: Mappin
 
     LakeError if it cannot be read, or names a file outside of its table's folder.
     """
+    from trailsift.lake.file_io import metadata_errors
     from trailsift.lake.iceberg import LakeReader
 
     reader = LakeReader(root)
@@ -60,7 +61,8 @@ def live_files(root: Path, tables: Mapping[str, schema.Table], locations: Mappin
     files = []
     for name, table in tables.items():
         found, columns = reader.live_files(name, locations[name])
-        files += [_file(root, table, file, columns) for file in found]
+        with metadata_errors(root, name):
+            files += [_file(root, table, file, columns) for file in found]
     for name in tables:
         forms.check_files(name, [file for file in files if file.table == name])
     return files
