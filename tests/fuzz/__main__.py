@@ -25,7 +25,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first round")
     parser.add_argument("--target", action="append", choices=list(TARGETS), help="only this one; may be repeated")
     parser.add_argument("--out", type=Path, default=Path("build/fuzz"), help="folder for what differs")
-    parser.add_argument("--target", choices=TARGETS, action="append", help="fuzz this only; can be given again")
     options = parser.parse_args(arguments)
     if not _native.available():
         print("fuzz: the C modules are not built", file=sys.stderr)

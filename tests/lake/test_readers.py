@@ -1,4 +1,4 @@
-"""Whoever may read a lake can ask it everything, and whoever may not is told so: nothing in it is written.
+"""Whoever may read a lake can ask it everything, whoever may not reads why: nothing in it is written.
 
 Other users, closed permissions, read-only mounts, a full disk, a writer that has the lake open, and one that died.
 """
@@ -45,7 +45,7 @@ def small_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(small_lake: Path) -> Answers:
-    """What the owner is told."""
+    """Return what the owner reads."""
     said = ask(small_lake)
     assert {command: code for command, (code, _) in said.items() if code} == {}
     return said
