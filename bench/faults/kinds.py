@@ -245,10 +245,20 @@ def vanish(slot: Slot, draw: random.Random) -> None:
 
 
 def _back(source: Path, away: Path) -> None:
-    """Bring a folder back. Something that was made in its place meanwhile is put aside."""
-    if away.exists():
-        if source.is_dir():
-            shutil.rmtree(source)
+    """Bring a folder back. A lake that was made in its place meanwhile is put aside; files of a folder stay."""
+    if not away.exists():
+        return
+    if source.is_dir():
+        made = source.with_name("made")
+        source.rename(made)
+        away.rename(source)
+        if not (source / "lake.json").exists():
+            for path in [path for path in made.rglob("*") if path.is_file()]:
+                target = source / path.relative_to(made)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(target)
+        shutil.rmtree(made)
+    else:
         away.rename(source)
 
 

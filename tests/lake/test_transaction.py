@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import shutil
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -122,6 +123,27 @@ def test_a_block_without_a_commit_rolls_back(lake: LakeWriter, raises: bool) -> 
         transaction.add([])
 
 
+@pytest.mark.parametrize("is_made_again", [False, True])
+def test_a_rollback_while_a_folder_is_away(lake: LakeWriter, is_made_again: bool) -> None:
+    """What was written into it goes when the folder is back."""
+    transaction = lake.begin()
+    written = some_file(lake)
+    place = lake.root / "rejects"
+    place.rename(lake.root / "away")
+    if is_made_again:
+        some_file(lake)
+    transaction.rollback()
+    assert (lake.root / MARKER_FILE).exists()
+    with pytest.raises(LakeError, match="No such file"):
+        lake.begin()
+    if is_made_again:
+        shutil.rmtree(place)
+    (lake.root / "away").rename(place)
+    assert on_disk(lake) == {file.path for file in written}
+    lake.begin().rollback()
+    assert on_disk(lake) == set() and not (lake.root / MARKER_FILE).exists()
+
+
 def test_an_empty_block_changes_nothing(lake: LakeWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is looked for, either: a compaction with nothing to do is cheap."""
     monkeypatch.setattr(LakeWriter, "sweep", lambda lake: pytest.fail("swept"))
@@ -239,16 +261,3 @@ def test_a_writer_waits_for_another_one_that_makes_the_lake(tmp_path: Path) -> N
             made.result(timeout=0.3)
         other.execute("COMMIT")
         assert made.result(timeout=30).root == tmp_path / "lake"
-
-
-def test_files_that_come_back(lake: LakeWriter) -> None:
-    """The next writer removes what a writer could not, because its folder was away for the moment."""
-    away = lake.root.with_name("away")
-    with lake.begin() as transaction:
-        transaction.add(some_file(lake))
-        (lake.root / "rejects").rename(away)
-    away.rename(lake.root / "rejects")
-    assert on_disk(lake)
-    with lake.begin():
-        assert not on_disk(lake)
-    assert not (lake.root / MARKER_FILE).exists()

@@ -170,6 +170,14 @@ def test_foreign_files_are_named(lake: Path) -> None:
     assert names(verify(lake)) == set(strange)
 
 
+def test_an_unknown_setting_is_named(lake: Path) -> None:
+    """A flipped byte in its name would switch a setting off."""
+    path = lake / "lake.json"
+    path.write_text(path.read_text().replace("hourly_partitions", "hourly_qartitions"))
+    (problem,) = verify(lake).problems
+    assert problem.where == "lake.json" and "hourly_qartitions" in problem.what
+
+
 def test_a_lake_goes_on_being_sound(lake: Path, logs: Path, tmp_path: Path) -> None:
     """After every kind of change: ingest, again, compaction, expiry, forgetting, a move, a removed catalog's rows."""
     ingest([str(logs)], lake)

@@ -26,6 +26,8 @@ _SETTINGS = {
     "hourly_partitions": (bool, "true or false"),
     "group_readable": (bool, "true or false"),
 }
+#: All settings that there are.
+KNOWN_SETTINGS = frozenset({*_SETTINGS, "format", "format_version", "catalog", "seen_days", "budgets"})
 #: Iceberg namespace and catalog name of our tables.
 NAMESPACE = "trailsift"
 

@@ -143,12 +143,14 @@ class Transaction:
         self._state = "rolled back"
         self._lake.discard()
         self._lake.ids.clear_batch()
+        swept = False
         try:
+            # A sweep that fails is left to the next writer, which finds the marker.
             with contextlib.suppress(OSError, sqlite3.DatabaseError):
                 self._lake.sweep()
+                swept = True
         finally:
-            # The next writer sweeps too: a folder that could not be listed, or was away, may come back with its files.
-            self._lock.release(clean=False)
+            self._lock.release(clean=swept)
 
     def __enter__(self) -> Transaction:
         return self

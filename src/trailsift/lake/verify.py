@@ -26,7 +26,7 @@ from trailsift.lake import digest, forms, index
 from trailsift.lake.catalog_db import read
 from trailsift.lake.check import check_lake
 from trailsift.lake.digest import FileDigest
-from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, MARKER_FILE
+from trailsift.lake.settings import CATALOG_FILE, KNOWN_SETTINGS, LAKE_FILE, MARKER_FILE, read_settings
 from trailsift.schema import TABLES
 from trailsift.storage import LocalStorage
 from trailsift.times import iso
@@ -47,6 +47,7 @@ _ADVICE = {
     "catalog": f"Restore {CATALOG_FILE} from a copy of the lake that is as new as its files, or {_AGAIN}",
     "strange": "Do not use the lake if you do not know how this came about: trailsift writes no such thing",
     "moved": "Once nothing else is wrong: run `trailsift relocate`, and verify again",
+    "setting": "Correct the name: a setting that is not recognized has no effect",
     "foreign": "trailsift never reads it. Move it out of the lake",
 }
 
@@ -137,6 +138,9 @@ def verify(root: Path, *, quick: bool = False) -> Verification:
 def _verify(root: Path, *, quick: bool) -> Verification:
     found = Verification(str(root), quick)
     found.problems += [_strange(problem) for problem in check_lake(root)]
+    for name in sorted(read_settings(root).keys() - KNOWN_SETTINGS):
+        what = f"has the setting {name!r:.100}, which does not exist"
+        found.problems.append(LakeProblem("strange", LAKE_FILE, what, _ADVICE["setting"]))
     if all(problem.where != CATALOG_FILE for problem in found.problems):
         try:
             _compare(root, found)

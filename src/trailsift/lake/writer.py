@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -221,8 +223,12 @@ class LakeWriter:
                 lock.release(clean=True)
 
     def sweep(self) -> int:
-        """Remove data files that no commit names, which a writer left that died. Only under the lock. Their number."""
+        """Remove data files that no commit names, which a writer left that died. Only under the lock. Their number.
+
+        FileNotFoundError if one of the lake's folders is away, as after a lost mount: it may come back with such files.
+        """
         with closing(index.connect(self.root)) as db:
+            needed = _needed_places(db)
             named = {path for (path,) in db.execute("SELECT path FROM file UNION SELECT path FROM seen_file")}
         folders = [*(f"{name}/data" for name in schema.TABLES), "seen"]
         found = (path for folder in folders for path in self.storage.paths(folder))
@@ -230,6 +236,10 @@ class LakeWriter:
         orphans = [path for path in found if path not in named and forms.is_own(path)]
         for path in orphans:
             self.storage.delete(path)
+        # Last: a folder that is there now was there all the time, or came back while it was looked at.
+        for place in needed:
+            if not self.storage.local_path(place).exists():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root / place))
         return len(orphans)
 
     def catch_up(self) -> None:
@@ -303,6 +313,16 @@ class LakeWriter:
                 sql = f"SELECT name, version FROM log_object WHERE (name, version) IN (VALUES {marks})"
                 known.update(db.execute(sql, values))
         return known
+
+
+def _needed_places(db: sqlite3.Connection) -> list[str]:
+    """Return paths that exist if all folders of the lake do: the tables' current metadata, and the folder of ids."""
+    sql = "SELECT 1 FROM sqlite_master WHERE name = 'iceberg_tables'"
+    live = index.live_locations(db) if db.execute(sql).fetchone() else {}
+    places = [f"{name}/metadata/{live[name].rpartition('/')[2]}" for name in schema.TABLES if name in live]
+    if db.execute("SELECT 1 FROM seen_file WHERE removed IS NULL").fetchone():
+        places.append(forms.SEEN_FOLDER)
+    return places
 
 
 def _has_tables(db: sqlite3.Connection) -> bool:
