@@ -289,7 +289,8 @@ def memory_limit(slot: Slot, draw: random.Random) -> None:
     task, _ = _task(slot, draw)
     size = int(2 ** draw.uniform(18, 29))
     _say(slot, f"{size / 1e6:.1f} MB more address space")
-    _end(slot, slot.start(task.words, slot.conditions(task, memory=size)))
+    # DuckDB and the C++ library end the process if they get no memory for the least that they need.
+    _end(slot, slot.start(task.words, slot.conditions(task, memory=size)), (*FAILED, -signal.SIGSEGV, -signal.SIGABRT))
     _again(slot, task, draw)
 
 

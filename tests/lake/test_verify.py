@@ -170,6 +170,19 @@ def test_foreign_files_are_named(lake: Path) -> None:
     assert names(verify(lake)) == set(strange)
 
 
+@pytest.mark.parametrize("table", ["file_digest", "row_digest"])
+def test_rows_without_a_path_or_a_key(table: str, lake: Path) -> None:
+    """A damaged page of SQLite has NULL where the schema says that there is none."""
+    with closing(sqlite3.connect(lake / "catalog.db", isolation_level=None)) as db:
+        columns = [(name, kind) for _, name, kind, *_ in db.execute(f"PRAGMA table_info({table})")]
+        rows = db.execute(f"SELECT * FROM {table}").fetchall()
+        db.execute(f"DROP TABLE {table}")
+        db.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in columns)})")
+        marks = ", ".join("?" * len(columns))
+        db.executemany(f"INSERT INTO {table} VALUES ({marks})", [*rows, [None] * len(columns)])
+    assert "catalog.db" in names(verify(lake))
+
+
 def test_an_unknown_setting_is_named(lake: Path) -> None:
     """A flipped byte in its name would switch a setting off."""
     path = lake / "lake.json"

@@ -246,7 +246,11 @@ def _state(db: sqlite3.Connection) -> _State:
         unsealed = {number for (number,) in db.execute("SELECT seq FROM commit_log")}
         return _State(seq, files, locations, problems, len(rows), unsealed)
     unsealed = digest.unsealed(db)
-    sealed = {row[0]: row[1:] for row in db.execute("SELECT path, bytes, sha256, row_digest FROM file_digest")}
+    found = db.execute("SELECT path, bytes, sha256, row_digest FROM file_digest").fetchall()
+    # In a damaged database even the columns that are NOT NULL may be.
+    sealed = {row[0]: row[1:] for row in found if isinstance(row[0], str)}
+    if len(sealed) != len(found):
+        problems.append(_catalog("the digest of a file has no path, or there are two"))
     files = {}
     for path in dict.fromkeys((*rows, *sealed)):
         row = rows.get(path)
@@ -300,7 +304,8 @@ def _check_rows(
 ) -> Iterator[LakeProblem]:
     """Yield what differs between the digests of rows that are recorded, and those of the rows that are there."""
     recorded = {
-        (table, key): (rows, own) for table, key, rows, own in db.execute("SELECT * FROM row_digest ORDER BY 1, 2")
+        (str(table), str(key)): (rows, own)
+        for table, key, rows, own in db.execute("SELECT * FROM row_digest ORDER BY 1, 2")
     }
     is_stale = index.is_stale(db)
     for table, key in dict.fromkeys((*recorded, *found)):
