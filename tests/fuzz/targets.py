@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 
 from fuzz import lakes as hostile_lakes
-from fuzz import landing, spellings
+from fuzz import landing, rule_files, spellings, statements
 from fuzz.archives import mutated_archive
 from fuzz.mutate import Mutator, refuse
 from support.records import JSON_COLUMNS
@@ -429,7 +429,23 @@ def batches(rng: random.Random, tally: Tally) -> Finding | None:
     return None if reason is None else Finding(reason, [json.dumps(data).encode()])
 
 
-#: By how often they are drawn.
+# -- rules, statements, lakes ----------------------------------------------------------------------------------------
+
+
+def rules(rng: random.Random, tally: Tally) -> Finding | None:
+    text = rule_files.draw(rng)
+    tally["rules files"] += 1
+    reason = rule_files.check(text, rng)
+    return None if reason is None else Finding(reason, [text.encode("utf-8", "surrogatepass")])
+
+
+def sql(rng: random.Random, tally: Tally) -> Finding | None:
+    text = statements.draw(rng)
+    tally["statements"] += 1
+    reason = statements.check(text)
+    return None if reason is None else Finding(reason, [text.encode("utf-8", "surrogatepass")])
+
+
 def lakes(rng: random.Random, tally: Tally) -> Finding | None:
     changes, command = hostile_lakes.draw(rng)
     tally["commands on hostile lakes"] += 1
@@ -437,6 +453,7 @@ def lakes(rng: random.Random, tally: Tally) -> Finding | None:
     return None if reason is None else Finding(f"{command[0]}: {reason}", hostile_lakes.packed(changes, command))
 
 
+#: By how often they are drawn.
 TARGETS: dict[str, tuple[Target, int]] = {
     "records": (records, 60),
     "damage": (damage, 30),
@@ -447,6 +464,8 @@ TARGETS: dict[str, tuple[Target, int]] = {
     "archives": (archives, 15),
     "landing": (landing_lines, 10),
     "batches": (batches, 10),
+    "rules": (rules, 10),
+    "statements": (sql, 10),
     # A round runs a whole command: as much work as hundreds of others.
     "lakes": (lakes, 1),
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
+from fuzz import rule_files, statements
 from fuzz.__main__ import main
 from fuzz.lakes import check_case
 from fuzz.landing import check_batch, check_lines
@@ -33,6 +35,11 @@ def test_what_was_found_is_fixed(path: Path) -> None:
         return
     if case["target"] == "spellings":
         assert check_spellings([piece.encode("latin-1") for piece in case["data"]]) is None
+        return
+    if case["target"] in ("rules", "statements"):
+        text = b"".join(piece.encode("latin-1") for piece in case["data"]).decode("utf-8", "surrogatepass")
+        found = rule_files.check(text, random.Random(0)) if case["target"] == "rules" else statements.check(text)
+        assert found is None
         return
     compare = {
         "records": compare_log_objects,

@@ -39,6 +39,8 @@ def parse(text: str, name: str) -> Rules:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RulesError(f"{name}: not TOML: {error}") from error
+    except RecursionError:
+        raise RulesError(f"{name}: its lists or tables are nested too deeply") from None
     problems = Problems(text)
     rules = RulesParser(text, name, content, problems).rules()
     messages = problems.items or find_unreachable(rules)
