@@ -125,7 +125,7 @@ def test_a_block_without_a_commit_rolls_back(lake: LakeWriter, raises: bool) -> 
 
 @pytest.mark.parametrize("is_made_again", [False, True])
 def test_a_rollback_while_a_folder_is_away(lake: LakeWriter, is_made_again: bool) -> None:
-    """What was written into it goes when the folder is back."""
+    """Its files go when the folder is back."""
     transaction = lake.begin()
     written = some_file(lake)
     place = lake.root / "rejects"

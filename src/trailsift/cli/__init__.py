@@ -48,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with without_pandas():
             code = _guarded(words)
     if argv is None:
-        _leave(code)
+        try:
+            _leave(code)
+        except KeyboardInterrupt:
+            os._exit(130)
     return code
 
 
@@ -82,7 +85,6 @@ def _leave(code: int) -> None:
     interpreter and DuckDB would be dismantled under it.
     """
     import atexit
-    import signal
     import threading
 
     deadline = sys.modules.get("trailsift.query.deadline")
@@ -96,8 +98,8 @@ def _leave(code: int) -> None:
     watched = sys.gettrace() is not None or sys.getprofile() is not None or sys.flags.inspect
     if watched or threading.active_count() > 1 or os.environ.get("TRAILSIFT_DEBUG"):
         return
-    # The command has done its work: Ctrl-C would only interrupt the exit handlers, with a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The command has done its work: Ctrl-C would only interrupt an exit handler, with a traceback.
+    sys.unraisablehook = lambda _: None
     atexit._run_exitfuncs()
     try:
         sys.stdout.flush()

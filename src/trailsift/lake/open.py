@@ -9,7 +9,6 @@ from pathlib import Path
 from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import forms
-from trailsift.lake.create import lost_catalog
 from trailsift.lake.index import LAST_COMMIT, File, Snapshot, differ, live_locations, read, snapshot_of
 from trailsift.lake.settings import CATALOG_FILE, check_location, read_settings
 
@@ -50,6 +49,8 @@ def open_snapshot(root: Path) -> Snapshot:
 
 
 def _incomplete(root: Path) -> LakeError:
+    from trailsift.lake.create import lost_catalog
+
     return lost_catalog(root) or LakeError(
         f"the lake at {root} was only partially created; run `trailsift ingest` again to complete it"
     )

@@ -13,7 +13,6 @@ from trailsift.errors import EngineError, UsageError
 from trailsift.query.formats import TABLE_ROWS, write
 from trailsift.query.types import converted, writer
 from trailsift.safe_text import safe
-from trailsift.storage.output_file import new_file
 
 if TYPE_CHECKING:
     import pandas
@@ -183,6 +182,8 @@ class QueryResult:
             2000
         """
         if isinstance(target, str | os.PathLike):
+            from trailsift.storage.output_file import new_file
+
             with new_file(Path(target), "wb") as out:
                 return write(self._result, format, out, max_rows=max_rows, formulas=formulas)
         return write(self._result, format, target, max_rows=max_rows, terminal=terminal, formulas=formulas)
