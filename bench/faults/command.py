@@ -281,9 +281,13 @@ def _child(
         else:
             _prepare(conditions, shared, small)
             sys.argv = ["trailsift", *run]
-            from trailsift import cli
-
-            code = cli.main()
+            try:
+                from trailsift import cli
+            except KeyboardInterrupt:
+                # Of the interpreter, before there is anything of ours.
+                code = 130
+            else:
+                code = cli.main()
     except BaseException:
         traceback.print_exc()
     finally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -450,6 +452,24 @@ def test_a_killed_process(lake: Path) -> None:
     assert compact(lake).partitions
     assert answers(lake) == before
     assert not (lake / ".writing").exists()
+
+
+def test_a_scratch_folder_that_cannot_be_removed(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a lake that becomes read-only in the meantime; the next compaction removes it."""
+    before = answers(lake)
+    rmdir = os.rmdir
+
+    def refused(path: Any, **options: Any) -> None:
+        if str(path).rpartition("/")[2].startswith(".compact-"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        rmdir(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", refused)
+        assert compact(lake).partitions
+    assert list(lake.glob(".compact-*")) and answers(lake) == before
+    compact(lake)
+    assert not list(lake.glob(".compact-*"))
 
 
 def test_replaced_files_stay_for_a_while(lake: Path) -> None:

@@ -11,12 +11,13 @@ that planned before it; ``clean`` deletes it later.
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -288,6 +289,20 @@ def rewrite(
         return _rewritten(root, partition, budgets=budgets, now=now, target_bytes=target_bytes)
 
 
+@contextmanager
+def _scratch_folder(root: Path) -> Iterator[Path]:
+    """Make a folder for the time of a rewrite.
+
+    Not ``TemporaryDirectory``: where it may not delete, it calls itself without end, which hides the first error. What
+    stays behind is removed by the next compaction.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=".compact-", dir=root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _rewritten(
     root: Path, partition: Partition, *, budgets: object, now: datetime, target_bytes: int
 ) -> tuple[list[File], int]:
@@ -297,8 +312,8 @@ def _rewritten(
     file_rows = max(int(rows * target_bytes / max(partition.bytes, 1)), 1)
     output = _Output(root, table, folder, partition.service)
     folded = 0
-    with tempfile.TemporaryDirectory(prefix=".compact-", dir=root) as scratch:
-        for piece, starts_file in read_pieces(root, partition, file_rows, Path(scratch)):
+    with _scratch_folder(root) as scratch:
+        for piece, starts_file in read_pieces(root, partition, file_rows, scratch):
             if table.name == schema.EVENTS.name:
                 output.write(_sorted_events(piece), new_file=starts_file)
             elif table.keys:
