@@ -530,6 +530,18 @@ def test_a_clock_that_goes_back(many: bool, lake: Path, small_logs: Path, monkey
         assert metadata.last_updated_ms >= max([*history, *files_of], default=0)
 
 
+def test_partial_files_of_processes_that_died_go(lake: Path) -> None:
+    (lake / "findings").mkdir(exist_ok=True)
+    old = [lake / ".lake.json.0123456789abcdef", lake / "findings" / ".ids.json.0123456789abcdef"]
+    new = lake / "findings" / ".ids.json.fedcba9876543210"
+    for path in (*old, new):
+        path.write_text("[")
+    for path in old:
+        os.utime(path, (0, 0))
+    compact(lake)
+    assert not any(path.exists() for path in old) and new.exists()
+
+
 def test_metadata_of_expired_snapshots_goes(lake: Path) -> None:
     folder = lake / "events" / "metadata"
     stray, foreign = folder / f"{uuid.uuid4()}-m0.avro", folder / "thesis.avro"

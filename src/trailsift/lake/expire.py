@@ -7,7 +7,7 @@ import sqlite3
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -149,6 +149,10 @@ def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[
         for scratch in lake.root.glob(".compact-*"):
             # Of a compaction that died: a running one would hold the lock. A link is not followed.
             shutil.rmtree(scratch, ignore_errors=True)
+        for folder in ("", "findings"):
+            # What else is wrong there is reported to whoever reads it.
+            with suppress(OSError, LakeError):
+                lake.storage.tidy(folder)
         needed: dict[str, set[str]] = {}
         for name, path in _replaced(lake, now, grace):
             stored = lake.storage.stat(path)
