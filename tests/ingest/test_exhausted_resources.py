@@ -247,7 +247,9 @@ def test_a_worker_that_dies_is_named_with_what_it_read(tmp_path: Path, deadly: i
 def test_a_call_that_cannot_be_received_is_an_error(tmp_path: Path) -> None:
     """A reader whose class the worker cannot import, as in a script without a file: said, and nothing waits for it."""
     (tmp_path / "a.json").write_bytes(text(event_number(1)))
-    script = _INGEST.replace("spare_memory()", "")
+    # A process with another thread does not fork.
+    thread = "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
+    script = _INGEST.replace("spare_memory()", thread)
     words = [sys.executable, "-c", script, str(tmp_path), "none", str(tmp_path / "lake")]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1 and "get attribute 'Reader'" in done.stdout

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from support.hostile_lakes import CASES
-from support.paths import ROOT
+from support.paths import ROOT, TESTS
 from trailsift.api import Lake
 from trailsift.cli import main
 from trailsift.ingest import ingest
@@ -42,7 +42,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     work = tmp_path_factory.mktemp("hostile-lakes") / "work"
     command = [sys.executable, "-m", "support.hostile_lakes", str(work), "--short"]
     command += [word for name in CHOSEN for word in ("--exactly", name)]
-    subprocess.run(command, check=True, timeout=1800, cwd=work.parent)
+    path = os.pathsep.join([str(ROOT / "src"), str(TESTS)])
+    subprocess.run(command, check=True, timeout=1800, cwd=work.parent, env={**os.environ, "PYTHONPATH": path})
     results: dict[str, Any] = json.loads((work / "results.json").read_text("utf-8"))
     return results
 
