@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-#: The time zone if none is named.
-UTC_ZONE = ZoneInfo("UTC")
 
 #: Microseconds.
 HOUR = 3_600_000_000

@@ -8,7 +8,7 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,13 @@ NIGHT = "2026-03-13T20:00:00+00:00"
 def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     """Twelve days of 13 roles with incidents, in order of time."""
     return made(tmp_path_factory.mktemp("logs"), Options(events=6_000, days=12, seed=77, roles=13))
+
+
+@pytest.fixture(autouse=True)
+def nothing_misfits(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Detection that fails on its own state, and then reads all days again, is an error here."""
+    yield
+    assert [record.getMessage() for record in caplog.records if "fits nothing" in record.getMessage()] == []
 
 
 def made(folder: Path, options: Options) -> list[Record]:

@@ -391,7 +391,8 @@ def _list_of(text: bytes) -> list[Any] | None:
     if text[:1] not in (b"{", b"["):
         return None
     try:
-        value = json.loads(text)
+        # Of bytes, Python's json takes halves of surrogate pairs in UTF-8, which is not UTF-8.
+        value = json.loads(text.decode())
     except (ValueError, RecursionError):
         return None
     values = value.get("Records") if isinstance(value, dict) and "Records" in value and len(value) == 1 else value

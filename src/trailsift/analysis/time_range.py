@@ -10,7 +10,10 @@ from zoneinfo import ZoneInfo
 
 from trailsift.errors import UsageError
 from trailsift.query.json_objects import JsonObject
-from trailsift.times import DAY, UTC_ZONE, iso, literal, micros, moment
+from trailsift.times import DAY, iso, literal, micros, moment
+
+#: The time zone if none is named.
+UTC_ZONE = ZoneInfo("UTC")
 
 _UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _RELATIVE = re.compile(r"-?((?:\d+[wdhms])+)", re.IGNORECASE)

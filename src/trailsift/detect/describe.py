@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from trailsift.analysis.time_range import UTC_ZONE
 from trailsift.detect.finding import Finding, Signal
-from trailsift.times import UTC_ZONE, moment
+from trailsift.times import moment
 
 Language = Literal["en", "ko"]
 Clean = Callable[[str], str]

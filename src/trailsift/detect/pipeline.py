@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from trailsift.analysis.base import ask, plain, tuple_of
-from trailsift.analysis.time_range import Period
+from trailsift.analysis.time_range import UTC_ZONE, Period
 from trailsift.detect.correlate import (
     DAILY_BUDGET,
     MIN_SCORE,
@@ -22,7 +22,7 @@ from trailsift.detect.finding import LEVELS, Finding, Signal
 from trailsift.detect.finding_ids import named
 from trailsift.detect.triage import Verdict, marks, without_muted
 from trailsift.errors import UsageError
-from trailsift.times import HOUR, UTC_ZONE, literal
+from trailsift.times import HOUR, literal
 
 if TYPE_CHECKING:
     from trailsift.detect.detection_rules import Detection, Problem

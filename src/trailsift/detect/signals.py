@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -65,9 +65,13 @@ def collect_signals(
     ``afresh``: ignore checkpoints and read everything. ``save``: store a checkpoint if the lake is writable.
     """
     if not afresh:
-        # A checkpoint that somebody else wrote may have the right form and still hold numbers that fit nothing.
-        with suppress(*_MISFIT):
+        try:
             return _collect(engine, detections, afresh=False, save=save, limits=limits)
+        except _MISFIT as error:
+            # A checkpoint that somebody else wrote may have the right form and still hold numbers that fit nothing.
+            logging.getLogger("trailsift").warning(
+                "the stored state of detection fits nothing (%r): all days are read again", error
+            )
     return _collect(engine, detections, afresh=True, save=save, limits=limits)
 
 

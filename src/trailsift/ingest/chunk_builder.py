@@ -171,8 +171,8 @@ class ChunkBuilder:
         for at, raw in enumerate(raws):
             try:
                 row = take(raw)
-            except Exception:
-                # The slow path finds the same, and rejects this record alone (such as one that is nested too deeply).
+            except RecursionError:
+                # The slow path finds the same, and rejects this record alone: it is nested too deeply.
                 row = None
             if row is None:
                 irregular.append(at)

@@ -38,11 +38,17 @@ KNOWN_NAMES = frozenset(
     }
 )  # fmt: skip
 
-#: A column as it stands in CREATE TABLE.
-_COLUMN = re.compile(
-    r'"?[A-Z_][A-Z0-9_]*"?(?: (?:TEXT|INTEGER|BIGINT|REAL|BLOB|VARCHAR ?\( ?[0-9]+ ?\)))?(?: NOT NULL)?'
-    r"(?: DEFAULT (?:NULL|-?[0-9]{1,18}|'[A-Z0-9_ ]*'))?(?: PRIMARY KEY)?(?: NOT NULL)?",
-    re.IGNORECASE | re.ASCII,
+#: What follows the name of a column of ours.
+_OWN_COLUMNS = frozenset(
+    {
+        "TEXT", "TEXT NOT NULL", "TEXT PRIMARY KEY", "INTEGER", "INTEGER NOT NULL", "INTEGER PRIMARY KEY", "BLOB",
+        "BLOB NOT NULL", "VARCHAR(255) NOT NULL", "VARCHAR(1000)", "VARCHAR(1000) NOT NULL", "VARCHAR(5)",
+    }
+)  # fmt: skip
+#: Any column as it stands in CREATE TABLE. It takes long to compile, which ``re`` does at first use.
+_COLUMN = (
+    r'(?ai)"?[A-Z_][A-Z0-9_]*"?(?: (?:TEXT|INTEGER|BIGINT|REAL|BLOB|VARCHAR ?\( ?[0-9]+ ?\)))?(?: NOT NULL)?'
+    r"(?: DEFAULT (?:NULL|-?[0-9]{1,18}|'[A-Z0-9_ ]*'))?(?: PRIMARY KEY)?(?: NOT NULL)?"
 )
 #: A comma that is not in parentheses.
 _COMMA = re.compile(r",(?![^()]*\))")
@@ -189,6 +195,11 @@ def check_schema(root: Path, db: sqlite3.Connection) -> None:
         )
 
 
+def has_types(db: sqlite3.Connection) -> bool:
+    """Return whether the catalog says of each table that it is a table: catalogs of PyIceberg's first form do not."""
+    return any(row[1] == "iceberg_type" for row in db.execute("PRAGMA table_info(iceberg_tables)").fetchall())
+
+
 def schema_problems(db: sqlite3.Connection) -> list[str]:
     """Return what the database has that is neither a plain table nor a plain index of ours."""
     problems = []
@@ -240,7 +251,8 @@ def _is_column(part: str) -> bool:
     if part[:11].upper() == "PRIMARY KEY":
         names = part[11:].strip()
         return names[:1] == "(" and names[-1:] == ")" and _is_list(names[1:-1])
-    return _COLUMN.fullmatch(part) is not None
+    name, _, rest = part.partition(" ")
+    return (rest in _OWN_COLUMNS and _are_names([name])) or re.fullmatch(_COLUMN, part) is not None
 
 
 def _is_list(text: str) -> bool:

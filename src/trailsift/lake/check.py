@@ -18,7 +18,15 @@ from trailsift.errors import LakeError
 from trailsift.lake import catalog_db, forms
 from trailsift.lake.forms import Problem
 from trailsift.lake.index import live_locations
-from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, LOCK_FILE, MARKER_FILE, check_location, read_settings
+from trailsift.lake.settings import (
+    CATALOG_FILE,
+    LAKE_FILE,
+    LOCK_FILE,
+    MARKER_FILE,
+    NAMESPACE,
+    check_location,
+    read_settings,
+)
 from trailsift.schema import TABLES
 from trailsift.storage.local import LOCK_FILE as STORAGE_LOCK_FILE
 
@@ -48,6 +56,8 @@ def check_lake(root: Path) -> list[Problem]:
     try:
         problems += catalog_db.read(place, _catalog, checked=False)
         live = catalog_db.read(place, live_locations)
+        if is_here:
+            forms.known_locations(place, live)
     except LakeError as error:
         return [*problems, Problem(CATALOG_FILE, str(error))]
     # The metadata of a lake that was moved names its former folder.
@@ -93,6 +103,7 @@ def _catalog(db: sqlite3.Connection) -> list[Problem]:
         ),
         ("SELECT path, ids, min_time, max_time, added, removed FROM seen_file", _check_seen),
         ("SELECT name, version, delivered_on, seq FROM log_object", _check_object),
+        *_ICEBERG_CHECKS[catalog_db.has_types(db)],
     )
     for sql, check in checks:
         with closing(db.execute(sql)) as rows:
@@ -138,6 +149,32 @@ def _check_object(row: tuple[Any, ...]) -> None:
     for text in row[:3]:
         forms.short_text("a log object", text)
     forms.commit_number(row[3])
+
+
+def _check_type(row: tuple[Any, ...]) -> None:
+    name, kind = row
+    # Without a type it is a table, too: catalogs that were made before there were views have none.
+    if name in TABLES and kind not in ("TABLE", None):
+        raise LakeError(f"the catalog has the table {name} as {kind!r:.100}: Iceberg would not find it")
+
+
+def _check_namespace(row: tuple[Any, ...]) -> None:
+    if row != (1, NAMESPACE, NAMESPACE, "exists", "true"):
+        raise LakeError(
+            f"the catalog has other namespaces than {NAMESPACE!r}, or another description of it: {row!r:.300}"
+        )
+
+
+_NAMESPACES = (
+    "SELECT count(*), min(catalog_name), min(namespace), min(property_key), min(property_value)"
+    " FROM iceberg_namespace_properties",
+    _check_namespace,
+)
+#: What Iceberg's own tables are asked, without the column of types and with it.
+_ICEBERG_CHECKS = (
+    (_NAMESPACES,),
+    (_NAMESPACES, ("SELECT table_name, iceberg_type FROM iceberg_tables", _check_type)),
+)
 
 
 def _metadata(root: Path, live: dict[str, str]) -> Iterator[Problem]:

@@ -36,11 +36,14 @@ _NAME = r"""(?!\.)[^/\\*?\[\]{}'"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,
 _HEX = r"[0-9a-f]{32}"
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _TABLE = f"(?:{'|'.join(TABLES)})"
-_DATA = re.compile(rf"({_TABLE})/data/(?:{_NAME}/){{0,8}}{_NAME}\.parquet")
-_METADATA = re.compile(rf"({_TABLE})/metadata/{_NAME}(?:\.metadata\.json|\.avro)")
+#: The names of nearly all files. The whole alphabet takes a millisecond to compile, so ``re`` does that at first use.
+_PLAIN_NAME = r"(?!\.)[\w=.%:+@-]{1,255}"
+_PLAIN_DATA = re.compile(rf"({_TABLE})/data/(?:{_PLAIN_NAME}/){{0,8}}{_PLAIN_NAME}\.parquet", re.ASCII)
+_DATA = rf"({_TABLE})/data/(?:{_NAME}/){{0,8}}{_NAME}\.parquet"
+_PLAIN_METADATA = re.compile(rf"({_TABLE})/metadata/{_PLAIN_NAME}(?:\.metadata\.json|\.avro)", re.ASCII)
+_METADATA = rf"({_TABLE})/metadata/{_NAME}(?:\.metadata\.json|\.avro)"
 _IDS = re.compile(rf"{SEEN_FOLDER}/{_HEX}\.ids")
-#: Names that trailsift gives to data files, and those that PyIceberg and Spark give. Compiled when they are used, for
-#: only writers need them.
+#: Names that trailsift gives to data files, and those that PyIceberg and Spark give. Only writers need them.
 _OWN_DATA = rf"{_TABLE}/data/(?:{_NAME}/){{0,8}}{_HEX}\.parquet"
 _ENGINE_DATA = rf"{_TABLE}/data/(?:{_NAME}/){{0,8}}[0-9]{{5}}-[0-9]{{1,10}}-{_UUID}(?:-[0-9]{{5}})?\.parquet"
 _OWN_METADATA = (
@@ -48,9 +51,7 @@ _OWN_METADATA = (
     rf"|{_UUID}-m[0-9]{{1,10}}\.avro)"
 )
 _MAX_PATH = 2048
-_TIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{3}|\.[0-9]{6})?(?:Z|[+-][0-9]{2}:[0-9]{2})"
-)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}(?:\d{3})?)?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _SCHEMES = ("file://", "file:")
 
 #: Microseconds of the years 1 to 9999, and what stands for "any time" where another engine recorded none.
@@ -90,7 +91,7 @@ class Problem(NamedTuple):
 
 def data_path(table: str, path: object) -> str:
     """Return the path of a data file of ``table``. LakeError if it has another form."""
-    match = _DATA.fullmatch(path) if isinstance(path, str) and len(path) <= _MAX_PATH else None
+    match = _data(path) if isinstance(path, str) else None
     if match is None or match[1] != table:
         raise LakeError(
             f"the catalog names {_shown(path)} as a data file of the table {table}: it must be "
@@ -109,6 +110,11 @@ def data_location(root: Path, table: str, location: object) -> str:
     return data_path(table, path)
 
 
+def _data(path: str) -> re.Match[str] | None:
+    """Return the match of a data file's path, with its table as the first group."""
+    return (_PLAIN_DATA.fullmatch(path) or re.fullmatch(_DATA, path)) if len(path) <= _MAX_PATH else None
+
+
 def ids_path(path: object) -> str:
     """Return the path of a file of event ids. LakeError if it has another form."""
     if not isinstance(path, str) or _IDS.fullmatch(path) is None:
@@ -125,7 +131,9 @@ def metadata_path(root: Path, table: str, location: object) -> str:
     LakeError if the location is not within the table's folder of metadata: another folder, another scheme.
     """
     path = relative(root, location)
-    match = _METADATA.fullmatch(path) if path is not None and len(path) <= _MAX_PATH else None
+    match = None
+    if path is not None and len(path) <= _MAX_PATH:
+        match = _PLAIN_METADATA.fullmatch(path) or re.fullmatch(_METADATA, path)
     if match is None or match[1] != table:
         raise LakeError(
             f"the table {table} names {_shown(location)} as its metadata, which is not in {root}/{table}/metadata. "
@@ -138,7 +146,7 @@ def iceberg_path(root: Path, location: object) -> str:
     """Return the path in the lake of a file that Iceberg's metadata may name: metadata, or data. LakeError if not."""
     path = relative(root, location)
     table = (path or "").partition("/")[0]
-    if path is not None and len(path) <= _MAX_PATH and _DATA.fullmatch(path):
+    if path is not None and _data(path):
         return path
     return metadata_path(root, table or "?", location)
 

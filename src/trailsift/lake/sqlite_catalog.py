@@ -23,7 +23,7 @@ from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, SortOrder
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 
 from trailsift.errors import LakeError
-from trailsift.lake import forms, index
+from trailsift.lake import catalog_db, forms, index
 from trailsift.lake.file_io import SCHEME, LocalFileIO, metadata_errors, read_metadata
 
 #: Version 1 of the tables of ``SqlCatalog``.
@@ -63,9 +63,7 @@ class SqliteCatalog(MetastoreCatalog):
         db = index.connect(root, check_same_thread=False)
         weakref.finalize(self, db.close)
         db.executescript(_TABLES)
-        self._typed = any(
-            row[1] == "iceberg_type" for row in db.execute("PRAGMA table_info(iceberg_tables)").fetchall()
-        )
+        self._typed = catalog_db.has_types(db)
 
     def create_namespace(self, namespace: str | Identifier, properties: Properties = EMPTY_DICT) -> None:
         """Create a namespace; one that exists keeps its properties."""

@@ -103,10 +103,10 @@ def from_duckdb(sql: str, error: duckdb.Error, prefix: int = 0, tables: Iterable
     fault = _Fault(sql, fields, message, place, tuple(tables))
     subtype = f"{fields.get('error_subtype', '')} {fields.get('type', '')}"
     for pattern, explain in _BY_SUBTYPE:
-        if pattern.match(subtype):
+        if re.match(pattern, subtype):
             return query_error(sql, *explain(fault))
     for pattern, explain_match in _BY_MESSAGE:
-        match = pattern.match(message)
+        match = re.match(pattern, message)
         if match and (explained := explain_match(fault, match)):
             return query_error(sql, *explained)
     first, _, rest = message.partition("\n")
@@ -168,15 +168,15 @@ def _unknown_column_of(fault: _Fault, match: re.Match[str]) -> _Explained:
 
 
 #: DuckDB's subtype of an error, with the type of the missing entry -> how to explain it.
-_BY_SUBTYPE: tuple[tuple[re.Pattern[str], Callable[[_Fault], _Explained]], ...] = (
-    (re.compile(r"MISSING_ENTRY .*Function"), _unknown_function),
-    (re.compile(r"MISSING_ENTRY Table"), _unknown_table),
-    (re.compile(r"COLUMN_NOT_FOUND"), _unknown_column),
+_BY_SUBTYPE: tuple[tuple[str, Callable[[_Fault], _Explained]], ...] = (
+    ("MISSING_ENTRY .*Function", _unknown_function),
+    ("MISSING_ENTRY Table", _unknown_table),
+    ("COLUMN_NOT_FOUND", _unknown_column),
 )
 #: For errors without a subtype: what the message looks like -> how to explain it.
-_BY_MESSAGE: tuple[tuple[re.Pattern[str], Callable[[_Fault, re.Match[str]], _Explained | None]], ...] = (
-    (re.compile(r'Referenced table "(.*)" not found'), _unknown_qualifier),
-    (re.compile(r'Table "(.*)" does not have a column named "(.*)"'), _unknown_column_of),
+_BY_MESSAGE: tuple[tuple[str, Callable[[_Fault, re.Match[str]], _Explained | None]], ...] = (
+    ('Referenced table "(.*)" not found', _unknown_qualifier),
+    ('Table "(.*)" does not have a column named "(.*)"', _unknown_column_of),
 )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import weakref
+from datetime import UTC, tzinfo
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from trailsift import __version__
 from trailsift.errors import EngineError, SnapshotGoneError, UsageError
@@ -50,10 +50,7 @@ class DuckDBEngine:
         timezone: str = "UTC",
         cache: Cache | None = None,
     ) -> None:
-        try:
-            self.zone = ZoneInfo(timezone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise UsageError(f"unknown time zone {timezone!r}: use a name such as UTC or Asia/Seoul") from None
+        self.zone = _zone(timezone)
         self.snapshot = snapshot
         self.timezone = timezone
         self.cache = cache or Cache()
@@ -249,3 +246,14 @@ def _close(db: duckdb.DuckDBPyConnection, planner: Planner, spill: Path) -> None
         db.close()
         planner.close()
     delete_spill_folder(spill)
+
+
+def _zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return UTC  # the import of zoneinfo takes 3 ms
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UsageError(f"unknown time zone {name!r}: use a name such as UTC or Asia/Seoul") from None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -117,12 +120,12 @@ def _quoted(text: str) -> str:
 
 
 #: Spreadsheets take a cell that begins so for a formula, also behind blanks; and some skip what they cannot show.
-_FORMULA = re.compile(r"[\s\x00-\x1f]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+_FORMULA = r"[\s\x00-\x1f]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]"
 
 
 def _inert(text: str) -> str:
     """Return ``text`` as a field of CSV that a spreadsheet does not take for a formula."""
-    return _quoted("'" + text) if _FORMULA.match(text) else _quoted(text)
+    return _quoted("'" + text) if re.match(_FORMULA, text) else _quoted(text)
 
 
 def _cell(value: Any) -> str:
@@ -132,8 +135,6 @@ def _cell(value: Any) -> str:
 
 
 def _write_table(result: Result, put: Callable[[str], object], max_rows: int | None, width: int | None) -> int:
-    import shutil
-
     header = [safe(name) for name, _ in result.columns]
     right = [is_number(kind) for _, kind in result.columns]
     cells: list[list[str]] = []
@@ -142,7 +143,7 @@ def _write_table(result: Result, put: Callable[[str], object], max_rows: int | N
         left = len(rows) if max_rows is None else max(0, max_rows - count)
         cells += [[safe(_text(value)) for value in row] for row in rows[:left]]
         count += len(rows)
-    columns = width or shutil.get_terminal_size((120, 25)).columns
+    columns = width or _terminal_columns()
     table = (_plain_table(header, right, cells, columns) or _rich_table(header, right, cells, columns)) if count else ""
     shown = count if max_rows is None else min(count, max_rows)
     rows_text = f"{count:,} row{'' if count == 1 else 's'}"
@@ -151,6 +152,17 @@ def _write_table(result: Result, put: Callable[[str], object], max_rows: int | N
     origin = "from the cache, " if result.from_cache else ""
     put(table + f"{rows_text} in {_seconds(result.seconds)} ({origin}times in {result.timezone})\n")
     return count
+
+
+def _terminal_columns() -> int:
+    """Return the width of the terminal as ``shutil`` finds it, which would import all compressors for it."""
+    with contextlib.suppress(KeyError, ValueError):
+        if (columns := int(os.environ["COLUMNS"])) > 0:
+            return columns
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if (columns := os.get_terminal_size(sys.__stdout__.fileno()).columns) > 0:  # type: ignore[union-attr]
+            return columns
+    return 120
 
 
 def _plain_table(header: list[str], right: list[bool], cells: list[list[str]], columns: int) -> str:

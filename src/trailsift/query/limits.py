@@ -20,8 +20,9 @@ PROCESS_MEMORY = 1 << 30
 #: The least that is accepted: DuckDB needs some for itself.
 _LEAST = 10_000_000
 
-_SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(I?)B?\s*", re.IGNORECASE | re.ASCII)
-_SPILL = re.compile(r"(\d+)-[0-9a-f]{12}", re.ASCII)
+#: Compiled at first use: most queries name no size and find no folder.
+_SIZE = r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(I?)B?\s*"
+_SPILL = r"([0-9]+)-[0-9a-f]{12}"
 #: Seconds after which a folder of a process that is gone is deleted. Its number may mean nothing here: containers and
 #: computers can share a home.
 _STALE = 86_400
@@ -40,7 +41,7 @@ def size_of(text: str, name: str) -> int:
 
     ``name``: what the size limits, for the message.
     """
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text, re.IGNORECASE | re.ASCII)
     units = "KMGT"
     if match is not None:
         power = units.find(match[2].upper()) + 1 if match[2] else 0
@@ -141,7 +142,7 @@ def delete_spill_folder(folder: Path) -> None:
 def _sweep(base: Path) -> None:
     now = time.time()
     for entry in os.scandir(base):
-        match = _SPILL.fullmatch(entry.name)
+        match = re.fullmatch(_SPILL, entry.name)
         if match is None or not entry.is_dir(follow_symlinks=False):
             continue
         with contextlib.suppress(OSError):

@@ -8,7 +8,6 @@ age (``ttl``). The files belong to the user: mode 0600, under the user's cache f
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import time
@@ -45,6 +44,8 @@ def default_folder() -> Path:
 
 def key_of(*parts: object) -> str:
     """Return the name under which the result for all of ``parts`` is kept."""
+    import hashlib  # loads OpenSSL, which a query without a cache does not need
+
     text = json.dumps([_VERSION, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

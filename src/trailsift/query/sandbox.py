@@ -342,16 +342,15 @@ def _place(node: dict[str, Any]) -> int | None:
 
 
 #: A string, a quoted name, a comment, a dollar-quoted string, or one other character.
-_TOKEN = re.compile(
-    r"""(?P<string>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|(?P<tag>\$\w*\$).*?(?P=tag))"""
-    r"""|(?P<comment>--[^\r\n]*|/\*.*?\*/)|(?P<other>.)""",
-    re.DOTALL,
+_LEXEMES = (
+    r"""(?s)(?P<string>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|(?P<tag>\$\w*\$).*?(?P=tag))"""
+    r"""|(?P<comment>--[^\r\n]*|/\*.*?\*/)|(?P<other>.)"""
 )
 
 
 def _without_semicolon(sql: str, cursor: duckdb.DuckDBPyConnection, tree: dict[str, Any]) -> str:
     """Return the statement's text up to a closing semicolon, so that it can stand in parentheses."""
-    for token in _TOKEN.finditer(sql):
+    for token in re.finditer(_LEXEMES, sql):
         if token["other"] == ";":
             statement = sql[: token.start()]
             # If the expression above misreads the quoting, the statement must not change.
@@ -363,14 +362,14 @@ def _without_semicolon(sql: str, cursor: duckdb.DuckDBPyConnection, tree: dict[s
 
 #: A statement in which white space is all that has to be looked at: no comments, escapes or other kinds of quotes, and
 #: no characters that DuckDB might take for white space.
-_SIMPLE = re.compile(r"(?:(?!--|/\*)[ -#%-\[\]-~\t\n\r])*")
-_QUOTED_OR_SPACE = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|[ \t\n\r]+""")
+_SIMPLE = r"(?:(?!--|/\*)[ -#%-\[\]-~\t\n\r])*"
+_QUOTED_OR_SPACE = r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|[ \t\n\r]+"""
 
 
 def normalised(sql: str) -> str:
     """Return ``sql`` with white space outside quotes collapsed, or as it is if anything about it is out of the
     ordinary: equal means the same statement."""
-    return _QUOTED_OR_SPACE.sub(_collapsed, sql).strip(" ") if _SIMPLE.fullmatch(sql) else sql
+    return re.sub(_QUOTED_OR_SPACE, _collapsed, sql).strip(" ") if re.fullmatch(_SIMPLE, sql) else sql
 
 
 def _collapsed(match: re.Match[str]) -> str:

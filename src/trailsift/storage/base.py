@@ -18,8 +18,9 @@ from typing import NamedTuple, Protocol
 from trailsift.errors import ConflictError, LakeError
 
 #: A part of a path: no control characters (C1 and line separators too), no backslash, no half of a surrogate pair.
+#: The expression is compiled at first use: paths in ASCII, as nearly all are, pass without it.
 _PART = r"(?!\.)[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+"
-_PATH = re.compile(rf"{_PART}(?:/{_PART})*")
+_PATH = rf"{_PART}(?:/{_PART})*"
 #: Bytes of the longest name and the longest path that a file system takes.
 _MAX_NAME, _MAX_PATH = 255, 4000
 #: Attempts of ``update`` before it gives up, and the longest pause (in seconds) between two of them.
@@ -100,7 +101,7 @@ def check_path(path: str) -> str:
     Names that begin with a dot belong to the storage itself: partial files, locks. Nor may a path have control
     characters, backslashes, or halves of surrogate pairs.
     """
-    if not _PATH.fullmatch(path):
+    if not (_is_plain(path) or re.fullmatch(_PATH, path)):
         raise LakeError(
             f"{path!r} is not a path of an object: it must be relative, without empty, hidden or '..' parts, control "
             "characters and backslashes"
@@ -109,6 +110,12 @@ def check_path(path: str) -> str:
     if len(data) > _MAX_PATH or (len(data) > _MAX_NAME and max(map(len, data.split(b"/"))) > _MAX_NAME):
         raise LakeError(f"{path[:100]!r}... is not a path of an object: it is too long")
     return path
+
+
+def _is_plain(path: str) -> bool:
+    """Return whether a path is in ASCII and has the form that ``_PATH`` describes."""
+    slashed = f"/{path}/"
+    return path.isascii() and path.isprintable() and not ("\\" in path or "//" in slashed or "/." in slashed)
 
 
 def update(storage: Storage, path: str, change: Callable[[bytes | None], bytes | None]) -> None:
