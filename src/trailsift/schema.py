@@ -221,15 +221,23 @@ PROFILE_DIMENSIONS = ("source_network", "user_agent", "vpc_endpoint", "session_n
 #: Hashes in a full sketch of distinct values: the smallest ones (k minimum values).
 SKETCH_SIZE = 2048
 
-#: Error codes that mean "refused for lack of permission" (counted in ``profile.denied``).
+#: Error codes that mean "refused for lack of permission", wherever refusals are counted: ``profile.denied``, reports,
+#: detections, boards, ``is_denied`` in SQL. Calls whose credentials are wrong, expired or unknown (``AuthFailure``,
+#: ``InvalidClientTokenId``, Cognito's ``NotAuthorizedException`` for a wrong password) are not among them.
 DENIED_CODES = frozenset(
     {
         "AccessDenied",
         "AccessDeniedException",
+        "AccessDeniedFault",  # DMS, DAX
+        "VpceAccessDenied",  # NetworkActivity: by the policy of a VPC endpoint
         "Client.UnauthorizedOperation",
         "UnauthorizedOperation",
         "UnauthorizedAccess",
+        "UnauthorizedException",
+        "AuthorizationError",  # SNS
+        "AuthorizationErrorException",
         "Forbidden",
+        "ForbiddenException",
         "AllAccessDisabled",
         "403",
     }

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from trailsift.errors import TrailsiftError, UsageError
+from trailsift.schema import DENIED_CODES
 
 _NO_BOTO3 = "access to AWS needs boto3: install trailsift with the extra `aws`"
-_DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
 #: Error code -> what the user can do about it; {region} is the region of the request.
 _HINTS = {
     "TrailNotFoundException": "no such trail is in {region}: a trail's ARN names its region, AWS_REGION sets another",
@@ -69,7 +69,7 @@ def aws_errors(action: str, region: str | None = None) -> Iterator[None]:
 def _explain(error: Any, region: str | None) -> str:
     details = error.response.get("Error", {})
     code, message = str(details.get("Code", "")), str(details.get("Message", "")).strip()
-    if code in _DENIED:
+    if code in DENIED_CODES:
         return f"{error.operation_name} is not allowed: {message or code}. Grant the action, or use other credentials"
     if code in _BAD_KEYS:
         return f"AWS does not accept these credentials ({code}): renew them, or check AWS_PROFILE"

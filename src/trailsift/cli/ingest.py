@@ -115,9 +115,9 @@ def ingest_command(
     """Store logs in a lake, each event once. The lake is created if it is missing.
 
     Ends with counts that add up: records = stored + duplicates + dropped + malformed. Exit code 3: some input was
-    malformed or was not a CloudTrail log. `--since` and `--until` select log objects by delivery time. With `--rules`,
-    events are dropped or sampled; summaries stay exact. If closed days have many small files, they are merged at the
-    end, which takes some seconds.
+    malformed, or neither a CloudTrail log nor another file of AWS. `--since` and `--until` select log objects by
+    delivery time. With `--rules`, events are dropped or sampled; summaries stay exact. If closed days have many small
+    files, they are merged at the end, which takes some seconds.
 
     Examples: `trailsift ingest logs/AWSLogs --lake lake`, `trailsift ingest logs --lake lake --since -7d`
     """

@@ -239,8 +239,8 @@ def touched_resources(
 ) -> TouchedResources:
     """Return the resources that an event touched. ``account`` is used only if an ARN must be built from a bare name.
 
-    ``resource_arn`` is the container (bucket, access point, function, table), ``object_key`` the object inside it: the
-    S3 key, or a DynamoDB item key as compact JSON text.
+    ``resource_arn`` is the container (bucket, function, table; an access point only if no bucket is named),
+    ``object_key`` the object inside it: the S3 key, or a DynamoDB item key as compact JSON text.
     """
     service = (event_source or "").partition(".")[0]
     params = request_parameters if isinstance(request_parameters, dict) else {}
@@ -427,30 +427,48 @@ def _s3(call: ResourceCall) -> TouchedResources:
             types.setdefault(arn, entry.type)
         if entry.account:
             accounts.setdefault(arn, entry.account)
-        if point is None and ":accesspoint/" in arn:
+        if point is None and _is_point(arn):
             point = arn
     source = _s3_source(call)
-    if point == source:  # a copy that reads through an access point writes to the bucket
-        point = None
-    # An access point takes precedence over its bucket: the caller, policies and selectors name the access point.
-    first = point or (named if named in arns or not arns else arns[0])
-    if first is None:
-        return _generic(call)
+    # What is read or written through an access point lies in a bucket: questions about the bucket find it, and the
+    # access point, which policies name, stays among the ARNs. Only Object Lambda names no bucket.
+    if named in arns and not _is_point(named):
+        first = named
+    else:
+        bucket = next((arn for arn in arns if arn != source and not _is_point(arn)), None)
+        found = bucket or point or named or next(iter(arns), None)
+        if found is None:
+            return _generic(call)
+        first = found
     others = [*arns, source] if source else arns
     named_key = _text(call.params.get("key")) or _text(call.params.get("Key"))
     key = named_key or keys.get(first) or (next(iter(keys.values()), None) if point else None)
     return TouchedResources(_s3_type(call, first, types), first, _distinct(first, others), accounts.get(first), key)
 
 
+def _is_point(arn: str) -> bool:
+    return ":accesspoint/" in arn or "/accesspoint/" in arn
+
+
 def _s3_type(call: ResourceCall, arn: str, types: dict[str, str]) -> str | None:
     """Return the type of the resource: the objects' type for a data event, else the bucket's or the listed one."""
     objects, bucket = _S3_TYPES[arn.split(":", 3)[2]]
-    is_point = ":accesspoint/" in arn
+    is_point = _is_point(arn)
     # Records of versions below 1.07 are not always marked as data events, but they list an object.
     if call.is_data or any(entry.type == objects for entry in call.entries):
         return "AWS::S3::AccessPoint" if is_point and objects == "AWS::S3::Object" else objects
     is_bucket = ":::" in arn or "bucket/" in arn
     return types.get(arn) or ("AWS::S3::AccessPoint" if is_point else bucket if is_bucket else None)
+
+
+def _s3tables(call: ResourceCall) -> TouchedResources:
+    """Return the table, which selectors and policies name beside its bucket, and the key of the file inside it."""
+    touched = _generic(call)
+    table = next((entry for entry in call.entries if entry.arn and entry.type == "AWS::S3Tables::Table"), None)
+    if table is not None and table.arn:
+        arns = _distinct(table.arn, list(touched.resource_arns))
+        touched = TouchedResources(table.type, table.arn, arns, table.account, None)
+    return touched._replace(object_key=_text(call.params.get("key")))
 
 
 # -- Lambda ----------------------------------------------------------------------------------------------------------
@@ -631,6 +649,7 @@ _SERVICES: dict[str, Callable[[ResourceCall], TouchedResources]] = {
     "s3express": _s3,
     "s3-object-lambda": _s3,
     "s3-outposts": _s3,
+    "s3tables": _s3tables,
     "lambda": _lambda,
     "dynamodb": _dynamodb,
     "streams": _dynamodb,

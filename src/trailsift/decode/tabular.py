@@ -52,6 +52,10 @@ _COLUMNS = {name.lower(): name for name in _MEMBERS} | {
 }
 #: Titles in _COLUMNS that mean the member only if the member itself is not a column.
 _ALIASES = frozenset(("region", "userid", "eventdatetime", "sourceip", "requestuseragent"))
+#: Columns of the console's Event history, to members of ``userIdentity``; only if that is not a column itself.
+_IDENTITY = {"username": "userName", "awsaccesskey": "accessKeyId"}
+#: Times as the console showed them until 2020: `2019-05-31, 02:24:11 PM`.
+_CONSOLE_TIME = re.compile(r"(\d{4}-\d\d-\d\d), (\d\d):(\d\d):(\d\d) (AM|PM)", re.ASCII)
 #: Columns that hold the complete record, as JSON.
 _WHOLE = frozenset(("cloudtrailevent", "eventjson", "raw", "message", "rawevent"))
 
@@ -122,12 +126,20 @@ def record(names: Sequence[str], cells: Sequence[Any]) -> dict[str, Any]:
             if isinstance(event, dict):
                 return event
         values[name] = _cell(name, cell)
+    if "userIdentity" not in values:
+        identity = {_IDENTITY[_plain(name)]: name for name in values if _plain(name) in _IDENTITY}
+        if identity:
+            values["userIdentity"] = {member: values.pop(name) for member, name in identity.items()}
     return values
 
 
 def _cell(name: str, cell: Any) -> Any:
     if not isinstance(cell, str):
-        return cell
+        # Athena's JSON has structs as objects, filled up with nulls.
+        return _renamed(_without_nulls(cell), _NAMES[name]) if name in _NAMES else cell
+    if name == "eventTime" and (shown := _CONSOLE_TIME.fullmatch(cell)):
+        day, hour, minute, second, half = shown.groups()
+        return f"{day}T{int(hour) % 12 + 12 * (half == 'PM'):02}:{minute}:{second}Z"
     if name in _BOOLEANS:
         return {"true": True, "false": False}.get(cell.lower(), cell)
     if name in _STRUCTS:
@@ -150,6 +162,12 @@ def _struct(cell: str, names: dict[str, str]) -> Any:
     if isinstance(value, dict | list) or value is None:
         return _renamed(value, names)
     return cell
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:
@@ -376,7 +394,20 @@ def _rows(text: str, delimiter: str, titles: list[str], names: list[str]) -> Ite
         yield TableRow(values, reason, "".join(row_lines), source.tell() >= len(text))
 
 
-# -- query results as JSON -------------------------------------------------------------------------------------------
+# -- rows as JSON objects, and query results -------------------------------------------------------------------------
+
+
+def lower_case_row(value: dict[str, Any]) -> list[Any] | None:
+    """Return the record of a row that Athena wrote as JSON (UNLOAD), with all names in lower case."""
+    if not isinstance(value.get("eventtime"), str) or not isinstance(value.get("eventname"), str):
+        return None
+    names = members(list(value))
+    if names is None:
+        return None
+    try:
+        return [record(names, list(value.values()))]
+    except RecursionError:
+        return None
 
 
 def lake_rows(value: dict[str, Any]) -> list[Any] | None:

@@ -197,9 +197,22 @@ def _raw(value: _Object) -> list[Any] | None:
 
 
 def _message(value: _Object) -> list[Any] | None:
-    """An event of a shipper (Filebeat, Vector, Fluent Bit) or a single log event whose message is JSON."""
-    text = _text(value, "message")
-    return [text] if text is not None and text.lstrip()[:1] == "{" else None
+    """An event of a shipper (Filebeat, Vector; Fluent Bit: ``log``) or a single log event whose message is JSON."""
+    texts = (value.get(name) for name in ("message", "log"))
+    return next(([text] for text in texts if isinstance(text, str) and text.lstrip()[:1] == "{"), None)
+
+
+def _event_original(value: _Object) -> list[Any] | None:
+    """A document of Elastic's CloudTrail integration, which keeps the record as it came."""
+    inner = value.get("event")
+    text = _text(inner, "original") if isinstance(inner, dict) else _text(value, "event.original")
+    return None if text is None else [text]
+
+
+def _refused(value: _Object) -> list[Any] | None:
+    """A line of the error objects of a Firehose stream: what could not be delivered, in base64."""
+    text = _text(value, "rawData")
+    return [_blob(text)] if text is not None and ("errorCode" in value or "attemptsMade" in value) else None
 
 
 def _search_hits(value: _Object) -> list[Any] | None:
@@ -237,7 +250,10 @@ _UNWRAP: tuple[Callable[[_Object], list[Any] | None], ...] = (
     _splunk_result,
     # The raw text before a shipper's `message`, which may be a rendering of the raw text.
     _raw,
+    _event_original,
+    _refused,
     _message,
+    tabular.lower_case_row,
 )
 
 

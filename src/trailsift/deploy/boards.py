@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from trailsift.aws.transform import metrics
 from trailsift.deploy.tables import StackConfig
 from trailsift.prices import load_prices
+from trailsift.schema import DENIED_CODES
 
 Board = Literal["operations", "roles", "cost"]
 
@@ -30,7 +31,7 @@ class Metric(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One panel. Texts have placeholders for prices, ``sql`` also for ``{database}`` and the time (Grafana's macro)."""
+    """One panel. Texts have placeholders for prices, ``sql`` also for database, codes of refusals and time."""
 
     board: Board
     title: str
@@ -108,8 +109,7 @@ PANELS: tuple[Panel, ...] = (
         "by role, action and resource",
         sql=(
             "SELECT role_arn, service, event_name, resource_arn, error_code, sum(events) AS events "
-            "FROM {database}.hourly WHERE $__timeFilter(hour) AND error_code IN ('AccessDenied', "
-            "'AccessDeniedException', 'Client.UnauthorizedOperation') GROUP BY 1, 2, 3, 4, 5 "
+            "FROM {database}.hourly WHERE $__timeFilter(hour) AND error_code IN ({denied}) GROUP BY 1, 2, 3, 4, 5 "
             "ORDER BY events DESC LIMIT 50"
         ),
         shape="table",
@@ -310,11 +310,12 @@ def _fill_prices(text: str) -> str:
 
 
 def _athena_target(panel: Panel, config: StackConfig, source: dict[str, str]) -> dict[str, Any]:
+    denied = ", ".join(f"'{code}'" for code in sorted(DENIED_CODES))
     return {
         "refId": "A",
         "datasource": source,
         "format": 0 if panel.shape == "timeseries" else 1,
-        "rawSQL": _fill_prices(panel.sql).replace("{database}", config.database),
+        "rawSQL": _fill_prices(panel.sql).replace("{database}", config.database).replace("{denied}", denied),
         "connectionArgs": {
             "region": "__default",
             "catalog": "__default",

@@ -69,6 +69,9 @@ class OpenBatch:
             self._rejects += [(name, replace(part, position=_position(part, stats))) for part in stats.malformed]
             self._in_batch["records"] += stats.records
             self._in_batch["malformed"] += stats.malformed.parts
+            if stats.other is not None and stats.ends:
+                # It need not be opened again.
+                self._log_objects.append(IngestedObject(file.name, file.version, file.delivered_on))
             if stats.foreign is not None:
                 continue
             self._in_batch["log_objects"] += stats.last

@@ -36,6 +36,8 @@ class ObjectStats:
     records: int = 0
     malformed: Rejects = field(default_factory=Rejects)
     foreign: str | None = None
+    #: The kind of another file of the bucket (``decode.other_files``).
+    other: str | None = None
     #: For an object that is read in pieces, or a member of an archive: as in ``decode.stream.Part``.
     member: str = ""
     last: bool = True

@@ -176,6 +176,9 @@ class Coordinator:
                 self.bytes_done += file.size
             if item.foreign is not None:
                 self.counts.log_objects_skipped += 1
+            if item.other is not None:
+                others = self.counts.other_files
+                others[item.other] = others.get(item.other, 0) + 1
             self.counts.records += item.records
             self.counts.malformed += item.malformed.parts
             state.read.append((file, item))

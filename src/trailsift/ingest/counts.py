@@ -13,7 +13,7 @@ class Counts:
     """The outcome of everything that was read; ``records`` is the sum of the four counts that follow it."""
 
     log_objects: int = 0
-    #: Ingested before (``log_objects_known``), or JSON without a CloudTrail record.
+    #: Ingested before (``log_objects_known``), other files of the bucket, or JSON without a CloudTrail record.
     log_objects_skipped: int = 0
     log_objects_known: int = 0
     records: int = 0
@@ -21,6 +21,8 @@ class Counts:
     duplicates: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     malformed: int = 0
+    #: Digests, flow logs and other files that AWS writes into the same bucket, by kind (``decode.other_files``).
+    other_files: dict[str, int] = field(default_factory=dict)
     #: Links out of a folder of logs, which are not followed.
     links_passed_over: int = 0
     seconds: float = 0.0
@@ -31,8 +33,13 @@ class Counts:
 
     @property
     def complete(self) -> bool:
-        """True if nothing was malformed, and no input was skipped except those ingested before."""
-        return not self.malformed and self.log_objects_skipped == self.log_objects_known
+        """True if nothing was malformed, and all that was skipped is known: ingested before, or another file of AWS."""
+        return not self.malformed and not self.strange
+
+    @property
+    def strange(self) -> int:
+        """Number of files that hold JSON, no CloudTrail record, and nothing else that is known."""
+        return self.log_objects_skipped - self.log_objects_known - sum(self.other_files.values())
 
 
 @dataclass(frozen=True, slots=True)

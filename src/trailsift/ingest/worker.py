@@ -28,6 +28,7 @@ from trailsift.columns.arrow import CHUNK_SCHEMA
 from trailsift.columns.summarize import NEEDED, Summaries
 from trailsift.decode.landing import DROPPED_BY
 from trailsift.decode.limits import LIMITS, Budget, Limits
+from trailsift.decode.other_files import holds_records, may_be_other, other_file
 from trailsift.decode.outcome import Malformed, Rejects
 from trailsift.decode.stream import parts_of
 from trailsift.ingest import conflicts
@@ -112,7 +113,8 @@ class Worker:
 
     def _read(self, file: LogObject) -> Iterator[ObjectStats]:
         """Decode a file, and yield the stats of each piece."""
-        before, has_records = 0, False
+        before, has_records, other = 0, False, None
+        first = True
         self._count += 1
         if self._begun is not None:
             self._begun[:] = self._count.to_bytes(len(self._begun), "little")
@@ -121,10 +123,17 @@ class Worker:
             if file.problem is not None:
                 raise OSError(file.problem)
             for part in parts_of(file.open(), budget):
+                name = file.name + part.member
                 if self.rules is not None:
-                    self._objects[file.name + part.member] = file
-                if part.data is not None:
-                    stats = self.builder.add(file.name + part.member, part.data, part.damage, budget)
+                    self._objects[name] = file
+                if first:
+                    other = other_file(name, part.data) if part.data is not None and may_be_other(name) else None
+                if part.data is not None and other is not None and not holds_records(part.data):
+                    stats = ObjectStats(foreign=other)
+                elif part.data is not None:
+                    stats = self.builder.add(name, part.data, part.damage, budget)
+                    if stats.foreign is not None and first:
+                        other = other_file(name, part.data)
                 elif part.damage is not None:
                     stats = ObjectStats(1, Rejects([Malformed(-1, part.damage, "")]))
                 else:
@@ -134,7 +143,9 @@ class Worker:
                 if has_records or not part.last:
                     # A piece without records does not make the whole object foreign.
                     stats.foreign = None
+                stats.other = other if stats.foreign is not None else None
                 before, has_records = (0, False) if part.last else (before + stats.records, has_records)
+                first = part.last
                 yield stats
         except OSError as error:
             yield ObjectStats(1, Rejects([Malformed(-1, f"cannot be read: {error.strerror or error}", "")]))

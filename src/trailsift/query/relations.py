@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trailsift.schema import HOUR_COLUMN, SKETCH_SIZE, TABLES, Column, Table
+from trailsift.schema import DENIED_CODES, HOUR_COLUMN, SKETCH_SIZE, TABLES, Column, Table
 
 #: Type of a column in ``schema`` -> type in DuckDB.
 DUCK_TYPES = {
@@ -22,6 +22,12 @@ DUCK_TYPES = {
 #: values seen (k minimum values). If it is full, and f is the share of the hash space up to its k-th hash,
 #: (k - 1) / f estimates the number of distinct values (Bar-Yossef et al. 2002, Beyer et al. 2007).
 MACROS = {
+    "is_denied": (
+        "true if an error code means that permission was lacking: is_denied(error_code)",
+        "CREATE MACRO is_denied(code) AS coalesce(code IN ("
+        + ", ".join(f"'{code}'" for code in sorted(DENIED_CODES))
+        + "), false)",
+    ),
     "distinct_count": (
         "number of distinct values that a sketch stands for: exact below 2,048, within about 5 % above",
         "CREATE MACRO distinct_count(sketch) AS CAST(CASE"

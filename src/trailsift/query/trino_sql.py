@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trailsift.errors import QueryError, UsageError
 from trailsift.query.relations import VIEWS
-from trailsift.schema import SKETCH_SIZE, TABLES
+from trailsift.schema import DENIED_CODES, SKETCH_SIZE, TABLES
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -264,6 +264,10 @@ class _Translation:
             inner = function.expressions[0]
             merged = f"slice(array_sort(array_distinct(flatten({inner.sql(dialect='trino')}))), 1, {SKETCH_SIZE})"
             function.replace(exp.maybe_parse(merged, dialect="trino"))
+        elif name == "is_denied":
+            codes = ", ".join(f"'{code}'" for code in sorted(DENIED_CODES))
+            listed = f"coalesce({function.expressions[0].sql(dialect='trino')} IN ({codes}), false)"
+            function.replace(exp.maybe_parse(listed, dialect="trino"))
         elif name not in _SAME_IN_TRINO:
             raise _cannot(f"the function {name}")
 

@@ -53,11 +53,14 @@ def show_counts(counts: Counts, lake: Path, as_json: bool) -> None:
         soft_wrap=True,
     )
     if counts.log_objects_skipped:
-        foreign = counts.log_objects_skipped - counts.log_objects_known
+        foreign, others = counts.strange, counts.other_files
         reasons = [f"{counts.log_objects_known:,} already ingested"] if counts.log_objects_known else []
         reasons += (
             [f"{foreign:,} not CloudTrail logs"] if foreign > 1 else ["1 not a CloudTrail log"] if foreign else []
         )
+        if others:
+            kinds = ", ".join(plural(number, kind) for kind, number in sorted(others.items()))
+            reasons.append(f"{plural(sum(others.values()), 'other file')} of the bucket ({kinds})")
         out.print(f"{plural(counts.log_objects_skipped, 'log object')} skipped: {', '.join(reasons)}.")
     if counts.records:
         dropped = [(f"dropped: {name}", number) for name, number in counts.dropped.items()]
@@ -80,7 +83,7 @@ def incomplete(counts: Counts, lake: Path) -> str:
     if counts.malformed:
         command = f"trailsift rejects --lake {quoted(lake)}"
         reasons.append(f"{plural(counts.malformed, 'record')} could not be stored: `{command}` shows them")
-    foreign = counts.log_objects_skipped - counts.log_objects_known
+    foreign = counts.strange
     if foreign == 1:
         reasons.append("1 file was not a CloudTrail log and was skipped")
     elif foreign:
