@@ -102,6 +102,72 @@ def test_invalid_arguments(name: str) -> None:
         selectors.parse_request(roles, services, accounts)
 
 
+@pytest.mark.parametrize(
+    ("bucket", "begins"),
+    [
+        ("app-data", "arn:aws:s3:::app-data/"),
+        ("s3://app-data/logs/", "arn:aws:s3:::app-data/logs/"),
+        ("arn:aws:s3:::app-data", "arn:aws:s3:::app-data/"),
+        ("arn:aws:s3:::app-data/*", "arn:aws:s3:::app-data/"),
+        ("app-data/logs/*", "arn:aws:s3:::app-data/logs/"),
+        ("arn:aws-us-gov:s3:::app-data/x", "arn:aws-us-gov:s3:::app-data/x"),
+    ],
+)
+def test_a_bucket_is_the_beginning_of_its_objects(bucket: str, begins: str) -> None:
+    assert selectors.parse_request([], ["s3"], buckets=[bucket]).buckets == (begins,)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "problem"),
+    [
+        ("arn:aws:s3:us-east-1:111122223333:accesspoint/ap", "access point"),
+        ("data--use1-az4--x-s3", "directory bucket"),
+        ("arn:aws:s3express:us-east-1:111122223333:bucket/data--use1-az4--x-s3", "not the ARN of a bucket"),
+        ("app-data/*/logs", "no wildcards"),
+        ("app-*", "not a valid bucket name"),
+    ],
+)
+def test_what_no_selector_would_match(bucket: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        selectors.parse_request([], ["s3"], buckets=[bucket])
+
+
+def of_objects(**arns: list[str]) -> list[dict[str, Any]]:
+    fields: list[dict[str, Any]] = [
+        {"Field": "eventCategory", "Equals": ["Data"]},
+        {"Field": "resources.type", "Equals": ["AWS::S3::Object"]},
+        {"Field": "resources.ARN", **arns},
+    ]
+    return [{"FieldSelectors": fields}]
+
+
+@pytest.mark.parametrize(
+    ("arns", "bucket", "state"),
+    [
+        ({"StartsWith": ["arn:aws:s3:::app-data/"]}, "other-bucket", "missed"),
+        ({"StartsWith": ["arn:aws:s3:::app-data/"]}, "app-data", "logged"),
+        ({"StartsWith": ["arn:aws:s3:::app-data/logs/"]}, "app-data", "partly"),
+        ({"StartsWith": ["arn:aws:s3:::app-data/"]}, "app-data/logs", "logged"),
+        ({"Equals": ["arn:aws:s3:::app-data/one.txt"]}, "app-data", "partly"),
+        ({"EndsWith": [".csv"]}, "app-data", "partly"),
+        ({"NotStartsWith": ["arn:aws:s3:::app-data/"]}, "app-data", "missed"),
+        ({"NotStartsWith": ["arn:aws:s3:::app-data/"]}, "other-bucket", "logged"),
+    ],
+)
+def test_a_trail_of_some_buckets(arns: dict[str, list[str]], bucket: str, state: str) -> None:
+    (found,) = selectors.coverage(of_objects(**arns), selectors.parse_request([], ["s3"], buckets=[bucket]))
+    assert (found.reads, found.writes) == (state, state)
+
+
+def test_a_basic_selector_of_all_functions_and_one() -> None:
+    values = ["arn:aws:lambda", "arn:aws:lambda:us-east-1:111122223333:function:f"]
+    basic = {"ReadWriteType": "All", "DataResources": [{"Type": "AWS::Lambda::Function", "Values": values}]}
+    (found,) = selectors.coverage(
+        selectors.advanced_selectors({"EventSelectors": [basic]}), selectors.parse_request([], ["lambda"])
+    )
+    assert (found.reads, found.writes) == ("logged", "logged")
+
+
 def test_a_bucket_without_s3() -> None:
     with pytest.raises(UsageError, match="s3 is not among"):
         selectors.parse_request([ETL], ["lambda"], buckets=["data"])

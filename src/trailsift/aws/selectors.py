@@ -121,11 +121,27 @@ def _type(service: str) -> str:
 
 
 def _bucket(bucket: str, partition: str) -> str:
+    """Return the beginning of the ARNs of a bucket's objects, which ``resources.ARN`` is compared with."""
     name, _, prefix = bucket.removeprefix("s3://").partition("/")
     if name.startswith("arn:"):
-        return bucket if "/" in bucket else f"{bucket}/"
+        match = re.fullmatch(r"arn:([a-z-]+):s3:::([^:]+)", name)
+        if match is None:
+            raise UsageError(
+                f"{name} is not the ARN of a bucket: --bucket narrows events of S3 objects; events through an access "
+                "point are those of its bucket, or of the type AWS::S3::AccessPoint"
+            )
+        partition, name = match.groups()
+    if name.endswith("--x-s3"):
+        raise UsageError(
+            f"{name} is a directory bucket: its objects are of the type AWS::S3Express::Object, and --bucket narrows "
+            "AWS::S3::Object"
+        )
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
         raise UsageError(f"{name!r} is not a valid bucket name")
+    # People write what they write in policies; selectors compare beginnings, and take * for a character.
+    prefix = prefix.removesuffix("*")
+    if "*" in prefix or "?" in prefix:
+        raise UsageError(f"{bucket!r}: selectors have no wildcards; write the beginning that the keys have in common")
     return f"arn:{partition}:s3:::{name}/{prefix}"
 
 
@@ -238,9 +254,9 @@ def _from_basic(basic: Mapping[str, Any]) -> list[Selector]:
             _field("resources.type", Equals=[resource["Type"]]),
             *access,
         ]
-        # `arn:aws:s3` alone means every bucket.
-        arns = [value for value in resource.get("Values") or () if value.count(":") >= 5]
-        if arns:
+        # `arn:aws:s3` or `arn:aws:lambda` means all of them, whatever stands beside it.
+        arns = list(resource.get("Values") or ())
+        if arns and all(value.count(":") >= 5 for value in arns):
             fields.append(_field("resources.ARN", StartsWith=arns))
         selectors.append({"Name": f"{resource['Type']} events", "FieldSelectors": fields})
     return selectors
@@ -326,6 +342,7 @@ def _state(
     loosened = [
         {"FieldSelectors": [field for field in selector["FieldSelectors"] if field["Field"] not in _NARROWING]}
         for selector in existing
+        if any(_touches(selector, place) for place in places)
     ]
     partly = any(logged) or is_logged(event, loosened) or _names_session(loosened, event, caller)
     return "partly" if partly else "missed"
@@ -335,6 +352,19 @@ def _is_narrower(selector: Mapping[str, Any], place: str) -> bool:
     """Return whether a selector logs only some of the calls at a place (an ARN prefix; empty: anywhere)."""
     names = {field["Field"] for field in selector["FieldSelectors"]}
     return bool(names & set(_NARROWING) - ({"resources.ARN"} if place else set()))
+
+
+def _touches(selector: Mapping[str, Any], place: str) -> bool:
+    """Return whether a selector can log anything at a place (an ARN prefix; empty: anywhere)."""
+    for field in selector["FieldSelectors"]:
+        if field["Field"] != "resources.ARN":
+            continue
+        begins = [*(field.get("Equals") or ()), *(field.get("StartsWith") or ())]
+        if begins and not any(arn.startswith(place) or place.startswith(arn) for arn in begins):
+            return field.get("EndsWith") is not None
+        if any(place.startswith(arn) for arn in field.get("NotStartsWith") or () if place):
+            return False
+    return True
 
 
 def _names_session(selectors: Sequence[Mapping[str, Any]], event: Mapping[str, str], caller: CallerMatch) -> bool:
