@@ -64,7 +64,7 @@ EVENTS = Table(
             "role_arn",
             "string",
             "userIdentity.sessionContext.sessionIssuer.arn",
-            "role of the caller: session issuer, else the caller's ARN, else invokedBy; null if anonymous",
+            "role of the caller: session issuer, else what the ARN names, else invokedBy; null if there is none",
         ),
         Column("session_name", "string", "userIdentity.arn", "session name of an assumed role"),
         Column("access_key_id", "string", "userIdentity.accessKeyId", "id of the access key that signed the call"),

@@ -41,6 +41,22 @@ def test_reads_through_access_points_belong_to_the_bucket(tmp_path: Path) -> Non
     assert other[0][0].endswith("accesspoint/ol-redact")
 
 
+def test_sessions_without_an_issuer_belong_to_their_role(tmp_path: Path) -> None:
+    _, lake = loaded(tmp_path, "02-identities")
+    found = rows(lake, "SELECT role_arn, session_name FROM events WHERE role_arn LIKE '%/legacy-app' ORDER BY 2")
+    assert [role for role, _ in found] == ["arn:aws:iam::111122223333:role/legacy-app"] * len(found)
+    assert len({session for _, session in found}) == 2
+
+
+@pytest.mark.parametrize(("case", "anonymous"), [("02-identities", 1), ("21-placeholders", 0), ("23-more-s3", 1)])
+def test_no_account_is_called_anonymous(case: str, anonymous: int, tmp_path: Path) -> None:
+    _, lake = loaded(tmp_path, case)
+    sql = "SELECT count(*) FROM events WHERE principal_account = 'ANONYMOUS_PRINCIPAL'"
+    assert rows(lake, sql) == [(anonymous,)]
+    for table in ("events", "hourly", "usage", "profile"):
+        assert rows(lake, f"SELECT count(*) FROM {table} WHERE account_id = 'ANONYMOUS_PRINCIPAL'") == [(0,)]
+
+
 def test_files_of_a_table(tmp_path: Path) -> None:
     _, lake = loaded(tmp_path, "06-s3tables")
     found = rows(lake, "SELECT resource_type, resource_arn, object_key FROM events WHERE object_key LIKE '%.json'")

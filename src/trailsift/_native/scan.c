@@ -31,7 +31,8 @@ static int names_account(Slice user) {
     if (object_end(user.at, user.at + user.size, &flags, &parts) == NULL) return 0;
     for (int part = 0; flags == 0 && part < parts.count; part++) {
         if (!IS(parts.at[part].name, "accountId")) continue;
-        if (named || *parts.at[part].value.at != '"' || parts.at[part].value.size == 2) return 0;
+        Slice value = parts.at[part].value;
+        if (named || *value.at != '"' || value.size == 2 || IS(value, "\"ANONYMOUS_PRINCIPAL\"")) return 0;
         named = 1;
     }
     return named;

@@ -378,7 +378,7 @@ class InternTable:
             caller = self._caller(user)
         except (RecursionError, ValueError):
             return -2
-        return caller.number * 2 + (caller.identity.principal_account is None)
+        return caller.number * 2 + (caller.identity.account is None)
 
     def scan_place(self, raw: bytes) -> int:
         """Return the origin's number."""
@@ -441,7 +441,7 @@ class InternTable:
             # The caller's account matters if the record does not name one.
             caller.text if record.recipientAccountId is None else None,
             caller.text is not None,
-            caller.identity.principal_account is None,
+            caller.identity.account is None,
             cut.before,
             cut.after,
             cut.resources,
@@ -484,7 +484,7 @@ class InternTable:
                 "eventName": record.eventName,
             }
         )
-        account = record.recipientAccountId or caller.identity.principal_account
+        account = record.recipientAccountId or caller.identity.account
         cuts = cut.before, cut.after, cut.resources, cut.kept is None, cut.key is None, cut.key_is_item
         signature = *cuts, record.eventSource, record.eventName, record.awsRegion, account, category
         if signature not in self._requests:
@@ -513,7 +513,7 @@ class InternTable:
         raw: bytes | memoryview,
     ) -> str | None:
         """Return ``rest`` without caller and origin: of the caller it depends only on whether there is one."""
-        no_account = caller.identity.principal_account is None
+        no_account = caller.identity.account is None
         signature = (
             caller.text is None,
             no_account,

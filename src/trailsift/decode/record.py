@@ -64,6 +64,11 @@ class Identity(NamedTuple):
     access_key_id: str | None
     invoked_by: str | None
 
+    @property
+    def account(self) -> str | None:
+        """The account of the caller; None for an anonymous one, in whose place CloudTrail writes a word."""
+        return None if self.principal_account == "ANONYMOUS_PRINCIPAL" else self.principal_account
+
 
 ANONYMOUS = Identity(None, None, None, None, None, None, None)
 
@@ -84,11 +89,23 @@ def caller_of(user: object) -> Identity:
         _text(user.get("type")),
         arn,
         _text(user.get("accountId")),
-        issuer_arn or arn or invoked_by,
+        issuer_arn or _role_of_session(arn) or arn or invoked_by,
         session,
         _text(user.get("accessKeyId")),
         invoked_by,
     )
+
+
+def _role_of_session(arn: str | None) -> str | None:
+    """Return the ARN of the role whose session has this ARN, without the role's path, which it does not say."""
+    if arn is None or ":assumed-role/" not in arn:
+        return None
+    match = _SESSION.fullmatch(arn)
+    return f"arn:{match[1]}:iam::{match[2]}:role/{match[3]}" if match else None
+
+
+#: The ARN of an assumed role's session.
+_SESSION = re.compile(r"arn:([^:]*):sts::([^:]*):assumed-role/([^/]+)/[^/]+")
 
 
 def _text(value: object) -> str | None:
@@ -286,7 +303,7 @@ def row(record: dict[str, Any], log_object: str) -> dict[str, Any]:
         text = json.dumps(record, sort_keys=True).encode()
         columns["event_id"] = "content-" + hashlib.md5(text, usedforsecurity=False).hexdigest()
     if not columns["account_id"]:
-        columns["account_id"] = caller.principal_account
+        columns["account_id"] = caller.account
     columns["event_category"] = category_of(record)
     columns["service"] = service_of(columns["event_source"])
     read_only = record.get("readOnly")
