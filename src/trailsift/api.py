@@ -847,11 +847,12 @@ class Lake:
 
         return status(self.path)
 
-    def rejects(self, limit: int = 0) -> RejectReport:
+    def rejects(self, limit: int = 0, *, reason: str = "") -> RejectReport:
         """Return what could not be stored, where it is, and why.
 
         Args:
             limit: Records at most, the newest ones; 0 is all.
+            reason: Only reasons that contain this text, such as ``conflicting-time``.
 
         Example:
             >>> lake.rejects().total
@@ -859,7 +860,7 @@ class Lake:
         """
         from trailsift.analysis.rejects import rejects
 
-        return rejects(self._engine(), limit)
+        return rejects(self._engine(), limit, reason)
 
     def records(
         self, where: str | None = None, *, on_skipped: Callable[[Skipped], None] | None = None

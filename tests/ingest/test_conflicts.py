@@ -14,7 +14,8 @@ import pytest
 
 from support.logs import event_number, rows, write
 from support.records import sample, text
-from trailsift import _native
+from trailsift import Lake, _native
+from trailsift.cli import main
 from trailsift.ingest import Sizes, conflicts, ingest, worker
 from trailsift.ingest.chunk import Chunk
 from trailsift.ingest.reread import reread
@@ -70,6 +71,30 @@ def test_other_spelling_is_the_same_content(tmp_path: Path, monkeypatch: pytest.
     counts = ingest([str(second)], lake)
     assert (counts.records, counts.stored, counts.duplicates) == (45, 0, 45)
     assert rejected(lake) == sorted(json.dumps(each, sort_keys=True) for each in changed)
+    assert counts.conflicts == {"conflicting-time": 1, "conflicting-content": 4}
+
+
+def test_a_fuller_copy_of_a_reduced_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The console's Event history has a part of each record; the log object that comes later has all of it."""
+    full = event_number(1, userIdentity={"type": "IAMUser", "userName": "alice", "arn": "arn:aws:iam::1:user/alice"})
+    lake = tmp_path / "lake"
+    (tmp_path / "history.csv").write_text(
+        "Event ID,Event time,Event name,User name,Event source,AWS region,Resource name\n"
+        f"{full['eventID']},{full['eventTime']},{full['eventName']},alice,{full['eventSource']},{full['awsRegion']},x\n"
+    )
+    ingest([str(tmp_path / "history.csv")], lake)
+    write(tmp_path / "in", "a.json.gz", [full])
+    assert main(["ingest", str(tmp_path / "in"), "--lake", str(lake), "-q"]) == 0
+    assert "1 duplicate with more of the record than is stored" in " ".join(capsys.readouterr().out.split())
+    # The other way round nothing is lost, and nothing is fuller.
+    counts = ingest([str(tmp_path / "history.csv")], tmp_path / "other")
+    write(tmp_path / "again", "b.json.gz", [full | {"userIdentity": {"type": "IAMUser", "userName": "bob"}}])
+    counts = ingest([str(tmp_path / "again")], tmp_path / "other")
+    assert counts.conflicts == {"conflicting-content": 1}
+    assert [reason.records for reason in Lake(lake).rejects(reason="Fuller-Copy").reasons] == [1]
+    assert Lake(lake).rejects(reason="conflicting").total == 0
+    assert main(["rejects", "--lake", str(lake), "--reason", "conflicting-time"]) == 0
+    assert "Nothing was rejected with a reason that contains 'conflicting-time'" in capsys.readouterr().out
 
 
 def test_in_one_batch_and_in_one_object(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from support.logs import event_number, exported, merged, rows, write
 from support.records import text
 from trailsift import schema
 from trailsift.errors import LakeError, SourceError
-from trailsift.ingest import Counts, Progress, Sizes, ingest
+from trailsift.ingest import Counts, Progress, Sizes, conflicts, ingest
 from trailsift.ingest.batch import OpenBatch
 from trailsift.ingest.coordinator import Coordinator
 from trailsift.lake import index, settings
@@ -94,7 +94,9 @@ def test_same_id_other_content(tmp_path: Path) -> None:
     assert (second.stored, second.duplicates, second.malformed) == (0, 1, 0)
     kept = rows(tmp_path / "lake", "rejects")
     assert len(kept) == 2
-    assert all("other content" in row["reason"] for row in kept)
+    kinds = {json.loads(row["raw"])["eventID"]: conflicts.kind_of(row["reason"]) for row in kept}
+    assert kinds == {event_number(1)["eventID"]: "conflicting-time", event_number(2)["eventID"]: "conflicting-content"}
+    assert (first.conflicts, second.conflicts) == ({"conflicting-content": 1}, {"conflicting-time": 1})
     assert json.loads(kept[-1]["raw"]) in (event_number(1, eventTime="2026-03-09T00:00:00Z"), event_number(2))
     assert {row["user_agent"] for row in rows(tmp_path / "lake")} == {"[Boto3/1.34]", "other"}
 
@@ -543,7 +545,7 @@ def test_real_logs(real_logs: Path, tmp_path: Path) -> None:
     # Only copies that differ from the stored one are in rejects.
     other = Counter(json.dumps(each, sort_keys=True) for each in read if each.get("eventID"))
     want = Counter({line: number for line, number in other.items() if line not in kept})
-    rejects = [row for row in rows(lake, "rejects") if "other content" in row["reason"]]
+    rejects = [row for row in rows(lake, "rejects") if conflicts.kind_of(row["reason"])]
     assert Counter(json.dumps(json.loads(row["raw"]), sort_keys=True) for row in rejects) == want
     again = ingest([str(real_logs / "files")], lake)
     assert again.stored == 0 and again.log_objects == 0

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 from trailsift.analysis.base import ask
 from trailsift.query.engine import Engine
 from trailsift.query.json_objects import JsonObject
+from trailsift.query.relations import text
 
 
 class Reject(NamedTuple):
@@ -39,18 +40,22 @@ class RejectReport(JsonObject):
     JSON: ClassVar[dict[str, str]] = {"total": "total", "reasons": "reasons", "rejects": "rows"}
 
 
-def rejects(engine: Engine, limit: int = 0) -> RejectReport:
-    """Return what was rejected so far: the newest ``limit`` records, or all if it is 0."""
+def rejects(engine: Engine, limit: int = 0, reason: str = "") -> RejectReport:
+    """Return what was rejected so far: the newest ``limit`` records, or all if it is 0.
+
+    ``reason``: only reasons that contain this text, in any case.
+    """
+    where = f"WHERE contains(lower(reason), {text(reason.lower())})" if reason else ""
     reasons = ask(
         engine,
         Reason,
-        "SELECT count(*) AS records, reason, min(log_object) FROM rejects "
+        f"SELECT count(*) AS records, reason, min(log_object) FROM rejects {where} "
         "GROUP BY reason ORDER BY records DESC, reason",
     )
     rows = ask(
         engine,
         Reject,
-        "SELECT epoch_us(ingested_at), log_object, position, reason, raw FROM rejects "
+        f"SELECT epoch_us(ingested_at), log_object, position, reason, raw FROM rejects {where} "
         "ORDER BY ingested_at DESC, log_object, position" + (f" LIMIT {limit}" if limit > 0 else ""),
     )
-    return RejectReport(sum(reason.records for reason in reasons), tuple(reasons), tuple(rows))
+    return RejectReport(sum(line.records for line in reasons), tuple(reasons), tuple(rows))

@@ -35,22 +35,30 @@ def status_command(*, lake: LakeOption, timezone: ZoneOption = "UTC", as_json: J
 
 
 def rejects_command(
-    *, lake: LakeOption, limit: LimitOption = None, timezone: ZoneOption = "UTC", as_json: JsonOption = False
+    *,
+    lake: LakeOption,
+    reason: Annotated[str, Parameter(show_default=False, help="Only reasons that contain this text.")] = "",
+    limit: LimitOption = None,
+    timezone: ZoneOption = "UTC",
+    as_json: JsonOption = False,
 ) -> int:
     """Show what could not be stored, where it is, and why.
 
-    Example: `trailsift rejects --lake lake`
+    Second copies of an event that differ from the stored one are here too: `conflicting-time`,
+    `conflicting-content`, and `fuller-copy` if the stored one is reduced.
+
+    Examples: `trailsift rejects --lake lake`, `trailsift rejects --lake lake --reason conflicting-time`
     """
     from trailsift.terminal.lake import show_rejects
     from trailsift.terminal.output import print_json
 
     handle = open_lake(lake, timezone)
     default = 0 if as_json else 10
-    report = handle.rejects(default if limit is None else limit)
+    report = handle.rejects(default if limit is None else limit, reason=reason)
     if as_json:
         print_json(report.as_dict())
     else:
-        show_rejects(report, handle.period())
+        show_rejects(report, handle.period(), reason)
     return 0
 
 

@@ -33,7 +33,8 @@ def words(text: str) -> list[str]:
 
 # -- names -----------------------------------------------------------------------------------------------------------
 
-_MEMBERS = words(
+#: The members of a record.
+MEMBERS = words(
     "eventVersion userIdentity eventTime eventSource eventName awsRegion sourceIPAddress userAgent errorCode "
     "errorMessage requestParameters responseElements additionalEventData requestID eventID readOnly resources "
     "eventType apiVersion managementEvent recipientAccountId serviceEventDetails sharedEventID vpcEndpointId "
@@ -41,7 +42,7 @@ _MEMBERS = words(
     "insightDetails eventContext"
 )
 #: Column names, in lower case and without blanks and punctuation, to members of a record.
-_COLUMNS = {name.lower(): name for name in _MEMBERS} | {
+_COLUMNS = {name.lower(): name for name in MEMBERS} | {
     "vpcendpointid": "vpcEndpointId",
     # Titles that people and consoles use.
     "region": "awsRegion",

@@ -109,7 +109,10 @@ class OpenBatch:
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             for files in threads.map(self._written_lines, self._lines):
                 self._files += files
-        self._rejects += self._conflicts()
+        for log_object, copy in self._conflicts():
+            self._rejects.append((log_object, copy))
+            kind = conflicts.kind_of(copy.reason) or ""
+            self.counts.conflicts[kind] = self.counts.conflicts.get(kind, 0) + 1
         if self._rejects:
             self._files += write_lines(schema.REJECTS, _reject_table(self._rejects), self.lake.root)
         transaction.add(self._files, self._log_objects)

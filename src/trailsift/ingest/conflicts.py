@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from trailsift import schema
 from trailsift.columns.arrow import CHUNK_SCHEMA
-from trailsift.decode import record
+from trailsift.decode import record, tabular
 from trailsift.decode.json_text import dump
 from trailsift.decode.outcome import RAW_LIMIT, Malformed
 from trailsift.lake.index import File
@@ -34,6 +34,20 @@ _COLUMNS = [name for name in CHUNK_SCHEMA.names if name not in _IGNORED]
 
 #: A log object's name, and what to reject of it.
 Reject = tuple[str, Malformed]
+
+#: Kinds of second copies. Each reason begins with its kind, and names no event, so that reports can count them.
+CONFLICTING_TIME, CONFLICTING_CONTENT, FULLER_COPY = "conflicting-time", "conflicting-content", "fuller-copy"
+_REASONS = {
+    CONFLICTING_TIME: f"{CONFLICTING_TIME}: an event id again, at another time: the first event is kept",
+    CONFLICTING_CONTENT: f"{CONFLICTING_CONTENT}: an event again, with other content: the first one is kept",
+    FULLER_COPY: f"{FULLER_COPY}: an event again, with more of its record: the first one is kept",
+}
+
+
+def kind_of(reason: str) -> str | None:
+    """Return the kind of second copy that a reason is about; None for other rejects."""
+    kind = reason.partition(":")[0]
+    return kind if kind in _REASONS else None
 
 
 def pack(table: pa.Table) -> bytes:
@@ -81,7 +95,9 @@ def _compared(copies: pa.Table, files: Sequence[File], root: Path, omit: Collect
         yield from _differing(copies.take(pa.array(matched)), stored.take(pa.array(match[match >= 0])), omit or ())
         open_rows = open_rows[match < 0]
     if omit is None:
-        yield from map(_reject, _rows(copies.take(pa.array(open_rows))))
+        # The stored event has another time, or has expired.
+        for copy in _rows(copies.take(pa.array(open_rows))):
+            yield _reject(copy, CONFLICTING_TIME)
 
 
 def _possible(copies: pa.Table, files: Sequence[File]) -> list[File]:
@@ -144,8 +160,13 @@ def _differing(copies: pa.Table, stored: pa.Table, omit: Collection[str]) -> Ite
     for copy, first in zip(_rows(copies.take(rows)), _rows(stored.take(rows)), strict=True):
         for name in omit:
             first[name] = copy[name]
-        if not record.same(record.restore(copy), record.restore(first)):
-            yield _reject(copy)
+        again, stored_record = record.restore(copy), record.restore(first)
+        if record.same(again, stored_record):
+            continue
+        if copy["event_time"] != first["event_time"]:
+            yield _reject(copy, CONFLICTING_TIME)
+        else:
+            yield _reject(copy, FULLER_COPY if _is_fuller(again, stored_record) else CONFLICTING_CONTENT)
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
@@ -153,9 +174,21 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
     return rows
 
 
-def _reject(row: dict[str, Any]) -> Reject:
-    reason = f"event {row['event_id']} again, with other content: the first one is kept"
-    return row["log_object"], Malformed(-1, reason, dump(record.restore(row))[:RAW_LIMIT])
+def _reject(row: dict[str, Any], kind: str) -> Reject:
+    return row["log_object"], Malformed(-1, _REASONS[kind], dump(record.restore(row))[:RAW_LIMIT])
+
+
+def _is_fuller(copy: dict[str, Any], stored: dict[str, Any]) -> bool:
+    """Return whether a copy says all that the stored record says in members of CloudTrail, and more."""
+    return _says({name: value for name, value in stored.items() if name in tabular.MEMBERS}, copy)
+
+
+def _says(less: Any, more: Any) -> bool:
+    if isinstance(less, dict) and isinstance(more, dict):
+        return all(name in more and _says(value, more[name]) for name, value in less.items() if value is not None)
+    if isinstance(less, list) and isinstance(more, list):
+        return len(less) == len(more) and all(map(_says, less, more))
+    return record.same(less, more)
 
 
 def live_events(files: Sequence[File]) -> list[File]:

@@ -21,6 +21,8 @@ class Counts:
     duplicates: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     malformed: int = 0
+    #: Duplicates that are not the stored event again, by kind (``conflicts``): their records are in ``rejects``.
+    conflicts: dict[str, int] = field(default_factory=dict)
     #: Digests, flow logs and other files that AWS writes into the same bucket, by kind (``decode.other_files``).
     other_files: dict[str, int] = field(default_factory=dict)
     #: Links out of a folder of logs, which are not followed.

@@ -74,6 +74,19 @@ def show_counts(counts: Counts, lake: Path, as_json: bool) -> None:
         width = max(len(name) for name, _ in lines)
         for name, number in lines:
             out.print(f"  {name:<{width}}  {number:>12,}")
+    fuller = counts.conflicts.get("fuller-copy", 0)
+    conflicting = sum(counts.conflicts.values()) - fuller
+    if conflicting:
+        copies = plural(conflicting, "duplicate")
+        command = f"trailsift rejects --reason conflicting --lake {quoted(lake)}"
+        out.print(f"{copies} with another time or content than the stored event: {command}", soft_wrap=True)
+    if fuller:
+        copies = plural(fuller, "duplicate")
+        command = f"trailsift rejects --reason fuller-copy --lake {quoted(lake)}"
+        out.print(
+            f"{copies} with more of the record than is stored (ingest full logs before reduced ones): {command}",
+            soft_wrap=True,
+        )
     out.print(f"Next: trailsift summary --lake {quoted(lake)}", style="bold", soft_wrap=True)
 
 

@@ -77,9 +77,12 @@ def _commits(out: Console, status: Status) -> Group:
     return grid(out, "Latest commits", columns, rows)
 
 
-def show_rejects(rejects: RejectReport, zone: Period) -> None:
+def show_rejects(rejects: RejectReport, zone: Period, reason: str = "") -> None:
     """Show what could not be stored: by reason, then the newest records with the beginning of their text."""
     out = console()
+    if reason and not rejects.total:
+        out.print(f"Nothing was rejected with a reason that contains {reason!r}.")
+        return
     if not rejects.total:
         out.print("Nothing was rejected: every record is stored or counted as a duplicate.")
         return
