@@ -298,7 +298,7 @@ _BLANK = re.compile(r"[\s,]*")
 _LIST = re.compile(r'"(?:Records|records|Events|Messages|logEvents|events)"\s*:\s*\[')
 #: Characters within which that list must begin.
 _LIST_WITHIN = 4096
-_RESUME = re.compile(r'\}\s*,\s*(?=\{\s*")')
+_RESUME = re.compile(r'\}\s*,?\s*(?=\{\s*")')
 
 
 def _salvage(string: str, depth: int, position: int | None, sink: Sink) -> None:
@@ -306,14 +306,23 @@ def _salvage(string: str, depth: int, position: int | None, sink: Sink) -> None:
     start = _list_start(string)
     if start is not None:
         _salvage_list(string, start, depth, sink)
+        return
+    # The beginning may be missing: a part of a log that begins inside a record.
+    start = _resume(string, 0, _Trials(_RESUME_LIMIT, _RESUME_LENGTHS * len(string)))
+    if start < len(string):
+        sink.outcome.reject("JSON cut short or damaged", bytes_of(string[:start]))
+        _salvage_list(string, start, depth, sink, damaged=True)
     else:
         reason = "not valid JSON" if string[:1] in ("{", "[") else "not JSON"
         sink.outcome.reject(reason, bytes_of(string), position)
 
 
-def _salvage_list(string: str, at: int, depth: int, sink: Sink) -> None:
-    """Take the elements of a list from ``at`` on; reject each damaged stretch."""
-    damaged, trials = False, _Trials(_RESUME_LIMIT, _RESUME_LENGTHS * len(string))
+def _salvage_list(string: str, at: int, depth: int, sink: Sink, *, damaged: bool = False) -> None:
+    """Take the elements of a list from ``at`` on; reject each damaged stretch.
+
+    ``damaged``: the damage is known; otherwise what follows the list is rejected if nothing in it is.
+    """
+    trials = _Trials(_RESUME_LIMIT, _RESUME_LENGTHS * len(string))
     at = _skip(string, at)
     while at < len(string) and string[at] != "]":
         value, end = _next_object(string, at)
