@@ -6,6 +6,7 @@ back what was read.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
@@ -18,6 +19,7 @@ from trailsift.decode import record
 from trailsift.decode.envelope import find_records
 from trailsift.decode.json_text import INVALID, is_too_deep, parse
 from trailsift.decode.outcome import NotARecord
+from trailsift.decode.tabular import opened
 from trailsift.decode.unwrap import looks_like_record
 from trailsift.ingest.chunk_builder import ChunkBuilder
 
@@ -139,7 +141,17 @@ class Speller:
             _put(members, "requestParameters", self.parameters())
         for _ in range(rng.choice([0, 0, 1, 2, 3])):
             self._change(members)
+        if rng.random() < 0.08:
+            self._print(members)
         return Members(members)
+
+    def _print(self, members: list[tuple[str, Any]]) -> None:
+        """Put texts where objects belong, as exports print them."""
+        for at, (name, value) in enumerate(members):
+            if isinstance(value, Members | list) and self.rng.random() < 0.5:
+                text = self.spell(value)
+                with contextlib.suppress(ValueError, RecursionError):
+                    members[at] = name, text if self.rng.random() < 0.6 else repr(json.loads(text))
 
     def parameters(self) -> Members:
         rng = self.rng
@@ -430,5 +442,5 @@ def _wanted(data: list[bytes]) -> list[str]:
                 record.row(value, "")
             except NotARecord:
                 continue
-            wanted.append(json.dumps(value, sort_keys=True))
+            wanted.append(json.dumps(opened(value), sort_keys=True))
     return wanted

@@ -133,6 +133,26 @@ def test_form(form: str, tmp_path: Path) -> None:
     assert found == [("GetObject", "arn:aws:iam::111122223333:role/app-reader", "arn:aws:s3:::app-data")]
 
 
+@pytest.mark.parametrize(("case", "key"), [("08-forms/s-string-params", "s1"), ("24-misc/c", "py2")])
+def test_texts_where_objects_belong(case: str, key: str, tmp_path: Path) -> None:
+    """JSON, or what Python 2 prints; the record has the objects again."""
+    _, lake = loaded(tmp_path, case)
+    found = rows(lake, "SELECT role_arn, resource_arn, object_key, bytes_out, read_only FROM events")
+    size = 77 if key == "s1" else 123
+    assert found == [("arn:aws:iam::111122223333:role/app-reader", "arn:aws:s3:::app-data", key, size, True)]
+    (restored,) = lake.records()
+    assert restored["requestParameters"]["key"] == key and restored["userIdentity"]["type"] == "AssumedRole"
+
+
+@pytest.mark.parametrize("text", ["{not json", "{" * 300 + "}" * 300, '{"a":' * 300 + "1" + "}" * 300, "plain", ""])
+def test_texts_that_print_no_object_stay(text: str, tmp_path: Path) -> None:
+    record = json.loads(record_file())["Records"][0] | {"requestParameters": text, "userIdentity": {"type": "Root"}}
+    (tmp_path / "log.json").write_text(json.dumps({"Records": [record]}))
+    ingest([str(tmp_path / "log.json")], tmp_path / "lake")
+    (restored,) = trailsift.Lake(tmp_path / "lake").records()
+    assert restored == record
+
+
 def test_rows_that_athena_wrote(tmp_path: Path) -> None:
     counts, lake = loaded(tmp_path, "09-athena-unload")
     assert counts.stored == 3

@@ -98,6 +98,10 @@ static Slice own(const Record *record, int member) {
 /* Prepare a record that was read for its names. Return whether it is regular so far. */
 static int complete(Record *record) {
     static const int OPTIONAL[] = {PARAMETERS, RESPONSE, ADDITIONAL, RESOURCES};
+    static const int OBJECTS[] = {IDENTITY, PARAMETERS, ADDITIONAL, RESOURCES};
+    /* A text where an object belongs: an export may have printed it. */
+    for (size_t at = 0; at < sizeof OBJECTS / sizeof *OBJECTS; at++)
+        if (record->present & BIT(OBJECTS[at]) && *record->members[OBJECTS[at]].at == '"') return 0;
     record->time = time_of(record->members[TIME]);
     if (record->time == 0 || !uuid_of(record->members[ID], record->id)) return 0;
     if ((record->present & BIT(REQUEST) && record->flags[REQUEST] & HAS_ESCAPE) ||

@@ -248,6 +248,9 @@ def _cut(record: _FastRecord) -> tuple[_Cut, re.Match[bytes] | None] | None:
     """Split a record; return None if that is not certain to be correct."""
     parameters, resources = bytes(record.requestParameters), bytes(record.resources)
     additional = bytes(record.additionalEventData)
+    if b'"' in (parameters[:1], resources[:1], additional[:1]):
+        # A text where an object belongs.
+        return None
     if is_spaced(parameters) or is_spaced(resources) or is_spaced(additional):
         return None
     if has_escaped_name(parameters) or has_escaped_name(additional):
@@ -336,8 +339,11 @@ class InternTable:
         if split is None or micros is None or not record.eventID:
             return None
         cut, match = split
+        user = bytes(record.userIdentity)
+        if user[:1] == b'"':
+            return None
         try:
-            caller = self._caller(bytes(record.userIdentity))
+            caller = self._caller(user)
         except (RecursionError, ValueError):
             return None
         call = self._call(record, caller, cut, match, raw)

@@ -24,6 +24,7 @@ from trailsift.cloudtrail.services import service_of
 from trailsift.decode import landing
 from trailsift.decode.json_text import dump
 from trailsift.decode.outcome import NotARecord
+from trailsift.decode.tabular import opened
 from trailsift.times import is_usable
 
 ABSENT, FLOAT = landing.ABSENT, landing.FLOAT
@@ -293,6 +294,7 @@ def row(record: dict[str, Any], log_object: str) -> dict[str, Any]:
         micros = parse_time(record.get("@timestamp"))  # Logstash moves eventTime there
     if micros is None:
         raise NotARecord(_no_time(record))
+    written, record = record, dict(opened(record))
     columns: dict[str, Any] = {"event_time": micros, "weight": 1.0, "log_object": log_object}
     for member, column in PLAIN.items():
         value = record.get(member)
@@ -300,7 +302,7 @@ def row(record: dict[str, Any], log_object: str) -> dict[str, Any]:
     caller = caller_of(record.get("userIdentity"))
     columns.update(caller._asdict())
     if columns["event_id"] is None:
-        text = json.dumps(record, sort_keys=True).encode()
+        text = json.dumps(written, sort_keys=True).encode()
         columns["event_id"] = "content-" + hashlib.md5(text, usedforsecurity=False).hexdigest()
     if not columns["account_id"]:
         columns["account_id"] = caller.account

@@ -13,11 +13,11 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from trailsift.decode.json_text import INVALID, dump, parse
+from trailsift.decode.json_text import INVALID, bytes_of, dump, is_too_deep, parse
 from trailsift.decode.limits import LIMITS
 
 #: A cell may hold a whole event and more; Python's own limit is 128 KiB.
@@ -151,6 +151,27 @@ def _cell(name: str, cell: Any) -> Any:
     return cell
 
 
+#: Members that are objects or lists in CloudTrail's records, and that columns are derived from.
+_DERIVED = ("userIdentity", "requestParameters", "additionalEventData", "resources")
+
+
+def opened(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a record with objects where an export has put their texts (JSON, or what Python prints).
+
+    It is the same record if it has no such texts.
+    """
+    texts = [name for name in _DERIVED if isinstance(values.get(name), str)]
+    if not any(isinstance(_opened(name, values[name]), dict | list) for name in texts):
+        return values
+    # Whoever made texts of these made texts of all members.
+    return {name: _opened(name, value) for name, value in values.items()}
+
+
+def _opened(name: str, value: Any) -> Any:
+    """Return what a text of a member prints; the text itself if that is nothing, or too deep for a record."""
+    return _cell(name, value) if isinstance(value, str) and not is_too_deep(bytes_of(value)) else value
+
+
 def _struct(cell: str, names: dict[str, str]) -> Any:
     """Return the value that a cell prints; the text itself if it has no known form."""
     text = cell.strip()
@@ -182,7 +203,7 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
 
 
 #: Nothing but Python literals: a text that matches is safe to parse.
-_STRING = r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\""""
+_STRING = r"""u?'(?:[^'\\]|\\.)*+'|u?"(?:[^"\\]|\\.)*+\""""
 _STRINGS = re.compile(_STRING, re.DOTALL)
 _LITERALS = re.compile(rf"(?:{_STRING}|[\s{{}}\[\]:,]|-?\d[\d.]*(?:e[+-]?\d+)?|True|False|None)*+", re.DOTALL)
 
