@@ -37,26 +37,26 @@ endif
 .PHONY: bench-memory bench-rules bench-transform bench-original bench-findings
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(CORE) ## set up, then generate logs, ingest them and show what you can ask
+demo: $(CORE) ## set up, then ingest generated logs and ask about them
 	@$(BIN)/trailsift demo
 
 setup: $(CORE) ## only set up: afterwards .venv/bin/trailsift runs
 	@echo "ready: $(BIN)/trailsift --help"
 
-test: lint ## lint, types, import contracts, then all tests, in two processes; TESTS=0 for one
+test: lint ## lint, then all tests in two processes; TESTS=0 for one
 	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile
 
-hostile-lakes: $(DEV) ## run commands on all variants of a lake that somebody built to do harm; make test runs a third
+hostile-lakes: $(DEV) ## all variants of a lake built to do harm
 	@TRAILSIFT_ALL_VARIANTS=1 $(BIN)/python -m pytest -q tests/lake/test_hostile_lakes.py
 
-test-aws: $(DEV) ## the tests of the AWS side with emulators, which are installed first
+test-aws: $(DEV) ## the AWS side with emulators, which are installed first
 	$(call packages,$(BIN)/python,dev aws emulators)
 	@$(MAKE) --no-print-directory $(GRAFANA) || echo "make: npm did not install Grafana's schema: the boards are not checked against it" >&2
 	@$(BIN)/python -m pytest tests/aws tests/deploy tests/query/test_athena.py
 
-lint: $(DEV) ## ruff, spelling, clang-format, mypy --strict, import contracts
+lint: $(DEV) ## ruff, spelling, clang-format, mypy --strict, contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { echo "make: run .venv/bin/ruff format" >&2; exit 1; }
 	@$(BIN)/codespell
@@ -73,7 +73,7 @@ SANITIZED = LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-fi
 	PYTHONPATH=$(CURDIR)/$(ASAN)/lib:$(CURDIR)/tests $(BIN)/python
 ASAN_TESTS ?= tests/columns tests/decode tests/fuzz
 
-asan: $(DEV) ## the C modules under AddressSanitizer and UBSan: their tests, then fuzzing for FUZZ_SECONDS=300
+asan: $(DEV) ## tests and fuzzing under ASan and UBSan; FUZZ_SECONDS=300
 	@rm -rf $(ASAN)
 	@CFLAGS="$(SANITIZE) -g" LDFLAGS="$(SANITIZE)" TRAILSIFT_REQUIRE_C=1 $(BIN)/python setup.py -q build \
 		--build-base $(ASAN)/base --build-lib $(ASAN)/lib
@@ -84,50 +84,50 @@ asan: $(DEV) ## the C modules under AddressSanitizer and UBSan: their tests, the
 docs: $(DEV) ## write the pages that are generated from the code
 	@$(BIN)/python scripts/pages.py
 
-examples: $(DEV) ## run the notebook and take the terminal picture of the README again
+examples: $(DEV) ## run the notebook, take the picture of the README again
 	@$(BIN)/python scripts/notebook.py
 	@$(BIN)/python scripts/picture.py
 
-bench: $(DEV) ## measure on 2,000,000 generated events and write bench/RESULTS.md; BENCH='--events 500000' for others
+bench: $(DEV) ## 2,000,000 events: bench/RESULTS.md; BENCH='--events N'
 	@$(BIN)/python bench/bench.py --out bench/RESULTS.md $(BENCH)
 
-bench-lakes: $(DEV) ## a lake of 10,000,000 events in one ingest and in 2,000 commits: writes bench/LAKES.md; takes an hour
+bench-lakes: $(DEV) ## 10,000,000 events, an hour: bench/LAKES.md
 	@$(BIN)/python bench/lakes.py --out bench/LAKES.md $(LAKES)
 
-bench-rules: $(DEV) ## an ingest that drops nine events of ten beside one that keeps all; writes bench/RULES.md
+bench-rules: $(DEV) ## dropping nine of ten beside keeping: bench/RULES.md
 	@$(BIN)/python bench/rules.py --out bench/RULES.md $(RULES)
 
-bench-memory: $(DEV) ## the memory of ingests of 2 to 10 million events; writes bench/MEMORY.md
+bench-memory: $(DEV) ## memory of 2 to 10 million events: bench/MEMORY.md
 	@$(BIN)/python bench/memory.py --out bench/MEMORY.md $(MEMORY)
 
-bench-transform: $(DEV) ## the Firehose transformation: records per second and core; writes bench/TRANSFORM.md
+bench-transform: $(DEV) ## Firehose: records per second: bench/TRANSFORM.md
 	@$(BIN)/python bench/transform.py --out bench/TRANSFORM.md
 
-bench-original: $(DEV) ## each piece of the original document beside the working one; writes bench/ORIGINAL.md
+bench-original: $(DEV) ## the original document's pieces: bench/ORIGINAL.md
 	@$(BIN)/python bench/original.py --out bench/ORIGINAL.md
 
-bench-findings: $(DEV) ## findings of 1,000 roles over 90 days, down to the records; writes bench/FINDINGS.md
+bench-findings: $(DEV) ## findings of 1,000 roles: bench/FINDINGS.md
 	@$(BIN)/python bench/findings.py --out bench/FINDINGS.md $(FINDINGS)
 
-bench-smoke: $(DEV) ## run the measurements once on few events, without writing a page
+bench-smoke: $(DEV) ## each measurement once, on few events, without a page
 	@$(BIN)/python bench/bench.py --events 50000 --days 2 --rounds 1 --repeat 3
 
-kills: $(DEV) ## kill an ingest at 100 moments, run it again, compare, and write bench/KILLS.md; KILLS='--kills 10' for fewer
+kills: $(DEV) ## 100 kills of an ingest: bench/KILLS.md; KILLS='--kills N'
 	@$(BIN)/python bench/kills.py --out bench/KILLS.md $(KILLS)
 
-pins: $(TOOLS) ## write constraints.txt again, with the hashes of all files; PINS=--upgrade for the newest versions
+pins: $(TOOLS) ## write constraints.txt again; PINS=--upgrade for newer
 	@$(TOOLS)/bin/python scripts/constraints.py refresh $(PINS)
 
 # Without --strict it gives the all-clear for packages that it could not look up.
-audit: $(TOOLS) ## look up known vulnerabilities of the pinned versions; fails if no database of them can be reached
+audit: $(TOOLS) ## look up known vulnerabilities of the pinned versions
 	@$(TOOLS)/bin/pip-audit --strict --progress-spinner off --require-hashes --disable-pip -r constraints.txt || { \
 		echo "make: not clean, or not audited for lack of a database: see above" >&2; exit 1; }
 
-torture: $(DEV) ## disturb commands 1,000 times, run them again, check everything; TORTURE='--faults 50 --seed 7' for others
+torture: $(DEV) ## 1,000 faults: bench/TORTURE.md; TORTURE='--faults N'
 	@$(BIN)/python bench/torture.py --out bench/TORTURE.md $(TORTURE)
 
 # Other faults for each commit, and the same ones for the same commit.
-torture-smoke: $(DEV) ## each kind of fault once, at most two minutes of them, without writing a page
+torture-smoke: $(DEV) ## each kind of fault once, without a page
 	@$(BIN)/python bench/torture.py --faults 36 --minutes 2 --seed "$$(git rev-list --count HEAD 2>/dev/null || echo 1)"
 
 clean: ## remove the environment and all caches

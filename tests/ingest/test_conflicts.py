@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import zipfile
@@ -71,7 +72,7 @@ def test_other_spelling_is_the_same_content(tmp_path: Path, monkeypatch: pytest.
     counts = ingest([str(second)], lake)
     assert (counts.records, counts.stored, counts.duplicates) == (45, 0, 45)
     assert rejected(lake) == sorted(json.dumps(each, sort_keys=True) for each in changed)
-    assert counts.conflicts == {"conflicting-time": 1, "conflicting-content": 4}
+    assert counts.conflicts == {"conflicting-time": 1, "conflicting-content": 2, "reduced-copy": 2}
 
 
 def test_a_fuller_copy_of_a_reduced_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,6 +96,24 @@ def test_a_fuller_copy_of_a_reduced_record(tmp_path: Path, capsys: pytest.Captur
     assert Lake(lake).rejects(reason="conflicting").total == 0
     assert main(["rejects", "--lake", str(lake), "--reason", "conflicting-time"]) == 0
     assert "Nothing was rejected with a reason that contains 'conflicting-time'" in capsys.readouterr().out
+
+
+def test_a_reduced_copy_of_a_stored_record(tmp_path: Path) -> None:
+    full = event_number(1)
+    lake = tmp_path / "lake"
+    write(tmp_path / "in", "a.json.gz", [full])
+    ingest([str(tmp_path / "in")], lake)
+    arn = next(each["ARN"] for each in full["resources"] if each["type"] == "AWS::S3::Bucket")
+    listed = [{"resourceType": "AWS::S3::Bucket", "resourceName": arn}, {"resourceType": "x", "resourceName": "y"}]
+    with (tmp_path / "history.csv").open("w", newline="") as file:
+        rows_of = csv.writer(file)
+        rows_of.writerow(["Event ID", "Event time", "Event name", "Event source", "AWS region", "Resources"])
+        members = [full[name] for name in ("eventID", "eventTime", "eventName", "eventSource", "awsRegion")]
+        rows_of.writerow([*members, json.dumps(listed)])
+    counts = ingest([str(tmp_path / "history.csv")], lake)
+    assert counts.conflicts == {"reduced-copy": 1}
+    ingest([str(tmp_path / "history.csv")], tmp_path / "alone")
+    assert [row["resource_arn"] for row in rows(tmp_path / "alone")] == [arn]
 
 
 def test_in_one_batch_and_in_one_object(tmp_path: Path) -> None:

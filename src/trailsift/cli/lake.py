@@ -45,7 +45,7 @@ def rejects_command(
     """Show what could not be stored, where it is, and why.
 
     Second copies of an event that differ from the stored one are here too: `conflicting-time`,
-    `conflicting-content`, and `fuller-copy` if the stored one is reduced.
+    `conflicting-content`, `fuller-copy` if the stored one is a part of it, and `reduced-copy`.
 
     Examples: `trailsift rejects --lake lake`, `trailsift rejects --lake lake --reason conflicting-time`
     """

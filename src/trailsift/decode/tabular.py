@@ -131,7 +131,21 @@ def record(names: Sequence[str], cells: Sequence[Any]) -> dict[str, Any]:
         identity = {_IDENTITY[_plain(name)]: name for name in values if _plain(name) in _IDENTITY}
         if identity:
             values["userIdentity"] = {member: values.pop(name) for member, name in identity.items()}
+    _name_resources(values)
     return values
+
+
+def _name_resources(values: dict[str, Any]) -> None:
+    """Give the console's list of resources the form of ``resources``, as far as it has ARNs; what has none stays."""
+    listed = values.get("resources")
+    if not isinstance(listed, list) or not any(isinstance(each, dict) and "resourceName" in each for each in listed):
+        return
+    names = [each for each in listed if isinstance(each, dict) and str(each.get("resourceName")).startswith("arn:")]
+    if len(names) < len(listed):
+        values["Resources"] = listed
+    values["resources"] = [{"type": each.get("resourceType"), "ARN": each["resourceName"]} for each in names]
+    if not names:
+        del values["resources"]
 
 
 def _cell(name: str, cell: Any) -> Any:

@@ -26,6 +26,8 @@ from trailsift.lake.index import File
 from trailsift.lake.parquet import data_errors
 from trailsift.storage.links import Links
 
+#: Lists of more elements must be equal.
+_LIST = 100
 #: Rows compared at a time; each is a few kilobytes on both sides.
 AT_ONCE = 10_000
 #: Columns in which equal records may differ.
@@ -36,11 +38,13 @@ _COLUMNS = [name for name in CHUNK_SCHEMA.names if name not in _IGNORED]
 Reject = tuple[str, Malformed]
 
 #: Kinds of second copies. Each reason begins with its kind, and names no event, so that reports can count them.
-CONFLICTING_TIME, CONFLICTING_CONTENT, FULLER_COPY = "conflicting-time", "conflicting-content", "fuller-copy"
+CONFLICTING_TIME, CONFLICTING_CONTENT = "conflicting-time", "conflicting-content"
+FULLER_COPY, REDUCED_COPY = "fuller-copy", "reduced-copy"
 _REASONS = {
     CONFLICTING_TIME: f"{CONFLICTING_TIME}: an event id again, at another time: the first event is kept",
     CONFLICTING_CONTENT: f"{CONFLICTING_CONTENT}: an event again, with other content: the first one is kept",
     FULLER_COPY: f"{FULLER_COPY}: an event again, with more of its record: the first one is kept",
+    REDUCED_COPY: f"{REDUCED_COPY}: an event again, with less of its record: the first one is kept",
 }
 
 
@@ -165,8 +169,10 @@ def _differing(copies: pa.Table, stored: pa.Table, omit: Collection[str]) -> Ite
             continue
         if copy["event_time"] != first["event_time"]:
             yield _reject(copy, CONFLICTING_TIME)
+        elif _is_fuller(again, stored_record):
+            yield _reject(copy, FULLER_COPY)
         else:
-            yield _reject(copy, FULLER_COPY if _is_fuller(again, stored_record) else CONFLICTING_CONTENT)
+            yield _reject(copy, REDUCED_COPY if _is_fuller(stored_record, again) else CONFLICTING_CONTENT)
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
@@ -178,16 +184,16 @@ def _reject(row: dict[str, Any], kind: str) -> Reject:
     return row["log_object"], Malformed(-1, _REASONS[kind], dump(record.restore(row))[:RAW_LIMIT])
 
 
-def _is_fuller(copy: dict[str, Any], stored: dict[str, Any]) -> bool:
-    """Return whether a copy says all that the stored record says in members of CloudTrail, and more."""
-    return _says({name: value for name, value in stored.items() if name in tabular.MEMBERS}, copy)
+def _is_fuller(copy: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether a copy says all that another one says in members of CloudTrail, and more."""
+    return _says({name: value for name, value in other.items() if name in tabular.MEMBERS}, copy)
 
 
 def _says(less: Any, more: Any) -> bool:
     if isinstance(less, dict) and isinstance(more, dict):
         return all(name in more and _says(value, more[name]) for name, value in less.items() if value is not None)
-    if isinstance(less, list) and isinstance(more, list):
-        return len(less) == len(more) and all(map(_says, less, more))
+    if isinstance(less, list) and isinstance(more, list) and len(more) <= _LIST:
+        return all(any(_says(value, other) for other in more) for value in less)
     return record.same(less, more)
 
 

@@ -75,7 +75,7 @@ def show_counts(counts: Counts, lake: Path, as_json: bool) -> None:
         for name, number in lines:
             out.print(f"  {name:<{width}}  {number:>12,}")
     fuller = counts.conflicts.get("fuller-copy", 0)
-    conflicting = sum(counts.conflicts.values()) - fuller
+    conflicting = counts.conflicts.get("conflicting-time", 0) + counts.conflicts.get("conflicting-content", 0)
     if conflicting:
         copies = plural(conflicting, "duplicate")
         command = f"trailsift rejects --reason conflicting --lake {quoted(lake)}"
