@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from support.logs import event_number, write
+from trailsift import Lake
 from trailsift.cli import main
+from trailsift.errors import LakeError
 
 
 @pytest.fixture
@@ -47,3 +49,15 @@ def test_a_lost_table(
     assert main([*(logs if word == "LOGS" else word for word in words), "--lake", str(lake)]) == 1
     said = capsys.readouterr().err
     assert "unexpected" not in said and "no table hourly" in said and f"lake at {lake}" in said
+
+
+def test_a_sound_catalog_is_checked_again_once_it_changes(lake: Path) -> None:
+    """A session asks the same lake many times, and checks the schema of the same file once."""
+    with Lake(lake) as handle:
+        assert handle.query("SELECT count(*) > 0 FROM events", cache=False).rows() == [(True,)]
+        assert handle.query("SELECT count(*) > 0 FROM hourly", cache=False).rows() == [(True,)]
+        with closing(sqlite3.connect(lake / "catalog.db")) as db:
+            db.execute("CREATE VIEW harmless AS SELECT 1")
+            db.commit()
+        with pytest.raises(LakeError, match="view 'harmless'"):
+            handle.query("SELECT count(*) FROM events", cache=False).rows()

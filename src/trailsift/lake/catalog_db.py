@@ -113,17 +113,32 @@ def read(root: Path, question: Callable[[sqlite3.Connection], T], *, checked: bo
                 raise LakeError(f"{path} is missing: the lake is incomplete")
             if _size(before.journal) or _size(before.log):
                 return _read_beside(root, before, ask)
+            is_sound = _sound.get(path) == before.main
             try:
-                answer = ask(root, "immutable=1")
+                answer = _ask(root, "immutable=1", question, checked=checked and not is_sound)
             except (sqlite3.Error, LakeError):
                 if _files(root).main == before.main:
                     raise
                 continue
             if _files(root).main == before.main:
+                if checked and not is_sound:
+                    _remember(path, before.main)
                 return answer
         return ask(root, "mode=ro")
     except (sqlite3.Error, OSError, UnicodeError, OverflowError, MemoryError, RecursionError) as error:
         raise _unreadable(path, error) from error
+
+
+#: Catalogs whose schema was found sound by this process, and the state of the file then: a session asks the same lake
+#: again and again, and the check takes longer than most questions.
+_sound: dict[Path, tuple[int, int, int, int]] = {}
+_MOST_SOUND = 100
+
+
+def _remember(path: Path, state: tuple[int, int, int, int]) -> None:
+    if len(_sound) >= _MOST_SOUND:
+        _sound.clear()
+    _sound[path] = state
 
 
 def copy(root: Path, target: Path) -> None:
