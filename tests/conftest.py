@@ -6,6 +6,7 @@ Everything is created once per session and must not be changed; a test that writ
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from support import servers
 from support.paths import REAL_LOGS, ROOT
 from support.trino import trino as trino
 from trailsift.generate import Options, generate
+
+# A shell starts what runs in the background with interrupts ignored, and processes inherit that: commands that tests
+# interrupt would never end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A shared core may stall for a second, so the time of an example proves nothing. In CI the examples are the same every
 # time, so that a failure comes from the change and not from chance.
