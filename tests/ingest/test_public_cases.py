@@ -20,9 +20,27 @@ from trailsift.query import DuckDBEngine
 CASES = Path(__file__).parents[1] / "cases" / "public"
 
 
+def unpacked(case: str, folder: Path) -> Path:
+    """Put the files of a case into a folder; the repository has the texts of gzip files, named `*.gz.txt`."""
+    for path in sorted(path for path in (CASES / case).rglob("*") if path.is_file()):
+        target = folder / path.relative_to(CASES / case)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        data = path.read_bytes()
+        if path.name.endswith(".gz.txt"):
+            # `cat *.gz` of log objects has a gzip member for each.
+            data = b"".join(map(gzip.compress, data.splitlines(keepends=True) if "cat-gz" in case else [data]))
+            target = target.with_name(target.name.removesuffix(".txt"))
+        if "appended" in case:
+            data += b"what an interrupted copy left"
+        if "TWICE" in path.name:
+            data = gzip.compress(data)
+        target.write_bytes(data)
+    return folder
+
+
 def loaded(tmp_path: Path, case: str) -> tuple[Counts, trailsift.Lake]:
     lake = tmp_path / "lake"
-    return ingest([str(CASES / case)], lake), trailsift.Lake(lake)
+    return ingest([str(unpacked(case, tmp_path / "logs"))], lake), trailsift.Lake(lake)
 
 
 def rows(lake: trailsift.Lake, sql: str) -> list[tuple[Any, ...]]:
@@ -196,7 +214,7 @@ def test_neighbours_are_counted_and_left_alone(tmp_path: Path) -> None:
         "test file": 1,
     }
     assert counts.complete and rows(lake, "SELECT count(*) FROM rejects") == [(0,)]
-    again = ingest([str(CASES / "08-forms/k-neighbours")], lake.path)
+    again = ingest([str(tmp_path / "logs")], lake.path)
     assert (again.log_objects_known, again.other_files, again.complete) == (7, {}, True), "nothing is opened again"
 
 
