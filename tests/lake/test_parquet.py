@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import pyarrow.parquet as pq
+import pytest
 
+from support.logs import event_number, write
 from support.records import sample, text
+from trailsift.ingest import ingest
 from trailsift.ingest.chunk_builder import ChunkBuilder
 from trailsift.lake.parquet import write_events
 
@@ -44,3 +48,24 @@ def test_layout_order_and_ranges(tmp_path: Path) -> None:
         times = [round(row["event_time"].timestamp() * 1_000_000) for row in rows]
         assert (file.min_time, file.max_time) == (min(times), max(times))
         assert file.bytes == (tmp_path / file.path).stat().st_size
+
+
+@pytest.mark.parametrize("column", ["event_id", "object_key", "request_id", "access_key_id"])
+def test_a_value_that_is_not_there_skips_the_file(column: str, many_requests: Path) -> None:
+    (path,) = (many_requests / "events").rglob("*.parquet")
+    with duckdb.connect() as db:
+        sql = f"SELECT bloom_filter_excludes FROM parquet_bloom_probe('{path}', '{column}', $1)"
+        here = db.execute(f"SELECT {column} FROM '{path}' WHERE {column} IS NOT NULL LIMIT 20").fetchall()
+        assert not any(excluded for (value,) in here for (excluded,) in db.execute(sql, [value]).fetchall())
+        others = [db.execute(sql, [f"no such value {number}"]).fetchone() for number in range(20)]
+    assert sum(excluded for (excluded,) in filter(None, others)) >= 15
+
+
+@pytest.fixture(scope="module")
+def many_requests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of one file that is large enough for filters."""
+    folder = tmp_path_factory.mktemp("requests")
+    records = [event_number(number, requestID=f"REQUEST{number:08}") for number in range(4_500)]
+    write(folder / "in", "a.json.gz", records)
+    ingest([str(folder / "in")], folder / "lake")
+    return folder / "lake"
