@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.paths import TESTS
-from trailsift.cloudtrail.resources import DATA_EVENT_TYPES, TouchedResources, canonical_resources, touched_resources
+from trailsift.cloudtrail.data_event_types import DATA_EVENT_TYPES
+from trailsift.cloudtrail.resources import TouchedResources, canonical_resources, touched_resources
 
 CASES: list[dict[str, Any]] = json.loads((TESTS / "cases/touched_resources.json").read_text(encoding="utf-8"))
 REAL = Path(os.environ.get("TRAILSIFT_REAL_LOGS", "../shared/data/real")) / "events.jsonl.gz"

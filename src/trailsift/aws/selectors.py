@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from trailsift.cloudtrail.resources import DATA_EVENT_TYPES
+from trailsift.cloudtrail.data_event_types import DATA_EVENT_TYPES
 from trailsift.errors import TrailsiftError, UsageError
 
 Selector = dict[str, Any]
