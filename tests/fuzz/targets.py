@@ -96,7 +96,14 @@ def _comparable(row: dict[str, Any]) -> dict[str, Any]:
 
 def _parsed(text: str) -> object:
     value = parse(text.encode("utf-8", "surrogatepass"))
-    return value if isinstance(value, dict | list | str | int | float | bool | None) else text
+    return _in_order(value) if isinstance(value, dict | list | str | int | float | bool | None) else text
+
+
+def _in_order(value: Any) -> Any:
+    """Return a value with sorted members: a row has them in the order of the record that a template was made from."""
+    if isinstance(value, dict):
+        return {name: _in_order(value[name]) for name in sorted(value)}
+    return [_in_order(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _count(data: bytes) -> int | None:
