@@ -294,7 +294,7 @@ def row(record: dict[str, Any], log_object: str) -> dict[str, Any]:
         micros = parse_time(record.get("@timestamp"))  # Logstash moves eventTime there
     if micros is None:
         raise NotARecord(_no_time(record))
-    written, record = record, dict(opened(record))
+    written, record = record, opened(record)
     columns: dict[str, Any] = {"event_time": micros, "weight": 1.0, "log_object": log_object}
     for member, column in PLAIN.items():
         value = record.get(member)

@@ -13,7 +13,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -54,7 +54,8 @@ _COLUMNS = {name.lower(): name for name in MEMBERS} | {
 #: Titles in _COLUMNS that mean the member only if the member itself is not a column.
 _ALIASES = frozenset(("region", "userid", "eventdatetime", "sourceip", "requestuseragent"))
 #: Columns of the console's Event history, to members of ``userIdentity``; only if that is not a column itself.
-_IDENTITY = {"username": "userName", "awsaccesskey": "accessKeyId"}
+_USER_NAME, _ACCESS_KEY = "userIdentity.userName", "userIdentity.accessKeyId"
+_IDENTITY = {"username": _USER_NAME, "awsaccesskey": _ACCESS_KEY}
 #: Times as the console showed them until 2020: `2019-05-31, 02:24:11 PM`.
 _CONSOLE_TIME = re.compile(r"(\d{4}-\d\d-\d\d), (\d\d):(\d\d):(\d\d) (AM|PM)", re.ASCII)
 #: Columns that hold the complete record, as JSON.
@@ -107,6 +108,8 @@ def members(titles: Sequence[str], least: int = 3) -> list[str] | None:
     names: list[str] = []
     for title, name in zip(titles, plain, strict=True):
         member = _COLUMNS.get(name)
+        if member is None and "userIdentity" not in exact:
+            member = _IDENTITY.get(name)
         if member is None or (name in _ALIASES and member in exact) or member in names:
             member = title
         names.append(member)
@@ -127,11 +130,11 @@ def record(names: Sequence[str], cells: Sequence[Any]) -> dict[str, Any]:
             if isinstance(event, dict):
                 return event
         values[name] = _cell(name, cell)
-    if "userIdentity" not in values:
-        identity = {_IDENTITY[_plain(name)]: name for name in values if _plain(name) in _IDENTITY}
-        if identity:
-            values["userIdentity"] = {member: values.pop(name) for member, name in identity.items()}
-    _name_resources(values)
+    if _USER_NAME in values or _ACCESS_KEY in values:
+        parts = {name.partition(".")[2]: values.pop(name) for name in (_USER_NAME, _ACCESS_KEY) if name in values}
+        values.setdefault("userIdentity", parts)
+    if "resources" in values:
+        _name_resources(values)
     return values
 
 
@@ -169,13 +172,15 @@ def _cell(name: str, cell: Any) -> Any:
 _DERIVED = ("userIdentity", "requestParameters", "additionalEventData", "resources")
 
 
-def opened(values: Mapping[str, Any]) -> Mapping[str, Any]:
+def opened(values: dict[str, Any]) -> dict[str, Any]:
     """Return a record with objects where an export has put their texts (JSON, or what Python prints).
 
     It is the same record if it has no such texts.
     """
-    texts = [name for name in _DERIVED if isinstance(values.get(name), str)]
-    if not any(isinstance(_opened(name, values[name]), dict | list) for name in texts):
+    for name in _DERIVED:
+        if isinstance(values.get(name), str) and isinstance(_opened(name, values[name]), dict | list):
+            break
+    else:
         return values
     # Whoever made texts of these made texts of all members.
     return {name: _opened(name, value) for name, value in values.items()}
