@@ -116,6 +116,25 @@ def test_a_reduced_copy_of_a_stored_record(tmp_path: Path) -> None:
     assert [row["resource_arn"] for row in rows(tmp_path / "alone")] == [arn]
 
 
+def test_copies_are_compared_in_linear_time() -> None:
+    """Nested lists in which each element fits no other: a search at each level would compare all with all."""
+    compared = 0
+
+    class Leaf(int):
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return int(self) == other
+
+        __hash__ = int.__hash__
+
+    def tree(depth: int, last: int) -> Any:
+        return [tree(depth - 1, last) for _ in range(8)] if depth else [*map(Leaf, range(7)), Leaf(last)]
+
+    assert not conflicts._is_fuller({"requestParameters": tree(3, 98)}, {"requestParameters": tree(3, 99)})
+    assert compared <= 8**4
+
+
 def test_in_one_batch_and_in_one_object(tmp_path: Path) -> None:
     """The first copy may be in another worker's chunk, or earlier in the same object."""
     records = [event_number(number) for number in range(20)]

@@ -26,8 +26,8 @@ from trailsift.lake.index import File
 from trailsift.lake.parquet import data_errors
 from trailsift.storage.links import Links
 
-#: Lists of more elements must be equal.
-_LIST = 100
+#: Resources of two copies that are compared in any order, at most.
+_RESOURCES = 20
 #: Rows compared at a time; each is a few kilobytes on both sides.
 AT_ONCE = 10_000
 #: Columns in which equal records may differ.
@@ -186,14 +186,22 @@ def _reject(row: dict[str, Any], kind: str) -> Reject:
 
 def _is_fuller(copy: dict[str, Any], other: dict[str, Any]) -> bool:
     """Return whether a copy says all that another one says in members of CloudTrail, and more."""
-    return _says({name: value for name, value in other.items() if name in tabular.MEMBERS}, copy)
+    said = {name: value for name, value in other.items() if name in tabular.MEMBERS}
+    fewer, more = said.get("resources"), copy.get("resources")
+    if isinstance(fewer, list) and isinstance(more, list) and max(len(fewer), len(more)) <= _RESOURCES:
+        # An export may list some of them, in another order.
+        if not all(any(_says(each, one) for one in more) for each in fewer):
+            return False
+        del said["resources"]
+    return _says(said, copy)
 
 
 def _says(less: Any, more: Any) -> bool:
     if isinstance(less, dict) and isinstance(more, dict):
         return all(name in more and _says(value, more[name]) for name, value in less.items() if value is not None)
-    if isinstance(less, list) and isinstance(more, list) and len(more) <= _LIST:
-        return all(any(_says(value, other) for other in more) for value in less)
+    # Element by element: whoever writes a record would make a search at each level quadratic.
+    if isinstance(less, list) and isinstance(more, list):
+        return len(less) == len(more) and all(map(_says, less, more))
     return record.same(less, more)
 
 
