@@ -193,7 +193,7 @@ def forget_objects(db: sqlite3.Connection, day: str, last: int) -> None:
     db.executemany("DELETE FROM row_digest WHERE table_name = 'log_object' AND key = ?", gone)
 
 
-def check(root: Path, paths: Iterable[str]) -> None:
+def check(root: Path, paths: Collection[str]) -> None:
     """Raise LakeError if a file is not what its commit wrote: a rewrite would make the damage look sound."""
     storage = LocalStorage(root)
     known = digests(root, paths)
@@ -201,6 +201,13 @@ def check(root: Path, paths: Iterable[str]) -> None:
     sizes = {path: storage.local_path(path).stat().st_size for path in known}
     found = of_files(storage, [path for path, recorded in known.items() if recorded.size == sizes[path]])
     wrong = [path for path, recorded in known.items() if found.get(path) != recorded]
+    with closing(index.connect(root)) as db:
+        lost = _lost(db, paths) if has_digests(db) else []
+    if lost:
+        raise LakeError(
+            f"the catalog has lost the digest of {lost[0]}: it is damaged, and whether the file is sound is unknown. "
+            f"Nothing was changed; `trailsift verify --lake {root}` names all damage and says what to do"
+        )
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise LakeError(
@@ -217,6 +224,14 @@ def digests(root: Path, paths: Iterable[str]) -> dict[str, FileDigest]:
         sql = "SELECT bytes, sha256 FROM file_digest WHERE path = ? AND sha256 IS NOT NULL"
         rows = ((path, db.execute(sql, (path,)).fetchone()) for path in paths)
         return {path: FileDigest(*row) for path, row in rows if row}
+
+
+def _lost(db: sqlite3.Connection, paths: Collection[str]) -> list[str]:
+    """Return the files whose digests are lost: their commits recorded some."""
+    old = unsealed(db)
+    recorded = {path for (path,) in db.execute("SELECT path FROM file_digest")}
+    added = {row[1]: row[-2] for row in index_rows(db)}
+    return [path for path in paths if path not in recorded and path in added and added[path] not in old]
 
 
 def has_digests(db: sqlite3.Connection) -> bool:
@@ -243,6 +258,8 @@ def complete(root: Path, needed: Iterable[str], is_over: Callable[[], bool] = la
         has = {path for (path,) in db.execute("SELECT path FROM file_digest WHERE sha256 IS NOT NULL")}
         named = [path for (path,) in db.execute("SELECT path FROM file UNION ALL SELECT path FROM seen_file")]
         missing = [path for path in dict.fromkeys((*named, *needed)) if path not in has and storage.exists(path)]
+        lost = set(_lost(db, missing))
+        missing = [path for path in missing if path not in lost]
         done = 0
         while done < len(missing) and not is_over():
             part = missing[done : done + _AT_ONCE]

@@ -203,6 +203,18 @@ def last_commit_row(db: sqlite3.Connection) -> tuple[int, str]:
     return forms.commit_number(row[0]), row[2]
 
 
+def next_number(db: sqlite3.Connection) -> int:
+    """Return the number of the next commit. LakeError if no commit is left.
+
+    A number is never given twice: if the row of the newest commit is lost, the digest of that row stays as the trace of
+    the damage, and the files that it added keep a number of their own.
+    """
+    last, _ = last_commit_row(db)
+    sql = "SELECT max(CAST(key AS INTEGER)) FROM row_digest WHERE table_name = 'commit_log'"
+    (sealed,) = db.execute(sql).fetchone()
+    return forms.commit_number(max(last, sealed or 0)) + 1
+
+
 LAST_COMMIT = "SELECT seq, committed_at, locations FROM commit_log ORDER BY seq DESC LIMIT 1"
 
 

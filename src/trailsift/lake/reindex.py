@@ -28,7 +28,7 @@ def catch_up(root: Path, tables: Mapping[str, schema.Table]) -> None:
     with closing(index.connect(root)) as db:
         db.execute("BEGIN IMMEDIATE")
         try:
-            seq = index.last_commit_row(db)[0] + 1
+            seq = index.next_number(db)
             before = {
                 (table, path) for table, path in db.execute("SELECT table_name, path FROM file WHERE removed IS NULL")
             }

@@ -90,7 +90,8 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
         with closing(index.connect(lake.root)) as db:
             db.execute("BEGIN IMMEDIATE")
             try:
-                last, before = index.last_commit_row(db)
+                _, before = index.last_commit_row(db)
+                seq = index.next_number(db)
                 catalog.apply(db)
                 # If another engine committed before the move, the index does not have it yet: then it stays stale, and
                 # the next reader rebuilds it.
@@ -99,9 +100,9 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
                 locations = index.live_locations(db) if is_fresh else indexed
                 db.execute(
                     "INSERT INTO commit_log VALUES (?, ?, 'relocate', '{}', ?)",
-                    (last + 1, now_text(), json.dumps(locations)),
+                    (seq, now_text(), json.dumps(locations)),
                 )
-                digest.seal(db, last + 1, digests, ())
+                digest.seal(db, seq, digests, ())
                 db.execute("COMMIT")
             except BaseException:
                 # On a full disk, SQLite has rolled back already; a second error would hide the first.

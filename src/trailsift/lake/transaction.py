@@ -216,7 +216,7 @@ class Transaction:
         batch = self._batch
         db.execute("BEGIN IMMEDIATE")
         try:
-            seq = index.last_commit_row(db)[0] + 1
+            seq = index.next_number(db)
             if index.is_stale(db):
                 raise ConflictError(
                     f"another engine committed to the lake at {self._lake.storage.root} during the commit: "
