@@ -58,8 +58,18 @@ EVENTS = Table(
         Column("aws_region", "string", "awsRegion", "region of the endpoint that was called"),
         Column("account_id", "string", "recipientAccountId", "account that received the event, or the caller's"),
         Column("principal_type", "string", "userIdentity.type", "kind of caller: AssumedRole, IAMUser, ..."),
+        Column(
+            "principal_id", "string", "userIdentity.principalId", "unique id of the caller, as AIDA... or AROA...:NAME"
+        ),
         Column("principal_arn", "string", "userIdentity.arn", "ARN of the caller; for a role, of the session"),
         Column("principal_account", "string", "userIdentity.accountId", "account of the caller"),
+        Column(
+            "caller",
+            "string",
+            "userIdentity",
+            "ARN of the role, else of the user, else what tells the caller apart: `account:444455556666/AIDA...`, "
+            "`service:HOST`, `identity-center:...`, `federated:...`, `anonymous`, `none`; never null",
+        ),
         Column(
             "role_arn",
             "string",
@@ -79,6 +89,8 @@ EVENTS = Table(
         Column("resource_arns", "list<string>", "resources[].ARN", "all buckets, functions, tables ... of the call"),
         Column("resource_account", "string", "resources[].accountId", "account that owns the resource"),
         Column("object_key", "string", "requestParameters.key", "S3 object key, or DynamoDB item key as JSON"),
+        Column("source_resource_arn", "string", "x-amz-copy-source", "bucket that a copy reads"),
+        Column("source_object_key", "string", "x-amz-copy-source", "key of the object that a copy reads"),
         Column("bytes_in", "int64", "additionalEventData.bytesTransferredIn", "bytes received by the service"),
         Column("bytes_out", "int64", "additionalEventData.bytesTransferredOut", "bytes sent to the caller"),
         Column("vpc_endpoint_id", "string", "vpcEndpointId", "id of the VPC endpoint through which the call was made"),
@@ -98,7 +110,7 @@ EVENTS = Table(
     ),
     ("year", "month", "day", "service"),
     "event_time",
-    ("role_arn", "event_time"),
+    ("caller", "event_time"),
 )
 
 HOUR_COLUMN = Column("hour", "string", "eventTime", "partition: hour of event_time in UTC, 2 digits")
@@ -117,10 +129,14 @@ HOURLY = Table(
         Column("aws_region", "string", "awsRegion", "as in events"),
         Column("service", "string", "eventSource", "as in events"),
         Column("event_name", "string", "eventName", "as in events"),
+        Column("caller", "string", "userIdentity", "as in events"),
         Column("role_arn", "string", "userIdentity", "as in events"),
         Column("resource_arn", "string", "resources", "as in events; `(other)` beyond the limit per hour"),
         Column("error_code", "string", "errorCode", "as in events"),
         Column("read_only", "bool", "readOnly", "as in events"),
+        Column(
+            "category", "string", "eventCategory", "event_category of events; `unknown` in lines of format version 1"
+        ),
         Column("events", "int64", "", "number of events"),
         Column("bytes_in", "int64", "", "sum of bytes_in"),
         Column("bytes_out", "int64", "", "sum of bytes_out"),
@@ -131,17 +147,19 @@ HOURLY = Table(
     ),
     (),
     "hour",
-    ("role_arn", "hour"),
+    ("caller", "hour"),
     (
         "hour",
         "account_id",
         "aws_region",
         "service",
         "event_name",
+        "caller",
         "role_arn",
         "resource_arn",
         "error_code",
         "read_only",
+        "category",
     ),
 )
 
@@ -151,23 +169,46 @@ USAGE = Table(
     (
         Column("day", "date", "eventTime", "day of event_time (UTC)"),
         Column("account_id", "string", "recipientAccountId", "as in events"),
+        Column("caller", "string", "userIdentity", "as in events"),
         Column("role_arn", "string", "userIdentity", "as in events"),
         Column("service", "string", "eventSource", "as in events"),
         Column("event_name", "string", "eventName", "as in events"),
         Column("resource_arn", "string", "resources", "as in events"),
         Column("key_pattern", "string", "requestParameters.key", "object key with placeholders for variable parts"),
         Column("error_code", "string", "errorCode", "as in events"),
+        Column("touch", "string", "", "`target`; `source`: a second line, of 0 bytes, for what a copy read"),
+        Column(
+            "category", "string", "eventCategory", "event_category of events; `unknown` in lines of format version 1"
+        ),
         Column("events", "int64", "", "number of events"),
         Column("bytes_in", "int64", "", "sum of bytes_in"),
         Column("bytes_out", "int64", "", "sum of bytes_out"),
+        Column(
+            "owner_side",
+            "int64",
+            "sharedEventID",
+            "events that are the resource owner's copy of a call from another account",
+        ),
         Column("example_key", "string", "requestParameters.key", "one object key of the pattern, the smallest"),
         Column("first_time", "timestamp", "eventTime", "time of the earliest event"),
         Column("last_time", "timestamp", "eventTime", "time of the latest event"),
     ),
     (),
     "day",
-    ("role_arn", "day"),
-    ("day", "account_id", "role_arn", "service", "event_name", "resource_arn", "key_pattern", "error_code"),
+    ("caller", "day"),
+    (
+        "day",
+        "account_id",
+        "caller",
+        "role_arn",
+        "service",
+        "event_name",
+        "resource_arn",
+        "key_pattern",
+        "error_code",
+        "touch",
+        "category",
+    ),
 )
 
 PROFILE = Table(
@@ -176,9 +217,13 @@ PROFILE = Table(
     (
         Column("day", "date", "eventTime", "day of event_time (UTC)"),
         Column("account_id", "string", "recipientAccountId", "as in events"),
+        Column("caller", "string", "userIdentity", "as in events"),
         Column("role_arn", "string", "userIdentity", "as in events"),
         Column("dimension", "string", "", "source_network, user_agent, vpc_endpoint, session_name, ..."),
         Column("value", "string", "", "/24 or /48 network, agent family, endpoint, session or account"),
+        Column(
+            "category", "string", "eventCategory", "event_category of events; `unknown` in lines of format version 1"
+        ),
         Column("events", "int64", "", "number of events"),
         Column("bytes_out", "int64", "", "sum of bytes_out"),
         Column("denied", "int64", "", "number of events denied for lack of permission"),
@@ -187,8 +232,68 @@ PROFILE = Table(
     ),
     (),
     "day",
-    ("role_arn", "day"),
-    ("day", "account_id", "role_arn", "dimension", "value"),
+    ("caller", "day"),
+    ("day", "account_id", "caller", "role_arn", "dimension", "value", "category"),
+)
+
+ACCESS = Table(
+    "access",
+    "Exact counts per day of who did what with a resource, and from which network.",
+    (
+        Column("day", "date", "eventTime", "day of event_time (UTC)"),
+        Column("account_id", "string", "recipientAccountId", "as in events"),
+        Column("resource_arn", "string", "resources", "as in events"),
+        Column("caller", "string", "userIdentity", "as in events"),
+        Column("source_network", "string", "sourceIPAddress", "/24 or /48 network, or the name of an AWS service"),
+        Column("kind", "string", "eventName", "read, write, delete, delete-batch, list or other"),
+        Column("touch", "string", "", "`target`; `source`: a second line, of 0 bytes, for what a copy read"),
+        Column(
+            "category", "string", "eventCategory", "event_category of events; `unknown` in lines of format version 1"
+        ),
+        Column("events", "int64", "", "number of events"),
+        Column("denied", "int64", "", "number of events denied for lack of permission"),
+        Column("bytes_in", "int64", "", "sum of bytes_in"),
+        Column("bytes_out", "int64", "", "sum of bytes_out"),
+        Column(
+            "owner_side",
+            "int64",
+            "sharedEventID",
+            "events that are the resource owner's copy of a call from another account",
+        ),
+        Column("first_time", "timestamp", "eventTime", "time of the earliest event"),
+        Column("last_time", "timestamp", "eventTime", "time of the latest event"),
+    ),
+    (),
+    "day",
+    ("caller", "day"),
+    ("day", "account_id", "resource_arn", "caller", "source_network", "kind", "touch", "category"),
+)
+
+SESSIONS = Table(
+    "sessions",
+    "Exact counts per day of each caller's sessions, by network, client and endpoint.",
+    (
+        Column("day", "date", "eventTime", "day of event_time (UTC)"),
+        Column("account_id", "string", "recipientAccountId", "as in events"),
+        Column("caller", "string", "userIdentity", "as in events"),
+        Column("session_name", "string", "userIdentity.arn", "as in events"),
+        Column("source_network", "string", "sourceIPAddress", "/24 or /48 network, or the name of an AWS service"),
+        Column("user_agent", "string", "userAgent", "family of the user agent"),
+        Column("vpc_endpoint", "string", "vpcEndpointId", "vpc_endpoint_id of events"),
+        Column(
+            "category", "string", "eventCategory", "event_category of events; `unknown` in lines of format version 1"
+        ),
+        Column("events", "int64", "", "number of events"),
+        Column("denied", "int64", "", "number of events denied for lack of permission"),
+        Column("bytes_in", "int64", "", "sum of bytes_in"),
+        Column("bytes_out", "int64", "", "sum of bytes_out"),
+        Column("first_time", "timestamp", "eventTime", "time of the earliest event"),
+        Column("last_time", "timestamp", "eventTime", "time of the latest event"),
+    ),
+    (),
+    "day",
+    ("caller", "day"),
+    ("day", "account_id", "caller", "session_name", "source_network", "user_agent", "vpc_endpoint", "category"),
 )
 
 REJECTS = Table(
@@ -206,8 +311,15 @@ REJECTS = Table(
     ("log_object", "position"),
 )
 
+#: Values of ``touch``: what a call acted on, and what a copy read.
+TARGET, SOURCE = "target", "source"
+#: ``category`` of summary lines that a lake of format version 1 had.
+UNKNOWN_CATEGORY = "unknown"
+#: Category of what CloudTrail derives from calls: nobody's calls, and counted in ``hourly`` only.
+INSIGHT = "Insight"
+
 #: All tables, in the order in which a commit writes them.
-TABLES: dict[str, Table] = {table.name: table for table in (EVENTS, HOURLY, USAGE, PROFILE, REJECTS)}
+TABLES: dict[str, Table] = {table.name: table for table in (EVENTS, HOURLY, USAGE, PROFILE, ACCESS, SESSIONS, REJECTS)}
 
 
 def tables_of(*, hourly_partitions: bool) -> dict[str, Table]:

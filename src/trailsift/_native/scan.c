@@ -169,7 +169,7 @@ static int put_texts(Scanner *scanner, const Record *record, Slice message, int6
         put_text(columns, C_ID, is_full ? record->members[ID] : (Slice){"", 0}, 1) < 0 ||
         put_text(columns, C_REQUEST, request, is_full && request.at != NULL) < 0 ||
         put_text(columns, C_ERROR, message, is_full && message.at != NULL) < 0 ||
-        put_text(columns, C_SHARED, shared, is_full && shared.at != NULL) < 0 ||
+        put_text(columns, C_SHARED, shared, shared.at != NULL) < 0 ||
         put_text(columns, C_PARAMETERS, kept, is_full && record->kept) < 0 ||
         put_text(columns, C_ADDITIONAL, left, is_full && left.size > 0) < 0 ||
         put_text(columns, C_RESPONSE, response, is_full && has_response) < 0)

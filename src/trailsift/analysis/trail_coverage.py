@@ -10,7 +10,7 @@ from typing import NamedTuple
 from trailsift.analysis.base import DENIED, ask, lines, tuple_of
 from trailsift.analysis.time_range import Period
 from trailsift.aws.selectors import SERVICES, SelectorRequest
-from trailsift.decode.record import category_of
+from trailsift.cloudtrail.categories import category_of
 from trailsift.prices import Price, load_prices
 from trailsift.query.engine import Engine
 from trailsift.times import DAY, HOUR

@@ -10,19 +10,24 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
-from urllib.parse import unquote
 
+from trailsift.cloudtrail.copies import COPIES, copy_source
 from trailsift.cloudtrail.data_event_types import DATA_EVENT_TYPES
 
 
 class TouchedResources(NamedTuple):
-    """The resources of an event; ``resource_arns`` starts with ``resource_arn`` and never holds an object's ARN."""
+    """The resources of an event; ``resource_arns`` starts with ``resource_arn`` and never holds an object's ARN.
+
+    ``source_arn`` and ``source_key`` are what a copy reads.
+    """
 
     resource_type: str | None
     resource_arn: str | None
     resource_arns: tuple[str, ...]
     resource_account: str | None
     object_key: str | None
+    source_arn: str | None = None
+    source_key: str | None = None
 
 
 class ResourceEntry(NamedTuple):
@@ -77,7 +82,7 @@ def canonical_resources(touched: TouchedResources) -> list[dict[str, str]] | Non
     Key order inside an entry does not matter, the order of the entries does. For S3 it lists the object and the bucket,
     for everything else the ARNs in ``resource_arns``.
     """
-    kind, arn, arns, account, key = touched
+    kind, arn, arns, account, key = touched[:5]
     if arn is None or account is None:
         return None
     if kind is None:  # SSM, ECR and the older KMS events give no type
@@ -219,15 +224,6 @@ def _s3_arn(call: ResourceCall, name: str | None) -> str | None:
     return f"arn:{_partition(call)}:s3:::{name}"
 
 
-def _s3_source(call: ResourceCall) -> str | None:
-    """Return the bucket that a copy reads; the source is ``bucket/key``, ``/bucket/key`` or an access point's ARN."""
-    text = _text(call.params.get("x-amz-copy-source")) or _text(call.params.get("copySource"))
-    if not text:
-        return None
-    source = unquote(text).lstrip("/")
-    return _s3_arn(call, source if source.startswith("arn:") else source.partition("/")[0])
-
-
 def _s3(call: ResourceCall) -> TouchedResources:
     named = _s3_arn(call, _text(call.params.get("bucketName")) or _text(call.params.get("bucket")))
     arns: list[str] = []
@@ -249,7 +245,8 @@ def _s3(call: ResourceCall) -> TouchedResources:
             accounts.setdefault(arn, entry.account)
         if point is None and _is_point(arn):
             point = arn
-    source = _s3_source(call)
+    copied = copy_source(call.params)
+    source = None if copied is None else _s3_arn(call, copied.bucket)
     # What is read or written through an access point lies in a bucket: questions about the bucket find it, and the
     # access point, which policies name, stays among the ARNs. Only Object Lambda names no bucket.
     if named in arns and not _is_point(named):
@@ -263,7 +260,14 @@ def _s3(call: ResourceCall) -> TouchedResources:
     others = [*arns, source] if source else arns
     named_key = _text(call.params.get("key")) or _text(call.params.get("Key"))
     key = named_key or keys.get(first) or (next(iter(keys.values()), None) if point else None)
-    return TouchedResources(_s3_type(call, first, types), first, _distinct(first, others), accounts.get(first), key)
+    touched = TouchedResources(_s3_type(call, first, types), first, _distinct(first, others), accounts.get(first), key)
+    if copied is None or source is None or call.name not in COPIES:
+        return touched
+    if _is_point(source):
+        # The record lists the object behind it, if it lists any.
+        behind = (arn for arn, inner in keys.items() if inner == copied.key and arn != first)
+        source = next(behind, source)
+    return touched._replace(source_arn=source, source_key=copied.key)
 
 
 def _is_point(arn: str) -> bool:

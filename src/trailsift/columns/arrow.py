@@ -30,6 +30,7 @@ _VARIED = frozenset(
         "event_id",
         "error_message",
         "object_key",
+        "source_object_key",
         "request_id",
         "shared_event_id",
         "response_elements",

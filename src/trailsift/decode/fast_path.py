@@ -20,10 +20,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from trailsift.cloudtrail.callers import Identity, identity_of
+from trailsift.cloudtrail.categories import category_of
 from trailsift.cloudtrail.services import service_of
 from trailsift.decode.json_text import dump, has_escaped_name, has_long_number, is_spaced, is_too_deep, parse
 from trailsift.decode.outcome import NotARecord
-from trailsift.decode.record import PLAIN, Identity, caller_of, canonical_time, category_of, row
+from trailsift.decode.record import PLAIN, canonical_time, row
 
 #: The default of a member that may be absent. Its type is not optional: msgspec would accept a null for it then, and
 #: a record must be restored with null and absent distinct.
@@ -119,6 +121,8 @@ class RequestTemplate(NamedTuple):
     resources: tuple[str, ...] | None
     #: The part of ``rest`` that the request causes.
     rest: str | None
+    #: What a copy reads; the key of that object differs per row.
+    source_resource_arn: str | None
 
 
 @dataclass(eq=False)
@@ -131,7 +135,7 @@ class Caller:
     @cached_property
     def identity(self) -> Identity:
         """Its columns, derived on first use: sessions are many, and short-lived."""
-        return caller_of(json.loads(self.text) if self.text is not None else None)
+        return identity_of(json.loads(self.text) if self.text is not None else None)
 
 
 class Origin(NamedTuple):
@@ -409,7 +413,9 @@ class InternTable:
         call = self._call(record, self._caller(bytes(record.userIdentity)), cut, match, raw)
         if call is None:
             return -1
-        projected = self._projected is not None and self._projected(call)
+        # The key of what a copy reads is in the parameters, which projected rows do not have.
+        is_copy = call.request.source_resource_arn is not None
+        projected = self._projected is not None and not is_copy and self._projected(call)
         return call.number * 8 + call.request.has_key + 2 * (call.request.fixed_key is not None) + 4 * projected
 
     def _time(self, text: str) -> int | None:
@@ -659,4 +665,5 @@ def _template_of(columns: dict[str, Any], slot: str | None) -> RequestTemplate |
         columns["request_parameters"],
         parts,
         columns["rest"],
+        columns["source_resource_arn"],
     )

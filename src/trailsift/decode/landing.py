@@ -23,6 +23,8 @@ import msgspec
 from msgspec import Meta, Raw
 
 from trailsift import schema
+from trailsift.cloudtrail.callers import caller_of_columns, identity_of
+from trailsift.cloudtrail.categories import category_of
 from trailsift.cloudtrail.services import ALPHABET, is_service, known_service_of, service_of
 from trailsift.decode.json_text import INVALID, parse
 from trailsift.decode.outcome import NotARecord
@@ -37,6 +39,8 @@ SHARED = (
     "service",
     "aws_region",
     "account_id",
+    "event_category",
+    "caller",
     "role_arn",
     "session_name",
     "principal_account",
@@ -46,9 +50,10 @@ SHARED = (
     "error_code",
     "read_only",
     "resource_arn",
+    "source_resource_arn",
 )
 #: Columns that summaries need and that differ per event.
-EACH = ("event_time", "event_id", "object_key", "bytes_in", "bytes_out")
+EACH = ("event_time", "event_id", "object_key", "bytes_in", "bytes_out", "shared_event_id", "source_object_key")
 #: Key in ``rest`` of an event that was dropped before it was ingested: the name of the rule.
 DROPPED_BY = "(dropped)"
 #: Keys in ``rest`` with which ``decode.record`` corrects what the other columns imply; each has a list of names.
@@ -333,11 +338,25 @@ def row(value: Mapping[str, Any], log_object: str) -> dict[str, Any]:
         del columns[name]
     columns["resource_arns"] = columns["resource_arns"] or []
     columns["log_object"] = log_object
+    _complete(columns)
     if columns["weight"] == 0:
         if rule is None:
             raise NotARecord("a landing line of weight 0 that does not name the rule that dropped the event")
         columns["rest"] = json.dumps({DROPPED_BY: rule}, separators=(",", ":"))
     return columns
+
+
+def _complete(columns: dict[str, Any]) -> None:
+    """Add the columns that streams of earlier versions did not write, and those that a line may not choose."""
+    if columns["event_category"] is None:
+        members = {"eventSource": columns["event_source"], "eventName": columns["event_name"]}
+        columns["event_category"] = category_of(members | {"eventType": columns["event_type"]})
+    user = parse(columns["rest"].encode()).get("userIdentity") if columns["rest"] else None
+    if isinstance(user, dict):
+        identity = identity_of(user)
+        columns["caller"], columns["principal_id"] = identity.caller, identity.principal_id
+    else:
+        columns["caller"] = caller_of_columns(columns)
 
 
 def _checked(value: Mapping[str, Any]) -> dict[str, Any]:

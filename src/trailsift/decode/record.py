@@ -17,8 +17,10 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
+from trailsift.cloudtrail.callers import identity_of, text_of
+from trailsift.cloudtrail.categories import MANAGEMENT_FLAG, category_of
 from trailsift.cloudtrail.resources import TouchedResources, canonical_resources, touched_resources
 from trailsift.cloudtrail.services import service_of
 from trailsift.decode import landing
@@ -52,68 +54,6 @@ BYTES: dict[str, str] = {"bytesTransferredIn": "bytes_in", "bytesTransferredOut"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT64 = 1 << 63
-
-
-class Identity(NamedTuple):
-    """The columns that are derived from ``userIdentity``."""
-
-    principal_type: str | None
-    principal_arn: str | None
-    principal_account: str | None
-    role_arn: str | None
-    session_name: str | None
-    access_key_id: str | None
-    invoked_by: str | None
-
-    @property
-    def account(self) -> str | None:
-        """The account of the caller; None for an anonymous one, in whose place CloudTrail writes a word."""
-        return None if self.principal_account == "ANONYMOUS_PRINCIPAL" else self.principal_account
-
-
-ANONYMOUS = Identity(None, None, None, None, None, None, None)
-
-
-def caller_of(user: object) -> Identity:
-    """Return the caller's columns from a ``userIdentity`` of any shape."""
-    if not isinstance(user, dict):
-        return ANONYMOUS
-    arn = _text(user.get("arn"))
-    invoked_by = _text(user.get("invokedBy"))
-    context = user.get("sessionContext")
-    issuer = context.get("sessionIssuer") if isinstance(context, dict) else None
-    issuer_arn = _text(issuer.get("arn")) if isinstance(issuer, dict) else None
-    session = None
-    if arn and (":assumed-role/" in arn or ":federated-user/" in arn):
-        session = arn.rpartition("/")[2]
-    return Identity(
-        _text(user.get("type")),
-        arn,
-        _text(user.get("accountId")),
-        issuer_arn or _role_of_session(arn) or arn or invoked_by,
-        session,
-        _text(user.get("accessKeyId")),
-        invoked_by,
-    )
-
-
-def _role_of_session(arn: str | None) -> str | None:
-    """Return the ARN of the role whose session has this ARN, without the role's path, which it does not say."""
-    if arn is None or ":assumed-role/" not in arn:
-        return None
-    match = _SESSION.fullmatch(arn)
-    return f"arn:{match[1]}:iam::{match[2]}:role/{match[3]}" if match else None
-
-
-#: The ARN of an assumed role's session.
-_SESSION = re.compile(r"arn:([^:]*):sts::([^:]*):assumed-role/([^/]+)/[^/]+")
-
-
-def _text(value: object) -> str | None:
-    """Return a non-empty string that UTF-8 can encode, else None."""
-    if not isinstance(value, str) or not value:
-        return None
-    return value if _is_encodable(value) else None
 
 
 def _is_encodable(value: str) -> bool:
@@ -189,96 +129,6 @@ def format_time(micros: int) -> str:
     return (_EPOCH + timedelta(microseconds=micros)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-# -- category --------------------------------------------------------------------------------------------------------
-
-_DATA_NAMES: dict[str, frozenset[str]] = {
-    "s3.amazonaws.com": frozenset(
-        (
-            "GetObject",
-            "PutObject",
-            "DeleteObject",
-            "DeleteObjects",
-            "HeadObject",
-            "CopyObject",
-            "ListObjects",
-            "ListObjectVersions",
-            "ListObjectsV2",
-            "ListParts",
-            "ListMultipartUploads",
-            "CreateMultipartUpload",
-            "UploadPart",
-            "UploadPartCopy",
-            "CompleteMultipartUpload",
-            "AbortMultipartUpload",
-            "GetObjectAcl",
-            "PutObjectAcl",
-            "GetObjectTagging",
-            "PutObjectTagging",
-            "DeleteObjectTagging",
-            "GetObjectTorrent",
-            "GetObjectRetention",
-            "PutObjectRetention",
-            "GetObjectLegalHold",
-            "PutObjectLegalHold",
-            "GetObjectAttributes",
-            "RestoreObject",
-            "SelectObjectContent",
-            "WriteGetObjectResponse",
-            "HeadBucket",
-            "PostObject",
-            "RenameObject",
-        )
-    ),
-    "lambda.amazonaws.com": frozenset(
-        (
-            "Invoke",
-            "InvokeAsync",
-            "InvokeWithResponseStream",
-            "LambdaESMDisabled",
-        )
-    ),
-    "dynamodb.amazonaws.com": frozenset(
-        (
-            "GetItem",
-            "PutItem",
-            "UpdateItem",
-            "DeleteItem",
-            "Query",
-            "Scan",
-            "BatchGetItem",
-            "BatchWriteItem",
-            "TransactGetItems",
-            "TransactWriteItems",
-            "ExecuteStatement",
-            "BatchExecuteStatement",
-            "ExecuteTransaction",
-            "GetRecords",
-            "GetShardIterator",
-        )
-    ),
-}
-_MANAGEMENT_FLAG = {"Data": False, "Management": True}
-
-
-def category_of(record: Mapping[str, Any]) -> str:
-    """Return eventCategory; derive it if the record has none (eventVersion up to 1.06, and exports)."""
-    category = _text(record.get("eventCategory"))
-    if category:
-        return category
-    kind = record.get("eventType")
-    if kind == "AwsCloudTrailInsight":
-        return "Insight"
-    if kind == "AwsVpceEvent":
-        return "NetworkActivity"
-    flag = record.get("managementEvent")
-    if flag is False:
-        return "Data"
-    if flag is True:
-        return "Management"
-    names = _DATA_NAMES.get(str(record.get("eventSource")), frozenset())
-    return "Data" if str(record.get("eventName")) in names else "Management"
-
-
 # -- row -------------------------------------------------------------------------------------------------------------
 
 
@@ -299,13 +149,13 @@ def row(record: dict[str, Any], log_object: str) -> dict[str, Any]:
     for member, column in PLAIN.items():
         value = record.get(member)
         columns[column] = value if isinstance(value, str) and _is_encodable(value) else None
-    caller = caller_of(record.get("userIdentity"))
-    columns.update(caller._asdict())
+    identity = identity_of(record.get("userIdentity"))
+    columns.update(identity._asdict())
     if columns["event_id"] is None:
         text = json.dumps(written, sort_keys=True).encode()
         columns["event_id"] = "content-" + hashlib.md5(text, usedforsecurity=False).hexdigest()
     if not columns["account_id"]:
-        columns["account_id"] = caller.account
+        columns["account_id"] = identity.account
     columns["event_category"] = category_of(record)
     columns["service"] = service_of(columns["event_source"])
     read_only = record.get("readOnly")
@@ -348,6 +198,8 @@ def _resource_columns(record: Mapping[str, Any], columns: Mapping[str, Any]) -> 
         "resource_arns": list(resource.resource_arns),
         "resource_account": resource.resource_account,
         "object_key": resource.object_key,
+        "source_resource_arn": resource.source_arn,
+        "source_object_key": resource.source_key,
         "request_parameters": None if parameters is None else dump(parameters),
         "resources": None if resources is None or same(resources, canonical_resources(resource)) else dump(resources),
     }
@@ -358,11 +210,13 @@ def _encodable(resource: TouchedResources) -> TouchedResources:
     if all(_is_encodable(text) for text in (*resource[:2], *resource.resource_arns, *resource[3:]) if text is not None):
         return resource
     return TouchedResources(
-        _text(resource.resource_type),
-        _text(resource.resource_arn),
+        text_of(resource.resource_type),
+        text_of(resource.resource_arn),
         tuple(filter(_is_encodable, resource.resource_arns)),
-        _text(resource.resource_account),
-        _text(resource.object_key),
+        text_of(resource.resource_account),
+        text_of(resource.object_key),
+        text_of(resource.source_arn),
+        text_of(resource.source_key),
     )
 
 
@@ -484,7 +338,7 @@ def restore(columns: Mapping[str, Any]) -> dict[str, Any]:
             record[member] = columns[column]
     if columns["read_only"] is not None:
         record["readOnly"] = columns["read_only"]
-    flag = _MANAGEMENT_FLAG.get(columns["event_category"])
+    flag = MANAGEMENT_FLAG.get(columns["event_category"])
     if flag is not None:
         record["managementEvent"] = flag
     record["requestParameters"] = _parameters(columns, absent)

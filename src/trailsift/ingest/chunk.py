@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trailsift.cloudtrail.callers import Identity, text_of
+from trailsift.cloudtrail.copies import copy_source
 from trailsift.columns.arrays import Checksums, Ids, Ints, Mask
 from trailsift.columns.arrow import CHUNK_SCHEMA, chunk_table, encoded, ordered, ranks
 from trailsift.columns.group_by import GroupBy, offset
-from trailsift.columns.summarize import FactorizedRows
+from trailsift.columns.summarize import FactorizedRows, is_shared
 from trailsift.decode.fast_path import WHAT_MEMBERS, Caller, CallTemplate, InternTable, Origin, RequestTemplate, Row
-from trailsift.decode.record import Identity, compose_rest
+from trailsift.decode.record import compose_rest
 from trailsift.times import DAY, HOUR
 
 _TIME = CHUNK_SCHEMA.field("event_time").type
@@ -97,14 +100,13 @@ class Chunk:
 
     def factorized(self, names: Sequence[str], rows: Ints | None = None) -> FactorizedRows:
         """Return some columns of all rows or of some, factorized; in another order than ``columns``."""
-        needed = [*dict.fromkeys((*names, *FactorizedRows.OWN))]
+        needed = [*names, *_PER_EVENT]
         others = self.others.select(needed)
         own = None if self.own is None else self.own.select(_inputs_of(needed))
         if rows is not None:
             mine = rows < len(self.order)
             others = others.take(pa.array(rows[~mine] - len(self.order)))
             own = None if own is None else own.take(pa.array(self.order[rows[mine]]))
-        names = [name for name in names if name not in FactorizedRows.OWN]
         tables, sets, of_row = [_keys_encoded(others)], [others.select(names)], np.arange(len(others))
         if own is not None and len(own):
             shared = self.who, self.place, self.what
@@ -176,15 +178,15 @@ class _Used:
 
 
 def file_order(rows: pa.Table, shared: InternTable) -> Ints:
-    """Return the rows in the order of a lake's files: day, service, role, time.
+    """Return the rows in the order of a lake's files: day, service, caller, time.
 
     It is computed before there are columns, because there are many of those.
     """
     who, what = _Used(shared.who, _one_array(rows, "who")), _Used(shared.what, _one_array(rows, "what"))
-    roles, _ = ranks(encoded([item.identity.role_arn for item in who.items]))
+    callers, _ = ranks(encoded([item.identity.caller for item in who.items]))
     services, _ = ranks(encoded([item.service for item in what.items]))
     time = np.asarray(_one_array(rows, "event_time"))
-    return ordered(time // DAY, services[what.codes], roles[who.codes], time)
+    return ordered(time // DAY, services[what.codes], callers[who.codes], time)
 
 
 class _Kinds:
@@ -226,11 +228,15 @@ def _regular_columns(
             columns[name] = kinds.what.text([item.members[_MEMBER_AT[name]] for item in kinds.what.items])
         elif name in OF_WHAT:
             columns[name] = kinds.what.text([getattr(item, OF_WHAT[name]) for item in kinds.what.items])
-        elif name in ("resource_type", "resource_arn", "resource_account"):
+        elif name in ("resource_type", "resource_arn", "resource_account", "source_resource_arn"):
             columns[name] = kinds.what.text([getattr(item.request, name) for item in kinds.what.items])
         else:
             columns[name] = _special_column(name, rows, kinds)
     return chunk_table(columns, names)
+
+
+#: Columns that those of ``FactorizedRows.OWN`` are made of.
+_PER_EVENT = ("object_key", "source_object_key", "event_time", "bytes_in", "bytes_out", "shared_event_id")
 
 
 def _keys_encoded(rows: pa.Table, templates: list[CallTemplate] | None = None) -> pa.Table:
@@ -239,8 +245,29 @@ def _keys_encoded(rows: pa.Table, templates: list[CallTemplate] | None = None) -
     if templates is not None and any(item.request.fixed_key is not None for item in templates):
         what = _Used(templates, _one_array(rows, "what"))
         keys = _first_of(keys, what.text([item.request.fixed_key for item in what.items]))
+    if templates is None:
+        sources = _one_array(rows, "source_object_key").dictionary_encode()
+    else:
+        sources = _source_keys(rows, _Used(templates, _one_array(rows, "what"))).dictionary_encode()
     time = _one_array(rows, "event_time").cast(_TIME)
-    return pa.table([keys, time, rows.column("bytes_in"), rows.column("bytes_out")], names=list(FactorizedRows.OWN))
+    counts = rows.column("bytes_in"), rows.column("bytes_out")
+    shared = is_shared(rows.column("shared_event_id"))
+    return pa.table([keys, sources, time, *counts, shared], names=list(FactorizedRows.OWN))
+
+
+def _source_keys(rows: pa.Table, what: _Used) -> pa.Array:
+    """Return the keys of the objects that copies read: each is in the parameters of its request only."""
+    copies = [at for at, item in enumerate(what.items) if item.request.source_resource_arn is not None]
+    if not copies:
+        return pa.nulls(len(rows), pa.string())
+    which = np.flatnonzero(np.isin(what.codes, copies))
+    kept = _one_array(rows, "request_parameters").take(pa.array(which)).to_pylist()
+    codes = what.codes[which].tolist()
+    values: list[str | None] = [None] * len(rows)
+    for row, code, text in zip(which.tolist(), codes, kept, strict=True):
+        source = copy_source(json.loads(text or what.items[code].request.request_parameters or "null"))
+        values[row] = None if source is None else text_of(source.key)
+    return pa.array(values, pa.string())
 
 
 def _inputs_of(names: Sequence[str]) -> list[str]:
@@ -248,6 +275,8 @@ def _inputs_of(names: Sequence[str]) -> list[str]:
     inputs = {"who", "place", "what", *names}
     if "resources" in inputs:
         inputs.add("object_key")
+    if "source_object_key" in inputs:
+        inputs.add("request_parameters")
     return [name for name in _OWN if name in inputs]
 
 
@@ -267,6 +296,8 @@ def _special_column(name: str, rows: pa.Table, kinds: _Kinds) -> pa.Array | pa.C
     if name in rows.column_names and name not in ("request_parameters", "object_key"):
         return _one_array(rows, name)
     what = kinds.what
+    if name == "source_object_key":
+        return _source_keys(rows, what)
     shapes: list[RequestTemplate] = [item.request for item in what.items]
     if name == "read_only":
         return what.plain([item.read_only for item in what.items], pa.bool_())

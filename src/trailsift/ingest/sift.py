@@ -34,7 +34,7 @@ _TABLE = 1 << 21
 _BLOCK = 4096
 
 #: Columns of ``events`` that identify a line of ``hourly``, beside the hour.
-LINE = tuple(name for name in HOURLY.keys if name != "hour")
+LINE = tuple("event_category" if name == "category" else name for name in HOURLY.keys if name != "hour")
 #: Columns that a decision may need.
 LOOKED_AT = tuple(dict.fromkeys(FIELDS.values()))
 

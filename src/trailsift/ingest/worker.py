@@ -235,11 +235,7 @@ def _dropped_in_stream(chunk: Chunk, rows: Ints) -> Counter[str]:
 def _lines(chunk: Chunk, rows: Ints | None) -> dict[str, bytes]:
     """Return the summary lines of some rows or of all, as Arrow streams by table."""
     summaries = Summaries(chunk.factorized(NEEDED, rows))
-    return {
-        schema.HOURLY.name: to_stream(summaries.hourly()),
-        schema.USAGE.name: to_stream(summaries.usage()),
-        schema.PROFILE.name: to_stream(summaries.profile()),
-    }
+    return {name: to_stream(lines) for name, lines in summaries.tables().items()}
 
 
 def to_stream(table: pa.Table) -> bytes:

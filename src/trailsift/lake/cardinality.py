@@ -1,8 +1,8 @@
-"""Limit the cardinality of summary tables: beyond a budget, the smallest values of a closed hour or day are folded.
+"""Limit the cardinality of summary tables: beyond a budget, the smallest lines of a closed hour or day are folded.
 
-They become ``(other)``. Sums, first and last times and sketches of an ``(other)`` line are those of the lines folded
-into it, so totals stay exact. Which values are kept depends on the lines alone: those with the most events, and of
-equal ones the first by text.
+Their values become ``(other)``. Sums, first and last times and sketches of an ``(other)`` line are those of the lines
+folded into it, so totals stay exact. Which values are kept depends on the lines alone: those with the most events, and
+of equal ones the first by text.
 """
 
 from __future__ import annotations
@@ -37,18 +37,44 @@ class Budget:
     within: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LineBudget:
+    """A limit on the lines of each group of ``group``; the lines beyond it lose ``columns``, one after the other.
+
+    ``several``: columns of which several values in one of ``unit`` keep its lines: those of a session that was seen in
+    two networks are folded last, however few its events are.
+    """
+
+    setting: str
+    columns: tuple[str, ...]
+    group: tuple[str, ...]
+    unit: tuple[str, ...] = ()
+    several: tuple[str, ...] = ()
+
+
 #: Values of the settings that ``lake.json`` does not have.
-DEFAULTS = {"resources": 10_000, "patterns": 1_000, "values": 1_000}
+DEFAULTS = {"resources": 10_000, "patterns": 1_000, "values": 1_000, "lines": 10_000}
 
 #: In order of application.
 _BUDGETS: dict[str, tuple[Budget, ...]] = {
-    schema.HOURLY.name: (Budget("resources", "resource_arn", ("hour", "role_arn")),),
+    schema.HOURLY.name: (Budget("resources", "resource_arn", ("hour", "caller")),),
     schema.USAGE.name: (
-        Budget("resources", "resource_arn", ("day", "role_arn")),
+        Budget("resources", "resource_arn", ("day", "caller")),
         # A pattern counts once per resource: otherwise the bound would be resources times patterns.
-        Budget("patterns", "key_pattern", ("day", "role_arn"), ("resource_arn",)),
+        Budget("patterns", "key_pattern", ("day", "caller"), ("resource_arn",)),
     ),
-    schema.PROFILE.name: (Budget("values", "value", ("day", "role_arn", "dimension")),),
+    schema.PROFILE.name: (Budget("values", "value", ("day", "caller", "dimension")),),
+}
+_LINE_BUDGETS: dict[str, LineBudget] = {
+    # Never the kind: who deleted something stays known.
+    schema.ACCESS.name: LineBudget("lines", ("source_network", "resource_arn"), ("day", "caller")),
+    schema.SESSIONS.name: LineBudget(
+        "lines",
+        ("session_name", "source_network", "user_agent", "vpc_endpoint"),
+        ("day", "caller"),
+        ("day", "account_id", "caller", "session_name"),
+        ("source_network", "user_agent"),
+    ),
 }
 _LENGTH = {"hour": HOUR, "day": DAY}
 
@@ -65,7 +91,10 @@ def read_limit(setting: str, settings: object) -> int:
 
 def smallest_limit(table: str, settings: object) -> float:
     """Return the number of lines up to which a file has nothing to fold."""
-    return min((read_limit(budget.setting, settings) for budget in _BUDGETS.get(table, ())), default=float("inf"))
+    budgets: list[Budget | LineBudget] = [*_BUDGETS.get(table, ())]
+    if table in _LINE_BUDGETS:
+        budgets.append(_LINE_BUDGETS[table])
+    return min((read_limit(budget.setting, settings) for budget in budgets), default=float("inf"))
 
 
 def fold(
@@ -76,15 +105,14 @@ def fold(
     ``lines`` must hold all lines of their groups. ``is_closed`` returns whether the hour or day that ends at a time
     (microseconds since 1970) may be folded.
     """
+    if table.name in _LINE_BUDGETS:
+        return _fold_lines(table, lines, _LINE_BUDGETS[table.name], settings, is_closed)
     folded = np.zeros(lines.num_rows, bool)
     for budget in _BUDGETS[table.name]:
         limit = read_limit(budget.setting, settings)
         if lines.num_rows <= limit:
             continue
-        time = micros(_array(lines, table.time))
-        ends, which = np.unique(time + _LENGTH[table.time], return_inverse=True)
-        closed = np.array([is_closed(end) for end in ends.tolist()], bool)[which]
-        rows = closed & _over_budget(lines, budget, limit)
+        rows = _closed(table, lines, is_closed) & _over_budget(lines, budget, limit)
         if rows.any():
             folded |= rows
             column = pc.if_else(pa.array(rows), OTHER, _array(lines, budget.column))
@@ -92,6 +120,53 @@ def fold(
     if not folded.any():
         return lines, 0
     return summarize.merge(table, [lines]), int(folded.sum())
+
+
+def _fold_lines(
+    table: schema.Table, lines: pa.Table, budget: LineBudget, settings: object, is_closed: Callable[[int], bool]
+) -> tuple[pa.Table, int]:
+    limit = read_limit(budget.setting, settings)
+    before = lines.num_rows
+    for number in range(len(budget.columns)):
+        if lines.num_rows <= limit:
+            break
+        rows = _closed(table, lines, is_closed) & _beyond(lines, budget, limit)
+        if not rows.any():
+            break
+        # All columns so far, also where there was no value: what is folded must not differ in any of them.
+        for name in budget.columns[: number + 1]:
+            column = pc.if_else(pa.array(rows), OTHER, _array(lines, name))
+            lines = lines.set_column(lines.schema.get_field_index(name), name, column)
+        lines = summarize.merge(table, [lines])
+    return lines, before - lines.num_rows
+
+
+def _closed(
+    table: schema.Table, lines: pa.Table, is_closed: Callable[[int], bool]
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which lines are of a closed hour or day."""
+    time = micros(_array(lines, table.time))
+    ends, which = np.unique(time + _LENGTH[table.time], return_inverse=True)
+    closed: np.ndarray[Any, np.dtype[np.bool_]] = np.array([is_closed(end) for end in ends.tolist()], bool)[which]
+    return closed
+
+
+def _beyond(lines: pa.Table, budget: LineBudget, limit: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which lines are beyond the budget of their group: those that count least."""
+    group = _row_codes([_ranked(lines, name) for name in budget.group])
+    kept_last = np.zeros(lines.num_rows, np.int64)
+    if budget.unit:
+        unit = _row_codes([_ranked(lines, name) for name in budget.unit])
+        for name in budget.several:
+            pairs = np.unique(np.stack([unit, _ranked(lines, name)]), axis=1)
+            kept_last |= (np.bincount(pairs[0], minlength=int(unit.max()) + 1) > 1)[unit]
+    # Lines come merged, in the order of their keys: equal ones keep it.
+    order = np.lexsort((-np.asarray(_array(lines, "events")), -kept_last, group))
+    ordered = group[order]
+    start = np.searchsorted(ordered, ordered)
+    over = np.zeros(lines.num_rows, bool)
+    over[order] = np.arange(len(order)) - start >= limit
+    return over
 
 
 def _over_budget(lines: pa.Table, budget: Budget, limit: int) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -61,7 +61,7 @@ def _columns(file: DataFile, names: dict[int, str], table: schema.Table) -> Iter
 
 def _file(table: schema.Table, file: DataFile, columns: Schema, parts: dict[str, Any]) -> File:
     low, high = (_bound(bounds, columns, table.time) for bounds in (file.lower_bounds, file.upper_bounds))
-    roles = [_bound(bounds, columns, "role_arn") for bounds in (file.lower_bounds, file.upper_bounds)]
+    callers = [_bound(bounds, columns, "caller") for bounds in (file.lower_bounds, file.upper_bounds)]
     scale = DAY if table.column(table.time).type == "date" else 1
     return File(
         table.name,
@@ -72,8 +72,8 @@ def _file(table: schema.Table, file: DataFile, columns: Schema, parts: dict[str,
         (1 << 62) if high is None else int(high) * scale + (scale - 1),
         parts.get("service"),
         # Bounds may be truncated: an upper one stands for everything that begins with it.
-        None if None in roles else str(roles[0]),
-        None if None in roles else f"{roles[1]}\U0010ffff",
+        None if None in callers else str(callers[0]),
+        None if None in callers else f"{callers[1]}\U0010ffff",
     )
 
 

@@ -1,4 +1,4 @@
-"""Keep a lake fast: merge small files, make role ranges disjoint, delete what is old.
+"""Keep a lake fast: merge small files, make the ranges of callers disjoint, delete what is old.
 
 A *partition* here is the unit of rewriting: the events of a day and service, or the lines of a summary table (or the
 rejects) of a day. It is read in *pieces*, ranges of its sort order that fit in memory: a day with ten million rows
@@ -346,7 +346,7 @@ class _Output:
         self._files: list[File] = []
         self._rows = 0
         self._times: list[int] = []
-        self._roles: list[str | None] = []
+        self._callers: list[str | None] = []
 
     def write(self, rows: pa.Table, *, new_file: bool) -> None:
         """Add sorted rows that follow those before them."""
@@ -360,8 +360,8 @@ class _Output:
         span = micros(rows.column(self._table.time).combine_chunks())
         self._times += [int(span.min()), int(span.max())]
         if self._table.name == schema.EVENTS.name:
-            role = rows.column("role_arn")
-            self._roles += [role[0].as_py(), role[-1].as_py()]
+            callers = rows.column("caller")
+            self._callers += [callers[0].as_py(), callers[-1].as_py()]
 
     def close(self) -> list[File]:
         """End the last file; return all files."""
@@ -373,14 +373,14 @@ class _Output:
             return
         size = self._writer.close()
         path = self._writer.path.relative_to(self._root).as_posix()
-        first, last = (self._roles[0], self._roles[-1]) if self._roles else (None, None)
+        first, last = (self._callers[0], self._callers[-1]) if self._callers else (None, None)
         span = min(self._times), max(self._times)
         self._files.append(File(self._table.name, path, self._rows, size, *span, self._service, first, last))
         self._writer = None
-        self._rows, self._times, self._roles = 0, [], []
+        self._rows, self._times, self._callers = 0, [], []
 
 
 def _sorted_events(rows: pa.Table) -> pa.Table:
     rows = rows.unify_dictionaries().combine_chunks()
-    role, _ = ranks(column_array(rows, "role_arn"))
-    return rows.take(pa.array(np.lexsort((micros(column_array(rows, "event_time")), role))))
+    caller, _ = ranks(column_array(rows, "caller"))
+    return rows.take(pa.array(np.lexsort((micros(column_array(rows, "event_time")), caller))))

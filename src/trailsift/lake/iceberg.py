@@ -125,19 +125,19 @@ def _sort_order(table: schema.Table, columns: Schema) -> SortOrder:
 def _data_files(iceberg_table: Table, files: Sequence[File], table: schema.Table, root: Path) -> Iterator[DataFile]:
     """Describe our files to Iceberg, from what their writer knew: no footer is opened.
 
-    Bounds are those that skip files of this layout: time, and the role, by which files are sorted. Parquet's own
+    Bounds are those that skip files of this layout: time, and the caller, by which files are sorted. Parquet's own
     statistics hold the rest. PyIceberg's ``add_files`` reads every column's from the footer, 20 ms per file.
     """
     columns, spec_id = iceberg_table.schema(), iceberg_table.metadata.default_spec_id
     time, kind = columns.find_field(table.time).field_id, _TYPES[table.column(table.time).type]
-    role = columns.find_field("role_arn").field_id if table.name == schema.EVENTS.name else 0
+    caller = columns.find_field("caller").field_id if table.name == schema.EVENTS.name else 0
     scale = DAY if isinstance(kind, DateType) else 1
     for file in files:
         bounds = []
-        for moment, name in ((file.min_time, file.min_role), (file.max_time, file.max_role)):
+        for moment, name in ((file.min_time, file.min_caller), (file.max_time, file.max_caller)):
             bound = {time: to_bytes(kind, moment // scale)}
-            if role and name is not None:
-                bound[role] = name.encode()
+            if caller and name is not None:
+                bound[caller] = name.encode()
             bounds.append(bound)
         values: dict[str, str] = partition_values(table, file.min_time)
         if "service" in table.partition:

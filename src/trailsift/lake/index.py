@@ -22,7 +22,7 @@ from trailsift.errors import LakeError, SnapshotGoneError
 from trailsift.lake import forms
 from trailsift.lake.catalog_db import connect, copy, read
 from trailsift.lake.settings import NAMESPACE
-from trailsift.schema import TABLES
+from trailsift.schema import ACCESS, TABLES
 
 __all__ = ["connect", "read"]
 
@@ -75,8 +75,8 @@ class File(NamedTuple):
     min_time: int
     max_time: int
     service: str | None = None
-    min_role: str | None = None
-    max_role: str | None = None
+    min_caller: str | None = None
+    max_caller: str | None = None
 
 
 class SizedFile(NamedTuple):
@@ -90,13 +90,13 @@ class SizedFile(NamedTuple):
 class FileFilter:
     """Conditions by which a query excludes files without opening them: None means no limit.
 
-    Times are microseconds since 1970 (UTC), both ends included. ``services`` and ``roles`` are exact values.
+    Times are microseconds since 1970 (UTC), both ends included. ``services`` and ``callers`` are exact values.
     """
 
     min_time: int | None = None
     max_time: int | None = None
     services: frozenset[str] | None = None
-    roles: frozenset[str] | None = None
+    callers: frozenset[str] | None = None
 
     def admits(self, file: File, table: str) -> bool:
         """Return whether a file of ``table`` may hold a row within these conditions."""
@@ -106,10 +106,10 @@ class FileFilter:
             and (self.max_time is None or file.min_time <= self.max_time)
             and (self.services is None or file.service is None or file.service in self.services)
             and (
-                self.roles is None
-                or file.min_role is None
-                or file.max_role is None
-                or any(file.min_role <= role <= file.max_role for role in self.roles)
+                self.callers is None
+                or file.min_caller is None
+                or file.max_caller is None
+                or any(file.min_caller <= caller <= file.max_caller for caller in self.callers)
             )
         )
 
@@ -130,6 +130,11 @@ class Snapshot:
     settings: dict[str, object] = field(hash=False)
     #: The live files, and the commit that added each, if another engine has committed since and the index is stale.
     rebuilt: tuple[tuple[File, int], ...] | None = field(default=None, hash=False, compare=False)
+
+    @property
+    def format_version(self) -> int:
+        """The format of the tables in this state: 1 until ``compact`` upgrades the lake."""
+        return 2 if ACCESS.name in self.locations else 1
 
     def files(self, table: str, only: FileFilter = NO_FILTER) -> list[File]:
         """Return the live files of ``table`` that may hold a row within ``only``, in order of time.
@@ -153,9 +158,9 @@ class Snapshot:
             marks = ",".join("?" * len(only.services))
             sql.append(f"AND (service IS NULL OR service IN ({marks}))")
             values.extend(sorted(only.services))
-        if only.roles is not None:
-            # UTF-8 sorts as the text does. Of very many roles, only the range from the first to the last is tested.
-            spans = [(role, role) for role in sorted(only.roles)]
+        if only.callers is not None:
+            # UTF-8 sorts as the text does. Of very many callers, only the range from the first to the last is tested.
+            spans = [(caller, caller) for caller in sorted(only.callers)]
             spans = spans if len(spans) <= _ROLES else [(spans[0][0], spans[-1][0])]
             tests = " OR ".join(["(min_role <= ? AND max_role >= ?)"] * len(spans))
             sql.append(f"AND (min_role IS NULL OR max_role IS NULL{tests and ' OR '}{tests})")
@@ -297,7 +302,7 @@ def record_files(
     db.executemany(
         "INSERT INTO file VALUES (?,?,?,?,?,?,?,?,?,?,NULL)",
         [
-            (f.table, f.path, f.rows, f.bytes, f.min_time, f.max_time, f.service, f.min_role, f.max_role, seq)
+            (f.table, f.path, f.rows, f.bytes, f.min_time, f.max_time, f.service, f.min_caller, f.max_caller, seq)
             for f in added
         ],
     )

@@ -35,9 +35,9 @@ ROW_GROUP = 65_536
 _NO_DICTIONARY = frozenset(
     {"event_id", "request_id", "additional_event_data", "event_time", "source_ips", "object_keys"}
 )
-#: Files are sorted by role, so these may be in any file: a Bloom filter per row group excludes most of them. It costs
+#: Files are sorted by caller, so these may be in any file: a Bloom filter per row group excludes most of them. It costs
 #: about 8 bits per distinct value, 2 % of the lake.
-_BLOOM = ("event_id", "object_key", "request_id", "access_key_id")
+_BLOOM = ("event_id", "object_key", "request_id", "access_key_id", "source_object_key")
 _BLOOM_FALSE_POSITIVES = 0.05
 #: Fewer rows are read as fast as their filter would be.
 _BLOOM_ROWS = 4096
@@ -57,6 +57,7 @@ _STATISTICS = (
     "event_source",
     "account_id",
     "aws_region",
+    "caller",
     "role_arn",
     "principal_arn",
     "resource_arn",
@@ -104,7 +105,7 @@ def read_columns(root: Path, path: str, names: Sequence[str], coded: Sequence[st
 
 
 def write_events(chunk: pa.Table, root: Path, table: schema.Table = schema.EVENTS) -> list[File]:
-    """Write a chunk (``columns.arrow.CHUNK_SCHEMA``), one file per partition, sorted by role and time.
+    """Write a chunk (``columns.arrow.CHUNK_SCHEMA``), one file per partition, sorted by caller and time.
 
     ``table``: ``schema.EVENTS`` or ``schema.EVENTS_BY_HOUR``, by the lake's setting.
     """
@@ -112,10 +113,10 @@ def write_events(chunk: pa.Table, root: Path, table: schema.Table = schema.EVENT
         return []
     time = np.asarray(_single(chunk.column("event_time")).cast(pa.int64()))
     service, service_names = ranks(_single(chunk.column("service")))
-    role, role_names = ranks(_single(chunk.column("role_arn")))
+    caller, caller_names = ranks(_single(chunk.column("caller")))
     slot = time // (HOUR if table is schema.EVENTS_BY_HOUR else DAY)
-    order = ordered(slot, service, role, time)
-    slot, service, role, time = slot[order], service[order], role[order], time[order]
+    order = ordered(slot, service, caller, time)
+    slot, service, caller, time = slot[order], service[order], caller[order], time[order]
     if len(order) > 1 and (np.diff(order) != 1).mean() > 0.5:
         # Mostly unsorted: sort the chunk once, instead of each file's rows.
         chunk, order = chunk.take(pa.array(order)).combine_chunks(), np.arange(len(order))
@@ -138,9 +139,8 @@ def write_events(chunk: pa.Table, root: Path, table: schema.Table = schema.EVENT
                 int(time[start:stop].min()),
                 int(time[start:stop].max()),
                 name,
-                # Only of events that have a role: a file that also holds anonymous calls can still be skipped by role.
-                role_names[role[min(start + int(np.searchsorted(role[start:stop], 1)), stop - 1)]],
-                role_names[role[stop - 1]],
+                caller_names[caller[start]],
+                caller_names[caller[stop - 1]],
             )
         )
     return files

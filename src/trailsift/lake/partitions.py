@@ -73,7 +73,7 @@ def read_pieces(root: Path, partition: Partition, file_rows: int, scratch: Path)
     forms.check_links(root, partition.files)
     rows = sum(file.rows for file in partition.files)
     limit = _piece_rows(root, partition)
-    if "role_arn" not in table.order:
+    if "caller" not in table.order:
         yield from ((batch, False) for batch in _batches(root, partition, limit))
         return
     is_events = table.name == schema.EVENTS.name
@@ -123,19 +123,19 @@ def _batches(root: Path, partition: Partition, limit: int, columns: Sequence[str
 
 
 class _CutPlan:
-    """The keys at which a partition's sort order (role, then time of day) is cut into pieces and files."""
+    """The keys at which a partition's sort order (caller, then time of day) is cut into pieces and files."""
 
     def __init__(self, root: Path, partition: Partition, piece_rows: int, file_rows: int) -> None:
         self._table = partition.stored
         self._slots = _SLOTS.get(self._table.name, 1)
         counts: Counter[tuple[str | None, int]] = Counter()
-        for rows in _batches(root, partition, 1 << 20, ["role_arn", self._table.time]):
-            rank, roles = ranks(column_array(rows, "role_arn"))
+        for rows in _batches(root, partition, 1 << 20, ["caller", self._table.time]):
+            rank, roles = ranks(column_array(rows, "caller"))
             keys, numbers = np.unique(rank * self._slots + self._slot(rows), return_counts=True)
             for key, number in zip(keys.tolist(), numbers.tolist(), strict=True):
                 counts[roles[key // self._slots], key % self._slots] += number
         names = {role for role, _ in counts}
-        # The null role sorts first in events, as in ``write_events``, and last in summary lines, as in ``merge``.
+        # Null sorts first in events, as in ``write_events``, and last in summary lines, as in ``merge``.
         ordered: list[str | None] = [*sorted(name for name in names if name is not None)]
         if None in names:
             ordered.insert(0 if self._table.name == schema.EVENTS.name else len(ordered), None)
@@ -146,7 +146,7 @@ class _CutPlan:
 
     def split(self, rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
         """Yield each piece's number and its rows of ``rows``."""
-        rank, roles = ranks(column_array(rows, "role_arn"))
+        rank, roles = ranks(column_array(rows, "caller"))
         place = np.array([self._rank.get(role, 0) for role in roles], np.int64)
         key = place[rank] * self._slots + self._slot(rows)
         piece = np.searchsorted(self.starts, key, "right") - 1

@@ -10,7 +10,7 @@ from trailsift.safe_text import quoted
 from trailsift.storage import LocalStorage
 
 #: Version of everything on disk; a lake with a later one is refused.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 LAKE_FILE = "lake.json"
 CATALOG_FILE = "catalog.db"

@@ -37,7 +37,8 @@ def script(snapshot: Snapshot) -> str:
         parts.append(f"-- {name}: {meaning}\n{sql.replace('CREATE MACRO', 'CREATE OR REPLACE MACRO', 1)};")
     for table in TABLES.values():
         columns = table_columns(table, hourly_partitions=hourly)
-        parts.append(_view(table.name, table.meaning, table_sql(table, columns, snapshot.files(table.name), place)))
+        sql = table_sql(table, columns, snapshot.files(table.name), place, snapshot.format_version)
+        parts.append(_view(table.name, table.meaning, sql))
     for name, view in VIEWS.items():
         parts.append(_view(name, view[0], view[2]))
     return "\n".join(parts) + "\n"

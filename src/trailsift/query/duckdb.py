@@ -118,10 +118,10 @@ class DuckDBEngine:
 
     def footers(self, paths: list[str], columns: list[str], time: str) -> list[tuple[Any, ...]]:
         """Read the Parquet footers of ``paths``. Return for each row group: (path, bytes of ``columns``, least and
-        greatest ``time``, least and greatest role); bounds are texts or None."""
+        greatest ``time``, least and greatest caller); bounds are texts or None."""
         bounds = ", ".join(
             f"any_value({stat}) FILTER (column_name = '{name}')"
-            for name in (time, "role_arn")
+            for name in (time, "caller")
             for stat in ("stats_min_value", "stats_max_value")
         )
         sql = (

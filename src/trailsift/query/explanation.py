@@ -172,12 +172,12 @@ def _row_groups(
     ranges_of = range_reader(table, predicate_columns(scan.predicate))
     groups = []
     check_links(plan.snapshot.root, files)
-    for path, span, low, high, least_role, greatest_role in engine.footers(list(by_path), sorted(columns), table.time):
+    for path, span, low, high, least, greatest in engine.footers(list(by_path), sorted(columns), table.time):
         ranges: dict[str, Range] = ranges_of(by_path[path])
         times = micros_of(low), micros_of(high)
         if times[0] is not None and times[1] is not None:
             ranges[table.time] = (times[0], times[1])
-        if least_role is not None and greatest_role is not None:
-            ranges["role_arn"] = (least_role, greatest_role)
+        if least is not None and greatest is not None:
+            ranges["caller"] = (least, greatest)
         groups.append((int(span or 0), may_pass(scan.predicate, ranges)))
     return groups

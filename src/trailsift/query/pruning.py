@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
 
+from trailsift.cloudtrail.callers import is_arn
 from trailsift.lake.index import File, FileFilter
 from trailsift.schema import Table
 from trailsift.times import DAY, EPOCH, HOUR, micros
@@ -107,7 +108,10 @@ class FilterReader(NamedTuple):
         if name == self.table.time:
             return self._compare_time(cast, op, kind, value)
         if cast == "" and isinstance(value, str) and kind == "VARCHAR":
-            indexed = name in ("service", "role_arn") or (self.table.name == "events" and name in _PARTITION_COLUMNS)
+            if name == "role_arn":
+                # Files are sorted by caller, which is the role wherever that is an ARN.
+                return Comparison("caller", op, value) if op == "=" and is_arn(value) else None
+            indexed = name in ("service", "caller") or (self.table.name == "events" and name in _PARTITION_COLUMNS)
             return Comparison(name, op, value) if indexed else None
         is_integer = cast in ("INTEGER", "BIGINT") and isinstance(value, int)
         if is_integer and self.table.name == "events" and name in _PARTITION_COLUMNS:
@@ -213,8 +217,8 @@ def range_reader(table: Table, used: frozenset[str]) -> Callable[[File], dict[st
         ranges: dict[str, Range] = {time: (least // unit * unit, greatest)}
         if file.service is not None:
             ranges["service"] = (file.service, file.service)
-        if file.min_role is not None and file.max_role is not None:
-            ranges["role_arn"] = (file.min_role, file.max_role)
+        if file.min_caller is not None and file.max_caller is not None:
+            ranges["caller"] = (file.min_caller, file.max_caller)
         if days and least // DAY == greatest // DAY:
             ranges.update(_day_ranges(least // DAY))
             if least // HOUR == greatest // HOUR:
@@ -255,7 +259,7 @@ def file_filter(table: Table, predicate: Predicate | None) -> FileFilter:
     if high is not None:
         # Summaries are dated by the start of their hour or day; the index may hold finer times.
         high = high // unit * unit + unit - 1
-    return FileFilter(low, high, _values(predicate, "service"), _values(predicate, "role_arn"))
+    return FileFilter(low, high, _values(predicate, "service"), _values(predicate, "caller"))
 
 
 def predicate_columns(predicate: Predicate | None) -> frozenset[str]:

@@ -8,14 +8,14 @@ compaction. Readers see one row per key, so the files of such a day are merged h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trailsift.lake.forms import check_links
 from trailsift.lake.index import File
 from trailsift.query.planner import Plan
 from trailsift.query.relations import DUCK_TYPES, VIEWS, table_columns, text, texts
-from trailsift.schema import SKETCH_SIZE, TABLES, Column, Table
+from trailsift.schema import SKETCH_SIZE, TABLES, TARGET, UNKNOWN_CATEGORY, Column, Table
 from trailsift.times import DAY
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ PlaceFiles = Callable[[str, Sequence[File]], str]
 def create_views(cursor: duckdb.DuckDBPyConnection, plan: Plan, names: Sequence[str]) -> None:
     """Create the relations ``names`` and what they read, as temporary views of ``cursor``'s connection."""
     hourly = bool(plan.snapshot.settings.get("hourly_partitions"))
+    version = plan.snapshot.format_version
 
     def place(group: str, files: Sequence[File]) -> str:
         # The paths are passed in a variable, as one text: with 5,000 of them a list literal takes ten times as long to
@@ -41,15 +42,42 @@ def create_views(cursor: duckdb.DuckDBPyConnection, plan: Plan, names: Sequence[
 
     for name, files in plan.files.items():
         table = TABLES[name]
-        sql = table_sql(table, table_columns(table, hourly_partitions=hourly), files, place)
+        sql = table_sql(table, table_columns(table, hourly_partitions=hourly), files, place, version)
         cursor.execute(f"CREATE TEMP VIEW {name} AS {sql}")
     for name in names:
         if name in VIEWS:
             cursor.execute(f"CREATE TEMP VIEW {name} AS {VIEWS[name][2]}")
 
 
-def table_sql(table: Table, columns: Sequence[Column], files: Sequence[File], place: PlaceFiles) -> str:
-    """Return a SELECT of the rows of ``table`` in ``files``, one row per key."""
+#: What stands in for the columns that files of format version 1 do not have, by table.
+_SINCE_2: dict[str, dict[str, str]] = {
+    "events": {
+        "principal_id": "NULL",
+        "caller": "role_arn",
+        "source_resource_arn": "NULL",
+        "source_object_key": "NULL",
+    },
+    "hourly": {"caller": "role_arn", "category": text(UNKNOWN_CATEGORY)},
+    "usage": {
+        "caller": "role_arn",
+        "touch": text(TARGET),
+        "category": text(UNKNOWN_CATEGORY),
+        "owner_side": "NULL",
+    },
+    "profile": {"caller": "role_arn", "category": text(UNKNOWN_CATEGORY)},
+}
+
+
+def table_sql(
+    table: Table, columns: Sequence[Column], files: Sequence[File], place: PlaceFiles, format_version: int
+) -> str:
+    """Return a SELECT of the rows of ``table`` in ``files``, one row per key.
+
+    ``format_version``: that of the files; those of version 1 are read as if they had the columns of today.
+    """
+    since = _SINCE_2.get(table.name, {})
+    if format_version == 1 and since:
+        place = _completed(place, {name: (since[name], table.column(name).type) for name in since})
     names = ", ".join(column.name for column in columns)
     if not files:
         empty = ", ".join(f"CAST(NULL AS {DUCK_TYPES[column.type]}) AS {column.name}" for column in columns)
@@ -63,6 +91,12 @@ def table_sql(table: Table, columns: Sequence[Column], files: Sequence[File], pl
     if sharing:
         selects.append(_merged(table, columns, place(f"{table.name}_parts", sharing)))
     return "\nUNION ALL\n".join(selects)
+
+
+def _completed(place: PlaceFiles, added: Mapping[str, tuple[str, str]]) -> PlaceFiles:
+    """Return SQL of files with columns that they do not have."""
+    columns = ", ".join(f"CAST({sql} AS {DUCK_TYPES[kind]}) AS {name}" for name, (sql, kind) in added.items())
+    return lambda group, files: f"(SELECT *, {columns} FROM {place(group, files)})"
 
 
 def split_by_shared_days(files: Sequence[File]) -> tuple[list[File], list[File]]:

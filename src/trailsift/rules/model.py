@@ -23,6 +23,7 @@ FIELDS: dict[str, str] = {
     "event_name": "event_name",
     "event_source": "event_source",
     "event_category": "event_category",
+    "caller": "caller",
     "role": "role_arn",
     "principal_type": "principal_type",
     "resource": "resource_arn",
@@ -45,7 +46,7 @@ DEFAULT_ZONE = "UTC"
 _NEEDED = frozenset(
     {
         *("event_time", "event_id", "event_name", "event_source", "event_category", "weight", "log_object"),
-        *("account_id", "aws_region", "service", "role_arn", "resource_arn", "error_code", "read_only"),
+        *("account_id", "aws_region", "service", "caller", "role_arn", "resource_arn", "error_code", "read_only"),
         *("object_key", "source_ip", "user_agent", "vpc_endpoint_id", "session_name", "principal_account"),
         *("bytes_in", "bytes_out", "year", "month", "day", "hour"),
     }
