@@ -43,7 +43,7 @@ from trailsift.query import DuckDBEngine
 #: Makes several commits of several chunks each from few events.
 SIZES = Sizes(chunk_rows=1_200, batch_rows=3_600, task_bytes=20_000, task_objects=40)
 WORKERS = 2
-SUMMARIES = ("hourly", "usage", "profile")
+SUMMARIES = ("hourly", "usage", "profile", "access", "sessions")
 COUNTED = ("log_objects", "records", "stored", "duplicates", "malformed")
 #: Phases of an ingest, in the order of the table; a commit has several.
 PHASES = ("creating the lake", "decode", "write", "commit: files", "commit: transaction", "after a commit")
@@ -211,7 +211,7 @@ def check_whole(root: Path, ids_of: dict[str, frozenset[str]]) -> str | None:
         return f"cannot be opened: {error}" if _is_created(root) else None
     with DuckDBEngine(snapshot) as engine:
         stored = [str(row[0]) for row in engine.sql("SELECT event_id FROM events").rows()]
-        sums = {name: engine.sql(f"SELECT sum(events) FROM {name}").value() or 0 for name in ("hourly", "usage")}
+        sums = {name: engine.sql(f"SELECT sum(events) FROM {name}").value() or 0 for name in ("hourly", "sessions")}
     with contextlib.closing(index.connect(root)) as db:
         names = [name for (name,) in db.execute("SELECT name FROM log_object")]
         seen = db.execute("SELECT coalesce(sum(ids), 0) FROM seen_file WHERE removed IS NULL").fetchone()[0]
@@ -402,7 +402,7 @@ def page(kills: Sequence[Kill], facts: dict[str, Any], options: argparse.Namespa
         "Whole batches only: right after the kill the lake holds exactly the events of the log objects that it "
         "lists, each once, and `hourly`, `usage`, the ids and the counts agree on their number. Rows: every column of "
         "every event except `log_object` (an event that was delivered twice may name either), and no file is left "
-        "over. Summaries: the merged rows of `hourly`, `usage` and `profile`, including sketches. Counts: the sums "
+        "over. Summaries: the merged rows of `hourly`, `usage`, `profile`, `access` and `sessions`, including sketches. Counts: the sums "
         "over all commits.",
         "",
         "## Each kill",

@@ -250,7 +250,7 @@ def page(rounds: Sequence[Round], options: argparse.Namespace, minutes: float, *
         f" objects made by hand (broken records, archives, one id with two contents)"
         f"{' and a slice of real ones' if has_real else ''}, cut into many small commits."
         " What must hold afterwards: every record exported exactly once and equal to what Python's `json` reads in the"
-        " logs; `hourly` equal to the events by hour and name; all rows of `events`, `hourly`, `usage` and `profile`"
+        " logs; `hourly` equal to the events by hour and name; all rows of `events` and of each summary table"
         " those of an undisturbed lake; counts that add up in each commit and in all; Iceberg and the index naming the"
         " same files; nothing left behind that the next writer does not remove; no traceback, no unexpected error, no"
         " process that stays, no command that hangs; documented exit codes; `verify` content.",

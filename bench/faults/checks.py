@@ -14,8 +14,8 @@ from typing import Any
 from faults.command import STOP, Shared
 from faults.world import Truth, digest
 
-TABLES = ("events", "hourly", "usage", "profile", "rejects")
-SUMMARIES = ("hourly", "usage", "profile")
+TABLES = ("events", "hourly", "usage", "profile", "access", "sessions", "rejects")
+SUMMARIES = ("hourly", "usage", "profile", "access", "sessions")
 #: What nobody should ever read on standard error.
 CRASHES = (
     "Traceback (most recent call last)", "trailsift: unexpected ", "Exception ignored", "Exception in thread",

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     #: A time: a datetime (without a zone: in the lake's), ISO 8601 or relative text (``-7d``), or microseconds since
     #: 1970 (UTC), as results have them.
     Time: TypeAlias = datetime | str | int | None
-    Group: TypeAlias = Literal["event", "role", "resource", "hour", "service", "account", "region", "error"]
+    Group: TypeAlias = Literal["event", "caller", "role", "resource", "hour", "service", "account", "region", "error"]
     Level: TypeAlias = Literal["novel", "volume", "shapes", "learned", "detections"]
 
 T = TypeVar("T")
@@ -267,7 +267,7 @@ class Lake:
         """Run one read-only SQL statement over the tables of the lake.
 
         Args:
-            sql: A statement over events, hourly, usage, profile and rejects.
+            sql: A statement over events, hourly, usage, profile, access, sessions and rejects.
             cache: Use the cached result of the same statement on the same commit.
             ttl: Seconds for which the result of a statement that uses the present time may come from the cache.
             timeout: Seconds after which the statement is stopped, planning and reading the result included. A single
@@ -325,7 +325,8 @@ class Lake:
         """Return exact numbers, whatever was dropped or sampled: an overview, or the totals of one kind of group.
 
         Args:
-            by: event, role, resource, hour, service, account, region or error. None: an overview.
+            by: event, caller (or role, which is the same), resource, hour, service, account, region or error. None: an
+                overview.
             since: Start of the period.
             until: End of the period, not included.
             limit: Groups at most, the largest ones; 0 is all. Default: 8 in each list of an overview, else all.
@@ -349,7 +350,7 @@ class Lake:
         return summary.summary(self._engine(), by, period, limit or 0)
 
     def roles(self, *, since: Time = None, until: Time = None) -> list[RoleSummary]:
-        """Return all roles with their totals, the busiest first.
+        """Return all callers with their totals, the busiest first: roles, users, services, other accounts.
 
         Args:
             since: Start of the period.
@@ -369,15 +370,15 @@ class Lake:
         return roles(self._engine(), period)
 
     def role(self, name: str, *, since: Time = None, until: Time = None) -> RoleReport:
-        """Return one role's actions, resources, key patterns, hours, origins and denied calls.
+        """Return one caller's actions, resources, key patterns, hours, origins and denied calls.
 
         Args:
-            name: An ARN, a role's name, or a part of it that no other role has.
+            name: An ARN, a role's name, the ``caller`` of somebody without an ARN, or a part that no other has.
             since: Start of the period.
             until: End of the period, not included.
 
         Raises:
-            UsageError: No role or several roles match the name, or a time is invalid.
+            UsageError: No caller or several match the name, or a time is invalid.
 
         Example:
             >>> lake.role("orders-etl-batch").role_arn
@@ -794,7 +795,7 @@ class Lake:
             return losses(self._engine(), sampled, builtin_rules()[0])
 
     def data_event_candidates(self, *, since: Time = None, until: Time = None) -> list[Need]:
-        """Return the roles whose management events call for data events, the strongest first, with the reasons.
+        """Return the callers whose management events call for data events, the strongest first, with the reasons.
 
         Args:
             since: Start of the period.
@@ -933,7 +934,8 @@ class Lake:
     ) -> Compacted:
         """Merge small files of closed days into few large ones, and delete files that are no longer needed.
 
-        Answers stay the same. Replaced files are deleted by the next run, ten minutes later at the earliest.
+        Answers stay the same. Replaced files are deleted by the next run, ten minutes later at the earliest. A lake of
+        format version 1 is upgraded first.
 
         Args:
             everything: Also compact days that still receive events.
@@ -948,8 +950,16 @@ class Lake:
             True
         """
         from trailsift.lake.compact import compact
+        from trailsift.lake.upgrade import needs_upgrade
 
-        return compact(self.path, everything=everything, progress=progress)
+        upgraded = None
+        if needs_upgrade(self.path):
+            from trailsift.ingest.upgrade import upgrade
+
+            upgraded = upgrade(self.path, progress)
+        compacted = compact(self.path, everything=everything, progress=progress)
+        compacted.upgraded = upgraded
+        return compacted
 
     def verify(self, *, quick: bool = False) -> Verification:
         """Look for damage: changed or missing files, changed rows of the catalog, and what trailsift does not write.

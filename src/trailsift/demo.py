@@ -156,7 +156,7 @@ def ask_lake(logs: DemoLogs, counts: Counts) -> Demo:
         opened = perf_counter() - begun
         asked = questions(engine, planted)
         report = overview(engine, Period())
-        by_role = {line.role_arn: (line.events, line.denied) for line in roles(engine, Period())}
+        by_role = counts_by_role(engine)
     begun = perf_counter()
     raw = raw_by_role(logs.folder / "logs")
     took = perf_counter() - begun
@@ -174,6 +174,15 @@ def ask_lake(logs: DemoLogs, counts: Counts) -> Demo:
         planted=planted,
         next=tuple(suggestions(lake, planted)),
     )
+
+
+def counts_by_role(engine: Engine) -> dict[str | None, tuple[int, int]]:
+    """Return events and denied calls by role, as ``raw_by_role`` does: callers without an ARN together."""
+    counted: dict[str | None, tuple[int, int]] = {}
+    for line in roles(engine, Period()):
+        events, denied = counted.get(line.role_arn, (0, 0))
+        counted[line.role_arn] = events + line.events, denied + line.denied
+    return counted
 
 
 def _planted(incident: dict[str, Any]) -> Planted:

@@ -9,6 +9,8 @@ Types are strings: ``timestamp`` (UTC, microseconds), ``date``, ``string``, ``bo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 
@@ -322,9 +324,35 @@ INSIGHT = "Insight"
 TABLES: dict[str, Table] = {table.name: table for table in (EVENTS, HOURLY, USAGE, PROFILE, ACCESS, SESSIONS, REJECTS)}
 
 
-def tables_of(*, hourly_partitions: bool) -> dict[str, Table]:
-    """Return the tables as a lake stores them."""
-    return TABLES | {EVENTS.name: EVENTS_BY_HOUR} if hourly_partitions else TABLES
+#: The version of everything on disk that a lake of today has.
+FORMAT_VERSION = 2
+#: Columns and tables that lakes of format version 1 do not have.
+_SINCE_2 = frozenset(
+    {"principal_id", "caller", "source_resource_arn", "source_object_key", "category", "touch", "owner_side"}
+)
+_TABLES_SINCE_2 = frozenset({ACCESS.name, SESSIONS.name})
+
+
+def tables_of(*, hourly_partitions: bool, format_version: int = FORMAT_VERSION) -> dict[str, Table]:
+    """Return the tables as a lake of that format version stores them."""
+    tables = TABLES | {EVENTS.name: EVENTS_BY_HOUR} if hourly_partitions else TABLES
+    if format_version == FORMAT_VERSION:
+        return tables
+    return {name: _of_version_1(table) for name, table in tables.items() if name not in _TABLES_SINCE_2}
+
+
+@cache
+def _of_version_1(table: Table) -> Table:
+    return table._replace(
+        columns=tuple(column for column in table.columns if column.name not in _SINCE_2),
+        order=tuple("role_arn" if name == "caller" else name for name in table.order),
+        keys=tuple(name for name in table.keys if name not in _SINCE_2),
+    )
+
+
+def version_of(tables: Iterable[str]) -> int:
+    """Return the format version of a lake that has these tables."""
+    return FORMAT_VERSION if _TABLES_SINCE_2.intersection(tables) else 1
 
 
 #: Values of ``profile.dimension``, in the order in which they are written.

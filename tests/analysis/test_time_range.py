@@ -91,5 +91,49 @@ def test_a_name_of_no_role_or_of_several(name: str, message: str) -> None:
         choose(name, KNOWN)
 
 
+CALLERS: list[str | None] = [
+    "arn:aws:iam::111111111111:role/etl",
+    "anonymous",
+    "account:444455556666/AIDAEXAMPLE1",
+    "account:444455556666/AROAEXAMPLE2",
+    "service:delivery.logs.amazonaws.com",
+    "identity-center:d-1234567890/94482488-3041-7000-aaaa-000000000000",
+    "federated:token.example.com/repo:org/x",
+    "user:anonymizer",
+    "none",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("(anonymous)", "anonymous"),
+        ("anonymous", "anonymous"),
+        ("Anonymous", "anonymous"),
+        ("(no identity)", "none"),
+        ("none", "none"),
+        ("(none)", "none"),
+        ("account 444455556666, AIDAEXAMPLE1", CALLERS[2]),
+        ("account:444455556666/AIDAEXAMPLE1", CALLERS[2]),
+        ("aidaexample1", CALLERS[2]),
+        ("AROA", CALLERS[3]),
+        ("delivery.logs.amazonaws.com", CALLERS[4]),
+        ("service:delivery.logs.amazonaws.com", CALLERS[4]),
+        ("94482488-3041", CALLERS[5]),
+        ("identity center user 94482488", CALLERS[5]),
+        ("org/x", CALLERS[6]),
+        ("anon", CALLERS[7]),
+        ("user anonymizer", CALLERS[7]),
+    ],
+)
+def test_a_name_means_one_caller(name: str, expected: str) -> None:
+    assert choose(name, CALLERS) == expected
+
+
+def test_a_name_of_several_callers() -> None:
+    with pytest.raises(UsageError, match="matches 2 callers"):
+        choose("444455556666", CALLERS)
+
+
 def test_reports_become_json() -> None:
     assert plain([Hour(HOUR, 3, 1)]) == [{"hour": "1970-01-01T01:00:00Z", "events": 3, "denied": 1}]

@@ -24,7 +24,7 @@ from trailsift.cli import main
 from trailsift.cli.app import COMMANDS
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
-from trailsift.schema import DENIED_CODES
+from trailsift.schema import DENIED_CODES, HOURLY
 
 EVENTS = 6_000
 
@@ -53,6 +53,17 @@ def role_of(record: dict[str, Any]) -> str | None:
     user = record.get("userIdentity") or {}
     issuer = (user.get("sessionContext") or {}).get("sessionIssuer") or {}
     return issuer.get("arn") or user.get("arn") or user.get("invokedBy")
+
+
+def caller_of(record: dict[str, Any]) -> str:
+    """Return the caller, for the identities that generated logs have."""
+    user = record.get("userIdentity") or {}
+    if user.get("accountId") == "ANONYMOUS_PRINCIPAL":
+        return "anonymous"
+    role = role_of(record)
+    if role is None:
+        return f"account:{user['accountId']}/{user['principalId'].partition(':')[0]}"
+    return role if role.startswith("arn:") else f"service:{role}"
 
 
 def denied(record: dict[str, Any]) -> bool:
@@ -102,10 +113,13 @@ def ask(run: Any) -> Any:
 # -- numbers against a recount ---------------------------------------------------------------------------------------
 
 
-def test_summary_by_role_is_exact(world: World, ask: Any) -> None:
-    lines = ask("summary", "--by", "role")["lines"]
-    assert {line["role_arn"]: line["events"] for line in lines} == world.count(role_of)
-    assert {line["role_arn"]: line["denied"] for line in lines if line["denied"]} == world.count(role_of, denied)
+@pytest.mark.parametrize("by", ["caller", "role"])
+def test_summary_by_caller_is_exact(world: World, ask: Any, by: str) -> None:
+    lines = ask("summary", "--by", by)["lines"]
+    assert {line["caller"]: line["events"] for line in lines} == world.count(caller_of)
+    assert {line["caller"]: line["denied"] for line in lines if line["denied"]} == world.count(caller_of, denied)
+    roles = {caller_of(record): role_of(record) for record in world.records.values()}
+    assert {line["caller"]: line["role_arn"] for line in lines} == roles
 
 
 def test_summary_by_event_is_exact(world: World, ask: Any) -> None:
@@ -172,7 +186,11 @@ def target(record: dict[str, Any]) -> Any:
 
 def test_roles_lists_every_role(world: World, ask: Any) -> None:
     document = ask("roles")["roles"]
-    assert {line["role_arn"]: line["events"] for line in document} == world.count(role_of)
+    assert {line["caller"]: line["events"] for line in document} == world.count(caller_of)
+    roles: Counter[str | None] = Counter()
+    for line in document:
+        roles[line["role_arn"]] += line["events"]
+    assert roles == world.count(role_of)
     assert sum(line["share"] for line in document) == pytest.approx(1)
     assert [line["events"] for line in document] == sorted((line["events"] for line in document), reverse=True)
 
@@ -198,7 +216,11 @@ def seoul(moment: datetime) -> datetime:
 
 
 def test_role_without_an_identity(world: World, ask: Any) -> None:
-    assert ask("role", "(anonymous)")["events"] == world.count(role_of)[None]
+    callers = world.count(caller_of)
+    assert ask("role", "(anonymous)")["events"] == callers["anonymous"]
+    foreign = next(caller for caller in callers if caller.startswith("account:"))
+    report = ask("role", foreign.rpartition("/")[2])
+    assert (report["caller"], report["role_arn"], report["events"]) == (foreign, None, callers[foreign])
 
 
 # -- names, errors, exit codes ---------------------------------------------------------------------------------------
@@ -407,8 +429,10 @@ def test_connect_runs_in_a_plain_duckdb(world: World, run: Any, tmp_path: Path) 
     with duckdb.connect() as db:
         db.execute(target.read_text())
         assert db.execute("SELECT count(*), count(DISTINCT event_id) FROM events").fetchall() == [(EVENTS, EVENTS)]
-        assert db.execute("SELECT sum(events)::INT FROM usage").fetchone() == (EVENTS,)
-        keys = "hour, account_id, aws_region, service, event_name, role_arn, resource_arn, error_code, read_only"
+        assert db.execute("SELECT sum(events)::INT FROM usage WHERE touch = 'target'").fetchone() == (EVENTS,)
+        keys = (
+            "hour, account_id, aws_region, service, event_name, caller, role_arn, resource_arn, error_code, read_only"
+        )
         twice = f"SELECT count(*) FROM (SELECT 1 FROM hourly GROUP BY {keys} HAVING count(*) > 1)"
         assert db.execute(twice).fetchone() == (0,)
         addresses = db.execute("SELECT distinct_count(merge_sketches(list(source_ips))) FROM hourly").fetchone()

@@ -69,7 +69,7 @@ def test_report_fits_the_width(
     assert max(map(len, report)) <= int(width)
     # A shell that does not find the command gets the line that activates the environment.
     assert (". " in {line[:2] for line in out.splitlines()}) == Path(sys.prefix, "bin", "activate").exists()
-    for word in ("Busiest roles", "Denied", "planted", "Try next", "same answer"):
+    for word in ("Busiest callers", "Denied", "planted", "Try next", "same answer"):
         assert word in out
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from trailsift.analysis.caller_names import account_of, short_caller
 from trailsift.analysis.summary import Hour
 from trailsift.analysis.time_range import Period
 from trailsift.ingest import Progress, ingest
 from trailsift.safe_text import safe
 from trailsift.terminal import heatmap
-from trailsift.terminal.console import cell, duration, grid, short_resource, short_role, size
+from trailsift.terminal.console import cell, duration, grid, short_resource, size
 from trailsift.terminal.progress import CountProgress, IngestProgress, progress_line
 from trailsift.times import HOUR
 
@@ -53,12 +54,28 @@ def test_text_of_a_log_cannot_steer_the_terminal() -> None:
 
 
 def test_short_names() -> None:
-    assert short_role("arn:aws:iam::111111111111:role/team/etl") == "role/etl"
-    assert short_role("arn:aws:iam::111111111111:root") == "root"
-    assert short_role("lambda.amazonaws.com") == "lambda.amazonaws.com"
-    assert short_role(None) == "(anonymous)"
+    assert short_caller("arn:aws:iam::111111111111:role/team/etl") == "role/etl"
+    assert short_caller("arn:aws:iam::111111111111:root") == "root"
+    assert short_caller("lambda.amazonaws.com") == "lambda.amazonaws.com"
+    assert short_caller(None) == short_caller("anonymous") == "(anonymous)"
+    assert short_caller("none") == "(no identity)"
+    assert short_caller("account:444455556666/AIDAEXAMPLE") == "account 444455556666, AIDAEXAMPLE"
+    assert short_caller("account:cloudfront") == "account cloudfront"
+    assert short_caller("service:delivery.logs.amazonaws.com") == "delivery.logs.amazonaws.com"
+    assert short_caller("identity-center:d-1234567890/94482488-3041") == "Identity Center user 94482488-3041"
+    assert short_caller("federated:token.example.com/repo:org/x") == "federated token.example.com/repo:org/x"
+    assert short_caller("user:alice") == "user alice"
+    assert short_caller("access-key:AKIAEXAMPLE") == "access key AKIAEXAMPLE"
+    assert short_caller("principal:AIDAEXAMPLE") == "principal AIDAEXAMPLE"
     assert short_resource("arn:aws:s3:::bucket") == "s3:bucket"
     assert short_resource("arn:aws:dynamodb:eu-west-1:111111111111:table/t") == "dynamodb:table/t"
+
+
+def test_accounts_of_callers() -> None:
+    assert account_of("arn:aws:iam::111111111111:role/etl") == "111111111111"
+    assert account_of("account:444455556666/AIDAEXAMPLE") == "444455556666"
+    for caller in (None, "anonymous", "none", "service:x.amazonaws.com", "federated:arn:a:b:c:d:e"):
+        assert account_of(caller) is None
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 KB"), (10**15, "1000.0 TB")])

@@ -39,7 +39,8 @@ def resources_of(case: dict[str, Any]) -> TouchedResources:
 def test_case(case: dict[str, Any]) -> None:
     touched = resources_of(case)
     kind, arns, account, key = case["expect"]
-    assert touched == TouchedResources(kind, arns[0] if arns else None, tuple(arns), account, key)
+    source = case.get("source_of_copy", (None, None))
+    assert touched == TouchedResources(kind, arns[0] if arns else None, tuple(arns), account, key, *source)
     if "canonical" in case:
         assert (canonical_resources(touched) == case["resources"]) is case["canonical"]
 

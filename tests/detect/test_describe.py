@@ -22,7 +22,7 @@ def finding(*signals: Signal, role: str | None = ROLE, last: int = HOUR) -> Find
 def signal(kind: str, **more: Any) -> Signal:
     """One signal of the role."""
     fields = {"value": "GetObject", "events": 5, "event_name": "GetObject", "resource_arn": BUCKET} | more
-    return Signal(kind, fields.pop("role_arn", ROLE), fields.pop("rarity", 3.0), MONDAY, MONDAY + HOUR, **fields)
+    return Signal(kind, fields.pop("caller", ROLE), fields.pop("rarity", 3.0), MONDAY, MONDAY + HOUR, **fields)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_title() -> None:
 )
 def test_caller_without_role(rule: str, english: str, korean: str) -> None:
     """Anonymous, or known to be from another account."""
-    one = finding(signal("detection", role_arn=None, rule=rule), role=None)
+    one = finding(signal("detection", caller=None, rule=rule), role=None)
     assert describe(one).title.startswith(english) and describe(one, "ko").title.startswith(korean)
 
 

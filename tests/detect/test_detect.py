@@ -33,7 +33,20 @@ from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
 from trailsift.times import DAY, HOUR
 
-FIELDS = {"id", "title", "role_arn", "event_names", "resource_arn", "first_time", "last_time", "score", "severity"}
+FIELDS = {
+    "id",
+    "title",
+    "caller",
+    "callers",
+    "role_arn",
+    "role_arns",
+    "event_names",
+    "resource_arn",
+    "first_time",
+    "last_time",
+    "score",
+    "severity",
+}
 MONDAY = 20_514 * DAY  # 2026-03-02 in microseconds
 
 
@@ -177,9 +190,9 @@ def test_empty_lake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def signal(kind: str = "first_network", hour: int = 0, rarity: float = 3.0, **more: Any) -> Signal:
     """One signal at an hour of the Monday."""
-    given = {"role_arn": "arn:aws:iam::1:role/a", "value": "192.0.2.0/24", "events": 9} | more
+    given = {"caller": "arn:aws:iam::1:role/a", "value": "192.0.2.0/24", "events": 9} | more
     begin = MONDAY + hour * HOUR
-    return Signal(kind, given.pop("role_arn"), rarity, begin, begin + HOUR - 1, **given)
+    return Signal(kind, given.pop("caller"), rarity, begin, begin + HOUR - 1, **given)
 
 
 def test_related_signals_are_one_finding() -> None:
@@ -187,7 +200,7 @@ def test_related_signals_are_one_finding() -> None:
     together = correlate_signals([signal(), signal("more_reads", 2)], least=0)
     assert len(together) == 1
     assert len(correlate_signals([signal(), signal(hour=9)], least=0)) == 2
-    assert len(correlate_signals([signal(), signal(role_arn="arn:aws:iam::1:role/b")], least=0)) == 2
+    assert len(correlate_signals([signal(), signal(caller="arn:aws:iam::1:role/b")], least=0)) == 2
     assert together[0].score > correlate_signals([signal()], least=0)[0].score
     assert 0 < together[0].score < 1
 
@@ -198,14 +211,14 @@ def test_finding_keeps_its_id_as_it_grows() -> None:
     grown = correlate_signals([signal("first_pattern", rarity=2.5, events=900), signal("more_reads", 1, 6.0)], least=0)[
         0
     ]
-    assert small.id == grown.id == finding_id(small.role_arn, small.first_time)
+    assert small.id == grown.id == finding_id(small.caller, small.first_time)
     assert grown.score > small.score
 
 
 def test_muting_covers_similar_signals() -> None:
     """The same again stays muted, far more of it does not; other roles are not affected."""
     said = [Verdict("f1", "mute", "why", "now", (("more_reads", "a", "GetObject", 100),))]
-    make = lambda events, role="a": signal("more_reads", role_arn=role, value="GetObject", events=events)  # noqa: E731
+    make = lambda events, role="a": signal("more_reads", caller=role, value="GetObject", events=events)  # noqa: E731
     assert without_muted([make(140)], said) == []
     assert len(without_muted([make(160), make(10, "b")], said)) == 2
 
@@ -218,7 +231,7 @@ def first(day: int, kind: str = "first_network", value: str = "n", role: str = "
 def firsts_of(baseline: Baseline, of_day: list[Any]) -> FirstSeen:
     """The values that are new to the baseline, as they are read from a lake."""
     key = lambda *texts: int.from_bytes(hashlib.sha256(repr(texts).encode()).digest()[:8], "big")  # noqa: E731
-    rows = [(baseline.role(r), FIRSTS.index(k), key(r, k, v), key(k, v), n, 0, 1) for _, r, k, v, n in of_day]
+    rows = [(baseline.caller(r), FIRSTS.index(k), key(r, k, v), key(k, v), n, 0, 1) for _, r, k, v, n in of_day]
     kinds = (np.int64, np.int64, np.uint64, np.uint64, np.int64, np.int64, np.int64)
     columns = [np.array([row[i] for row in rows], kind) for i, kind in enumerate(kinds)]
     texts = [one[3] for one in of_day], ["GetObject"] * len(rows), [None] * len(rows)
@@ -233,7 +246,7 @@ def run_days(
     baseline, found = Baseline(limits), []
     for number in range(days):
         of_day = [one for one in firsts if one[0] == number]
-        active = np.array([baseline.role(role) for role in roles])
+        active = np.array([baseline.caller(role) for role in roles])
         new = firsts_of(baseline, of_day)
         nothing = Cells(*(np.zeros(0, np.int64) for _ in range(3)))
         today = Day(number, active, nothing, np.zeros(0, np.int64), new)
@@ -246,8 +259,8 @@ def test_rare_firsts_weigh_more_than_common_ones() -> None:
     """A role that never changed its network, against one that does so every day."""
     firsts = [first(day, value=f"n{day}", role="b") for day in range(26)] + [first(25, value="new")]
     found, _ = run_days(firsts)
-    assert [one.role_arn for one in found if one.rarity > 1.5] == ["a"]
-    late = next(one for one in found if one.role_arn == "a")
+    assert [one.caller for one in found if one.rarity > 1.5] == ["a"]
+    late = next(one for one in found if one.caller == "a")
     early, _ = run_days([first(4, value="new")])
     assert all(one.rarity < late.rarity for one in early), "certainty grows with experience"
     assert run_days([first(0), first(0, role="b")])[0] == [], "all is new on the first day"
@@ -256,20 +269,20 @@ def test_rare_firsts_weigh_more_than_common_ones() -> None:
 
 def test_baseline_is_bounded() -> None:
     """However many roles, series and values appear, the baseline stays within its limits."""
-    limits = BaselineLimits(roles=20, series=40, values=200, per_kind=50)
+    limits = BaselineLimits(callers=20, series=40, values=200, per_kind=50)
     firsts = [first(day, value=f"{day}-{i}", role=f"r{day % 60}") for day in range(60) for i in range(20)]
     _, baseline = run_days(firsts, 60, limits=limits)
     assert len(baseline.keys) <= 200 and len(baseline.shared) <= 200
     for number in range(60, 200):
-        place = baseline.role(f"role-{number}")
+        place = baseline.caller(f"role-{number}")
         series = np.array([baseline.series_of(place, f"Get{i}") for i in range(5)])
         cells = Cells(series, np.full(5, 3), np.full(5, 7.0))
         empty = firsts_of(baseline, [])
         baseline.learn(Day(number, np.array([place]), cells, np.zeros(0, np.int64), empty), [])
         assert len(baseline.names) <= 20 and len(baseline.event_names) <= 40
-    assert "role-199" in baseline.roles and "role-60" not in baseline.roles
-    newest = baseline.series[baseline.roles["role-199"], ":Get0"]
-    assert baseline.peaks[newest, 3] == 7 and baseline.of[newest] == baseline.roles["role-199"]
+    assert "role-199" in baseline.callers and "role-60" not in baseline.callers
+    newest = baseline.series[baseline.callers["role-199"], ":Get0"]
+    assert baseline.peaks[newest, 3] == 7 and baseline.of[newest] == baseline.callers["role-199"]
 
 
 def series(days: int, rate_: float = 5) -> Any:
@@ -285,15 +298,15 @@ def series_signals(values: Any, name: str = "GetObject") -> list[Signal]:
     for number in np.flatnonzero(values.sum(axis=1)).tolist():
         hour = np.flatnonzero(values[number])
         places = [
-            baseline.series_of(baseline.role("r"), name),
-            baseline.series_of(baseline.role("r"), "calls", measure=True),
+            baseline.series_of(baseline.caller("r"), name),
+            baseline.series_of(baseline.caller("r"), "calls", measure=True),
         ]
         cells = Cells(np.repeat(places, len(hour)), np.tile(hour, 2), np.tile(values[number, hour], 2))
-        active = np.array([baseline.role("r")])
+        active = np.array([baseline.caller("r")])
         today = Day(MONDAY // DAY + number, active, cells, np.zeros(0, np.int64), firsts_of(baseline, []))
         off_hours = find_off_hours(baseline, today)
         found += [*find_surges(baseline, today), *off_hours]
-        baseline.learn(today, [baseline.role(one.role_arn) for one in off_hours])
+        baseline.learn(today, [baseline.caller(one.caller) for one in off_hours])
     return found
 
 
@@ -335,9 +348,9 @@ def test_every_kind_has_a_sentence(language: Any) -> None:
 
 def test_text_of_a_log_is_harmless(engine: DuckDBEngine) -> None:
     """Text of a caller is sanitized for display and escaped in SQL."""
-    bad = signal("first_agent", value="\x1b[31m", role_arn="arn:aws:iam::1:role/o'brien\x07")
+    bad = signal("first_agent", value="\x1b[31m", caller="arn:aws:iam::1:role/o'brien\x07")
     described = describe(
-        Finding("f", bad.role_arn, 0.5, bad.first_time, bad.last_time, (bad,)), clean=lambda text: "clean"
+        Finding("f", bad.caller, 0.5, bad.first_time, bad.last_time, (bad,)), clean=lambda text: "clean"
     )
     assert "\x1b" not in described.title and "\x07" not in described.title
     assert engine.query(described.query).rows() == []
@@ -421,11 +434,11 @@ def test_rows_of_one_match() -> None:
     )
     rows = [row("a", "x", 0), row("a", "y", 1, 5), row("a", "x", 20), row(None, "x", 0), row(None, "y", 0)]
     found = detection_rules.group_matches(rows)
-    assert [(one.role_arn, one.resource_arn, one.events, one.near) for one in found if one.role_arn] == [
+    assert [(one.caller, one.resource_arn, one.events, one.near) for one in found if one.caller] == [
         ("a", "y", 6, 0),
         ("a", "x", 1, 20 * DAY),
     ]
-    assert len([one for one in found if one.role_arn is None]) == 2
+    assert len([one for one in found if one.caller is None]) == 2
     for cut in range(21):
         before = detection_rules.group_matches([one for one in rows if one.first_time < cut * DAY])
         assert detection_rules.group_matches([one for one in rows if one.first_time >= cut * DAY], before) == found

@@ -211,8 +211,8 @@ def test_one_role_with_nearly_all_traffic(records: list[Record], tmp_path: Path)
     assert share.most_common(1)[0][1] > 0.98 * (len(large) + len(small))
     with DuckDBEngine(open_snapshot(tmp_path / "lake")) as engine:
         found = detect(engine, DetectOptions(), CHOSEN).findings
-    assert role_of(stolen[0]) in [one.role_arn for one in found if "192.88.99.0/24" in " ".join(one.reasons)]
-    assert len([one for one in found if one.role_arn == share.most_common(1)[0][0]]) <= 3
+    assert role_of(stolen[0]) in [one.caller for one in found if "192.88.99.0/24" in " ".join(one.reasons)]
+    assert len([one for one in found if one.caller == share.most_common(1)[0][0]]) <= 3
 
 
 def test_roles_of_one_attacker_are_one_finding(
@@ -232,13 +232,13 @@ def test_roles_of_one_attacker_are_one_finding(
     load(tmp_path / "lake", quiet)
     run(tmp_path / "lake")
     load(tmp_path / "lake", planted[:20])
-    two = next(one for one in run(tmp_path / "lake").findings if len(one.role_arns) > 1)
+    two = next(one for one in run(tmp_path / "lake").findings if len(one.callers) > 1)
     load(tmp_path / "lake", planted[20:])
     found = run(tmp_path / "lake").findings
     attack = next(one for one in found if one.id == two.id)
-    assert set(two.role_arns) == set(busy[:2]) and set(attack.role_arns) == set(busy[:3])
-    alone = [one for one in found if busy[3] in one.role_arns and one.first_time >= 20_524 * DAY]
-    assert [one.role_arns for one in alone] == [(busy[3],)]
+    assert set(two.callers) == set(busy[:2]) and set(attack.callers) == set(busy[:3])
+    alone = [one for one in found if busy[3] in one.callers and one.first_time >= 20_524 * DAY]
+    assert [one.callers for one in alone] == [(busy[3],)]
     assert main(["finding", two.id, "--lake", str(tmp_path / "lake"), "--records", "--limit", "0"]) == 0
     shown = {json.loads(line)["eventID"] for line in capsys.readouterr().out.splitlines()}
     assert {one["eventID"] for one in planted[:30]} <= shown
@@ -261,7 +261,7 @@ def link(role: str, hour: float, value: str = "192.0.2.0/24") -> Link:
 
 def roles_of(found: Sequence[Finding]) -> list[set[str | None]]:
     """The roles of each finding."""
-    return sorted((set(one.role_arns) for one in found), key=str)
+    return sorted((set(one.callers) for one in found), key=str)
 
 
 def test_what_merges_roles() -> None:
@@ -280,7 +280,7 @@ def test_what_merges_roles() -> None:
         {"d"},
     ]
     silent = correlate_signals([signal("a", 1)], links=[link("a", 1), link("new", 2)])
-    assert silent[0].role_arn == "a" and silent[0].role_arns == ("a", "new") and "'new'" in silent[0].query
+    assert silent[0].caller == "a" and silent[0].callers == ("a", "new") and "'new'" in silent[0].query
     bad = lambda role, hour, rarity: signal(  # noqa: E731
         role, hour, "detection", rarity, rule=role, resource_arn="arn:aws:s3:::b", mitre=("T1486",)
     )
@@ -294,7 +294,7 @@ def test_what_merges_roles() -> None:
 
 def finding(id_: str, roles: Sequence[str], first: int, last: int) -> Finding:
     """A finding of some roles and hours."""
-    return Finding(id_, roles[0], 0.7, first, last, (), role_arns=tuple(roles), span=(first, last))
+    return Finding(id_, roles[0], 0.7, first, last, (), callers=tuple(roles), span=(first, last))
 
 
 def test_ids_stay() -> None:
@@ -356,9 +356,7 @@ def test_signals_are_bounded(whole: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(everything) > 20 == len(newest)
     assert min(one.first_time for one in newest) >= sorted(one.first_time for one in everything)[-20]
     rows = [detection_rules.RuleMatch("1", f"r{i}", "G", None, i, i, 1, i, 1) for i in range(signals.MAX_MATCHES + 9)]
-    assert (
-        len(signals._newest_matches(rows)) == signals.MAX_MATCHES and signals._newest_matches(rows)[0].role_arn == "r9"
-    )
+    assert len(signals._newest_matches(rows)) == signals.MAX_MATCHES and signals._newest_matches(rows)[0].caller == "r9"
 
 
 def test_hours_without_delivery_are_unknown(whole: Path) -> None:

@@ -100,7 +100,7 @@ def test_run_is_reported_with_its_days() -> None:
     reads = normal_reads(40)
     reads[34:] += 120
     (one,) = signals_of(days(reads))
-    assert (one.kind, one.role_arn, one.value, one.resource_arn) == ("drip_reads", ROLE_ARN, BUCKET, BUCKET)
+    assert (one.kind, one.caller, one.value, one.resource_arn) == ("drip_reads", ROLE_ARN, BUCKET, BUCKET)
     assert one.event_name == "GetObject" and one.first_time == (MONDAY + 34) * DAY
     assert (MONDAY + 36) * DAY < one.last_time < (MONDAY + 38) * DAY and one.goes_on == (MONDAY + 40) * DAY - 1
     _, over, length, above = one.parts[0]
@@ -267,7 +267,7 @@ def test_series_are_bounded() -> None:
 def signal(kind: str, day: float, **more: Any) -> Signal:
     """One signal of the role; a low-and-slow one begins on a day and is reported three days later."""
     at = round((MONDAY + day) * DAY)
-    given = {"role_arn": ROLE_ARN, "rarity": 3.0, "value": "x", "events": 100} | more
+    given = {"caller": ROLE_ARN, "rarity": 3.0, "value": "x", "events": 100} | more
     if kind in LOW_AND_SLOW:
         given = {"event_name": "GetObject", "resource_arn": BUCKET, "usual": 50.0, "goes_on": at + 9 * DAY} | given
         given |= {"parts": (("over", 50.0, 9.0, 9.0),)} if "parts" not in more else {}
@@ -291,9 +291,9 @@ def test_what_belongs_to_a_run() -> None:
     twice = correlate_signals([drip, signal("drip_reads", 0)])[0]
     assert twice.score == correlate_signals([drip])[0].score, "bytes and calls of the same run count once"
     places = [Link(role, "192.0.2.0/24", MONDAY * DAY + HOUR, MONDAY * DAY + HOUR) for role in (ROLE_ARN, "b", "c")]
-    others = [signal("first_network", 0.05, role_arn=role) for role in "bc"]
+    others = [signal("first_network", 0.05, caller=role) for role in "bc"]
     assert {"b", "c"} <= set(
-        max((set(one.role_arns) for one in correlate_signals([drip, *others], links=places)), key=len)
+        max((set(one.callers) for one in correlate_signals([drip, *others], links=places)), key=len)
     )
 
 

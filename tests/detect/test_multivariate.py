@@ -86,7 +86,7 @@ def with_more(given: CallCounts, when: int, call: int, factor: float) -> CallCou
     numbers = given.numbers.copy()
     here = (given.hour == when) & (given.call == call)
     numbers[here, :] *= factor
-    return CallCounts(given.roles, given.names, given.role_of, given.call, given.hour, numbers)
+    return CallCounts(given.callers, given.names, given.caller_of, given.call, given.hour, numbers)
 
 
 def test_no_signal_changes_when_later_days_are_cut_off() -> None:
@@ -96,10 +96,12 @@ def test_no_signal_changes_when_later_days_are_cut_off() -> None:
     for place in (0, 1, 2, 3):
         whole = with_more(whole, (BEGIN + 15) * 24 + 9, place, 3.0 if place else 2.0)
     cut = whole.hour < (BEGIN + 17) * 24
-    earlier = CallCounts(whole.roles, whole.names, whole.role_of, whole.call[cut], whole.hour[cut], whole.numbers[cut])
+    earlier = CallCounts(
+        whole.callers, whole.names, whole.caller_of, whole.call[cut], whole.hour[cut], whole.numbers[cut]
+    )
     found = [one for one in outliers(whole) if one.first_time < (BEGIN + 17) * DAY]
     assert found == outliers(earlier)
-    hit = [one for one in found if one.role_arn == "a"]
+    hit = [one for one in found if one.caller == "a"]
     assert [(one.first_time - BEGIN * DAY) // HOUR for one in hit] == [15 * 24 + 9]
     assert abs(build_features(earlier).far).max() <= 4
 
@@ -109,7 +111,7 @@ def test_sentence_names_the_parts() -> None:
     given = lines(24, np.random.default_rng(6))
     for place in (4, 5, 6, 7):
         given = with_more(given, (BEGIN + 20) * 24 + 3, place, 4.0)
-    (one,) = (one for one in outliers(given) if one.role_arn == "b" and one.first_time >= (BEGIN + 20) * DAY)
+    (one,) = (one for one in outliers(given) if one.caller == "b" and one.first_time >= (BEGIN + 20) * DAY)
     assert {feature for feature, *_ in one.parts} <= set(FEATURES) and len(one.parts) >= 2
     assert sum(share for *_, share in one.parts) <= 1.001
     assert all(much > usual for _, much, usual, _ in one.parts)
@@ -124,7 +126,8 @@ def test_too_little_history_says_nothing() -> None:
     few = lines(12, np.random.default_rng(2))
     kept = np.flatnonzero(few.hour % 24 == 0)
     assert (
-        outliers(CallCounts(few.roles, few.names, few.role_of, few.call[kept], few.hour[kept], few.numbers[kept])) == []
+        outliers(CallCounts(few.callers, few.names, few.caller_of, few.call[kept], few.hour[kept], few.numbers[kept]))
+        == []
     )
 
 

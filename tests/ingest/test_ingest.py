@@ -67,8 +67,16 @@ def test_everything_is_stored_once(small_logs: Path, tmp_path: Path) -> None:
 
 
 def test_summaries_add_up(small_lake: Path) -> None:
-    for table in ("hourly", "usage"):
-        assert sum(row["events"] for row in rows(small_lake, table, "events")) == 20_000
+    for table in ("hourly", "usage", "access", "sessions"):
+        targets = "events" if table in ("hourly", "sessions") else "events * (touch = 'target')::INT AS events"
+        assert sum(row["events"] for row in rows(small_lake, table, targets)) == 20_000
+    # Each copy is a second line, of what it read.
+    copies = rows(small_lake, columns="source_object_key")
+    number = sum(row["source_object_key"] is not None for row in copies)
+    assert number and [number] * 2 == [
+        sum(row["events"] for row in rows(small_lake, table, "events * (touch = 'source')::INT AS events"))
+        for table in ("usage", "access")
+    ]
     denied = [row for row in rows(small_lake, columns="error_code") if row["error_code"] in schema.DENIED_CODES]
     counted = rows(small_lake, "profile", "sum(denied) FILTER (dimension = 'principal_account') AS n")
     assert denied and int(counted[0]["n"]) <= len(denied)

@@ -71,7 +71,7 @@ def test_no_account_is_called_anonymous(case: str, anonymous: int, tmp_path: Pat
     _, lake = loaded(tmp_path, case)
     sql = "SELECT count(*) FROM events WHERE principal_account = 'ANONYMOUS_PRINCIPAL'"
     assert rows(lake, sql) == [(anonymous,)]
-    for table in ("events", "hourly", "usage", "profile"):
+    for table in ("events", "hourly", "usage", "profile", "access", "sessions"):
         assert rows(lake, f"SELECT count(*) FROM {table} WHERE account_id = 'ANONYMOUS_PRINCIPAL'") == [(0,)]
 
 

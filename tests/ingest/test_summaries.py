@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from support.records import sample, text
 from trailsift import schema
+from trailsift.cloudtrail.call_kinds import call_kind
 from trailsift.cloudtrail.key_patterns import key_pattern
 from trailsift.cloudtrail.origins import agent_family, source_network
 from trailsift.columns.arrow import CHUNK_SCHEMA
@@ -32,13 +33,12 @@ def chunk(records: list[dict[str, Any]]) -> Chunk:
     return builder.finish()
 
 
+SUMMARY_TABLES = [table for table in schema.TABLES.values() if table.keys]
+
+
 def summarize(made: list[Summaries]) -> dict[str, list[dict[str, Any]]]:
-    parts = {
-        schema.HOURLY: [each.hourly() for each in made],
-        schema.USAGE: [each.usage() for each in made],
-        schema.PROFILE: [each.profile() for each in made],
-    }
-    return {table.name: merge(table, lines).to_pylist() for table, lines in parts.items()}
+    parts = [each.tables() for each in made]
+    return {t.name: merge(t, [part[t.name] for part in parts]).to_pylist() for t in SUMMARY_TABLES}
 
 
 def add(line: dict[str, Any], row: dict[str, Any]) -> None:
@@ -50,10 +50,8 @@ def add(line: dict[str, Any], row: dict[str, Any]) -> None:
 
 
 def recount(records: list[dict[str, Any]]) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
-    """Compute the three tables by dictionaries and loops, from slow-path rows."""
-    tables: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {
-        n: defaultdict(dict) for n in ("hourly", "usage", "profile")
-    }
+    """Compute the tables by dictionaries and loops, from slow-path rows."""
+    tables: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {t.name: defaultdict(dict) for t in SUMMARY_TABLES}
     for made in records:
         row = record.row(made, "object")
         key = row["object_key"]
@@ -63,10 +61,12 @@ def recount(records: list[dict[str, Any]]) -> dict[str, dict[tuple[Any, ...], di
             "aws_region",
             "service",
             "event_name",
+            "caller",
             "role_arn",
             "resource_arn",
             "error_code",
             "read_only",
+            "event_category",
         )
         line = tables["hourly"][(hour, *(row[name] for name in names))]
         add(line, row)
@@ -74,24 +74,47 @@ def recount(records: list[dict[str, Any]]) -> dict[str, dict[tuple[Any, ...], di
             values = line.setdefault(column, set())
             if value is not None:
                 values.add(hash64(value))
-        pattern = None if key is None else key_pattern(key)
-        names = ("account_id", "role_arn", "service", "event_name", "resource_arn")
-        line = tables["usage"][(day, *(row[name] for name in names), pattern, row["error_code"])]
+        if row["event_category"] == "Insight":
+            continue
+        denied = row["error_code"] in schema.DENIED_CODES
+        is_owner = bool(row["shared_event_id"]) and row["account_id"] != row["principal_account"]
+        network = source_network(row["source_ip"])
+        touches = [("target", row["resource_arn"], key, row)]
+        if row["source_resource_arn"] is not None:
+            copied = row | {"bytes_in": 0, "bytes_out": 0}
+            touches.append(("source", row["source_resource_arn"], row["source_object_key"], copied))
+        for touch, arn, key, each in touches:
+            pattern = None if key is None else key_pattern(key)
+            who = (day, row["account_id"], row["caller"], row["role_arn"], row["service"], row["event_name"])
+            line = tables["usage"][(*who, arn, pattern, row["error_code"], touch, row["event_category"])]
+            add(line, each)
+            line["owner_side"] = line.get("owner_side", 0) + is_owner
+            if key is not None:
+                line["example_key"] = min(line.get("example_key", key), key, key=str.encode)
+            kind = "read" if touch == "source" else call_kind(row["service"], row["event_name"], row["read_only"])
+            who = (day, row["account_id"], arn, row["caller"], network)
+            line = tables["access"][(*who, kind, touch, row["event_category"])]
+            add(line, each)
+            line["denied"] = line.get("denied", 0) + denied
+            line["owner_side"] = line.get("owner_side", 0) + is_owner
+        agent = agent_family(row["user_agent"])
+        who = (day, row["account_id"], row["caller"], row["session_name"], network, agent, row["vpc_endpoint_id"])
+        line = tables["sessions"][(*who, row["event_category"])]
         add(line, row)
-        if key is not None:
-            line["example_key"] = min(line.get("example_key", key), key, key=str.encode)
+        line["denied"] = line.get("denied", 0) + denied
         values = {
-            "source_network": source_network(row["source_ip"]),
-            "user_agent": agent_family(row["user_agent"]),
+            "source_network": network,
+            "user_agent": agent,
             "vpc_endpoint": row["vpc_endpoint_id"],
             "session_name": row["session_name"],
             "principal_account": row["principal_account"],
         }
         for dimension, value in values.items():
             if value is not None:
-                line = tables["profile"][(day, row["account_id"], row["role_arn"], dimension, value)]
+                who = (day, row["account_id"], row["caller"], row["role_arn"])
+                line = tables["profile"][(*who, dimension, value, row["event_category"])]
                 add(line, row)
-                line["denied"] = line.get("denied", 0) + (row["error_code"] in schema.DENIED_CODES)
+                line["denied"] = line.get("denied", 0) + denied
     return tables
 
 
@@ -120,13 +143,23 @@ def compare(records: list[dict[str, Any]], cuts: list[int]) -> None:
             assert set(line) - set(expected) - set(table.keys) <= {"example_key"}
 
 
+IDENTITIES = [
+    {"type": "AWSAccount", "principalId": "", "accountId": "ANONYMOUS_PRINCIPAL"},
+    {"type": "AWSAccount", "principalId": "AIDAX", "accountId": "444455556666"},
+    {"type": "AWSAccount", "principalId": "AROAX:one", "accountId": "444455556666"},
+    {"type": "AWSService", "invokedBy": "athena.amazonaws.com"},
+    {"type": "SAMLUser", "userName": "alice"},
+    None,
+]
+
+
 def varied(rng: random.Random, number: int) -> dict[str, Any]:
     """Return a record that varies in the columns that the summaries group by."""
     bucket, key = rng.choice("abc"), f"in/2026/03/0{rng.randint(1, 3)}/part-{rng.randint(1, 30)}.gz"
     made = sample(
         eventID=f"{number:08x}-2222-4333-8444-555555555555",
         eventTime=f"2026-03-0{rng.randint(1, 2)}T{rng.randint(0, 23):02d}:{rng.randint(0, 59):02d}:00Z",
-        eventName=rng.choice(["GetObject", "PutObject"]),
+        eventName=rng.choice(["GetObject", "PutObject", "DeleteObject"]),
         sourceIPAddress=rng.choice(["10.0.0.7", "10.0.1.9", "203.0.113.5", "athena.amazonaws.com", ""]),
         userAgent=rng.choice(["[Boto3/1.34]", "aws-cli/2.1", None]),
         requestParameters={"bucketName": bucket, "Host": "h", "key": key} if rng.random() < 0.8 else None,
@@ -143,8 +176,16 @@ def varied(rng: random.Random, number: int) -> dict[str, Any]:
         made["errorCode"] = rng.choice(["AccessDenied", "NoSuchKey"])
     if rng.random() < 0.3:
         made["vpcEndpointId"] = "vpce-1"
-    if rng.random() < 0.1:
-        made["userIdentity"] = {"type": "AWSAccount", "principalId": "", "accountId": "ANONYMOUS_PRINCIPAL"}
+    if rng.random() < 0.3:
+        made["userIdentity"] = rng.choice(IDENTITIES)
+    if rng.random() < 0.2:
+        made["sharedEventID"] = f"{number:08x}-0000-4333-8444-555555555555"
+    if rng.random() < 0.2:
+        made["eventCategory"] = rng.choice(["Data", "NetworkActivity", "Management", "Insight"])
+    if rng.random() < 0.2 and made["requestParameters"] is not None:
+        source = rng.choice(["orders/q1/plan", "/orders/in/2026/03/01/x", "a/%20b?versionId=1", "orders"])
+        made["eventName"] = rng.choice(["CopyObject", "UploadPartCopy"])
+        made["requestParameters"]["x-amz-copy-source"] = f"{source}{rng.randint(1, 3)}"
     if rng.random() < 0.2:
         del made["readOnly"]
     return made
@@ -169,7 +210,7 @@ def test_lines_of_some_rows(seed: int, chosen: set[int]) -> None:
 
 
 def test_no_events() -> None:
-    nothing = {"hourly": [], "usage": [], "profile": []}
+    nothing: dict[str, list[dict[str, Any]]] = {table.name: [] for table in SUMMARY_TABLES}
     assert summarize([Summaries(chunk([]).factorized(NEEDED))]) == nothing
     assert summarize([Summaries.of(chunk([]).table)]) == nothing
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import hypothesis
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -139,12 +140,14 @@ def named(lake: Path) -> set[str]:
 
 
 def assert_disjoint(lake: Path) -> None:
-    """The role ranges of a partition's files follow each other; only a role split by time is in two."""
+    """The callers of a partition's files follow each other; only one that is split by time is in two."""
     for files in partitions(lake).values():
-        ordered = sorted(files, key=lambda file: (file.min_role or "", file.max_role or "", file.min_time))
+        ordered = sorted(files, key=lambda file: (file.min_caller, file.max_caller, file.min_time))
         for before, after in pairwise(ordered):
-            low, high = before.max_role or "", after.min_role or ""
-            assert low < high or (low == high and (before.min_role or "") == low and before.max_time <= after.min_time)
+            low, high = before.max_caller or "", after.min_caller or ""
+            assert low < high or (
+                low == high and (before.min_caller or "") == low and before.max_time <= after.min_time
+            )
 
 
 def test_answers_are_the_same_before_during_and_after(compacted: Before) -> None:
@@ -158,7 +161,7 @@ def test_one_file_for_a_small_partition(compacted: Before) -> None:
     assert compacted.files["events"] > 100 and compacted.files["hourly"] > 25
     files = live(compacted.lake)
     assert files["events"] == len(partitions(compacted.lake))
-    assert files["hourly"] == files["usage"] == files["profile"] == 3
+    assert {files[name] for name in ("hourly", "usage", "profile", "access", "sessions")} == {3}
     assert compacted.done.files_before - compacted.done.files_after == sum(compacted.files.values()) - sum(
         files.values()
     )
@@ -181,7 +184,7 @@ def test_other_engines_read_the_same(compacted: Before) -> None:
 
 def test_files_look_like_those_of_an_ingest(compacted: Before, small_lake: Path) -> None:
     """Same columns, types, field ids and compression."""
-    for name in ("events", "hourly", "usage", "profile"):
+    for name in ("events", "hourly", "usage", "profile", "access", "sessions"):
         ours = pq.ParquetFile(compacted.lake / open_snapshot(compacted.lake).files(name)[0].path)
         theirs = pq.ParquetFile(small_lake / open_snapshot(small_lake).files(name)[0].path)
         assert ours.schema_arrow.equals(theirs.schema_arrow, check_metadata=True)
@@ -198,7 +201,7 @@ def test_a_replacement_is_what_incremental_readers_see(compacted: Before) -> Non
 
 
 @pytest.mark.parametrize("piece_bytes", [pieces.PIECE_BYTES, 300_000])
-def test_role_ranges_are_disjoint(lake: Path, piece_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranges_of_callers_are_disjoint(lake: Path, piece_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a partition takes many files, and where it is too large for the memory."""
     monkeypatch.setattr(pieces, "PIECE_BYTES", piece_bytes)
     before = answers(lake)
@@ -209,15 +212,15 @@ def test_role_ranges_are_disjoint(lake: Path, piece_bytes: int, monkeypatch: pyt
     assert scanned(lake) == indexed(lake)
     assert not list(lake.glob(".compact-*"))
     for file in open_snapshot(lake).files("events"):
-        table = pq.read_table(lake / file.path, columns=["role_arn", "event_time"])
-        rows = [(row["role_arn"] or "", row["event_time"]) for row in table.to_pylist()]
+        table = pq.read_table(lake / file.path, columns=["caller", "event_time"])
+        rows = [(row["caller"], row["event_time"]) for row in table.to_pylist()]
         assert rows == sorted(rows)
-    for name in ("hourly", "usage", "profile"):
+    for name in ("hourly", "usage", "profile", "access", "sessions"):
         files = open_snapshot(lake).files(name)
         assert len(files) == len({file.min_time // DAY for file in files})
         for file in files:
-            rows = pq.read_table(lake / file.path, columns=["role_arn"]).column(0).to_pylist()
-            assert rows == sorted(rows, key=lambda role: (role is None, role or ""))
+            rows = pq.read_table(lake / file.path, columns=["caller"]).column(0).to_pylist()
+            assert rows == sorted(rows)
 
 
 @given(
@@ -302,6 +305,10 @@ TOTALS = {
     " min(first_time) FROM usage GROUP BY ALL ORDER BY ALL",
     "profile": "SELECT day, role_arn, dimension, sum(events), sum(bytes_out), sum(denied) FROM profile"
     " GROUP BY ALL ORDER BY ALL",
+    "access": "SELECT day, account_id, caller, kind, touch, category, sum(events), sum(denied), sum(bytes_in),"
+    " sum(bytes_out), sum(owner_side), min(first_time), max(last_time) FROM access GROUP BY ALL ORDER BY ALL",
+    "sessions": "SELECT day, account_id, caller, category, sum(events), sum(denied), sum(bytes_in), sum(bytes_out),"
+    " min(first_time), max(last_time) FROM sessions GROUP BY ALL ORDER BY ALL",
 }
 
 
@@ -312,7 +319,7 @@ def totals(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 def test_an_open_day_is_not_folded(lake: Path) -> None:
     """Its closed hours are."""
-    budgets(lake, resources=1, patterns=1, values=1)
+    budgets(lake, resources=1, patterns=1, values=1, lines=1)
     before = totals(lake)
     compact(lake, now=end_of(lake))
     done = compact(lake, now=end_of(lake), everything=True)
@@ -332,10 +339,11 @@ def test_folding(small_logs: Path, tmp_path: Path) -> None:
     other = make_lake(small_logs, tmp_path / "other", 3, days="03")
     again = make_lake(small_logs, tmp_path / "again", 7, days="03")
     for lake in (other, again):
-        budgets(lake, resources=2, patterns=3, values=2)
+        budgets(lake, resources=2, patterns=3, values=2, lines=3)
         before = totals(lake)
         done = compact(lake)
-        assert set(done.folded) == {"hourly", "usage", "profile"} and min(done.folded.values()) > 0
+        assert set(done.folded) == {table.name for table in schema.TABLES.values() if table.keys}
+        assert min(done.folded.values()) > 0
         assert totals(lake) == before
         with closing(index.connect(lake)) as db:
             (counts,) = db.execute("SELECT counts FROM commit_log WHERE kind = 'compact'").fetchone()
@@ -344,10 +352,10 @@ def test_folding(small_logs: Path, tmp_path: Path) -> None:
     with DuckDBEngine(open_snapshot(other), threads=2) as engine:
         many = "SELECT max(n) FROM (SELECT count(DISTINCT {0}) AS n FROM {1} WHERE {0} <> '(other)' GROUP BY {2})"
         for column, table, group, limit in (
-            ("resource_arn", "hourly", "hour, role_arn", 2),
-            ("resource_arn", "usage", "day, role_arn", 2),
-            ("key_pattern", "usage", "day, role_arn", 3),
-            ("value", "profile", "day, role_arn, dimension", 2),
+            ("resource_arn", "hourly", "hour, caller", 2),
+            ("resource_arn", "usage", "day, caller", 2),
+            ("key_pattern", "usage", "day, caller", 3),
+            ("value", "profile", "day, caller, dimension", 2),
         ):
             assert engine.query(many.format(column, table, group)).rows() == [(limit,)]
 
@@ -373,6 +381,64 @@ def test_fold_keeps_the_most_events_and_of_equal_ones_the_first() -> None:
     assert fold(schema.PROFILE, folded, {"values": 2}, lambda end: True) == (folded, 0)
     assert fold(schema.PROFILE, lines, {"values": 2}, lambda end: False) == (lines, 0)
     assert fold(schema.PROFILE, lines, None, lambda end: True) == (lines, 0)
+
+
+LINES = {
+    "access": {"resource_arn": "r", "source_network": "n", "kind": "k", "touch": "t", "category": "c"},
+    "sessions": {"session_name": "s", "source_network": "n", "user_agent": "a", "vpc_endpoint": "v", "category": "c"},
+}
+
+
+def drawn_lines(name: str, seed: int, number: int) -> pa.Table:
+    """Merged lines of two callers and two days, each value drawn from a few."""
+    rng = random.Random(seed)
+    table, time = schema.TABLES[name], datetime(2026, 3, 2, tzinfo=UTC)
+    rows = []
+    for _ in range(number):
+        row: dict[str, Any] = {c.name: rng.randrange(5) for c in table.columns if c.type == "int64"}
+        row |= {"day": (time + timedelta(days=rng.randrange(2))).date(), "account_id": "1", "caller": rng.choice("ab")}
+        row |= {key: rng.choice([None, *(f"{prefix}{n}" for n in range(4))]) for key, prefix in LINES[name].items()}
+        rows.append(row | {"events": rng.randint(1, 9), "first_time": time, "last_time": time})
+    return summarize.merge(table, [pa.Table.from_pylist(rows, schema=arrow_schema(table))])
+
+
+@hypothesis.settings(max_examples=60)
+@given(st.sampled_from(["access", "sessions"]), st.integers(0, 2**32), st.integers(0, 150), st.integers(1, 40))
+def test_lines_are_folded_within_their_budget(name: str, seed: int, number: int, limit: int) -> None:
+    table, lines = schema.TABLES[name], drawn_lines(name, seed, number)
+    folded, gone = fold(table, lines, {"lines": limit}, lambda end: True)
+    assert fold(table, folded, {"lines": limit}, lambda end: True) == (folded, 0)
+    # Only these are ever folded: what stays says who did what, on which day.
+    fixed = [key for key in table.keys if key not in ("resource_arn", *LINES["sessions"])] + ["category"]
+    sums = [column.name for column in table.columns if column.type == "int64"]
+    total = [(column, "sum") for column in sums]
+    before, after = (sorted(map(repr, each.group_by(fixed).aggregate(total).to_pylist())) for each in (lines, folded))
+    assert before == after
+    # Beyond the limit, once for each column that may be folded, there is one line per combination of the others.
+    per_group = folded.group_by(["day", "caller"]).aggregate([([], "count_all")]).column("count_all").to_pylist()
+    combinations = 5 * 5 * 5 if name == "access" else 5
+    assert all(count <= limit * (2 if name == "access" else 4) + combinations for count in per_group)
+    assert fold(table, lines, {"lines": limit}, lambda end: False) == (lines, 0)
+    if gone == 0:
+        assert folded == lines
+
+
+def test_a_session_in_two_networks_is_folded_last() -> None:
+    """A stolen session has few events; sessions of one network each have many."""
+    time = datetime(2026, 3, 2, tzinfo=UTC)
+    row = {"day": time.date(), "account_id": "1", "caller": "r", "user_agent": "a", "vpc_endpoint": None}
+    row |= {"category": "Data", "denied": 0, "bytes_in": 0, "bytes_out": 0, "first_time": time, "last_time": time}
+    many = [row | {"session_name": f"i-{n}", "source_network": "10.0.0.0/24", "events": 100} for n in range(30)]
+    stolen = [
+        row | {"session_name": "i-x", "source_network": net, "events": 1} for net in ("10.0.0.0/24", "198.51.100.0/24")
+    ]
+    lines = summarize.merge(
+        schema.SESSIONS, [pa.Table.from_pylist(many + stolen, schema=arrow_schema(schema.SESSIONS))]
+    )
+    folded, gone = fold(schema.SESSIONS, lines, {"lines": 5}, lambda end: True)
+    kept = {(line["session_name"], line["source_network"]): line["events"] for line in folded.to_pylist()}
+    assert kept["i-x", "10.0.0.0/24"] == kept["i-x", "198.51.100.0/24"] == 1
+    assert gone and sum(kept.values()) == 3002
 
 
 @pytest.mark.parametrize("settings", [{"values": 0}, {"values": "many"}, {"values": True}, [1]])

@@ -41,10 +41,10 @@ def test_layout_order_and_ranges(tmp_path: Path) -> None:
         first = rows[0]
         folder = f"year={first['year']}/month={first['month']}/day={first['day']}/service={first['service']}"
         assert file.path.startswith(f"events/data/{folder}/") and file.service == first["service"]
-        key = [(row["role_arn"] or "", row["event_time"]) for row in rows]
+        key = [(row["caller"], row["event_time"]) for row in rows]
         assert key == sorted(key)
-        roles = [row["role_arn"] for row in rows if row["role_arn"]]
-        assert (file.min_role, file.max_role) == (min(roles), max(roles))
+        callers = [row["caller"] for row in rows]
+        assert (file.min_caller, file.max_caller) == (min(callers), max(callers))
         times = [round(row["event_time"].timestamp() * 1_000_000) for row in rows]
         assert (file.min_time, file.max_time) == (min(times), max(times))
         assert file.bytes == (tmp_path / file.path).stat().st_size

@@ -20,6 +20,8 @@ from trailsift.schema import TABLES
 
 DAYS = 5
 SERVICES = ("s3", "lambda")
+#: The last is a service, whose caller is not an ARN.
+ROLES = ("arn:r/a", "arn:r/b", "arn:r/c", "s.amazonaws.com")
 ZONES = ("UTC", "Asia/Seoul", "America/St_Johns")
 
 
@@ -28,19 +30,22 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """2024-01-15 to 19: a file of events per day and service, two files of summaries per day, named by their content."""
     days = [DAY + timedelta(days=n) for n in range(DAYS)]
     events = [
-        [
-            event(day + timedelta(hours=h, minutes=h), service, f"role/{'abc'[h // 3 % 3]}", bytes_out=h)
-            for h in (0, 4, 9, 23)
-        ]
+        [event(day + timedelta(hours=h, minutes=h), service, ROLES[h // 3 % 4], bytes_out=h) for h in (0, 4, 9, 23)]
         for day in days
         for service in SERVICES
     ]
     hourly = [
         [line(day + timedelta(hours=h), role_arn=role, events=h) for h in (0, 12, 23)]
         for day in days
-        for role in ("role/a", "role/b")
+        for role in ("arn:r/a", "arn:r/b")
     ]
-    usage = [[{"day": day.date(), "role_arn": "role/a", "events": 2}, {"day": day.date(), "events": 3}] for day in days]
+    usage = [
+        [
+            {"day": day.date(), "role_arn": "arn:r/a", "caller": "arn:r/a", "events": 2},
+            {"day": day.date(), "caller": "none", "events": 3},
+        ]
+        for day in days
+    ]
     return make_lake(tmp_path_factory.mktemp("plan") / "lake", {"events": events, "hourly": hourly, "usage": usage})
 
 
@@ -95,9 +100,14 @@ CASES = [
         "SELECT 1 FROM events WHERE (day = '15' AND service = 's3') OR (day = '19' AND service = 'lambda')",
         "15l 15s 19l 19s",
     ),
-    ("SELECT 1 FROM events WHERE role_arn = 'role/x'", ""),
-    ("SELECT 1 FROM events WHERE role_arn LIKE 'role/x%'", ""),
-    ("SELECT 1 FROM events WHERE role_arn = 'role/b' AND day = '15'", "15l 15s"),
+    ("SELECT 1 FROM events WHERE role_arn = 'arn:q/x'", ""),
+    ("SELECT 1 FROM events WHERE role_arn LIKE 'arn:q/x%'", ""),
+    ("SELECT 1 FROM events WHERE caller LIKE 'arn:q%'", ""),
+    ("SELECT 1 FROM events WHERE caller = 'service:s.amazonaws.com' AND service = 's3'", "15s 16s 17s 18s 19s"),
+    # Not by a role that is not an ARN, and not from an ARN upwards: the caller may be anything.
+    ("SELECT 1 FROM events WHERE role_arn = 's.amazonaws.com'", ALL),
+    ("SELECT 1 FROM events WHERE role_arn >= 'arn:x'", ALL),
+    ("SELECT 1 FROM events WHERE role_arn = 'arn:r/b' AND day = '15'", "15l 15s"),
     ("SELECT 1 FROM events e WHERE e.event_time >= '2024-01-19' ORDER BY e.event_time LIMIT 3", "19l 19s"),
     ("SELECT * FROM (SELECT *, event_time AS t FROM events) WHERE t >= '2024-01-19'", "19l 19s"),
     ("WITH e AS (SELECT * FROM events) SELECT count(*) FROM e WHERE event_time >= '2024-01-19'", "19l 19s"),
@@ -132,7 +142,7 @@ NOT_PRUNED = [
     "SELECT * FROM (SELECT event_time, row_number() OVER (ORDER BY event_time) FROM events) WHERE event_time >= '2024-01-19'",
     "SELECT * FROM (SELECT * FROM events ORDER BY event_time LIMIT 3) WHERE day = '15'",
     "SELECT '15' AS day, e.day FROM events e WHERE 1 = 1",
-    "SELECT * FROM (SELECT role_arn AS service, service AS role_arn FROM events) WHERE service = 'role/a' OR service = 'role/c'",
+    "SELECT * FROM (SELECT role_arn AS service, service AS role_arn FROM events) WHERE service = 'arn:r/a' OR service = 'arn:r/c'",
     "SELECT 1 FROM events POSITIONAL JOIN (SELECT day AS d FROM events) WHERE d = '15'",
     "SELECT 1 FROM events WHERE role_arn = 'a' || chr(10) || 'day>''99''' OR day >= '15'",
     "SELECT 1 FROM events WHERE coalesce(service, 's3') <> 'x'",
@@ -218,8 +228,20 @@ _leaves = st.one_of(
         ]
     ),
     st.tuples(_ops, _texts(["s3", "lambda", "S3", "m"])).map(lambda t: f"service {t[0]} {t[1]}"),
-    st.tuples(_ops, _texts(["role/a", "role/b", "role/", "zz", "ro''le"])).map(lambda t: f"role_arn {t[0]} {t[1]}"),
-    st.sampled_from(["role_arn LIKE 'role/a%'", "role_arn IS NULL", "bytes_out > 4", "service IN ('s3', 'x')", "NULL"]),
+    st.tuples(_ops, _texts(["arn:r/a", "arn:r/b", "arn:r/", "s.amazonaws.com", "zz", "ro''le"])).map(
+        lambda t: f"role_arn {t[0]} {t[1]}"
+    ),
+    st.sampled_from(
+        [
+            "role_arn LIKE 'arn:r/a%'",
+            "caller = 'arn:r/a'",
+            "caller > 'b'",
+            "role_arn IS NULL",
+            "bytes_out > 4",
+            "service IN ('s3', 'x')",
+            "NULL",
+        ]
+    ),
     st.sampled_from(
         [
             "event_time > now()",
@@ -286,14 +308,14 @@ def _rows_unpruned(engine: DuckDBEngine, sql: str) -> list[tuple[str, ...]]:
 _SUMMARY_LEAVES = st.one_of(
     st.tuples(st.sampled_from(["hour", "hour::timestamp", "date_trunc('day', hour)"]), _ops, _times).map(" ".join),
     st.tuples(st.just("hour::date"), _ops, _dates).map(" ".join),
-    st.tuples(st.just("role_arn"), _ops, _texts(["role/a", "role/b"])).map(" ".join),
+    st.tuples(st.just("role_arn"), _ops, _texts(["arn:r/a", "arn:r/b"])).map(" ".join),
     st.tuples(st.just("events"), _ops, st.sampled_from(["0", "12"])).map(" ".join),
 )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    source=st.sampled_from(["hourly", "(SELECT *, event_count AS events, 'role/a' AS role_arn FROM hourly_summary)"]),
+    source=st.sampled_from(["hourly", "(SELECT *, event_count AS events, 'arn:r/a' AS role_arn FROM hourly_summary)"]),
     parts=st.lists(st.tuples(_SUMMARY_LEAVES, st.sampled_from(["AND", "OR", "AND NOT"])), min_size=1, max_size=3),
     zone=st.sampled_from(ZONES),
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import trailsift
 from support.paths import ROOT, TESTS
 from trailsift.cli import main
 from trailsift.cloudtrail.event_ids import event_key
@@ -238,3 +239,67 @@ def test_examples_in_the_documentation_are_valid() -> None:
     assert examples
     for part in examples:
         parse(part.partition("```")[0], "rules.md")
+
+
+def test_a_caller_is_matched_in_every_form() -> None:
+    """``caller`` tells apart who has no role; a role's caller is its ARN, so both conditions match it."""
+    rules = """
+    [[rule]]
+    name = "anonymous"
+    when = { caller = "anonymous" }
+    action = "drop"
+    [[rule]]
+    name = "partner"
+    when = { caller = ["account:444455556666/*", "*:role/partner-*"] }
+    action = "drop"
+    [[rule]]
+    name = "by role"
+    when = { role = "*:role/etl" }
+    action = "drop"
+    """
+    sifter = RowRules(parse(rules, "f"))
+
+    def rule(user: dict[str, Any]) -> str | None:
+        record = {"eventTime": "2026-03-03T01:30:00Z", "eventID": "1", "eventSource": "s3.amazonaws.com"}
+        return sifter.decide(row_of({**record, "eventName": "GetObject", "userIdentity": user}, "x")).rule
+
+    assert rule({"type": "AWSAccount", "principalId": "", "accountId": "ANONYMOUS_PRINCIPAL"}) == "anonymous"
+    assert rule({"type": "AWSAccount", "principalId": "AIDAX", "accountId": "444455556666"}) == "partner"
+    assert rule({"type": "AWSAccount", "principalId": "AROAX:one", "accountId": "444455556666"}) == "partner"
+    assert rule({"type": "AWSAccount", "principalId": "AIDAX", "accountId": "444455556667"}) is None
+    session = {"type": "AssumedRole", "arn": "arn:aws:sts::111122223333:assumed-role/partner-7/i-0"}
+    assert rule(session) == "partner"
+    assert rule({**session, "arn": "arn:aws:sts::111122223333:assumed-role/etl/i-0"}) == "by role"
+    assert rule({}) is None
+
+
+@pytest.mark.parametrize("row_by_row", [True, False])
+def test_a_rule_on_callers_drops_their_events_alone(row_by_row: bool, tmp_path: Path) -> None:
+    """The fast and the slow path of an ingest; summaries still count everything."""
+    users: list[dict[str, Any]] = [
+        {"type": "AWSAccount", "principalId": "", "accountId": "ANONYMOUS_PRINCIPAL"},
+        {"type": "AWSAccount", "principalId": "AIDAX", "accountId": "444455556666"},
+        {"type": "AssumedRole", "arn": "arn:aws:sts::111122223333:assumed-role/etl/i-0"},
+    ]
+    records = [
+        {
+            "eventVersion": "1.11",
+            "eventTime": "2026-03-03T01:30:00Z",
+            "eventSource": "s3.amazonaws.com",
+            "eventName": "GetObject",
+            "eventID": str(uuid.UUID(int=number)),
+            "userIdentity": user,
+            **({"unknown": {"x": [number]}} if row_by_row else {}),
+        }
+        for number, user in enumerate(users * 3, 1)
+    ]
+    (tmp_path / "log.json").write_text(json.dumps({"Records": records}))
+    (tmp_path / "my.toml").write_text(
+        '[[rule]]\nname = "a"\naction = "drop"\nwhen = { caller = ["anonymous", "*etl"] }\n'
+    )
+    with trailsift.Lake(tmp_path / "lake") as lake:
+        counts = lake.ingest(tmp_path / "log.json", rules=tmp_path / "my.toml")
+        assert (counts.stored, counts.dropped) == (3, {"a": 6})
+        assert lake.query("SELECT DISTINCT caller FROM events").value() == "account:444455556666/AIDAX"
+        assert lake.query("SELECT sum(events) FROM hourly").value() == 9
+    assert main(["rules", "try", str(tmp_path / "my.toml"), str(tmp_path / "log.json"), "--json"]) == 0

@@ -52,7 +52,7 @@ def write_file(root: Path, table: Table, rows: Rows, name: str = "") -> File:
     path = folder / f"{name or len(list(root.rglob('*.parquet')))}.parquet"
     pq.write_table(data, path, compression="zstd")
     times = [_micros(row[table.time]) for row in filled]
-    roles = [row["role_arn"] for row in filled if row.get("role_arn") is not None]
+    callers = [row["caller"] for row in filled if row.get("caller") is not None]
     return File(
         table.name,
         str(path.relative_to(root)),
@@ -61,8 +61,8 @@ def write_file(root: Path, table: Table, rows: Rows, name: str = "") -> File:
         min(times),
         max(times),
         first["service"] if table.name == "events" else None,
-        min(roles, default=None),
-        max(roles, default=None),
+        min(callers, default=None),
+        max(callers, default=None),
     )
 
 
@@ -86,14 +86,21 @@ def commit(root: Path, added: Sequence[File], removed: Sequence[File] = ()) -> i
 
 def event(time: datetime, service: str = "s3", role: str | None = "role/a", **more: Any) -> dict[str, Any]:
     """Return a row of ``events``."""
-    return {"event_time": time, "service": service, "role_arn": role, "event_name": "GetObject", "weight": 1.0, **more}
+    base = {"event_time": time, "service": service, "role_arn": role, "caller": caller_of(role)}
+    return {**base, "event_name": "GetObject", "weight": 1.0, **more}
+
+
+def caller_of(role: str | None) -> str:
+    """Return the caller with this role: the role if it is an ARN, else a service."""
+    return "none" if role is None else role if role.startswith("arn:") else f"service:{role}"
 
 
 def line(hour: datetime, events: int = 1, **more: Any) -> dict[str, Any]:
     """Return a row of ``hourly``."""
     first = {"first_time": hour + timedelta(minutes=5), "last_time": hour + timedelta(minutes=50)}
     base = {"hour": hour, "event_name": "GetObject", "role_arn": "role/a", "service": "s3", "source_ips": []}
-    return {**base, **first, "events": events, "bytes_out": 10 * events, **more}
+    row = {**base, **first, "events": events, "bytes_out": 10 * events, **more}
+    return {"caller": caller_of(row["role_arn"]), **row}
 
 
 def open_engine(root: Path, **options: Any) -> DuckDBEngine:

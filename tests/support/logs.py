@@ -48,5 +48,5 @@ def write(folder: Path, name: str, records: list[Any]) -> Path:
 def merged(lake: Path) -> dict[str, list[str]]:
     """Return the merged rows of the summaries as a reader sees them, including sketches."""
     with DuckDBEngine(open_snapshot(lake)) as engine:
-        names = ("hourly", "usage", "profile")
+        names = ("hourly", "usage", "profile", "access", "sessions")
         return {name: sorted(map(repr, engine.sql(f"SELECT * FROM {name}").rows())) for name in names}

@@ -10,7 +10,7 @@ from trailsift.query.engine import Engine
 from trailsift.query.json_objects import plain as plain
 from trailsift.query.relations import text
 from trailsift.safe_text import quoted
-from trailsift.schema import DENIED_CODES, SKETCH_SIZE
+from trailsift.schema import DENIED_CODES, INSIGHT, SKETCH_SIZE, TARGET
 from trailsift.times import HOUR
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ def tuple_of(*values: Any) -> tuple[Any, ...]:
 
 #: Condition on an error code: the call was refused for lack of permission.
 DENIED = "error_code IN (" + ", ".join(text(code) for code in sorted(DENIED_CODES)) + ")"
+
+#: Category of records of calls through VPC endpoints, beside which there can be one of another category.
+NETWORK_ACTIVITY = "NetworkActivity"
+#: Conditions on lines of summary tables: what calls acted on, without the second line for what a copy read; and calls,
+#: without Insights, which nobody made.
+TARGETS = f"touch = {text(TARGET)}"
+CALLS = f"category IS DISTINCT FROM {text(INSIGHT)}"
 
 _SKETCH = f"list_slice(list_sort(list(DISTINCT {{hash}}) FILTER (WHERE {{column}} IS NOT NULL)), 1, {SKETCH_SIZE})"
 # The first 8 bytes of the MD5 as a signed integer, like summarize.hash64.
@@ -61,17 +68,19 @@ def lines(period: Period) -> str:
 
 
 def _from_events(period: Period) -> str:
-    keys = "account_id, aws_region, service, event_name, role_arn, resource_arn, error_code, read_only"
+    keys = "account_id, aws_region, service, event_name, caller, role_arn, resource_arn, error_code, read_only"
     sketches = ", ".join(
         _SKETCH.format(hash=_HASH.format(column=column), column=column) + f" AS {name}"
         for column, name in (("source_ip", "source_ips"), ("object_key", "object_keys"))
     )
     return (
-        f"SELECT date_trunc('hour', event_time) AS hour, {keys}, round(sum(weight))::BIGINT AS events, "
+        f"SELECT date_trunc('hour', event_time) AS hour, {keys}, event_category AS category, "
+        "round(sum(weight))::BIGINT AS events, "
         "round(coalesce(sum(bytes_in * weight), 0))::BIGINT AS bytes_in, "
         "round(coalesce(sum(bytes_out * weight), 0))::BIGINT AS bytes_out, "
         f"{sketches}, min(event_time) AS first_time, max(event_time) AS last_time "
-        f"FROM events WHERE {period.where('event_time')} GROUP BY date_trunc('hour', event_time), {keys}"
+        f"FROM events WHERE {period.where('event_time')} "
+        f"GROUP BY date_trunc('hour', event_time), {keys}, event_category"
     )
 
 

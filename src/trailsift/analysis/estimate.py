@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from trailsift import schema
+from trailsift.analysis.base import TARGETS
 from trailsift.analysis.confidence import Sums, interval, sums_sql
 from trailsift.analysis.status import dropped_whole, omitted, thinned
 from trailsift.analysis.time_range import Period
@@ -136,9 +137,14 @@ def estimate(
             return Estimate(columns, table.name, _largest(groups, limit), {})
     missing = _missing(engine, where, period) if thinned(engine.snapshot.root) else _Missing()
     groups = _from_events(engine, columns, where, period, missing)
-    words = {*columns, *re.findall(r"\w+", where or "")}
+    words = _words(columns, where)
     empty = tuple(name for name in omitted(engine.snapshot.root) if name in words)
     return Estimate(columns, schema.EVENTS.name, _largest(groups, limit), dropped, missing.events, empty)
+
+
+def _words(columns: Sequence[str], where: str | None) -> set[str]:
+    """Return the columns of a question, and all other words of its condition."""
+    return {*columns, *re.findall(r"\w+", where or "")}
 
 
 def _largest(groups: list[EstimateGroup], limit: int) -> tuple[EstimateGroup, ...]:
@@ -161,10 +167,14 @@ def _from_summary(
     # The counts get names that no condition uses: bytes_out of a summary row is not bytes_out of an event.
     hidden = "events AS _n, bytes_in AS _i, bytes_out AS _o"
     hidden += ", source_ips AS _s, object_keys AS _k" if sketches else ""
+    lines = f"{table.name} WHERE {period.where(table.time)}"
+    if table is schema.USAGE and "touch" not in _words(columns, where):
+        # A copy is one event, whatever it read.
+        lines += f" AND {TARGETS}"
     merged_count = "distinct_count(merge_sketches(list({0})))"
     counts = ", ".join(merged_count.format(name) for name in ("_s", "_k")) if sketches else "NULL, NULL"
     sql = f"SELECT {_shown(columns)} sum(_n)::BIGINT, coalesce(sum(_i), 0)::BIGINT, coalesce(sum(_o), 0)::BIGINT, "
-    sql += f"{counts} FROM (SELECT {selected}, {hidden} FROM {table.name} WHERE {period.where(table.time)}) AS lines"
+    sql += f"{counts} FROM (SELECT {selected}, {hidden} FROM {lines}) AS lines"
     sql += _condition(where) + _grouped(columns)
     try:
         rows = list(engine.query(sql, cache=False).rows())

@@ -1,4 +1,7 @@
-"""The callers behind the events: a list of all roles, and a full report on one."""
+"""The callers behind the events: a list of all, and a full report on one.
+
+A caller is what ``cloudtrail.callers`` tells apart; most are roles, and the commands are named after them.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,29 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from trailsift.analysis.base import DENIED, ask, lines, tuple_of
+from trailsift.analysis.base import CALLS, DENIED, NETWORK_ACTIVITY, TARGETS, ask, lines, tuple_of
+from trailsift.analysis.caller_names import NO_CREDENTIALS, NO_IDENTITY, short_caller
 from trailsift.analysis.summary import Hour, Refusal, hours, refusals
 from trailsift.analysis.time_range import Period
+from trailsift.cloudtrail.callers import ANONYMOUS, NONE, is_arn
 from trailsift.errors import UsageError
 from trailsift.query.engine import Engine
 from trailsift.query.json_objects import JsonObject
 from trailsift.query.relations import text
-from trailsift.schema import SKETCH_SIZE
+from trailsift.schema import SKETCH_SIZE, SOURCE
 from trailsift.times import moment
-
-#: The name of callers without any identity.
-ANONYMOUS = "(anonymous)"
 
 
 class RoleSummary(NamedTuple):
-    """One role in the list of all roles."""
+    """One caller in the list of all.
 
+    ``role_arn``: the caller if it is an ARN, else the service that called on its behalf, else None. ``events`` are
+    records. Of them, ``owner_side`` are what the owner of a resource received of calls from another account, which has
+    its own records (counted by whole days), and ``network_activity`` can have a record of category Data or Management
+    beside them.
+    """
+
+    caller: str | None
     role_arn: str | None
     events: int
     share: float
@@ -32,6 +41,8 @@ class RoleSummary(NamedTuple):
     bytes_out: int
     first_time: int
     last_time: int
+    owner_side: int
+    network_activity: int
 
 
 class Action(NamedTuple):
@@ -58,6 +69,17 @@ class TouchedResource(NamedTuple):
     object_keys: int
     bytes_in: int
     bytes_out: int
+    last_time: int
+
+
+class CopySourceUse(NamedTuple):
+    """One resource that a caller's copies read; the copies themselves are among the calls on what they wrote."""
+
+    resource_arn: str | None
+    copies: int
+    failed: int
+    example_key: str | None
+    first_time: int
     last_time: int
 
 
@@ -94,30 +116,39 @@ class AccountRegion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RoleReport(JsonObject):
-    """A role's calls: what, where, when and from where, and what was denied.
+    """A caller's calls: what, where, when and from where, and what was denied.
 
-    ``patterns`` and ``origins`` are stored by day (UTC): they cover all days that the period touches.
+    ``copy_sources``, ``patterns``, ``origins`` and ``owner_side`` are stored by day (UTC): they cover all days that the
+    period touches. ``owner_side`` and ``network_activity`` as in ``RoleSummary``.
     """
 
+    caller: str | None
     role_arn: str | None
     period: Period
     actions: tuple[Action, ...]
     resources: tuple[TouchedResource, ...]
+    copy_sources: tuple[CopySourceUse, ...]
     patterns: tuple[KeyPatternUse, ...]
     origins: tuple[OriginUse, ...]
     places: tuple[AccountRegion, ...]
     hours: tuple[Hour, ...]
     refusals: tuple[Refusal, ...]
     share: float
+    owner_side: int
+    network_activity: int
 
     JSON: ClassVar[dict[str, str]] = {
+        "caller": "caller",
         "role_arn": "role_arn",
         "period": "period",
         "events": "events",
         "denied": "denied",
         "share": "share",
+        "owner_side": "owner_side",
+        "network_activity": "network_activity",
         "actions": "actions",
         "resources": "resources",
+        "copied_from": "copy_sources",
         "key_patterns": "patterns",
         "origins": "origins",
         "places": "places",
@@ -128,7 +159,7 @@ class RoleReport(JsonObject):
 
     @property
     def events(self) -> int:
-        """All events of the role in the period."""
+        """All events of the caller in the period."""
         return sum(action.events for action in self.actions)
 
     @property
@@ -150,81 +181,116 @@ class RoleReport(JsonObject):
         return {"timezone": self.period.zone.key, "monday_first": self.heat()}
 
 
+#: Number of records through VPC endpoints.
+_NETWORK = f"coalesce(sum(events) FILTER (WHERE category = {text(NETWORK_ACTIVITY)}), 0)::BIGINT"
+
+
 def roles(engine: Engine, period: Period) -> list[RoleSummary]:
-    """Return all roles of the period, the busiest first."""
+    """Return all callers of the period, the busiest first."""
     return ask(
         engine,
         RoleSummary,
-        f"""SELECT role_arn, sum(events)::BIGINT AS events, sum(events) / sum(sum(events)) OVER () AS share,
-            coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::BIGINT, list_sort(list(DISTINCT service)),
-            count(DISTINCT resource_arn), coalesce(sum(bytes_out), 0)::BIGINT,
-            epoch_us(min(first_time)), epoch_us(max(last_time))
-        FROM {lines(period)} AS lines GROUP BY role_arn ORDER BY 2 DESC, role_arn""",
+        f"""WITH called AS (SELECT caller, min(role_arn) AS role_arn, sum(events)::BIGINT AS events,
+            sum(events) / sum(sum(events)) OVER () AS share,
+            coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::BIGINT AS denied,
+            list_sort(list(DISTINCT service)) AS services, count(DISTINCT resource_arn) AS resources,
+            coalesce(sum(bytes_out), 0)::BIGINT AS bytes_out, epoch_us(min(first_time)) AS first_time,
+            epoch_us(max(last_time)) AS last_time, {_NETWORK} AS network
+        FROM {lines(period)} AS lines WHERE {CALLS} GROUP BY caller),
+        owned AS (SELECT caller, sum(owner_side)::BIGINT AS owner_side FROM usage
+            WHERE {TARGETS} AND {period.where_day("day")} GROUP BY caller)
+        SELECT called.caller, role_arn, events, share, denied, services, resources, bytes_out, first_time, last_time,
+            least(coalesce(owner_side, 0), events), network
+        FROM called LEFT JOIN owned ON called.caller IS NOT DISTINCT FROM owned.caller
+        ORDER BY events DESC, called.caller""",
     )
 
 
 def find(engine: Engine, name: str) -> str | None:
-    """Return the role ARN that a name refers to: an ARN, the last part of one, or a part that only one has.
+    """Return the caller that a name refers to: its text, an ARN, its short name or the last part of it, or a part that
+    only one has.
 
-    None stands for anonymous callers. Raise UsageError, with the nearest names, if it refers to none or several.
+    None stands for callers without an ARN in lakes of format version 1. Raise UsageError, with the nearest names, if it
+    refers to none or several.
     """
-    sql = "SELECT role_arn FROM hourly GROUP BY role_arn ORDER BY sum(events) DESC"
+    sql = f"SELECT caller FROM hourly WHERE {CALLS} GROUP BY caller ORDER BY sum(events) DESC, caller"
     return choose(name, [row[0] for row in ask(engine, tuple_of, sql)])
 
 
-def choose(name: str, roles: list[str | None]) -> str | None:
-    """``find`` without the lake; ``roles`` are all roles, the busiest first."""
-    arns = [arn for arn in roles if arn is not None]
-    if name.strip("()").lower() in ("anonymous", "null", "none") and None in roles:
-        return None
-    if name in arns:
+#: Names of the callers who are nobody in particular -> the callers meant, in order of preference.
+_NOBODY: dict[str, tuple[str | None, ...]] = {
+    NO_CREDENTIALS: (ANONYMOUS, None),
+    ANONYMOUS: (ANONYMOUS, None),
+    NO_IDENTITY: (NONE, None),
+    NONE: (NONE, None),
+    "(none)": (NONE, None),
+    "null": (None, NONE),
+}
+
+
+def choose(name: str, callers: list[str | None]) -> str | None:
+    """``find`` without the lake; ``callers`` are all, the busiest first."""
+    for nobody in _NOBODY.get(name.lower(), ()):
+        if nobody in callers:
+            return nobody
+    named = [caller for caller in callers if caller is not None and caller not in (ANONYMOUS, NONE)]
+    if name in named:
         return name
     folded = name.lower()
     tests = (
-        lambda arn: arn.lower() == folded,
-        lambda arn: arn.rpartition("/")[2].lower() == folded,
-        lambda arn: arn.rpartition(":")[2].lower() == folded,
-        lambda arn: folded in arn.lower(),
+        lambda caller: caller.lower() == folded,
+        lambda caller: short_caller(caller).lower() == folded,
+        lambda caller: caller.rpartition("/")[2].lower() == folded,
+        lambda caller: caller.rpartition(":")[2].lower() == folded,
+        lambda caller: folded in caller.lower() or folded in short_caller(caller).lower(),
     )
     for test in tests:
-        hits = [arn for arn in arns if test(arn)]
+        hits = [caller for caller in named if test(caller)]
         if len(hits) == 1:
             return hits[0]
         if hits:
             more = f" and {len(hits) - 5} more" if len(hits) > 5 else ""
-            raise UsageError(f"{name!r} matches {len(hits)} roles: {', '.join(hits[:5])}{more}. Name one of them")
-    short = {arn.rpartition("/")[2].lower(): arn for arn in reversed(arns)}
+            kind = "roles" if all(map(is_arn, hits)) else "callers"
+            raise UsageError(f"{name!r} matches {len(hits)} {kind}: {', '.join(hits[:5])}{more}. Name one of them")
+    short = {caller.rpartition("/")[2].lower(): caller for caller in reversed(named)}
     near = [short[hit] for hit in difflib.get_close_matches(folded.rpartition("/")[2], short, 3, 0.5)]
     if near:
         hint = f"nearest: {', '.join(near)}"
-    elif arns:
-        hint = f"the busiest are {', '.join(arns[:3])}; `trailsift roles` lists all"
+    elif named:
+        hint = f"the busiest are {', '.join(named[:3])}; `trailsift roles` lists all"
     else:
         hint = "the lake holds no roles yet"
     raise UsageError(f"no role {name!r} in the lake: {hint}")
 
 
 def role(engine: Engine, name: str, period: Period) -> RoleReport:
-    """Return the report on one role. Raise UsageError if the name refers to none or several."""
-    arn = find(engine, name)
-    own = "role_arn IS NULL" if arn is None else f"role_arn = {text(arn)}"
+    """Return the report on one caller. Raise UsageError if the name refers to none or several."""
+    caller = find(engine, name)
+    own = f"{CALLS} AND " + ("caller IS NULL" if caller is None else f"caller = {text(caller)}")
     hourly = f"FROM {lines(period)} AS lines WHERE {own}"
     daily = f"{period.where_day('day')} AND {own}"
-    everything = f"SELECT coalesce(sum(events), 0)::BIGINT FROM {lines(period)} AS lines"
+    everything = f"SELECT coalesce(sum(events), 0)::BIGINT FROM {lines(period)} AS lines WHERE {CALLS}"
     total = ask(engine, tuple_of, everything)[0][0]
     actions = _actions(engine, hourly)
+    events = sum(action.events for action in actions)
     places = f"SELECT account_id, aws_region, sum(events)::BIGINT {hourly} GROUP BY ALL ORDER BY 3 DESC, 1, 2"
+    role_arn, network = ask(engine, tuple_of, f"SELECT min(role_arn), {_NETWORK} {hourly}")[0]
+    owned = f"SELECT coalesce(sum(owner_side), 0)::BIGINT FROM usage WHERE {TARGETS} AND {daily}"
     return RoleReport(
-        arn,
+        caller,
+        role_arn or (caller if is_arn(caller) else None),
         period,
         tuple(actions),
         tuple(_resources(engine, hourly)),
+        tuple(_copy_sources(engine, daily)),
         tuple(_patterns(engine, daily)),
         tuple(_origins(engine, daily)),
         tuple(ask(engine, AccountRegion, places)),
         tuple(hours(engine, period, own)),
         tuple(refusals(engine, period, condition=own)),
-        sum(action.events for action in actions) / total if total else 0.0,
+        events / total if total else 0.0,
+        min(ask(engine, tuple_of, owned)[0][0], events),
+        network,
     )
 
 
@@ -260,13 +326,23 @@ def _resources(engine: Engine, hourly: str) -> list[TouchedResource]:
     )
 
 
+def _copy_sources(engine: Engine, daily: str) -> list[CopySourceUse]:
+    return ask(
+        engine,
+        CopySourceUse,
+        f"""SELECT resource_arn, sum(events)::BIGINT,
+            coalesce(sum(events) FILTER (WHERE error_code IS NOT NULL), 0)::BIGINT, min(example_key), {_SPAN}
+        FROM usage WHERE {daily} AND touch = {text(SOURCE)} GROUP BY resource_arn ORDER BY 2 DESC, resource_arn""",
+    )
+
+
 def _patterns(engine: Engine, daily: str) -> list[KeyPatternUse]:
     return ask(
         engine,
         KeyPatternUse,
         f"""SELECT resource_arn, key_pattern, list_sort(list(DISTINCT event_name)), sum(events)::BIGINT,
             min(example_key), {_SPAN}
-        FROM usage WHERE {daily} AND key_pattern IS NOT NULL
+        FROM usage WHERE {daily} AND {TARGETS} AND key_pattern IS NOT NULL
         GROUP BY resource_arn, key_pattern ORDER BY 4 DESC, resource_arn, key_pattern""",
     )
 

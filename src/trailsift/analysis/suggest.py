@@ -1,7 +1,7 @@
 """Suggest rules: the few rows of the summaries that make up most of the volume and vary least.
 
-A row is one role with one action on one pattern of object keys in one resource. If their number is the same every day,
-single events carry little information. Each such row becomes a rule that can be copied into a rules file.
+A row is one caller with one action on one pattern of object keys in one resource. If their number is the same every
+day, single events carry little information. Each such row becomes a rule that can be copied into a rules file.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from trailsift.analysis.base import ask, tuple_of
+from trailsift.analysis.caller_names import has_no_arn
 from trailsift.errors import RulesError, UsageError
 from trailsift.prices import MONTH, Price
 from trailsift.query.engine import Engine
@@ -27,12 +28,13 @@ class RuleSuggestion(NamedTuple):
     """One row of the summaries, and the rule for it.
 
     ``share`` of all events; ``variation``: standard deviation over mean of the events per day, None for a single day;
-    ``keys``: distinct object keys of role, action and resource, most of which would no longer appear; ``writes``:
+    ``keys``: distinct object keys of caller, action and resource, most of which would no longer appear; ``writes``:
     whether the calls change something. ``usd_trail``: what the trail charges per month for these events, and would
     not if its selectors excluded them.
     """
 
     rule: str
+    caller: str | None
     role_arn: str | None
     service: str | None
     event_name: str | None
@@ -75,35 +77,37 @@ class Suggestions(JsonObject):
 
 
 _SQL = """
-WITH daily AS (
-    SELECT role_arn, service, event_name, resource_arn, key_pattern, day,
+WITH targets AS (
+    SELECT * FROM usage WHERE touch = 'target'
+), daily AS (
+    SELECT caller, service, event_name, resource_arn, key_pattern, day, min(role_arn) AS role_arn,
            sum(events) AS events, sum(bytes_out) AS bytes_out
-    FROM usage WHERE error_code IS NULL AND resource_arn IS DISTINCT FROM '(other)'
+    FROM targets WHERE error_code IS NULL AND resource_arn IS DISTINCT FROM '(other)'
         AND key_pattern IS DISTINCT FROM '(other)'
-    GROUP BY ALL
+    GROUP BY caller, service, event_name, resource_arn, key_pattern, day
 ), span AS (
-    SELECT count(DISTINCT day) AS days, sum(events) AS total FROM usage
+    SELECT count(DISTINCT day) AS days, sum(events) AS total FROM targets
 ), lines AS (
-    SELECT role_arn, service, event_name, resource_arn, key_pattern, sum(events) AS n, sum(bytes_out) AS b,
-           sum(events::DOUBLE ** 2) AS squares
-    FROM daily GROUP BY ALL
+    SELECT caller, service, event_name, resource_arn, key_pattern, min(role_arn) AS role_arn, sum(events) AS n,
+           sum(bytes_out) AS b, sum(events::DOUBLE ** 2) AS squares
+    FROM daily GROUP BY caller, service, event_name, resource_arn, key_pattern
 ), kinds AS (
-    SELECT role_arn, service, event_name, resource_arn, bool_or(read_only IS NOT TRUE) AS writes,
+    SELECT caller, service, event_name, resource_arn, bool_or(read_only IS NOT TRUE) AS writes,
            distinct_count(merge_sketches(list(object_keys))) AS keys
-    FROM hourly WHERE error_code IS NULL GROUP BY ALL
+    FROM hourly WHERE error_code IS NULL AND category IS DISTINCT FROM 'Insight' GROUP BY ALL
 ), siblings AS (
-    SELECT role_arn, service, event_name, resource_arn, count(*) AS patterns FROM lines GROUP BY ALL
+    SELECT caller, service, event_name, resource_arn, count(*) AS patterns FROM lines GROUP BY ALL
 )
-SELECT l.role_arn, l.service, l.event_name, l.resource_arn, l.key_pattern, n::BIGINT, coalesce(b, 0)::BIGINT,
+SELECT l.caller, l.role_arn, l.service, l.event_name, l.resource_arn, l.key_pattern, n::BIGINT, coalesce(b, 0)::BIGINT,
        CASE WHEN days > 1 THEN sqrt(greatest(squares / days - (n / days) ** 2, 0)) / (n / days) END AS variation,
        coalesce(keys, 0), coalesce(writes, true), patterns, days, total::BIGINT
 FROM lines l CROSS JOIN span
-LEFT JOIN kinds k ON l.role_arn IS NOT DISTINCT FROM k.role_arn AND l.service IS NOT DISTINCT FROM k.service
+LEFT JOIN kinds k ON l.caller IS NOT DISTINCT FROM k.caller AND l.service IS NOT DISTINCT FROM k.service
     AND l.event_name IS NOT DISTINCT FROM k.event_name AND l.resource_arn IS NOT DISTINCT FROM k.resource_arn
-LEFT JOIN siblings s ON l.role_arn IS NOT DISTINCT FROM s.role_arn AND l.service IS NOT DISTINCT FROM s.service
+LEFT JOIN siblings s ON l.caller IS NOT DISTINCT FROM s.caller AND l.service IS NOT DISTINCT FROM s.service
     AND l.event_name IS NOT DISTINCT FROM s.event_name AND l.resource_arn IS NOT DISTINCT FROM s.resource_arn
 WHERE n >= total * 0.001
-ORDER BY n / (1 + coalesce(variation, 1)) DESC, l.role_arn, l.event_name, l.resource_arn, l.key_pattern
+ORDER BY n / (1 + coalesce(variation, 1)) DESC, l.caller, l.event_name, l.resource_arn, l.key_pattern
 """
 
 
@@ -117,8 +121,10 @@ def suggest(engine: Engine, prices: dict[str, Price], limit: int = 10) -> Sugges
     days, total = rows[0][-2:]
     lines: list[RuleSuggestion] = []
     text = ""
-    for role, service, name, resource, pattern, events, bytes_out, variation, keys, writes, patterns, _, _ in rows:
-        names = (role, service, name, resource, pattern)
+    for row in rows:
+        caller, role_arn, service, name, resource, pattern, *numbers = row
+        events, bytes_out, variation, keys, writes, patterns = numbers[:-2]
+        names = (caller, service, name, resource, pattern)
         rule = _rule(len(lines) + 1, names, patterns > 1)
         try:
             parse(text + rule, "suggestion")
@@ -130,7 +136,8 @@ def suggest(engine: Engine, prices: dict[str, Price], limit: int = 10) -> Sugges
         lines.append(
             RuleSuggestion(
                 rule,
-                role,
+                caller,
+                role_arn,
                 service,
                 name,
                 resource,
@@ -151,8 +158,10 @@ def suggest(engine: Engine, prices: dict[str, Price], limit: int = 10) -> Sugges
 
 
 def _rule(number: int, names: tuple[str | None, ...], by_key: bool) -> str:
-    role, service, event_name, resource, pattern = names
-    conditions = {"service": service, "event_name": event_name, "role": role, "resource": resource}
+    caller, service, event_name, resource, pattern = names
+    # A caller that has an ARN is the role of its events, as all callers of format version 1 are.
+    who = "caller" if has_no_arn(caller) else "role"
+    conditions = {"service": service, "event_name": event_name, who: caller, "resource": resource}
     if pattern is not None or by_key:
         conditions["key_pattern"] = pattern
     # Whoever calls AWS chooses these texts: none of their stars is a wildcard.

@@ -7,26 +7,31 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from trailsift.analysis.base import DENIED, ask, lines, tuple_of
+from trailsift.analysis.base import DENIED, NETWORK_ACTIVITY, ask, lines, tuple_of
 from trailsift.analysis.time_range import Period
 from trailsift.aws.selectors import SERVICES, SelectorRequest
+from trailsift.cloudtrail.callers import ANONYMOUS, NONE
 from trailsift.cloudtrail.categories import category_of
 from trailsift.prices import Price, load_prices
 from trailsift.query.engine import Engine
+from trailsift.schema import INSIGHT, UNKNOWN_CATEGORY
 from trailsift.times import DAY, HOUR
 
 _DAYS_PER_MONTH = 365.25 / 12
 
 
-def is_data(service: str, event_name: str | None) -> bool:
-    """Return whether a call is a data event, by its name; covers S3 objects, Lambda and DynamoDB."""
+def is_data(service: str, event_name: str | None, category: str | None = UNKNOWN_CATEGORY) -> bool:
+    """Return whether a call is a data event: by its category, or by its name where the category is unknown (S3 objects,
+    Lambda and DynamoDB)."""
+    if category not in (None, UNKNOWN_CATEGORY):
+        return category == "Data"
     return category_of({"eventSource": f"{service}.amazonaws.com", "eventName": event_name}) == "Data"
 
 
 def has_data_events(engine: Engine) -> bool:
     """Return whether the lake has seen any, even if rules dropped them."""
-    pairs = ask(engine, tuple_of, "SELECT DISTINCT service, event_name FROM hourly")
-    return any(is_data(service, name) for service, name in pairs)
+    kinds = ask(engine, tuple_of, "SELECT DISTINCT service, event_name, category FROM hourly")
+    return any(is_data(*kind) for kind in kinds)
 
 
 class SelectionCost(NamedTuple):
@@ -49,24 +54,24 @@ def cost(
     rows = ask(
         engine,
         tuple_of,
-        f"""SELECT role_arn, service, event_name, coalesce(read_only, true), resource_arn, sum(events)::BIGINT,
+        f"""SELECT caller, service, event_name, category, coalesce(read_only, true), resource_arn, sum(events)::BIGINT,
             epoch_us(min(hour)), epoch_us(max(hour))
-        FROM {lines(period)} AS lines GROUP BY 1, 2, 3, 4, 5""",
+        FROM {lines(period)} AS lines GROUP BY 1, 2, 3, 4, 5, 6""",
     )
     if not rows:
         return SelectionCost(0, 0, 0, 0, 0)
-    days = max((max(row[7] for row in rows) + HOUR - min(row[6] for row in rows)) / DAY, 1 / 24)
+    days = max((max(row[8] for row in rows) + HOUR - min(row[7] for row in rows)) / DAY, 1 / 24)
     services = {name for name, kind in SERVICES.items() if kind in request.types}
     buckets = {arn.partition("/")[0] for arn in request.buckets}
-    roles = {caller.arn for caller in request.callers}
+    callers = {caller.arn for caller in request.callers}
     chosen = everything = 0.0
-    for role, service, name, read_only, resource, events, _, _ in rows:
-        if not is_data(service, name):
+    for caller, service, name, category, read_only, resource, events, _, _ in rows:
+        if not is_data(service, name, category):
             continue
         everything += events
         if (
             service in services
-            and (not roles or role in roles)
+            and (not callers or caller in callers)
             and not (request.writes_only and read_only)
             and not (buckets and service == "s3" and resource not in buckets)
         ):
@@ -96,9 +101,13 @@ _DATA_SERVICES = frozenset(SERVICES)
 
 @dataclass(slots=True)
 class Need:
-    """A role, a score for enabling its data events, and the reasons. ``logged``: data events seen already."""
+    """A caller, a score for enabling its data events, and the reasons. ``logged``: data events seen already.
 
-    role_arn: str
+    ``role_arn``: the caller if it is an ARN, else the service that called, else None: selectors can name ARNs only.
+    """
+
+    caller: str
+    role_arn: str | None
     score: int = 0
     services: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
@@ -107,34 +116,38 @@ class Need:
 
 
 def needs(engine: Engine, period: Period) -> list[Need]:
-    """Return roles scored by their management events, the highest score first, without roles that score 0."""
+    """Return callers scored by their management events, the highest score first, without those that score 0."""
     rows = ask(
         engine,
         tuple_of,
-        f"""SELECT role_arn, service, event_name, sum(events)::BIGINT,
+        f"""SELECT caller, service, event_name, category, min(role_arn), sum(events)::BIGINT,
             coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::BIGINT
-        FROM {lines(period)} AS lines WHERE role_arn IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3""",
+        FROM {lines(period)} AS lines
+        WHERE caller NOT IN ('{ANONYMOUS}', '{NONE}') AND category NOT IN ('{INSIGHT}', '{NETWORK_ACTIVITY}')
+        GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4""",
     )
-    by_role: dict[str, list[tuple[str, str | None, int, int]]] = defaultdict(list)
-    for role, *rest in rows:
-        by_role[role].append((rest[0], rest[1], rest[2], rest[3]))
-    scored = [_need(role, calls) for role, calls in by_role.items()]
-    return sorted((need for need in scored if need.score), key=lambda need: (-need.score, need.role_arn))
+    calls_of: dict[str, list[tuple[str, str | None, bool, int, int]]] = defaultdict(list)
+    arns: dict[str, str | None] = {}
+    for caller, service, name, category, role_arn, events, denied in rows:
+        arns[caller] = arns.get(caller) or role_arn
+        calls_of[caller].append((service, name, is_data(service, name, category), events, denied))
+    scored = [_need(caller, arns[caller], calls) for caller, calls in calls_of.items()]
+    return sorted((need for need in scored if need.score), key=lambda need: (-need.score, need.caller))
 
 
 def _calls(count: int) -> str:
     return f"{count:,} call{'' if count == 1 else 's'}"
 
 
-def _need(role: str, calls: Iterable[tuple[str, str | None, int, int]]) -> Need:
-    """Score one role. ``calls``: service, event name, events, how many of them were denied."""
-    need = Need(role)
+def _need(caller: str, role_arn: str | None, calls: Iterable[tuple[str, str | None, bool, int, int]]) -> Need:
+    """Score one caller. ``calls``: service, event name, whether it is a data event, events, how many were denied."""
+    need = Need(caller, role_arn)
     indicators: dict[str, int] = defaultdict(int)
     scores: dict[str, int] = {}
     other: dict[str, int] = defaultdict(int)
     denied = 0
-    for service, name, events, refused in calls:
-        if is_data(service, name):
+    for service, name, is_data_event, events, refused in calls:
+        if is_data_event:
             need.logged += events
             continue
         need.management_events += events

@@ -37,7 +37,7 @@ def summary_command(
     *,
     lake: LakeOption,
     by: Annotated[
-        Literal["event", "role", "resource", "hour", "service", "account", "region", "error"] | None,
+        Literal["event", "caller", "role", "resource", "hour", "service", "account", "region", "error"] | None,
         Parameter(help="Show one table, grouped by this. Default: an overview."),
     ] = None,
     since: SinceOption = None,
@@ -48,7 +48,7 @@ def summary_command(
 ) -> int:
     """Show exact totals, whatever was dropped or sampled: an overview, or one table.
 
-    Examples: `trailsift summary --lake lake`, `trailsift summary --lake lake --by role --since -7d`
+    Examples: `trailsift summary --lake lake`, `trailsift summary --lake lake --by caller --since -7d`
     """
     handle = open_lake(lake, timezone)
     period = handle.period(since, until)
@@ -94,11 +94,12 @@ def roles_command(
     until: UntilOption = None,
     timezone: ZoneOption = "UTC",
     need_data_events: Annotated[
-        bool, Parameter(show_default=False, help="List the roles worth switching data events on for, with reasons.")
+        bool, Parameter(show_default=False, help="List the callers worth switching data events on for, with reasons.")
     ] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """List all roles: how busy they are, what they touched, what they were denied.
+    """List all callers (roles, users, services, other accounts): how busy they are, what they touched, what they were
+    denied.
 
     `--need-data-events` is derived from management events only, strongest first.
 
@@ -135,18 +136,24 @@ def _data_event_candidates(lake: Lake, since: str | None, until: str | None, as_
         _print_json({"period": period.as_dict(), "roles": [asdict(need) for need in needs]})
     elif needs:
         show_needs(needs)
-        role = needs[0].role_arn
-        service = ",".join(needs[0].services) or "s3"
-        print_line(
-            f"Next: trailsift selectors --role {quoted(role)} --service {quoted(service)} --lake {quoted(lake.path)}"
-        )
+        # Selectors compare userIdentity.arn: other callers cannot be selected.
+        first = next((need for need in needs if need.role_arn and need.role_arn.startswith("arn:")), None)
+        if first is not None:
+            service = ",".join(first.services) or "s3"
+            print_line(
+                f"Next: trailsift selectors --role {quoted(first.role_arn or '')} --service {quoted(service)} "
+                f"--lake {quoted(lake.path)}"
+            )
     else:
-        say("no role's management events call for data events")
+        say("no caller's management events call for data events")
     return 0
 
 
 def role_command(
-    name: Annotated[str, Parameter(name="ROLE", help="An ARN, a name, or a part of one that no other role has.")],
+    name: Annotated[
+        str,
+        Parameter(name="ROLE", help="An ARN, a name, another caller as `roles` shows it, or a part that no other has."),
+    ],
     /,
     *,
     lake: LakeOption,
@@ -156,9 +163,10 @@ def role_command(
     limit: LimitOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Show one role: what it did, where, when and from where, and what it was denied.
+    """Show one caller: what it did, where, when and from where, and what it was denied.
 
-    Example: `trailsift role orders-etl-batch --lake lake --timezone Asia/Seoul`
+    Examples: `trailsift role orders-etl-batch --lake lake --timezone Asia/Seoul`,
+    `trailsift role "account 444455556666" --lake lake`
     """
     handle = open_lake(lake, timezone)
     period = handle.period(since, until)
@@ -213,7 +221,7 @@ def query_command(
     prices: PricesOption = None,
     as_json: Annotated[bool, Parameter(name="--json", show_default=False, help="The same as --format json.")] = False,
 ) -> int:
-    """Run SQL over the tables events, hourly, usage, profile and rejects.
+    """Run SQL over the tables events, hourly, usage, profile, access, sessions and rejects.
 
     `trailsift columns` lists their columns.
 

@@ -148,7 +148,7 @@ def _role_of_session(arn: str | None) -> str | None:
 _SESSION = re.compile(r"arn:([^:]*):sts::([^:]*):assumed-role/([^/]+)/[^/]+")
 
 #: Beginnings of all callers without ARN.
-_PREFIXES = (
+PREFIXES = (
     "account:", "service:", "identity-center:", "federated:", "user:", "access-key:", "principal:"
 )  # fmt: skip
 
@@ -161,14 +161,15 @@ def caller_of_columns(columns: Mapping[str, Any]) -> str:
     role_arn, caller = columns.get("role_arn"), columns.get("caller")
     if is_arn(role_arn):
         return role_arn
-    if isinstance(caller, str) and (caller.startswith(_PREFIXES) or caller in (ANONYMOUS, NONE)):
+    if isinstance(caller, str) and (caller.startswith(PREFIXES) or caller in (ANONYMOUS, NONE)):
         return caller
     user = {
         "type": columns.get("principal_type"),
         "principalId": columns.get("principal_id"),
         "arn": columns.get("principal_arn"),
         "accountId": columns.get("principal_account"),
-        "invokedBy": columns.get("invoked_by"),
+        # A role that is not an ARN is the service that made the call.
+        "invokedBy": columns.get("invoked_by") or (None if columns.get("principal_arn") else role_arn),
         "accessKeyId": columns.get("access_key_id"),
     }
     return _caller(user, role_arn)

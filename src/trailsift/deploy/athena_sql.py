@@ -12,6 +12,7 @@ from typing import NamedTuple
 from trailsift import schema
 from trailsift.aws.selectors import SERVICES
 from trailsift.deploy import tables
+from trailsift.deploy.raw_columns import FROM_RAW, events_select
 from trailsift.deploy.tables import StackConfig
 from trailsift.errors import UsageError
 
@@ -27,61 +28,6 @@ class AthenaStatement(NamedTuple):
     name: str
     meaning: str
     text: str
-
-
-_TIME = "CAST(from_iso8601_timestamp(eventtime) AS timestamp)"
-_PARAMETER = "json_extract_scalar(requestparameters, '$.{}')"
-_BYTES = "CAST(CAST(json_extract_scalar(additionaleventdata, '$.{}') AS double) AS bigint)"
-_BUCKET = "element_at(filter(resources, r -> r.type LIKE '%::Bucket'), 1)"
-
-#: Columns of ``events`` as expressions over the raw table. Columns that are missing here stay in the log files.
-FROM_RAW: dict[str, str] = {
-    "event_time": _TIME,
-    "event_id": "eventid",
-    "event_name": "eventname",
-    "event_source": "eventsource",
-    "event_category": "coalesce(eventcategory, if(managementevent = 'false', 'Data', 'Management'))",
-    "event_type": "eventtype",
-    "event_version": "eventversion",
-    "aws_region": "awsregion",
-    "account_id": "coalesce(recipientaccountid, useridentity.accountid)",
-    "principal_type": "useridentity.type",
-    "principal_arn": "useridentity.arn",
-    "principal_account": "useridentity.accountid",
-    "role_arn": "coalesce(useridentity.sessioncontext.sessionissuer.arn, useridentity.arn, useridentity.invokedby)",
-    "session_name": (
-        "if(regexp_like(useridentity.arn, ':assumed-role/|:federated-user/'),"
-        " regexp_extract(useridentity.arn, '[^/]*$'))"
-    ),
-    "access_key_id": "useridentity.accesskeyid",
-    "invoked_by": "useridentity.invokedby",
-    "source_ip": "sourceipaddress",
-    "user_agent": "useragent",
-    "error_code": "errorcode",
-    "error_message": "errormessage",
-    "read_only": "CAST(readonly AS boolean)",
-    "resource_type": "element_at(resources, 1).type",
-    "resource_arn": f"coalesce({_BUCKET}.arn, element_at(resources, 1).arn)",
-    "resource_account": f"coalesce({_BUCKET}.accountid, element_at(resources, 1).accountid)",
-    "object_key": (
-        f"coalesce({_PARAMETER.format('key')}, json_format(json_extract(requestparameters, '$.key')),"
-        f" if(eventname LIKE 'List%', nullif({_PARAMETER.format('prefix')}, '')))"
-    ),
-    "bytes_in": _BYTES.format("bytesTransferredIn"),
-    "bytes_out": _BYTES.format("bytesTransferredOut"),
-    "vpc_endpoint_id": "vpcendpointid",
-    "request_id": "requestid",
-    "shared_event_id": "sharedeventid",
-    "request_parameters": "requestparameters",
-    "response_elements": "responseelements",
-    "additional_event_data": "additionaleventdata",
-    "weight": "CAST(1 AS double)",
-    "log_object": '"$path"',
-    "year": f"date_format({_TIME}, '%Y')",
-    "month": f"date_format({_TIME}, '%m')",
-    "day": f"date_format({_TIME}, '%d')",
-    "service": "split_part(eventsource, '.', 1)",
-}
 
 
 def statements(config: StackConfig, until: date | None = None) -> list[AthenaStatement]:
@@ -130,10 +76,6 @@ def _data_services(config: StackConfig) -> list[str]:
     return [name for name in config.services if name in SERVICES] or list(config.services)
 
 
-def _copied() -> str:
-    return ",\n".join(f"  {expression} AS {name}" for name, expression in FROM_RAW.items())
-
-
 def _delivered(since: date, until: date) -> str:
     return f"day >= '{since:%Y/%m/%d}' AND day < '{until:%Y/%m/%d}'"
 
@@ -141,13 +83,12 @@ def _delivered(since: date, until: date) -> str:
 def _select(config: StackConfig, since: date, until: date, not_known: str = "") -> str:
     """Select the distinct data events of some days of delivery: two trails deliver the same event twice."""
     services = ", ".join(f"'{name}'" for name in _data_services(config))
-    names = ", ".join(FROM_RAW)
+    where = f"{_delivered(since, until)}\n    AND split_part(eventsource, '.', 1) IN ({services})"
+    events = events_select(f"{config.database}.cloudtrail_raw", where)
     return (
-        f"SELECT {names}\nFROM (\n"
+        f"SELECT {', '.join(FROM_RAW)}\nFROM (\n"
         "  SELECT *, row_number() OVER (PARTITION BY event_id ORDER BY log_object) AS copy\n"
-        f"  FROM (\nSELECT\n{_copied()}\nFROM {config.database}.cloudtrail_raw\n"
-        f"WHERE {_delivered(since, until)}\n  AND split_part(eventsource, '.', 1) IN ({services})\n"
-        "  ) AS mapped\n  WHERE event_category = 'Data'\n) AS numbered\nWHERE copy = 1" + not_known
+        f"  FROM (\n{events}\n  ) AS mapped\n  WHERE event_category = 'Data'\n) AS numbered\nWHERE copy = 1" + not_known
     )
 
 
@@ -205,6 +146,7 @@ def summary_select(source: str, where: str) -> str:
     keys = schema.HOURLY.keys
     values = {
         "hour": "date_trunc('hour', event_time)",
+        "category": "event_category",
         "events": "CAST(round(sum(weight)) AS bigint)",
         "bytes_in": "CAST(round(coalesce(sum(bytes_in * weight), 0)) AS bigint)",
         "bytes_out": "CAST(round(coalesce(sum(bytes_out * weight), 0)) AS bigint)",
@@ -221,7 +163,7 @@ def summary_select(source: str, where: str) -> str:
 def _hourly(config: StackConfig, until: date) -> AthenaStatement:
     since = until - timedelta(days=2)
     names = [column.name for column in schema.HOURLY.columns]
-    same = " AND ".join(f"known.{name} IS NOT DISTINCT FROM new.{name}" for name in schema.HOURLY.keys)
+    same = "\n  AND ".join(_same(schema.HOURLY.column(name)) for name in schema.HOURLY.keys)
     changed = ", ".join(f"{name} = new.{name}" for name in names if name not in schema.HOURLY.keys)
     span = f"event_time >= TIMESTAMP '{since} 00:00:00' AND event_time < TIMESTAMP '{until} 00:00:00'"
     return AthenaStatement(
@@ -233,6 +175,23 @@ def _hourly(config: StackConfig, until: date) -> AthenaStatement:
         f"ON {same}\nWHEN MATCHED THEN UPDATE SET {changed}\n"
         f"WHEN NOT MATCHED THEN INSERT ({', '.join(names)})\nVALUES ({', '.join(f'new.{name}' for name in names)})",
     )
+
+
+#: Keys that are never NULL.
+_FILLED = ("hour", "caller", "category")
+
+
+def _same(column: schema.Column) -> str:
+    """Return the condition that a key is the same in a known row and in a new one, NULL being equal to NULL.
+
+    Not by IS NOT DISTINCT FROM: Trino may then find no match for NULL, and a second run would insert every row again.
+    https://github.com/trinodb/trino/issues/25943, https://github.com/trinodb/trino/issues/26257
+    """
+    known, new = f"known.{column.name}", f"new.{column.name}"
+    if column.name in _FILLED:
+        return f"{known} = {new}"
+    empty = "false" if column.type == "bool" else "''"
+    return f"coalesce({known}, {empty}) = coalesce({new}, {empty}) AND ({known} IS NULL) = ({new} IS NULL)"
 
 
 def distinct(merged: str) -> str:

@@ -28,7 +28,7 @@ DDL_TYPES: dict[str, str] = {
 }
 _IDENTITY = (
     "struct<type:string,principalid:string,arn:string,accountid:string,invokedby:string,accesskeyid:string,"
-    "username:string,onbehalfof:struct<userid:string,identitystorearn:string>,"
+    "username:string,identityprovider:string,onbehalfof:struct<userid:string,identitystorearn:string>,"
     "sessioncontext:struct<attributes:struct<mfaauthenticated:string,creationdate:string>,"
     "sessionissuer:struct<type:string,principalid:string,arn:string,accountid:string,username:string>,"
     "ec2roledelivery:string,webidfederationdata:struct<federatedprovider:string,attributes:map<string,string>>>>"

@@ -27,7 +27,7 @@ FIRSTS = (
     "first_endpoint",
     "first_account",
 )
-#: Measures of a role; the last is all its calls.
+#: Measures of a caller; the last is all its calls.
 MEASURES = ("more_bytes", "more_denied", "many_resources", "calls")
 #: Kinds of series; a series of calls is one of the first three.
 KINDS = ("more_calls", "more_reads", "more_deletes", *MEASURES)
@@ -37,10 +37,10 @@ KINDS = ("more_calls", "more_reads", "more_deletes", *MEASURES)
 class BaselineLimits:
     """Upper limits of what is remembered: some 60 MB in all."""
 
-    roles: int = 50_000
+    callers: int = 50_000
     series: int = 200_000
     values: int = 2_000_000
-    #: Values per kind and role; firsts beyond that are not reported.
+    #: Values per kind and caller; firsts beyond that are not reported.
     per_kind: int = 5_000
 
 
@@ -56,11 +56,11 @@ class Cells(NamedTuple):
 
 
 class FirstSeen(NamedTuple):
-    """Things that roles did for the first time on this day; times and events are those of the day."""
+    """Things that callers did for the first time on this day; times and events are those of the day."""
 
-    role: Column
+    caller: Column
     kind: Column  # index into FIRSTS
-    key: Column  # hash of role, kind and value
+    key: Column  # hash of caller, kind and value
     shared: Column  # hash of kind and value
     events: Column
     first_time: Column
@@ -71,10 +71,10 @@ class FirstSeen(NamedTuple):
 
 
 class Day(NamedTuple):
-    """One day (UTC) of a lake; roles and series are indexes into the baseline."""
+    """One day (UTC) of a lake; callers and series are indexes into the baseline."""
 
     day: int  # since 1970
-    active: Column  # active roles
+    active: Column  # active callers
     cells: Cells
     writes: Column  # series with mutating calls
     firsts: FirstSeen
@@ -87,9 +87,9 @@ class Baseline:
         self.limits = limits
         #: Days with any event; a day without events is a gap in delivery, not a quiet day.
         self.days = 0
-        #: Active days of all roles, summed.
-        self.role_days = 0
-        self.roles: dict[str | None, int] = {}
+        #: Active days of all callers, summed.
+        self.caller_days = 0
+        self.callers: dict[str | None, int] = {}
         self.names: list[str | None] = []
         self.age = np.zeros(0, np.int32)  # active days
         self.off_hours = np.zeros(0, np.int32)  # days with off-hours activity
@@ -98,37 +98,37 @@ class Baseline:
         self.held = np.zeros((0, len(FIRSTS)), np.int32)  # values seen
         self.common = np.zeros(len(FIRSTS))
         self.series: dict[tuple[int, str], int] = {}
-        self.of = np.zeros(0, np.int32)  # role of a series
+        self.of = np.zeros(0, np.int32)  # caller of a series
         self.event_names: list[str | None] = []  # None: a measure
         self.kind = np.zeros(0, np.int8)
         self.series_last = np.zeros(0, np.int32)
         self.peaks = np.zeros((0, 24), np.float32)
         self.keys = np.zeros(0, np.uint64)  # sorted
-        self.keys_of = np.zeros(0, np.int64)  # role * len(FIRSTS) + kind
+        self.keys_of = np.zeros(0, np.int64)  # caller * len(FIRSTS) + kind
         self.shared = np.zeros(0, np.uint64)  # sorted
-        self.shared_by = np.zeros(0, np.uint8)  # roles that have it: 1, 2, or 3 for more
+        self.shared_by = np.zeros(0, np.uint8)  # callers that have it: 1, 2, or 3 for more
         self.limit = limits.per_kind
 
-    def role(self, arn: str | None) -> int:
-        """Return the index of a role; add the role if it is new."""
-        place = self.roles.get(arn)
+    def caller(self, name: str | None) -> int:
+        """Return the index of a caller; add the caller if it is new."""
+        place = self.callers.get(name)
         if place is None:
-            place = self.roles[arn] = len(self.names)
-            self.names.append(arn)
+            place = self.callers[name] = len(self.names)
+            self.names.append(name)
             self.age, self.off_hours, self.last = (_grown(a, place) for a in (self.age, self.off_hours, self.last))
             self.with_first, self.held = _grown(self.with_first, place), _grown(self.held, place)
         return place
 
-    def series_of(self, role: int, name: str, *, measure: bool = False) -> int:
+    def series_of(self, caller: int, name: str, *, measure: bool = False) -> int:
         """Return the index of a series; add it if it is new. ``measure``: the name is one of MEASURES."""
-        key = (role, name if measure else ":" + name)
+        key = (caller, name if measure else ":" + name)
         place = self.series.get(key)
         if place is None:
             place = self.series[key] = len(self.event_names)
             self.event_names.append(None if measure else name)
             self.of, self.kind = _grown(self.of, place), _grown(self.kind, place)
             self.series_last, self.peaks = _grown(self.series_last, place), _grown(self.peaks, place)
-            self.of[place] = role
+            self.of[place] = caller
             self.kind[place] = KINDS.index(name if measure else _kind(name))
         return place
 
@@ -142,23 +142,23 @@ class Baseline:
         """Return a mask of the hashes that were not seen yet."""
         return ~_in(self.keys, keys)
 
-    def roles_with(self, shared: Column) -> Column:
-        """Return how many roles (3 at most) had each value before."""
+    def callers_with(self, shared: Column) -> Column:
+        """Return how many callers (3 at most) had each value before."""
         out = np.zeros(len(shared), np.uint8)
         present = _in(self.shared, shared)
         out[present] = self.shared_by[np.searchsorted(self.shared, shared[present])]
         return out
 
     def saturated(self, firsts: FirstSeen) -> Column:
-        """Return a mask of the firsts whose role has more values of the kind than are kept."""
-        out: Column = self.held[firsts.role, firsts.kind] >= self.limit
+        """Return a mask of the firsts whose caller has more values of the kind than are kept."""
+        out: Column = self.held[firsts.caller, firsts.kind] >= self.limit
         return out
 
     def learn(self, day: Day, off_hours: Sequence[int]) -> None:
-        """Add a day to the baseline. ``off_hours``: the roles that were active off-hours."""
+        """Add a day to the baseline. ``off_hours``: the callers that were active off-hours."""
         self._learn_firsts(day.firsts)
         self.days += 1
-        self.role_days += len(day.active)
+        self.caller_days += len(day.active)
         self.age[day.active] += 1
         self.last[day.active] = day.day
         self.off_hours[list(off_hours)] += 1
@@ -173,13 +173,13 @@ class Baseline:
 
     def _learn_firsts(self, firsts: FirstSeen) -> None:
         kept = ~self.saturated(firsts)
-        seasoned = self.age[firsts.role] > 0
-        pairs = np.unique((firsts.role * len(FIRSTS) + firsts.kind)[seasoned])
+        seasoned = self.age[firsts.caller] > 0
+        pairs = np.unique((firsts.caller * len(FIRSTS) + firsts.kind)[seasoned])
         self.with_first[pairs // len(FIRSTS), pairs % len(FIRSTS)] += 1
         np.add.at(self.common, pairs % len(FIRSTS), 1)
-        role, kind = firsts.role[kept], firsts.kind[kept]
-        np.add.at(self.held, (role, kind), 1)
-        self.keys, self.keys_of = _merged(self.keys, self.keys_of, firsts.key[kept], role * len(FIRSTS) + kind)
+        caller, kind = firsts.caller[kept], firsts.kind[kept]
+        np.add.at(self.held, (caller, kind), 1)
+        self.keys, self.keys_of = _merged(self.keys, self.keys_of, firsts.key[kept], caller * len(FIRSTS) + kind)
         shared, counts = np.unique(firsts.shared[kept], return_counts=True)
         present = _in(self.shared, shared)
         at = np.searchsorted(self.shared, shared[present])
@@ -200,26 +200,26 @@ class Baseline:
             self.shared, self.shared_by = self.shared[kept], self.shared_by[kept]
             if len(self.shared) > self.limits.values:
                 self.shared, self.shared_by = np.zeros(0, np.uint64), np.zeros(0, np.uint8)
-        if len(self.names) > self.limits.roles:
-            self._keep_roles(_newest(self.last, self.limits.roles * 9 // 10, self.names))
+        if len(self.names) > self.limits.callers:
+            self._keep_callers(_newest(self.last, self.limits.callers * 9 // 10, self.names))
         if len(self.event_names) > self.limits.series:
-            names = [f"{self.names[role]} {name}" for (role, name) in self.series]
+            names = [f"{self.names[caller]} {name}" for (caller, name) in self.series]
             self._keep_series(_newest(self.series_last, self.limits.series * 9 // 10, names))
 
     def _drop_values(self, kept: Column) -> None:
-        """Drop values but keep their counts (``held``), so that the role stays saturated."""
+        """Drop values but keep their counts (``held``), so that the caller stays saturated."""
         self.keys, self.keys_of = self.keys[kept], self.keys_of[kept]
 
-    def _keep_roles(self, kept: Column) -> None:
+    def _keep_callers(self, kept: Column) -> None:
         number = np.full(len(self.names), -1, np.int64)
         number[kept] = np.arange(len(kept))
         self._drop_values(number[self.keys_of // len(FIRSTS)] >= 0)
         self.keys_of = number[self.keys_of // len(FIRSTS)] * len(FIRSTS) + self.keys_of % len(FIRSTS)
         self._keep_series(np.flatnonzero(number[self.of[: len(self.event_names)]] >= 0))
         self.of = number[self.of].astype(np.int32)
-        self.series = {(int(number[role]), name): place for (role, name), place in self.series.items()}
+        self.series = {(int(number[caller]), name): place for (caller, name), place in self.series.items()}
         self.names = [self.names[place] for place in kept]
-        self.roles = {name: place for place, name in enumerate(self.names)}
+        self.callers = {name: place for place, name in enumerate(self.names)}
         self.age, self.off_hours, self.last = self.age[kept], self.off_hours[kept], self.last[kept]
         self.with_first, self.held = self.with_first[kept], self.held[kept]
 

@@ -27,11 +27,12 @@ from trailsift.detect.finding import Link, Signal
 from trailsift.detect.low_and_slow import LowAndSlowDetector
 from trailsift.detect.multivariate import available
 from trailsift.detect.stored_json import link_of, parse_json, signal_of
+from trailsift.schema import FORMAT_VERSION
 from trailsift.storage import Location, Storage, open_storage
 
 _FILES = ("findings/habits.npz", "findings/habits-before.npz")
 _LAST = "findings/last.json"
-_FORM = 3
+_FORM = 4
 #: What reading a file may raise that is not what ``save`` wrote.
 _DAMAGE = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, MemoryError, RecursionError,
@@ -57,7 +58,8 @@ class State:
     """Everything learned from the days before ``before`` (days since 1970), as of commit ``seq``.
 
     ``totals`` are the events of each of these days: they show whether late events arrived. ``matches`` are those of
-    each detection, by a hash of its SQL.
+    each detection, by a hash of its SQL. ``format_version`` is that of the lake: an upgrade tells callers apart that
+    were one before.
     """
 
     baseline: Baseline = field(default_factory=Baseline)
@@ -68,6 +70,7 @@ class State:
     signals: list[Signal] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     matches: dict[str, list[RuleMatch]] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
 
 
 def load(lake: Location, fits: Callable[[State], bool]) -> State | None:
@@ -128,6 +131,7 @@ def _packed(state: State) -> bytes:
         "stamp": _stamp(),
         "before": state.before,
         "seq": state.seq,
+        "format_version": state.format_version,
         "totals": list(state.totals.items()),
         "signals": state.signals,
         "links": state.links,
@@ -157,6 +161,7 @@ def _read(storage: Storage, path: str) -> State | None:
             list(map(signal_of, fields["signals"])),
             list(map(link_of, fields["links"])),
             {name: [RuleMatch(*row) for row in rows] for name, rows in fields["happenings"].items()},
+            fields["format_version"],
         )
     except _DAMAGE:
         return None
@@ -198,9 +203,9 @@ def _check_size(file: IO[bytes], size: int) -> None:
 def _serialized(baseline: Baseline) -> tuple[dict[str, Any], dict[str, Any]]:
     fields = {
         "days": baseline.days,
-        "lived": baseline.role_days,
+        "lived": baseline.caller_days,
         "names": baseline.names,
-        "series": [[role, name] for role, name in baseline.series],
+        "series": [[caller, name] for caller, name in baseline.series],
         "event_names": baseline.event_names,
         "limit": baseline.limit,
         "bounds": list(vars(baseline.limits).values()),
@@ -210,10 +215,10 @@ def _serialized(baseline: Baseline) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _baseline(fields: dict[str, Any], arrays: dict[str, Any]) -> Baseline:
     baseline = Baseline(BaselineLimits(*fields["bounds"]))
-    baseline.days, baseline.role_days, baseline.limit = fields["days"], fields["lived"], fields["limit"]
+    baseline.days, baseline.caller_days, baseline.limit = fields["days"], fields["lived"], fields["limit"]
     baseline.names = list(fields["names"])
-    baseline.roles = {name: place for place, name in enumerate(baseline.names)}
-    baseline.series = {(role, name): place for place, (role, name) in enumerate(fields["series"])}
+    baseline.callers = {name: place for place, name in enumerate(baseline.names)}
+    baseline.series = {(caller, name): place for place, (caller, name) in enumerate(fields["series"])}
     baseline.event_names = list(fields["event_names"])
     for name, array in arrays.items():
         setattr(baseline, _ARRAYS[name], array.copy())

@@ -1,7 +1,7 @@
 """Correlate signals into findings, rank the findings and apply the daily budget.
 
-Signals of one role within hours of each other form one group. Groups of several roles are merged if the roles came from
-the same rare origin within hours, or if severe detections name the same resource within hours.
+Signals of one caller within hours of each other form one group. Groups of several callers are merged if the callers
+came from the same rare origin within hours, or if severe detections name the same resource within hours.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ DAILY_BUDGET = 10
 
 _APART = 3 * HOUR  # signals further apart than this are two groups
 _LONGEST = 2 * DAY
-_LONGEST_MERGED = 3 * DAY  # of several roles
+_LONGEST_MERGED = 3 * DAY  # of several callers
 _HALF = 3.0  # rarity that makes a score of 0.5
 _DISCOUNT = 0.5  # each further signal of a group counts less than the one before by this factor
-_COMPANY, _COMPANY_MOST = 0.5, 3  # rarity that each further role from the same origin adds, and how many count
-_SEVERE = 5.0  # rarity of a detection that merges roles by the resource
+_COMPANY, _COMPANY_MOST = 0.5, 3  # rarity that each further caller from the same origin adds, and how many count
+_SEVERE = 5.0  # rarity of a detection that merges callers by the resource
 
 
 def correlate_signals(
@@ -44,7 +44,7 @@ def rank_findings(findings: Iterable[Finding]) -> list[Finding]:
 
 @dataclass
 class SignalGroup:
-    """Signals that belong together, and the links of their roles."""
+    """Signals that belong together, and the links of their callers."""
 
     signals: list[Signal]
     links: list[Link] = field(default_factory=list)
@@ -66,18 +66,20 @@ class SignalGroup:
 
 
 def group_signals(signals: Iterable[Signal], links: Iterable[Link] = ()) -> list[SignalGroup]:
-    """Group signals that belong together, with the links that merge roles."""
-    of_role: dict[str | None, list[Signal]] = defaultdict(list)
+    """Group signals that belong together, with the links that merge callers."""
+    of_caller: dict[str | None, list[Signal]] = defaultdict(list)
     for signal in sorted(signals, key=_in_time):
-        of_role[signal.role_arn].append(signal)
-    groups = {role: [SignalGroup(part) for part in _split(of_role[role])] for role in sorted(of_role, key=str)}
+        of_caller[signal.caller].append(signal)
+    groups = {
+        caller: [SignalGroup(part) for part in _split(of_caller[caller])] for caller in sorted(of_caller, key=str)
+    }
     all_groups = [group for own in groups.values() for group in own]
     ties = sorted([*_by_origin(groups, links), *_by_resource(all_groups)], key=lambda tie: tie.first_time)
     return _merged(all_groups, ties)
 
 
 def _split(signals: Sequence[Signal]) -> list[list[Signal]]:
-    """Split the signals of one role by time; a low-and-slow signal absorbs the groups it explains."""
+    """Split the signals of one caller by time; a low-and-slow signal absorbs the groups it explains."""
     out = _split_by_time([signal for signal in signals if signal.kind not in LOW_AND_SLOW])
     for slow in (signal for signal in signals if signal.kind in LOW_AND_SLOW):
         parts = [group for group in out if any(_part_of(signal, slow) for signal in group)]
@@ -124,13 +126,13 @@ def _by_origin(groups: dict[str | None, list[SignalGroup]], links: Iterable[Link
     for link in links:
         of_value[link.value].append(link)
     for same_origin in of_value.values():
-        for near in _near(sorted(same_origin, key=lambda link: (link.first_time, str(link.role_arn)))):
-            if len({link.role_arn for link in near}) < 2:
+        for near in _near(sorted(same_origin, key=lambda link: (link.first_time, str(link.caller)))):
+            if len({link.caller for link in near}) < 2:
                 continue
             touched = [
                 group
                 for link in near
-                for group in groups.get(link.role_arn, ())
+                for group in groups.get(link.caller, ())
                 if group.begin <= link.last_time + _APART and group.end >= link.first_time - _APART
             ]
             if touched:
@@ -188,25 +190,25 @@ def _merged(groups: Sequence[SignalGroup], ties: Iterable[_Tie]) -> list[SignalG
 
 
 def _finding(group: SignalGroup) -> Finding:
-    of_role: dict[str | None, list[Signal]] = defaultdict(list)
+    of_caller: dict[str | None, list[Signal]] = defaultdict(list)
     for signal in sorted(group.signals, key=lambda s: (-s.rarity, s.kind, s.rule or s.value, str(s.event_name))):
-        of_role[signal.role_arn].append(signal)
-    roles = sorted(of_role, key=lambda role: (-_strength(of_role[role]), str(role)))
-    # The leading role's signals come first: they name the finding.
-    order = [signal for role in roles for signal in of_role[role]]
-    company = list(dict.fromkeys(link.role_arn for link in group.links if link.role_arn not in of_role))
-    spans = [_span(of_role[role]) for role in roles]
-    spans += [(link.first_time, link.last_time) for link in group.links if link.role_arn in company]
-    linked = len({link.role_arn for link in group.links})
+        of_caller[signal.caller].append(signal)
+    callers = sorted(of_caller, key=lambda caller: (-_strength(of_caller[caller]), str(caller)))
+    # The leading caller's signals come first: they name the finding.
+    order = [signal for caller in callers for signal in of_caller[caller]]
+    company = list(dict.fromkeys(link.caller for link in group.links if link.caller not in of_caller))
+    spans = [_span(of_caller[caller]) for caller in callers]
+    spans += [(link.first_time, link.last_time) for link in group.links if link.caller in company]
+    linked = len({link.caller for link in group.links})
     strength = _strength(group.signals) + _COMPANY * min(_COMPANY_MOST, max(0, linked - 1))
     return Finding(
-        finding_id(roles[0], group.begin),
-        roles[0],
+        finding_id(callers[0], group.begin),
+        callers[0],
         strength / (strength + _HALF),
         min(first for first, _ in spans),
         max(last for _, last in spans),
         tuple(order),
-        role_arns=(*roles, *company),
+        callers=(*callers, *company),
         span=(group.begin, group.end),
     )
 
@@ -227,7 +229,7 @@ def _strength(signals: Sequence[Signal]) -> float:
 
 
 def _span(signals: Sequence[Signal]) -> tuple[int, int]:
-    """Return the time of the relevant signals of one role; firsts and detections know theirs to the second."""
+    """Return the time of the relevant signals of one caller; firsts and detections know theirs to the second."""
     bad = [signal for signal in signals if signal.kind == "detection"]
     exact = [
         signal
@@ -240,9 +242,9 @@ def _span(signals: Sequence[Signal]) -> tuple[int, int]:
     return min(signal.first_time for signal in strong), last
 
 
-def finding_id(role_arn: str | None, first_time: int, more: str = "") -> str:
-    """Return the id of what a role began in an hour, unless it was already reported under another (``finding_ids``)."""
-    text = "\0".join([str(role_arn), str(first_time // HOUR), more])
+def finding_id(caller: str | None, first_time: int, more: str = "") -> str:
+    """Return the id of what a caller began in an hour, unless it was reported under another (``finding_ids``)."""
+    text = "\0".join([str(caller), str(first_time // HOUR), more])
     return "f" + hashlib.sha256(text.encode()).hexdigest()[:9]
 
 

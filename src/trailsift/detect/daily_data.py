@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trailsift.analysis.base import DENIED, ask, tuple_of
+from trailsift.analysis.base import CALLS, DENIED, NETWORK_ACTIVITY, ask, tuple_of
 from trailsift.analysis.time_range import Period
 from trailsift.detect.baseline import FIRSTS, MEASURES, Baseline, Cells, Column, Day, FirstSeen
+from trailsift.query.relations import text
+from trailsift.schema import TARGET
 from trailsift.times import DAY, HOUR
 
 if TYPE_CHECKING:
@@ -35,10 +37,27 @@ _PROFILE = {
 }
 
 
+#: Lines of ``hourly`` and ``usage`` with calls that a VPC endpoint let pass. CloudTrail logs such a call as
+#: NetworkActivity, and the service logs it as well, if the trail has its category. What an endpoint refused never
+#: reached the service, and is in this category only.
+#: https://docs.aws.amazon.com/awscloudtrail/latest/userguide/logging-network-events-with-cloudtrail.html
+PASSED = f"(category = {text(NETWORK_ACTIVITY)} AND error_code IS DISTINCT FROM 'VpceAccessDenied')"
+
+
+def once(count: str, passed: str = PASSED) -> str:
+    """Return the sum of a column over lines in SQL, with calls that have two records counted once.
+
+    Which record belongs to which is not known, as only one of them names the resource: the larger sum of the two is
+    right if one of the categories is complete, and never too large.
+    """
+    return f"coalesce(greatest(sum({count}) FILTER (NOT {passed}), sum({count}) FILTER ({passed})), 0)"
+
+
 def daily_totals(engine: DuckDBEngine, periods: Sequence[Period] = (Period(),)) -> dict[int, int]:
     """Return the events of each day (since 1970, UTC) of some periods; days without events are absent."""
     where = " OR ".join(f"({period.where('hour')})" for period in periods) or "false"
-    sql = f"SELECT epoch_us(hour) // {DAY}, sum(events)::BIGINT FROM hourly WHERE {where} GROUP BY 1 ORDER BY 1"
+    sql = f"""SELECT epoch_us(hour) // {DAY}, sum(events)::BIGINT FROM hourly WHERE ({where}) AND {CALLS}
+        GROUP BY 1 ORDER BY 1"""
     return {int(day): int(events) for day, events in ask(engine, tuple_of, sql)}
 
 
@@ -54,13 +73,13 @@ def read_days(engine: DuckDBEngine, baseline: Baseline, events_of: Mapping[int, 
         cells, writes, writes_at = _hours(engine, baseline, period)
         first_day, firsts = _firsts(engine, baseline, period)
         where = period.where_day("day")
-        active = fetch_arrow(engine, f"SELECT DISTINCT role_arn, {_DAY} FROM usage WHERE {where} ORDER BY 1")
-        active_role, active_day = _roles(baseline, active.column(0)), to_numpy(active.column(1))
+        active = fetch_arrow(engine, f"SELECT DISTINCT caller, {_DAY} FROM usage WHERE {where} ORDER BY 1")
+        active_caller, active_day = _callers(baseline, active.column(0)), to_numpy(active.column(1))
         for day in chunk:
             on_day = cells.hour // 24 == day
             yield Day(
                 day,
-                active_role[active_day == day],
+                active_caller[active_day == day],
                 Cells(cells.series[on_day], cells.hour[on_day] % 24, cells.value[on_day]),
                 np.unique(writes[writes_at // 24 == day]),
                 _of_day(firsts, np.flatnonzero(first_day == day)),
@@ -86,32 +105,32 @@ def chunk_days(events_of: Mapping[int, int]) -> Iterator[list[int]]:
 
 def _hours(engine: DuckDBEngine, baseline: Baseline, period: Period) -> tuple[Cells, Column, Column]:
     """Return all cells of a period, with hours since 1970; and the series with mutating calls, with their hours."""
-    where = period.where("hour")
-    names = f"SELECT DISTINCT role_arn, event_name FROM hourly WHERE {where}"
-    kinds = ask(engine, tuple_of, f"{names} ORDER BY role_arn, event_name")
+    where = f"{period.where('hour')} AND {CALLS}"
+    names = f"SELECT DISTINCT caller, event_name FROM hourly WHERE {where}"
+    kinds = ask(engine, tuple_of, f"{names} ORDER BY caller, event_name")
     # A number instead of two strings per line, and columns instead of rows: millions of lines fit.
     lines = fetch_arrow(
         engine,
-        f"""WITH names AS (SELECT role_arn, event_name,
-                row_number() OVER (ORDER BY role_arn, event_name)::INTEGER - 1 AS number FROM ({names}))
-        SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, sum(events)::DOUBLE, coalesce(sum(bytes_out), 0)::DOUBLE,
-            coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::DOUBLE, count(DISTINCT resource_arn)::DOUBLE,
-            bool_and(coalesce(read_only, false))::TINYINT
-        FROM hourly JOIN names ON hourly.role_arn IS NOT DISTINCT FROM names.role_arn
+        f"""WITH names AS (SELECT caller, event_name,
+                row_number() OVER (ORDER BY caller, event_name)::INTEGER - 1 AS number FROM ({names}))
+        SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, {once("events")}::DOUBLE, {once("bytes_out")}::DOUBLE,
+            coalesce(sum(events) FILTER ({DENIED} AND NOT {PASSED}), 0)::DOUBLE, count(DISTINCT resource_arn)::DOUBLE,
+            coalesce(bool_and(coalesce(read_only, false)) FILTER (category <> {text(NETWORK_ACTIVITY)}), true)::TINYINT
+        FROM hourly JOIN names ON hourly.caller IS NOT DISTINCT FROM names.caller
             AND hourly.event_name IS NOT DISTINCT FROM names.event_name WHERE {where} GROUP BY 1, 2""",
     )
     number, hour, events, *measured, reads = (to_numpy(column) for column in lines.columns)
-    role_of = np.array([baseline.role(role) for role, _ in kinds], np.int64)
-    series_of = [baseline.series_of(baseline.role(role), name or "") for role, name in kinds]
+    caller_of = np.array([baseline.caller(caller) for caller, _ in kinds], np.int64)
+    series_of = [baseline.series_of(baseline.caller(caller), name or "") for caller, name in kinds]
     parts = [(np.array(series_of, np.int64)[number], hour, events)]
     begin = (period.since or 0) // HOUR
     length = int(hour.max(initial=begin)) - begin + 1
-    slots, slot_of = np.unique(role_of[number] * length + (hour - begin), return_inverse=True)
+    slots, slot_of = np.unique(caller_of[number] * length + (hour - begin), return_inverse=True)
     for name, column in zip(MEASURES, (*measured, events), strict=True):
         sums = np.bincount(slot_of, column, len(slots))
-        roles = slots[sums > 0] // length
-        places = {role: baseline.series_of(role, name, measure=True) for role in np.unique(roles).tolist()}
-        series = np.array([places[role] for role in roles.tolist()], np.int64)
+        callers = slots[sums > 0] // length
+        places = {caller: baseline.series_of(caller, name, measure=True) for caller in np.unique(callers).tolist()}
+        series = np.array([places[caller] for caller in callers.tolist()], np.int64)
         parts.append((series, slots[sums > 0] % length + begin, sums[sums > 0]))
     cells = Cells(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     writing = reads == 0
@@ -122,9 +141,9 @@ def _firsts(engine: DuckDBEngine, baseline: Baseline, period: Period) -> tuple[C
     """Return values that are not in the baseline yet, each with its first day in the period."""
     table = fetch_arrow(engine, _firsts_sql(period.where_day("day")))
     table = table.filter(_to_arrow(baseline.is_new(to_numpy(table.column(3)))))
-    role, kind, value, key, shared, day, events, first, last, name, resource = table.columns
+    caller, kind, value, key, shared, day, events, first, last, name, resource = table.columns
     firsts = FirstSeen(
-        _roles(baseline, role),
+        _callers(baseline, caller),
         to_numpy(kind),
         to_numpy(key),
         to_numpy(shared),
@@ -139,33 +158,37 @@ def _firsts(engine: DuckDBEngine, baseline: Baseline, period: Period) -> tuple[C
 
 
 def _firsts_sql(where: str) -> str:
-    sums = "sum(events)::BIGINT AS events, min(a) AS a, max(b) AS b"
+    sums = f"{once('events', 'passed')}::BIGINT AS events, min(a) AS a, max(b) AS b"
     # The busiest, ties broken by name: the same result however the lines are stored.
     busiest = ", ".join(f"arg_max({name}, (events, {name})) AS {name}" for name in ("event_name", "resource_arn"))
+    # What a copy read is a resource and a pattern, too; the call itself is one of the resource that it wrote.
+    calls = f" WHERE touch = {text(TARGET)}"
     parts = [
-        f"SELECT role_arn, {FIRSTS.index(kind)} AS kind, {column} AS value, day, {sums}, {busiest} FROM used"
-        " GROUP BY 1, 3, 4"
+        f"SELECT caller, {FIRSTS.index(kind)} AS kind, {column} AS value, day, {sums}, {busiest} FROM used"
+        f"{'' if column.startswith('resource_arn') else calls} GROUP BY 1, 3, 4"
         for kind, column in _USAGE.items()
     ]
     traits = " ".join(f"WHEN '{dimension}' THEN {FIRSTS.index(kind)}" for kind, dimension in _PROFILE.items())
     dimensions = ", ".join(f"'{dimension}'" for dimension in _PROFILE.values())
+    passed_or_not = once("events", f"(category = {text(NETWORK_ACTIVITY)})")
     times = "epoch_us(min(first_time)) AS a, epoch_us(max(last_time)) AS b"
     return f"""WITH used AS MATERIALIZED (
-            SELECT role_arn, day, service, event_name, resource_arn, key_pattern, sum(events)::BIGINT AS events, {times}
-            FROM usage WHERE {where} GROUP BY 1, 2, 3, 4, 5, 6),
+            SELECT caller, day, service, event_name, resource_arn, key_pattern, touch, {PASSED} AS passed,
+                sum(events)::BIGINT AS events, {times}
+            FROM usage WHERE {where} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8),
         lines AS ({" UNION ALL ".join(parts)} UNION ALL
-            SELECT role_arn, CASE dimension {traits} END, value, day, sum(events)::BIGINT, {times}, NULL, NULL
-            FROM profile WHERE {where} AND dimension IN ({dimensions}) GROUP BY role_arn, dimension, value, day)
-        SELECT role_arn, kind, value, hash(role_arn, kind, value), hash(kind, value),
+            SELECT caller, CASE dimension {traits} END, value, day, {passed_or_not}::BIGINT, {times}, NULL, NULL
+            FROM profile WHERE {where} AND dimension IN ({dimensions}) GROUP BY caller, dimension, value, day)
+        SELECT caller, kind, value, hash(caller, kind, value), hash(kind, value),
             epoch_us(min(day)::TIMESTAMP) // {DAY}, arg_min(events, day), arg_min(a, day), arg_min(b, day),
             arg_min(event_name, day), arg_min(resource_arn, day)
-        FROM lines WHERE value IS NOT NULL GROUP BY role_arn, kind, value ORDER BY role_arn, kind, value"""
+        FROM lines WHERE value IS NOT NULL GROUP BY caller, kind, value ORDER BY caller, kind, value"""
 
 
 def _of_day(firsts: FirstSeen, at: Column) -> FirstSeen:
-    role, kind, key, shared, events, first, last, *texts = firsts
+    caller, kind, key, shared, events, first, last, *texts = firsts
     value, name, resource = ([column[i] for i in at.tolist()] for column in texts)
-    return FirstSeen(role[at], kind[at], key[at], shared[at], events[at], first[at], last[at], value, name, resource)
+    return FirstSeen(caller[at], kind[at], key[at], shared[at], events[at], first[at], last[at], value, name, resource)
 
 
 def fetch_arrow(engine: DuckDBEngine, sql: str) -> pyarrow.Table:
@@ -185,11 +208,11 @@ def to_numpy(column: Any) -> Column:
     return out
 
 
-def _roles(baseline: Baseline, column: Any) -> Column:
-    """Return the indexes of roles; each distinct ARN is looked up once."""
+def _callers(baseline: Baseline, column: Any) -> Column:
+    """Return the indexes of callers; each distinct one is looked up once."""
     encoded = column.combine_chunks().dictionary_encode()
-    places = [baseline.role(arn) for arn in encoded.dictionary.to_pylist()]
+    places = [baseline.caller(name) for name in encoded.dictionary.to_pylist()]
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     if (codes < 0).any():
-        places.append(baseline.role(None))
+        places.append(baseline.caller(None))
     return np.array(places, np.int64)[codes] if places else np.zeros(0, np.int64)

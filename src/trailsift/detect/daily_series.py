@@ -1,7 +1,7 @@
-"""Daily series of what roles read: the last days of each, in a bounded table.
+"""Daily series of what callers read: the last days of each, in a bounded table.
 
-A series is what a role does in a day: all its calls, all calls on a resource, megabytes out of a resource, reads of it
-by one call, and those of one key pattern.
+A series is what a caller does in a day: all its calls, all calls on a resource, megabytes out of a resource, reads of
+it by one call, and those of one key pattern.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 
 from trailsift.detect.baseline import Column
 
-#: Kinds of series: all that a role does; all calls on a resource (only compared with the others); megabytes out of it;
-#: reads of it by one call; and those of one key pattern.
-ROLE, TOUCHES, BYTES, READS, PATTERN = range(5)
+#: Kinds of series: all that a caller does; all calls on a resource (only compared with the others); megabytes out of
+#: it; reads of it by one call; and those of one key pattern.
+CALLER, TOUCHES, BYTES, READS, PATTERN = range(5)
 
-#: Active days of a role that its expected amount is estimated from.
+#: Active days of a caller that its expected amount is estimated from.
 HISTORY_DAYS = 28
 #: Active days after which an excess is taken for the new normal.
 LONGEST_RUN = 14
@@ -29,10 +29,10 @@ _BOUND = 100_000
 
 
 class DailyEgress(NamedTuple):
-    """Activity of roles on one day (since 1970, UTC), one line per series; ``key`` is a hash of the series' dimensions.
+    """Activity of callers on one day (since 1970, UTC), one line per series; ``key``: a hash of the series' dimensions.
 
-    ``under``: the key of the series that a line is part of. ``text``: role, resource, call and key pattern of a line;
-    ROLE has no resource, and only PATTERN has a pattern.
+    ``under``: the key of the series that a line is part of. ``text``: caller, resource, call and key pattern of a line;
+    CALLER has no resource, and only PATTERN has a pattern.
     """
 
     day: int
@@ -51,10 +51,10 @@ class DailySeries:
         self.key = np.zeros(0, np.uint64)
         self.texts: list[tuple[str | None, str | None]] = []  # resource and pattern
         self.kind = np.zeros(0, np.int8)
-        self.role = np.zeros(0, np.int32)  # row of the role's series
+        self.caller = np.zeros(0, np.int32)  # row of the caller's series
         self.parent = np.zeros(0, np.int32)  # row of the series that it is part of
         self.last = np.zeros(0, np.int32)
-        # Of the days on which the role was active; NaN if unknown.
+        # Of the days on which the caller was active; NaN if unknown.
         self.values = np.zeros((0, KEPT_DAYS), np.float32)
         self.weekdays = np.zeros((0, KEPT_DAYS), np.int8)
 
@@ -78,16 +78,18 @@ class DailySeries:
             if not len(lines):
                 continue
             parent = self.rows_of(day.under[lines])
-            lines, parent = (lines, parent) if kind == ROLE else (lines[parent >= 0], parent[parent >= 0])
+            lines, parent = (lines, parent) if kind == CALLER else (lines[parent >= 0], parent[parent >= 0])
             begin, count = len(self.key), len(lines)
             self.key = np.append(self.key, day.key[lines])
             self.kind = np.append(self.kind, np.full(count, kind, np.int8))
             self.parent = np.append(self.parent, parent.astype(np.int32))
-            self.role = np.append(self.role, np.arange(begin, begin + count) if kind == ROLE else self.role[parent])
+            self.caller = np.append(
+                self.caller, np.arange(begin, begin + count) if kind == CALLER else self.caller[parent]
+            )
             self.last = np.append(self.last, np.zeros(count, np.int32))
-            weekdays = np.zeros((count, KEPT_DAYS), np.int8) if kind == ROLE else self.weekdays[parent]
+            weekdays = np.zeros((count, KEPT_DAYS), np.int8) if kind == CALLER else self.weekdays[parent]
             self.weekdays = np.append(self.weekdays, weekdays, axis=0)
-            # Nothing was read before of a resource that the role knew. For a new key pattern, the past is unknown.
+            # Nothing was read before of a resource that the caller knew. For a new key pattern, the past is unknown.
             before = np.full((count, KEPT_DAYS), np.nan, np.float32)
             if kind in (BYTES, READS):
                 before = np.where(np.isnan(self.values[parent]), before, np.float32(0))
@@ -96,7 +98,7 @@ class DailySeries:
             self.texts += [(resource, pattern) for _, resource, _, pattern in texts]
 
     def learn(self, day: int, now: Column, active: Column, seen: Column) -> None:
-        """Append a day: the amount of each row in ``now``, for rows of active roles; ``seen``: rows with a line."""
+        """Append a day: the amount of each row in ``now``, for rows of active callers; ``seen``: rows with a line."""
         self.last[seen] = day
         for array, today in ((self.values, now[active]), (self.weekdays, np.full(len(active), day % 7))):
             array[active, :-1] = array[active, 1:]
@@ -123,7 +125,7 @@ class DailySeries:
             kept[of_kind] &= kept[self.parent[of_kind]]
         number = np.full(len(kept) + 1, -1, np.int32)
         number[:-1][kept] = np.arange(kept.sum())
-        self.role, self.parent = number[self.role[kept]], number[self.parent[kept]]
+        self.caller, self.parent = number[self.caller[kept]], number[self.parent[kept]]
         self.key, self.kind, self.last = self.key[kept], self.kind[kept], self.last[kept]
         self.values, self.weekdays = self.values[kept], self.weekdays[kept]
         self.texts = [self.texts[row] for row in np.flatnonzero(kept).tolist()]

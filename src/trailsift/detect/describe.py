@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from trailsift.analysis.caller_names import has_no_arn
 from trailsift.analysis.time_range import UTC_ZONE
+from trailsift.cloudtrail.callers import ANONYMOUS, NONE, is_arn
 from trailsift.detect.finding import Finding, Signal
 from trailsift.times import moment
 
 Language = Literal["en", "ko"]
 Clean = Callable[[str], str]
 
-#: Kind -> sentence about a role; ``_FIELDS`` fills it. In Korean, ``{value:을/를}`` appends the particle that fits.
+#: Kind -> sentence about a caller; ``_FIELDS`` fills it. In Korean, ``{value:을/를}`` appends the particle that fits.
 _SENTENCES: dict[Language, dict[str, str]] = {
     "en": {
         "first_service": "used {value} for the first time ({calls})",
@@ -94,8 +96,8 @@ _FEATURES: dict[Language, dict[str, str]] = {
 }
 _PHRASES: dict[Language, dict[str, str]] = {
     "en": {
-        "title": "{role} {what}, {when} ({zone})",
-        "title of a detection": "{role}: {what}, {when} ({zone})",
+        "title": "{caller} {what}, {when} ({zone})",
+        "title of a detection": "{caller}: {what}, {when} ({zone})",
         "between": "between {first} and {last}",
         "at": "at {first}",
         "also": "; also {more}",
@@ -118,12 +120,18 @@ _PHRASES: dict[Language, dict[str, str]] = {
         "no example": "",
         "anonymous": "anonymous caller",
         "foreign": "caller from another account",
-        "and": "{role} and {last}",
-        "others": "{role} and {n} other roles",
+        "nobody": "unknown caller",
+        "account": "account {account}",
+        "of account": "{name} of account {account}",
+        "identity-center": "Identity Center user {name}",
+        "federated": "federated user {name}",
+        "access-key": "access key {name}",
+        "and": "{caller} and {last}",
+        "others": "{caller} and {n} other callers",
     },
     "ko": {
-        "title": "{role}: {when} ({zone}), {what}",
-        "title of a detection": "{role}: {when} ({zone}), {what}",
+        "title": "{caller}: {when} ({zone}), {what}",
+        "title of a detection": "{caller}: {when} ({zone}), {what}",
         "between": "{first}~{last}",
         "at": "{first}",
         "also": "; 그리고 {more}",
@@ -146,15 +154,21 @@ _PHRASES: dict[Language, dict[str, str]] = {
         "no example": "{n}회",
         "anonymous": "익명 호출자",
         "foreign": "다른 계정의 호출자",
-        "and": "{role}, {last}",
-        "others": "{role} 외 역할 {n}개",
+        "nobody": "신원을 알 수 없는 호출자",
+        "account": "계정 {account}",
+        "of account": "계정 {account}의 {name}",
+        "identity-center": "Identity Center 사용자 {name}",
+        "federated": "페더레이션 사용자 {name}",
+        "access-key": "액세스 키 {name}",
+        "and": "{caller}, {last}",
+        "others": "{caller} 외 호출자 {n}명",
     },
 }
 _VERBS: dict[Language, dict[str, str]] = {
     "en": {"Get": "read", "Put": "wrote", "Delete": "deleted", "Upload": "wrote", "Copy": "copied", "": "touched"},
     "ko": {"Get": "읽음", "Put": "씀", "Delete": "삭제함", "Upload": "씀", "Copy": "복사함", "": "접근함"},
 }
-_NAMED = 3  # other roles that are named; more of them are counted
+_NAMED = 3  # other callers that are named; more of them are counted
 _REASONS = 6
 _NO_RATIO = 1_000  # times the expected amount from which on the ratio says nothing
 #: Kinds that are more informative than their rarity suggests come first.
@@ -175,7 +189,7 @@ def describe(finding: Finding, language: Language = "en", zone: ZoneInfo = UTC_Z
     same_day = first[:10] == last[:10]
     title = writer.phrase(
         "title of a detection" if order[0].kind == "detection" else "title",
-        role=writer.roles(finding.role_arns or (finding.role_arn,), order[0]),
+        caller=writer.callers(finding.callers or (finding.caller,), order[0]),
         what=reasons[0],
         when=writer.phrase("at" if first == last else "between", first=first, last=last[11:] if same_day else last),
         zone=zone.key,
@@ -206,16 +220,31 @@ class _Writer:
     def word(self, text: str) -> str:
         return _Word(self.clean(text))
 
-    def roles(self, arns: Sequence[str | None], leading_signal: Signal) -> str:
-        """Return the leading role, and the others by name or number."""
-        unnamed = self.phrase("foreign" if leading_signal.rule == "foreign-account" else "anonymous")
-        leading, *others = (self.clean(_short(arn)) if arn else unnamed for arn in arns)
+    def callers(self, callers: Sequence[str | None], leading_signal: Signal) -> str:
+        """Return the leading caller, and the others by name or number."""
+        leading, *others = (self.caller(caller, leading_signal) for caller in callers)
         if not others:
             return leading
         if len(others) > _NAMED:
-            return self.phrase("others", role=leading, n=str(len(others)))
+            return self.phrase("others", caller=leading, n=str(len(others)))
         last = others.pop()
-        return self.phrase("and", role=", ".join([leading, *others]), last=last)
+        return self.phrase("and", caller=", ".join([leading, *others]), last=last)
+
+    def caller(self, caller: str | None, leading_signal: Signal) -> str:
+        """Return the name of a caller; None is any without an ARN, in a lake of format version 1."""
+        if caller is None:
+            return self.phrase("foreign" if leading_signal.rule == "foreign-account" else "anonymous")
+        if caller in (ANONYMOUS, NONE):
+            return self.phrase("anonymous" if caller == ANONYMOUS else "nobody")
+        if is_arn(caller) or not has_no_arn(caller):
+            return self.clean(_short(caller))
+        form, _, rest = caller.partition(":")
+        if form == "account":
+            account, _, name = rest.partition("/")
+            kind = "of account" if name else "account"
+            return self.phrase(kind, name=self.clean(name), account=self.clean(account))
+        name = self.clean(_short(rest) or rest)
+        return self.phrase(form, name=name) if form in _PHRASES[self.language] else name
 
     def sentence(self, signal: Signal) -> str:
         fields = {

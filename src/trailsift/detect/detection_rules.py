@@ -12,13 +12,14 @@ import json
 import re
 import tempfile
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from trailsift.detect.callers import is_one
 from trailsift.detect.finding import Signal
 from trailsift.errors import EngineError, QueryError, UsageError
 from trailsift.times import DAY, HOUR, literal, moment
@@ -26,11 +27,11 @@ from trailsift.times import DAY, HOUR, literal, moment
 if TYPE_CHECKING:
     from trailsift.query import DuckDBEngine
 
-COLUMNS = ("account_id", "role_arn", "event_name", "resource_arn", "first_time", "last_time", "events")
+COLUMNS = ("account_id", "caller", "event_name", "resource_arn", "first_time", "last_time", "events")
 
 #: Severity -> rarity of its signal: alone, they make findings with a score of 0.45, 0.65 and 0.85.
 SEVERITY_RARITY = {"low": 2.45, "medium": 5.57, "high": 17.0}
-#: Rows of one role closer than this are one match; rows within a few hours of its begin are its core.
+#: Rows of one caller closer than this are one match; rows within a few hours of its begin are its core.
 _APART = 7 * DAY
 _NEAR = 3 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -172,14 +173,14 @@ def _line(text: str, key: str) -> int:
 
 
 class RuleMatch(NamedTuple):
-    """Rows of one account and role that belong together; times are microseconds since 1970.
+    """Rows of one account and caller that belong together; times are microseconds since 1970.
 
     ``near`` is the last time of the rows within hours of its begin, ``last_time`` that of all rows. Event and resource
     are those of the busiest row, which has ``most`` events.
     """
 
     account_id: str | None
-    role_arn: str | None
+    caller: str | None
     event_name: str | None
     resource_arn: str | None
     first_time: int
@@ -211,22 +212,24 @@ def run_detection(engine: DuckDBEngine, detection: Detection, since: int = 0) ->
     except _DetectionError as error:
         return Problem(detection.path, error.line, str(error))
     matches = []
+    who = _caller_column(rows[0]) if rows else ""
     for row in rows:
         first, last = (_micros(row[name]) for name in ("first_time", "last_time"))
-        names = (row["account_id"], row["role_arn"], row["event_name"], row["resource_arn"])
+        names = (row["account_id"], row[who], row["event_name"], row["resource_arn"])
         matches.append(RuleMatch(*names, first, last, int(row["events"]), last, int(row["events"])))
     return [match for match in matches if match.first_time >= since * DAY]
 
 
 def group_matches(rows: Sequence[RuleMatch], before: Sequence[RuleMatch] = ()) -> list[RuleMatch]:
-    """Merge rows of one account and role unless a week lies between them, so that recurring behaviour is reported once.
+    """Merge rows of one account and caller unless a week lies between them: recurring behaviour is reported once.
 
-    Callers without a role are distinguished by the resource. ``before``: matches of earlier rows, to continue.
+    Nobody in particular and the public are distinguished by the resource. ``before``: matches of earlier rows, to
+    continue.
     """
     out: list[RuleMatch] = []
     place: dict[tuple[Any, ...], int] = {}
     for row in [*before, *sorted(rows, key=lambda row: (row.first_time, row.last_time, *map(str, row[:4])))]:
-        key = (row.account_id, row.role_arn, None if row.role_arn else row.resource_arn)
+        key = (row.account_id, row.caller, None if is_one(row.caller) else row.resource_arn)
         at = place.get(key)
         if at is None or row.first_time - out[at].last_time > _APART:
             place[key] = len(out)
@@ -250,7 +253,7 @@ def to_signals(detection: Detection, matches: Iterable[RuleMatch]) -> list[Signa
     return [
         Signal(
             "detection",
-            match.role_arn,
+            match.caller,
             SEVERITY_RARITY[detection.severity],
             match.first_time,
             match.near,
@@ -271,13 +274,27 @@ def to_signals(detection: Detection, matches: Iterable[RuleMatch]) -> list[Signa
 def _rows(engine: DuckDBEngine, detection: Detection, since: int = 0) -> list[dict[str, Any]]:
     result = engine.query(_limited(detection, since))
     missing = [name for name in COLUMNS if name not in result.names]
+    # Detections that were written for earlier versions return `role_arn`.
+    if "role_arn" in result.names and "caller" in missing:
+        missing.remove("caller")
     if missing:
         raise _DetectionError(detection.line, f"its SQL returns no column {', '.join(missing)}")
     return result.dicts()
 
 
+def _caller_column(row: Mapping[str, Any]) -> str:
+    return "caller" if "caller" in row else "role_arn"
+
+
 #: Table -> its time column. Reading fewer days only saves cost: no row depends on more than ``history`` days.
-_TIMES = {"events": "event_time", "hourly": "hour", "usage": "day", "profile": "day"}
+_TIMES = {
+    "events": "event_time",
+    "hourly": "hour",
+    "usage": "day",
+    "profile": "day",
+    "access": "day",
+    "sessions": "day",
+}
 
 
 def _limited(detection: Detection, since: int) -> str:

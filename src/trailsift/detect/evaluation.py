@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from trailsift.detect.callers import role_of
 from trailsift.detect.correlate import MIN_SCORE, score
 from trailsift.detect.finding import LOW_AND_SLOW, Finding, Signal
 from trailsift.errors import SourceError
@@ -88,7 +89,11 @@ def _detected_at(finding: Finding, incident: dict[str, Any]) -> int:
 def _about(signal: Signal, incident: dict[str, Any]) -> bool:
     """Return whether a signal is about an incident, and not about other activity of its role."""
     first, last = _micros(incident["first_time"]), _micros(incident["last_time"])
-    if signal.role_arn != incident["role_arn"] or signal.first_time > last + HOUR or signal.last_time < first - HOUR:
+    if (
+        role_of(signal.caller) != incident["role_arn"]
+        or signal.first_time > last + HOUR
+        or signal.last_time < first - HOUR
+    ):
         return False
     if signal.event_name is None and signal.resource_arn is None and signal.kind not in _MEASURES:
         # A new network or client would hit an incident of many days by chance.

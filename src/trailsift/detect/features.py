@@ -1,7 +1,7 @@
-"""Each role's activity per hour as a row of features, and the deviation of each feature from the role's own past.
+"""Each caller's activity per hour as a row of features, and the deviation of each feature from the caller's own past.
 
-Everything is causal: a day is compared with earlier days only. The expected values of a role are learned by hour of
-day, shrunk towards the role as a whole, and towards all roles if it has little history.
+Everything is causal: a day is compared with earlier days only. The expected values of a caller are learned by hour of
+day, shrunk towards the caller as a whole, and towards all callers if it has little history.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trailsift.analysis.base import DENIED, ask, tuple_of
-from trailsift.detect.daily_data import whole_days
+from trailsift.analysis.base import CALLS, DENIED, ask, tuple_of
+from trailsift.detect.daily_data import PASSED, once, whole_days
 from trailsift.times import HOUR
 
 if TYPE_CHECKING:
@@ -28,24 +28,24 @@ FEATURES = ("calls", "kinds", "resources", "keys", "addresses", "refused", "fail
     "rare", "mix")  # fmt: skip
 
 _DAYS_AT_ONCE = 7
-_RARE = 0.03  # share of a role's calls below which a call is rare
-_HOUR_PRIOR = 4.0  # hours of experience that a role's whole day is worth, for one hour of day
-_SPREAD_PRIOR = 24.0  # hours of experience that the spread of all roles is worth
+_RARE = 0.03  # share of a caller's calls below which a call is rare
+_HOUR_PRIOR = 4.0  # hours of experience that a caller's whole day is worth, for one hour of day
+_SPREAD_PRIOR = 24.0  # hours of experience that the spread of all callers is worth
 _LEAST_SPREAD = 0.33  # of logarithms: less than a third more is never unusual
 _FARTHEST = 4.0  # spreads; larger deviations are clipped to this
 _PULL = 3.0  # spreads; larger deviations do not move the expected value more than this
 
 
 @dataclass(frozen=True)
-class RoleHours:
-    """Role-hours in order of time: role and hour, and the deviation of each feature in spreads (``far``).
+class CallerHours:
+    """Caller-hours in order of time: caller and hour, and the deviation of each feature in spreads (``far``).
 
     ``values``: the features themselves, logarithms of counts; ``usual``: their expected values. ``known``: earlier
-    active days of the role. ``odd_call``: index into CallCounts.names of the call that fits the role's mix least.
+    active days of the caller. ``odd_call``: index into CallCounts.names of the call that fits the caller's mix least.
     """
 
-    roles: list[str | None]
-    role: Ints
+    callers: list[str | None]
+    caller: Ints
     hour: Ints  # since 1970
     calls: Ints
     values: Floats
@@ -57,11 +57,11 @@ class RoleHours:
 
 @dataclass(frozen=True)
 class CallCounts:
-    """Calls per role, hour and name, from which the features are computed. ``call``: number of a (role, name) pair."""
+    """Calls per caller, hour and name, the source of the features. ``call``: number of a (caller, name) pair."""
 
-    roles: list[str | None]
+    callers: list[str | None]
     names: list[str | None]  # call -> its name
-    role_of: Ints  # call -> role
+    caller_of: Ints  # call -> caller
     call: Ints
     hour: Ints
     numbers: Floats  # columns: events, bytes in, bytes out, refused, failed, resources, keys, addresses, writes
@@ -69,7 +69,7 @@ class CallCounts:
 
 @dataclass(frozen=True)
 class WeekOfCalls:
-    """Calls of up to a week as they were read: (role, name) by number, and batches of columns."""
+    """Calls of up to a week as they were read: (caller, name) by number, and batches of columns."""
 
     kinds: list[tuple[str | None, str | None]]
     batches: list[list[NDArray[Any]]]
@@ -99,11 +99,11 @@ def read_calls(
         places = np.array([place[kind] for kind in week.kinds], np.int64)
         parts += [[places[call], *columns] for call, *columns in week.batches]
     call, hour, *numbers = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    roles = {role: number for number, role in enumerate(dict.fromkeys(role for role, _ in order))}
+    callers = {caller: number for number, caller in enumerate(dict.fromkeys(caller for caller, _ in order))}
     return CallCounts(
-        list(roles),
+        list(callers),
         [name for _, name in order],
-        np.array([roles[role] for role, _ in order], np.int64),
+        np.array([callers[caller] for caller, _ in order], np.int64),
         call,
         hour.astype(np.int64),
         np.column_stack(numbers),
@@ -112,41 +112,41 @@ def read_calls(
 
 def _week(engine: DuckDBEngine, first: int, last: int) -> WeekOfCalls:
     # A week at a time, so that grouping and sorting need less memory.
-    where = whole_days(first, last).where("hour")
-    kinds = ask(engine, tuple_of, f"{_names_sql(where)} ORDER BY role_arn, event_name")
+    where = f"{whole_days(first, last).where('hour')} AND {CALLS}"
+    kinds = ask(engine, tuple_of, f"{_names_sql(where)} ORDER BY caller, event_name")
     if not kinds:
         return WeekOfCalls([], [])
     result = engine.query(_lines_sql(where), cache=False, arrow=True)
     batches = [[np.asarray(column) for column in batch.columns] for batch in result.batches()]
-    return WeekOfCalls([(role, name) for role, name in kinds], batches)
+    return WeekOfCalls([(caller, name) for caller, name in kinds], batches)
 
 
 def _names_sql(where: str) -> str:
-    return f"SELECT DISTINCT role_arn, event_name FROM hourly WHERE {where}"
+    return f"SELECT DISTINCT caller, event_name FROM hourly WHERE {where}"
 
 
 def _lines_sql(where: str) -> str:
-    return f"""WITH names AS (SELECT role_arn, event_name,
-            row_number() OVER (ORDER BY role_arn, event_name)::INTEGER - 1 AS number FROM ({_names_sql(where)}))
-    SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, sum(events)::DOUBLE, coalesce(sum(bytes_in), 0)::DOUBLE,
-        coalesce(sum(bytes_out), 0)::DOUBLE, coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::DOUBLE,
-        coalesce(sum(events) FILTER (WHERE error_code IS NOT NULL AND NOT {DENIED}), 0)::DOUBLE,
-        count(DISTINCT resource_arn)::DOUBLE, coalesce(sum(len(object_keys)), 0)::DOUBLE,
+    return f"""WITH names AS (SELECT caller, event_name,
+            row_number() OVER (ORDER BY caller, event_name)::INTEGER - 1 AS number FROM ({_names_sql(where)}))
+    SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, {once("events")}::DOUBLE, {once("bytes_in")}::DOUBLE,
+        {once("bytes_out")}::DOUBLE, coalesce(sum(events) FILTER ({DENIED} AND NOT {PASSED}), 0)::DOUBLE,
+        coalesce(sum(events) FILTER (error_code IS NOT NULL AND NOT {DENIED} AND NOT {PASSED}), 0)::DOUBLE,
+        count(DISTINCT resource_arn)::DOUBLE, {once("len(object_keys)")}::DOUBLE,
         coalesce(max(len(source_ips)), 0)::DOUBLE, sum(events * (NOT coalesce(read_only, true))::INTEGER)::DOUBLE
-    FROM hourly JOIN names ON hourly.role_arn IS NOT DISTINCT FROM names.role_arn
+    FROM hourly JOIN names ON hourly.caller IS NOT DISTINCT FROM names.caller
         AND hourly.event_name IS NOT DISTINCT FROM names.event_name WHERE {where} GROUP BY 1, 2 ORDER BY 2, 1"""
 
 
-def build_features(lines: CallCounts) -> RoleHours:
-    """Return the role-hours of calls, each day compared with the days before."""
-    role = lines.role_of[lines.call]
-    place = lines.hour * len(lines.roles) + role
+def build_features(lines: CallCounts) -> CallerHours:
+    """Return the caller-hours of calls, each day compared with the days before."""
+    caller = lines.caller_of[lines.call]
+    place = lines.hour * len(lines.callers) + caller
     unique, of = np.unique(place, return_inverse=True)
-    hour, role_at = np.divmod(unique, len(lines.roles))
+    hour, caller_at = np.divmod(unique, len(lines.callers))
     sums = np.column_stack([np.bincount(of, column, len(unique)) for column in lines.numbers.T])
     addresses = np.zeros(len(unique))
     np.maximum.at(addresses, of, lines.numbers[:, 7])
-    rare, mix, odd_call = _mixes(lines, role, of, len(unique))
+    rare, mix, odd_call = _mixes(lines, caller, of, len(unique))
     events, came, out, refused, failed, resources, keys, _, writes = sums.T
     kinds = np.bincount(of, minlength=len(unique)).astype(np.float64)
     values = np.column_stack(
@@ -158,23 +158,23 @@ def build_features(lines: CallCounts) -> RoleHours:
             mix,
         ]
     )
-    usual, far, known = _against_the_past(values, role_at, hour, len(lines.roles))
-    return RoleHours(lines.roles, role_at, hour, events.astype(np.int64), values, usual, far, known, odd_call)
+    usual, far, known = _against_the_past(values, caller_at, hour, len(lines.callers))
+    return CallerHours(lines.callers, caller_at, hour, events.astype(np.int64), values, usual, far, known, odd_call)
 
 
-def _mixes(lines: CallCounts, role: Ints, of: Ints, count: int) -> tuple[Floats, Floats, Ints]:
-    """Return for each role-hour: its rare calls, the deviation of its mix of calls, and the call that deviates most.
+def _mixes(lines: CallCounts, caller: Ints, of: Ints, count: int) -> tuple[Floats, Floats, Ints]:
+    """Return for each caller-hour: its rare calls, the deviation of its mix of calls, and the call that deviates most.
 
-    The deviation is the root of the likelihood ratio (G) of the calls against the role's earlier shares.
+    The deviation is the root of the likelihood ratio (G) of the calls against the caller's earlier shares.
     """
     rare, ratio, terms = np.zeros(count), np.zeros(count), np.zeros(len(of))
-    calls = np.zeros(len(lines.role_of))
-    total = np.zeros(len(lines.roles))
-    kinds = np.bincount(lines.role_of, minlength=len(lines.roles))
+    calls = np.zeros(len(lines.caller_of))
+    total = np.zeros(len(lines.callers))
+    kinds = np.bincount(lines.caller_of, minlength=len(lines.callers))
     events = lines.numbers[:, 0]
     of_hour = np.bincount(of, events, count)
     for part in _days(lines.hour):
-        call, who, n = lines.call[part], role[part], events[part]
+        call, who, n = lines.call[part], caller[part], events[part]
         share = (calls[call] + 0.5) / (total[who] + 0.5 * kinds[who])
         np.add.at(rare, of[part], n * (share < _RARE))
         terms[part] = 2 * n * np.log(n / (of_hour[of[part]] * share))
@@ -193,17 +193,17 @@ def _days(hour: Ints) -> list[slice]:
     return [slice(a, b) for a, b in pairwise([0, *cuts.tolist(), len(hour)])]
 
 
-def _against_the_past(values: Floats, role: Ints, hour: Ints, roles: int) -> tuple[Floats, Floats, Ints]:
-    """Return for each role-hour the expected values, the deviation from them in spreads, and earlier active days."""
+def _against_the_past(values: Floats, caller: Ints, hour: Ints, callers: int) -> tuple[Floats, Floats, Ints]:
+    """Return for each caller-hour the expected values, the deviation from them in spreads, and earlier active days."""
     width = values.shape[1]
-    at_hour, hours = np.zeros((roles, 24, width)), np.zeros((roles, 24))
-    total, lived = np.zeros((roles, width)), np.zeros(roles)
-    squares = np.zeros((roles, width))
+    at_hour, hours = np.zeros((callers, 24, width)), np.zeros((callers, 24))
+    total, lived = np.zeros((callers, width)), np.zeros(callers)
+    squares = np.zeros((callers, width))
     all_squares, all_lived = np.full(width, 0.25), 1.0
     usual, far = np.zeros_like(values), np.zeros_like(values)
-    known, age = np.zeros(len(values), np.int64), np.zeros(roles, np.int64)
+    known, age = np.zeros(len(values), np.int64), np.zeros(callers, np.int64)
     for part in _days(hour):
-        who, when, now = role[part], hour[part] % 24, values[part]
+        who, when, now = caller[part], hour[part] % 24, values[part]
         mean = total[who] / np.maximum(lived[who], 1)[:, None]
         near = at_hour[who, when] + 0.5 * (at_hour[who, (when + 1) % 24] + at_hour[who, (when - 1) % 24])
         count = hours[who, when] + 0.5 * (hours[who, (when + 1) % 24] + hours[who, (when - 1) % 24])

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from trailsift.detect.callers import condition_of, role_of
 from trailsift.query.relations import text
 from trailsift.safe_text import safe
 from trailsift.times import iso
 
 
 class Signal(NamedTuple):
-    """One unusual observation about one role.
+    """One unusual observation about one caller.
 
     ``kind`` is a key of KINDS. ``rarity``: log10 of how rare it is (2 is once in a hundred days like this one).
     ``value`` is what is new or what grew, ``events`` the number of calls, ``usual`` the expected number or None. Times
@@ -22,7 +23,7 @@ class Signal(NamedTuple):
     """
 
     kind: str
-    role_arn: str | None
+    caller: str | None
     rarity: float
     first_time: int
     last_time: int
@@ -39,9 +40,9 @@ class Signal(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A role came from an origin (network, endpoint) that hardly any role came from before."""
+    """A caller came from an origin (network, endpoint) that hardly any caller came from before."""
 
-    role_arn: str | None
+    caller: str | None
     value: str
     first_time: int
     last_time: int
@@ -98,19 +99,19 @@ _SEVERITIES = ((0.75, "high"), (0.6, "medium"))
 class Finding:
     """Signals that belong together, the strongest first.
 
-    ``role_arn`` is the leading role, ``role_arns`` all of them, the leading one first. ``span`` is the time of the
+    ``caller`` is the leading caller, ``callers`` all of them, the leading one first. ``span`` is the time of the
     signals, without what continued afterwards. ``also``: ids of findings that were merged into this one.
     """
 
     id: str
-    role_arn: str | None
+    caller: str | None
     score: float
     first_time: int
     last_time: int
     signals: tuple[Signal, ...]
     title: str = ""
     reasons: tuple[str, ...] = field(default=())
-    role_arns: tuple[str | None, ...] = field(default=())
+    callers: tuple[str | None, ...] = field(default=())
     span: tuple[int, int] = (0, 0)
     also: tuple[str, ...] = field(default=())
 
@@ -140,32 +141,37 @@ class Finding:
         return list(dict.fromkeys([*own, *(t for s in self.signals if (t := _technique(s)))]))
 
     @property
-    def roles(self) -> str:
-        """SQL condition for the roles of the finding."""
-        arns = self.role_arns or (self.role_arn,)
-        named = ", ".join(text(arn) for arn in arns if arn is not None)
-        parts = [f"role_arn IN ({named})" if "," in named else f"role_arn = {named}"] if named else []
-        if None in arns:
-            parts.append("role_arn IS NULL")
-        return parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"
+    def role_arn(self) -> str | None:
+        """The leading caller if it is an ARN, or the name of a service; None if it is neither."""
+        return role_of(self.caller)
+
+    @property
+    def role_arns(self) -> tuple[str | None, ...]:
+        """``role_arn`` of each caller."""
+        return tuple(map(role_of, self.callers or (self.caller,)))
+
+    @property
+    def called(self) -> str:
+        """SQL condition for the callers of the finding."""
+        return condition_of(self.callers or (self.caller,))
 
     @property
     def condition(self) -> str:
         """SQL condition on ``events`` for the events behind the finding."""
-        # A detection or an outlier names only one of its calls, as an example; of a role without signals, no call is
+        # A detection or an outlier names only one of its calls, as an example; of a caller without signals, no call is
         # known.
-        silent = len({signal.role_arn for signal in self.signals}) < len(self.role_arns)
+        silent = len({signal.caller for signal in self.signals}) < len(self.callers)
         all_calls = silent or any(signal.kind in ("detection", "unlike_itself") for signal in self.signals)
         names = "" if all_calls else ", ".join(text(name) for name in self.event_names)
         calls = f" AND event_name IN ({names})" if names else ""
         slow = [signal for signal in self.signals if signal.kind in LOW_AND_SLOW]
         if slow and slow[0] is self.signals[0] and not silent:
-            # Whole days of a role are too much: only the calls and resources of the low-and-slow signals.
+            # Whole days of a caller are too much: only the calls and resources of the low-and-slow signals.
             parts = [sorted({text(str(value)) for value in column}) for column in zip(*map(_call, slow), strict=True)]
             calls = " AND event_name IN ({}) AND resource_arn IN ({})".format(*map(", ".join, parts))
         return (
             f"event_time BETWEEN TIMESTAMPTZ '{iso(self.first_time)}' AND TIMESTAMPTZ '{iso(self.last_time)}'"
-            f" AND {self.roles}{calls}"
+            f" AND {self.called}{calls}"
         )
 
     @property
@@ -181,8 +187,10 @@ class Finding:
         return {
             "id": self.id,
             "title": self.title,
+            "caller": self.caller,
+            "callers": list(self.callers or (self.caller,)),
             "role_arn": self.role_arn,
-            "role_arns": list(self.role_arns or (self.role_arn,)),
+            "role_arns": list(self.role_arns),
             "event_names": self.event_names,
             "resource_arn": self.resource_arn,
             "first_time": iso(self.first_time),

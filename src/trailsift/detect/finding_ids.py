@@ -1,7 +1,7 @@
 """Stable finding ids, kept in the lake: a finding keeps the id under which it was first reported.
 
-A later run may see the same finding begin earlier, end later or be led by another role, so findings are recognized by
-their roles and time. If two findings merge, the older id stays and the other becomes an alias.
+A later run may see the same finding begin earlier, end later or be led by another caller, so findings are recognized by
+their callers and time. If two findings merge, the older id stays and the other becomes an alias.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ KEPT = 10_000
 
 @dataclass
 class KnownFinding:
-    """An id, and the roles and first and last time of the finding that has it."""
+    """An id, and the callers and first and last time of the finding that has it."""
 
     id: str
-    roles: list[str | None]
+    callers: list[str | None]
     first: int
     last: int
 
@@ -58,13 +58,13 @@ def named(lake: Location, findings: Sequence[Finding], *, remember: bool = True)
 
 def give(findings: Sequence[Finding], known: Sequence[KnownFinding]) -> tuple[list[Finding], list[KnownFinding]]:
     """Return the findings with their ids, and all known findings afterwards; older ones keep their place."""
-    by_role: dict[str | None, list[int]] = {}
+    by_caller: dict[str | None, list[int]] = {}
     for place, finding in enumerate(findings):
-        for role in finding.role_arns or (finding.role_arn,):
-            by_role.setdefault(role, []).append(place)
+        for caller in _names(finding):
+            by_caller.setdefault(caller, []).append(place)
     fits = []
     for age, name in enumerate(known):
-        places = {place for role in name.roles for place in by_role.get(role, ())}
+        places = {place for caller in name.callers for place in by_caller.get(caller, ())}
         near = [place for place in places if _overlap(name, findings[place]) >= 0]
         same = [place for place in near if _same(name, findings[place])]
         if near:
@@ -88,8 +88,13 @@ def give(findings: Sequence[Finding], known: Sequence[KnownFinding]) -> tuple[li
     return out, names
 
 
+def _names(finding: Finding) -> set[str | None]:
+    """Return the callers of a finding, and what they were called in a lake of format version 1."""
+    return {*(finding.callers or (finding.caller,)), *finding.role_arns}
+
+
 def _grown(name: KnownFinding, finding: Finding) -> KnownFinding:
-    return KnownFinding(name.id, list(finding.role_arns or (finding.role_arn,)), finding.span[0], finding.span[1])
+    return KnownFinding(name.id, list(finding.callers or (finding.caller,)), finding.span[0], finding.span[1])
 
 
 def _overlap(name: KnownFinding, finding: Finding) -> int:
@@ -98,18 +103,19 @@ def _overlap(name: KnownFinding, finding: Finding) -> int:
 
 
 def _same(name: KnownFinding, finding: Finding) -> bool:
-    return (name.first, name.last) == finding.span and set(name.roles) == set(finding.role_arns)
+    same_callers = set(name.callers) in (set(finding.callers), set(finding.role_arns))
+    return (name.first, name.last) == finding.span and same_callers
 
 
 def _nearness(name: KnownFinding, finding: Finding) -> tuple[int, int]:
-    return len(set(name.roles) & set(finding.role_arns)), _overlap(name, finding)
+    return len(set(name.callers) & _names(finding)), _overlap(name, finding)
 
 
 def _free(finding: Finding, taken: set[str]) -> str:
     candidate, number = finding.id, 0
     while candidate in taken:
         number += 1
-        candidate = finding_id(finding.role_arn, finding.span[0], str(number))
+        candidate = finding_id(finding.caller, finding.span[0], str(number))
     return candidate
 
 
@@ -121,13 +127,13 @@ def _parse(data: bytes | None, path: str) -> list[KnownFinding]:
         raise LakeError(f"{path} is damaged: {error}; delete it, and findings get new ids") from error
 
 
-def _known(name: object, roles: object, first: object, last: object) -> KnownFinding:
-    if not (isinstance(name, str) and isinstance(roles, list) and all(map(is_text, roles))):
-        raise ValueError("an id or a role is not a text")
+def _known(name: object, callers: object, first: object, last: object) -> KnownFinding:
+    if not (isinstance(name, str) and isinstance(callers, list) and all(map(is_text, callers))):
+        raise ValueError("an id or a caller is not a text")
     if not (is_count(first) and is_count(last)):
         raise ValueError("a time is not a number")
-    return KnownFinding(name, roles, first, last)  # type: ignore[arg-type]
+    return KnownFinding(name, callers, first, last)  # type: ignore[arg-type]
 
 
 def _text(names: Sequence[KnownFinding]) -> bytes:
-    return json.dumps([[name.id, name.roles, name.first, name.last] for name in names]).encode()
+    return json.dumps([[name.id, name.callers, name.first, name.last] for name in names]).encode()

@@ -1,9 +1,9 @@
-"""Low-and-slow egress: a role reads a little more than expected, day after day, so that no hour or day stands out.
+"""Low-and-slow egress: a caller reads a little more than expected, day after day, so that no hour or day stands out.
 
-``expectation`` estimates the expected amount of each daily series; if everything else that the role does has grown, the
-expected amount grows with it. The deviation of each day, in the series' own spread, is summed up (one-sided CUSUM, Page
-1954, "Continuous Inspection Schemes"); a day counts for three spreads at most, so one large day is not enough. The sum
-says when a run of days begins and ends. Whether a run is reported depends on its mean: days of real roles come in
+``expectation`` estimates the expected amount of each daily series; if everything else that the caller does has grown,
+the expected amount grows with it. The deviation of each day, in the series' own spread, is summed up (one-sided CUSUM,
+Page 1954, "Continuous Inspection Schemes"); a day counts for three spreads at most, so one large day is not enough. The
+sum says when a run of days begins and ends. Whether a run is reported depends on its mean: days of real callers come in
 spells, so it is compared with the means of as many days of the past, and with the error of the level.
 
 The days of a run are not learned while it lasts. After two weeks they are: a lasting step becomes the expected amount.
@@ -19,10 +19,10 @@ import numpy as np
 from trailsift.detect.baseline import Column
 from trailsift.detect.daily_series import (
     BYTES,
+    CALLER,
     LONGEST_RUN,
     MIN_AMOUNT,
     PATTERN,
-    ROLE,
     TOUCHES,
     DailyEgress,
     DailySeries,
@@ -40,7 +40,7 @@ _MIN_SHARE = 0.3  # of the expected amount that the excess must reach
 _OVER_PEAK = 1.1  # times the maximum of as many days of the past
 _SURE, _LEAST_WEEK = 4.0, 0.05  # spreads of the means of as many days (a week at most), and the smallest such spread
 _REAL = 0.3  # part of a key pattern's gain that all patterns together must have
-_MANY = 2.0  # log10 of the series that a role may have
+_MANY = 2.0  # log10 of the series that a caller may have
 _MIN_RARITY, _MAX_RARITY = 2.0, 6.0  # below the first, no signal; the second is the upper limit
 
 # Columns of LowAndSlowDetector.runs: the current run of days above expectation of each series.
@@ -48,7 +48,7 @@ _SUM, _LENGTH, _OVER, _QUIET, _BEGIN, _REPORTED, _EXCESS, _EXPECTED, _BESIDE, _L
 
 
 class LowAndSlowDetector:
-    """The daily series of all roles, and the current run of each above its expectation."""
+    """The daily series of all callers, and the current run of each above its expectation."""
 
     #: Names of the arrays of ``state``.
     ARRAYS: ClassVar = ("key", "kind", "of", "under", "last", "values", "weekdays", "run", "drips")
@@ -56,12 +56,12 @@ class LowAndSlowDetector:
     def __init__(self, series: DailySeries | None = None) -> None:
         self.series = DailySeries() if series is None else series
         self.runs = np.zeros((0, 11))
-        self.past_runs = np.zeros(0, np.int16)  # reported and over, by role
+        self.past_runs = np.zeros(0, np.int16)  # reported and over, by caller
 
     def state(self) -> tuple[list[tuple[str | None, str | None]], dict[str, Column]]:
         """Return everything that a checkpoint stores: texts, and arrays by the names of ARRAYS."""
         s = self.series
-        arrays = (s.key, s.kind, s.role, s.parent, s.last, s.values, s.weekdays, self.runs, self.past_runs)
+        arrays = (s.key, s.kind, s.caller, s.parent, s.last, s.values, s.weekdays, self.runs, self.past_runs)
         return s.texts, dict(zip(self.ARRAYS, arrays, strict=True))
 
     @classmethod
@@ -70,7 +70,7 @@ class LowAndSlowDetector:
         detector = cls()
         s = detector.series
         s.texts = [(resource, pattern) for resource, pattern in texts]
-        s.key, s.kind, s.role, s.parent, s.last, s.values, s.weekdays, detector.runs, detector.past_runs = (
+        s.key, s.kind, s.caller, s.parent, s.last, s.values, s.weekdays, detector.runs, detector.past_runs = (
             arrays[name] for name in cls.ARRAYS
         )
         return detector
@@ -87,7 +87,7 @@ class LowAndSlowDetector:
         seen = rows[lines]
         now, line_of = np.zeros(len(series)), np.full(len(series), -1)
         now[seen], line_of[seen] = day.value[lines], lines
-        active = line_of[series.role] >= 0
+        active = line_of[series.caller] >= 0
         signals, ended = self._update(day, self._candidates(now, active), now, line_of)
         series.learn(day.day, now, np.flatnonzero(active), seen)
         self._close(ended)
@@ -128,7 +128,7 @@ class LowAndSlowDetector:
         fresh = runs[:, _LENGTH] == 0
         runs[fresh] = 0
         runs[fresh, _BEGIN] = day.day
-        runs[fresh, _BEFORE] = self.past_runs[series.role[at[fresh]]]
+        runs[fresh, _BEFORE] = self.past_runs[series.caller[at[fresh]]]
         runs[:, _SUM] = np.maximum(runs[:, _SUM] + step, 0)
         runs[:, _LENGTH] += 1
         runs[:, _OVER] += step > 0
@@ -138,7 +138,7 @@ class LowAndSlowDetector:
         runs[:, _EXPECTED] += usual
         runs[:, _BESIDE] += np.where(series.kind[at] == PATTERN, gained[series.parent[at]], excess)
         past = series.history(series.values, at, runs[:, _LENGTH].astype(np.int64) - 1)
-        # For a role that repeatedly reads more for some days, this is normal.
+        # For a caller that repeatedly reads more for some days, this is normal.
         rarity = _rarity(runs[:, _SUM]) * expected.known / (expected.known + HALF_KNOWN) / (1 + runs[:, _BEFORE])
         sure = (value > 0) & (step > 0) & (rarity >= _MIN_RARITY)
         runs[sure & (runs[:, _REPORTED] == 0) & self._is_reportable(at, runs, past, expected), _REPORTED] = day.day
@@ -171,11 +171,11 @@ class LowAndSlowDetector:
 
     def _signal(self, day: DailyEgress, row: int, run: Column, rarity: float, line: int) -> Signal:
         kind, (resource, pattern) = int(self.series.kind[row]), self.series.texts[row]
-        role, _, event_name, _ = day.text(line)
+        caller, _, event_name, _ = day.text(line)
         unit = 1e6 if kind == BYTES else 1
         return Signal(
             "drip_bytes" if kind == BYTES else "drip_reads",
-            role,
+            caller,
             rarity,
             int(run[_BEGIN]) * DAY,
             (int(run[_REPORTED]) + 1) * DAY - 1,
@@ -192,19 +192,19 @@ class LowAndSlowDetector:
     def _expected(self, at: Column, day: int, length: Column, now: Column) -> Expectation:
         """Return the expectation for a day like this one, from the days before the run began."""
         series = self.series
-        role = series.role[at]
+        caller = series.caller[at]
         weekday = series.history(series.weekdays, at, length)
         own = estimate(series.history(series.values, at, length), weekday, day % 7, length, series.kind[at])
         touches = np.where(series.kind[at] == PATTERN, series.parent[series.parent[at]], series.parent[at])
-        rest = series.history(series.values, role, length) - series.history(series.values, touches, length)
-        others = estimate(rest, weekday, day % 7, length, np.full(len(at), ROLE))
-        common = np.log(np.maximum(now[role] - now[touches], 0) + OFFSETS[ROLE]) - others.level
+        rest = series.history(series.values, caller, length) - series.history(series.values, touches, length)
+        others = estimate(rest, weekday, day % 7, length, np.full(len(at), CALLER))
+        common = np.log(np.maximum(now[caller] - now[touches], 0) + OFFSETS[CALLER]) - others.level
         return Expectation(own.level + np.where(others.known >= HALF_KNOWN, np.maximum(common, 0), 0), *own[1:])
 
     def _close(self, ended: Column) -> None:
         """Reset runs that are over; erase the days of reported ones, unless a run became the new normal."""
         reported = ended[self.runs[ended, _REPORTED] > 0]
-        self.past_runs[np.unique(self.series.role[reported])] += 1
+        self.past_runs[np.unique(self.series.caller[reported])] += 1
         for row in reported.tolist():
             length, quiet = (int(number) for number in self.runs[row, [_LENGTH, _QUIET]])
             if length < LONGEST_RUN:

@@ -1,6 +1,6 @@
-"""Multivariate outliers: hours in which a role deviates a little in many ways at once.
+"""Multivariate outliers: hours in which a caller deviates a little in many ways at once.
 
-Each hour of each role is a row of features, measured against the role's own past (``features``). How features vary
+Each hour of each caller is a row of features, measured against the caller's own past (``features``). How features vary
 together in ordinary hours is learned as a covariance matrix, regularized (scikit-learn's ShrunkCovariance); the
 Mahalanobis distance (1936) from it rates the hour as a whole and splits into one part per feature. Only values above
 expectation count, and no feature alone counts for much: the other levels are for that.
@@ -21,9 +21,9 @@ import numpy as np
 from trailsift.detect.features import (
     FEATURES,
     CallCounts,
+    CallerHours,
     Floats,
     Ints,
-    RoleHours,
     WeekOfCalls,
     build_features,
     read_calls,
@@ -40,11 +40,11 @@ MISSING = 'level "learned" skipped: scikit-learn is not installed'
 _BLOCK = 28  # days
 _WEEK = 7  # days for which a model is used
 _DAYS_LEAST = 5  # days before the first model
-_ROWS_LEAST = 200  # minimum role-hours to fit a model
+_ROWS_LEAST = 200  # minimum caller-hours to fit a model
 _ROWS_MOST = 200_000  # the newest are used
 _SHRINKAGE = 0.2
 _TAIL = 0.01  # share of the ordinary hours from which rarity is extrapolated
-_HISTORY = 7  # days of a role at which half of a signal counts: it may have a weekly rhythm
+_HISTORY = 7  # days of a caller at which half of a signal counts: it may have a weekly rhythm
 _MIN_RARITY = 1.8  # below this, no signal
 _TOGETHER = 3  # hours between two that are one signal
 _SHOWN = 4  # features in a signal
@@ -111,15 +111,15 @@ def _parts(precision: Floats, off: Floats) -> Floats:
     return out
 
 
-def _signals(hours: RoleHours, lines: CallCounts, at: Ints, rarity: Floats, parts: Floats) -> list[Signal]:
-    """Return the signals; outlier hours of one role and day close to each other are one."""
-    order = np.lexsort((hours.hour[at], hours.role[at]))
+def _signals(hours: CallerHours, lines: CallCounts, at: Ints, rarity: Floats, parts: Floats) -> list[Signal]:
+    """Return the signals; outlier hours of one caller and day close to each other are one."""
+    order = np.lexsort((hours.hour[at], hours.caller[at]))
     runs: list[list[int]] = []
     for place in order.tolist():
         last = at[runs[-1][-1]] if runs else -1
         here = at[place]
         apart = int(hours.hour[here] - hours.hour[last])
-        same = hours.role[last] == hours.role[here] and hours.hour[last] // 24 == hours.hour[here] // 24
+        same = hours.caller[last] == hours.caller[here] and hours.hour[last] // 24 == hours.hour[here] // 24
         if runs and same and apart <= _TOGETHER:
             runs[-1].append(place)
         else:
@@ -127,7 +127,7 @@ def _signals(hours: RoleHours, lines: CallCounts, at: Ints, rarity: Floats, part
     return [_signal(hours, lines, at[run], rarity[run], parts[run]) for run in runs]
 
 
-def _signal(hours: RoleHours, lines: CallCounts, at: Ints, rarity: Floats, parts: Floats) -> Signal:
+def _signal(hours: CallerHours, lines: CallCounts, at: Ints, rarity: Floats, parts: Floats) -> Signal:
     best = int(rarity.argmax())
     share = parts[best] / parts[best].sum()
     leading = [place for place in np.argsort(-share, kind="stable").tolist() if share[place] >= 0.05][:_SHOWN]
@@ -142,7 +142,7 @@ def _signal(hours: RoleHours, lines: CallCounts, at: Ints, rarity: Floats, parts
     )
     return Signal(
         "unlike_itself",
-        lines.roles[int(hours.role[at[0]])],
+        lines.callers[int(hours.caller[at[0]])],
         float(rarity[best]),
         int(hours.hour[at[0]]) * HOUR,
         (int(hours.hour[at[-1]]) + 1) * HOUR - 1,

@@ -1,7 +1,7 @@
-"""First-seen activity of roles, rated by how rarely a role does something new.
+"""First-seen activity of callers, rated by how rarely a caller does something new.
 
-The chance of a first on a day is estimated from the role's own earlier days, and from all other roles if it has few.
-So a role that touches new keys every day is not reported, and one that never changed its network is.
+The chance of a first on a day is estimated from the caller's own earlier days, and from all other callers if it has
+few. So a caller that touches new keys every day is not reported, and one that never changed its network is.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ _WEIGHTS = {
     "first_endpoint": 0.8,
     "first_account": 1.2,
 }
-_PRIOR_DAYS = 4  # days of experience that the other roles' rate is worth
+_PRIOR_DAYS = 4  # days of experience that the other callers' rate is worth
 _YOUNG = 2  # active days after which half of a signal counts
 _MIN_CHANCE = 0.004  # per day
 _MIN_RARITY = 0.6  # below this, no signal
 _LINKS = ("first_network", "first_endpoint")
 _KNOWN_DAYS = 3  # days of a lake before which every origin is new
-_FAMILIAR = 2  # roles that had an origin before; from then on it links no roles
+_FAMILIAR = 2  # callers that had an origin before; from then on it links no callers
 
 
 def find_firsts(baseline: Baseline, day: Day) -> list[Signal]:
-    """Return signals of everything that a role does for the first time on a day."""
+    """Return signals of everything that a caller does for the first time on a day."""
     firsts = day.firsts
     rarity = np.where(baseline.saturated(firsts), 0, rarity_of(baseline, day))
     return [
         Signal(
             FIRSTS[int(firsts.kind[i])],
-            baseline.names[int(firsts.role[i])],
+            baseline.names[int(firsts.caller[i])],
             float(rarity[i]),
             int(firsts.first_time[i]),
             int(firsts.last_time[i]),
@@ -53,33 +53,33 @@ def find_firsts(baseline: Baseline, day: Day) -> list[Signal]:
 
 
 def rarity_of(baseline: Baseline, day: Day) -> Column:
-    """Return the rarity of each first for its role; it is lower if other roles had the value before."""
+    """Return the rarity of each first for its caller; it is lower if other callers had the value before."""
     firsts = day.firsts
-    age = baseline.age[firsts.role]
-    elsewhere = (baseline.common[firsts.kind] + 1) / (baseline.role_days + 20)
-    own = baseline.with_first[firsts.role, firsts.kind]
+    age = baseline.age[firsts.caller]
+    elsewhere = (baseline.common[firsts.kind] + 1) / (baseline.caller_days + 20)
+    own = baseline.with_first[firsts.caller, firsts.kind]
     chance = (own + _PRIOR_DAYS * elsewhere) / (age + _PRIOR_DAYS)
     rarity = -np.log10(np.clip(chance, _MIN_CHANCE, 1)) + 0.35 * np.log10(np.maximum(firsts.events, 1))
-    rarity -= 0.4 * np.minimum(2, baseline.roles_with(firsts.shared))
+    rarity -= 0.4 * np.minimum(2, baseline.callers_with(firsts.shared))
     weights = np.array([_WEIGHTS[kind] for kind in FIRSTS])
-    # Everything that a new role (age 0) does is new, which says nothing about it.
+    # Everything that a new caller (age 0) does is new, which says nothing about it.
     out: Column = rarity * weights[firsts.kind] * age / (age + _YOUNG) * baseline.days / (baseline.days + 1)
     return out
 
 
 def find_links(baseline: Baseline, day: Day) -> list[Link]:
-    """Return new origins of roles that hardly any role came from before: they may link roles to each other.
+    """Return new origins of callers that hardly any caller came from before: they may link callers to each other.
 
-    New roles count here, because whoever creates a role uses it next. Names of AWS services are not origins.
+    New callers count here, because whoever creates a role uses it next. Names of AWS services are not origins.
     """
     firsts = day.firsts
     if baseline.days < _KNOWN_DAYS:
         return []
     kinds = [FIRSTS.index(kind) for kind in _LINKS]
-    chosen = np.isin(firsts.kind, kinds) & (baseline.roles_with(firsts.shared) < _FAMILIAR)
+    chosen = np.isin(firsts.kind, kinds) & (baseline.callers_with(firsts.shared) < _FAMILIAR)
     return [
         Link(
-            baseline.names[int(firsts.role[i])],
+            baseline.names[int(firsts.caller[i])],
             firsts.value[i],
             int(firsts.first_time[i]),
             int(firsts.last_time[i]),

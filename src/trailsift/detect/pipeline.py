@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from trailsift.analysis.base import ask, plain, tuple_of
+from trailsift.analysis.base import CALLS, ask, plain, tuple_of
 from trailsift.analysis.time_range import UTC_ZONE, Period
 from trailsift.detect.correlate import (
     DAILY_BUDGET,
@@ -104,25 +104,28 @@ def _unmuted(
 
 
 def _key(signal: Signal) -> tuple[str | None, int, str, str]:
-    return signal.role_arn, signal.first_time, signal.kind, signal.value
+    return signal.caller, signal.first_time, signal.kind, signal.value
 
 
 def over_threshold(engine: DuckDBEngine, threshold: int, options: DetectOptions = DetectOptions()) -> list[Finding]:
     """Return hours in which one event occurred more than ``threshold`` times: the simplest level, no baseline."""
     if threshold < 1:
         raise UsageError(f"--threshold {threshold} is not valid: give a number of events per hour, 1 or more")
-    sql = f"""SELECT epoch_us(hour), event_name, sum(events)::BIGINT, arg_max(role_arn, events),
+    from trailsift.detect.daily_data import once
+
+    sql = f"""SELECT epoch_us(hour), event_name, {once("events")}::BIGINT AS calls, arg_max(caller, events),
             arg_max(resource_arn, events), epoch_us(min(first_time)), epoch_us(max(last_time))
-        FROM hourly WHERE {options.period.where("hour")} GROUP BY hour, event_name HAVING sum(events) > {threshold}
+        FROM hourly WHERE {options.period.where("hour")} AND {CALLS} GROUP BY hour, event_name
+        HAVING calls > {threshold}
         ORDER BY 3 DESC, 1, 2"""
     out = []
-    for _, name, events, role, resource, first, last in ask(engine, tuple_of, sql):
+    for _, name, events, caller, resource, first, last in ask(engine, tuple_of, sql):
         signal = Signal(
-            "over_threshold", role, events / threshold, first, last, name, events, threshold, name, resource
+            "over_threshold", caller, events / threshold, first, last, name, events, threshold, name, resource
         )
         score = events / (events + threshold)
-        id_ = finding_id(role, first, name)
-        out.append(Finding(id_, role, score, first, last, (signal,), span=(first, last)))
+        id_ = finding_id(caller, first, name)
+        out.append(Finding(id_, caller, score, first, last, (signal,), span=(first, last)))
     return _described(out, options)
 
 
@@ -166,13 +169,16 @@ class FindingDetail:
 
 
 def drill(engine: DuckDBEngine, finding: Finding, limit: int = 10) -> FindingDetail:
-    """Return the summary rows of a finding's role and time, and its events; ``limit`` 0 returns all events."""
+    """Return the summary rows of a finding's caller and time, and its events; ``limit`` 0 returns all events."""
+    from trailsift.detect.daily_data import once
+
     since, until = finding.first_time // HOUR * HOUR, finding.last_time
     lines = engine.sql(
-        f"""SELECT hour, service, event_name, resource_arn, error_code, sum(events)::BIGINT,
-            coalesce(sum(bytes_out), 0)::BIGINT FROM hourly
-        WHERE {finding.roles} AND hour >= {literal(since)} AND hour <= {literal(until)} GROUP BY 1, 2, 3, 4, 5
-        ORDER BY sum(events) DESC, 1, 2, 3, 4 LIMIT 20"""
+        f"""SELECT hour, service, event_name, resource_arn, error_code, {once("events")}::BIGINT AS calls,
+            {once("bytes_out")}::BIGINT FROM hourly
+        WHERE {finding.called} AND {CALLS} AND hour >= {literal(since)} AND hour <= {literal(until)}
+        GROUP BY 1, 2, 3, 4, 5
+        ORDER BY calls DESC, 1, 2, 3, 4 LIMIT 20"""
     ).rows()
     most = f" LIMIT {limit}" if limit else ""
     events = engine.sql(finding.query + most).dicts()

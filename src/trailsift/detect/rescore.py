@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trailsift.analysis.anomaly import score
-from trailsift.analysis.base import ask, tuple_of
-from trailsift.detect.daily_data import whole_days
+from trailsift.analysis.base import CALLS, ask, tuple_of
+from trailsift.detect.daily_data import once, whole_days
 from trailsift.detect.finding import Signal
 from trailsift.query.relations import text
 from trailsift.times import DAY, HOUR, moment
@@ -28,10 +28,10 @@ def rescored(engine: DuckDBEngine, signals: Sequence[Signal]) -> list[Signal]:
     """Return the signals; the strongest surge of each day has a new rarity."""
     of_day: dict[int, list[Signal]] = defaultdict(list)
     for signal in signals:
-        if signal.kind in _KINDS and signal.role_arn and signal.event_name:
+        if signal.kind in _KINDS and signal.caller and signal.event_name:
             of_day[signal.first_time // DAY].append(signal)
     best = {
-        day: max(surges, key=lambda surge: (surge.rarity, str(surge.role_arn), str(surge.event_name)))
+        day: max(surges, key=lambda surge: (surge.rarity, str(surge.caller), str(surge.event_name)))
         for day, surges in of_day.items()
     }
     if not best:
@@ -41,7 +41,7 @@ def rescored(engine: DuckDBEngine, signals: Sequence[Signal]) -> list[Signal]:
     out = []
     for signal in signals:
         if signal in chosen:
-            highest = _highest(signal, values[signal.role_arn, signal.event_name], heard[signal.role_arn])
+            highest = _highest(signal, values[signal.caller, signal.event_name], heard[signal.caller])
             signal = signal._replace(rarity=signal.rarity * (0.8 + 0.4 * highest))
         out.append(signal)
     return out
@@ -58,23 +58,24 @@ def _highest(signal: Signal, values: dict[int, int], heard: set[int]) -> float:
 def _read(
     engine: DuckDBEngine, chosen: Sequence[Signal]
 ) -> tuple[dict[tuple[str | None, str | None], dict[int, int]], dict[str | None, set[int]]]:
-    """Return events by role, call and hour; and by role the hours with any event from its accounts and regions."""
+    """Return events by caller, call and hour; and by caller the hours with any event from its accounts and regions."""
     begin = min(surge.first_time for surge in chosen) // DAY - _PAST
-    where = whole_days(max(0, begin), max(surge.last_time for surge in chosen) // DAY).where("hour")
-    names = ", ".join(sorted({f"({text(str(surge.role_arn))}, {text(str(surge.event_name))})" for surge in chosen}))
-    roles = ", ".join(sorted({text(str(surge.role_arn)) for surge in chosen}))
+    days = whole_days(max(0, begin), max(surge.last_time for surge in chosen) // DAY)
+    where = f"{days.where('hour')} AND {CALLS}"
+    names = ", ".join(sorted({f"({text(str(surge.caller))}, {text(str(surge.event_name))})" for surge in chosen}))
+    callers = ", ".join(sorted({text(str(surge.caller)) for surge in chosen}))
     values: dict[tuple[str | None, str | None], dict[int, int]] = defaultdict(dict)
-    lines = f"""SELECT role_arn, event_name, epoch_us(hour) // {HOUR}, sum(events)::BIGINT FROM hourly
-        WHERE {where} AND role_arn IN ({roles}) AND (role_arn, event_name) IN ({names}) GROUP BY 1, 2, 3"""
-    for role, name, hour, events in ask(engine, tuple_of, lines):
-        values[role, name][hour] = events
+    lines = f"""SELECT caller, event_name, epoch_us(hour) // {HOUR}, {once("events")}::BIGINT FROM hourly
+        WHERE {where} AND caller IN ({callers}) AND (caller, event_name) IN ({names}) GROUP BY 1, 2, 3"""
+    for caller, name, hour, events in ask(engine, tuple_of, lines):
+        values[caller, name][hour] = events
     heard: dict[str | None, set[int]] = defaultdict(set)
-    lines = f"""WITH places AS (SELECT DISTINCT role_arn, account_id, aws_region FROM hourly
-            WHERE {where} AND role_arn IN ({roles})),
+    lines = f"""WITH places AS (SELECT DISTINCT caller, account_id, aws_region FROM hourly
+            WHERE {where} AND caller IN ({callers})),
         alive AS (SELECT DISTINCT account_id, aws_region, hour FROM hourly WHERE {where})
-        SELECT DISTINCT role_arn, epoch_us(hour) // {HOUR} FROM places JOIN alive
+        SELECT DISTINCT caller, epoch_us(hour) // {HOUR} FROM places JOIN alive
             ON places.account_id IS NOT DISTINCT FROM alive.account_id
             AND places.aws_region IS NOT DISTINCT FROM alive.aws_region"""
-    for role, hour in ask(engine, tuple_of, lines):
-        heard[role].add(hour)
+    for caller, hour in ask(engine, tuple_of, lines):
+        heard[caller].add(hour)
     return values, heard

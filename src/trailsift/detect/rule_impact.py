@@ -56,14 +56,14 @@ def _detected(engine: DuckDBEngine, detections: Sequence[Detection]) -> list[Sig
 
 
 def _counterpart(finding: Finding, others: Sequence[Finding]) -> Finding | None:
-    """Return the finding about the same thing: it shares a role, a time and a kind of signal."""
-    own = {(signal.role_arn, signal.kind, signal.rule) for signal in finding.signals}
+    """Return the finding about the same thing: it shares a caller, a time and a kind of signal."""
+    own = {(signal.caller, signal.kind, signal.rule) for signal in finding.signals}
     near = [
         other
         for other in others
         if other.first_time <= finding.last_time
         and other.last_time >= finding.first_time
-        and own & {(signal.role_arn, signal.kind, signal.rule) for signal in other.signals}
+        and own & {(signal.caller, signal.kind, signal.rule) for signal in other.signals}
     ]
     return max(near, key=lambda other: other.score, default=None)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from trailsift.analysis.time_range import Period
 from trailsift.detect import checkpoint
 from trailsift.detect.baseline import BASELINE_LIMITS, Baseline, BaselineLimits
+from trailsift.detect.callers import is_nobody
 from trailsift.detect.checkpoint import State
 from trailsift.detect.daily_data import daily_totals, read_days, whole_days
 from trailsift.detect.detection_rules import (
@@ -84,7 +85,7 @@ def _collect(
     if last is not None:
         return SignalSet(*last)
     loaded = None if afresh else checkpoint.load(lake, lambda state: _is_current(engine, state))
-    state = loaded or State(Baseline(limits))
+    state = loaded or State(Baseline(limits), format_version=engine.snapshot.format_version)
     present = daily_totals(engine, [Period(state.before * DAY)])
     order = sorted(present)
     # Counted in days with events, not in calendar days: an event with a wrong clock must not make all later days late.
@@ -93,7 +94,7 @@ def _collect(
     new = not state.matches.keys() >= matches.keys()
     closed = _advanced(engine, state, {day: events for day, events in present.items() if day < settled}, settled)
     closed.matches = matches
-    outliers = _with_role(find_outliers(engine, order, state.before)) if available() else []
+    outliers = _of_known(find_outliers(engine, order, state.before)) if available() else []
     closed.signals = _newest([*closed.signals, *(signal for signal in outliers if signal.first_time < settled * DAY)])
     if save and (loaded is None or new or settled > loaded.before):
         checkpoint.save(lake, closed)
@@ -117,7 +118,7 @@ def _fingerprint(engine: DuckDBEngine, detections: Sequence[Detection], limits: 
 
 def _is_current(engine: DuckDBEngine, state: State) -> bool:
     """Return whether no event of a day before ``state.before`` arrived since the checkpoint."""
-    if state.seq > engine.snapshot.seq:
+    if state.seq > engine.snapshot.seq or state.format_version != engine.snapshot.format_version:
         return False
     spans = engine.snapshot.added_after("hourly", state.seq)
     touched = {day for low, high in spans for day in range(low // DAY, min(high // DAY + 1, state.before))}
@@ -148,6 +149,7 @@ def _advanced(engine: DuckDBEngine, state: State, present: Mapping[int, int], se
         state.totals | dict(present),
         _newest(_latest_of_each([*state.signals, *seen.signals])),
         _newest([*state.links, *seen.links]),
+        format_version=state.format_version,
     )
 
 
@@ -159,18 +161,18 @@ def _signals_of_days(
     for day in read_days(engine, baseline, events_of):
         baseline.mark_writes(day.writes)
         off_hours = find_off_hours(baseline, day)
-        seen.signals += _with_role([*find_firsts(baseline, day), *find_surges(baseline, day), *off_hours])
+        seen.signals += _of_known([*find_firsts(baseline, day), *find_surges(baseline, day), *off_hours])
         seen.links += find_links(baseline, day)
-        baseline.learn(day, [baseline.roles[signal.role_arn] for signal in off_hours])
+        baseline.learn(day, [baseline.callers[signal.caller] for signal in off_hours])
     seen.signals = rescored(engine, seen.signals)
     for egress_of_day in daily_egress(engine, events_of):
         seen.signals += low_and_slow.process(egress_of_day)
     return seen
 
 
-def _with_role(signals: Sequence[Signal]) -> list[Signal]:
-    """Drop signals of callers without a role: these are many, with no common baseline; detections report them."""
-    return [signal for signal in signals if signal.role_arn is not None]
+def _of_known(signals: Sequence[Signal]) -> list[Signal]:
+    """Drop signals of nobody in particular: these are many, with no common baseline; detections report them."""
+    return [signal for signal in signals if not is_nobody(signal.caller)]
 
 
 def _run_detections(
@@ -207,7 +209,7 @@ def _latest_of_each(signals: list[Signal]) -> list[Signal]:
     out: dict[tuple[Any, ...], Signal] = {}
     for place, signal in enumerate(signals):
         low_and_slow = signal.kind in LOW_AND_SLOW
-        out[(signal.kind, signal.role_arn, signal.value, signal.first_time) if low_and_slow else (place,)] = signal
+        out[(signal.kind, signal.caller, signal.value, signal.first_time) if low_and_slow else (place,)] = signal
     return list(out.values())
 
 

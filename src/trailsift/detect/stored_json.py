@@ -30,7 +30,7 @@ def signal_of(row: Sequence[Any]) -> Signal:
     signal = Signal(*map(_frozen, row))
     if signal.kind not in LEVELS:
         raise ValueError(f"there are no signals of the kind {signal.kind!r:.100}")
-    texts = (signal.role_arn, signal.event_name, signal.resource_arn, signal.value_ko, signal.rule)
+    texts = (signal.caller, signal.event_name, signal.resource_arn, signal.value_ko, signal.rule)
     _check(isinstance(signal.value, str) and all(map(is_text, texts)), "a text")
     _check(_is_number(signal.rarity) and (signal.usual is None or _is_number(signal.usual)), "a number")
     _check(is_count(signal.events), "a count")
@@ -45,7 +45,7 @@ def signal_of(row: Sequence[Any]) -> Signal:
 def link_of(row: Sequence[Any]) -> Link:
     """Return a stored link. ValueError or TypeError if a field has another type, or is out of range."""
     link = Link(*row)
-    _check(is_text(link.role_arn) and isinstance(link.value, str), "a text")
+    _check(is_text(link.caller) and isinstance(link.value, str), "a text")
     _check_times(link.first_time, link.last_time)
     return link
 

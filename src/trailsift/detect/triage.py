@@ -6,13 +6,14 @@ Kept in the lake, one line per verdict.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
+from trailsift.detect.callers import role_of
 from trailsift.detect.finding import LOW_AND_SLOW, Finding, Signal
 from trailsift.detect.stored_json import is_count, is_text, parse_json
 from trailsift.errors import LakeError, UsageError
@@ -27,7 +28,7 @@ Label = Literal["mute", "confirm"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One verdict on a finding; ``signals`` are (kind, role, value, events) of the finding's signals.
+    """One verdict on a finding; ``signals`` are (kind, caller, value, events) of the finding's signals.
 
     For a low-and-slow signal, ``events`` is its daily excess over the expected amount.
     """
@@ -67,12 +68,12 @@ def _verdict(entry: dict[str, Any]) -> Verdict:
         entry["word"],
         entry["reason"],
         entry["time"],
-        tuple((kind, role, _current(kind, value), events) for kind, role, value, events in entry["signals"]),
+        tuple((kind, caller, _current(kind, value), events) for kind, caller, value, events in entry["signals"]),
     )
     if not all(isinstance(text, str) for text in (verdict.id, verdict.word, verdict.reason, verdict.time)):
         raise ValueError("a field is not a text")
-    for kind, role, value, events in verdict.signals:
-        if not (isinstance(kind, str) and is_text(role) and isinstance(value, str) and is_count(events)):
+    for kind, caller, value, events in verdict.signals:
+        if not (isinstance(kind, str) and is_text(caller) and isinstance(value, str) and is_count(events)):
             raise ValueError("a signal has a field of another type")
     return verdict
 
@@ -102,7 +103,7 @@ def mark(lake: Location, finding: Finding, word: Label, reason: str) -> Verdict:
         word,
         reason.strip(),
         datetime.now(UTC).isoformat(timespec="seconds"),
-        tuple((s.kind, s.role_arn, s.value, _amount(s)) for s in finding.signals),
+        tuple((s.kind, s.caller, s.value, _amount(s)) for s in finding.signals),
     )
     storage = open_storage(lake)
     line = json.dumps(vars(verdict)) + "\n"
@@ -115,14 +116,20 @@ def mark(lake: Location, finding: Finding, word: Label, reason: str) -> Verdict:
 
 
 def without_muted(signals: Iterable[Signal], verdicts: Sequence[Verdict]) -> list[Signal]:
-    """Drop the signals that a mute covers: the same kind, role and value, until they grow by half."""
+    """Drop the signals that a mute covers: the same kind, caller and value, until they grow by half."""
     muted: dict[tuple[str, str | None, str], int] = {}
     for verdict in verdicts:
         if verdict.word == "mute":
-            for kind, role, value, events in verdict.signals:
-                key = (kind, role, value)
+            for kind, caller, value, events in verdict.signals:
+                key = (kind, caller, value)
                 muted[key] = max(events, muted.get(key, 0))
-    return [s for s in signals if _amount(s) > _GROWTH * muted.get((s.kind, s.role_arn, s.value), -1)]
+    return [s for s in signals if _amount(s) > _GROWTH * max(muted.get(key, -1) for key in _keys(s))]
+
+
+def _keys(signal: Signal) -> Iterator[tuple[str, str | None, str]]:
+    """Yield what verdicts call a signal: those on lakes of format version 1 have no callers without an ARN."""
+    for caller in (signal.caller, role_of(signal.caller)):
+        yield signal.kind, caller, signal.value
 
 
 def _amount(signal: Signal) -> int:

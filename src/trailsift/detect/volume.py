@@ -1,9 +1,9 @@
-"""Volume of each role per hour against its own rhythm, and activity off-hours.
+"""Volume of each caller per hour against its own rhythm, and activity off-hours.
 
-A series is one role and one call (or one measure of a role: bytes, denials, resources). Its expected value in an hour
-is the maximum of earlier days at this hour of day, one hour to either side: robust against noise and weekly jobs, and
-it follows a lasting change after a day. The excess is rated by its ratio and by what chance alone would give. A drop in
-activity is never reported.
+A series is one caller and one call (or one measure of a caller: bytes, denials, resources). Its expected value in an
+hour is the maximum of earlier days at this hour of day, one hour to either side: robust against noise and weekly jobs,
+and it follows a lasting change after a day. The excess is rated by its ratio and by what chance alone would give. A
+drop in activity is never reported.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _LEAST |= {"many_resources": 8, "calls": math.inf}
 _LEASTS = np.array([_LEAST[kind] for kind in KINDS])
 _SLACKS = np.array([20e6 if kind == "more_bytes" else 3.0 for kind in KINDS])
 _BYTES, _CALLS = KINDS.index("more_bytes"), KINDS.index("calls")
-_HISTORY = 5  # days of a role at which half of a signal counts
+_HISTORY = 5  # days of a caller at which half of a signal counts
 _MIN_RARITY = 1.2  # below this, no signal
 _HOURS_LEAST = 6  # calls per off-hour
-_DAYS_LEAST = 5  # days of a role before it can have off-hours
+_DAYS_LEAST = 5  # days of a caller before it can have off-hours
 _TOGETHER = 3  # hours between two that are one signal
 
 
@@ -36,7 +36,7 @@ def find_surges(baseline: Baseline, day: Day) -> list[Signal]:
     if not baseline.days or not least.any():
         return []
     expected = baseline.previous_peak(cells)
-    # A role that is new in an old lake is as little known as every role of a new lake.
+    # A caller that is new in an old lake is as little known as every caller of a new lake.
     known_days = np.minimum(baseline.days, baseline.age[baseline.of[cells.series]])
     rarity = np.where(least, _rarity(cells.value, expected, kind), 0) * known_days / (known_days + _HISTORY)
     out = []
@@ -71,14 +71,14 @@ def _rarity(values: Column, expected: Column, kind: Column) -> Column:
 
 
 def find_off_hours(baseline: Baseline, day: Day) -> list[Signal]:
-    """Return roles that are active at a time of day at which they never were before."""
+    """Return callers that are active at a time of day at which they never were before."""
     cells, kind = day.cells, baseline.kind[day.cells.series]
-    role = baseline.of[cells.series]
-    off = (kind == _CALLS) & (cells.value >= _HOURS_LEAST) & (baseline.age[role] >= _DAYS_LEAST)
+    caller = baseline.of[cells.series]
+    off = (kind == _CALLS) & (cells.value >= _HOURS_LEAST) & (baseline.age[caller] >= _DAYS_LEAST)
     off[off] = baseline.previous_peak(type(cells)(*(column[off] for column in cells))) == 0
     out = []
-    for place in np.unique(role[off]).tolist():
-        own = role == place
+    for place in np.unique(caller[off]).tolist():
+        own = caller == place
         at = np.sort(cells.hour[off & own])
         events = int(cells.value[off & own].sum())
         chance = (int(baseline.off_hours[place]) + 0.2) / (int(baseline.age[place]) + 1)

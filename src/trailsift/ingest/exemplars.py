@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from trailsift.columns.arrays import Ints, Words
 from trailsift.ingest.chunk import Chunk
-from trailsift.ingest.sift import LINE, count_dropped, group_rows, micros_of, select_rows, smallest_ranks
+from trailsift.ingest.sift import LINE, STORED_LINE, count_dropped, group_rows, micros_of, select_rows, smallest_ranks
 from trailsift.lake import index
 from trailsift.lake.index import File, FileFilter
 from trailsift.lake.parquet import events_table, read_columns, write_events
@@ -78,7 +78,7 @@ class Exemplars:
         hours = FileFilter(min_time=first * HOUR, max_time=last * HOUR)
         files = index.last_commit(self.root).files(HOURLY.name, hours)
         names = ["hour", *LINE]
-        parts = [read_columns(self.root, file.path, names) for file in files]
+        parts = [read_columns(self.root, file.path, ["hour", *STORED_LINE]).rename_columns(names) for file in files]
         if not parts:
             return _no_lines()
         return pa.concat_tables(parts, promote_options="permissive")

@@ -33,8 +33,9 @@ _TABLE = 1 << 21
 #: Rows hashed at a time: they stay in the processor's cache.
 _BLOCK = 4096
 
-#: Columns of ``events`` that identify a line of ``hourly``, beside the hour.
-LINE = tuple("event_category" if name == "category" else name for name in HOURLY.keys if name != "hour")
+#: Columns that identify a line of ``hourly``, beside the hour; and those of ``events`` that they are.
+STORED_LINE = tuple(name for name in HOURLY.keys if name != "hour")
+LINE = tuple({"category": "event_category"}.get(name, name) for name in STORED_LINE)
 #: Columns that a decision may need.
 LOOKED_AT = tuple(dict.fromkeys(FIELDS.values()))
 

@@ -41,6 +41,8 @@ class Budget:
 class LineBudget:
     """A limit on the lines of each group of ``group``; the lines beyond it lose ``columns``, one after the other.
 
+    It holds for the lines that name all columns, and again for those that lost the first, and so on.
+
     ``several``: columns of which several values in one of ``unit`` keep its lines: those of a session that was seen in
     two networks are folded last, however few its events are.
     """
@@ -126,19 +128,26 @@ def _fold_lines(
     table: schema.Table, lines: pa.Table, budget: LineBudget, settings: object, is_closed: Callable[[int], bool]
 ) -> tuple[pa.Table, int]:
     limit = read_limit(budget.setting, settings)
-    before = lines.num_rows
+    folded = 0
     for number in range(len(budget.columns)):
         if lines.num_rows <= limit:
             break
-        rows = _closed(table, lines, is_closed) & _beyond(lines, budget, limit)
-        if not rows.any():
-            break
-        # All columns so far, also where there was no value: what is folded must not differ in any of them.
+        # What was folded into the column before does not count, and what names the columns before it stays as it is.
+        free = np.ones(lines.num_rows, bool)
         for name in budget.columns[: number + 1]:
-            column = pc.if_else(pa.array(rows), OTHER, _array(lines, name))
+            is_other = np.asarray(pc.fill_null(pc.equal(_array(lines, name), OTHER), False))
+            free &= ~is_other if name == budget.columns[number] else is_other
+        rows = np.flatnonzero(free & _closed(table, lines, is_closed))
+        beyond = np.zeros(lines.num_rows, bool)
+        beyond[rows] = _beyond(lines.take(pa.array(rows)), budget, limit)
+        if beyond.any():
+            folded += int(beyond.sum())
+            # Also where there was no value: lines that are folded must not differ.
+            name = budget.columns[number]
+            column = pc.if_else(pa.array(beyond), OTHER, _array(lines, name))
             lines = lines.set_column(lines.schema.get_field_index(name), name, column)
-        lines = summarize.merge(table, [lines])
-    return lines, before - lines.num_rows
+            lines = summarize.merge(table, [lines])
+    return lines, folded
 
 
 def _closed(
@@ -153,6 +162,8 @@ def _closed(
 
 def _beyond(lines: pa.Table, budget: LineBudget, limit: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return which lines are beyond the budget of their group: those that count least."""
+    if not lines.num_rows:
+        return np.zeros(0, bool)
     group = _row_codes([_ranked(lines, name) for name in budget.group])
     kept_last = np.zeros(lines.num_rows, np.int64)
     if budget.unit:

@@ -17,7 +17,7 @@ from typing import Any
 from trailsift.errors import LakeError
 from trailsift.lake import catalog_db, forms
 from trailsift.lake.forms import Problem
-from trailsift.lake.index import live_locations
+from trailsift.lake.index import format_version, live_locations
 from trailsift.lake.settings import (
     CATALOG_FILE,
     LAKE_FILE,
@@ -27,7 +27,7 @@ from trailsift.lake.settings import (
     check_location,
     read_settings,
 )
-from trailsift.schema import TABLES
+from trailsift.schema import TABLES, tables_of
 from trailsift.storage.local import LOCK_FILE as STORAGE_LOCK_FILE
 
 #: What stands at the top of a lake. `findings` holds the state of detection.
@@ -56,12 +56,13 @@ def check_lake(root: Path) -> list[Problem]:
     try:
         problems += catalog_db.read(place, _catalog, checked=False)
         live = catalog_db.read(place, live_locations)
+        version = catalog_db.read(place, format_version)
         if is_here:
             forms.known_locations(place, live)
     except LakeError as error:
         return [*problems, Problem(CATALOG_FILE, str(error))]
     # The metadata of a lake that was moved names its former folder.
-    return problems + (list(_metadata(place, live)) if is_here else [])
+    return problems + (list(_metadata(place, live, version)) if is_here else [])
 
 
 def _tree(root: Path) -> Iterator[Problem]:
@@ -177,12 +178,12 @@ _ICEBERG_CHECKS = (
 )
 
 
-def _metadata(root: Path, live: dict[str, str]) -> Iterator[Problem]:
+def _metadata(root: Path, live: dict[str, str], version: int) -> Iterator[Problem]:
     """Yield what is wrong with Iceberg's metadata, manifest lists and manifests, of all snapshots."""
     from trailsift.lake.iceberg import LakeReader
 
     reader = LakeReader(root)
-    for name in TABLES:
+    for name in tables_of(hourly_partitions=False, format_version=version):
         if name not in live:
             yield Problem(CATALOG_FILE, f"has no table {name}")
             continue

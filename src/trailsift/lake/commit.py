@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from trailsift.lake.index import File
+from trailsift.schema import Table
 
 #: A further change to the catalog's database, made in the commit's transaction; given the commit's sequence number.
 IndexChange = Callable[[sqlite3.Connection, int], None]
@@ -28,6 +29,8 @@ class Batch:
     files: list[File] = field(default_factory=list)
     #: Files that the new ones replace (compaction).
     removed: list[File] = field(default_factory=list)
+    #: Tables that are made again, with the new files only (upgrade).
+    renewed: dict[str, Table] = field(default_factory=dict)
     log_objects: list[IngestedObject] = field(default_factory=list)
     #: First and last time of the events whose ids are new (microseconds since 1970); None if no ids were offered.
     span: tuple[int, int] | None = None

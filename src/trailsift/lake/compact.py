@@ -39,6 +39,7 @@ from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import FileWriter, data_errors, micros
 from trailsift.lake.partitions import Partition, column_array, read_pieces
 from trailsift.lake.transaction import Transaction
+from trailsift.lake.upgrade import Upgraded
 from trailsift.lake.writer import LakeWriter
 from trailsift.times import DAY, HOUR
 from trailsift.times import micros as micros_of
@@ -77,6 +78,8 @@ class Compacted:
     bytes_deleted: int = 0
     digests_added: int = 0
     seconds: float = 0.0
+    #: The upgrade that came first; None if the lake needed none.
+    upgraded: Upgraded | None = None
 
     def add(self, counts: Mapping[str, int]) -> None:
         """Add counts, by field."""
@@ -85,17 +88,20 @@ class Compacted:
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return values | {"upgraded": self.upgraded and self.upgraded.as_dict()}
 
 
 @dataclass(frozen=True, slots=True)
 class CompactionProgress:
-    """The partitions and bytes of a compaction, in total and done."""
+    """The partitions and bytes of a compaction or an upgrade, in total and done."""
 
     partitions_total: int
     partitions_done: int
     bytes_total: int
     bytes_done: int
+    #: The name of the parts, in words: an upgrade counts files.
+    parts: str = "days and services"
 
 
 def compact(
@@ -126,6 +132,7 @@ def compact_lake(
     started = time.monotonic()
     moment = now or datetime.now(UTC)
     report = Compacted()
+    lake.expect_current()
     with write_errors(lake.root):
         partitions = needs_compaction(open_snapshot(lake.root), everything=everything, now=moment)
     total, size = len(partitions), sum(partition.bytes for partition in partitions)

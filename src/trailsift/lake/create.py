@@ -8,7 +8,8 @@ from pathlib import Path
 
 from trailsift.errors import ConflictError, LakeError
 from trailsift.lake.disk import write_errors
-from trailsift.lake.settings import CATALOG_FILE, FORMAT_VERSION, LAKE_FILE, LOCK_FILE, MARKER_FILE
+from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, LOCK_FILE, MARKER_FILE
+from trailsift.schema import FORMAT_VERSION
 from trailsift.storage import LocalStorage
 from trailsift.storage.local import LOCK_FILE as STORAGE_LOCK_FILE
 

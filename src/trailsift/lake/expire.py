@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import dedup, digest, forms, index
 from trailsift.lake.writer import LakeWriter
@@ -157,12 +156,12 @@ def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[
         for name, path in _replaced(lake, now, grace):
             stored = lake.storage.stat(path)
             if stored is not None and name not in needed:
-                needed[name] = lake.catalog.data_files(name) if name in schema.TABLES else set()
+                needed[name] = lake.catalog.data_files(name) if name in lake.tables else set()
             if stored is not None and path not in needed[name]:
                 counts["files_deleted"] += 1
                 counts["bytes_deleted"] += stored.size
                 lake.storage.delete(path)
-        for name in schema.TABLES:
+        for name in lake.tables:
             delete_metadata(lake.storage, name, lake.catalog.metadata_files(name), now, grace)
         digest.forget_metadata(lake.root, metadata_files(lake), lake.storage)
         _forget(lake, now)
@@ -171,7 +170,7 @@ def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[
 
 def metadata_files(lake: LakeWriter) -> set[str]:
     """Return the paths of Iceberg's own files that the lake's tables need."""
-    return {path for name in schema.TABLES for path in lake.catalog.metadata_files(name)}
+    return {path for name in lake.tables for path in lake.catalog.metadata_files(name)}
 
 
 def _is_past(age: timedelta, commits: int, grace: timedelta) -> bool:
@@ -182,7 +181,7 @@ def _is_past(age: timedelta, commits: int, grace: timedelta) -> bool:
 def _expire_snapshots(lake: LakeWriter, now: datetime, grace: timedelta) -> int:
     expired = 0
     with lake.begin() as transaction:
-        for name in schema.TABLES:
+        for name in lake.tables:
             snapshots = lake.catalog.snapshots(name)
             old = []
             for number, (snapshot_id, _) in enumerate(snapshots[:-1]):

@@ -235,7 +235,8 @@ class LakeCatalog(SqliteCatalog):
 
     def __init__(self, root: Path) -> None:
         super().__init__(NAMESPACE, root, location(root))
-        self._staged: dict[str, tuple[str, str]] = {}
+        #: By table: the metadata before, None for a new table, and the new metadata.
+        self._staged: dict[str, tuple[str | None, str]] = {}
 
     def make_tables(self, tables: Sequence[schema.Table]) -> dict[str, str]:
         """Create the namespace and the missing tables; return the metadata location of each table."""
@@ -245,17 +246,41 @@ class LakeCatalog(SqliteCatalog):
             try:
                 loaded = super().load_table((NAMESPACE, table.name))
             except NoSuchTableError:
-                columns = iceberg_schema(table)
-                loaded = self.create_table(
-                    (NAMESPACE, table.name),
-                    schema=columns,
-                    location=location(self.root / table.name),
-                    partition_spec=_partition_spec(table, columns),
-                    sort_order=_sort_order(table, columns),
-                    properties={**_PROPERTIES, "comment": table.meaning},
-                )
+                loaded = self.create_table((NAMESPACE, table.name), **self._description(table))
             locations[table.name] = loaded.metadata_location
         return locations
+
+    def _description(self, table: schema.Table) -> dict[str, Any]:
+        """Return the arguments of ``create_table`` that describe one of our tables."""
+        columns = iceberg_schema(table)
+        return {
+            "schema": columns,
+            "location": location(self.root / table.name),
+            "partition_spec": _partition_spec(table, columns),
+            "sort_order": _sort_order(table, columns),
+            "properties": {**_PROPERTIES, "comment": table.meaning},
+        }
+
+    def renew(self, table: schema.Table, files: Sequence[File]) -> None:
+        """Stage a new table of these files in the place of the one with its name, if there is one."""
+        with metadata_errors(self.root, table.name):
+            try:
+                before = super().load_table((NAMESPACE, table.name)).metadata_location
+            except NoSuchTableError:
+                before = None
+            staged = self._create_staged_table((NAMESPACE, table.name), **self._description(table))
+            # It is named by the log of the next metadata.
+            self._write_metadata(staged.metadata, staged.io, staged.metadata_location)
+            pointer = staged.metadata_location
+            if files:
+                made = Table((NAMESPACE, table.name), staged.metadata, staged.metadata_location, staged.io, self)
+                transaction = _Transaction(made)
+                with transaction.update_snapshot().fast_append() as producer:
+                    for data_file in _data_files(made, files, table, self.root):
+                        producer.append_data_file(data_file)
+                transaction.commit_transaction()
+                pointer = self._staged[table.name][1]
+            self._staged[table.name] = before, pointer
 
     def load_table(self, identifier: str | Identifier) -> Table:
         """Return a table with its current metadata. LakeError if the catalog has no such table."""
@@ -388,6 +413,9 @@ class LakeCatalog(SqliteCatalog):
     def apply(self, db: sqlite3.Connection) -> None:
         """Make everything staged current, in the open transaction of ``db``. ConflictError if a table has changed."""
         for name, (old, new) in self._staged.items():
+            if old is None:
+                self.insert_pointer(db, NAMESPACE, name, new)
+                continue
             changed = db.execute(
                 "UPDATE iceberg_tables SET metadata_location = ?, previous_metadata_location = ? "
                 "WHERE catalog_name = ? AND table_namespace = ? AND table_name = ? AND metadata_location = ?",

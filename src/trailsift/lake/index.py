@@ -22,7 +22,7 @@ from trailsift.errors import LakeError, SnapshotGoneError
 from trailsift.lake import forms
 from trailsift.lake.catalog_db import connect, copy, read
 from trailsift.lake.settings import NAMESPACE
-from trailsift.schema import ACCESS, TABLES
+from trailsift.schema import FORMAT_VERSION, TABLES, version_of
 
 __all__ = ["connect", "read"]
 
@@ -134,7 +134,7 @@ class Snapshot:
     @property
     def format_version(self) -> int:
         """The format of the tables in this state: 1 until ``compact`` upgrades the lake."""
-        return 2 if ACCESS.name in self.locations else 1
+        return version_of(self.locations)
 
     def files(self, table: str, only: FileFilter = NO_FILTER) -> list[File]:
         """Return the live files of ``table`` that may hold a row within ``only``, in order of time.
@@ -259,6 +259,13 @@ def snapshot_of(root: Path, row: tuple[object, object, object], settings: dict[s
     logged = forms.logged_locations(text)
     locations = {name: logged[name] for name in TABLES if name in logged}
     return Snapshot(root, forms.commit_number(number), forms.commit_time(time), locations, settings)
+
+
+def format_version(db: sqlite3.Connection) -> int:
+    """Return the format version of the last commit: that of a new lake if there is none."""
+    exists = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'commit_log'").fetchone()
+    row = db.execute(LAST_COMMIT).fetchone() if exists else None
+    return FORMAT_VERSION if row is None else version_of(forms.logged_locations(row[2]))
 
 
 def is_stale(db: sqlite3.Connection) -> bool:

@@ -67,7 +67,8 @@ def _rebuilt(snapshot: Snapshot, current: dict[str, str]) -> tuple[tuple[File, i
         return _last_rebuilt[1]
     from trailsift.lake.reindex import live_files
 
-    tables = schema.tables_of(hourly_partitions=bool(snapshot.settings.get("hourly_partitions")))
+    by_hour = bool(snapshot.settings.get("hourly_partitions"))
+    tables = schema.tables_of(hourly_partitions=by_hour, format_version=snapshot.format_version)
     found = live_files(snapshot.root, tables, current)
 
     def added(db: sqlite3.Connection) -> dict[tuple[str, str], int]:

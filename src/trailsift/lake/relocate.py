@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import digest, expire, forms, index
 from trailsift.lake.create import check_root, settings_text
@@ -53,7 +52,7 @@ def relocate(root: Path) -> Relocated:
         try:
             with closing(index.connect(lake.root)) as db:
                 pointers = index.live_locations(db)
-            moved = {name: old for name in schema.TABLES if (old := _old_place(name, pointers, lake.root)) is not None}
+            moved = {name: old for name in lake.tables if (old := _old_place(name, pointers, lake.root)) is not None}
             if moved:
                 files = _repoint(lake, moved, pointers)
                 tables = len(moved)
@@ -122,6 +121,6 @@ def _write_location(lake: LakeWriter) -> None:
 def _tidy(lake: LakeWriter) -> None:
     """Delete the metadata of the old folder: no reader here can be using it."""
     with lake.lock():
-        for name in schema.TABLES:
+        for name in lake.tables:
             needed = lake.catalog.metadata_files(name)
             expire.delete_metadata(lake.storage, name, needed, datetime.now(UTC), timedelta(0))

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from trailsift.errors import LakeError
 from trailsift.safe_text import quoted
+from trailsift.schema import FORMAT_VERSION
 from trailsift.storage import LocalStorage
-
-#: Version of everything on disk; a lake with a later one is refused.
-FORMAT_VERSION = 2
 
 LAKE_FILE = "lake.json"
 CATALOG_FILE = "catalog.db"

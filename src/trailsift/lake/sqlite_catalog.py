@@ -100,13 +100,17 @@ class SqliteCatalog(MetastoreCatalog):
         staged = self._create_staged_table(identifier, schema, location, partition_spec, sort_order, properties)
         self._write_metadata(staged.metadata, staged.io, staged.metadata_location)
         namespace, name = self.identifier_to_database_and_table(identifier)
-        values = [self.name, namespace, name, staged.metadata_location, None, *(["TABLE"] if self._typed else [])]
         try:
             with closing(index.connect(self.root)) as db:
-                db.execute(f"INSERT INTO iceberg_tables VALUES ({','.join('?' * len(values))})", values)
+                self.insert_pointer(db, namespace, name, staged.metadata_location)
         except sqlite3.IntegrityError as error:
             raise TableAlreadyExistsError(f"Table {namespace}.{name} already exists") from error
         return self._table(namespace, name, staged.metadata_location)
+
+    def insert_pointer(self, db: sqlite3.Connection, namespace: str, name: str, metadata_location: str) -> None:
+        """Add the row of a new table. Raise sqlite3.IntegrityError if there is a table of that name."""
+        values = [self.name, namespace, name, metadata_location, None, *(["TABLE"] if self._typed else [])]
+        db.execute(f"INSERT INTO iceberg_tables VALUES ({','.join('?' * len(values))})", values)
 
     def load_table(self, identifier: str | Identifier) -> Table:
         """Return a table with its current metadata. Raise NoSuchTableError."""

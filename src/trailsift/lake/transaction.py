@@ -103,6 +103,11 @@ class Transaction:
         self.add(new)
         self._batch.removed += old
 
+    def renew(self, tables: Mapping[str, schema.Table]) -> None:
+        """Have tables made again, with the files that are added and nothing else; new ones are made."""
+        self._expect_open("make tables again")
+        self._batch.renewed |= tables
+
     def change_index(
         self, change: IndexChange, seen_paths: Sequence[str] = (), seen_replaced: Sequence[str] = ()
     ) -> None:
@@ -175,11 +180,15 @@ class Transaction:
     def _commit(self, counts: Mapping[str, Any], kind: str) -> int:
         lake, batch = self._lake, self._batch
         before = set(self._metadata_paths())
-        lake.catch_up()
-        for name, table in lake.tables.items():
+        if not batch.renewed:
+            # What another engine commits now to a table that is made again is not in it: ``_apply`` notices that.
+            lake.catch_up()
+        for name, table in (lake.tables | batch.renewed).items():
             added = [file for file in batch.files if file.table == name]
             removed = [file for file in batch.removed if file.table == name]
-            if added or removed:
+            if name in batch.renewed:
+                lake.catalog.renew(table, added)
+            elif added or removed:
                 lake.catalog.change(table, added, removed)
         seen_row = self._write_seen()
         written = [file.path for file in batch.files] + batch.seen_paths + [row[0] for row in seen_row]
@@ -192,7 +201,8 @@ class Transaction:
 
     def _metadata_paths(self) -> Iterable[str]:
         # Paths alone: many commits in a short time leave thousands of files, until ``clean`` may delete them.
-        return (path for name in self._lake.tables for path in self._lake.storage.paths(f"{name}/metadata"))
+        tables = self._lake.tables | self._batch.renewed
+        return (path for name in tables for path in self._lake.storage.paths(f"{name}/metadata"))
 
     def _write_seen(self) -> list[tuple[str, int, int, int]]:
         """Write the new ids; return their row of ``seen_file`` (path, ids, first and last time), if there are any."""

@@ -19,7 +19,7 @@ from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import digest, forms, index
 from trailsift.lake.commit import IngestedObject
-from trailsift.lake.create import lost_catalog, make_folder
+from trailsift.lake.create import lost_catalog, make_folder, settings_text
 from trailsift.lake.disk import write_errors
 from trailsift.lake.index import File
 from trailsift.lake.lock import WriteLock
@@ -74,7 +74,10 @@ class LakeWriter:
         if not moved:
             check_location(self.root, self.settings)
         forms.check_folders(self.root)
-        self.tables = schema.tables_of(hourly_partitions=bool(self.settings.get("hourly_partitions")))
+        #: The format version of the tables, which an upgrade changes, and its tables.
+        self.format_version = schema.FORMAT_VERSION
+        self.tables = schema.TABLES
+        self._find_version()
         self._catalog: LakeCatalog | None = None
         # An ingest opens the catalog ahead, in a thread. Of two catalogs, one would stage and the other apply nothing.
         self._opening = threading.RLock()
@@ -82,6 +85,22 @@ class LakeWriter:
         #: The commit whose ids are loaded.
         self._loaded_seq = -1
         self._moved = moved
+
+    def _find_version(self) -> None:
+        """Find out the format version: the catalog decides, and ``lake.json`` has it from the end of an upgrade on."""
+        self.format_version = schema.FORMAT_VERSION
+        if self.settings["format_version"] != schema.FORMAT_VERSION and (self.root / CATALOG_FILE).exists():
+            self.format_version = index.read(self.root, index.format_version)
+        by_hour = bool(self.settings.get("hourly_partitions"))
+        self.tables = schema.tables_of(hourly_partitions=by_hour, format_version=self.format_version)
+
+    def expect_current(self) -> None:
+        """Raise LakeError if the lake has an earlier format version, which is read but not written."""
+        if self.format_version != schema.FORMAT_VERSION:
+            raise LakeError(
+                f"the lake at {self.root} has format version {self.format_version}: `trailsift compact --lake "
+                f"{quoted(self.root)}` upgrades it to {schema.FORMAT_VERSION}, then run this again"
+            )
 
     @cached_property
     def ids(self) -> DedupIndex:
@@ -109,6 +128,7 @@ class LakeWriter:
         if not (root / LAKE_FILE).exists():
             make_folder(root, hourly_partitions=bool(hourly_partitions), group_readable=bool(group_readable))
         lake = cls(root)
+        lake.expect_current()
         by_hour = bool(lake.settings.get("hourly_partitions"))
         if hourly_partitions is not None and hourly_partitions != by_hour:
             how = {False: "by day", True: "by hour"}
@@ -190,7 +210,28 @@ class LakeWriter:
             self._catalog.discard()
 
     def begin(self) -> Transaction:
-        """Wait for the write lock and begin a transaction. LakeError if the lake cannot be written."""
+        """Wait for the write lock and begin a transaction.
+
+        LakeError if the lake cannot be written, or has an earlier format version.
+        """
+        self.expect_current()
+        return self._begin()
+
+    def begin_upgrade(self) -> Transaction | None:
+        """Wait for the write lock and begin the transaction of an upgrade; None if the lake needs none (any longer).
+
+        LakeError if the lake cannot be written.
+        """
+        if self.format_version == schema.FORMAT_VERSION:
+            self.settle_version()
+            return None
+        transaction = self._begin()
+        if self.format_version == schema.FORMAT_VERSION:
+            transaction.rollback()
+            return None
+        return transaction
+
+    def _begin(self) -> Transaction:
         # Imported lazily, as numpy is: an ingest of nothing new begins no transaction.
         from trailsift.lake.transaction import Transaction
 
@@ -198,6 +239,13 @@ class LakeWriter:
         lock = self.lock()
         lock.acquire()
         return Transaction(self, lock)
+
+    def settle_version(self) -> None:
+        """Write the format version into ``lake.json`` if an upgrade has not come to that."""
+        if self.settings["format_version"] != schema.FORMAT_VERSION:
+            # Whoever gets the lock does it.
+            with self.lock():
+                pass
 
     def lock(self) -> WriteLock:
         """Return a lock that keeps other writers out: a context manager, or ``acquire`` and ``release``."""
@@ -209,10 +257,21 @@ class LakeWriter:
             # A lake of an earlier version has no tables of digests.
             db.executescript(_SCHEMA)
             self._check_history(db)
+        self._settle()
         # Before the sweep: a file that another engine has committed is named by the index only then.
         self.catch_up()
         if crashed:
             self.sweep()
+
+    def _settle(self) -> None:
+        """Find out the format version again, since another writer may have upgraded the lake. Only under the lock."""
+        if self.settings["format_version"] == schema.FORMAT_VERSION:
+            return
+        self._find_version()
+        if self.format_version == schema.FORMAT_VERSION:
+            # The commit that upgraded the lake comes first, so its writer may have died before this.
+            self.settings = read_settings(self.root) | {"format_version": schema.FORMAT_VERSION}
+            self.storage.write(LAKE_FILE, settings_text(self.settings))
 
     def recover(self) -> None:
         """Remove what a writer left that died; do nothing while another one is at work."""

@@ -24,6 +24,7 @@ from trailsift.query.pruning import (
     FilterReader,
     Predicate,
     all_of,
+    by_caller,
     file_filter,
     may_pass,
     predicate_columns,
@@ -172,9 +173,10 @@ class Planner:
         info = node["extra_info"]
         filters = tuple(_texts(info.get("Filters")))
         reader = FilterReader(table, utc=self._utc, slack=slack)
-        predicate = all_of([reader.read(tree) for tree in self._trees(filters)])
+        read = all_of([reader.read(tree) for tree in self._trees(filters)])
+        predicate = by_caller(read)
         names = {column.name for column in TABLES[table.name].columns}
-        used = (set(_texts(info.get("Projections"))) & names) | predicate_columns(predicate)
+        used = (set(_texts(info.get("Projections"))) & names) | predicate_columns(read)
         used |= {name for name in names if any(re.search(rf"\b{name}\b", text) for text in filters)}
         return Scan(table.name, frozenset(used), filters, predicate)
 

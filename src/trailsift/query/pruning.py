@@ -108,10 +108,7 @@ class FilterReader(NamedTuple):
         if name == self.table.time:
             return self._compare_time(cast, op, kind, value)
         if cast == "" and isinstance(value, str) and kind == "VARCHAR":
-            if name == "role_arn":
-                # Files are sorted by caller, which is the role wherever that is an ARN.
-                return Comparison("caller", op, value) if op == "=" and is_arn(value) else None
-            indexed = name in ("service", "caller") or (self.table.name == "events" and name in _PARTITION_COLUMNS)
+            indexed = name in ("service", "caller", "role_arn") or (self.table.name == "events" and name in _PARTITION_COLUMNS)
             return Comparison(name, op, value) if indexed else None
         is_integer = cast in ("INTEGER", "BIGINT") and isinstance(value, int)
         if is_integer and self.table.name == "events" and name in _PARTITION_COLUMNS:
@@ -181,6 +178,27 @@ def any_of(parts: list[Predicate | None]) -> Predicate | None:
     if len(understood) != len(parts) or not understood:
         return None
     return understood[0] if len(understood) == 1 else AnyOf(understood)
+
+
+def by_caller(predicate: Predicate | None) -> Predicate | None:
+    """Return ``predicate`` with ``caller`` in place of ``role_arn``, by which files are not sorted.
+
+    The caller is the role wherever that is an ARN: conditions that other roles can meet say nothing about the caller.
+    """
+    if isinstance(predicate, AllOf):
+        flat = [part for each in predicate.parts for part in (each.parts if isinstance(each, AllOf) else (each,))]
+        roles = [part for part in flat if isinstance(part, Comparison) and part.column == "role_arn"]
+        arns = [part for part in roles if is_arn(str(part.value))]
+        # Whatever lies between two texts that begin with `arn:` begins with it.
+        is_between = any(part.op in (">=", ">") for part in arns) and any(part.op in ("<=", "<") for part in arns)
+        known = [part for part in arns if part.op == "=" or is_between]
+        others = [by_caller(part) for part in flat if part not in roles]
+        return all_of([*others, *(Comparison("caller", part.op, part.value) for part in known)])
+    if isinstance(predicate, AnyOf):
+        return any_of([by_caller(part) for part in predicate.parts])
+    if predicate is None or predicate.column != "role_arn":
+        return predicate
+    return Comparison("caller", "=", predicate.value) if predicate.op == "=" and is_arn(str(predicate.value)) else None
 
 
 def may_pass(predicate: Predicate | None, ranges: Mapping[str, Range]) -> bool:

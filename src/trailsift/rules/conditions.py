@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from trailsift.cloudtrail.callers import ANONYMOUS, NONE, PREFIXES
 from trailsift.rules.model import FIELDS, Condition
 from trailsift.rules.problems import Problems, nearest, shown
 from trailsift.rules.toml_positions import KeyPath
@@ -108,6 +109,8 @@ def _weekdays(value: Any) -> frozenset[int] | str:
 
 def _impossible(key: str, value: str) -> str:
     """Return why a text can never be a value of this field; empty if it can."""
+    if value == "" and key == "caller":
+        return f'"" can never match: every event has a caller: write "{ANONYMOUS}" or "{NONE}"'
     if value == "" or value.startswith("*"):
         return ""
     check = _CHECKS.get(key)
@@ -133,6 +136,26 @@ def _role(value: str) -> str:
         tail = value.rpartition("/")[2]
         return f'"{value}" can never match: a role is an ARN: write "*:role/{tail}" or "*/{tail}"'
     return ""
+
+
+def _caller(value: str) -> str:
+    start = value.partition("*")[0]
+    if value == start and (value in (ANONYMOUS, NONE) or value.startswith(("arn:", *PREFIXES))):
+        return ""
+    if value != start and any(
+        start.startswith(form) or form.startswith(start) for form in ("arn:", *PREFIXES, ANONYMOUS, NONE)
+    ):
+        return ""
+    hint = nearest(value, (ANONYMOUS, NONE)) if value == start else ""
+    if "did you mean" in hint:
+        return f'"{value}" can never match{hint}'
+    if re.fullmatch("[0-9]{12}", value):
+        return f'"{value}" can never match: write "account:{value}/*" for principals of another account'
+    tail = value.rpartition("/")[2]
+    return (
+        f'"{value}" can never match: a caller is an ARN such as "*:role/{tail}", "{ANONYMOUS}", "{NONE}", or begins '
+        f"with one of {' '.join(PREFIXES)}"
+    )
 
 
 def _resource(value: str) -> str:
@@ -209,6 +232,7 @@ _CHECKS: dict[str, Callable[[str], str]] = {
     "event_category": _among(_CATEGORIES),
     "principal_type": _among(_PRINCIPAL_TYPES),
     "role": _role,
+    "caller": _caller,
     "resource": _resource,
     "account": _account,
     "region": _region,

@@ -47,7 +47,16 @@ _NEEDED = frozenset(
     {
         *("event_time", "event_id", "event_name", "event_source", "event_category", "weight", "log_object"),
         *("account_id", "aws_region", "service", "caller", "role_arn", "resource_arn", "error_code", "read_only"),
-        *("object_key", "source_ip", "user_agent", "vpc_endpoint_id", "session_name", "principal_account"),
+        *(
+            "source_resource_arn",
+            "source_object_key",
+            "object_key",
+            "source_ip",
+            "user_agent",
+            "vpc_endpoint_id",
+            "session_name",
+            "principal_account",
+        ),
         *("bytes_in", "bytes_out", "year", "month", "day", "hour"),
     }
 )

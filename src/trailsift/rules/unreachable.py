@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TypeGuard
 
 from trailsift.cloudtrail.services import service_of
 from trailsift.rules import globs
 from trailsift.rules.model import Condition, Rule, Rules
+
+_ARN = "arn:"
 
 
 def find_unreachable(rules: Rules) -> list[tuple[int, str]]:
@@ -33,6 +36,10 @@ def find_unreachable(rules: Rules) -> list[tuple[int, str]]:
 
 
 def _contradiction(rule: Rule) -> str:
+    return _other_service(rule) or _other_caller(rule)
+
+
+def _other_service(rule: Rule) -> str:
     services, sources = rule.when.get("service"), rule.when.get("event_source")
     if isinstance(services, tuple) and isinstance(sources, tuple):
         exact = [source for source in sources if "*" not in source]
@@ -41,6 +48,39 @@ def _contradiction(rule: Rule) -> str:
         ):
             return f'event_source "{exact[0]}" is service "{service_of(exact[0])}", not "{services[0]}"'
     return ""
+
+
+def _other_caller(rule: Rule) -> str:
+    """Return why no event can have both this caller and this role: a caller that is an ARN is its role, and the other
+    way round."""
+    for one, other in (("role", "caller"), ("caller", "role")):
+        values, others = rule.when.get(one), rule.when.get(other)
+        if not _are_arns(values) or not isinstance(others, tuple):
+            continue
+        exact = [value for value in values if not globs.is_glob(value)]
+        if len(exact) == len(values) and not any(_text_covers(wide, value) for wide in others for value in exact):
+            return f'the {other} of the {one} "{exact[0]}" is the same, not "{others[0]}"'
+        if not any(_can_be_arn(value) for value in others):
+            return f'the {other} of the {one} "{values[0]}" is an ARN, not "{others[0]}"'
+    return ""
+
+
+def _are_arns(values: Condition | None) -> TypeGuard[tuple[str, ...]]:
+    """Return whether a condition matches nothing but ARNs."""
+    return isinstance(values, tuple) and all(value.startswith(_ARN) for value in values)
+
+
+def _can_be_arn(value: str) -> bool:
+    start = globs.parts(value)[0]
+    return start.startswith(_ARN) or (globs.is_glob(value) and _ARN.startswith(start))
+
+
+def _with_implied(when: Mapping[str, Condition]) -> Mapping[str, Condition]:
+    """Return conditions with what follows from them: a caller that is an ARN is the role, and the other way round."""
+    for one, other in (("role", "caller"), ("caller", "role")):
+        if _are_arns(when.get(one)) and other not in when:
+            return {**when, other: when[one]}
+    return when
 
 
 class _EarlierRules:
@@ -81,19 +121,22 @@ class _EarlierRules:
         return None
 
     def _cover(self, rule: Rule) -> Rule | None:
+        when = _with_implied(rule.when)
         for fields, (pivot, exact, others) in self._groups.items():
-            if not fields <= rule.when.keys():
+            if not fields <= when.keys():
                 continue
-            for earlier in self._candidates(rule, pivot, exact, others):
+            for earlier in self._candidates(when, pivot, exact, others):
                 if earlier.touches_failed >= rule.touches_failed and all(
-                    _covers(name, earlier.when[name], rule.when[name]) for name in fields
+                    _covers(name, earlier.when[name], when[name]) for name in fields
                 ):
                     return earlier
         return None
 
     @staticmethod
-    def _candidates(rule: Rule, pivot: str, exact: dict[str, list[Rule]], others: list[Rule]) -> Iterator[Rule]:
-        values = rule.when.get(pivot)
+    def _candidates(
+        when: Mapping[str, Condition], pivot: str, exact: dict[str, list[Rule]], others: list[Rule]
+    ) -> Iterator[Rule]:
+        values = when.get(pivot)
         if isinstance(values, tuple):
             yield from exact.get(values[0], ())
         yield from others
@@ -102,7 +145,7 @@ class _EarlierRules:
 def _pivot(rule: Rule) -> str:
     """Return the most selective field that a rule names."""
     keys = ("object_key", "key_pattern")
-    for name in ("role", "resource", *keys, "user_agent", "source_ip", "account", "event_name", "service"):
+    for name in ("role", "caller", "resource", *keys, "user_agent", "source_ip", "account", "event_name", "service"):
         if name in rule.when:
             return name
     return ""

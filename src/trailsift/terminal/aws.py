@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from trailsift.terminal.console import console, grid, short_role, show
+from trailsift.analysis.caller_names import short_caller
+from trailsift.terminal.console import console, grid, show
 
 if TYPE_CHECKING:
     from trailsift.analysis.trail_coverage import Need, SelectionCost
@@ -18,7 +19,7 @@ def show_needs(needs: Sequence[Need]) -> None:
     out = console()
     columns = [("role", "id"), ("score", "number"), ("services", "text"), ("logged", "?number"), ("why", "prose")]
     rows = [
-        (short_role(need.role_arn), need.score, ", ".join(need.services) or "s3", need.logged, "; ".join(need.reasons))
+        (short_caller(need.caller), need.score, ", ".join(need.services) or "s3", need.logged, "; ".join(need.reasons))
         for need in needs
     ]
     show(

@@ -136,23 +136,6 @@ def cell(value: Any, kind: str) -> Text:
     return Text(f"{value:,}", style="red" if kind == "bad" and value else "dim" if not value else "")
 
 
-def short_role(role_arn: str | None) -> str:
-    """Return a role as ``role/name`` without account and path; ``(anonymous)`` for None."""
-    if role_arn is None:
-        return "(anonymous)"
-    parts = role_arn.split(":", 5)
-    if len(parts) < 6:
-        return role_arn
-    kind, _, path = parts[5].partition("/")
-    return f"{kind}/{path.rpartition('/')[2]}" if path else parts[5]
-
-
-def account_of(arn: str | None) -> str | None:
-    """Return the account in an ARN; None if it has none."""
-    parts = (arn or "").split(":", 5)
-    return parts[4] or None if len(parts) == 6 else None
-
-
 def short_resource(resource_arn: str | None) -> str | None:
     """Return a resource with its service, without region and account."""
     if resource_arn is None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from trailsift.analysis.caller_names import short_caller
 from trailsift.analysis.shell import quoted
 from trailsift.demo import Demo
 from trailsift.terminal import summary
-from trailsift.terminal.console import console, duration, grid, plural, short_role, show, size
+from trailsift.terminal.console import console, duration, grid, plural, show, size
 
 
 def show_demo(demo: Demo) -> None:
@@ -58,7 +59,7 @@ def _planted(out: Console, demo: Demo) -> None:
     rows = (
         (
             incident.title,
-            short_role(incident.role_arn),
+            short_caller(incident.role_arn),
             incident.first_time[5:16].replace("T", " "),
             incident.events,
             incident.shows,

@@ -1,4 +1,4 @@
-"""All roles, and one role in detail."""
+"""All callers, and one in detail."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from rich.console import Console, Group
 from rich.text import Text
 
+from trailsift.analysis.caller_names import account_of, short_caller
 from trailsift.analysis.roles import RoleReport, RoleSummary
 from trailsift.analysis.time_range import Period
+from trailsift.cloudtrail.callers import is_arn
 from trailsift.safe_text import safe
 from trailsift.terminal import heatmap
-from trailsift.terminal.console import account_of, console, grid, plural, short_resource, short_role, show, size
+from trailsift.terminal.console import console, grid, plural, short_resource, show, size
+from trailsift.terminal.summary import several
 
 _ORIGINS = {
     "source_network": "Networks",
@@ -23,32 +26,33 @@ _ORIGINS = {
 
 
 def show_roles(roles: Sequence[RoleSummary], period: Period) -> None:
-    """Show the list of all roles."""
+    """Show the list of all callers."""
     out = console()
-    columns = [("role", "id"), ("events", "number"), ("share", "number"), ("denied", "bad"), ("resources", "number")]
+    columns = [("caller", "id"), ("events", "number"), ("share", "number"), ("denied", "bad"), ("resources", "number")]
     columns += [("out", "number"), ("account", "??faint"), ("first seen", "??faint"), ("last seen", "?faint")]
     columns += [("services", "??prose")]
     at = period.show
     rows = (
         (
-            short_role(line.role_arn),
+            short_caller(line.caller),
             line.events,
             f"{100 * line.share:.1f} %",
             line.denied,
             line.resources,
             size(line.bytes_out),
-            account_of(line.role_arn),
+            account_of(line.caller),
             at(line.first_time)[:16],
             at(line.last_time)[:16],
             ", ".join(line.services),
         )
         for line in roles
     )
-    show(out, grid(out, f"{plural(len(roles), 'role')}, times in {period.zone.key}", columns, rows))
+    note = several(sum(line.owner_side for line in roles), sum(line.network_activity for line in roles), period)
+    show(out, grid(out, f"{plural(len(roles), 'caller')}, times in {period.zone.key}", columns, rows, note))
 
 
 def show_role(role: RoleReport, limit: int = 10) -> None:
-    """Show one role: totals, actions, resources, key patterns, hours, origins, denied calls. ``limit`` 0: all rows."""
+    """Show one caller: totals, actions, resources, keys, hours, origins, denied calls. ``limit`` 0: all rows."""
     out = console()
     _headline(out, role)
     _actions(out, role, limit)
@@ -68,15 +72,27 @@ def show_role(role: RoleReport, limit: int = 10) -> None:
 
 
 def _headline(out: Console, role: RoleReport) -> None:
-    out.print(Text(safe(role.role_arn or short_role(None)), style="bold"), soft_wrap=True)
+    out.print(Text(safe(_title(role.caller)), style="bold"), soft_wrap=True)
     first = min(action.first_time for action in role.actions)
     last = max(action.last_time for action in role.actions)
     line = Text(f"{plural(role.events, 'event')}, {100 * role.share:.1f} % of all, from {role.period.show(first)} ")
     line.append(f"to {role.period.show(last)} ({role.period.zone.key}); ")
     line.append(f"{role.denied:,} denied", style="red" if role.denied else "")
     out.print(line)
-    places = ", ".join(f"{place.account_id} {place.aws_region} ({place.events:,})" for place in role.places[:4])
-    show(out, Text(safe(f"in {places}"), style="dim"))
+    places = ", ".join(
+        f"{place.account_id or 'no account'} {place.aws_region} ({place.events:,})" for place in role.places[:4]
+    )
+    out.print(Text(safe(f"in {places}"), style="dim"))
+    note = several(role.owner_side, role.network_activity, role.period)
+    if note:
+        out.print(Text(note, style="dim"))
+    out.print()
+
+
+def _title(caller: str | None) -> str:
+    """Return a caller in full: an ARN as it is, others by their short name and text."""
+    short = short_caller(caller)
+    return short if caller is None or short.startswith("(") else caller if is_arn(caller) else f"{short} ({caller})"
 
 
 def _actions(out: Console, role: RoleReport, limit: int) -> None:
@@ -114,6 +130,14 @@ def _actions(out: Console, role: RoleReport, limit: int) -> None:
         for r in touched
     ]
     show(out, grid(out, "Resources", columns, rows, more(len(role.resources), len(touched))))
+    if role.copy_sources:
+        sources = role.copy_sources[: limit or None]
+        columns = [("resource", "id"), ("copies", "number"), ("failed", "bad"), ("a key", "prose"), ("last", "?faint")]
+        rows = [
+            (short_resource(s.resource_arn), s.copies, s.failed, s.example_key, at(s.last_time)[:16]) for s in sources
+        ]
+        title = "Copied from" + by_day(role.period)
+        show(out, grid(out, title, columns, rows, more(len(role.copy_sources), len(sources))))
     if role.patterns:
         patterns = role.patterns[: limit or None]
         columns = [("key pattern", "prose"), ("events", "number"), ("calls", "prose"), ("resource", "?id")]

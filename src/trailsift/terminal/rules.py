@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from trailsift.analysis.caller_names import short_caller
 from trailsift.analysis.shell import quoted
-from trailsift.terminal.console import console, grid, plural, short_resource, short_role, show, size
+from trailsift.terminal.console import console, grid, plural, short_resource, show, size
 
 if TYPE_CHECKING:
     from trailsift.analysis.suggest import Suggestions
@@ -143,7 +144,7 @@ def show_suggestions(suggestions: Suggestions) -> None:
         rows.append(
             (
                 number,
-                short_role(line.role_arn),
+                short_caller(line.caller),
                 f"{line.service} {line.event_name}",
                 short_resource(line.resource_arn),
                 line.key_pattern,
@@ -156,7 +157,7 @@ def show_suggestions(suggestions: Suggestions) -> None:
         )
     columns = [
         ("#", "number"),
-        ("role", "prose"),
+        ("caller", "prose"),
         ("action", "prose"),
         ("resource", "prose"),
         ("key pattern", "prose"),
@@ -166,7 +167,7 @@ def show_suggestions(suggestions: Suggestions) -> None:
     note = (
         f"Sampling these at 1 % would remove {suggestions.saved / suggestions.total:.1%} of {suggestions.total:,} "
         "events from the lake. Only single events are lost: who read which key at which second. Counts by hour, "
-        "role, resource and key pattern stay exact, failed calls stay. varies: standard deviation of daily events, "
+        "caller, resource and key pattern stay exact, failed calls stay. varies: standard deviation of daily events, "
         "divided by their mean. trail $: what the trail charges per month; only an event selector can save that."
     )
     show(out, grid(out, "High volume, low novelty", columns, rows, note))

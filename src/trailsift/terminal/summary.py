@@ -8,15 +8,16 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
-from trailsift.analysis.summary import GROUPS, Measures, Overview, Refusal, Summary
+from trailsift.analysis.caller_names import short_caller
+from trailsift.analysis.summary import GROUPS, Measures, Overview, RecordsPerCall, Refusal, Summary
 from trailsift.analysis.time_range import Period
 from trailsift.terminal import heatmap
-from trailsift.terminal.console import console, grid, plural, short_resource, short_role, show, size
+from trailsift.terminal.console import console, grid, plural, short_resource, show, size
 
 _HEADINGS = {
     "service": "service",
     "event_name": "event",
-    "role_arn": "role",
+    "caller": "caller",
     "resource_arn": "resource",
     "hour": "hour",
     "account_id": "account",
@@ -37,8 +38,8 @@ _NUMBERS: tuple[tuple[str, str, Callable[[Measures, Measures | None], Any]], ...
 
 def names_shown(column: str, value: Any, period: Period) -> str:
     """Return a value that rows are grouped by, as it is shown."""
-    if column == "role_arn":
-        return short_role(value)
+    if column == "caller":
+        return short_caller(value)
     if value is None:
         return {"resource_arn": "(none)", "error_code": "(no error)"}.get(column, "-")
     if column == "hour":
@@ -59,7 +60,7 @@ def headline(overview: Overview) -> Text:
     line.append(plural(total.events, "event"), style="bold")
     line.append(
         f" from {period.show(total.first_time)} to {period.show(total.last_time)} ({period.zone.key}): "
-        f"{plural(overview.roles.groups, 'role')}, {plural(overview.resources.groups, 'resource')}, "
+        f"{plural(overview.roles.groups, 'caller')}, {plural(overview.resources.groups, 'resource')}, "
         f"{plural(total.source_ips or 0, 'source address', 'source addresses')}, "
         f"{plural(total.object_keys or 0, 'object key')}; "
     )
@@ -72,13 +73,50 @@ def parts(out: Console, overview: Overview) -> list[Group]:
     """Return what follows the headline."""
     shown = [
         Group(Text("Events by hour", style="bold"), *heatmap.strip(out, overview.hours, overview.period)),
-        table(out, overview.roles, "Busiest roles"),
+        table(out, overview.roles, "Busiest callers"),
         table(out, overview.resources, "Most used resources"),
         table(out, overview.events, "Most frequent calls"),
     ]
     if overview.refusals:
         shown.append(refusal_table(out, overview.refusals))
+    remarks = per_call(overview.per_call, overview.period)
+    if remarks:
+        shown.append(Group(Text(remarks, style="dim")))
     return shown
+
+
+def per_call(counts: RecordsPerCall, period: Period) -> str:
+    """Return which of the counted events are not a call of their own; empty if each is one."""
+    lines = [several(counts.owner_side, counts.network_activity, period)]
+    if counts.batch_deletes:
+        lines.append(
+            f"{_of_events(counts.batch_deletes)} DeleteObjects: since June 2025 S3 also logs a DeleteObject event "
+            "for each object of a call."
+        )
+    if counts.insights:
+        lines.append(f"{_of_events(counts.insights)} of category Insight: CloudTrail derived what nobody called.")
+    return "\n".join(filter(None, lines))
+
+
+def several(owner_side: int, network_activity: int, period: Period) -> str:
+    """Return which of a caller's events can be second records of a call; empty if there are none."""
+    lines = []
+    if owner_side:
+        days = "" if period.on_days else " (whole UTC days)"
+        lines.append(
+            f"{_of_events(owner_side)} what the resource owner logged of calls from another account{days}: 2 records "
+            "of 1 call if the caller's account logs here too."
+        )
+    if network_activity:
+        lines.append(
+            f"{_of_events(network_activity)} NetworkActivity: 2 records of 1 call if its Data or Management event is "
+            "logged too."
+        )
+    return "\n".join(lines)
+
+
+def _of_events(count: int) -> str:
+    return f"{count:,} of the events {'is' if count == 1 else 'are'}"
 
 
 def show_summary(summary: Summary) -> None:
@@ -86,7 +124,8 @@ def show_summary(summary: Summary) -> None:
     out = console()
     hidden = summary.groups - len(summary.lines)
     zone = f" ({summary.period.zone.key})" if summary.by == "hour" else ""
-    show(out, table(out, summary, f"By {summary.by}{zone}", f"{hidden:,} more: --limit 0 shows all" if hidden else ""))
+    notes = [f"{hidden:,} more: --limit 0 shows all" if hidden else "", per_call(summary.per_call, summary.period)]
+    show(out, table(out, summary, f"By {summary.by}{zone}", "\n".join(filter(None, notes))))
 
 
 def table(out: Console, summary: Summary, title: str, note: str = "") -> Group:
@@ -97,7 +136,7 @@ def table(out: Console, summary: Summary, title: str, note: str = "") -> Group:
         for number in _NUMBERS
         if any(number[2](line.measures, summary.total) is not None for line in summary.lines)
     ]
-    heads = [(_HEADINGS[column], "id" if column.endswith("arn") else "text") for column in columns]
+    heads = [(_HEADINGS[column], "id" if column in ("caller", "resource_arn") else "text") for column in columns]
     rows = [
         (
             *(names_shown(column, value, summary.period) for column, value in zip(columns, line.names, strict=True)),
@@ -111,9 +150,9 @@ def table(out: Console, summary: Summary, title: str, note: str = "") -> Group:
 def refusal_table(out: Console, refusals: Sequence[Refusal]) -> Group:
     """Return the denied calls as a table."""
     rows = (
-        (r.events, short_role(r.role_arn), r.event_name, short_resource(r.resource_arn), r.error_code) for r in refusals
+        (r.events, short_caller(r.caller), r.event_name, short_resource(r.resource_arn), r.error_code) for r in refusals
     )
-    columns = [("calls", "bad"), ("role", "id"), ("event", "text"), ("resource", "id"), ("error", "?faint")]
+    columns = [("calls", "bad"), ("caller", "id"), ("event", "text"), ("resource", "id"), ("error", "?faint")]
     return grid(out, "Denied", columns, rows)
 
 

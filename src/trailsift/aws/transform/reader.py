@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
 
 import msgspec
 
 from trailsift import schema
+from trailsift.cloudtrail.callers import text_of
+from trailsift.cloudtrail.copies import copy_source
 from trailsift.decode.fast_path import WHAT_MEMBERS, CallTemplate, InternTable, Row
 from trailsift.decode.record import compose_rest
 
@@ -38,6 +41,7 @@ class EventColumns(msgspec.Struct, omit_defaults=True, gc=False):
     error_message: str | None = None
     shared_event_id: str | None = None
     object_key: str | None = None
+    source_object_key: str | None = None
     request_parameters: str | None = None
     additional_event_data: str | None = None
     response_elements: str | None = None
@@ -89,6 +93,7 @@ class RecordReader:
             row.error_message,
             row.shared_event_id,
             key,
+            _source_key(row, what),
             row.request_parameters,
             _text(row.additional_event_data),
             _text(row.response_elements),
@@ -116,6 +121,7 @@ class RecordReader:
             "resource_arns": list(request.resource_arns),
             "resource_account": request.resource_account,
             "object_key": request.fixed_key,
+            "source_resource_arn": request.source_resource_arn,
             # Either all rows of one template have parameters of their own, or none has.
             "request_parameters": request.request_parameters if row.request_parameters is None else None,
         }
@@ -126,6 +132,14 @@ class RecordReader:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
+
+
+def _source_key(row: Row, what: CallTemplate) -> str | None:
+    """Return the key of the object that a copy reads: it is in the parameters of its request only."""
+    if what.request.source_resource_arn is None:
+        return None
+    source = copy_source(json.loads(row.request_parameters or what.request.request_parameters or "null"))
+    return None if source is None else text_of(source.key)
 
 
 def _resources(row: Row, what: CallTemplate, key: str | None) -> str | None:

@@ -1,0 +1,67 @@
+"""Short names of callers, as reports show them and as people type them.
+
+The forms of a caller are those of ``cloudtrail.callers``; in lakes of format version 1 it is a role's ARN, a service or
+null.
+"""
+
+from __future__ import annotations
+
+from trailsift.cloudtrail.callers import ANONYMOUS, NONE, PREFIXES, is_arn
+
+#: The names of the two callers who are nobody in particular: a call without credentials, and a record without a name.
+NO_CREDENTIALS, NO_IDENTITY = "(anonymous)", "(no identity)"
+
+#: The beginning of a caller's text -> that of its short name.
+_WORDS = {
+    "account": "account ",
+    "service": "",
+    "identity-center": "Identity Center user ",
+    "federated": "federated ",
+    "user": "user ",
+    "access-key": "access key ",
+    "principal": "principal ",
+}
+
+
+def short_caller(caller: str | None) -> str:
+    """Return a caller in a few words: ``role/name`` without account and path, ``account 444455556666, AIDA...``.
+
+    None stands for what format version 1 has for callers without an ARN.
+    """
+    if caller is None or caller == ANONYMOUS:
+        return NO_CREDENTIALS
+    if caller == NONE:
+        return NO_IDENTITY
+    if is_arn(caller):
+        return _short_arn(caller)
+    form, _, rest = caller.partition(":")
+    if form not in _WORDS or not rest:
+        return caller
+    if form == "account":
+        rest = rest.replace("/", ", ", 1)
+    elif form == "identity-center":
+        rest = rest.partition("/")[2] or rest
+    return _WORDS[form] + rest
+
+
+def _short_arn(arn: str) -> str:
+    parts = arn.split(":", 5)
+    if len(parts) < 6:
+        return arn
+    kind, _, path = parts[5].partition("/")
+    return f"{kind}/{path.rpartition('/')[2]}" if path else parts[5]
+
+
+def has_no_arn(caller: str | None) -> bool:
+    """Return whether a caller has one of the forms that format version 2 has for those without an ARN."""
+    return caller is not None and (caller in (ANONYMOUS, NONE) or caller.startswith(PREFIXES))
+
+
+def account_of(caller: str | None) -> str | None:
+    """Return the account that a caller's text names; None if it names none."""
+    if caller is None:
+        return None
+    if caller.startswith("account:"):
+        return caller.removeprefix("account:").partition("/")[0]
+    parts = caller.split(":", 5)
+    return parts[4] or None if len(parts) == 6 and is_arn(caller) else None
