@@ -137,3 +137,10 @@ def test_a_name_of_several_callers() -> None:
 
 def test_reports_become_json() -> None:
     assert plain([Hour(HOUR, 3, 1)]) == [{"hour": "1970-01-01T01:00:00Z", "events": 3, "denied": 1}]
+
+
+def test_callers_that_format_1_did_not_tell_apart() -> None:
+    """Counts that an upgraded lake kept name them `unknown`; they were anonymous before."""
+    assert choose("(unknown)", [*CALLERS, "unknown"]) == "unknown"
+    assert choose("(anonymous)", [*CALLERS, "unknown"]) == "anonymous"
+    assert choose("(anonymous)", [KNOWN[0], "unknown"]) == "unknown"

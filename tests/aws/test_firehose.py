@@ -19,10 +19,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.paths import TESTS
 from support.records import sample, text
+from trailsift import schema
 from trailsift.aws import handler
 from trailsift.aws.transform import metrics
-from trailsift.aws.transform.firehose import MAX_RESPONSE_BYTES, RECORD_BYTES, ServiceAction, Transform
+from trailsift.aws.transform.firehose import (
+    MAX_RESPONSE_BYTES,
+    RECORD_BYTES,
+    ServiceAction,
+    Transform,
+    landing_partition,
+)
 from trailsift.aws.transform.reader import RecordReader
 from trailsift.aws.transform.stream import FirehoseStream
 from trailsift.aws.transform.writer import LandingWriter
@@ -31,6 +39,8 @@ from trailsift.decode.envelope import find_records
 from trailsift.decode.outcome import NotARecord
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
+from trailsift.lake.open import open_snapshot
+from trailsift.query import DuckDBEngine
 
 STREAM = "arn:aws:firehose:us-east-1:111122223333:deliverystream/trail"
 JSON_COLUMNS = ("request_parameters", "response_elements", "additional_event_data", "resources", "rest")
@@ -137,6 +147,55 @@ def test_a_landing_line_has_our_columns() -> None:
     )
     assert line["role_arn"] == "arn:aws:iam::111122223333:role/etl" and line["bytes_out"] == 2048
     assert [line[name] for name in ("year", "month", "day", "hour")] == ["2026", "03", "02", "01"]
+    assert (line["caller"], line["principal_id"]) == ("arn:aws:iam::111122223333:role/etl", "AROAEXAMPLE:job")
+    assert not {"source_resource_arn", "source_object_key"} & line.keys()
+
+
+@pytest.mark.parametrize("member", ["x-amz-copy-source", "copySource"])
+@pytest.mark.parametrize(
+    "source", ["src/a/b%20c.csv?versionId=3", "/src/a", "src", "src/\ud800", "arn:aws:s3:::x", "", 5]
+)
+def test_a_copy_names_what_it_reads(member: str, source: Any) -> None:
+    """By the fast path, for records of one form, and by the slow one."""
+    copies = []
+    for number, each in enumerate((source, "src/other", source)):
+        parameters = {"bucketName": "data", "key": f"k{number}", member: each}
+        copies.append(sample(eventID=f"{number}", eventName="CopyObject", requestParameters=parameters))
+    (data,) = payloads(handler.firehose(batch(logs_batch(*copies)), None, FakeStream()))
+    for line, copied in zip(lines(data), copies, strict=True):
+        expected = record.row(copied, "")
+        for name in ("source_resource_arn", "source_object_key"):
+            assert line.get(name) == expected[name], (name, copied)
+    assert lines(data)[1]["source_resource_arn"] == "arn:aws:s3:::src"
+
+
+IDENTITIES = [
+    *(case["user"] for case in json.loads((TESTS / "cases" / "callers.json").read_text("utf-8"))),
+    {"type": "AWSAccount", "principalId": "AROAX:s", "accountId": "444455556666"},
+]
+
+
+@pytest.mark.parametrize("user", IDENTITIES, ids=str)
+def test_lines_name_their_callers(user: Any, ruled: Path) -> None:
+    stream = FakeStream()
+    expected = record.row(sample(userIdentity=user), "")
+    mine = (
+        sample(userIdentity=user, eventName="PutObject"),
+        sample(userIdentity=user, eventName="HeadObject", eventID="h"),
+    )
+    (data,) = payloads(handler.firehose(batch(logs_batch(*mine)), None, stream))
+    (line,) = lines(data)
+    (dropped,) = lines(stream.put_records[0])
+    assert [line.get(name) for name in ("caller", "principal_id", "role_arn")] == [
+        expected[name] for name in ("caller", "principal_id", "role_arn")
+    ]
+    assert (dropped["dropped_by"], dropped["caller"], dropped.get("role_arn")) == (
+        "heads",
+        expected["caller"],
+        expected["role_arn"],
+    )
+    # Both pass as they are.
+    assert landing_partition(data) is not None and landing_partition(stream.put_records[0]) is not None
 
 
 def test_the_partition_follows_the_event_time() -> None:
@@ -249,6 +308,14 @@ def streamed(waiting: list[bytes]) -> tuple[list[bytes], list[bytes], int]:
     return landed, failed, again
 
 
+def summaries(lake: Path) -> dict[str, list[str]]:
+    """Return the merged rows of every summary table as a reader sees them."""
+    names = [table.name for table in schema.TABLES.values() if table.keys]
+    assert {"hourly", "usage", "profile", "access", "sessions"} == set(names)
+    with DuckDBEngine(open_snapshot(lake)) as engine:
+        return {name: sorted(map(repr, engine.sql(f"SELECT * FROM {name}").rows())) for name in names}
+
+
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[bytes], Path]:
     """Log objects with 3,000 events, and a lake of them."""
@@ -259,7 +326,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[bytes], Path]:
 
 
 def test_landing_files_ingest_to_the_rows_of_the_log_files(few: tuple[list[bytes], Path], tmp_path: Path) -> None:
-    from support.logs import merged, rows
+    from support.logs import rows
 
     objects, direct_lake = few
     landed, failed, again = streamed([*objects, b"poison", *objects[:20]])
@@ -270,7 +337,7 @@ def test_landing_files_ingest_to_the_rows_of_the_log_files(few: tuple[list[bytes
     direct = {row["event_id"]: comparable(row) for row in rows(direct_lake, columns=columns)}
     ours = {row["event_id"]: comparable(row) for row in rows(lake, columns=columns)}
     assert ours == direct
-    assert merged(lake) == merged(direct_lake)
+    assert summaries(lake) == summaries(direct_lake)
 
 
 def test_times_keep_their_fraction(tmp_path: Path) -> None:
@@ -396,7 +463,7 @@ def test_sampled_events_carry_their_weight(ruled: Path) -> None:
 def test_summaries_are_exact_although_the_stream_dropped_events(
     ruled: Path, few: tuple[list[bytes], Path], tmp_path: Path
 ) -> None:
-    from support.logs import merged, rows
+    from support.logs import rows
     from trailsift.analysis.status import status
 
     objects, direct_lake = few
@@ -405,7 +472,7 @@ def test_summaries_are_exact_although_the_stream_dropped_events(
     lake, counts = ingested(tmp_path, "ruled", *landed, *landed[:5])
     assert counts.stored + sum(counts.dropped.values()) == 3_000 and counts.malformed == 0
     assert counts.records == 3_000 + counts.duplicates and set(counts.dropped) == {"heads", "reads"}
-    assert merged(lake) == merged(direct_lake)
+    assert summaries(lake) == summaries(direct_lake)
     assert len(rows(lake)) == counts.stored < 2_500
     weights = Counter(row["weight"] for row in rows(lake))
     assert set(weights) == {1.0, 4.0} and status(lake).reconciled

@@ -141,6 +141,7 @@ def test_small_bombs_fail_alone() -> None:
 def test_the_zip_of_the_function_has_the_checks(tmp_path: Path) -> None:
     modules = package._our_modules()
     assert {"trailsift/decode/landing.py", "trailsift/cloudtrail/services.py"} <= modules.keys()
+    assert {f"trailsift/cloudtrail/{name}.py" for name in ("callers", "categories", "copies")} <= modules.keys()
     for name, source in modules.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,3 +162,36 @@ def test_the_partition_of_every_event_is_checked_again() -> None:
     for service in ("../x", "", "a/b", "s3\0", "S3", "a" * 65):
         with pytest.raises(landing.NotARecord, match="name of a service"):
             landing.partition_of(1_772_413_323_000_000, service)
+
+
+CLAIMS = ("arn:aws:iam::111122223333:role/admin", "anonymous", "account:999999999999/AIDAEVIL", "whatever", None)
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=repr)
+def test_a_line_with_another_caller_does_not_pass_unchanged(claim: str | None) -> None:
+    """Athena reads what lands. So a line lands with the caller of its identity, as lines of earlier versions do."""
+    own = "arn:aws:iam::111122223333:role/etl"
+    written = (line({}) + "\n").encode()
+    assert landing_partition(written) is not None
+    changed = (line({"caller": claim, "principal_id": "AIDAEVIL"}) + "\n").encode()
+    for each in (changed, written + changed, (line({"principal_id": "AIDAEVIL"}) + "\n").encode()):
+        assert landing_partition(each) is None
+        (response,), resent = transformed([base64.b64encode(each).decode()])
+        assert response["result"] == "Ok" and not resent
+        landed = base64.b64decode(response["data"])
+        assert {(row["caller"], row["principal_id"]) for row in map(json.loads, landed.splitlines())} == {
+            (own, "AROAEXAMPLE:job")
+        }
+        assert landing_partition(landed) is not None
+    dropped = (dropped_line({"caller": claim}) + "\n").encode()
+    assert landing_partition(dropped) is None
+    (response,), resent = transformed([base64.b64encode(dropped).decode()])
+    assert response["result"] == "Dropped"
+    (landed,) = resent
+    assert json.loads(landed)["caller"] == own and landing_partition(landed) is not None
+
+
+def test_a_stream_may_leave_out_the_principal_id() -> None:
+    """With ``[fields] omit`` a line has none: it passes, and is not sent round again."""
+    row = record.row(sample(), "")
+    assert landing_partition(LandingWriter(["principal_id"]).row(row)) is not None

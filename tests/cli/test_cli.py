@@ -430,9 +430,7 @@ def test_connect_runs_in_a_plain_duckdb(world: World, run: Any, tmp_path: Path) 
         db.execute(target.read_text())
         assert db.execute("SELECT count(*), count(DISTINCT event_id) FROM events").fetchall() == [(EVENTS, EVENTS)]
         assert db.execute("SELECT sum(events)::INT FROM usage WHERE touch = 'target'").fetchone() == (EVENTS,)
-        keys = (
-            "hour, account_id, aws_region, service, event_name, caller, role_arn, resource_arn, error_code, read_only"
-        )
+        keys = ", ".join(HOURLY.keys)
         twice = f"SELECT count(*) FROM (SELECT 1 FROM hourly GROUP BY {keys} HAVING count(*) > 1)"
         assert db.execute(twice).fetchone() == (0,)
         addresses = db.execute("SELECT distinct_count(merge_sketches(list(source_ips))) FROM hourly").fetchone()

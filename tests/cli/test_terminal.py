@@ -59,6 +59,7 @@ def test_short_names() -> None:
     assert short_caller("lambda.amazonaws.com") == "lambda.amazonaws.com"
     assert short_caller(None) == short_caller("anonymous") == "(anonymous)"
     assert short_caller("none") == "(no identity)"
+    assert short_caller("unknown") == "(unknown)"
     assert short_caller("account:444455556666/AIDAEXAMPLE") == "account 444455556666, AIDAEXAMPLE"
     assert short_caller("account:cloudfront") == "account cloudfront"
     assert short_caller("service:delivery.logs.amazonaws.com") == "delivery.logs.amazonaws.com"

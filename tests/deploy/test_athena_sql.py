@@ -9,15 +9,18 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import sqlglot
 from sqlglot import exp
 
+from support.raw_table import into_trino
 from support.trino import Trino
 from trailsift import schema
 from trailsift.cli import main
 from trailsift.decode.envelope import find_records
 from trailsift.deploy import athena_sql, glue_requests, tables
+from trailsift.deploy.raw_columns import FROM_RAW
 from trailsift.deploy.tables import StackConfig
 from trailsift.errors import UsageError
 from trailsift.generate import Options, generate
@@ -49,8 +52,33 @@ def test_tables_have_the_columns_of_the_schema() -> None:
         assert [column.name for column in columns.expressions] == [column.name for column in table.columns]
     landed = re.findall(r"^  (\w+) \S+?,?$", tables.landing(CONFIG).partition("PARTITIONED")[0], re.MULTILINE)
     assert [*landed, *tables.LANDING_PARTITIONS[:3], "service"] == [c.name for c in schema.EVENTS.columns]
-    assert set(athena_sql.FROM_RAW) <= {column.name for column in schema.EVENTS.columns}
-    assert list(athena_sql.FROM_RAW)[-4:] == list(schema.EVENTS.partition), "Hive: partition columns last, in order"
+    assert set(FROM_RAW) <= {column.name for column in schema.EVENTS.columns}
+    assert list(FROM_RAW)[-4:] == list(schema.EVENTS.partition), "Hive: partition columns last, in order"
+
+
+def test_hours_are_known_again_by_equality() -> None:
+    """A second run of MERGE changes nothing: NULL equals NULL, and only NULL, in every key."""
+    (merge,) = sqlglot.parse(STATEMENTS["hourly"].text, dialect="trino")
+    assert isinstance(merge, exp.Merge)
+    condition = merge.args["on"]
+    assert not list(condition.find_all(exp.NullSafeEQ))
+    keys = {column.name for column in condition.find_all(exp.Column)}
+    assert keys == set(schema.HOURLY.keys)
+    filled = {"hour": "TIMESTAMP '2026-03-02 01:00:00'", "caller": "'none'", "category": "'Data'"}
+    values = {
+        column.name: ("NULL", "true", "false") if column.type == "bool" else ("NULL", "''", "'a'")
+        for column in schema.HOURLY.columns
+        if column.name in keys - filled.keys()
+    }
+    base = {name: filled.get(name, "NULL") for name in schema.HOURLY.keys}
+    rows = [base, *(base | {name: value} for name, each in values.items() for value in each[1:])]
+    listed = ", ".join(f"({number}, {', '.join(row.values())})" for number, row in enumerate(rows))
+    table = f"(VALUES {listed}) AS {{}} (number, {', '.join(base)})"
+    sql = (
+        f"SELECT known.number, new.number FROM {table.format('known')} JOIN {table.format('new')} ON {condition.sql()}"
+    )
+    with duckdb.connect() as db:
+        assert sorted(db.execute(sql).fetchall()) == [(number, number) for number in range(len(rows))]
 
 
 def test_no_statement_writes_more_partitions_than_athena_does() -> None:
@@ -123,30 +151,6 @@ def test_trino_parses_the_statements(trino: Trino) -> None:
             trino.parse(statement.text)
 
 
-def _trino_type(hive: str) -> str:
-    text = hive.replace("string", "varchar").replace("array<", "array(").replace("map<", "map(")
-    text = re.sub(r"struct<", "row(", text).replace(">", ")")
-    return re.sub(r"(\w+):", r"\1 ", text)
-
-
-def _lowered(value: Any) -> Any:
-    """Return a record as the JSON reader of CloudTrail's files does: names in lower case, inner objects as text."""
-    if isinstance(value, dict):
-        return {name.lower(): _lowered(each) for name, each in value.items()}
-    return [_lowered(each) for each in value] if isinstance(value, list) else value
-
-
-def _raw_doc(record: dict[str, Any]) -> str:
-    """Return the raw table's columns for one record, as JSON; values of string columns are text."""
-    fields = {name.lower(): value for name, value in record.items()}
-    row: dict[str, Any] = {}
-    for name, kind in tables.RAW.items():
-        value = fields.get(name)
-        plain = kind != "string" or value is None or isinstance(value, str)
-        row[name] = _lowered(value) if plain else json.dumps(value, separators=(",", ":"))
-    return json.dumps(row).replace("'", "''")
-
-
 def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
     """Log files -> columnar copy -> hourly -> hourly_summary on Trino: the same rows as ``ingest`` and DuckDB."""
     from trailsift.ingest import ingest
@@ -165,19 +169,7 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
     ingest([str(whole)], tmp_path / "lake", workers=1)
 
     twice = [*records, *records[:100]]
-    for start in range(0, len(twice), 100):
-        given = ", ".join(f"('{_raw_doc(record)}', '{day}')" for day, record in twice[start : start + 100])
-        into = "INSERT INTO given" if start else "CREATE TABLE given AS"
-        values = f"(VALUES {given}) AS v (doc, path)"
-        trino.run(f"{into} SELECT CAST(doc AS varchar) AS doc, CAST(path AS varchar) AS path FROM {values}")
-    kind = ", ".join(f"{name} {_trino_type(kind)}" for name, kind in tables.RAW.items())
-    members = ", ".join(f"r.{name}" for name in tables.RAW)
-    day = "substr(path, 1, 4) || '/' || substr(path, 5, 2) || '/' || substr(path, 7, 2)"
-    trino.run(
-        f"CREATE TABLE cloudtrail_raw AS SELECT {members}, '1' AS account, 'x' AS region, {day} AS day,"
-        f' path AS "$path"'
-        f" FROM (SELECT CAST(json_parse(doc) AS row({kind})) AS r, path FROM given) AS parsed"
-    )
+    into_trino(trino, "cloudtrail_raw", twice)
     services = ("s3", "lambda", "dynamodb", "sns", "sqs", "kinesis", "bedrock")
     config = StackConfig(database="default", since=date(2026, 3, 2), services=services)
     statements = athena_sql.statements(config, date(2026, 3, 22))
@@ -192,7 +184,7 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
     assert trino.run("SELECT count(*) FROM events_columnar") == [[str(len(data))]]
 
     wide = ("log_object", "request_parameters", "response_elements", "additional_event_data", "event_time", "weight")
-    names = [name for name in athena_sql.FROM_RAW if name not in wide]
+    names = [name for name in FROM_RAW if name not in wide]
     with DuckDBEngine(open_snapshot(tmp_path / "lake")) as engine:
         listed = ", ".join(names)
         theirs = trino.run(f"SELECT {listed}, date_format(event_time, '%Y-%m-%d %H:%i:%s') FROM events_columnar")

@@ -15,10 +15,14 @@ import yaml
 from sqlglot import exp
 
 from support import servers
+from support.logs import event_number, write
 from trailsift.aws.transform import metrics
 from trailsift.cli import main
 from trailsift.deploy import boards, render, template
 from trailsift.deploy.tables import StackConfig
+from trailsift.ingest import ingest
+from trailsift.lake.open import open_snapshot
+from trailsift.query import DuckDBEngine
 from trailsift.schema import TABLES
 
 CONFIG = StackConfig(bucket="my-bucket", regions=("eu-west-1",))
@@ -134,6 +138,52 @@ def test_dashboard_queries_are_valid_trino(title: str) -> None:
     columns = {column.name for column in TABLES[table.name].columns}
     aliases = {alias.alias for alias in parsed.find_all(exp.Alias)}
     assert {column.name for column in parsed.find_all(exp.Column)} <= columns | aliases
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Calls of a role, of a user of another account, of nobody known; a management event, and an Insight."""
+    foreign = {"type": "AWSAccount", "principalId": "AIDAX", "accountId": "444455556666"}
+    management = {"eventCategory": "Management", "managementEvent": True, "eventName": "CreateBucket"}
+    records = [
+        event_number(1),
+        event_number(2, userIdentity=foreign, errorCode="AccessDenied"),
+        event_number(3, userIdentity=foreign),
+        event_number(4, userIdentity=None),
+        event_number(5, **management),
+        event_number(6, userIdentity=None, eventCategory="NetworkActivity", eventType="AwsVpceEvent"),
+        event_number(7, userIdentity=None, eventCategory="Insight", eventType="AwsCloudTrailInsight", eventName=None),
+    ]
+    folder = tmp_path_factory.mktemp("boards")
+    write(folder / "logs", "a.json.gz", records)
+    ingest([str(folder / "logs")], folder / "lake", workers=1)
+    return folder / "lake"
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("Busiest callers", {"arn:aws:iam::111122223333:role/etl": 2, "account:444455556666/AIDAX": 2, "none": 2}),
+        ("Calls by caller", {"arn:aws:iam::111122223333:role/etl": 2, "account:444455556666/AIDAX": 2, "none": 2}),
+        ("Denied calls", {"account:444455556666/AIDAX": 1}),
+        (
+            "Largest sources of events",
+            {"arn:aws:iam::111122223333:role/etl": 1, "account:444455556666/AIDAX": 2, "none": 2},
+        ),
+        ("Cost of data events", {"s3": 5e-06}),
+    ],
+)
+def test_panels_show_every_caller_and_no_insight(title: str, expected: dict[str, float], lake: Path) -> None:
+    text = shown_queries()[title].replace("$__timeFilter(hour)", "true").replace(f"{CONFIG.database}.", "")
+    with DuckDBEngine(open_snapshot(lake)) as engine:
+        result = engine.sql(sqlglot.transpile(text, read="trino", write="duckdb")[0])
+        names = [name for name, _ in result.columns]
+        key = names.index("caller" if "caller" in names else "service")
+        value = names.index("events" if "events" in names else "usd")
+        shown: dict[str, float] = {}
+        for row in result.rows():
+            shown[row[key]] = shown.get(row[key], 0) + float(row[value])
+    assert shown == pytest.approx(expected)
 
 
 def test_grafana_files_are_consistent() -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from trailsift.cli import main
 from trailsift.detect.checkpoint import State, load, save
 from trailsift.detect.correlate import correlate_signals
-from trailsift.detect.daily_series import BYTES, PATTERN, READS, ROLE, TOUCHES, DailyEgress, DailySeries
+from trailsift.detect.daily_series import BYTES, CALLER, PATTERN, READS, TOUCHES, DailyEgress, DailySeries
 from trailsift.detect.describe import describe
 from trailsift.detect.evaluation import judge
 from trailsift.detect.finding import LOW_AND_SLOW, Finding, Link, Signal
@@ -45,13 +45,13 @@ def line(kind: int, value: float, *texts: str | None, role: str = ROLE_ARN) -> t
     resource, event_name, pattern = (*texts, None, None, None)[:3]
     key = lambda *parts: random.Random(repr(parts)).getrandbits(63)  # noqa: E731
     keys = {
-        ROLE: key(ROLE, role),
+        CALLER: key(CALLER, role),
         TOUCHES: key(TOUCHES, role, resource),
         BYTES: key(BYTES, role, resource),
         READS: key(READS, role, resource, event_name),
         PATTERN: key(PATTERN, role, resource, event_name, pattern),
     }
-    under = {TOUCHES: keys[ROLE], BYTES: keys[TOUCHES], READS: keys[TOUCHES], PATTERN: keys[READS]}
+    under = {TOUCHES: keys[CALLER], BYTES: keys[TOUCHES], READS: keys[TOUCHES], PATTERN: keys[READS]}
     return kind, keys[kind], under.get(kind, 0), value, role, resource, event_name, pattern
 
 
@@ -73,7 +73,7 @@ def days(
     for place, count in enumerate(reads):
         if np.isnan(count):
             continue
-        lines = [line(ROLE, count + others[place]), line(TOUCHES, count + 1, BUCKET)]
+        lines = [line(CALLER, count + others[place]), line(TOUCHES, count + 1, BUCKET)]
         if count and size:
             lines.append(line(BYTES, count * size, BUCKET, "GetObject"))
         if count:
@@ -150,7 +150,7 @@ def test_reads_of_what_was_only_written() -> None:
     reads[30:] = 12
     (one,) = signals_of(days(reads, size=30.0))[:1]
     assert one.kind == "drip_bytes" and one.usual is not None and one.usual < 1e6
-    before = [day_of(number, [line(ROLE, 500)]) for number in range(30)]
+    before = [day_of(number, [line(CALLER, 500)]) for number in range(30)]
     assert signals_of(iter([*before, *(day for day in days(reads) if day.day >= MONDAY + 30)])) == []
 
 
@@ -252,7 +252,7 @@ def test_series_are_bounded() -> None:
     detector = LowAndSlowDetector(DailySeries(bound=60))
     series = detector.series
     for number in range(50):
-        lines = [line(ROLE, 100)]
+        lines = [line(CALLER, 100)]
         for i in range(8):
             bucket = f"arn:aws:s3:::b{number * 4 + i}"
             lines += [line(TOUCHES, 9, bucket), line(BYTES, 9, bucket), line(READS, 9, bucket, "GetObject")]

@@ -194,7 +194,7 @@ def test_a_chunk_of_which_little_is_stored_stays_as_it_was_read(small_logs: Path
         for builder in (projecting, plain):
             builder.add(path.name, path.read_bytes())
     chunk, whole = projecting.finish(), plain.finish()
-    assert chunk.as_read and not whole.as_read and chunk.span() == whole.span()
+    assert chunk.as_read and not whole.as_read and sorted(chunk.times()) == sorted(whole.times())
     names = [*dict.fromkeys((*NEEDED, *LOOKED_AT, "weight", "log_object"))]
     by_id = [np.argsort(each.ids.view("S16")) for each in (chunk, whole)]
     every, other = (each.columns(names, rows) for each, rows in zip((chunk, whole), by_id, strict=True))

@@ -29,7 +29,7 @@ def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
 
 
 def finding(id_: str, role: str = "a", first: int = 0) -> Finding:
-    return Finding(id_, role, 0.7, first, first + 5, (SIGNAL,), role_arns=(role,), span=(first, first + 5))
+    return Finding(id_, role, 0.7, first, first + 5, (SIGNAL,), callers=(role,), span=(first, first + 5))
 
 
 def test_verdicts(lake: Location) -> None:

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from trailsift.cloudtrail.callers import ANONYMOUS, NONE, PREFIXES, is_arn
 
-#: The names of the two callers who are nobody in particular: a call without credentials, and a record without a name.
-NO_CREDENTIALS, NO_IDENTITY = "(anonymous)", "(no identity)"
+#: The names of callers who are nobody in particular: a call without credentials, a record that names nobody, and, in
+#: summary lines that a lake kept from format version 1, a caller without an ARN that is not known any more.
+NO_CREDENTIALS, NO_IDENTITY, NOT_KNOWN = "(anonymous)", "(no identity)", "(unknown)"
+#: The caller in those lines of format version 1.
+UNKNOWN = "unknown"
+#: Callers with such names.
+NOBODY = {ANONYMOUS: NO_CREDENTIALS, NONE: NO_IDENTITY, UNKNOWN: NOT_KNOWN}
 
 #: The beginning of a caller's text -> that of its short name.
 _WORDS = {
@@ -28,10 +33,10 @@ def short_caller(caller: str | None) -> str:
 
     None stands for what format version 1 has for callers without an ARN.
     """
-    if caller is None or caller == ANONYMOUS:
+    if caller is None:
         return NO_CREDENTIALS
-    if caller == NONE:
-        return NO_IDENTITY
+    if caller in NOBODY:
+        return NOBODY[caller]
     if is_arn(caller):
         return _short_arn(caller)
     form, _, rest = caller.partition(":")

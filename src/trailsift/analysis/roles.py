@@ -9,8 +9,8 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from trailsift.analysis.base import CALLS, DENIED, NETWORK_ACTIVITY, TARGETS, ask, lines, tuple_of
-from trailsift.analysis.caller_names import NO_CREDENTIALS, NO_IDENTITY, short_caller
+from trailsift.analysis.base import CALLS, DENIED, HAS_ACCOUNT, NETWORK_ACTIVITY, TARGETS, ask, lines, tuple_of
+from trailsift.analysis.caller_names import NO_CREDENTIALS, NO_IDENTITY, NOBODY, NOT_KNOWN, UNKNOWN, short_caller
 from trailsift.analysis.summary import Hour, Refusal, hours, refusals
 from trailsift.analysis.time_range import Period
 from trailsift.cloudtrail.callers import ANONYMOUS, NONE, is_arn
@@ -198,7 +198,7 @@ def roles(engine: Engine, period: Period) -> list[RoleSummary]:
             epoch_us(max(last_time)) AS last_time, {_NETWORK} AS network
         FROM {lines(period)} AS lines WHERE {CALLS} GROUP BY caller),
         owned AS (SELECT caller, sum(owner_side)::BIGINT AS owner_side FROM usage
-            WHERE {TARGETS} AND {period.where_day("day")} GROUP BY caller)
+            WHERE {TARGETS} AND {HAS_ACCOUNT} AND {period.where_day("day")} GROUP BY caller)
         SELECT called.caller, role_arn, events, share, denied, services, resources, bytes_out, first_time, last_time,
             least(coalesce(owner_side, 0), events), network
         FROM called LEFT JOIN owned ON called.caller IS NOT DISTINCT FROM owned.caller
@@ -218,22 +218,24 @@ def find(engine: Engine, name: str) -> str | None:
 
 
 #: Names of the callers who are nobody in particular -> the callers meant, in order of preference.
-_NOBODY: dict[str, tuple[str | None, ...]] = {
-    NO_CREDENTIALS: (ANONYMOUS, None),
-    ANONYMOUS: (ANONYMOUS, None),
+_NAMES_OF_NOBODY: dict[str, tuple[str | None, ...]] = {
+    NO_CREDENTIALS: (ANONYMOUS, None, UNKNOWN),
+    ANONYMOUS: (ANONYMOUS, None, UNKNOWN),
     NO_IDENTITY: (NONE, None),
     NONE: (NONE, None),
     "(none)": (NONE, None),
-    "null": (None, NONE),
+    NOT_KNOWN: (UNKNOWN,),
+    UNKNOWN: (UNKNOWN,),
+    "null": (None, UNKNOWN),
 }
 
 
 def choose(name: str, callers: list[str | None]) -> str | None:
     """``find`` without the lake; ``callers`` are all, the busiest first."""
-    for nobody in _NOBODY.get(name.lower(), ()):
+    for nobody in _NAMES_OF_NOBODY.get(name.lower(), ()):
         if nobody in callers:
             return nobody
-    named = [caller for caller in callers if caller is not None and caller not in (ANONYMOUS, NONE)]
+    named = [caller for caller in callers if caller is not None and caller not in NOBODY]
     if name in named:
         return name
     folded = name.lower()
@@ -275,7 +277,7 @@ def role(engine: Engine, name: str, period: Period) -> RoleReport:
     events = sum(action.events for action in actions)
     places = f"SELECT account_id, aws_region, sum(events)::BIGINT {hourly} GROUP BY ALL ORDER BY 3 DESC, 1, 2"
     role_arn, network = ask(engine, tuple_of, f"SELECT min(role_arn), {_NETWORK} {hourly}")[0]
-    owned = f"SELECT coalesce(sum(owner_side), 0)::BIGINT FROM usage WHERE {TARGETS} AND {daily}"
+    owned = f"SELECT coalesce(sum(owner_side), 0)::BIGINT FROM usage WHERE {TARGETS} AND {HAS_ACCOUNT} AND {daily}"
     return RoleReport(
         caller,
         role_arn or (caller if is_arn(caller) else None),

@@ -11,9 +11,12 @@ from trailsift import schema
 from trailsift.lake import forms, index
 from trailsift.lake.open import open_snapshot
 from trailsift.query.json_objects import JsonObject
+from trailsift.times import DAY, iso
 
 #: Number of commits shown.
 LATEST = 5
+#: The largest number of days in a file whose times are known.
+_SPAN = 366
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,9 @@ class Status(JsonObject):
     rules: tuple[dict[str, Any], ...] = ()
     #: Whether every user of the machine may enter the lake's folder.
     world_readable: bool = False
+    format_version: int = schema.FORMAT_VERSION
+    #: The days (ISO 8601, UTC) whose summary lines are those of format version 1: their category is `unknown`.
+    version_1_days: tuple[str, ...] = ()
 
     JSON: ClassVar[dict[str, str]] = {
         "lake": "lake",
@@ -60,6 +66,8 @@ class Status(JsonObject):
         "latest_commits": "latest",
         "rules": "rules",
         "world_readable": "world_readable",
+        "format_version": "format_version",
+        "version_1_days": "version_1_days",
     }
 
     @property
@@ -96,12 +104,14 @@ def status(lake: Path) -> Status:
     dropped: Counter[str] = Counter()
     commits = []
     rules: dict[str, dict[str, Any]] = {}
+    kept: set[str] = set()
     for seq, committed_at, kind, text in log:
         counts = forms.counts(text)
         by_rule = counts.pop("dropped", None) or {}
         dropped.update(by_rule)
         if counts.get("rules"):
             rules[counts["rules"]["digest"]] = counts["rules"]
+        kept.update(counts.get("days_kept", ()))
         totals.update({name: counts.get(name, 0) for name in totals})
         forms.commit_time(committed_at)
         commits.append({"commit": seq, "committed_at": committed_at, "kind": kind, **counts, "dropped": by_rule})
@@ -110,12 +120,14 @@ def status(lake: Path) -> Status:
         seq=snapshot.seq,
         committed_at=snapshot.committed_at,
         commits=sum(commit["kind"] != "create" for commit in commits),
-        tables=tuple(_state(snapshot, name) for name in schema.TABLES),
+        tables=tuple(_state(snapshot, name) for name in snapshot.locations if name in schema.TABLES),
         totals=dict(totals),
         dropped=dict(dropped),
         latest=tuple(commit for commit in reversed(commits[-LATEST:]) if commit["kind"] != "create"),
         rules=tuple(rules.values()),
         world_readable=bool(snapshot.root.stat().st_mode & 0o001),
+        format_version=snapshot.format_version,
+        version_1_days=tuple(sorted(kept)) if snapshot.format_version > 1 else _days(snapshot, schema.HOURLY.name),
     )
 
 
@@ -157,6 +169,13 @@ def _actions(counts: dict[str, Any]) -> dict[str, str]:
     """Return the action of each rule that a commit applied."""
     rules = counts.get("rules") or {}
     return dict(zip(rules.get("names", ()), rules.get("actions", ()), strict=False))
+
+
+def _days(snapshot: index.Snapshot, name: str) -> tuple[str, ...]:
+    """Return the days of a table's files (ISO 8601); those whose times another engine left open count for none."""
+    spans = [(file.min_time // DAY, file.max_time // DAY) for file in snapshot.files(name)]
+    days = {day for first, last in spans if last - first < _SPAN for day in range(first, last + 1)}
+    return tuple((iso(day * DAY) or "")[:10] for day in sorted(days))
 
 
 def _state(snapshot: index.Snapshot, name: str) -> TableState:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from trailsift.analysis.base import ask, tuple_of
-from trailsift.analysis.caller_names import has_no_arn
+from trailsift.analysis.caller_names import UNKNOWN, has_no_arn
 from trailsift.errors import RulesError, UsageError
 from trailsift.prices import MONTH, Price
 from trailsift.query.engine import Engine
@@ -161,6 +161,8 @@ def _rule(number: int, names: tuple[str | None, ...], by_key: bool) -> str:
     caller, service, event_name, resource, pattern = names
     # A caller that has an ARN is the role of its events, as all callers of format version 1 are.
     who = "caller" if has_no_arn(caller) else "role"
+    if caller == UNKNOWN:
+        caller = None
     conditions = {"service": service, "event_name": event_name, who: caller, "resource": resource}
     if pattern is not None or by_key:
         conditions["key_pattern"] = pattern

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from trailsift.analysis.base import DENIED, NETWORK_ACTIVITY, ask, lines, tuple_of
+from trailsift.analysis.caller_names import NOBODY
 from trailsift.analysis.time_range import Period
 from trailsift.aws.selectors import SERVICES, SelectorRequest
-from trailsift.cloudtrail.callers import ANONYMOUS, NONE
 from trailsift.cloudtrail.categories import category_of
 from trailsift.prices import Price, load_prices
 from trailsift.query.engine import Engine
+from trailsift.query.relations import text
 from trailsift.schema import INSIGHT, UNKNOWN_CATEGORY
 from trailsift.times import DAY, HOUR
 
@@ -117,13 +118,14 @@ class Need:
 
 def needs(engine: Engine, period: Period) -> list[Need]:
     """Return callers scored by their management events, the highest score first, without those that score 0."""
+    nobody = ", ".join(map(text, NOBODY))
     rows = ask(
         engine,
         tuple_of,
         f"""SELECT caller, service, event_name, category, min(role_arn), sum(events)::BIGINT,
             coalesce(sum(events) FILTER (WHERE {DENIED}), 0)::BIGINT
         FROM {lines(period)} AS lines
-        WHERE caller NOT IN ('{ANONYMOUS}', '{NONE}') AND category NOT IN ('{INSIGHT}', '{NETWORK_ACTIVITY}')
+        WHERE caller NOT IN ({nobody}) AND category NOT IN ('{INSIGHT}', '{NETWORK_ACTIVITY}')
         GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4""",
     )
     calls_of: dict[str, list[tuple[str, str | None, bool, int, int]]] = defaultdict(list)

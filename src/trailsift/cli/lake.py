@@ -137,7 +137,7 @@ def compact_command(
     """Merge many small files into few large ones, and delete files that are no longer needed.
 
     Answers stay the same, also while it runs. Replaced files are deleted by the next `compact`, ten minutes later at
-    the earliest.
+    the earliest. A lake of format version 1 is upgraded first: it can be read before, but not written.
 
     Example: `trailsift compact --lake lake`
     """
@@ -146,13 +146,14 @@ def compact_command(
     from trailsift.terminal.progress import CountProgress
 
     with contextlib.ExitStack() as open_bar:
-        bars: list[CountProgress] = []
+        bars: dict[str, CountProgress] = {}
 
         def update(now: CompactionProgress) -> None:
-            # The total is known from the first report on.
-            if not bars:
-                bars.append(open_bar.enter_context(CountProgress("days and services", now.partitions_total, quiet)))
-            bars[0].update(now.partitions_done)
+            # The total is known from the first report on. What follows an upgrade has a bar of its own.
+            if now.parts not in bars:
+                open_bar.close()
+                bars[now.parts] = open_bar.enter_context(CountProgress(now.parts, now.partitions_total, quiet))
+            bars[now.parts].update(now.partitions_done)
 
         compacted = open_lake(lake).compact(everything=everything, progress=update)
     if as_json:

@@ -98,7 +98,8 @@ def _copy(config: StackConfig, until: date) -> list[AthenaStatement]:
     copy = [
         AthenaStatement(
             "columnar",
-            "a columnar copy of the log files, each event once; Parquet, ZSTD",
+            "a columnar copy of the log files, each event once; Parquet, ZSTD. Callers and categories by the rules of "
+            "`trailsift ingest`, except that a member that is no text in the record counts as its text",
             f"CREATE TABLE {name}\nWITH (\n  format = 'PARQUET',\n  write_compression = 'ZSTD',\n"
             f"  external_location = '{config.folder('columnar')}',\n"
             "  partitioned_by = ARRAY['year', 'month', 'day', 'service']\n) AS\n" + _select(config, *first),
@@ -169,7 +170,8 @@ def _hourly(config: StackConfig, until: date) -> AthenaStatement:
     return AthenaStatement(
         "hourly",
         "the hours of two days, updated if late events changed them; a second run changes nothing. Only for events "
-        "that Athena copied: `trailsift ingest` writes its own rows, which are exact even if events were dropped",
+        "that Athena copied: `trailsift ingest` writes its own rows, which are exact even if events were dropped. "
+        "Resources other than S3's buckets are as `resources` of the record names them",
         f"MERGE INTO {config.database}.hourly AS known\n"
         f"USING (\n{summary_select(f'{config.database}.events', span)}\n) AS new\n"
         f"ON {same}\nWHEN MATCHED THEN UPDATE SET {changed}\n"

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from trailsift.aws.transform import metrics
 from trailsift.deploy.tables import StackConfig
 from trailsift.prices import load_prices
-from trailsift.schema import DENIED_CODES
+from trailsift.schema import DENIED_CODES, INSIGHT
 
 Board = Literal["operations", "roles", "cost"]
 
@@ -31,7 +31,10 @@ class Metric(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One panel. Texts have placeholders for prices, ``sql`` also for database, codes of refusals and time."""
+    """One panel. Texts have placeholders for prices, ``sql`` also for database, codes of refusals and time.
+
+    In ``sql``, ``{calls}`` leaves out what CloudTrail derives from calls, ``{priced}`` all that has no price per event.
+    """
 
     board: Board
     title: str
@@ -85,31 +88,32 @@ PANELS: tuple[Panel, ...] = (
     Panel("operations", "Bytes", "JSON of the events received", (Metric("Bytes", "bytes"),), unit="bytes"),
     Panel(
         "roles",
-        "Busiest roles",
-        "exact, even if events were dropped or sampled",
+        "Busiest callers",
+        "roles, users, services and other accounts; exact, even if events were dropped or sampled",
         sql=(
-            "SELECT role_arn, sum(events) AS events, sum(bytes_out) AS bytes_out, "
+            "SELECT caller, sum(events) AS events, sum(bytes_out) AS bytes_out, "
             "sum(if(error_code IS NOT NULL, events, 0)) AS errors FROM {database}.hourly "
-            "WHERE $__timeFilter(hour) GROUP BY role_arn ORDER BY events DESC LIMIT 50"
+            "WHERE $__timeFilter(hour) AND {calls} GROUP BY caller ORDER BY events DESC LIMIT 50"
         ),
         shape="table",
     ),
     Panel(
         "roles",
-        "Calls by role",
+        "Calls by caller",
         "per hour",
         sql=(
-            "SELECT hour AS time, role_arn, sum(events) AS events FROM {database}.hourly "
-            "WHERE $__timeFilter(hour) GROUP BY hour, role_arn ORDER BY time"
+            "SELECT hour AS time, caller, sum(events) AS events FROM {database}.hourly "
+            "WHERE $__timeFilter(hour) AND {calls} GROUP BY hour, caller ORDER BY time"
         ),
     ),
     Panel(
         "roles",
         "Denied calls",
-        "by role, action and resource",
+        "by caller, action and resource",
         sql=(
-            "SELECT role_arn, service, event_name, resource_arn, error_code, sum(events) AS events "
-            "FROM {database}.hourly WHERE $__timeFilter(hour) AND error_code IN ({denied}) GROUP BY 1, 2, 3, 4, 5 "
+            "SELECT caller, service, event_name, resource_arn, error_code, sum(events) AS events "
+            "FROM {database}.hourly WHERE $__timeFilter(hour) AND {calls} AND error_code IN ({denied}) "
+            "GROUP BY 1, 2, 3, 4, 5 "
             "ORDER BY events DESC LIMIT 50"
         ),
         shape="table",
@@ -120,7 +124,7 @@ PANELS: tuple[Panel, ...] = (
         "${usd_100_000} per 100,000 data events and trail",
         sql=(
             "SELECT date_trunc('day', hour) AS time, service, sum(events) * {usd} AS usd "
-            "FROM {database}.hourly WHERE $__timeFilter(hour) GROUP BY 1, 2 ORDER BY time"
+            "FROM {database}.hourly WHERE $__timeFilter(hour) AND {priced} GROUP BY 1, 2 ORDER BY time"
         ),
         unit="currencyUSD",
     ),
@@ -129,8 +133,8 @@ PANELS: tuple[Panel, ...] = (
         "Largest sources of events",
         "the first candidates for selectors or rules",
         sql=(
-            "SELECT role_arn, service, event_name, resource_arn, sum(events) AS events, sum(events) * {usd} AS usd "
-            "FROM {database}.hourly WHERE $__timeFilter(hour) "
+            "SELECT caller, service, event_name, resource_arn, sum(events) AS events, sum(events) * {usd} AS usd "
+            "FROM {database}.hourly WHERE $__timeFilter(hour) AND {priced} "
             "GROUP BY 1, 2, 3, 4 ORDER BY events DESC LIMIT 50"
         ),
         shape="table",
@@ -143,6 +147,14 @@ PANELS: tuple[Panel, ...] = (
         unit="bytes",
     ),
 )
+
+
+#: What the words in a panel's ``sql`` stand for. Events of an unknown category (lines of format version 1) count.
+_CONDITIONS = {
+    "{calls}": f"category <> '{INSIGHT}'",
+    "{priced}": f"category NOT IN ('Management', '{INSIGHT}')",
+    "{denied}": ", ".join(f"'{code}'" for code in sorted(DENIED_CODES)),
+}
 
 
 class Alarm(NamedTuple):
@@ -310,12 +322,14 @@ def _fill_prices(text: str) -> str:
 
 
 def _athena_target(panel: Panel, config: StackConfig, source: dict[str, str]) -> dict[str, Any]:
-    denied = ", ".join(f"'{code}'" for code in sorted(DENIED_CODES))
+    sql = _fill_prices(panel.sql).replace("{database}", config.database)
+    for word, condition in _CONDITIONS.items():
+        sql = sql.replace(word, condition)
     return {
         "refId": "A",
         "datasource": source,
         "format": 0 if panel.shape == "timeseries" else 1,
-        "rawSQL": _fill_prices(panel.sql).replace("{database}", config.database).replace("{denied}", denied),
+        "rawSQL": sql,
         "connectionArgs": {
             "region": "__default",
             "catalog": "__default",

@@ -57,13 +57,13 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def span(self) -> tuple[int, int]:
-        """Return the first and the last event time in microseconds; there must be an event."""
-        times = [self.others.column("event_time").cast(pa.int64())]
-        if self.own is not None:
-            times.append(self.own.column("event_time"))
-        ends = pc.min_max(pa.chunked_array([chunk for time in times for chunk in time.chunks], pa.int64()))
-        return ends["min"].as_py(), ends["max"].as_py()
+    def times(self) -> Ints:
+        """Return the event time of each row in microseconds."""
+        times = np.asarray(_one_array(self.others, "event_time").cast(pa.int64()))
+        if self.own is None:
+            return times
+        own = np.asarray(_one_array(self.own, "event_time"))
+        return np.concatenate([own if self.as_read else own[self.order], times])
 
     def projected(self, rows: Ints) -> Mask:
         """Return which of the rows are projected: of their texts only the object key was kept, as none is stored."""

@@ -161,7 +161,8 @@ class Coordinator:
 
     def _offer(self, pool: Pool, worker: int, cut: ChunkIds) -> None:
         """Send a worker which of its events are new."""
-        ids = dedup.ids_of(np.frombuffer(cut.ids, "V16"), np.frombuffer(cut.crc32, np.uint32))
+        days = np.frombuffer(cut.days, np.uint16)
+        ids = dedup.ids_of(np.frombuffer(cut.ids, "V16"), np.frombuffer(cut.crc32, np.uint32), days)
         is_new, differs = self._begin().offer(ids, (cut.min_time, cut.max_time))
         self.open.offered(len(is_new), int(is_new.sum()))
         pool.call(worker, "write", is_new.tobytes(), differs.astype(np.int64).tobytes())

@@ -37,6 +37,7 @@ from trailsift.ingest.chunk_builder import ChunkBuilder, ObjectStats
 from trailsift.ingest.exemplars import candidates
 from trailsift.ingest.reread import reread
 from trailsift.ingest.sift import ColumnarRules, Decided, count_dropped, select_rows
+from trailsift.lake import dedup
 from trailsift.lake.index import File
 from trailsift.lake.parquet import events_table, write_events
 from trailsift.rules import Rules
@@ -48,10 +49,11 @@ Call = tuple[str, tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class ChunkIds:
-    """Ids and CRC-32 per row of a chunk, and its span of event time in microseconds."""
+    """Ids, CRC-32 and days (``dedup.Days``) per row of a chunk, and its span of event time in microseconds."""
 
     ids: bytes
     crc32: bytes
+    days: bytes
     min_time: int
     max_time: int
 
@@ -156,7 +158,10 @@ class Worker:
         self._cut_objects, self._objects = self._objects, {}
         if not len(self._chunk):
             return None
-        return ChunkIds(self._chunk.ids.tobytes(), self._chunk.crc32.tobytes(), *self._chunk.span())
+        times = self._chunk.times()
+        days = dedup.days_of(times).tobytes()
+        span = int(times.min()), int(times.max())
+        return ChunkIds(self._chunk.ids.tobytes(), self._chunk.crc32.tobytes(), days, *span)
 
     def write(self, fresh: bytes, differs: bytes) -> ChunkResult:
         """Store the rows that are new. ``differs``: numbers of the rows that repeat an id with another text."""

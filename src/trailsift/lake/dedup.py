@@ -1,14 +1,15 @@
 """The ids of all events ever seen, which make "exactly once" hold across runs.
 
-Each commit has one immutable file: 128-bit ids in order, and a CRC of each record, so that a second copy with other
-content is noticed. Files are read by memory map; a lookup is a binary search.
+Each commit has one immutable file: 128-bit ids in order, a CRC of each record, so that a second copy with other content
+is noticed, and the day of each event, so that a query for one event opens the files of that day only. Files are read by
+memory map; a lookup is a binary search.
 """
 
 from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +17,35 @@ import numpy as np
 
 from trailsift import _native
 from trailsift.errors import LakeError
-from trailsift.lake.forms import ID_BYTES
+from trailsift.lake.forms import ID_BYTES, ID_BYTES_1
 from trailsift.storage import LocalStorage
 from trailsift.storage.local import make_file, make_folders
+from trailsift.times import DAY
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 Checks = np.ndarray[Any, np.dtype[np.uint32]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Days = np.ndarray[Any, np.dtype[np.uint16]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
-#: Ids merged at a time when several lists become one file: 20 bytes each, several times over in memory.
+#: The day of an id from a file of format version 1, which has none, and of events after the year 2148.
+UNKNOWN_DAY = 0xFFFF
+
+#: Ids merged at a time when several lists become one file: 22 bytes each, several times over in memory.
 SLICE = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class Ids:
-    """Ids as two 64-bit words each, and the CRC of each record; sorted by (high, low)."""
+    """Ids as two 64-bit words each, the CRC of each record, and its day since 1970; sorted by (high, low).
+
+    ``day`` is None if no day is known.
+    """
 
     high: Words
     low: Words
     check: Checks
+    day: Days | None = None
 
     def __len__(self) -> int:
         return len(self.high)
@@ -60,20 +70,31 @@ class Ids:
     def release_pages(self) -> None:
         """Drop what was read of a file from the process's memory; it stays in the system's cache."""
         if isinstance(self.high, np.memmap):
-            for words in (self.high, self.low, self.check):
+            for words in (self.high, self.low, self.check, self.day):
                 mapped = getattr(words, "_mmap", None)
                 if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
                     mapped.madvise(mmap.MADV_DONTNEED)
 
     def take(self, rows: Any) -> Ids:
         """Return the entries at some rows."""
-        return Ids(self.high[rows], self.low[rows], self.check[rows])
+        return Ids(self.high[rows], self.low[rows], self.check[rows], None if self.day is None else self.day[rows])
+
+    def known_days(self) -> Days:
+        """Return the day of each id, ``UNKNOWN_DAY`` where it is not known."""
+        return np.full(len(self), UNKNOWN_DAY, np.uint16) if self.day is None else self.day
 
 
-def ids_of(raw: np.ndarray[Any, np.dtype[np.void]], checks: Checks) -> Ids:
+def ids_of(raw: np.ndarray[Any, np.dtype[np.void]], checks: Checks, days: Days | None = None) -> Ids:
     """Return ids in the order given, not sorted, from 16-byte identities."""
     words = np.frombuffer(raw.tobytes(), ">u8").astype(np.uint64)
-    return Ids(words[0::2], words[1::2], checks)
+    return Ids(words[0::2], words[1::2], checks, days)
+
+
+def days_of(micros: Ints) -> Days:
+    """Return the days of times (microseconds since 1970)."""
+    days = micros // DAY
+    known: Days = np.where((days >= 0) & (days < UNKNOWN_DAY), days, UNKNOWN_DAY).astype(np.uint16)
+    return known
 
 
 def sort(ids: Ids) -> tuple[Ids, Ints]:
@@ -104,15 +125,25 @@ def merge(parts: Sequence[Ids]) -> Ids:
 
 
 def _merge_two(left: Ids, right: Ids) -> Ids:
-    if _native.groups is not None:
-        high, low, check = _native.groups.merged(left.high, left.low, left.check, right.high, right.low, right.check)
-        return Ids(np.frombuffer(high, np.uint64), np.frombuffer(low, np.uint64), np.frombuffer(check, np.uint32))
-    fields = ("high", "low", "check")
-    return sort(Ids(*(np.concatenate([getattr(left, field), getattr(right, field)]) for field in fields)))[0]
+    days = None
+    if left.day is not None or right.day is not None:
+        days = left.known_days(), right.known_days()
+    if _native.groups is None:
+        fields = ("high", "low", "check")
+        both = Ids(*(np.concatenate([getattr(left, field), getattr(right, field)]) for field in fields))
+        return sort(replace(both, day=None if days is None else np.concatenate(days)))[0]
+    high, low, check = _native.groups.merged(left.high, left.low, left.check, right.high, right.low, right.check)
+    merged = Ids(np.frombuffer(high, np.uint64), np.frombuffer(low, np.uint64), np.frombuffer(check, np.uint32))
+    if days is None:
+        return merged
+    # The same merge, with the days in place of the CRCs.
+    parts = [part.astype(np.uint32) for part in days]
+    _, _, day = _native.groups.merged(left.high, left.low, parts[0], right.high, right.low, parts[1])
+    return replace(merged, day=np.frombuffer(day, np.uint32).astype(np.uint16))
 
 
 def write(parts: Sequence[Ids], path: Path) -> None:
-    """Write sorted lists of ids as one: all high words, all low words, all CRCs, little-endian.
+    """Write sorted lists of ids as one: all high words, all low words, all CRCs, all days, little-endian.
 
     One range of ids at a time, so that memory does not grow with their number.
     """
@@ -127,8 +158,12 @@ def write(parts: Sequence[Ids], path: Path) -> None:
     with path.open("wb") as file:
         for number in range(slices if total else 0):
             ids = merge([part.take(slice(at[number], at[number + 1])) for part, at in zip(parts, bounds, strict=True)])
-            places = ((8 * done, ids.high, "<u8"), (8 * (total + done), ids.low, "<u8"))
-            for offset, words, kind in (*places, (16 * total + 4 * done, ids.check, "<u4")):
+            places: tuple[tuple[int, Any, str], ...] = (
+                (8 * done, ids.high, "<u8"),
+                (8 * (total + done), ids.low, "<u8"),
+            )
+            places += ((16 * total + 4 * done, ids.check, "<u4"), (20 * total + 2 * done, ids.known_days(), "<u2"))
+            for offset, words, kind in places:
                 file.seek(offset)
                 file.write(words.astype(kind, copy=False).data)
             done += len(ids)
@@ -137,7 +172,7 @@ def write(parts: Sequence[Ids], path: Path) -> None:
 def read(path: Path, count: int) -> Ids:
     """Return a file's ``count`` sorted ids, by memory map. LakeError if the file has another size."""
     size = path.stat().st_size
-    if size != count * ID_BYTES:
+    if size not in (count * ID_BYTES, count * ID_BYTES_1):
         raise damaged(path, f"has {size:,} bytes, and not those of {count:,} ids")
     if not count:
         empty = np.empty(0, np.uint64)
@@ -146,6 +181,8 @@ def read(path: Path, count: int) -> Ids:
         np.memmap(path, "<u8", "r", 0, (count,)),
         np.memmap(path, "<u8", "r", 8 * count, (count,)),
         np.memmap(path, "<u4", "r", 16 * count, (count,)),
+        # Format version 1 had no days. Such files stay until their ids are too old.
+        np.memmap(path, "<u2", "r", 20 * count, (count,)) if size == count * ID_BYTES else None,
     )
 
 

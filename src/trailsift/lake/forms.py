@@ -29,7 +29,9 @@ from trailsift.storage.links import Links
 #: The folder of event ids.
 SEEN_FOLDER = "seen"
 #: Bytes of an event id in a file of ids: its hash, and the checksum of its record.
-ID_BYTES = 20
+ID_BYTES = 22
+#: The same in files of format version 1.
+ID_BYTES_1 = 20
 
 #: What the name of a file or folder may consist of: no control character, no quote, no wildcard, no backslash.
 _NAME = r"""(?!\.)[^/\\*?\[\]{}'"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}"""
@@ -52,6 +54,7 @@ _OWN_METADATA = (
 )
 _MAX_PATH = 2048
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}(?:\d{3})?)?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _SCHEMES = ("file://", "file:")
 
 #: Microseconds of the years 1 to 9999, and what stands for "any time" where another engine recorded none.
@@ -250,8 +253,13 @@ def _are_counts(found: dict[str, Any]) -> bool:
         and isinstance(rules, dict)
         and all(isinstance(rules.get(name, ""), str) for name in ("file", "digest"))
         and (not rules or {"file", "digest", "omit"} <= rules.keys())
+        and _are_days(found.get("days_kept", []))
         and all(_are_texts(rules.get(name, [])) for name in ("names", "actions", "omit"))
     )
+
+
+def _are_days(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) and _DAY.fullmatch(text) for text in value)
 
 
 def _are_texts(value: object) -> bool:

@@ -112,10 +112,7 @@ def upgrade(lake: LakeWriter, deriver: Callable[[bool], Derive], on_files: OnFil
     with transaction, _unchanged(lake.root), write_errors(lake.root):
         is_whole = not lake.omitted_columns()
         work = _Upgrade(lake, deriver(is_whole), on_files, is_whole=is_whole)
-        try:
-            work.run()
-        except FileNotFoundError as error:
-            raise LakeError(f"{error.filename} is missing") from error
+        work.run()
         transaction.renew({name: table for name, table in work.after.items() if name != schema.REJECTS.name})
         transaction.replace(work.old, work.new)
         kept = tuple(_text(day) for day in sorted(work.days_kept))
@@ -171,6 +168,9 @@ class _Upgrade:
     def run(self) -> None:
         """Write all new files."""
         forms.check_links(self.root, self.old)
+        for file in self.old:
+            if not (self.root / file.path).exists():
+                raise LakeError(f"{self.root / file.path} is missing, which holds rows of {file.table}")
         digest.check(self.root, [file.path for file in self.old])
         self._choose_days()
         # Parquet is written while the next piece is derived.

@@ -15,6 +15,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trailsift.lake.event_days import event_days
 from trailsift.lake.index import File, Snapshot
 from trailsift.query.deadline import Deadline
 from trailsift.query.diagnostics import from_duckdb
@@ -24,6 +25,7 @@ from trailsift.query.pruning import (
     FilterReader,
     Predicate,
     all_of,
+    asked_ids,
     by_caller,
     file_filter,
     may_pass,
@@ -34,6 +36,7 @@ from trailsift.query.relations import DUCK_TYPES, MACROS, VIEWS, table_columns, 
 from trailsift.query.sandbox import CheckedStatement, check
 from trailsift.query.types import UTC_NAMES
 from trailsift.schema import TABLES
+from trailsift.times import DAY
 
 Parameters = Sequence[object] | Mapping[str, object] | None
 
@@ -56,6 +59,8 @@ _KEPT_PASSES = frozenset(
 )
 #: Between planning and running, the clock moves on by less than this (microseconds).
 _CLOCK_SLACK = 60_000_000
+#: Fewer files are opened as fast as the days of events are looked up.
+_FEW_FILES = 3
 _TIME_AND_PATH = attrgetter("min_time", "path")
 _EXPLAIN = "EXPLAIN (FORMAT JSON) "
 _DESCRIBE = "DESCRIBE "
@@ -212,9 +217,20 @@ def choose_files(snapshot: Snapshot, scans: Iterable[Scan], stored: Iterable[str
             if predicate is not None:
                 ranges_of = range_reader(table, predicate_columns(predicate))
                 candidates = [file for file in candidates if may_pass(predicate, ranges_of(file))]
+                candidates = _of_events(snapshot, candidates, asked_ids(table, predicate))
             merged = sorted({*files[name], *candidates}, key=_TIME_AND_PATH) if files[name] else candidates
             files[name] = merged
     return Plan(snapshot, scans, files)
+
+
+def _of_events(snapshot: Snapshot, files: list[File], event_ids: frozenset[str] | None) -> list[File]:
+    """Return the files of the days on which events with these ids happened; all if that is not known."""
+    if event_ids is None or len(files) < _FEW_FILES:
+        return files
+    days = event_days(snapshot, event_ids)
+    if days is None:
+        return files
+    return [file for file in files if any(file.min_time // DAY <= day <= file.max_time // DAY for day in days)]
 
 
 def connect(timezone: str, limits: Limits, spill: Path | None = None) -> duckdb.DuckDBPyConnection:

@@ -46,6 +46,9 @@ class AnyOf:
     parts: tuple[Predicate, ...]
 
 
+#: Columns whose range of values the index knows for each file; ``role_arn`` is read as ``caller``.
+_INDEXED = ("service", "caller", "role_arn")
+
 Predicate = Comparison | AllOf | AnyOf
 Node = Mapping[str, Any]
 
@@ -108,7 +111,7 @@ class FilterReader(NamedTuple):
         if name == self.table.time:
             return self._compare_time(cast, op, kind, value)
         if cast == "" and isinstance(value, str) and kind == "VARCHAR":
-            indexed = name in ("service", "caller", "role_arn") or (self.table.name == "events" and name in _PARTITION_COLUMNS)
+            indexed = name in _INDEXED or (self.table.name == "events" and name in (*_PARTITION_COLUMNS, "event_id"))
             return Comparison(name, op, value) if indexed else None
         is_integer = cast in ("INTEGER", "BIGINT") and isinstance(value, int)
         if is_integer and self.table.name == "events" and name in _PARTITION_COLUMNS:
@@ -278,6 +281,11 @@ def file_filter(table: Table, predicate: Predicate | None) -> FileFilter:
         # Summaries are dated by the start of their hour or day; the index may hold finer times.
         high = high // unit * unit + unit - 1
     return FileFilter(low, high, _values(predicate, "service"), _values(predicate, "caller"))
+
+
+def asked_ids(table: Table, predicate: Predicate | None) -> frozenset[str] | None:
+    """Return the only event ids that a row can have which passes; None if that may be any."""
+    return _values(predicate, "event_id") if predicate is not None and table.name == "events" else None
 
 
 def predicate_columns(predicate: Predicate | None) -> frozenset[str]:

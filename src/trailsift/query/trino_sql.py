@@ -102,6 +102,7 @@ class _Translation:
             self._times(select, tables)
             self._stars(select)
             self._groups(select, tables)
+            self._having(select, tables)
             if "events" in tables.values():
                 self._partition(select, tables)
         # From the inside out: the text of an outer function includes that of the inner ones.
@@ -244,11 +245,25 @@ class _Translation:
                 select.set("group", None)
             return
         aliases = {item.alias.lower(): number for number, item in enumerate(shown, 1) if isinstance(item, exp.Alias)}
-        columns = {c.name for name in tables.values() if name in TABLES for c in TABLES[name].columns}
+        columns = _columns(tables)
         for key in group.expressions:
             name = key.name.lower() if isinstance(key, exp.Column) and not key.table else ""
             if name in aliases and name not in columns:
                 key.replace(exp.Literal.number(aliases[name]))
+
+    def _having(self, select: exp.Select, tables: dict[str, str]) -> None:
+        """Put expressions in place of their aliases in HAVING, where Trino does not know them."""
+        from sqlglot import exp
+
+        having = select.args.get("having")
+        if having is None:
+            return
+        aliases = {item.alias.lower(): item.this for item in select.expressions if isinstance(item, exp.Alias)}
+        columns = _columns(tables)
+        for column in list(having.find_all(exp.Column)):
+            name = "" if column.table or column.find_ancestor(exp.Select) is not select else column.name.lower()
+            if name in aliases and name not in columns:
+                column.replace(exp.paren(aliases[name].copy()))
 
     def _function(self, function: exp.Func) -> None:
         from sqlglot import exp
@@ -270,6 +285,11 @@ class _Translation:
             function.replace(exp.maybe_parse(listed, dialect="trino"))
         elif name not in _SAME_IN_TRINO:
             raise _cannot(f"the function {name}")
+
+
+def _columns(tables: dict[str, str]) -> set[str]:
+    """Return the columns of those of our tables that ``tables`` (alias -> name) has."""
+    return {column.name for name in tables.values() if name in TABLES for column in TABLES[name].columns}
 
 
 #: Functions that sqlglot does not know, with the same meaning in DuckDB and Trino.

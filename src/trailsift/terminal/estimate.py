@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trailsift.analysis.caller_names import short_caller
 from trailsift.analysis.time_range import Period
+from trailsift.cloudtrail.callers import is_arn
 from trailsift.safe_text import safe
 from trailsift.terminal.console import console, grid, plural, show, size
 
@@ -39,6 +41,9 @@ def show_estimate(estimate: Estimate, zone: Period) -> None:
 
 
 def _name(name: str, value: Any, zone: Period) -> Any:
+    if name == "caller":
+        # An ARN stays whole: roles of several accounts may have the same name.
+        return value if is_arn(value) else short_caller(value)
     return zone.show(value) if name in ("hour", "event_time") and isinstance(value, int) else value
 
 

@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from trailsift.analysis.shell import quoted
 from trailsift.analysis.time_range import Period
 from trailsift.safe_text import safe
-from trailsift.schema import Table
+from trailsift.schema import FORMAT_VERSION, Table
 from trailsift.terminal.console import console, duration, grid, plural, show, size
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trailsift.analysis.status import Status
     from trailsift.lake.compact import Compacted
     from trailsift.lake.relocate import Relocated
+    from trailsift.lake.upgrade import Upgraded
     from trailsift.lake.verify import Verification
 
 
@@ -38,6 +39,14 @@ def show_status(status: Status, zone: Period) -> None:
     if status.world_readable:
         out.print("Every user of this machine can read it. To keep it private:")
         out.print(f"  chmod -R go= {quoted(status.lake)}", soft_wrap=True)
+    if status.format_version < FORMAT_VERSION:
+        out.print(
+            f"Format version {status.format_version}: it can be read. To upgrade it to {FORMAT_VERSION}, and write it:"
+        )
+        out.print(f"  trailsift compact --lake {quoted(status.lake)}", soft_wrap=True)
+    elif status.version_1_days:
+        days = ", ".join(status.version_1_days)
+        out.print(f"Summary rows of format version 1, without caller and category: {days}.", soft_wrap=True)
     out.print()
     show(out, _tables(out, status, zone), _counts(out, status))
     if status.latest:
@@ -157,6 +166,8 @@ def columns_markdown(tables: Sequence[Table], functions: Mapping[str, str]) -> s
 def show_compacted(compacted: Compacted) -> None:
     """Show what a compaction did."""
     out = console()
+    if compacted.upgraded is not None:
+        out.print(_upgraded(compacted.upgraded), soft_wrap=True)
     if compacted.partitions:
         before = f"{plural(compacted.files_before, 'file')} ({size(compacted.bytes_before)})"
         after = f"{plural(compacted.files_after, 'file')} ({size(compacted.bytes_after)})"
@@ -172,6 +183,16 @@ def show_compacted(compacted: Compacted) -> None:
     if compacted.files_deleted:
         freed = size(compacted.bytes_deleted)
         out.print(f"{plural(compacted.files_deleted, 'replaced file')} deleted, {freed} freed.")
+
+
+def _upgraded(upgraded: Upgraded) -> str:
+    """Return one line about an upgrade."""
+    text = f"Upgraded to format version {FORMAT_VERSION}: {plural(upgraded.days_recomputed, 'day')} computed again"
+    kept = upgraded.days_kept
+    if not kept:
+        return f"{text}."
+    days = f"{plural(len(kept), 'day')} kept as {'it was' if len(kept) == 1 else 'they were'}: {', '.join(kept)}"
+    return f"{text}, {days}, of which not all events are stored."
 
 
 def show_relocated(relocated: Relocated) -> None:

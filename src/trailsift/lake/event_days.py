@@ -1,0 +1,85 @@
+"""The day of an event by its id, so that a query for one event opens the files of that day only.
+
+The files of event ids (``lake.dedup``) hold ids in order, and the day of each. A lookup reads some twenty words of each
+file, without numpy: a query does not import it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from trailsift.cloudtrail.event_ids import event_key
+from trailsift.lake import forms, index
+from trailsift.lake.index import Snapshot
+from trailsift.storage import LocalStorage
+
+#: Ids that are looked up one by one; for more, the files are read as for any other condition.
+MOST_IDS = 100
+_UNKNOWN = 0xFFFF
+
+
+def event_days(snapshot: Snapshot, event_ids: Collection[str]) -> set[int] | None:
+    """Return the days (since 1970) of events; None if that of one is not known.
+
+    It is not known of ids that are too old, were stored by format version 1, or never existed, nor if a file of ids
+    cannot be read: ``verify`` names such a file.
+    """
+    if not event_ids or len(event_ids) > MOST_IDS or snapshot.rebuilt is not None:
+        return None
+    sql = "SELECT path, ids FROM seen_file WHERE removed IS NULL"
+    rows = index.read(snapshot.root, lambda db: db.execute(sql).fetchall())
+    left = {_words(event_id) for event_id in event_ids}
+    days: set[int] = set()
+    for path, count in rows:
+        if type(count) is not int or count <= 0:
+            continue
+        with suppress(OSError, ValueError):
+            for words, day in _found(LocalStorage(snapshot.root).checked_path(forms.ids_path(path)), count, left):
+                left.discard(words)
+                days.add(day)
+        if not left:
+            break
+    return None if left or _UNKNOWN in days else days
+
+
+def _words(event_id: str) -> tuple[int, int]:
+    """Return the two words by which files of ids are sorted."""
+    high, low = (int.from_bytes(word.to_bytes(8, "little"), "big") for word in event_key(event_id))
+    return high, low
+
+
+def _found(
+    path: Path, count: int, wanted: Collection[tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], int]]:
+    """Yield those of the wanted ids that a file of ``count`` ids holds, and their days."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size != count * forms.ID_BYTES:
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            for words in list(wanted):
+                at = _place(data, count, *words)
+                if at is not None:
+                    yield words, int.from_bytes(data[20 * count + 2 * at : 20 * count + 2 * at + 2], "little")
+
+
+def _place(data: mmap.mmap, count: int, high: int, low: int) -> int | None:
+    """Return the place of an id in a file, by binary search."""
+    first, last = 0, count
+    while first < last:
+        middle = (first + last) // 2
+        here = int.from_bytes(data[8 * middle : 8 * middle + 8], "little")
+        if here < high or (here == high and _low(data, count, middle) < low):
+            first = middle + 1
+        else:
+            last = middle
+    if first == count or int.from_bytes(data[8 * first : 8 * first + 8], "little") != high:
+        return None
+    return first if _low(data, count, first) == low else None
+
+
+def _low(data: mmap.mmap, count: int, place: int) -> int:
+    return int.from_bytes(data[8 * (count + place) : 8 * (count + place) + 8], "little")
