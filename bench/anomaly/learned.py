@@ -27,7 +27,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import LocalOutlierFactor
 
-from trailsift.detect.features import Floats, Ints, RoleHours, build_features, read_calls
+from trailsift.detect.features import Floats, Ints, CallerHours, build_features, read_calls
 from trailsift.generate import KINDS, QUIET_KINDS, Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
@@ -41,7 +41,7 @@ _STEP = 5
 class Case(NamedTuple):
     """Role-hours of one lake, the number of each one's incident (-1: none), and the incidents' kinds."""
 
-    hours: RoleHours
+    hours: CallerHours
     label: Ints
     kinds: list[str]
 
@@ -117,12 +117,12 @@ def case(seed: int) -> Case:
         shutil.rmtree(folder, ignore_errors=True)
     assert lines is not None
     hours = build_features(lines)
-    label = np.full(len(hours.role), -1)
+    label = np.full(len(hours.caller), -1)
     for number, incident in enumerate(truth["incidents"]):
         first, last = (
             int(datetime.fromisoformat(incident[name]).timestamp() // 3600) for name in ("first_time", "last_time")
         )
-        mine = hours.role == hours.roles.index(incident["role_arn"])
+        mine = hours.caller == hours.callers.index(incident["role_arn"])
         label[mine & (hours.hour >= first) & (hours.hour <= last)] = number
     return Case(hours, label, [incident["kind"] for incident in truth["incidents"]])
 
@@ -139,7 +139,7 @@ def found_kinds(data: Case, method: Method) -> set[str]:
             scores[now] = method(hours.far[past], hours.far[now])
     ordinary = data.label < 0
     best: dict[tuple[int, int], float] = {}
-    for key, score in zip(zip(hours.role[ordinary], day[ordinary], strict=True), scores[ordinary], strict=True):
+    for key, score in zip(zip(hours.caller[ordinary], day[ordinary], strict=True), scores[ordinary], strict=True):
         best[key] = max(score, best.get(key, -np.inf))
     least = sorted(best.values())[-1 - _FALSE]
     return {kind for number, kind in enumerate(data.kinds) if (scores[data.label == number] > least).any()}

@@ -11,6 +11,7 @@ import pytest
 import trailsift
 from support.public_cases import lake_of
 from trailsift.analysis.caller_names import short_caller
+from trailsift.aws.selectors import parse_request
 from trailsift.cli import main
 from trailsift.errors import UsageError
 from trailsift.rules import RowRules, parse
@@ -202,3 +203,16 @@ def test_estimates_and_suggestions_by_caller(identities: trailsift.Lake) -> None
         }
         number, _ = rules.match(row)
         assert rules.rules.rules[number].name in line.rule
+
+
+def test_network_activity_is_not_taken_for_data_events(tmp_path: Path) -> None:
+    """A trail charges for it by itself, and selectors of data events do not choose it."""
+    with lake_of("23-more-s3", tmp_path) as lake:
+        cost = lake.selector_cost(parse_request([], ["s3"]))
+        month = 365.25 / 12 * 24  # the lake has one hour
+        assert (round(cost.events), round(cost.all_events)) == (round(4 * month), round(6 * month))
+        assert lake.export(tmp_path / "network.ndjson", where="event_category = 'NetworkActivity'") == 1
+    with trailsift.Lake(tmp_path / "network") as lake:
+        lake.ingest(tmp_path / "network.ndjson")
+        assert not lake.has_data_events()
+        assert lake.data_event_candidates() == []

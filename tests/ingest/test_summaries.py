@@ -77,7 +77,12 @@ def recount(records: list[dict[str, Any]]) -> dict[str, dict[tuple[Any, ...], di
         if row["event_category"] == "Insight":
             continue
         denied = row["error_code"] in schema.DENIED_CODES
-        is_owner = bool(row["shared_event_id"]) and row["account_id"] != row["principal_account"]
+        caller_account = row["principal_account"]
+        is_owner = bool(row["shared_event_id"]) and caller_account not in (
+            None,
+            "ANONYMOUS_PRINCIPAL",
+            row["account_id"],
+        )
         network = source_network(row["source_ip"])
         touches = [("target", row["resource_arn"], key, row)]
         if row["source_resource_arn"] is not None:

@@ -108,7 +108,7 @@ class Need:
     """
 
     caller: str
-    role_arn: str | None
+    role_arn: str | None = None
     score: int = 0
     services: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
@@ -128,12 +128,19 @@ def needs(engine: Engine, period: Period) -> list[Need]:
         WHERE caller NOT IN ({nobody}) AND category NOT IN ('{INSIGHT}', '{NETWORK_ACTIVITY}')
         GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4""",
     )
-    calls_of: dict[str, list[tuple[str, str | None, bool, int, int]]] = defaultdict(list)
+    calls_of: dict[str, list[tuple[str, str | None, int, int]]] = defaultdict(list)
+    logged: dict[str, int] = defaultdict(int)
     arns: dict[str, str | None] = {}
     for caller, service, name, category, role_arn, events, denied in rows:
         arns[caller] = arns.get(caller) or role_arn
-        calls_of[caller].append((service, name, is_data(service, name, category), events, denied))
-    scored = [_need(caller, arns[caller], calls) for caller, calls in calls_of.items()]
+        if category == "Data":
+            logged[caller] += events
+        else:
+            calls_of[caller].append((service, name, events, denied))
+    scored = [_need(caller, calls) for caller, calls in calls_of.items()]
+    for need in scored:
+        need.role_arn = arns[need.caller]
+        need.logged += logged[need.caller]
     return sorted((need for need in scored if need.score), key=lambda need: (-need.score, need.caller))
 
 
@@ -141,15 +148,15 @@ def _calls(count: int) -> str:
     return f"{count:,} call{'' if count == 1 else 's'}"
 
 
-def _need(caller: str, role_arn: str | None, calls: Iterable[tuple[str, str | None, bool, int, int]]) -> Need:
-    """Score one caller. ``calls``: service, event name, whether it is a data event, events, how many were denied."""
-    need = Need(caller, role_arn)
+def _need(caller: str, calls: Iterable[tuple[str, str | None, int, int]]) -> Need:
+    """Score one caller. ``calls``: service, event name, events, how many of them were denied."""
+    need = Need(caller)
     indicators: dict[str, int] = defaultdict(int)
     scores: dict[str, int] = {}
     other: dict[str, int] = defaultdict(int)
     denied = 0
-    for service, name, is_data_event, events, refused in calls:
-        if is_data_event:
+    for service, name, events, refused in calls:
+        if is_data(service, name):
             need.logged += events
             continue
         need.management_events += events

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from trailsift import _native, schema
 from trailsift.cloudtrail.call_kinds import READ, call_kind
+from trailsift.cloudtrail.callers import ANONYMOUS_ACCOUNT
 from trailsift.cloudtrail.key_patterns import key_pattern, word_pattern
 from trailsift.cloudtrail.origins import agent_family, source_network
 from trailsift.columns.arrays import Ints
@@ -298,8 +299,11 @@ class Summaries:
             return np.zeros(cells, np.int64)
         accounts, callers = self._codes["account_id"], self._codes["principal_account"]
         places = {name: place for place, name in enumerate(accounts.values.to_pylist(), 1)}
-        same = np.array([0, *(places.get(name, -1) for name in callers.values.to_pylist())])
-        is_other = same[callers.codes] != accounts.codes
+        names = callers.values.to_pylist()
+        same = np.array([0, *(places.get(name, -1) for name in names)])
+        # A service and an anonymous caller have no account with a record of its own.
+        has_record = np.array([False, *(name != ANONYMOUS_ACCOUNT for name in names)])
+        is_other = has_record[callers.codes] & (same[callers.codes] != accounts.codes)
         counts = np.bincount(self._cell[shared.astype(bool)], minlength=cells)
         return np.where(is_other, counts, 0).astype(np.int64)
 

@@ -99,7 +99,7 @@ def _copy(config: StackConfig, until: date) -> list[AthenaStatement]:
         AthenaStatement(
             "columnar",
             "a columnar copy of the log files, each event once; Parquet, ZSTD. Callers and categories by the rules of "
-            "`trailsift ingest`, except that a member that is no text in the record counts as its text",
+            "`trailsift ingest`, except that a member that is not a text in the record counts as its text",
             f"CREATE TABLE {name}\nWITH (\n  format = 'PARQUET',\n  write_compression = 'ZSTD',\n"
             f"  external_location = '{config.folder('columnar')}',\n"
             "  partitioned_by = ARRAY['year', 'month', 'day', 'service']\n) AS\n" + _select(config, *first),

@@ -70,7 +70,7 @@ _STEPS: dict[str, str] = {
         f"coalesce(element_at(filter(resources, r -> {_IS_BUCKET} AND split_part(r.arn, ':::', 2) = named_bucket), 1)"
         f",\n    element_at(filter(resources, r -> {_IS_BUCKET}), 1), element_at(resources, 1))"
     ),
-    # Without the version, decoded (a plus is no blank there), without slashes in front.
+    # Without the version, decoded (a plus stays a plus there), without slashes in front.
     "copied": (
         f"regexp_replace(coalesce(try(url_decode(replace({_COPY_PATH}, '+', '%2B'))),\n"
         rf"    {_COPY_PATH}), '\A/+')"

@@ -72,21 +72,15 @@ def read_days(engine: DuckDBEngine, baseline: Baseline, events_of: Mapping[int, 
         period = whole_days(chunk[0], chunk[-1])
         cells, writes, writes_at = _hours(engine, baseline, period)
         first_day, firsts = _firsts(engine, baseline, period)
-        where = period.where_day("day")
-        active = fetch_arrow(engine, f"SELECT DISTINCT caller, {_DAY} FROM usage WHERE {where} ORDER BY 1")
-        active_caller, active_day = _callers(baseline, active.column(0)), to_numpy(active.column(1))
         for day in chunk:
             on_day = cells.hour // 24 == day
             yield Day(
                 day,
-                active_caller[active_day == day],
+                np.unique(baseline.of[cells.series[on_day]]),
                 Cells(cells.series[on_day], cells.hour[on_day] % 24, cells.value[on_day]),
                 np.unique(writes[writes_at // 24 == day]),
                 _of_day(firsts, np.flatnonzero(first_day == day)),
             )
-
-
-_DAY = f"epoch_us(day::TIMESTAMP) // {DAY}"
 
 
 def chunk_days(events_of: Mapping[int, int]) -> Iterator[list[int]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,8 +19,8 @@ import pyarrow.compute as pc
 from trailsift.cloudtrail.categories import MANAGEMENT_FLAG
 from trailsift.cloudtrail.resources import TouchedResources, canonical_resources
 from trailsift.columns.arrays import Ids, Ints, Mask
-from trailsift.columns.group_by import DictionaryColumn, GroupBy
-from trailsift.decode.json_text import INVALID, dump, parse
+from trailsift.columns.group_by import DictionaryColumn, GroupBy, filled
+from trailsift.decode.json_text import dump, parse
 from trailsift.decode.record import ABSENT, BYTES, FLOAT, PLAIN
 from trailsift.times import DAY
 
@@ -39,6 +40,7 @@ _ESCAPED_BYTES = bytes(range(0x20)) + b'"\\'
 _USER = '{"userIdentity":'
 _KEY = "requestParameters.key"
 _raw_decode = json.JSONDecoder().raw_decode
+_skip = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def record_texts(rows: pa.Table, first: int) -> pa.Array:
@@ -120,7 +122,7 @@ class _Rests:
     """The distinct values of ``rest``, and which of them each row has."""
 
     def __init__(self, column: pa.Array) -> None:
-        codes = DictionaryColumn(column)
+        codes = DictionaryColumn(_trimmed(column))
         self.of_row: Ints = codes.codes
         self._values = [_Rest(), *map(_rest, codes.texts)]
         self.is_plain: Mask = np.array([value.is_plain for value in self._values])
@@ -190,6 +192,17 @@ def _array(rows: pa.Table, name: str) -> pa.Array:
     return rows.column(name).chunk(0)
 
 
+def _trimmed(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Return a column whose dictionary holds its own values only, if most of them are those of other rows."""
+    if 2 * len(column.dictionary) <= len(column):
+        return column
+    codes = filled(column.indices)
+    used, place = np.unique(codes, return_inverse=True)
+    nulls = int(len(used) > 0 and used[0] < 0)
+    indices = pa.array((place - nulls).astype(np.int32), mask=codes < 0)
+    return pa.DictionaryArray.from_arrays(indices, column.dictionary.take(pa.array(used[nulls:])))
+
+
 def _joined(*parts: Any) -> pa.Array:
     """Return texts put together; null if a part is null."""
     return pc.binary_join_element_wise(*parts, "")
@@ -256,27 +269,37 @@ def _clock() -> pa.Array:
 
 
 class _Keys:
-    """The object keys of rows: as JSON, and as they stand inside a string; ``is_item``: objects, not strings."""
+    """The object keys of rows: as they stand inside a string, and as JSON; ``odd``: objects that are not JSON."""
 
     def __init__(self, rows: pa.Table) -> None:
         self.column = _array(rows, "object_key")
-        self.escaped = _escaped(self.column)
         kinds = DictionaryColumn(_array(rows, "resource_type"))
         is_dynamodb = np.array([False, *(kind.startswith("AWS::DynamoDB") for kind in kinds.texts)])[kinds.codes]
-        self.is_item: Mask = is_dynamodb & np.asarray(pc.fill_null(pc.starts_with(self.column, "{"), False))
-        #: Items that are not JSON.
+        is_item: Mask = is_dynamodb & np.asarray(pc.fill_null(pc.starts_with(self.column, "{"), False))
         self.odd: Mask = np.zeros(len(self.column), bool)
+        #: Null for objects, which are the keys of no ARN.
+        self.escaped = self.column
+        if is_item.any():
+            self.escaped = pc.if_else(pa.array(is_item), pa.scalar(None, pa.string()), self.column)
+        self.escaped = _escaped(self.escaped)
         self.json = _joined('"', self.escaped, '"')
-        if self.is_item.any():
-            places = np.flatnonzero(self.is_item)
-            texts = self.column.take(pa.array(places)).to_pylist()
-            self.odd[places] = [parse(text) is INVALID for text in texts]
-            self.json = pc.if_else(pa.array(self.is_item), self.column, self.json)
+        if is_item.any():
+            places = np.flatnonzero(is_item)
+            self.odd[places] = [not _is_json(text) for text in self.column.take(pa.array(places)).to_pylist()]
+            self.json = pc.if_else(pa.array(is_item), self.column, self.json)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        _skip(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def _parameters(column: pa.Array, keys: _Keys, keyless: Mask) -> tuple[pa.Array, Mask]:
     """Return the member ``requestParameters`` with the object key in it, and the rows in doubt."""
-    codes = DictionaryColumn(column)
+    codes = DictionaryColumn(_trimmed(column))
     texts = [None, *codes.texts]
     takes_key: Mask = np.array([text is not None and _takes_key(text) for text in texts])[codes.codes]
     inserted: Mask = takes_key & ~_invalid(keys.column) & ~keyless
@@ -302,19 +325,29 @@ def _takes_key(text: str) -> bool:
 
 def _additional(rows: pa.Table, rests: _Rests) -> tuple[pa.Array, Mask]:
     """Return the member ``additionalEventData`` with the byte counts in it, and the rows in doubt."""
-    text = _filled(_array(rows, "additional_event_data"))
-    counted = []
-    for member, column in BYTES.items():
+    column = _filled(_array(rows, "additional_event_data"))
+    counts = []
+    for member, name in BYTES.items():
         end = pc.if_else(pa.array(rests.has_float(member)), ".0,", ",")
-        counted.append(_joined(f'"{member}":', _array(rows, column).cast(pa.string()), end))
-    is_object = pc.starts_with(text, "{")
-    inner = pc.if_else(is_object, pc.binary_slice(text.cast(pa.binary()), 1, -1).cast(pa.string()), "")
-    parts = pc.ascii_rtrim(_joined(*(pc.fill_null(part, "") for part in (*counted, inner))), ",")
-    whole = _joined("{", parts, "}")
-    texts = _joined('"additionalEventData":', pc.if_else(is_object, whole, text), ",")
-    # Counts that the column did not hold, or names that codes spell.
-    odd = pc.or_(pc.match_substring(text, "bytesTransferred"), pc.match_substring(text, "\\u"))
-    return texts, np.asarray(pc.fill_null(odd, False))
+        counts.append(_joined(f'"{member}":', _array(rows, name).cast(pa.string()), end))
+    after = pc.binary_replace_slice(column, 0, 1, "")
+    is_object = pc.starts_with(column, "{")
+    parts = ['"additionalEventData":{', *counts, after, ","]
+    text = pc.binary_join_element_wise(*parts, "", options=_NULL_IS_EMPTY)
+    is_empty = pc.equal(after, "}")
+    if pc.any(is_empty).as_py():
+        text = pc.if_else(is_empty, pc.replace_substring(text, ",},", "},"), text)
+    text = pc.if_else(is_object, text, _joined('"additionalEventData":', column, ","))
+    return text, _holds(column, "bytesTransferred") | _holds(column, "\\u")
+
+
+def _holds(column: pa.Array, text: str) -> Mask:
+    """Return which texts have another one in them."""
+    data = column.buffers()[2]
+    if data is None or text.encode() not in bytes(data):
+        return np.zeros(len(column), bool)
+    found: Mask = np.asarray(pc.fill_null(pc.match_substring(column, text), False))
+    return found
 
 
 # -- resources -------------------------------------------------------------------------------------------------------

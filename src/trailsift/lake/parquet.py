@@ -98,10 +98,18 @@ def data_errors(what: object) -> Iterator[None]:
 
 
 def read_columns(root: Path, path: str, names: Sequence[str], coded: Sequence[str] = ()) -> pa.Table:
-    """Return columns of a data file; ``coded`` ones as dictionaries. LakeError if it is a link, or damaged."""
+    """Return columns of a data file; ``coded`` ones as dictionaries. LakeError if it is a link, or damaged.
+
+    In files of format version 1 the caller is the role.
+    """
     Links(root).check([path])
-    with data_errors(root / path), pq.ParquetFile(root / path, read_dictionary=list(coded)) as reader:
-        return reader.read(list(names)).select(list(names))
+    with data_errors(root / path), pq.ParquetFile(root / path) as reader:
+        is_version_1 = "caller" not in reader.schema_arrow.names
+        places = {name: "role_arn" if name == "caller" and is_version_1 else name for name in (*names, *coded)}
+        dictionaries = [places[name] for name in coded]
+        with pq.ParquetFile(root / path, read_dictionary=dictionaries, metadata=reader.metadata) as coded_reader:
+            read = coded_reader.read(list(dict.fromkeys(places[name] for name in names)))
+        return pa.table([read.column(places[name]) for name in names], list(names))
 
 
 def write_events(chunk: pa.Table, root: Path, table: schema.Table = schema.EVENTS) -> list[File]:

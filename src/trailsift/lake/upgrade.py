@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,8 @@ from trailsift.lake.index import File
 from trailsift.lake.parquet import data_errors, micros, read_columns, write_events, write_lines
 from trailsift.lake.writer import LakeWriter
 from trailsift.times import DAY, iso
+
+T = TypeVar("T")
 
 #: Rows, and bytes of them in memory, that are derived at a time.
 PIECE_ROWS = 65_536
@@ -215,8 +217,7 @@ class _Upgrade:
         files = sorted(self._of[schema.EVENTS.name], key=lambda file: (file.min_time, file.path))
         complete = np.array(sorted(self.days_complete), np.int64)
         total = sum(file.bytes for file in files)
-        done = 0
-        for number, (parts, at_end) in enumerate(_pieces(self.root, files, self.before[schema.EVENTS.name])):
+        for parts, at_end in _ahead(_pieces(self.root, files, self.before[schema.EVENTS.name])):
             rows = pa.concat_tables([part for _, part in parts])
             try:
                 events, lines = self._derive(rows, np.isin(_days(rows, "event_time"), complete))
@@ -227,10 +228,8 @@ class _Upgrade:
                     self._lines.setdefault(name, []).append(table)
                     self._waiting_lines += table.num_rows
             yield events, files[at_end].min_time // DAY if at_end < len(files) else _NO_DAY
-            del number
-            done = sum(file.bytes for file in files[:at_end])
             if self._on_files is not None:
-                self._on_files(len(files), at_end, total, done)
+                self._on_files(len(files), at_end, total, sum(file.bytes for file in files[:at_end]))
 
     # -- summary lines -------------------------------------------------------------------------------------------------
 
@@ -281,6 +280,15 @@ def _with_constants(lines: pa.Table, table: schema.Table) -> pa.Table:
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield items, the next of which is made meanwhile."""
+    with ThreadPoolExecutor(1) as reader:
+        waiting = reader.submit(next, items, None)
+        while (item := waiting.result()) is not None:
+            waiting = reader.submit(next, items, None)
+            yield item
 
 
 def _pieces(

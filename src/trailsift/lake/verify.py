@@ -282,6 +282,16 @@ def _size(row: tuple[Any, ...] | None) -> int | None:
     return forms.ID_BYTES * int(row[2]) if row[0] == forms.SEEN_FOLDER else int(row[3])
 
 
+def _has_size(recorded: _Recorded, size: int) -> bool:
+    """Return whether a file has the size that the catalog records."""
+    if recorded.size is None or size == recorded.size:
+        return True
+    # Of files without digests, those of ids may be of format version 1.
+    row = recorded.row
+    is_ids = recorded.sha256 is None and row is not None and row[0] == forms.SEEN_FOLDER
+    return is_ids and row is not None and size == forms.ID_BYTES_1 * int(row[2])
+
+
 def _check_row(
     path: str, row: tuple[Any, ...] | None, sealed: tuple[Any, Any, Any], unsealed: set[int]
 ) -> Iterator[LakeProblem]:
@@ -363,8 +373,8 @@ def _check_file(
         _check_form(path)
         place = storage.checked_path(path)
         size = place.stat().st_size
-        if recorded.size is not None and size != recorded.size:
-            what = f"has {size:,} bytes instead of {recorded.size:,}{_content(recorded.row)}"
+        if not _has_size(recorded, size):
+            what = f"has {size:,} bytes instead of {recorded.size or 0:,}{_content(recorded.row)}"
             return _problem("changed", path, what), size, has_digest
         if quick or recorded.sha256 is None:
             return None, size, has_digest
