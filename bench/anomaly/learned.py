@@ -27,7 +27,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import LocalOutlierFactor
 
-from trailsift.detect.features import Floats, Ints, CallerHours, build_features, read_calls
+from trailsift.detect.features import CallerHours, Floats, Ints, build_features, read_calls
 from trailsift.generate import KINDS, QUIET_KINDS, Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot

@@ -69,6 +69,11 @@ def test_columns_without_an_identity_give_a_caller(user: dict[str, Any]) -> None
         ({"role_arn": None, "caller": "whatever", "principal_account": "444455556666"}, "account:444455556666"),
         ({"role_arn": "athena.amazonaws.com", "caller": None}, "service:athena.amazonaws.com"),
         ({"principal_account": "ANONYMOUS_PRINCIPAL"}, ANONYMOUS),
+        ({"principal_account": "ANONYMOUS_PRINCIPAL", "caller": "none"}, ANONYMOUS),
+        ({"principal_account": "444455556666", "caller": "anonymous"}, "account:444455556666"),
+        ({"principal_account": "444455556666", "caller": "account:999999999999/AIDAX"}, "account:444455556666"),
+        ({"principal_account": "444455556666", "caller": "account:444455556666/AIDAX"}, "account:444455556666/AIDAX"),
+        ({"caller": "anonymous"}, NONE),
     ],
 )
 def test_a_caller_does_not_contradict_the_role(columns: dict[str, Any], caller: str) -> None:

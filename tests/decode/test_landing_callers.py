@@ -68,10 +68,7 @@ def test_an_older_dropped_line_has_the_caller_of_its_columns(user: Any) -> None:
     (row,), (new,) = rows_of(older(line)), rows_of(line)
     identity = identity_of(user)
     assert new["caller"] == identity.caller
-    if identity.caller == "anonymous" and identity.account is None and identity.principal_account is None:
-        # Known by its principal id only, which the line does not have.
-        assert row["caller"] == "none"
-    elif identity.caller.startswith(("arn:", "service:")) and identity.role_arn is not None:
+    if identity.caller.startswith(("arn:", "service:")) and identity.role_arn is not None:
         assert row["caller"] == identity.caller
     elif identity.principal_account is not None:
         account = identity.principal_account
@@ -129,8 +126,9 @@ def test_without_an_identity_the_role_counts(claim: str | None, rest: str | None
     (row,) = rows_of(line)
     assert row["caller"] == row["role_arn"] == "arn:aws:iam::111122223333:role/etl"
     (row,) = rows_of(line | {"role_arn": None, "principal_arn": None})
-    # No ARN that no other column has: at most a caller without one, in the form of our own.
-    assert row["caller"] == (claim if claim in CLAIMS[1:5] else "account:111122223333/AROAEXAMPLE")
+    # No ARN and no account that no other column has: at most a caller of another form of ours.
+    possible = ("none", "service:s3.amazonaws.com")
+    assert row["caller"] == (claim if claim in possible else "account:111122223333/AROAEXAMPLE")
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=repr)
@@ -138,4 +136,4 @@ def test_a_dropped_line_does_not_choose_another_caller_than_its_role(claim: str 
     line = dropped_line(sample()) | {"caller": claim}
     assert [row["caller"] for row in rows_of(line)] == ["arn:aws:iam::111122223333:role/etl"]
     (row,) = rows_of({name: value for name, value in line.items() if name != "role_arn"})
-    assert row["caller"] == (claim if claim in CLAIMS[1:5] else "account:111122223333")
+    assert row["caller"] == (claim if claim in ("none", "service:s3.amazonaws.com") else "account:111122223333")

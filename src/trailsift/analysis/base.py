@@ -38,9 +38,6 @@ NETWORK_ACTIVITY = "NetworkActivity"
 #: without Insights, which nobody made.
 TARGETS = f"touch = {text(TARGET)}"
 CALLS = f"category IS DISTINCT FROM {text(INSIGHT)}"
-#: Condition on a caller: it belongs to an account, which logs its calls. Only then can a resource's owner have a second
-#: record of a call; of calls by services and without credentials, the owner's record is the only one.
-HAS_ACCOUNT = "caller NOT LIKE 'service:%' AND caller NOT IN ('anonymous', 'none', 'unknown')"
 
 _SKETCH = f"list_slice(list_sort(list(DISTINCT {{hash}}) FILTER (WHERE {{column}} IS NOT NULL)), 1, {SKETCH_SIZE})"
 # The first 8 bytes of the MD5 as a signed integer, like summarize.hash64.

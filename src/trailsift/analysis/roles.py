@@ -9,7 +9,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from trailsift.analysis.base import CALLS, DENIED, HAS_ACCOUNT, NETWORK_ACTIVITY, TARGETS, ask, lines, tuple_of
+from trailsift.analysis.base import CALLS, DENIED, NETWORK_ACTIVITY, TARGETS, ask, lines, tuple_of
 from trailsift.analysis.caller_names import NO_CREDENTIALS, NO_IDENTITY, NOBODY, NOT_KNOWN, UNKNOWN, short_caller
 from trailsift.analysis.summary import Hour, Refusal, hours, refusals
 from trailsift.analysis.time_range import Period
@@ -198,7 +198,7 @@ def roles(engine: Engine, period: Period) -> list[RoleSummary]:
             epoch_us(max(last_time)) AS last_time, {_NETWORK} AS network
         FROM {lines(period)} AS lines WHERE {CALLS} GROUP BY caller),
         owned AS (SELECT caller, sum(owner_side)::BIGINT AS owner_side FROM usage
-            WHERE {TARGETS} AND {HAS_ACCOUNT} AND {period.where_day("day")} GROUP BY caller)
+            WHERE {TARGETS} AND {period.where_day("day")} GROUP BY caller)
         SELECT called.caller, role_arn, events, share, denied, services, resources, bytes_out, first_time, last_time,
             least(coalesce(owner_side, 0), events), network
         FROM called LEFT JOIN owned ON called.caller IS NOT DISTINCT FROM owned.caller
@@ -277,7 +277,7 @@ def role(engine: Engine, name: str, period: Period) -> RoleReport:
     events = sum(action.events for action in actions)
     places = f"SELECT account_id, aws_region, sum(events)::BIGINT {hourly} GROUP BY ALL ORDER BY 3 DESC, 1, 2"
     role_arn, network = ask(engine, tuple_of, f"SELECT min(role_arn), {_NETWORK} {hourly}")[0]
-    owned = f"SELECT coalesce(sum(owner_side), 0)::BIGINT FROM usage WHERE {TARGETS} AND {HAS_ACCOUNT} AND {daily}"
+    owned = f"SELECT coalesce(sum(owner_side), 0)::BIGINT FROM usage WHERE {TARGETS} AND {daily}"
     return RoleReport(
         caller,
         role_arn or (caller if is_arn(caller) else None),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from trailsift.analysis.base import CALLS, DENIED, HAS_ACCOUNT, NETWORK_ACTIVITY, TARGETS, ask, lines, tuple_of
+from trailsift.analysis.base import CALLS, DENIED, NETWORK_ACTIVITY, TARGETS, ask, lines, tuple_of
 from trailsift.analysis.time_range import Period
 from trailsift.errors import UsageError
 from trailsift.query.engine import Engine
@@ -195,10 +195,7 @@ def records_per_call(engine: Engine, period: Period) -> RecordsPerCall:
     )
     counts = ", ".join(f"coalesce(sum(events) FILTER (WHERE {kind}), 0)::BIGINT" for kind in kinds)
     (counted,) = ask(engine, tuple_of, f"SELECT {counts} FROM {lines(period)} AS lines")
-    owners = (
-        "SELECT coalesce(sum(owner_side), 0)::BIGINT FROM usage "
-        f"WHERE {TARGETS} AND {HAS_ACCOUNT} AND {period.where_day('day')}"
-    )
+    owners = f"SELECT coalesce(sum(owner_side), 0)::BIGINT FROM usage WHERE {TARGETS} AND {period.where_day('day')}"
     return RecordsPerCall(ask(engine, tuple_of, owners)[0][0], *counted)
 
 

@@ -65,7 +65,8 @@ def identity_of(user: object) -> Identity:
         text_of(user.get("type")),
         principal_id,
         arn,
-        text_of(user.get("accountId")),
+        # So that the account alone says it, where a line has no principal id.
+        text_of(user.get("accountId")) or (principal_id if principal_id == ANONYMOUS_ACCOUNT else None),
         _caller(user, role_arn),
         role_arn,
         _session(arn, principal_id),
@@ -153,21 +154,30 @@ PREFIXES = (
 )  # fmt: skip
 
 
+def _is_possible(caller: str, account: object, principal_id: object) -> bool:
+    """Return whether a text is a caller without ARN that a record with these columns can have."""
+    if ANONYMOUS_ACCOUNT in (account, principal_id) or caller == ANONYMOUS:
+        return ANONYMOUS_ACCOUNT in (account, principal_id) and caller == ANONYMOUS
+    if caller.startswith("account:"):
+        return caller == f"account:{account}" or caller.startswith(f"account:{account}/")
+    return caller == NONE or caller.startswith(PREFIXES)
+
+
 def caller_of_columns(columns: Mapping[str, Any]) -> str:
     """Return the caller by the columns of an event whose ``userIdentity`` is not known any more.
 
-    ``caller``, if there is one, counts as long as it has the form of one and does not contradict ``role_arn``.
+    ``caller``, if there is one, counts as long as it has the form of one and contradicts no other column.
     """
-    role_arn, caller = columns.get("role_arn"), columns.get("caller")
+    role_arn, caller, account = columns.get("role_arn"), columns.get("caller"), columns.get("principal_account")
     if is_arn(role_arn):
         return role_arn
-    if isinstance(caller, str) and (caller.startswith(PREFIXES) or caller in (ANONYMOUS, NONE)):
+    if isinstance(caller, str) and _is_possible(caller, account, columns.get("principal_id")):
         return caller
     user = {
         "type": columns.get("principal_type"),
         "principalId": columns.get("principal_id"),
         "arn": columns.get("principal_arn"),
-        "accountId": columns.get("principal_account"),
+        "accountId": account,
         # A role that is not an ARN is the service that made the call.
         "invokedBy": columns.get("invoked_by") or (None if columns.get("principal_arn") else role_arn),
         "accessKeyId": columns.get("access_key_id"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from trailsift.cloudtrail.callers import text_of
 
-_DATA_NAMES: dict[str, frozenset[str]] = {
+DATA_NAMES: dict[str, frozenset[str]] = {
     "s3.amazonaws.com": frozenset(
         (
             "GetObject",
@@ -92,5 +92,5 @@ def category_of(record: Mapping[str, Any]) -> str:
         return "Data"
     if flag is True:
         return "Management"
-    names = _DATA_NAMES.get(str(record.get("eventSource")), frozenset())
+    names = DATA_NAMES.get(str(record.get("eventSource")), frozenset())
     return "Data" if str(record.get("eventName")) in names else "Management"

@@ -23,8 +23,10 @@ import msgspec
 from msgspec import Meta, Raw
 
 from trailsift import schema
-from trailsift.cloudtrail.callers import caller_of_columns, identity_of
+from trailsift.cloudtrail.callers import caller_of_columns, identity_of, text_of
 from trailsift.cloudtrail.categories import category_of
+from trailsift.cloudtrail.copies import COPIES
+from trailsift.cloudtrail.resources import touched_resources
 from trailsift.cloudtrail.services import ALPHABET, is_service, known_service_of, service_of
 from trailsift.decode.json_text import INVALID, parse
 from trailsift.decode.outcome import NotARecord
@@ -355,8 +357,21 @@ def _complete(columns: dict[str, Any]) -> None:
     if isinstance(user, dict):
         identity = identity_of(user)
         columns["caller"], columns["principal_id"] = identity.caller, identity.principal_id
+        columns["role_arn"], columns["session_name"] = identity.role_arn, identity.session_name
     else:
         columns["caller"] = caller_of_columns(columns)
+    if columns["event_name"] in COPIES and columns["source_resource_arn"] is None and columns["request_parameters"]:
+        touched = touched_resources(
+            columns["event_source"],
+            columns["event_name"],
+            parse(columns["request_parameters"].encode()),
+            parse(columns["resources"].encode()) if columns["resources"] else None,
+            columns["aws_region"],
+            columns["account_id"],
+            columns["event_category"] == "Data",
+        )
+        columns["source_resource_arn"] = text_of(touched.source_arn)
+        columns["source_object_key"] = text_of(touched.source_key)
 
 
 def _checked(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -447,11 +462,21 @@ def partition_of_line(text: bytes) -> LandingPartition | None:
             return _partition_of_dropped(value)
         if value.keys() <= _KINDS.keys() and value.get("dropped_by") is None and is_event(value):
             columns = _checked(value)
-            if columns["weight"] and value["service"] is not None and all(value.get(name) for name in _DERIVED):
+            is_whole = value["service"] is not None and all(value.get(name) for name in _DERIVED)
+            if columns["weight"] and is_whole and _is_complete(columns):
                 return partition_of(columns["event_time"], columns["service"])
     except (NotARecord, msgspec.ValidationError, UnicodeEncodeError):
         pass
     return None
+
+
+def _is_complete(columns: Mapping[str, Any]) -> bool:
+    """Return whether a line has what ``_complete`` would give it; ``principal_id`` may be left out by rules."""
+    whole = dict(columns)
+    _complete(whole)
+    if columns["principal_id"] is None:
+        whole["principal_id"] = None
+    return whole == columns
 
 
 def _partition_of_dropped(value: dict[str, Any]) -> LandingPartition:
@@ -465,8 +490,13 @@ def _partition_of_dropped(value: dict[str, Any]) -> LandingPartition:
     for own in line.dropped[1:]:
         if _TIME_IN_HOUR.fullmatch(own.event_time) is None:
             raise NotARecord("not a time")
-        if not (own.event_id + (own.object_key or "")).isascii():
-            _check_encodable({"event_id": own.event_id, "object_key": own.object_key, "resource_arns": None})
+        texts = {
+            name: getattr(own, name) for name in ("event_id", "object_key", "shared_event_id", "source_object_key")
+        }
+        if not "".join(filter(None, texts.values())).isascii():
+            _check_encodable({**texts, "resource_arns": None})
+    if not _is_complete(columns):
+        raise NotARecord("not the caller that the other columns give")
     return partition_of(columns["event_time"], DROPPED)
 
 

@@ -17,8 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trailsift.cloudtrail.callers import ANONYMOUS, ANONYMOUS_ACCOUNT, NONE
-from trailsift.cloudtrail.categories import _DATA_NAMES as DATA_NAMES
-from trailsift.cloudtrail.categories import MANAGEMENT_FLAG
+from trailsift.cloudtrail.categories import DATA_NAMES, MANAGEMENT_FLAG
 from trailsift.cloudtrail.copies import COPIES
 
 
@@ -151,7 +150,7 @@ FROM_RAW: dict[str, str] = {
     "principal_type": "who_type",
     "principal_id": "who_id",
     "principal_arn": "who_arn",
-    "principal_account": "who_account",
+    "principal_account": f"coalesce(who_account, CASE WHEN who_id = '{ANONYMOUS_ACCOUNT}' THEN who_id END)",
     "caller": _CALLER,
     "role_arn": "who_role",
     "session_name": (

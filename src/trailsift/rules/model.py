@@ -58,6 +58,7 @@ _NEEDED = frozenset(
             "principal_account",
         ),
         *("bytes_in", "bytes_out", "year", "month", "day", "hour"),
+        *("shared_event_id", "source_resource_arn", "source_object_key"),
     }
 )
 #: Columns that ``[fields] omit`` can name.

@@ -344,20 +344,6 @@ def landing_partition(data: bytes) -> LandingPartition | None:
     """
     if not data.startswith((b'{"event_time":"', b'{"dropped_by":"')) or not data.endswith(b"\n") or b"\r" in data:
         return None
-    lines = data[:-1].split(b"\n")
-    partitions = {landing.partition_of_line(line) for line in lines}
+    partitions = {landing.partition_of_line(line) for line in data[:-1].split(b"\n")}
     partition = partitions.pop()
-    return partition if not partitions and partition is not None and all(map(_has_its_caller, lines)) else None
-
-
-def _has_its_caller(line: bytes) -> bool:
-    """Return whether a landing line names the caller that its other columns give.
-
-    Lines of earlier versions, which name none, are written again with theirs.
-    """
-    value: dict[str, Any] = parse(line)
-    events = landing.events_of({**value, "dropped": value["dropped"][:1]} if landing.is_dropped(value) else value)
-    given = value if events is None else events[0]
-    columns = landing.row(given, "")
-    # A stream may leave out principal_id ([fields] omit), but not the caller.
-    return given.get("caller") == columns["caller"] and given.get("principal_id") in (None, columns["principal_id"])
+    return partition if not partitions else None
