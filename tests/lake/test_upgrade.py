@@ -280,7 +280,7 @@ def test_other_engines_read_it(lake: Path) -> None:
 
 
 def test_ingest_goes_on(lake: Path, tmp_path: Path) -> None:
-    """What was ingested before is not stored again, and what is new is."""
+    """Events that were ingested before are not stored again."""
     with trailsift.Lake(lake) as handle:
         exported = list(handle.records())
     upgrade(lake)

@@ -37,11 +37,12 @@ _PROFILE = {
 }
 
 
+_NETWORK = f"category IS NOT DISTINCT FROM {text(NETWORK_ACTIVITY)}"
 #: Lines of ``hourly`` and ``usage`` with calls that a VPC endpoint let pass. CloudTrail logs such a call as
 #: NetworkActivity, and the service logs it as well, if the trail has its category. What an endpoint refused never
 #: reached the service, and is in this category only.
 #: https://docs.aws.amazon.com/awscloudtrail/latest/userguide/logging-network-events-with-cloudtrail.html
-PASSED = f"(category = {text(NETWORK_ACTIVITY)} AND error_code IS DISTINCT FROM 'VpceAccessDenied')"
+PASSED = f"({_NETWORK} AND error_code IS DISTINCT FROM 'VpceAccessDenied')"
 
 
 def once(count: str, passed: str = PASSED) -> str:
@@ -109,7 +110,7 @@ def _hours(engine: DuckDBEngine, baseline: Baseline, period: Period) -> tuple[Ce
                 row_number() OVER (ORDER BY caller, event_name)::INTEGER - 1 AS number FROM ({names}))
         SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, {once("events")}::DOUBLE, {once("bytes_out")}::DOUBLE,
             coalesce(sum(events) FILTER ({DENIED} AND NOT {PASSED}), 0)::DOUBLE, count(DISTINCT resource_arn)::DOUBLE,
-            coalesce(bool_and(coalesce(read_only, false)) FILTER (category <> {text(NETWORK_ACTIVITY)}), true)::TINYINT
+            coalesce(bool_and(coalesce(read_only, false)) FILTER (NOT {_NETWORK}), true)::TINYINT
         FROM hourly JOIN names ON hourly.caller IS NOT DISTINCT FROM names.caller
             AND hourly.event_name IS NOT DISTINCT FROM names.event_name WHERE {where} GROUP BY 1, 2""",
     )
@@ -164,7 +165,7 @@ def _firsts_sql(where: str) -> str:
     ]
     traits = " ".join(f"WHEN '{dimension}' THEN {FIRSTS.index(kind)}" for kind, dimension in _PROFILE.items())
     dimensions = ", ".join(f"'{dimension}'" for dimension in _PROFILE.values())
-    passed_or_not = once("events", f"(category = {text(NETWORK_ACTIVITY)})")
+    passed_or_not = once("events", f"({_NETWORK})")
     times = "epoch_us(min(first_time)) AS a, epoch_us(max(last_time)) AS b"
     return f"""WITH used AS MATERIALIZED (
             SELECT caller, day, service, event_name, resource_arn, key_pattern, touch, {PASSED} AS passed,

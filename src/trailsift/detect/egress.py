@@ -57,7 +57,7 @@ def _sql(where: str) -> str:
                 greatest(calls, sum(events) FILTER (NOT {TARGETS}))::BIGINT AS n,
                 coalesce(sum(bytes_out) FILTER ({TARGETS}), 0)::BIGINT AS size
             FROM usage WHERE {where} AND caller IS NOT NULL AND caller <> {text(NONE)} AND error_code IS NULL
-                AND category <> {text(NETWORK_ACTIVITY)} GROUP BY 1, 2, 3, 4, 5)
+                AND category IS DISTINCT FROM {text(NETWORK_ACTIVITY)} GROUP BY 1, 2, 3, 4, 5)
         SELECT day, {CALLER} AS kind, {caller} AS key, 0::UBIGINT AS under, sum(calls)::DOUBLE AS value, caller,
             NULL AS resource_arn, NULL AS event_name, NULL AS key_pattern FROM used GROUP BY day, caller
         UNION ALL SELECT day, {TOUCHES}, {touches}, {caller}, sum(n)::DOUBLE, caller, resource_arn, NULL, NULL FROM used

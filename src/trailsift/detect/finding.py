@@ -151,7 +151,7 @@ class Finding:
         return tuple(map(role_of, self.callers or (self.caller,)))
 
     @property
-    def called(self) -> str:
+    def by_callers(self) -> str:
         """SQL condition for the callers of the finding."""
         return condition_of(self.callers or (self.caller,))
 
@@ -171,7 +171,7 @@ class Finding:
             calls = " AND event_name IN ({}) AND resource_arn IN ({})".format(*map(", ".join, parts))
         return (
             f"event_time BETWEEN TIMESTAMPTZ '{iso(self.first_time)}' AND TIMESTAMPTZ '{iso(self.last_time)}'"
-            f" AND {self.called}{calls}"
+            f" AND {self.by_callers}{calls}"
         )
 
     @property

@@ -176,7 +176,7 @@ def drill(engine: DuckDBEngine, finding: Finding, limit: int = 10) -> FindingDet
     lines = engine.sql(
         f"""SELECT hour, service, event_name, resource_arn, error_code, {once("events")}::BIGINT AS calls,
             {once("bytes_out")}::BIGINT FROM hourly
-        WHERE {finding.called} AND {CALLS} AND hour >= {literal(since)} AND hour <= {literal(until)}
+        WHERE {finding.by_callers} AND {CALLS} AND hour >= {literal(since)} AND hour <= {literal(until)}
         GROUP BY 1, 2, 3, 4, 5
         ORDER BY calls DESC, 1, 2, 3, 4 LIMIT 20"""
     ).rows()

@@ -24,7 +24,7 @@ LATE_FILES = 8
 LATE_SHARE = 0.25
 #: ... or after so many that queries slow down. So a row is rewritten a few times in all.
 MANY_FILES = 64
-#: Commits between two checks: for what to rewrite, and for what to delete.
+#: Commits of ingests between two checks for what to rewrite, and commits of all kinds between two for what to delete.
 LOOK_EVERY = 8
 CLEAN_EVERY = 50
 #: Number of files of event ids above which they are merged: every ingest searches each of them.
@@ -43,10 +43,13 @@ def maintain(
     with closing(index.connect(lake.root)) as db:
         (last,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
         (ids,) = db.execute("SELECT count(*) FROM seen_file WHERE removed IS NULL").fetchone()
+        # Each rewrite is a commit, too: they would put off the next check.
+        ingests = "SELECT count(*) FROM commit_log WHERE kind = 'ingest' AND seq <= ?"
+        before, after = (db.execute(ingests, (seq,)).fetchone()[0] for seq in (since, last))
     report = Compacted()
     if ids > ID_FILES:
         report.add(expire.merge_seen(lake, moment))
-    if _crosses(since, last, LOOK_EVERY):
+    if _crosses(before, after, LOOK_EVERY):
         for partition in needs_rewrite(lake.root, now=moment):
             if time.monotonic() - started >= seconds:
                 break

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trailsift.query.result import Result
 
 #: Columns of ``hourly`` with few distinct values, so that a value can be checked against all of them.
-_CHECKED = ("service", "event_name", "role_arn", "account_id", "aws_region", "resource_arn", "error_code")
+_CHECKED = ("service", "event_name", "caller", "role_arn", "account_id", "aws_region", "resource_arn", "error_code")
 
 
 def why_empty(engine: DuckDBEngine, result: Result) -> str:
