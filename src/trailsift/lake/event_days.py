@@ -52,9 +52,7 @@ def _words(event_id: str) -> tuple[int, int]:
     return high, low
 
 
-def _found(
-    path: Path, count: int, wanted: Collection[tuple[int, int]]
-) -> Iterator[tuple[tuple[int, int], int]]:
+def _found(path: Path, count: int, wanted: Collection[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], int]]:
     """Yield those of the wanted ids that a file of ``count`` ids holds, and their days."""
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size != count * forms.ID_BYTES:
