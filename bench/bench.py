@@ -136,7 +136,7 @@ def questions(data: Data) -> dict[str, str]:
     return {
         "one role's day, from `events`": _role_day(data),
         "one role's day, from `usage`": (
-            "SELECT event_name, sum(events) AS events FROM usage"
+            "SELECT event_name, sum(events) FILTER (touch = 'target') AS events FROM usage"
             f" WHERE role_arn = '{data.role}' AND day = DATE '{data.day}' GROUP BY event_name ORDER BY event_name"
         ),
         "calls by hour, the whole lake, from `hourly`": (

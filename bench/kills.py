@@ -400,10 +400,10 @@ def page(kills: Sequence[Kill], facts: dict[str, Any], options: argparse.Namespa
     lines += [
         "",
         "Whole batches only: right after the kill the lake holds exactly the events of the log objects that it "
-        "lists, each once, and `hourly`, `usage`, the ids and the counts agree on their number. Rows: every column of "
-        "every event except `log_object` (an event that was delivered twice may name either), and no file is left "
-        "over. Summaries: the merged rows of `hourly`, `usage`, `profile`, `access` and `sessions`, including sketches. Counts: the sums "
-        "over all commits.",
+        "lists, each once, and `hourly`, `sessions`, the ids and the counts agree on their number. Rows: every column "
+        "of every event except `log_object` (an event that was delivered twice may name either), and no file is left "
+        "over. Summaries: the merged rows of every summary table, including sketches. Counts: the sums over all "
+        "commits.",
         "",
         "## Each kill",
         "",

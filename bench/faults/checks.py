@@ -25,7 +25,7 @@ CRASHES = (
 LOOK_EVERY = 0.08
 LOOK = (
     "SELECT (SELECT count(*) FROM events), (SELECT coalesce(sum(events), 0)::BIGINT FROM hourly),"
-    " (SELECT coalesce(sum(events), 0)::BIGINT FROM usage)"
+    " (SELECT coalesce(sum(events), 0)::BIGINT FROM usage WHERE touch = 'target')"
 )
 
 
