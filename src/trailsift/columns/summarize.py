@@ -321,7 +321,10 @@ class Summaries:
 
 def is_shared(shared_event_ids: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Return which events have a ``shared_event_id``."""
-    return pc.fill_null(pc.greater(pc.binary_length(_combined(shared_event_ids)), 0), False)
+    ids = _combined(shared_event_ids)
+    if ids.null_count == len(ids):
+        return pa.array(np.zeros(len(ids), bool))
+    return pc.fill_null(pc.greater(pc.binary_length(ids), 0), False)
 
 
 def _copied(events: FactorizedRows) -> FactorizedRows | None:

@@ -248,26 +248,29 @@ def _keys_encoded(rows: pa.Table, templates: list[CallTemplate] | None = None) -
     if templates is None:
         sources = _one_array(rows, "source_object_key").dictionary_encode()
     else:
-        sources = _source_keys(rows, _Used(templates, _one_array(rows, "what"))).dictionary_encode()
+        sources = _source_keys(rows, _one_array(rows, "what"), templates)
     time = _one_array(rows, "event_time").cast(_TIME)
     counts = rows.column("bytes_in"), rows.column("bytes_out")
     shared = is_shared(rows.column("shared_event_id"))
     return pa.table([keys, sources, time, *counts, shared], names=list(FactorizedRows.OWN))
 
 
-def _source_keys(rows: pa.Table, what: _Used) -> pa.Array:
+def _source_keys(rows: pa.Table, what: pa.Array, templates: Sequence[CallTemplate]) -> pa.DictionaryArray:
     """Return the keys of the objects that copies read: each is in the parameters of its request only."""
-    copies = [at for at, item in enumerate(what.items) if item.request.source_resource_arn is not None]
-    if not copies:
-        return pa.nulls(len(rows), pa.string())
-    which = np.flatnonzero(np.isin(what.codes, copies))
+    is_copy = np.array([item.request.source_resource_arn is not None for item in templates], bool)
+    if not is_copy.any():
+        return pa.DictionaryArray.from_arrays(pa.nulls(len(rows), pa.int32()), pa.array([], pa.string()))
+    codes = np.asarray(what)
+    which = np.flatnonzero(is_copy[codes])
     kept = _one_array(rows, "request_parameters").take(pa.array(which)).to_pylist()
-    codes = what.codes[which].tolist()
-    values: list[str | None] = [None] * len(rows)
-    for row, code, text in zip(which.tolist(), codes, kept, strict=True):
-        source = copy_source(json.loads(text or what.items[code].request.request_parameters or "null"))
-        values[row] = None if source is None else text_of(source.key)
-    return pa.array(values, pa.string())
+    numbers: dict[str, int] = {}
+    places = np.full(len(rows), -1, np.int32)
+    for row, code, text in zip(which.tolist(), codes[which].tolist(), kept, strict=True):
+        source = copy_source(json.loads(text or templates[code].request.request_parameters or "null"))
+        key = None if source is None else text_of(source.key)
+        if key is not None:
+            places[row] = numbers.setdefault(key, len(numbers))
+    return pa.DictionaryArray.from_arrays(pa.array(places, mask=places < 0), pa.array(list(numbers), pa.string()))
 
 
 def _inputs_of(names: Sequence[str]) -> list[str]:
@@ -297,7 +300,7 @@ def _special_column(name: str, rows: pa.Table, kinds: _Kinds) -> pa.Array | pa.C
         return _one_array(rows, name)
     what = kinds.what
     if name == "source_object_key":
-        return _source_keys(rows, what)
+        return _source_keys(rows, what.which, what.items).dictionary_decode()
     shapes: list[RequestTemplate] = [item.request for item in what.items]
     if name == "read_only":
         return what.plain([item.read_only for item in what.items], pa.bool_())
