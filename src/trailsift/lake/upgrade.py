@@ -265,13 +265,19 @@ class _Upgrade:
 _NO_DAY = 1 << 40
 
 
+def _callers(roles: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the callers of lines of version 1: a role that is not an ARN is the service that made the calls."""
+    services = pc.binary_join_element_wise("service:", roles, "")
+    return pc.coalesce(pc.if_else(pc.starts_with(roles, "arn:"), roles, services), UNKNOWN_CALLER)
+
+
 def _with_constants(lines: pa.Table, table: schema.Table) -> pa.Table:
     """Return lines of version 1 with the columns of today."""
     constants: dict[str, Any] = {name: pa.scalar(value) for name, value in _CONSTANTS.items()}
     columns = []
     for field in arrow_schema(table):
         if field.name == "caller":
-            columns.append(pc.coalesce(lines.column("role_arn"), UNKNOWN_CALLER))
+            columns.append(_callers(lines.column("role_arn")))
         elif field.name in lines.column_names:
             columns.append(lines.column(field.name))
         else:
