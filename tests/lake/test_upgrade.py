@@ -207,8 +207,10 @@ def test_a_sampled_day_keeps_its_lines(packed: Path, upgraded: Path) -> None:
         time = schema.TABLES[table].time
         sql = f"SELECT {', '.join(names)} FROM {table} WHERE CAST({time} AS DATE) = '{SAMPLED}' ORDER BY ALL"
         assert rows(packed, sql) == rows(upgraded, sql)
-        sql = "SELECT DISTINCT category, caller = coalesce(CASE WHEN role_arn LIKE 'arn:%' THEN role_arn"
-            f" ELSE 'service:' || role_arn END, 'unknown') AS same FROM {table} WHERE CAST({time} "
+        caller = "CASE WHEN role_arn LIKE 'arn:%' THEN role_arn ELSE 'service:' || role_arn END"
+        sql = (
+            f"SELECT DISTINCT category, caller = coalesce({caller}, 'unknown') AS same FROM {table} WHERE CAST({time} "
+        )
         assert rows(upgraded, sql + f"AS DATE) = '{SAMPLED}'") == [{"category": "unknown", "same": True}]
     for table in ("access", "sessions"):
         assert not lines(upgraded, table, (SAMPLED,))
