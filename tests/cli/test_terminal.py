@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from trailsift.analysis.caller_names import account_of, short_caller
+from trailsift.analysis.caller_names import account_of, short_caller, told_apart
 from trailsift.analysis.summary import Hour
 from trailsift.analysis.time_range import Period
 from trailsift.ingest import Progress, ingest
@@ -142,3 +142,15 @@ def test_progress_that_nobody_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         patch.undo()
         with suppress(BrokenPipeError):
             gone.close()
+
+
+def test_equal_names_are_told_apart_by_their_accounts() -> None:
+    roots = [f"arn:aws:iam::{account}:root" for account in ("111111111111", "222222222222")]
+    role = "arn:aws:iam::111111111111:role/app"
+    assert told_apart([*roots, role, None]) == {
+        roots[0]: "root (111111111111)",
+        roots[1]: "root (222222222222)",
+        role: "role/app",
+        None: "(anonymous)",
+    }
+    assert told_apart([*roots[:1], role]) == {roots[0]: "root", role: "role/app"}

@@ -6,6 +6,9 @@ null.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 from trailsift.cloudtrail.callers import ANONYMOUS, NONE, PREFIXES, is_arn
 
 #: The names of callers who are nobody in particular: a call without credentials, a record that names nobody, and, in
@@ -47,6 +50,16 @@ def short_caller(caller: str | None) -> str:
     elif form == "identity-center":
         rest = rest.partition("/")[2] or rest
     return _WORDS[form] + rest
+
+
+def told_apart(callers: Iterable[str | None]) -> dict[str | None, str]:
+    """Return the short names of callers; of equal ones each has its account, as ``root (111122223333)``."""
+    short = {caller: short_caller(caller) for caller in callers}
+    several = {name for name, number in Counter(short.values()).items() if number > 1}
+    return {
+        caller: f"{name} ({account})" if name in several and (account := account_of(caller)) else name
+        for caller, name in short.items()
+    }
 
 
 def _short_arn(arn: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console, Group
 from rich.text import Text
 
-from trailsift.analysis.caller_names import account_of, short_caller
+from trailsift.analysis.caller_names import account_of, short_caller, told_apart
 from trailsift.analysis.roles import RoleReport, RoleSummary
 from trailsift.analysis.time_range import Period
 from trailsift.cloudtrail.callers import is_arn
@@ -32,9 +32,10 @@ def show_roles(roles: Sequence[RoleSummary], period: Period) -> None:
     columns += [("out", "number"), ("account", "??faint"), ("first seen", "??faint"), ("last seen", "?faint")]
     columns += [("services", "??prose")]
     at = period.show
+    names = told_apart(line.caller for line in roles)
     rows = (
         (
-            short_caller(line.caller),
+            names[line.caller],
             line.events,
             f"{100 * line.share:.1f} %",
             line.denied,

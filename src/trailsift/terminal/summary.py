@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
-from trailsift.analysis.caller_names import short_caller
+from trailsift.analysis.caller_names import short_caller, told_apart
 from trailsift.analysis.summary import GROUPS, Measures, Overview, RecordsPerCall, Refusal, Summary
 from trailsift.analysis.time_range import Period
 from trailsift.terminal import heatmap
@@ -137,9 +137,15 @@ def table(out: Console, summary: Summary, title: str, note: str = "") -> Group:
         if any(number[2](line.measures, summary.total) is not None for line in summary.lines)
     ]
     heads = [(_HEADINGS[column], "id" if column in ("caller", "resource_arn") else "text") for column in columns]
+    callers: dict[Any, str] = {}
+    if "caller" in columns:
+        callers = told_apart(line.names[columns.index("caller")] for line in summary.lines)
     rows = [
         (
-            *(names_shown(column, value, summary.period) for column, value in zip(columns, line.names, strict=True)),
+            *(
+                callers[value] if column == "caller" else names_shown(column, value, summary.period)
+                for column, value in zip(columns, line.names, strict=True)
+            ),
             *(value(line.measures, summary.total) for _, _, value in numbers),
         )
         for line in summary.lines
