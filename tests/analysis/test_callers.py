@@ -11,6 +11,7 @@ import pytest
 import trailsift
 from support.public_cases import lake_of
 from trailsift.analysis.caller_names import short_caller
+from trailsift.analysis.roles import choose
 from trailsift.aws.selectors import parse_request
 from trailsift.cli import main
 from trailsift.errors import UsageError
@@ -216,3 +217,10 @@ def test_network_activity_is_not_taken_for_data_events(tmp_path: Path) -> None:
         lake.ingest(tmp_path / "network.ndjson")
         assert not lake.has_data_events()
         assert lake.data_event_candidates() == []
+
+
+def test_a_name_with_its_account_is_found() -> None:
+    roots = ["arn:aws:iam::111111111111:root", "arn:aws:iam::222222222222:root"]
+    assert choose("root (222222222222)", [*roots, None]) == roots[1]
+    with pytest.raises(UsageError, match="matches 2 roles"):
+        choose("root", [*roots, None])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from trailsift.analysis.base import CALLS, DENIED, NETWORK_ACTIVITY, TARGETS, ask, lines, tuple_of
-from trailsift.analysis.caller_names import NO_CREDENTIALS, NO_IDENTITY, NOBODY, NOT_KNOWN, UNKNOWN, short_caller
+from trailsift.analysis.caller_names import NO_CREDENTIALS, NO_IDENTITY, NOBODY, NOT_KNOWN, UNKNOWN, short_caller, told_apart
 from trailsift.analysis.summary import Hour, Refusal, hours, refusals
 from trailsift.analysis.time_range import Period
 from trailsift.cloudtrail.callers import ANONYMOUS, NONE, is_arn
@@ -239,8 +239,10 @@ def choose(name: str, callers: list[str | None]) -> str | None:
     if name in named:
         return name
     folded = name.lower()
+    shown = told_apart(named)
     tests = (
         lambda caller: caller.lower() == folded,
+        lambda caller: shown[caller].lower() == folded,
         lambda caller: short_caller(caller).lower() == folded,
         lambda caller: caller.rpartition("/")[2].lower() == folded,
         lambda caller: caller.rpartition(":")[2].lower() == folded,
