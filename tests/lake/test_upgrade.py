@@ -29,7 +29,7 @@ from trailsift.columns.arrow import CHUNK_SCHEMA, chunk_table
 from trailsift.decode import record
 from trailsift.errors import ConflictError, LakeError
 from trailsift.ingest import derive, ingest
-from trailsift.ingest.derive import Deriver
+from trailsift.ingest.derive import Derivation
 from trailsift.ingest.stored_records import places_of, record_texts
 from trailsift.ingest.upgrade import upgrade
 from trailsift.lake import digest, expire, index
@@ -628,7 +628,7 @@ def test_places() -> None:
 
 def test_derived_rows_are_those_of_the_records() -> None:
     table = stored(RECORDS)
-    events, summaries = Deriver(True)(table, np.ones(len(table), bool))
+    events, summaries = Derivation(True)(table, np.ones(len(table), bool))
     found = {row["log_object"]: row for row in dicts(events)}
     assert len(found) == len(RECORDS)
     for number, value in enumerate(RECORDS):
@@ -646,7 +646,7 @@ def test_rows_that_a_stream_left_members_out_of_stay() -> None:
     at = table.schema.get_field_index("rest")
     rest = pa.array([table.column("rest")[0].as_py(), None]).dictionary_encode()
     table = table.set_column(at, table.schema.field(at), rest)
-    events, _ = Deriver(True)(table, np.zeros(2, bool))
+    events, _ = Derivation(True)(table, np.zeros(2, bool))
     kept = {row["weight"]: row for row in events.to_pylist()}
     assert kept[4.0]["role_arn"] == kept[1.0]["role_arn"] == kept[4.0]["caller"]
     assert kept[4.0]["principal_id"] is None
@@ -658,5 +658,5 @@ def test_the_place_of_an_unreadable_row() -> None:
     at = table.schema.get_field_index("rest")
     rest = pa.array(["{}", "[", "{}"]).dictionary_encode()
     with pytest.raises(UnreadableRowError) as raised:
-        Deriver(True)(table.set_column(at, table.schema.field(at), rest), np.zeros(3, bool))
+        Derivation(True)(table.set_column(at, table.schema.field(at), rest), np.zeros(3, bool))
     assert raised.value.place == 1

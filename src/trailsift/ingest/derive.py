@@ -37,7 +37,7 @@ _NEVER_LOST = (
 _ERRORS = (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
 
 
-class Deriver:
+class Derivation:
     """Derives events again, piece by piece."""
 
     def __init__(self, is_whole: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from trailsift.ingest.derive import Deriver
+from trailsift.ingest.derive import Derivation
 from trailsift.lake.compact import CompactionProgress
 from trailsift.lake.upgrade import Upgraded
 from trailsift.lake.upgrade import upgrade as upgrade_lake
@@ -23,4 +23,4 @@ def upgrade(root: Path, progress: Callable[[CompactionProgress], None] | None = 
         if progress is not None:
             progress(CompactionProgress(files, files_done, size, size_done, "files to upgrade"))
 
-    return upgrade_lake(lake, Deriver, report)
+    return upgrade_lake(lake, Derivation, report)
