@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from trailsift.analysis.base import CALLS, DENIED, NETWORK_ACTIVITY, TARGETS, ask, lines, tuple_of
-from trailsift.analysis.caller_names import NO_CREDENTIALS, NO_IDENTITY, NOBODY, NOT_KNOWN, UNKNOWN, short_caller, told_apart
+from trailsift.analysis.caller_names import (
+    NO_CREDENTIALS,
+    NO_IDENTITY,
+    NOBODY,
+    NOT_KNOWN,
+    UNKNOWN,
+    short_caller,
+    told_apart,
+)
 from trailsift.analysis.summary import Hour, Refusal, hours, refusals
 from trailsift.analysis.time_range import Period
 from trailsift.cloudtrail.callers import ANONYMOUS, NONE, is_arn

@@ -101,10 +101,10 @@ def needs_upgrade(root: Path) -> bool:
     return LakeWriter(root).format_version != schema.FORMAT_VERSION
 
 
-def upgrade(lake: LakeWriter, deriver: Callable[[bool], Derive], on_files: OnFiles | None = None) -> Upgraded | None:
+def upgrade(lake: LakeWriter, derivation: Callable[[bool], Derive], on_files: OnFiles | None = None) -> Upgraded | None:
     """Upgrade a lake whose lock is free; return None if it has the format version of today.
 
-    ``deriver`` is given whether the records of all stored events can be restored. LakeError if the lake cannot be read
+    ``derivation`` is given whether the records of all stored events can be restored. LakeError if the lake cannot be read
     or written; then it is as it was.
     """
     started = time.monotonic()
@@ -113,7 +113,7 @@ def upgrade(lake: LakeWriter, deriver: Callable[[bool], Derive], on_files: OnFil
         return None
     with transaction, _unchanged(lake.root), write_errors(lake.root):
         is_whole = not lake.omitted_columns()
-        work = _Upgrade(lake, deriver(is_whole), on_files, is_whole=is_whole)
+        work = _Upgrade(lake, derivation(is_whole), on_files, is_whole=is_whole)
         work.run()
         transaction.renew({name: table for name, table in work.after.items() if name != schema.REJECTS.name})
         transaction.replace(work.old, work.new)
