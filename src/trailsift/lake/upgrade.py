@@ -104,8 +104,8 @@ def needs_upgrade(root: Path) -> bool:
 def upgrade(lake: LakeWriter, derivation: Callable[[bool], Derive], on_files: OnFiles | None = None) -> Upgraded | None:
     """Upgrade a lake whose lock is free; return None if it has the format version of today.
 
-    ``derivation`` is given whether the records of all stored events can be restored. LakeError if the lake cannot be read
-    or written; then it is as it was.
+    ``derivation`` is given whether the records of all stored events can be restored. LakeError if the lake cannot be
+    read or written; then it is as it was.
     """
     started = time.monotonic()
     transaction = lake.begin_upgrade()
