@@ -91,7 +91,12 @@ EVENTS = Table(
         Column("resource_arns", "list<string>", "resources[].ARN", "all buckets, functions, tables ... of the call"),
         Column("resource_account", "string", "resources[].accountId", "account that owns the resource"),
         Column("object_key", "string", "requestParameters.key", "S3 object key, or DynamoDB item key as JSON"),
-        Column("source_resource_arn", "string", "x-amz-copy-source", "bucket that a copy reads"),
+        Column(
+            "source_resource_arn",
+            "string",
+            "x-amz-copy-source",
+            "bucket that a copy reads; the access point if the record names no bucket",
+        ),
         Column("source_object_key", "string", "x-amz-copy-source", "key of the object that a copy reads"),
         Column("bytes_in", "int64", "additionalEventData.bytesTransferredIn", "bytes received by the service"),
         Column("bytes_out", "int64", "additionalEventData.bytesTransferredOut", "bytes sent to the caller"),

@@ -192,6 +192,7 @@ _NAMES = [
 ]
 _KEYS = ["a/b", "a/c", "", "é/한", 'say "hi"', "a", "/", {"pk": "1"}, {"pk": "2", "sk": "x"}, {"n": 1}, {}, None, "key"]
 _COUNTS = [{}, {"bytesTransferredIn": 0}, {"bytesTransferredIn": 7.0, "x": "y"}, {"bytesTransferredOut": 10**15}, None]
+_POINT = "arn:aws:s3:us-east-1:111122223333:accesspoint/ap"
 _VARYING: dict[str, list[Any]] = {
     "prefix": ["", "a/b", "a/c", 'a"', None],
     "marker": ["m1", "m2", 3],
@@ -202,7 +203,20 @@ _VARYING: dict[str, list[Any]] = {
         {"t": {"keys": [{"pk": "1"}, {"pk": "2"}]}},
         [{"key": {"a": "b"}}],
     ],
-    "x-amz-copy-source": ["data/a b", "data/c", "/data/c", "other/a", "data", "arn:aws:s3:::a/b", "Data/a", "é", ""],
+    "x-amz-copy-source": [
+        "data/a b",
+        "data/c",
+        "/data/c",
+        "other/a",
+        "data",
+        "arn:aws:s3:::a/b",
+        "Data/a",
+        "é",
+        "",
+        _POINT + "/object/a/b",
+        _POINT + "/object/a/c",
+        _POINT.replace(":", "%3A") + "/object/a%2Fb",
+    ],
     "roleSessionName": ["s1", "s2", 'a"', 7],
     "segment": [1, 20, -1, 1.5, "3", None],
     "statement": [
@@ -230,11 +244,15 @@ def alike() -> st.SearchStrategy[list[dict[str, Any]]]:
 
     def build(name: str, sources: dict[str, str], details: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
         records = []
-        for key, arn_key, counts, (member, value), message in details:
+        for key, arn_key, counts, (member, value), message, (recipient, caller) in details:
             call = sample(eventName=name, eventID=str(uuid.uuid4()), additionalEventData=counts)
             call["eventSource"] = sources.get(name, call["eventSource"])
             call["requestParameters"] = {"bucketName": "data", member: value} | ({} if key == "" else {"key": key})
             call["resources"] = [{"type": "AWS::S3::Object", "ARN": f"arn:aws:s3:::data/{arn_key}"}]
+            if member == "x-amz-copy-source":
+                call["resources"].append({"type": "AWS::S3::Object", "ARN": f"arn:aws:s3:::secret/{arn_key}"})
+            call["recipientAccountId"] = recipient
+            call["userIdentity"] = {"type": "AWSAccount", "principalId": "AIDAX", "accountId": caller}
             if message is not None:
                 call |= {"errorCode": "AccessDenied", "errorMessage": message}
             records.append(call)
@@ -244,7 +262,9 @@ def alike() -> st.SearchStrategy[list[dict[str, Any]]]:
         lambda member: st.tuples(st.just(member), st.sampled_from(_VARYING[member]))
     )
     messages = st.sampled_from([None, None, "no", 'no "a\\b"\n', "é", "\x01", ""])
-    detail = st.tuples(st.sampled_from(_KEYS), st.sampled_from(_KEYS), st.sampled_from(_COUNTS), varying, messages)
+    accounts = st.tuples(st.sampled_from(["111122223333", "111122223333", ""]), st.sampled_from(["1" * 12, "2" * 12]))
+    keys = st.sampled_from(_KEYS)
+    detail = st.tuples(keys, keys, st.sampled_from(_COUNTS), varying, messages, accounts)
     sources = st.sampled_from([{}, _SOURCES])
     return st.builds(build, st.sampled_from(_NAMES), sources, st.lists(detail, min_size=2, max_size=6))
 
@@ -474,3 +494,44 @@ def test_two_keys_are_read_as_by_the_slow_path(parameters: str, scan: bool) -> N
         slow["object_key"],
         json.loads(slow["request_parameters"]),
     )
+
+
+@pytest.mark.parametrize("scan", [True, False], ids=["scan", "python"])
+@pytest.mark.parametrize(
+    "source", [_POINT + "/object/reports/q1.csv", _POINT.replace(":", "%3A") + "%2Fobject/reports/q1.csv"]
+)
+@pytest.mark.parametrize("key", ["reports/q1.csv", "other.csv"])
+def test_what_lies_behind_an_access_point_is_found(key: str, source: str, scan: bool) -> None:
+    """Also if the copy has the same key, which is cut out of the ARNs of regular records."""
+    call = sample(
+        eventName="CopyObject", requestParameters={"bucketName": "dst", "key": key, "x-amz-copy-source": source}
+    )
+    arns = (f"arn:aws:s3:::dst/{key}", "arn:aws:s3:::secret/reports/q1.csv")
+    call["resources"] = [{"type": "AWS::S3::Object", "ARN": arn} for arn in arns]
+    (row,) = read_as(scan, call)
+    assert (row["source_resource_arn"], row["source_object_key"]) == ("arn:aws:s3:::secret", "reports/q1.csv")
+    assert row["resource_arn"] == "arn:aws:s3:::dst"
+
+
+@pytest.mark.parametrize("scan", [True, False], ids=["scan", "python"])
+@pytest.mark.parametrize("recipient", ["", None])
+def test_the_account_of_a_caller_is_not_that_of_another(recipient: str | None, scan: bool) -> None:
+    calls = []
+    for account in ("1" * 12, "2" * 12):
+        call = sample(eventID=str(uuid.uuid4()), recipientAccountId=recipient)
+        calls.append(call | {"userIdentity": {"type": "AWSAccount", "principalId": "AIDAX", "accountId": account}})
+        if recipient is None:
+            del calls[-1]["recipientAccountId"]
+    assert sorted(row["account_id"] for row in read_as(scan, *calls)) == ["1" * 12, "2" * 12]
+
+
+def read_as(scan: bool, *records: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of records that the scanner reads, or the fast path of Python."""
+    from trailsift.ingest.chunk_builder import ChunkBuilder
+
+    if scan and not _native.available():
+        pytest.skip("there is no C compiler")
+    builder = ChunkBuilder(scan=scan)
+    builder.add("object", json.dumps({"Records": records}, separators=(",", ":")).encode())
+    rows: list[dict[str, Any]] = builder.finish().table.to_pylist()
+    return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from support.logs import event_number, write
 from trailsift.ingest import ingest
-from trailsift.lake import dedup, event_days
+from trailsift.lake import dedup, event_days, expire
 from trailsift.lake.compact import compact
 from trailsift.lake.event_days import MOST_IDS
 from trailsift.lake.index import Snapshot
 from trailsift.lake.open import open_snapshot
+from trailsift.lake.writer import LakeWriter
 from trailsift.query import DuckDBEngine
 
 DAYS = [f"2026-03-0{number}" for number in range(1, 6)]
@@ -45,7 +46,7 @@ def lake(tmp_path: Path) -> Path:
 
 def days(lake: Path, *ids: str) -> set[str] | None:
     found = event_days.event_days(open_snapshot(lake), ids)
-    return None if found is None else {f"{datetime.fromtimestamp(day * 86_400, UTC):%Y-%m-%d}" for day in found}
+    return None if found is None else {f"{datetime.fromtimestamp(day * 86_400, UTC):%Y-%m-%d}" for day in found.days}
 
 
 def files(lake: Path, sql: str) -> int:
@@ -103,7 +104,7 @@ def test_hostile_rows_of_the_catalog(change: str, lake: Path) -> None:
         db.commit()
     snapshot: Snapshot = open_snapshot(lake)
     try:
-        assert event_days.event_days(snapshot, [event_id(0)]) in (None, {20_513})
+        assert event_days.event_days(snapshot, [event_id(0)]) in (None, (frozenset({20_513}), -1))
     except Exception as error:
         assert "catalog" in str(error)
 
@@ -126,3 +127,25 @@ def test_days_survive_merges(entries: list[tuple[int, int, int]], first_is_old: 
     got = zip(merged.high.tolist(), merged.low.tolist(), merged.known_days().tolist(), strict=True)
     assert {(high, low): day for high, low, day in got} == want
     assert merged.check.tolist() == [high * 4 + low for high, low in sorted(want)]
+
+
+def test_an_event_that_was_stored_once_more(tmp_path: Path) -> None:
+    """Its id had been too old to be kept: it is on two days, and the ids know the later one only."""
+    first = event_number(1, eventTime="2026-01-01T10:00:00Z")
+    others = [event_number(number, eventTime=f"2026-03-{number}T10:00:00Z") for number in range(10, 20)]
+    lake = tmp_path / "lake"
+    for number, records in enumerate(([first], others)):
+        write(tmp_path / str(number), "1.json.gz", records)
+        ingest([str(tmp_path / str(number))], lake, compact=False)
+    assert expire.merge_seen(LakeWriter(lake), datetime.now(UTC) + timedelta(days=40))["seen_files_expired"] == 1
+    write(tmp_path / "2", "1.json.gz", [{**first, "eventTime": "2026-03-25T10:00:00Z"}])
+    assert ingest([str(tmp_path / "2")], lake, compact=False).stored == 1
+    with DuckDBEngine(open_snapshot(lake)) as engine:
+        sql = f"SELECT event_time FROM events WHERE event_id = '{event_id(1)}'"
+        assert len(engine.query(sql).rows()) == 2
+        assert len(engine.plan(sql).files["events"]) == 2
+    # A version that did not record how far the ids have expired: any file may hold it.
+    with closing(sqlite3.connect(lake / "catalog.db")) as db:
+        db.execute("UPDATE commit_log SET counts = json_remove(counts, '$.expired_to')")
+        db.commit()
+    assert days(lake, event_id(1)) is None

@@ -60,7 +60,7 @@ def identity_of(user: object) -> Identity:
     context = user.get("sessionContext")
     issuer = context.get("sessionIssuer") if isinstance(context, dict) else None
     issuer_arn = text_of(issuer.get("arn")) if isinstance(issuer, dict) else None
-    role_arn = issuer_arn or _role_of_session(arn) or arn or invoked_by
+    role_arn = issuer_arn or role_of_session(arn) or arn or invoked_by
     return Identity(
         text_of(user.get("type")),
         principal_id,
@@ -137,7 +137,7 @@ def is_arn(text: str | None) -> TypeGuard[str]:
     return text is not None and text.startswith("arn:")
 
 
-def _role_of_session(arn: str | None) -> str | None:
+def role_of_session(arn: str | None) -> str | None:
     """Return the ARN of the role whose session has this ARN, without the role's path, which it does not say."""
     if arn is None or ":assumed-role/" not in arn:
         return None

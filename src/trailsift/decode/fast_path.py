@@ -83,6 +83,8 @@ _ITEMS = re.compile(rb'(?<="key":)' + _FLAT + rb'|(?<="keys":\[)' + _FLAT + rb"(
 #: The text after the stream's ARN; the text after the bucket that a copy reads.
 _ITERATOR = re.compile(rb'(?<="shardIterator":")([^"\\]*\|)[A-Za-z0-9+/=]+(?=")')
 _COPY = re.compile(_PART.pattern + rb'|(?<="x-amz-copy-source":")([a-z0-9.-]+/)[^"\\]*(?=")')
+#: A source that is not ``bucket/...``: the ARN of an access point, or percent-encoded.
+_POINT_SOURCE = re.compile(rb'"(?:x-amz-copy-source|copySource)":"/*[^"/]*[:%\\]')
 _SESSION = re.compile(rb'(?<=")roleSessionName":"[^"\\]*"')
 _SEGMENT = re.compile(rb'(?<=")segment":[0-9]+')
 #: String literals in a PartiQL statement (``_without_literals``).
@@ -271,6 +273,9 @@ def _cut(record: _FastRecord) -> tuple[_Cut, re.Match[bytes] | None] | None:
         if b"\\" in resources or (key[:1] == b"{") != (match.re is _ITEM_KEY) or not _is_plain_key(key):
             # An ARN may spell the key in another way, and a text that begins like an object is not one.
             return None
+        if varying is _COPY and _POINT_SOURCE.search(parameters):
+            # What lies behind an access point is found by its key in `resources`, which is cut out there.
+            return None
         if b'"key":' in before or b'"key":' in after:
             # A duplicate, of which the last counts, or a nested key.
             return None
@@ -338,6 +343,8 @@ class InternTable:
         text = bytes(raw)
         if has_long_number(text) or is_too_deep(text):
             return None
+        if record.recipientAccountId == "":
+            return None
         micros = self._times.get(record.eventTime) or self._time(record.eventTime)
         split = _cut(record)
         if split is None or micros is None or not record.eventID:
@@ -403,6 +410,9 @@ class InternTable:
             record = _decode(raw)
         except (msgspec.DecodeError, RecursionError, ValueError):
             return -2
+        if record.recipientAccountId == "":
+            # The account is the caller's, which is not part of the signature.
+            return -1
         split = _cut(record)
         if split is None:
             return -2

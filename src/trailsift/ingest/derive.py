@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trailsift.cloudtrail.callers import caller_of_columns, identity_of
+from trailsift.cloudtrail.callers import NONE, caller_of_columns, identity_of, role_of_session
 from trailsift.cloudtrail.copies import COPIES
 from trailsift.cloudtrail.resources import touched_resources
 from trailsift.columns.arrays import Ints, Mask
@@ -20,7 +20,7 @@ from trailsift.decode.outcome import NotARecord
 from trailsift.ingest.chunk import Chunk
 from trailsift.ingest.chunk_builder import ChunkBuilder
 from trailsift.ingest.stored_records import places_of, record_texts
-from trailsift.lake.upgrade import UnreadableRowError
+from trailsift.lake.upgrade import UNKNOWN_CALLER, UnreadableRowError
 
 #: Rows whose records are texts, or dicts, at a time.
 _STEP = 16_384
@@ -173,7 +173,15 @@ def _kept(rows: pa.Table, places: Ints) -> pa.Table:
     """Return stored rows with the columns that they have, and the new ones by those."""
     which = pa.array(places)
     added: dict[str, list[str | None]] = {
-        name: [] for name in ("principal_id", "caller", "source_resource_arn", "source_object_key")
+        name: []
+        for name in (
+            "principal_id",
+            "caller",
+            "role_arn",
+            "session_name",
+            "source_resource_arn",
+            "source_object_key",
+        )
     }
     for start in range(0, len(places), _STEP_SLOW):
         part = places[start : start + _STEP_SLOW]
@@ -198,8 +206,16 @@ def _new_columns(columns: dict[str, Any]) -> dict[str, str | None]:
     if isinstance(user, dict):
         identity = identity_of(user)
         found |= {"caller": identity.caller, "principal_id": identity.principal_id}
+        found["role_arn"] = identity.role_arn or columns["role_arn"]
+        found["session_name"] = identity.session_name or columns["session_name"]
     else:
-        found["caller"] = caller_of_columns(columns)
+        # As for every other event: where the role is an ARN, it is the caller.
+        found["role_arn"] = role_of_session(columns["role_arn"]) or columns["role_arn"]
+        found["session_name"] = columns["session_name"]
+        caller = caller_of_columns({**columns, "role_arn": found["role_arn"]})
+        # The record may have named somebody: rules have left it out.
+        is_left_out = columns["rest"] is None and caller in (NONE, "federated:")
+        found["caller"] = UNKNOWN_CALLER if is_left_out else caller
     if columns["event_name"] in COPIES and columns["request_parameters"]:
         restored = record.restore(columns)
         touched = touched_resources(

@@ -6,32 +6,52 @@ file, without numpy: a query does not import it.
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
+import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from trailsift.cloudtrail.event_ids import event_key
 from trailsift.lake import forms, index
 from trailsift.lake.index import Snapshot
 from trailsift.storage import LocalStorage
+from trailsift.times import DAY
 
 #: Ids that are looked up one by one; for more, the files are read as for any other condition.
 MOST_IDS = 100
 _UNKNOWN = 0xFFFF
 
 
-def event_days(snapshot: Snapshot, event_ids: Collection[str]) -> set[int] | None:
-    """Return the days (since 1970) of events; None if that of one is not known.
+class EventDays(NamedTuple):
+    """The days (since 1970) of events that were looked up.
+
+    ``forgotten``: the last day of which ids are too old to be kept, -1 if none are. On it, and before, there may be an
+    event with the same id: it was stored once more when its id was forgotten.
+    """
+
+    days: frozenset[int]
+    forgotten: int
+
+    def may_be_on(self, first: int, last: int) -> bool:
+        """Return whether one of the events may be between two days, both included."""
+        return first <= self.forgotten or any(first <= day <= last for day in self.days)
+
+
+def event_days(snapshot: Snapshot, event_ids: Collection[str]) -> EventDays | None:
+    """Return the days of events; None if that of one is not known.
 
     It is not known of ids that are too old, were stored by format version 1, or never existed, nor if a file of ids
     cannot be read: ``verify`` names such a file.
     """
     if not event_ids or len(event_ids) > MOST_IDS or snapshot.rebuilt is not None:
         return None
-    sql = "SELECT path, ids FROM seen_file WHERE removed IS NULL"
-    rows = index.read(snapshot.root, lambda db: db.execute(sql).fetchall())
+    rows, forgotten = index.read(snapshot.root, _files)
+    if forgotten is None:
+        return None
     left = {_words(event_id) for event_id in event_ids}
     days: set[int] = set()
     for path, count in rows:
@@ -43,7 +63,23 @@ def event_days(snapshot: Snapshot, event_ids: Collection[str]) -> set[int] | Non
                 days.add(day)
         if not left:
             break
-    return None if left or _UNKNOWN in days else days
+    return None if left or _UNKNOWN in days else EventDays(frozenset(days), forgotten)
+
+
+def _files(db: sqlite3.Connection) -> tuple[list[tuple[Any, Any]], int | None]:
+    """Return the files of ids, and the last day of which ids have expired; None if that is not recorded."""
+    rows = db.execute("SELECT path, ids FROM seen_file WHERE removed IS NULL").fetchall()
+    forgotten = -1
+    for (text,) in db.execute("SELECT counts FROM commit_log WHERE kind = 'seen'"):
+        with suppress(ValueError, TypeError, AttributeError):
+            counts = json.loads(text)
+            if counts.get("seen_files_expired"):
+                last = counts.get("expired_to")
+                if type(last) is not int:
+                    # An earlier version did not record it.
+                    return rows, None
+                forgotten = max(forgotten, last // DAY)
+    return rows, forgotten
 
 
 def _words(event_id: str) -> tuple[int, int]:

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trailsift import schema
+from trailsift.cloudtrail.callers import role_of_session
 from trailsift.columns import summarize
 from trailsift.columns.arrays import Ints, Mask
 from trailsift.columns.arrow import CHUNK_SCHEMA, arrow_schema
@@ -267,8 +268,16 @@ _NO_DAY = 1 << 40
 
 def _callers(roles: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return the callers of lines of version 1: a role that is not an ARN is the service that made the calls."""
+    roles = _roles(roles)
     services = pc.binary_join_element_wise("service:", roles, "")
     return pc.coalesce(pc.if_else(pc.starts_with(roles, "arn:"), roles, services), UNKNOWN_CALLER)
+
+
+def _roles(roles: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the roles of lines of version 1: a session counts as its role."""
+    names = roles.unique().to_pylist()
+    now = pa.array([role_of_session(name) or name for name in names], pa.string())
+    return now.take(pc.index_in(roles, pa.array(names, pa.string())))
 
 
 def _with_constants(lines: pa.Table, table: schema.Table) -> pa.Table:
@@ -278,6 +287,8 @@ def _with_constants(lines: pa.Table, table: schema.Table) -> pa.Table:
     for field in arrow_schema(table):
         if field.name == "caller":
             columns.append(_callers(lines.column("role_arn")))
+        elif field.name == "role_arn":
+            columns.append(_roles(lines.column(field.name)))
         elif field.name in lines.column_names:
             columns.append(lines.column(field.name))
         else:

@@ -227,10 +227,10 @@ def _of_events(snapshot: Snapshot, files: list[File], event_ids: frozenset[str] 
     """Return the files of the days on which events with these ids happened; all if that is not known."""
     if event_ids is None or len(files) < _FEW_FILES:
         return files
-    days = event_days(snapshot, event_ids)
-    if days is None:
+    found = event_days(snapshot, event_ids)
+    if found is None:
         return files
-    return [file for file in files if any(file.min_time // DAY <= day <= file.max_time // DAY for day in days)]
+    return [file for file in files if found.may_be_on(file.min_time // DAY, file.max_time // DAY)]
 
 
 def connect(timezone: str, limits: Limits, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
