@@ -129,7 +129,7 @@ def test_days_survive_merges(entries: list[tuple[int, int, int]], first_is_old: 
     assert merged.check.tolist() == [high * 4 + low for high, low in sorted(want)]
 
 
-def test_an_event_that_was_stored_once_more(tmp_path: Path) -> None:
+def test_an_event_that_was_stored_again(tmp_path: Path) -> None:
     """Its id had been too old to be kept: it is on two days, and the ids know the later one only."""
     first = event_number(1, eventTime="2026-01-01T10:00:00Z")
     others = [event_number(number, eventTime=f"2026-03-{number}T10:00:00Z") for number in range(10, 20)]

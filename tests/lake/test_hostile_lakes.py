@@ -19,21 +19,21 @@ from trailsift.cli import main
 from trailsift.ingest import ingest
 
 NAMES = [case["name"] for case in json.loads(CASES.read_text("utf-8"))]
-#: Set, all variants run; else a third of them, another one for each commit.
+#: Set, all variants run; else an eighth of them, another one for each commit.
 ALL = "TRAILSIFT_ALL_VARIANTS"
-THIRDS = 3
+PARTS = 8
 
 
-def third() -> int:
+def part() -> int:
     """Return which of the variants run: those of the number of commits."""
     command = ["git", "rev-list", "--count", "HEAD"]
     try:
-        return int(subprocess.run(command, capture_output=True, check=True, cwd=ROOT).stdout) % THIRDS
+        return int(subprocess.run(command, capture_output=True, check=True, cwd=ROOT).stdout) % PARTS
     except (OSError, ValueError, subprocess.CalledProcessError):
         return 0
 
 
-CHOSEN = NAMES if os.environ.get(ALL) else NAMES[third() :: THIRDS]
+CHOSEN = NAMES if os.environ.get(ALL) else NAMES[part() :: PARTS]
 
 
 @pytest.fixture(scope="module")

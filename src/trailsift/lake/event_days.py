@@ -30,7 +30,7 @@ class EventDays(NamedTuple):
     """The days (since 1970) of events that were looked up.
 
     ``forgotten``: the last day of which ids are too old to be kept, -1 if none are. On it, and before, there may be an
-    event with the same id: it was stored once more when its id was forgotten.
+    event with the same id: it was stored again after its id was forgotten.
     """
 
     days: frozenset[int]

@@ -88,7 +88,7 @@ def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
             seen_files_merged=sum(map(len, groups)), seen_files_expired=len(expired), log_objects_expired=int(gone)
         )
         transaction.change_index(change, [file.path for file in merged], removed)
-        # Events up to this time may be stored once more, if they come again (``lake.event_days``).
+        # Events up to this time are stored again, if they come again (``lake.event_days``).
         to = {"expired_to": max(file.max_time for file in expired)} if expired else {}
         transaction.commit({**counts, **to}, "seen")
         return counts

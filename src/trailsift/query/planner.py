@@ -191,14 +191,18 @@ class Planner:
         # fragment of one always has an odd number of quotes: then none of them can be trusted.
         if any(line.count("'") % 2 for line in filters):
             return []
+        if not filters:
+            return []
         trees: list[Mapping[str, Any]] = []
+        # All in one statement: each costs a millisecond.
+        parts = ", ".join(f"json_serialize_sql({text('SELECT ' + _plain(line))})" for line in filters)
         with self._db.cursor() as cursor:
-            for line in filters:
-                row = cursor.execute(f"SELECT json_serialize_sql({text('SELECT ' + _plain(line))})").fetchone()
-                tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
-                if not tree["error"] and len(tree["statements"]) == 1:
-                    selected = tree["statements"][0]["node"].get("select_list", [])
-                    trees += selected if len(selected) == 1 else []
+            row = cursor.execute(f"SELECT {parts}").fetchone()
+        for written in row or ():
+            tree: dict[str, Any] = json.loads(written)
+            if not tree["error"] and len(tree["statements"]) == 1:
+                selected = tree["statements"][0]["node"].get("select_list", [])
+                trees += selected if len(selected) == 1 else []
         return trees
 
 
