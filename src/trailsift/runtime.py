@@ -109,8 +109,12 @@ def shortage(error: BaseException) -> str:
             return _FILES
         if any(words in text for words in _NO_THREAD):
             return _THREADS
-        # Shared libraries are mapped on import.
-        if isinstance(cause, MemoryError) or code == errno.ENOMEM or "failed to map segment" in text:
+        # Shared libraries are mapped on import. DuckDB at a limit of its own says something else.
+        if (
+            isinstance(cause, MemoryError)
+            or code == errno.ENOMEM
+            or any(words in text for words in ("failed to map segment", "bad allocation", "Allocation failure"))
+        ):
             return _MEMORY
         cause = cause.__cause__ or cause.__context__
     return ""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import duckdb
 import psutil
 import pyarrow as pa
 import pytest
@@ -99,6 +100,9 @@ def _cause(error: BaseException, of: type[BaseException] = ValueError) -> BaseEx
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "ulimit -v"),
         (_cause(MemoryError()), "ulimit -v"),
         (ImportError("lib.so: failed to map segment from shared object"), "ulimit -v"),
+        (duckdb.OutOfMemoryException("Failed to allocate block of 262144 bytes (bad allocation)"), "ulimit -v"),
+        (duckdb.OutOfMemoryException("Out of Memory Error: Allocation failure"), "ulimit -v"),
+        (duckdb.OutOfMemoryException("could not allocate block of size 256.0 KiB (1.0 MiB/1.0 MiB used)"), ""),
         (RuntimeError("can't start new thread"), "ulimit -u"),
         (
             pa.lib.ArrowException("Unknown error: Failed to launch worker thread: Resource temporarily unavailable"),
