@@ -9,6 +9,7 @@
     |-- SourceError             an input that does not exist or cannot be read at all
     |-- LakeError               the lake is missing, not a lake, moved, not writable, or of a newer format
     |   |-- ConflictError       another writer changed an object or a table first
+    |   |-- UnknownOutcomeError no answer to a commit in S3: whether it took place is unknown
     |   `-- SnapshotGoneError   an old state of the lake, some files of which were deleted
     `-- EngineError             the query engine failed for a reason other than the SQL
         |-- QueryTimeoutError   the query took longer than it was allowed to
@@ -20,11 +21,26 @@ is a defect.
 
 from __future__ import annotations
 
+#: Local folders that stand for another place, such as the copy of a lake in S3, and the name of that place.
+_shown_as: dict[str, str] = {}
+
+
+def show_as(folder: str, place: str) -> None:
+    """Have messages name ``place`` where they say ``folder``: a user knows only the place."""
+    _shown_as[folder] = place
+
 
 class TrailsiftError(Exception):
     """Root of the tree. ``exit_code`` is the exit code of the command line."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Return the message, with the names that a user knows."""
+        text = super().__str__()
+        for folder, place in _shown_as.items():
+            text = text.replace(folder, place)
+        return text
 
 
 class UsageError(TrailsiftError):
@@ -51,6 +67,10 @@ class LakeError(TrailsiftError):
 
 class ConflictError(LakeError):
     """Another writer changed an object or a table first: raised by a conditional write, and by a commit."""
+
+
+class UnknownOutcomeError(LakeError):
+    """No answer came to the request that commits to a lake in S3: whether it took place could not be found out."""
 
 
 class SnapshotGoneError(LakeError):

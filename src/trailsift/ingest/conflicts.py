@@ -22,6 +22,7 @@ from trailsift.columns.arrow import CHUNK_SCHEMA
 from trailsift.decode import record, tabular
 from trailsift.decode.json_text import dump
 from trailsift.decode.outcome import RAW_LIMIT, Malformed
+from trailsift.lake.home import fetch
 from trailsift.lake.index import File
 from trailsift.lake.parquet import data_errors
 from trailsift.storage.links import Links
@@ -89,6 +90,7 @@ def _compared(copies: pa.Table, files: Sequence[File], root: Path, omit: Collect
     for file in _possible(copies, files):
         if not len(open_rows):
             break
+        fetch(root, [file.path])
         Links(root).check([file.path])
         stored = _stored(root / file.path, copies.column("event_id").take(pa.array(open_rows)))
         if stored is None:

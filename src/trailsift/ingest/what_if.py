@@ -23,13 +23,14 @@ from trailsift.ingest.exemplars import RANK, candidates, new_lines
 from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules
 from trailsift.lake import forms, index
 from trailsift.lake.disk import write_errors
+from trailsift.lake.home import fetch
 from trailsift.lake.index import File, Snapshot
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import data_errors, read_columns
 from trailsift.lake.settings import LAKE_FILE, read_settings
 from trailsift.rules import Rules
 from trailsift.schema import EVENTS, TABLES
-from trailsift.storage import LocalStorage
+from trailsift.storage import LocalStorage, folder_storage
 from trailsift.storage.links import following
 
 _COLUMNS = list(dict.fromkeys((*LOOKED_AT, *LINE)))
@@ -81,11 +82,12 @@ def weights(root: Path, files: list[File], rules: Rules) -> list[Floats]:
 
 def _copy(snapshot: Snapshot, folder: Path, files: list[File], weight: list[Floats]) -> None:
     root = snapshot.root
+    fetch(root, [file.path for name in TABLES for file in snapshot.files(name)])
     for name in TABLES:
         if name != EVENTS.name and (root / name).is_dir():
             (folder / name).symlink_to(root / name, target_is_directory=True)
     # Verdicts and ids of findings hold here too; what is stored about this lake stays here.
-    storage = LocalStorage(root)
+    storage = folder_storage(root)
     for stored in storage.list("findings"):
         LocalStorage(folder).write(stored.path, storage.read(stored.path))
     settings = read_settings(root) | {"location": str(folder)}

@@ -9,8 +9,8 @@ from pathlib import Path
 from trailsift.errors import ConflictError, LakeError
 from trailsift.lake.disk import write_errors
 from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, LOCK_FILE, MARKER_FILE
-from trailsift.schema import FORMAT_VERSION
-from trailsift.storage import LocalStorage
+from trailsift.schema import FORMAT_VERSION, TABLES
+from trailsift.storage import folder_storage
 from trailsift.storage.local import LOCK_FILE as STORAGE_LOCK_FILE
 
 #: Files of a lake whose creation was interrupted, and the beginning of the names of partial settings files.
@@ -24,7 +24,7 @@ def make_folder(root: Path, *, hourly_partitions: bool, group_readable: bool = F
     It is private, whatever the umask says: logs hold addresses, names and request parameters. ``group_readable``: the
     group of the folder may read it too. Everything in the lake gets the permissions of its folder.
     """
-    storage = LocalStorage(root)
+    storage = folder_storage(root)
     if root.is_dir() and any(path.name not in _OURS and not path.name.startswith(_PARTIAL) for path in root.iterdir()):
         if storage.exists(LAKE_FILE):
             # Another writer has just made it.
@@ -37,14 +37,8 @@ def make_folder(root: Path, *, hourly_partitions: bool, group_readable: bool = F
             root.mkdir(0o700)
         # An empty folder that was there already becomes private as well.
         root.chmod(root.stat().st_mode & 0o7000 | (0o750 if group_readable else 0o700))
-        settings = {
-            "format": "trailsift-lake",
-            "format_version": FORMAT_VERSION,
-            "catalog": {"type": "sql", "file": CATALOG_FILE},
-            "hourly_partitions": hourly_partitions,
-            "group_readable": group_readable,
-            "location": str(root.resolve()),
-        }
+        here = str(root.resolve())
+        settings = new_settings(here, hourly_partitions=hourly_partitions, group_readable=group_readable)
         with suppress(ConflictError):  # another writer was first
             storage.put_if_match(LAKE_FILE, settings_text(settings), None)
         storage.tidy()
@@ -56,7 +50,9 @@ def lost_catalog(root: Path) -> LakeError | None:
     A new catalog would be a second history, whose first writer removes the data of the first: no commit names it.
     """
     # Creation makes the metadata of each table numbered 00000; each commit adds the next.
-    if all(path.name.startswith("00000-") for path in root.glob("*/metadata/*.metadata.json")):
+    storage = folder_storage(root)
+    metadata = (path for table in TABLES for path in storage.paths(f"{table}/metadata"))
+    if all("/metadata/00000-" in path for path in metadata if path.endswith(".metadata.json")):
         return None
     return LakeError(
         f"{root / CATALOG_FILE} is lost, but the lake holds data: restore the file from a copy of the lake, or ingest "
@@ -64,7 +60,19 @@ def lost_catalog(root: Path) -> LakeError | None:
     )
 
 
-def check_root(root: Path) -> None:
+def new_settings(place: str, *, hourly_partitions: bool, group_readable: bool) -> dict[str, object]:
+    """Return the settings of a new lake at ``place``: its folder, or its URL in S3."""
+    return {
+        "format": "trailsift-lake",
+        "format_version": FORMAT_VERSION,
+        "catalog": {"type": "sql", "file": CATALOG_FILE},
+        "hourly_partitions": hourly_partitions,
+        "group_readable": group_readable,
+        "location": place,
+    }
+
+
+def check_root(root: Path | str) -> None:
     """Raise LakeError if Iceberg cannot have a lake at ``root``: some characters mean something else in a location."""
     if set("%?#") & set(str(root)):
         raise LakeError(f"{root}: the characters %, ? and # cannot stand in the path of a lake; choose another")

@@ -8,7 +8,7 @@ memory map; a lookup is a binary search.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -244,6 +244,10 @@ class DedupIndex:
             while len(self._batch) > 1 and len(self._batch[-2]) < 2 * len(self._batch[-1]):
                 self._batch[-2:] = [_merge_two(*self._batch[-2:])]
         return fresh, np.sort(origin[differs & known])
+
+    def has_any(self, batch: Iterable[Ids]) -> bool:
+        """Return whether the lake has an id of these lists, which are in order."""
+        return any((part.find(ids) >= 0).any() for ids in batch for part in self._files.values())
 
     def batch(self) -> list[Ids]:
         """Return the ids taken since the last commit, in sorted lists."""

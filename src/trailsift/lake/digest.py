@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 
 from trailsift.errors import LakeError
 from trailsift.lake import index
+from trailsift.lake.home import fetch
 from trailsift.lake.settings import NAMESPACE
-from trailsift.storage import LocalStorage
+from trailsift.storage import LocalStorage, folder_storage
 
 _BUFFER = 1 << 18
 #: Files hashed between two writes of what was found.
@@ -183,7 +184,7 @@ def forget_metadata(root: Path, needed: Collection[str], storage: LocalStorage) 
         if gone:
             db.execute("BEGIN IMMEDIATE")
             forget(db, gone)
-            db.execute("COMMIT")
+            index.commit(root, db)
 
 
 def forget_objects(db: sqlite3.Connection, day: str, last: int) -> None:
@@ -195,7 +196,8 @@ def forget_objects(db: sqlite3.Connection, day: str, last: int) -> None:
 
 def check(root: Path, paths: Collection[str]) -> None:
     """Raise LakeError if a file is not what its commit wrote: a rewrite would make the damage look sound."""
-    storage = LocalStorage(root)
+    storage = folder_storage(root)
+    fetch(root, paths)
     known = digests(root, paths)
     # A file may have grown to any size: only those of the right one are read.
     sizes = {path: storage.local_path(path).stat().st_size for path in known}
@@ -251,7 +253,7 @@ def complete(root: Path, needed: Iterable[str], is_over: Callable[[], bool] = la
 
     ``needed``: Iceberg's own files; ``is_over``: called now and then, returns whether to leave the rest for later.
     """
-    storage = LocalStorage(root)
+    storage = folder_storage(root)
     with closing(index.connect(root)) as db:
         if not has_digests(db):
             return 0
@@ -266,14 +268,14 @@ def complete(root: Path, needed: Iterable[str], is_over: Callable[[], bool] = la
             found = of_files(storage, part)
             db.execute("BEGIN IMMEDIATE")
             _seal_files(db, found, ())
-            db.execute("COMMIT")
+            index.commit(root, db)
             done += len(part)
         if done == len(missing):
-            _seal_commits(db)
+            _seal_commits(root, db)
         return done
 
 
-def _seal_commits(db: sqlite3.Connection) -> None:
+def _seal_commits(root: Path, db: sqlite3.Connection) -> None:
     """Add the digests of rows that commits of versions without digests wrote or changed."""
     old = unsealed(db)
     if not old:
@@ -294,4 +296,4 @@ def _seal_commits(db: sqlite3.Connection) -> None:
     gone = [(key,) for (key,) in keys if key not in groups]
     db.executemany("DELETE FROM row_digest WHERE table_name = 'log_object' AND key = ?", gone)
     seal_version(db)
-    db.execute("COMMIT")
+    index.commit(root, db)

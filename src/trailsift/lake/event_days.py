@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from trailsift.cloudtrail.event_ids import event_key
 from trailsift.lake import forms, index
 from trailsift.lake.index import Snapshot
-from trailsift.storage import LocalStorage
+from trailsift.storage import folder_storage
 from trailsift.times import DAY
 
 #: Ids that are looked up one by one; for more, the files are read as for any other condition.
@@ -58,7 +58,7 @@ def event_days(snapshot: Snapshot, event_ids: Collection[str]) -> EventDays | No
         if type(count) is not int or count <= 0:
             continue
         with suppress(OSError, ValueError):
-            for words, day in _found(LocalStorage(snapshot.root).checked_path(forms.ids_path(path)), count, left):
+            for words, day in _found(folder_storage(snapshot.root).checked_path(forms.ids_path(path)), count, left):
                 left.discard(words)
                 days.add(day)
         if not left:

@@ -244,7 +244,7 @@ def _forget(lake: LakeWriter, now: datetime) -> None:
             if gone:
                 digest.seal_version(db)
             db.executemany("DELETE FROM seen_file WHERE path = ? AND removed IS NOT NULL", gone_ids)
-            db.execute("COMMIT")
+            index.commit(lake.root, db)
 
 
 def _text(moment: datetime) -> str:

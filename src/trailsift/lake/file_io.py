@@ -30,10 +30,10 @@ from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil, TableMeta
 from trailsift.errors import LakeError
 from trailsift.lake import forms
 from trailsift.lake.avro import check_avro
+from trailsift.lake.home import fetch
+from trailsift.storage import folder_storage
 from trailsift.storage.links import Links
 from trailsift.storage.local import make_file, make_folders
-
-SCHEME = "file://"
 
 #: The largest file of metadata, also when it is unpacked, in bytes.
 MAX_METADATA = 256 << 20
@@ -74,6 +74,12 @@ class LocalFileIO(FileIO):
         Links(self._root).check([path])
         return self._root / path
 
+    def present(self, location: str) -> Path:
+        """Return where a file is that is to be read, and is fetched if the lake is in S3. LakeError as for ``path``."""
+        path = self.path(location)
+        fetch(self._root, [str(path.relative_to(self._root))])
+        return path
+
     def new_input(self, location: str) -> InputFile:
         """Return a file to read."""
         return _Input(location, self)
@@ -85,12 +91,13 @@ class LocalFileIO(FileIO):
     def delete(self, location: str | InputFile | OutputFile) -> None:
         """Delete a file that has a name of PyIceberg's; others stay."""
         path = self.path(location if isinstance(location, str) else location.location)
-        if forms.is_own_metadata(str(path.relative_to(self._root))):
-            path.unlink()
+        name = str(path.relative_to(self._root))
+        if forms.is_own_metadata(name):
+            folder_storage(self._root).delete(name)
 
     def read(self, location: str) -> bytes:
         """Return a file's bytes. LakeError if it is too large."""
-        path = self.path(location)
+        path = self.present(location)
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             data = file.read(MAX_METADATA + 1)
         if len(data) > MAX_METADATA:
@@ -104,15 +111,15 @@ class _Input(InputFile):
         self._lake = lake
 
     def __len__(self) -> int:
-        return self._lake.path(self.location).stat().st_size
+        return self._lake.present(self.location).stat().st_size
 
     def exists(self) -> bool:
-        return self._lake.path(self.location).exists()
+        return self._lake.present(self.location).exists()
 
     def open(self, seekable: bool = True) -> Any:
         """Open the file for reading. LakeError if it is a manifest that PyIceberg cannot be trusted with."""
         if self.location.endswith(".parquet"):
-            return self._lake.path(self.location).open("rb")
+            return self._lake.present(self.location).open("rb")
         data = self._lake.read(self.location)
         if self.location.endswith(".avro"):
             try:

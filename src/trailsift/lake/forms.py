@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trailsift.errors import LakeError
+from trailsift.lake.home import home
 from trailsift.schema import TABLES
 from trailsift.storage.links import Links
 
@@ -158,12 +159,12 @@ def relative(root: Path, location: object) -> str | None:
     """Return the path in the lake of a location as Iceberg writes it; None if it lies elsewhere."""
     if not isinstance(location, str):
         return None
-    place = location
+    place, here = location, home(root)
     for scheme in _SCHEMES:
-        if place.startswith(scheme):
+        if here.startswith("/") and place.startswith(scheme):
             place = place[len(scheme) :]
             break
-    prefix = f"{root}/"
+    prefix = f"{here}/"
     return place[len(prefix) :] if place.startswith(prefix) else None
 
 

@@ -57,7 +57,8 @@ from trailsift import schema
 from trailsift.errors import ConflictError, LakeError
 from trailsift.lake import forms
 from trailsift.lake.field_ids import element_id, field_id
-from trailsift.lake.file_io import SCHEME, LocalFileIO, dropped_properties, metadata_errors, read_metadata
+from trailsift.lake.file_io import LocalFileIO, dropped_properties, metadata_errors, read_metadata
+from trailsift.lake.home import location
 from trailsift.lake.index import File
 from trailsift.lake.parquet import checked_service, partition_values
 from trailsift.lake.settings import NAMESPACE
@@ -144,7 +145,7 @@ def _data_files(iceberg_table: Table, files: Sequence[File], table: schema.Table
             values["service"] = checked_service(file.service)
         yield DataFile.from_args(
             content=DataFileContent.DATA,
-            file_path=location(root / file.path),
+            file_path=f"{location(root)}/{file.path}",
             file_format=FileFormat.PARQUET,
             partition=Record(*(values[name] for name in table.partition), file.min_time // DAY),
             record_count=file.rows,
@@ -161,11 +162,6 @@ def _data_files(iceberg_table: Table, files: Sequence[File], table: schema.Table
             sort_order_id=None,
             spec_id=spec_id,
         )
-
-
-def location(path: Path) -> str:
-    """Return a local path as Iceberg writes it: a scheme and the path, with nothing percent-encoded."""
-    return f"{SCHEME}{path}"
 
 
 class LakeReader:
@@ -255,7 +251,7 @@ class LakeCatalog(SqliteCatalog):
         columns = iceberg_schema(table)
         return {
             "schema": columns,
-            "location": location(self.root / table.name),
+            "location": f"{location(self.root)}/{table.name}",
             "partition_spec": _partition_spec(table, columns),
             "sort_order": _sort_order(table, columns),
             "properties": {**_PROPERTIES, "comment": table.meaning},
@@ -319,7 +315,9 @@ class LakeCatalog(SqliteCatalog):
         loaded = self.load_table((NAMESPACE, table.name))
         transaction = _Transaction(loaded)
         if removed:
-            producer: Any = Replacement(transaction, {location(self.root / file.path) for file in removed}, properties)
+            producer: Any = Replacement(
+                transaction, {f"{location(self.root)}/{file.path}" for file in removed}, properties
+            )
         else:
             producer = transaction.update_snapshot(snapshot_properties=properties).merge_append()
         with producer:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from trailsift.errors import LakeError, SnapshotGoneError
 from trailsift.lake import forms
 from trailsift.lake.catalog_db import connect, copy, read
+from trailsift.lake.home import location, mirror_of
 from trailsift.lake.settings import NAMESPACE
 from trailsift.schema import FORMAT_VERSION, TABLES, version_of
 
@@ -226,14 +227,15 @@ LAST_COMMIT = "SELECT seq, committed_at, locations FROM commit_log ORDER BY seq 
 def copy_catalog(snapshot: Snapshot, target: Path) -> None:
     """Copy a lake's SQLite file into the folder ``target``, as the catalog of a lake there with the same files."""
     copy(snapshot.root, target)
-    here = {name: location.replace(str(snapshot.root), str(target), 1) for name, location in snapshot.locations.items()}
+    there, here = location(snapshot.root), location(target)
+    moved_to = {name: place.replace(there, here, 1) for name, place in snapshot.locations.items()}
     with closing(connect(target)) as db:
         db.execute("BEGIN")
-        moved = [(location, NAMESPACE, name) for name, location in here.items()]
+        moved = [(place, NAMESPACE, name) for name, place in moved_to.items()]
         db.executemany(
             "UPDATE iceberg_tables SET metadata_location = ? WHERE table_namespace = ? AND table_name = ?", moved
         )
-        db.execute("UPDATE commit_log SET locations = ? WHERE seq = ?", (json.dumps(here), snapshot.seq))
+        db.execute("UPDATE commit_log SET locations = ? WHERE seq = ?", (json.dumps(moved_to), snapshot.seq))
         if snapshot.rebuilt is not None:
             db.execute("DELETE FROM file WHERE removed IS NULL")
             record_files(db, snapshot.seq, [file for file, _ in snapshot.rebuilt])
@@ -276,16 +278,16 @@ def is_stale(db: sqlite3.Connection) -> bool:
 
 def differ(logged: dict[str, str], live: dict[str, str]) -> bool:
     """Return whether a table's current metadata differs from that which the index was made from."""
-    return any(live.get(name) != location for name, location in logged.items())
+    return any(live.get(name) != place for name, place in logged.items())
 
 
 def live_locations(db: sqlite3.Connection) -> dict[str, str]:
     """Return the locations of the current metadata of the catalog's tables. LakeError if one has none."""
     sql = "SELECT table_name, metadata_location FROM iceberg_tables WHERE table_namespace = ?"
     live = dict(db.execute(sql, (NAMESPACE,)))
-    for name, location in live.items():
-        if not isinstance(name, str) or not isinstance(location, str):
-            raise LakeError(f"the catalog has the table {name!r} at {location!r}: that is not a place of metadata")
+    for name, place in live.items():
+        if not isinstance(name, str) or not isinstance(place, str):
+            raise LakeError(f"the catalog has the table {name!r} at {place!r}: that is not a place of metadata")
     return live
 
 
@@ -298,6 +300,18 @@ def forget_files(db: sqlite3.Connection, files: Sequence[tuple[str, str, int]]) 
     last = max([db.execute("PRAGMA user_version").fetchone()[0], *(removed for _, _, removed in files)])
     db.executemany("DELETE FROM file WHERE table_name = ? AND path = ? AND removed = ?", files)
     db.execute(f"PRAGMA user_version = {int(last)}")
+
+
+def commit(root: Path, db: sqlite3.Connection, commit_id: str | None = None) -> None:
+    """Commit the open transaction: of a lake in S3, there first, by compare-and-swap.
+
+    ``commit_id``: the random text among the counts of the commit that is made. ConflictError if another writer was
+    first; then the caller rolls back.
+    """
+    mirror = mirror_of(root)
+    if mirror is not None:
+        mirror.publish(db, commit_id)
+    db.execute("COMMIT")
 
 
 def record_files(

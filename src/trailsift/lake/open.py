@@ -9,6 +9,7 @@ from pathlib import Path
 from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.lake import forms
+from trailsift.lake.home import mirror_of
 from trailsift.lake.index import LAST_COMMIT, File, Snapshot, differ, live_locations, read, snapshot_of
 from trailsift.lake.settings import CATALOG_FILE, check_location, read_settings
 
@@ -22,9 +23,12 @@ def open_snapshot(root: Path) -> Snapshot:
 
     LakeError if there is no lake, if it was moved, or if it names something that no lake of ours does.
     """
+    place = root.resolve()
+    mirror = mirror_of(place)
+    if mirror is not None:
+        mirror.open()
     settings = read_settings(root)
     check_location(root, settings)
-    place = root.resolve()
     forms.check_folders(place)
     if not (root / CATALOG_FILE).exists():
         raise _incomplete(root)

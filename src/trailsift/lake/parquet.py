@@ -19,6 +19,7 @@ from trailsift.cloudtrail.services import UNKNOWN, is_service
 from trailsift.columns.arrow import ordered, ranks
 from trailsift.errors import LakeError
 from trailsift.lake.field_ids import field_ids
+from trailsift.lake.home import fetch
 from trailsift.lake.index import File
 from trailsift.lake.settings import read_settings
 from trailsift.storage.links import Links
@@ -102,6 +103,7 @@ def read_columns(root: Path, path: str, names: Sequence[str], coded: Sequence[st
 
     In files of format version 1 the caller is the role.
     """
+    fetch(root, [path])
     Links(root).check([path])
     with data_errors(root / path), pq.ParquetFile(root / path) as reader:
         is_version_1 = "caller" not in reader.schema_arrow.names

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from trailsift import schema
 from trailsift.columns.arrow import CHUNK_SCHEMA, ranks
 from trailsift.lake import forms
+from trailsift.lake.home import fetch
 from trailsift.lake.index import File
 from trailsift.lake.parquet import data_errors, micros
 from trailsift.times import DAY, HOUR
@@ -100,6 +101,7 @@ def _piece_rows(root: Path, partition: Partition) -> int:
 
 def _open(root: Path, table: schema.Table, file: File) -> pq.ParquetFile:
     encoded = [column.name for column in table.columns if column.name in _ENCODED]
+    fetch(root, [file.path])
     with data_errors(root / file.path):
         return pq.ParquetFile(root / file.path, read_dictionary=encoded if table.name == schema.EVENTS.name else None)
 

@@ -41,7 +41,7 @@ def catch_up(root: Path, tables: Mapping[str, schema.Table]) -> None:
             )
             # The digests of the files themselves are added by the next compaction.
             digest.seal(db, seq, {}, [file.path for file in added] + [path for _, path in removed])
-            db.execute("COMMIT")
+            index.commit(root, db)
         except BaseException:
             if db.in_transaction:
                 db.execute("ROLLBACK")

@@ -21,11 +21,13 @@ from trailsift.errors import LakeError
 from trailsift.lake import digest, expire, forms, index
 from trailsift.lake.create import check_root, settings_text
 from trailsift.lake.disk import write_errors
-from trailsift.lake.file_io import SCHEME
-from trailsift.lake.iceberg import location
+from trailsift.lake.home import home, location
 from trailsift.lake.settings import LAKE_FILE
 from trailsift.lake.writer import LakeWriter
 from trailsift.times import now_text
+
+#: How the locations of a table begin that lies in a folder, or in S3.
+_SCHEMES = ("file://", "s3://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ def relocate(root: Path) -> Relocated:
     no lake, or if the new path cannot be that of a lake.
     """
     lake = LakeWriter(root, moved=True)
-    check_root(lake.root)
-    home = str(lake.settings.get("location"))
+    check_root(home(lake.root))
+    made_at = str(lake.settings.get("location"))
     tables = files = 0
     with lake.lock():
         try:
@@ -63,7 +65,7 @@ def relocate(root: Path) -> Relocated:
     if tables:
         with write_errors(lake.root):
             _tidy(lake)
-    return Relocated(str(lake.root), home, tables, files)
+    return Relocated(home(lake.root), made_at, tables, files)
 
 
 def _old_place(name: str, pointers: dict[str, str], root: Path) -> str | None:
@@ -71,8 +73,10 @@ def _old_place(name: str, pointers: dict[str, str], root: Path) -> str | None:
     if name not in pointers:
         raise LakeError(f"the catalog of {root} has no table {name}: the lake was only partially created")
     old, separator, _ = pointers[name].rpartition(f"/{name}/metadata/")
-    if not separator or not old.startswith(SCHEME):
-        raise LakeError(f"the metadata of {name} is at {pointers[name]}, outside a local lake: nothing to relocate")
+    if not separator or not old.startswith(_SCHEMES):
+        raise LakeError(
+            f"the metadata of {name} is at {pointers[name]}, which is not a place of a lake: nothing to relocate"
+        )
     return None if old == location(root) else old
 
 
@@ -81,10 +85,10 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
     catalog = lake.catalog
     try:
         live: dict[str, list[str]] = {}
-        before_staging = {path for name in moved for path in lake.storage.paths(f"{name}/metadata")}
+        before_staging = {path for name in moved for path in lake.storage.written(f"{name}/metadata")}
         for name, old in moved.items():
             live[name] = catalog.relocate(name, pointers[name], old, location(lake.root))
-        staged = [path for name in moved for path in lake.storage.paths(f"{name}/metadata")]
+        staged = [path for name in moved for path in lake.storage.written(f"{name}/metadata")]
         digests = digest.of_files(lake.storage, [path for path in staged if path not in before_staging])
         with closing(index.connect(lake.root)) as db:
             db.execute("BEGIN IMMEDIATE")
@@ -102,7 +106,7 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
                     (seq, now_text(), json.dumps(locations)),
                 )
                 digest.seal(db, seq, digests, ())
-                db.execute("COMMIT")
+                index.commit(lake.root, db)
             except BaseException:
                 # On a full disk, SQLite has rolled back already; a second error would hide the first.
                 if db.in_transaction:
@@ -115,7 +119,7 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
 
 
 def _write_location(lake: LakeWriter) -> None:
-    lake.storage.write(LAKE_FILE, settings_text({**lake.settings, "location": str(lake.root)}))
+    lake.storage.write(LAKE_FILE, settings_text({**lake.settings, "location": home(lake.root)}))
 
 
 def _tidy(lake: LakeWriter) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from trailsift.errors import LakeError
+from trailsift.lake.home import home
 from trailsift.safe_text import quoted
 from trailsift.schema import FORMAT_VERSION
 from trailsift.storage import LocalStorage
@@ -66,9 +67,9 @@ def read_settings(root: Path) -> dict[str, object]:
 
 def check_location(root: Path, settings: dict[str, object]) -> None:
     """Raise LakeError if the lake is not where it was made, or last relocated to."""
-    home = settings.get("location")
-    if home != str(root.resolve()):
+    made_at, here = settings.get("location"), home(root.resolve())
+    if made_at != here:
         raise LakeError(
-            f"the lake at {root.resolve()} was made at {home}: Iceberg metadata holds absolute paths. "
-            f"Move it back, or run `trailsift relocate --lake {quoted(root)}`"
+            f"the lake at {here} was made at {made_at}: Iceberg metadata holds absolute paths. "
+            f"Move it back, or run `trailsift relocate --lake {quoted(home(root))}`"
         )

@@ -24,7 +24,8 @@ from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 
 from trailsift.errors import LakeError
 from trailsift.lake import catalog_db, forms, index
-from trailsift.lake.file_io import SCHEME, LocalFileIO, metadata_errors, read_metadata
+from trailsift.lake.file_io import LocalFileIO, metadata_errors, read_metadata
+from trailsift.lake.home import location
 
 #: Version 1 of the tables of ``SqlCatalog``.
 _TABLES = """
@@ -127,7 +128,7 @@ class SqliteCatalog(MetastoreCatalog):
         forms.metadata_path(self.root, name, metadata_location)
         with metadata_errors(self.root, name):
             metadata = read_metadata(self._io, metadata_location)
-        if metadata.location != f"{SCHEME}{self.root}/{name}":
+        if metadata.location != f"{location(self.root)}/{name}":
             raise LakeError(
                 f"the table {name} says that it lies at {metadata.location!r}, and not in the lake {self.root}: "
                 "nothing of it was opened"

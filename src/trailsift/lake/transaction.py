@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -16,10 +18,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trailsift import schema
-from trailsift.errors import ConflictError
+from trailsift.errors import ConflictError, LakeError, UnknownOutcomeError
 from trailsift.lake import dedup, digest, index
 from trailsift.lake.commit import Batch, IndexChange, IngestedObject
 from trailsift.lake.disk import write_errors
+from trailsift.lake.home import mirror_of
 from trailsift.lake.index import File
 from trailsift.lake.lock import WriteLock
 from trailsift.storage import LocalStorage
@@ -27,6 +30,11 @@ from trailsift.times import now_text
 
 if TYPE_CHECKING:
     from trailsift.lake.iceberg import LakeCatalog
+
+
+#: How often a commit to a lake in S3 is tried while other writers are first, and the longest first pause in seconds.
+_ATTEMPTS = 20
+_PAUSE = 0.05
 
 
 class LakeState(Protocol):
@@ -61,6 +69,14 @@ class LakeState(Protocol):
         """Forget what the catalog has staged."""
         ...
 
+    def take_head(self) -> bool:
+        """Bring the catalog to the state in S3; return False for a local lake, which has no other."""
+        ...
+
+    def known_objects(self, objects: Sequence[IngestedObject]) -> set[tuple[str, str]]:
+        """Return which log objects are in the lake already, as (name, version)."""
+        ...
+
 
 class Transaction:
     """A commit being prepared, which keeps other writers out. It ends with ``commit`` or ``rollback``, exactly once.
@@ -75,6 +91,11 @@ class Transaction:
         self._lock = lock
         self._batch = Batch()
         self._is_fresh = False
+        #: Files that were written into the lake already, by an attempt to commit that lost to another writer.
+        self._flushed: dict[str, digest.FileDigest] = {}
+        #: Iceberg's files of this attempt.
+        self._staged: list[str] = []
+        self._seen_row: list[tuple[str, int, int, int]] | None = None
         self._state: Literal["open", "failed", "committed", "rolled back"] = "open"
 
     def offer(self, ids: dedup.Ids, span: tuple[int, int]) -> tuple[dedup.Mask, dedup.Ints]:
@@ -129,7 +150,7 @@ class Transaction:
         self._state = "failed"
         try:
             with write_errors(self._lake.storage.root):
-                seq = self._commit(counts, kind)
+                seq = self._commit_after_others(counts, kind)
         except BaseException:
             self._lake.discard()
             raise
@@ -148,6 +169,7 @@ class Transaction:
         self._state = "rolled back"
         self._lake.discard()
         self._lake.ids.clear_batch()
+        self._withdraw()
         swept = False
         try:
             # A sweep that fails is left to the next writer, which finds the marker.
@@ -177,6 +199,57 @@ class Transaction:
         state = {"open": "is open", "failed": "has failed to commit"}.get(self._state, f"was {self._state}")
         return RuntimeError(f"cannot {what}: the transaction {state}; begin another one")
 
+    def _commit_after_others(self, counts: Mapping[str, Any], kind: str) -> int:
+        """Commit; in S3, where writers on other machines may be first, after each of them again.
+
+        ConflictError if what they committed has a part of this commit already, or replaced files that it replaces.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._commit(counts, kind)
+            except UnknownOutcomeError:
+                # The commit may have taken place, with all of its files.
+                self._flushed.clear()
+                self._staged.clear()
+                raise
+            except ConflictError:
+                self._lake.discard()
+                if not self._lake.take_head():
+                    raise
+                self._delete(self._staged)
+                self._staged.clear()
+                if attempt == _ATTEMPTS or not self._stands():
+                    raise
+                # Writers that met once must not meet again.
+                time.sleep(int.from_bytes(os.urandom(2)) / 65536 * _PAUSE * attempt)
+        raise AssertionError
+
+    def _stands(self) -> bool:
+        """Return whether the commit can be made on the lake's new head as it is."""
+        lake, batch = self._lake, self._batch
+        if batch.renewed or batch.index_change is not None:
+            return False
+        with closing(index.connect(lake.storage.root)) as db:
+            sql = "SELECT 1 FROM file WHERE table_name = ? AND path = ? AND removed IS NULL"
+            if not all(db.execute(sql, (file.table, file.path)).fetchone() for file in batch.removed):
+                return False
+        if lake.known_objects(batch.log_objects):
+            return False
+        mine = lake.ids.batch()
+        lake.refresh()
+        return not lake.ids.has_any(mine)
+
+    def _withdraw(self) -> None:
+        """Delete what attempts to commit have written into a lake in S3; on a local disk the sweep does it."""
+        if mirror_of(self._lake.storage.root) is not None:
+            self._delete([*self._flushed, *self._staged])
+
+    def _delete(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            # What stays is removed by a later compaction.
+            with contextlib.suppress(OSError, LakeError):
+                self._lake.storage.delete(path)
+
     def _commit(self, counts: Mapping[str, Any], kind: str) -> int:
         lake, batch = self._lake, self._batch
         before = set(self._metadata_paths())
@@ -190,19 +263,24 @@ class Transaction:
                 lake.catalog.renew(table, added)
             elif added or removed:
                 lake.catalog.change(table, added, removed)
-        seen_row = self._write_seen()
+        if self._seen_row is None:
+            self._seen_row = self._write_seen()
+        seen_row = self._seen_row
         written = [file.path for file in batch.files] + batch.seen_paths + [row[0] for row in seen_row]
-        written += [path for path in self._metadata_paths() if path not in before]
+        self._staged += [path for path in self._metadata_paths() if path not in before]
+        written = [*(path for path in written if path not in self._flushed), *self._staged]
         # Read back from the system's cache, while the disk is still writing.
         digests = digest.of_files(lake.storage, written)
         lake.storage.flush(written)
+        self._flushed |= {path: digests[path] for path in written if path not in self._staged}
+        digests |= self._flushed
         with closing(index.connect(lake.storage.root)) as db:
             return self._apply(db, counts, kind, seen_row, digests)
 
     def _metadata_paths(self) -> Iterable[str]:
         # Paths alone: many commits in a short time leave thousands of files, until ``clean`` may delete them.
         tables = self._lake.tables | self._batch.renewed
-        return (path for name in tables for path in self._lake.storage.paths(f"{name}/metadata"))
+        return (path for name in tables for path in self._lake.storage.written(f"{name}/metadata"))
 
     def _write_seen(self) -> list[tuple[str, int, int, int]]:
         """Write the new ids; return their row of ``seen_file`` (path, ids, first and last time), if there are any."""
@@ -224,6 +302,8 @@ class Transaction:
     ) -> int:
         """Change the catalog's pointers and the index in one transaction; return the commit's number."""
         batch = self._batch
+        # First among the counts, so that it stands in one piece in the database.
+        commit_id = {} if mirror_of(self._lake.storage.root) is None else {"id": uuid.uuid4().hex}
         db.execute("BEGIN IMMEDIATE")
         try:
             seq = index.next_number(db)
@@ -246,11 +326,11 @@ class Transaction:
                 batch.index_change(db, seq)
             db.execute(
                 "INSERT INTO commit_log VALUES (?, ?, ?, ?, ?)",
-                (seq, now_text(), kind, json.dumps(counts), json.dumps(locations)),
+                (seq, now_text(), kind, json.dumps({**commit_id, **counts}), json.dumps(locations)),
             )
             changed = [file.path for file in batch.removed] + batch.seen_replaced
             digest.seal(db, seq, digests, changed, objects)
-            db.execute("COMMIT")
+            index.commit(self._lake.storage.root, db, commit_id.get("id"))
         except BaseException:
             # On a full disk, SQLite has rolled back already.
             if db.in_transaction:

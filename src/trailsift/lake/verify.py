@@ -26,9 +26,10 @@ from trailsift.lake import digest, forms, index
 from trailsift.lake.catalog_db import read
 from trailsift.lake.check import check_lake
 from trailsift.lake.digest import FileDigest
+from trailsift.lake.home import home, mirror_of
 from trailsift.lake.settings import CATALOG_FILE, KNOWN_SETTINGS, LAKE_FILE, MARKER_FILE, read_settings
 from trailsift.schema import TABLES
-from trailsift.storage import LocalStorage
+from trailsift.storage import LocalStorage, folder_storage
 from trailsift.times import iso
 
 Kind = Literal["strange", "moved", "catalog", "changed", "missing", "foreign"]
@@ -125,6 +126,10 @@ def verify(root: Path, *, quick: bool = False) -> Verification:
     """
     started = time.monotonic()
     place = root.resolve()
+    mirror = mirror_of(place)
+    if mirror is not None:
+        mirror.open()
+        mirror.distrust()
     for _ in range(_ATTEMPTS):
         before = _last(place)
         found = _verify(place, quick=quick)
@@ -136,7 +141,7 @@ def verify(root: Path, *, quick: bool = False) -> Verification:
 
 
 def _verify(root: Path, *, quick: bool) -> Verification:
-    found = Verification(str(root), quick)
+    found = Verification(home(root), quick)
     found.problems += [_strange(problem) for problem in check_lake(root)]
     for name in sorted(read_settings(root).keys() - KNOWN_SETTINGS):
         what = f"has the setting {name!r:.100}, which does not exist"
@@ -168,7 +173,7 @@ def _strange(problem: forms.Problem) -> LakeProblem:
 
 
 def _compare(root: Path, found: Verification) -> None:
-    storage = LocalStorage(root)
+    storage = folder_storage(root)
     present = set(_listed(storage))
     state = read(root, _state)
     found.problems += state.problems

@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailsift import schema
-from trailsift.errors import LakeError
+from trailsift.errors import ConflictError, LakeError
 from trailsift.lake import digest, forms, index
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.create import lost_catalog, make_folder, settings_text
 from trailsift.lake.disk import write_errors
+from trailsift.lake.home import fetch, mirror_of
 from trailsift.lake.index import File
 from trailsift.lake.lock import WriteLock
 from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, MARKER_FILE, check_location, read_settings
 from trailsift.safe_text import quoted
-from trailsift.storage import LocalStorage
+from trailsift.storage import folder_storage
 from trailsift.times import now_text
 
 if TYPE_CHECKING:
@@ -69,7 +70,10 @@ class LakeWriter:
     def __init__(self, root: Path, *, moved: bool = False) -> None:
         """``moved``: also open a lake that is not where it was made (for ``relocate``)."""
         self.root = root.resolve()
-        self.storage = LocalStorage(self.root)
+        self.storage = folder_storage(self.root)
+        self._mirror = mirror_of(self.root)
+        if self._mirror is not None:
+            self._mirror.open()
         self.settings = read_settings(self.root)
         if not moved:
             check_location(self.root, self.settings)
@@ -125,7 +129,11 @@ class LakeWriter:
         of a new lake to ``ready``, which takes a second.
         """
         root = root.absolute()
-        if not (root / LAKE_FILE).exists():
+        mirror = mirror_of(root)
+        if mirror is not None:
+            if not mirror.open():
+                mirror.make(hourly_partitions=bool(hourly_partitions))
+        elif not (root / LAKE_FILE).exists():
             make_folder(root, hourly_partitions=bool(hourly_partitions), group_readable=bool(group_readable))
         lake = cls(root)
         lake.expect_current()
@@ -185,14 +193,19 @@ class LakeWriter:
         if not _has_tables(db):
             locations = self.catalog.make_tables(list(self.tables.values()))
             # Not the database itself: to open and close it here would take SQLite's locks off it. SQLite flushes it.
-            written = [path for name in self.tables for path in self.storage.paths(f"{name}/metadata")]
-            self.storage.flush(written)
+            written = [path for name in self.tables for path in self.storage.written(f"{name}/metadata")]
             digests = digest.of_files(self.storage, written)
+            self.storage.flush(written)
             sql = "INSERT INTO commit_log VALUES (0, ?, 'create', '{}', ?)"
             db.execute("BEGIN IMMEDIATE")
-            db.execute(sql, (now_text(), json.dumps(locations)))
-            digest.seal(db, 0, digests, ())
-            db.execute("COMMIT")
+            try:
+                db.execute(sql, (now_text(), json.dumps(locations)))
+                digest.seal(db, 0, digests, ())
+                index.commit(self.root, db)
+            except ConflictError:
+                # Another machine makes the same lake at this moment, and was first.
+                db.execute("ROLLBACK")
+                self.take_head()
 
     @property
     def catalog(self) -> LakeCatalog:
@@ -251,8 +264,16 @@ class LakeWriter:
         """Return a lock that keeps other writers out: a context manager, or ``acquire`` and ``release``."""
         return WriteLock(self.root, self._prepare)
 
+    def take_head(self) -> bool:
+        """Bring the copy of a lake in S3 to its newest commit; return False for a local lake. Only under the lock."""
+        if self._mirror is None:
+            return False
+        self._mirror.take_head()
+        return True
+
     def _prepare(self, crashed: bool) -> None:
         """Put the lake in order for the writer that got the lock; ``crashed``: the last writer died."""
+        self.take_head()
         with closing(index.connect(self.root)) as db:
             # A lake of an earlier version has no tables of digests.
             db.executescript(_SCHEMA)
@@ -290,9 +311,13 @@ class LakeWriter:
             needed = _needed_places(db)
             named = {path for (path,) in db.execute("SELECT path FROM file UNION SELECT path FROM seen_file")}
         folders = [*(f"{name}/data" for name in schema.TABLES), "seen"]
-        found = (path for folder in folders for path in self.storage.paths(folder))
+        found = (path for folder in folders for path in self.storage.written(folder))
         # Only names that trailsift gives: whatever else somebody has put there is not a writer's.
         orphans = [path for path in found if path not in named and forms.is_own(path)]
+        if self._mirror is not None:
+            # Others write into the same lake: what is in S3 is left to ``expire``.
+            self._mirror.drop(orphans)
+            return len(orphans)
         for path in orphans:
             self.storage.delete(path)
         # Last: a folder that is there now was there all the time, or came back while it was looked at.
@@ -342,6 +367,7 @@ class LakeWriter:
             rows = db.execute("SELECT path, ids FROM seen_file WHERE removed IS NULL ORDER BY added").fetchall()
             files = {forms.ids_path(path): forms.commit_number(count) for path, count in rows}
             new = [path for path in files if not self.ids.has(path)]
+            fetch(self.root, new)
             self._check_ids(new, sum(files[path] for path in new))
         self.ids.load(self.storage, files)
         self._loaded_seq = seq

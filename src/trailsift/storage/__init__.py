@@ -16,14 +16,29 @@ __all__ = [
     "Storage",
     "StoredObject",
     "check_path",
+    "folder_storage",
     "open_storage",
+    "register",
     "update",
 ]
 
 #: A local folder, or a storage that is open already.
 Location = Path | Storage
 
+#: Folders that are copies of what is kept elsewhere, and the storages that know where.
+_registered: dict[Path, LocalStorage] = {}
+
+
+def register(folder: Path, storage: LocalStorage) -> None:
+    """Have ``folder_storage`` return ``storage`` for a folder."""
+    _registered[folder] = storage
+
+
+def folder_storage(folder: Path) -> LocalStorage:
+    """Return the storage of a local folder, or of what the folder is a copy of."""
+    return _registered.get(folder) or LocalStorage(folder)
+
 
 def open_storage(location: Location) -> Storage:
     """Return the storage of a location."""
-    return LocalStorage(location) if isinstance(location, Path) else location
+    return folder_storage(location) if isinstance(location, Path) else location

@@ -159,6 +159,10 @@ class LocalStorage:
         """Yield the paths of the objects under a folder (default: all); none of them is looked at."""
         return (path for path, _ in self._entries(folder))
 
+    def written(self, folder: str) -> Iterator[str]:
+        """Yield the paths of the files under a folder that are on this disk: here, all of them."""
+        return self.paths(folder)
+
     def delete(self, path: str) -> None:
         """Delete an object, if it exists."""
         with self._lock(create=False), suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):

@@ -1,0 +1,532 @@
+"""A lake in S3 beside its copy on the local disk: what is read is fetched once, what is written goes to S3 first.
+
+A lake's files never change once they are written, so a copy is as good as the original; the one exception is the
+catalog, a few megabytes, which is fetched again when it has another ETag and is changed by compare-and-swap. The rest
+of trailsift works on the copy as on any local folder: the same planning, the same wall around SQL, and no credentials
+near it.
+
+Readers and writers have a copy each, so a reader gets the newest catalog while a writer prepares the next one. Copies
+lie in the user's cache folder; the least recently used files go first when it is full.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from trailsift.errors import ConflictError, LakeError, UnknownOutcomeError, UsageError
+from trailsift.lake import home
+from trailsift.lake.create import check_root, new_settings, settings_text
+from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, LOCK_FILE
+from trailsift.storage.base import StoredObject, check_path
+from trailsift.storage.local import LocalStorage, make_folders
+from trailsift.storage.s3 import S3Storage
+from trailsift.storage.s3_client import parse_url
+
+#: Bytes of the files that are kept on the disk, and the environment variable that says otherwise.
+CACHE_BYTES = 10 << 30
+CACHE_VARIABLE = "TRAILSIFT_CACHE_BYTES"
+#: Requests in flight.
+_AT_ONCE = 16
+#: The largest catalog that is fetched, in bytes.
+_MAX_CATALOG = 1 << 30
+#: In a copy: the ETag of the catalog in it, and the lock of whoever fetches.
+_HEAD_FILE = ".head"
+_FETCH_LOCK = ".fetch.lock"
+#: Folders whose files never change.
+_FIXED = ("data", "metadata")
+
+Use = Literal["read", "write"]
+
+
+class Mirror:
+    """One lake in S3 and its local copy for one use."""
+
+    def __init__(self, url: str, use: Use) -> None:
+        """``url``: ``s3://bucket/prefix`` of the lake. UsageError if it is not one."""
+        parsed = parse_url(url)
+        if not parsed.key.strip("/"):
+            raise UsageError(f"{url} is a bucket: name a prefix in it for the lake, such as {url.rstrip('/')}/lake")
+        self.url = str(parsed)
+        self.use = use
+        self.remote = S3Storage(parsed)
+        self.folder = _cache_folder() / _folder_name(self.url)
+        self.root = self.folder / use
+        #: Files that came from S3: all others in the copy were made here.
+        self.fetched: set[str] = set()
+        self._lock = threading.Lock()
+        self._is_probed = False
+        self._takes_copies = True
+
+    # -- the lake ------------------------------------------------------------------------------------------------------
+
+    def open(self) -> bool:
+        """Bring the copy to the newest commit, unless a writer on this machine works on it; return if there is a lake.
+
+        A writer takes the newest commit again when it has the lock.
+        """
+        if self.use == "read":
+            return self.refresh()
+        self._make_folders()
+        with self._locked(LOCK_FILE, wait=False) as is_free:
+            if is_free:
+                self.take_head()
+        return (self.root / LAKE_FILE).exists()
+
+    def make(self, *, hourly_partitions: bool) -> None:
+        """Make a new lake. LakeError if the prefix holds something else, or the server cannot have one."""
+        check_root(self.url)
+        self._expect_room()
+        self.probe()
+        for use in ("read", "write"):
+            shutil.rmtree(self.folder / use, ignore_errors=True)
+        self._make_folders()
+        settings = new_settings(self.url, hourly_partitions=hourly_partitions, group_readable=False)
+        with suppress(ConflictError):  # another writer was first
+            self.remote.put_if_match(LAKE_FILE, settings_text(settings), None)
+        self._fetch_settings()
+
+    def _expect_room(self) -> None:
+        """Raise LakeError if there are objects under the prefix, or a lake above it."""
+        found = next(iter(self.remote.list()), None)
+        if found is not None and not self.remote.exists(LAKE_FILE):
+            raise LakeError(
+                f"{self.url} is not empty and holds no lake (there is {found.path!r:.200}): name a prefix that nothing "
+                "is under"
+            )
+        parts = self.remote.url.key.split("/")
+        for number in range(len(parts)):
+            above = S3Storage(self.remote.url._replace(key="/".join(parts[:number])))
+            if above.exists(LAKE_FILE):
+                raise LakeError(f"{self.url} lies in the lake {above.url}: name a prefix outside of it")
+
+    def probe(self) -> None:
+        """Find out, once, whether the server honours conditions of writes. LakeError if it does not."""
+        if self._is_probed:
+            return
+        path = f"probe-{os.urandom(16).hex()}"
+        self.remote.put_if_match(path, b"1", None)
+        try:
+            for version in (None, '"00000000000000000000000000000000"'):
+                try:
+                    self.remote.put_if_match(path, b"2", version)
+                except ConflictError:
+                    continue
+                header = "If-None-Match" if version is None else "If-Match"
+                raise LakeError(
+                    f"the server of {self.url} ignores {header}, so two writers could undo each other's commits: keep "
+                    "the lake in S3, on a server that honours conditional writes, or on a disk. Nothing was written"
+                )
+        finally:
+            self.remote.delete(path)
+        self._is_probed = True
+
+    def distrust(self) -> None:
+        """Remove the copies of files, so that each is read from S3 again."""
+        for folder in self.root.iterdir() if self.root.is_dir() else ():
+            if folder.is_dir() and not folder.is_symlink():
+                shutil.rmtree(folder, ignore_errors=True)
+        self._takes_copies = False
+
+    def drop(self, paths: Iterable[str]) -> None:
+        """Remove files from the copy only."""
+        for path in paths:
+            (self.root / check_path(path)).unlink(missing_ok=True)
+
+    # -- the catalog ---------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> bool:
+        """Fetch the catalog and the settings, if the catalog has changed; return whether the lake exists.
+
+        For readers: the file is replaced, and whoever has the old one open goes on with it.
+        """
+        self._make_folders()
+        with self._locked(_FETCH_LOCK):
+            found = self._fetch_catalog()
+            if found is not None:
+                data, version = found
+                partial = self.root / f".catalog-{os.urandom(8).hex()}"
+                self._write(partial, data)
+                partial.replace(self.root / CATALOG_FILE)
+                self._set_head(version)
+            return (self.root / LAKE_FILE).exists()
+
+    def take_head(self) -> bool:
+        """Bring a writer's copy of the catalog to the state in S3; return whether it had another one.
+
+        Connections that are open see the new state. Only under the write lock of the copy.
+        """
+        self._make_folders()
+        found = self._fetch_catalog()
+        if found is None:
+            return False
+        data, version = found
+        partial = self.root / f".catalog-{os.urandom(8).hex()}"
+        self._write(partial, data)
+        try:
+            if (self.root / CATALOG_FILE).exists():
+                _overwrite(partial, self.root / CATALOG_FILE)
+            else:
+                partial.replace(self.root / CATALOG_FILE)
+        finally:
+            partial.unlink(missing_ok=True)
+        self._set_head(version)
+        return True
+
+    def publish(self, db: sqlite3.Connection, commit_id: str | None = None) -> None:
+        """Swap the catalog in S3 for the one that ``db`` has in its open transaction, which the caller then commits.
+
+        ``commit_id``: a random text among the counts of the newest commit, by which it is recognized after a lost
+        answer. ConflictError if another writer was first; UnknownOutcomeError if nobody can tell.
+        """
+        self.probe()
+        data = db.serialize()
+        head = self._head()
+        # Without an answer from here on, the copy is of an unknown state: it is fetched again.
+        self._set_head(None)
+        try:
+            version = self.remote.put_if_match(CATALOG_FILE, data, head)
+        except ConflictError:
+            if self._is_published(data, commit_id) is not True:
+                raise
+            return
+        except (OSError, LakeError) as error:
+            published = self._is_published(data, commit_id)
+            if published is None:
+                raise UnknownOutcomeError(
+                    f"no answer from S3 to the commit of {self.url}, and the lake cannot be read to see whether it "
+                    f"took place ({error}): run the same command again; nothing is stored twice"
+                ) from error
+            if not published:
+                raise
+            return
+        self._set_head(version)
+
+    def _is_published(self, data: bytes, commit_id: str | None) -> bool | None:
+        """Return whether the catalog in S3 is, or comes after, the one that was sent; None if it cannot be read."""
+        found: bytes | None = None
+        for attempt in range(5):
+            try:
+                found = self.remote.read(CATALOG_FILE)
+                break
+            except FileNotFoundError:
+                return False
+            except (OSError, LakeError):
+                time.sleep(0.5 * 2**attempt)
+        if found is None:
+            return None
+        if found == data:
+            return True
+        return commit_id is not None and commit_id.encode() in found
+
+    def _fetch_catalog(self) -> tuple[bytes, str] | None:
+        """Return the catalog's bytes and ETag, None if the copy has them already or there is none in S3."""
+        head = self._head() if (self.root / CATALOG_FILE).exists() else None
+        try:
+            found = self.remote.read_if_changed(CATALOG_FILE, head)
+        except FileNotFoundError:
+            (self.root / CATALOG_FILE).unlink(missing_ok=True)
+            self._fetch_settings()
+            return None
+        if found is None:
+            return None
+        if len(found[0]) > _MAX_CATALOG:
+            raise LakeError(f"{self.url}/{CATALOG_FILE} is too large for the catalog of a lake")
+        self._fetch_settings()
+        return found
+
+    def _fetch_settings(self) -> None:
+        try:
+            data = self.remote.read(LAKE_FILE)
+        except FileNotFoundError:
+            (self.root / LAKE_FILE).unlink(missing_ok=True)
+            return
+        LocalStorage(self.root).write(LAKE_FILE, data)
+
+    def _head(self) -> str | None:
+        with suppress(OSError, UnicodeError):
+            return (self.root / _HEAD_FILE).read_text("utf-8") or None
+        return None
+
+    def _set_head(self, version: str | None) -> None:
+        self._write(self.root / _HEAD_FILE, (version or "").encode())
+
+    def _write(self, path: Path, data: bytes) -> None:
+        partial = path.with_name(f".{path.name.lstrip('.')}.{os.urandom(8).hex()}")
+        try:
+            partial.write_bytes(data)
+            partial.chmod(0o600)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    # -- files that never change ---------------------------------------------------------------------------------------
+
+    def fetch(self, paths: Iterable[str]) -> None:
+        """Have files on the disk that are in the lake; a missing one stays missing, and its reader says so.
+
+        LakeError if they do not fit into the cache.
+        """
+        missing = [path for path in dict.fromkeys(paths) if not self._use(self.root / check_path(path))]
+        missing = [path for path in missing if not (self._takes_copies and self._link(path))]
+        if not missing:
+            return
+        sizes = dict(self._each(self._size, missing))
+        self._make_room(sum(size or 0 for size in sizes.values()))
+        for _ in self._each(self._download, [path for path in missing if sizes[path] is not None]):
+            pass
+
+    def upload(self, paths: Iterable[str]) -> None:
+        """Write new files of the copy into the lake, and hand them to the readers on this machine."""
+        names = list(paths)
+        for _ in self._each(lambda path: self.remote.upload(path, self.root / check_path(path)), names):
+            pass
+        other = self.folder / "read"
+        if self.use == "write" and other.is_dir():
+            for path in names:
+                with suppress(OSError):
+                    make_folders((other / path).parent)
+                    os.link(self.root / path, other / path)
+
+    def _size(self, path: str) -> int | None:
+        stored = self.remote.stat(path)
+        return None if stored is None else stored.size
+
+    def _link(self, path: str) -> bool:
+        """Take a file from the copy for the other use, if it is there."""
+        other = self.folder / ("write" if self.use == "read" else "read") / path
+        if other.is_symlink() or not other.is_file():
+            return False
+        make_folders((self.root / path).parent)
+        try:
+            self.fetched.add(path)
+            os.link(other, self.root / path, follow_symlinks=False)
+        except FileExistsError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _use(self, path: Path) -> bool:
+        """Return whether a file is there, and note that it was used."""
+        try:
+            os.utime(path, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _download(self, path: str) -> None:
+        target = self.root / path
+        make_folders(target.parent)
+        partial = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
+        try:
+            self.remote.download(path, partial)
+            self.fetched.add(path)
+            partial.chmod(0o600)
+            partial.replace(target)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise LakeError(
+                    f"the disk of the cache {self.folder} is full: make room there, or set XDG_CACHE_HOME to another "
+                    f"disk; {self.url} itself is unchanged"
+                ) from error
+            raise
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _make_room(self, needed: int) -> None:
+        """Delete the least recently used files until ``needed`` bytes fit. LakeError if they can never fit."""
+        limit = cache_bytes()
+        if needed > limit:
+            raise LakeError(
+                f"this reads {needed / 1e9:,.1f} GB of {self.url}, and the cache on the disk takes {limit / 1e9:,.1f} "
+                f"GB: narrow the time range, or set {CACHE_VARIABLE} to a larger number of bytes"
+            )
+        kept = sorted(_cached(self.folder.parent))
+        used = sum(size for _, size, _ in kept)
+        for _, size, path in kept:
+            if used + needed <= limit:
+                break
+            with suppress(OSError):
+                path.unlink()
+            used -= size
+
+    def _each(self, call: Callable[[str], object], paths: Sequence[str]) -> Iterator[tuple[str, object]]:
+        from concurrent.futures import ThreadPoolExecutor
+
+        if len(paths) == 1:
+            yield paths[0], call(paths[0])
+            return
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            yield from zip(paths, pool.map(call, paths), strict=True)
+
+    def _make_folders(self) -> None:
+        with self._lock:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                self.root.mkdir(0o700)
+
+    @contextmanager
+    def _locked(self, name: str, *, wait: bool = True) -> Iterator[bool]:
+        """Keep other processes out that lock a file of this name in the copy; yield whether that was possible."""
+        handle = os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(handle)
+
+
+class MirroredStorage(LocalStorage):
+    """The storage of a lake in S3 as whoever works on its copy sees it: writes reach S3 before they return."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        super().__init__(mirror.root)
+        self.mirror = mirror
+
+    def read(self, path: str) -> bytes:
+        """Return an object's bytes. FileNotFoundError if there is no such object."""
+        if _is_fixed(path):
+            self.mirror.fetch([path])
+            return super().read(path)
+        return self.mirror.remote.read(path)
+
+    def read_versioned(self, path: str) -> tuple[bytes, str]:
+        """Return an object's bytes and their version. FileNotFoundError if there is no such object."""
+        return self.mirror.remote.read_versioned(path)
+
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``start`` on, fewer at the end of the object."""
+        if _is_fixed(path):
+            self.mirror.fetch([path])
+            return super().read_range(path, start, length)
+        return self.mirror.remote.read_range(path, start, length)
+
+    def write(self, path: str, data: bytes) -> str:
+        """Write an object, in S3 and here; return its version."""
+        version = self.mirror.remote.write(path, data)
+        super().write(path, data)
+        return version
+
+    def put_if_match(self, path: str, data: bytes, version: str | None) -> str:
+        """Write an object only if it still has ``version`` (None: only if it does not exist). ConflictError if not."""
+        return self.mirror.remote.put_if_match(path, data, version)
+
+    def stat(self, path: str) -> StoredObject | None:
+        """Return an object's size, version and time; None if there is no such object."""
+        return self.mirror.remote.stat(path)
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is such an object."""
+        return self.mirror.remote.exists(path)
+
+    def list(self, folder: str = "") -> Iterator[StoredObject]:
+        """Yield the objects under a folder (default: all)."""
+        return self.mirror.remote.list(folder)
+
+    def paths(self, folder: str = "") -> Iterator[str]:
+        """Yield the paths of the objects under a folder (default: all)."""
+        return self.mirror.remote.paths(folder)
+
+    def written(self, folder: str) -> Iterator[str]:
+        """Yield the paths of the files under a folder that were made here."""
+        return (path for path in super().paths(folder) if path not in self.mirror.fetched)
+
+    def delete(self, path: str) -> None:
+        """Delete an object, and its copies here, if it exists."""
+        self.mirror.remote.delete(path)
+        for use in ("read", "write"):
+            with suppress(OSError):
+                (self.mirror.folder / use / check_path(path)).unlink()
+
+    def checked_path(self, path: str) -> Path:
+        """Return where a file is, which is fetched if it is not here yet. LakeError if it is behind a link."""
+        if _is_fixed(path):
+            self.mirror.fetch([path])
+        return super().checked_path(path)
+
+    def describe(self, path: str) -> str:
+        """Return where an object is, for messages."""
+        return self.mirror.remote.describe(path)
+
+    def flush(self, paths: Iterable[str]) -> None:
+        """Write files of the copy into the lake."""
+        self.mirror.upload(paths)
+
+    def tidy(self, folder: str = "") -> None:
+        """Do nothing: S3 has no partial objects."""
+
+
+def open_mirror(url: str, use: Use) -> Mirror:
+    """Return the lake at ``url`` with its copy for ``use``. Nothing is read yet."""
+    mirror = Mirror(url, use)
+    known = home.mirror_of(mirror.root)
+    if known is not None:
+        return known
+    home.add_mirror(mirror, MirroredStorage(mirror))
+    return mirror
+
+
+def cache_bytes() -> int:
+    """Return how many bytes of lakes in S3 are kept on the disk. UsageError if the environment says nonsense."""
+    text = os.environ.get(CACHE_VARIABLE, "")
+    if not text:
+        return CACHE_BYTES
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1 << 20:
+        raise UsageError(f"{CACHE_VARIABLE} is {text!r:.40}: it must be a number of bytes, at least {1 << 20:,}")
+    return int(text)
+
+
+def _is_fixed(path: str) -> bool:
+    parts = path.split("/")
+    return parts[0] in ("seen", "objects") or (len(parts) > 2 and parts[1] in _FIXED)
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    cache = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
+    return (cache / "trailsift" / "lakes").resolve()
+
+
+def _folder_name(url: str) -> str:
+    """Return the name of a lake's copies: two endpoints may have a bucket of the same name."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    return hashlib.sha256(f"{endpoint} {url}".encode()).hexdigest()[:32]
+
+
+def _cached(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """Yield time of use, size and path of the files in the cache that can be fetched again."""
+    for at, _, names in os.walk(folder):
+        parts = set(Path(at).parts)
+        if not parts & {*_FIXED, "seen", "objects"}:
+            continue
+        for name in names:
+            path = Path(at) / name
+            with suppress(OSError):
+                state = path.lstat()
+                # A file of both copies takes its bytes once; nothing is won by deleting one of the two.
+                yield state.st_mtime, state.st_size // max(state.st_nlink, 1), path
+
+
+def _overwrite(source: Path, target: Path) -> None:
+    """Give an SQLite file the content of another one, in one transaction."""
+    from contextlib import closing
+
+    with closing(sqlite3.connect(source)) as new, closing(sqlite3.connect(target, timeout=60)) as old:
+        new.backup(old)
