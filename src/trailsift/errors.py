@@ -7,6 +7,7 @@
     |   |-- QueryError          SQL that cannot run: names the position and the nearest known name
     |   `-- RulesError          a rules file that cannot be used: lists every wrong line
     |-- SourceError             an input that does not exist or cannot be read at all
+    |-- S3Error                 S3: no credentials, no permission, no such bucket, another region, out of reach, busy
     |-- LakeError               the lake is missing, not a lake, moved, not writable, or of a newer format
     |   |-- ConflictError       another writer changed an object or a table first
     |   |-- UnknownOutcomeError no answer to a commit in S3: whether it took place is unknown
@@ -59,6 +60,10 @@ class RulesError(UsageError):
 
 class SourceError(TrailsiftError):
     """An input path that does not exist, cannot be read, or holds no CloudTrail records."""
+
+
+class S3Error(TrailsiftError):
+    """S3 cannot be used: no credentials, no permission, no such bucket, another region, out of reach, or busy."""
 
 
 class LakeError(TrailsiftError):
