@@ -65,7 +65,7 @@ class Lake:
     Every method raises LakeError if there is no lake at ``path`` (`ingest` creates it) or if it cannot be read.
 
     Args:
-        path: Folder of the lake.
+        path: Folder of the lake, or ``s3://bucket/prefix`` of one in S3 (with the extra ``aws``).
         timezone: IANA name of the time zone in which times without an offset are read and times are shown.
         threads: Threads that queries may use. Default: one per core.
         memory_limit: Memory that queries may use, such as ``2GB``. Default: 60 % of the memory.
@@ -91,7 +91,8 @@ class Lake:
         memory_limit: str | None = None,
         spill_limit: str | None = None,
     ) -> None:
-        self.path = Path(path)
+        #: The folder of the lake, or its URL in S3 (``s3://bucket/prefix``).
+        self.path: Path | str = _place(path)
         self.timezone = timezone
         if timezone != "UTC":
             self._zone()  # a wrong name fails at once
@@ -164,6 +165,14 @@ class Lake:
 
         return micros(value if value.tzinfo else value.replace(tzinfo=self._zone()))
 
+    def _root(self, use: Literal["read", "write"] = "read") -> Path:
+        """Return the folder of the lake: of one in S3, that of its copy here."""
+        if isinstance(self.path, Path):
+            return self.path
+        from trailsift.lake.mirror import open_mirror
+
+        return open_mirror(self.path, use).root
+
     def _engine(self, timezone: str = "UTC") -> DuckDBEngine:
         """Return the engine of a time zone at the newest commit: UTC for reports, the lake's zone for a user's SQL."""
         with self._lock:
@@ -173,7 +182,7 @@ class Lake:
                 return engine
             from trailsift.lake.open import open_snapshot
 
-            snapshot = open_snapshot(self.path)
+            snapshot = open_snapshot(self._root())
             from trailsift.query import DuckDBEngine
 
             engine = DuckDBEngine(
@@ -241,7 +250,7 @@ class Lake:
         first, end = (None if limit is None else moment(limit) for limit in (period.since, period.until))
         return ingest(
             [os.fspath(path) for path in inputs],
-            self.path,
+            self._root("write"),
             workers=workers,
             since=first,
             until=end,
@@ -599,7 +608,7 @@ class Lake:
         from trailsift.detect.triage import mark
 
         finding = self.find(name) if isinstance(name, str) else name
-        return mark(self.path, finding, word, reason)
+        return mark(self._root(), finding, word, reason)
 
     def unreported(self, findings: Sequence[Finding], destination: str = "new") -> list[Finding]:
         """Return the findings that were not reported to a destination yet, or have grown by 50 % since.
@@ -617,7 +626,7 @@ class Lake:
         """
         from trailsift.detect.notify import news
 
-        return news(self.path, findings, destination)
+        return news(self._root(), findings, destination)
 
     def mark_reported(self, findings: Sequence[Finding], destination: str = "new") -> None:
         """Record in the lake that findings were reported to a destination.
@@ -628,7 +637,7 @@ class Lake:
         """
         from trailsift.detect.notify import remember
 
-        remember(self.path, findings, destination)
+        remember(self._root(), findings, destination)
 
     def notify(self, findings: Sequence[Finding], url: str, form: Form = "json") -> tuple[int, list[str]]:
         """Post findings to a webhook that were not posted to it yet, and record each that it accepted.
@@ -648,7 +657,7 @@ class Lake:
         """
         from trailsift.detect.notify import alert
 
-        return alert(self.path, findings, url, form)
+        return alert(self._root(), findings, url, form)
 
     def follow(
         self,
@@ -678,7 +687,7 @@ class Lake:
             raise UsageError(f"the interval of {interval:g} s is not valid: use more than 0 seconds")
         from trailsift.detect.follow import follow
 
-        return follow(self.path, lambda engine: run(self._bound(engine)), interval, trouble=on_error)
+        return follow(self._root(), lambda engine: run(self._bound(engine)), interval, trouble=on_error)
 
     def _bound(self, engine: DuckDBEngine) -> Lake:
         """Return a handle that uses an engine of the caller."""
@@ -767,7 +776,7 @@ class Lake:
         from trailsift.ingest.dry_run import dry_run
         from trailsift.prices import load_prices
 
-        return dry_run(chosen, load_prices(None if prices is None else Path(prices)), (), self.path)
+        return dry_run(chosen, load_prices(None if prices is None else Path(prices)), (), self._root())
 
     def rule_impact(self, rules: Rules | StrPath) -> list[Loss]:
         """Return what becomes of each finding under rules, the worst first. Nothing is changed.
@@ -791,7 +800,7 @@ class Lake:
         from trailsift.lake.open import open_snapshot
         from trailsift.query import DuckDBEngine
 
-        with filtered_lake(self.path, chosen) as folder, DuckDBEngine(open_snapshot(folder)) as sampled:
+        with filtered_lake(self._root(), chosen) as folder, DuckDBEngine(open_snapshot(folder)) as sampled:
             return losses(self._engine(), sampled, builtin_rules()[0])
 
     def data_event_candidates(self, *, since: Time = None, until: Time = None) -> list[Need]:
@@ -846,7 +855,7 @@ class Lake:
         """
         from trailsift.analysis.status import status
 
-        return status(self.path)
+        return status(self._root())
 
     def rejects(self, limit: int = 0, *, reason: str = "") -> RejectReport:
         """Return what could not be stored, where it is, and why.
@@ -953,11 +962,11 @@ class Lake:
         from trailsift.lake.upgrade import needs_upgrade
 
         upgraded = None
-        if needs_upgrade(self.path):
+        if needs_upgrade(self._root("write")):
             from trailsift.ingest.upgrade import upgrade
 
-            upgraded = upgrade(self.path, progress)
-        compacted = compact(self.path, everything=everything, progress=progress)
+            upgraded = upgrade(self._root("write"), progress)
+        compacted = compact(self._root("write"), everything=everything, progress=progress)
         compacted.upgraded = upgraded
         return compacted
 
@@ -978,7 +987,7 @@ class Lake:
         """
         from trailsift.lake.verify import verify
 
-        return verify(self.path, quick=quick)
+        return verify(self._root(), quick=quick)
 
     def relocate(self) -> Relocated:
         """Repair the lake after it was moved or copied to its present folder. The original is not touched.
@@ -990,7 +999,7 @@ class Lake:
         from trailsift.lake.relocate import relocate
 
         self.close()
-        return relocate(self.path)
+        return relocate(self._root("write"))
 
     def connect_script(self) -> str:
         """Return SQL that gives any DuckDB client the tables of the newest commit as views.
@@ -1002,7 +1011,7 @@ class Lake:
         from trailsift.lake.open import open_snapshot
         from trailsift.query.connect import script
 
-        return script(open_snapshot(self.path))
+        return script(open_snapshot(self._root()))
 
     def connect_database(self, target: StrPath) -> None:
         """Write a DuckDB database that has the tables of the newest commit as views.
@@ -1019,7 +1028,13 @@ class Lake:
         from trailsift.lake.open import open_snapshot
         from trailsift.query.connect import write_database
 
-        write_database(Path(target), open_snapshot(self.path))
+        write_database(Path(target), open_snapshot(self._root()))
+
+
+def _place(path: StrPath) -> Path | str:
+    """Return a lake's URL in S3 as a text, and any other place as a path."""
+    text = os.fspath(path)
+    return text if text[:5].lower() == "s3://" else Path(text)
 
 
 def _rules(rules: Rules | StrPath) -> Rules:

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from trailsift.cli.options import (
     JsonOption,
     LakeOption,
+    LakePlace,
     LimitOption,
     OptionalLakeOption,
     QuietOption,
@@ -145,6 +146,9 @@ def detect_command(
 
 
 def _warn_if_read_only(lake: Lake) -> None:
+    if isinstance(lake.path, str):
+        # In S3 the first write shows what the credentials allow.
+        return
     folder = lake.path / "findings"
     if not os.access(folder if folder.exists() else lake.path, os.W_OK):
         say(f"{lake.path} cannot be written: everything is read afresh, and the ids of new findings are not remembered")
@@ -320,7 +324,7 @@ def evaluate_command(
     return 0
 
 
-def _mark(name: str, path: Path, word: Literal["mute", "confirm"], reason: str, as_json: bool) -> int:
+def _mark(name: str, path: LakePlace, word: Literal["mute", "confirm"], reason: str, as_json: bool) -> int:
     from trailsift.terminal.output import print_json, print_line
 
     lake = open_lake(path)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
-LakeOption = Annotated[
-    Path,
-    Parameter(name=["--lake", "-l"], env_var="TRAILSIFT_LAKE", help="Folder of the lake."),
-]
-OptionalLakeOption = Annotated[
-    Path | None,
-    Parameter(name=["--lake", "-l"], env_var="TRAILSIFT_LAKE", help="Folder of the lake."),
-]
+#: A lake's folder, or its URL in S3, of which a path would lose a slash.
+LakePlace = Path | str
+
+
+def _place(_: type[object], tokens: Sequence[Token]) -> LakePlace:
+    text = tokens[0].value
+    return text if text[:5].lower() == "s3://" else Path(text)
+
+
+_LAKE = Parameter(
+    name=["--lake", "-l"],
+    env_var="TRAILSIFT_LAKE",
+    converter=_place,
+    n_tokens=1,
+    help="Folder of the lake, or s3://bucket/prefix.",
+)
+LakeOption = Annotated[LakePlace, _LAKE]
+OptionalLakeOption = Annotated[LakePlace | None, _LAKE]
 JsonOption = Annotated[bool, Parameter(name="--json", show_default=False, help="Print one JSON document.")]
 QuietOption = Annotated[bool, Parameter(name=["--quiet", "-q"], show_default=False, help="Show no progress.")]
 SinceOption = Annotated[

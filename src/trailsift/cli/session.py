@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trailsift.cli.options import LakePlace
 from trailsift.errors import UsageError
 from trailsift.terminal.output import say
 
@@ -16,7 +16,7 @@ WHICH_LAKE = "which lake? Name its folder with --lake, or set TRAILSIFT_LAKE"
 
 
 def open_lake(
-    path: Path | None, timezone: str = "UTC", *, memory_limit: str | None = None, spill_limit: str | None = None
+    path: LakePlace | None, timezone: str = "UTC", *, memory_limit: str | None = None, spill_limit: str | None = None
 ) -> Lake:
     """Return the handle of a lake. UsageError if none is named."""
     from trailsift.api import Lake

@@ -23,7 +23,7 @@ from trailsift.ingest.exemplars import RANK, candidates, new_lines
 from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules
 from trailsift.lake import forms, index
 from trailsift.lake.disk import write_errors
-from trailsift.lake.home import fetch
+from trailsift.lake.home import fetch_files
 from trailsift.lake.index import File, Snapshot
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import data_errors, read_columns
@@ -82,7 +82,7 @@ def weights(root: Path, files: list[File], rules: Rules) -> list[Floats]:
 
 def _copy(snapshot: Snapshot, folder: Path, files: list[File], weight: list[Floats]) -> None:
     root = snapshot.root
-    fetch(root, [file.path for name in TABLES for file in snapshot.files(name)])
+    fetch_files(root, [file for name in TABLES for file in snapshot.files(name)])
     for name in TABLES:
         if name != EVENTS.name and (root / name).is_dir():
             (folder / name).symlink_to(root / name, target_is_directory=True)

@@ -13,6 +13,7 @@ from trailsift.errors import show_as
 from trailsift.storage import register
 
 if TYPE_CHECKING:
+    from trailsift.lake.index import File
     from trailsift.lake.mirror import Mirror, MirroredStorage
 
 _SCHEME = "file://"
@@ -48,3 +49,11 @@ def fetch(root: Path, paths: Iterable[str]) -> None:
     mirror = mirror_of(root)
     if mirror is not None:
         mirror.fetch(paths)
+
+
+def fetch_files(root: Path, files: Iterable[File]) -> None:
+    """Do what ``fetch`` does for data files, whose sizes the index knows. LakeError if the cache is too small."""
+    mirror = mirror_of(root)
+    if mirror is not None:
+        sizes = {file.path: file.bytes for file in files}
+        mirror.fetch(sizes, sizes)

@@ -19,7 +19,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -272,35 +272,29 @@ class Mirror:
 
     # -- files that never change ---------------------------------------------------------------------------------------
 
-    def fetch(self, paths: Iterable[str]) -> None:
+    def fetch(self, paths: Iterable[str], sizes: Mapping[str, int] | None = None) -> None:
         """Have files on the disk that are in the lake; a missing one stays missing, and its reader says so.
 
-        LakeError if they do not fit into the cache.
+        ``sizes``: their bytes, as far as they are known. LakeError if they do not fit into the cache.
         """
         missing = [path for path in dict.fromkeys(paths) if not self._use(self.root / check_path(path))]
-        missing = [path for path in missing if not (self._takes_copies and self._link(path))]
+        missing = [path for path in missing if not self._takes_copies or not self._link(path)]
         if not missing:
             return
-        sizes = dict(self._each(self._size, missing))
-        self._make_room(sum(size or 0 for size in sizes.values()))
-        for _ in self._each(self._download, [path for path in missing if sizes[path] is not None]):
-            pass
+        known = sizes or {}
+        self._make_room(sum(known.get(path, 0) for path in missing))
+        self._each(self._download, missing)
 
     def upload(self, paths: Iterable[str]) -> None:
         """Write new files of the copy into the lake, and hand them to the readers on this machine."""
         names = list(paths)
-        for _ in self._each(lambda path: self.remote.upload(path, self.root / check_path(path)), names):
-            pass
+        self._each(lambda path: self.remote.upload(path, self.root / check_path(path)), names)
         other = self.folder / "read"
         if self.use == "write" and other.is_dir():
             for path in names:
                 with suppress(OSError):
                     make_folders((other / path).parent)
                     os.link(self.root / path, other / path)
-
-    def _size(self, path: str) -> int | None:
-        stored = self.remote.stat(path)
-        return None if stored is None else stored.size
 
     def _link(self, path: str) -> bool:
         """Take a file from the copy for the other use, if it is there."""
@@ -363,14 +357,16 @@ class Mirror:
                 path.unlink()
             used -= size
 
-    def _each(self, call: Callable[[str], object], paths: Sequence[str]) -> Iterator[tuple[str, object]]:
+    def _each(self, call: Callable[[str], object], paths: Sequence[str]) -> None:
+        """Make many requests at once. Raise what the first failing one raises."""
         from concurrent.futures import ThreadPoolExecutor
 
         if len(paths) == 1:
-            yield paths[0], call(paths[0])
+            call(paths[0])
             return
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            yield from zip(paths, pool.map(call, paths), strict=True)
+            for _ in pool.map(call, paths):
+                pass
 
     def _make_folders(self) -> None:
         with self._lock:

@@ -33,7 +33,7 @@ from trailsift.columns.arrow import CHUNK_SCHEMA, arrow_schema
 from trailsift.errors import LakeError
 from trailsift.lake import digest, forms
 from trailsift.lake.disk import write_errors
-from trailsift.lake.home import fetch
+from trailsift.lake.home import fetch_files
 from trailsift.lake.index import File
 from trailsift.lake.parquet import data_errors, micros, read_columns, write_events, write_lines
 from trailsift.lake.writer import LakeWriter
@@ -171,7 +171,7 @@ class _Upgrade:
 
     def run(self) -> None:
         """Write all new files."""
-        fetch(self.root, [file.path for file in self.old])
+        fetch_files(self.root, self.old)
         forms.check_links(self.root, self.old)
         for file in self.old:
             if not (self.root / file.path).exists():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trailsift.errors import EngineError
 from trailsift.lake.forms import check_links
-from trailsift.lake.home import fetch
+from trailsift.lake.home import fetch_files
 from trailsift.lake.index import File, Snapshot
 from trailsift.query.duckdb_client import duckdb
 from trailsift.query.planner import lock
@@ -26,7 +26,7 @@ def script(snapshot: Snapshot) -> str:
     hourly = bool(snapshot.settings.get("hourly_partitions"))
 
     def place(group: str, files: Sequence[File]) -> str:
-        fetch(snapshot.root, [file.path for file in files])
+        fetch_files(snapshot.root, files)
         check_links(snapshot.root, files)
         paths = ",\n  ".join(text(str(snapshot.root / file.path)) for file in files)
         return f"read_parquet([\n  {paths}\n], hive_partitioning = false)"

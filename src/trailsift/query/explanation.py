@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from trailsift.lake.forms import check_links
-from trailsift.lake.home import fetch
+from trailsift.lake.home import fetch_files
 from trailsift.lake.index import File
 from trailsift.prices import ATHENA_LEAST, athena_cost, load_prices
 from trailsift.query.json_objects import JsonObject
@@ -172,7 +172,7 @@ def _row_groups(
     by_path = {str(plan.snapshot.root / file.path): file for file in files}
     ranges_of = range_reader(table, predicate_columns(scan.predicate))
     groups = []
-    fetch(plan.snapshot.root, [file.path for file in files])
+    fetch_files(plan.snapshot.root, files)
     check_links(plan.snapshot.root, files)
     for path, span, low, high, least, greatest in engine.footers(list(by_path), sorted(columns), table.time):
         ranges: dict[str, Range] = ranges_of(by_path[path])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trailsift.lake.forms import check_links
-from trailsift.lake.home import fetch
+from trailsift.lake.home import fetch_files
 from trailsift.lake.index import File
 from trailsift.query.planner import Plan
 from trailsift.query.relations import DUCK_TYPES, VIEWS, table_columns, text, texts
@@ -34,7 +34,7 @@ def create_views(cursor: duckdb.DuckDBPyConnection, plan: Plan, names: Sequence[
     def place(group: str, files: Sequence[File]) -> str:
         # The paths are passed in a variable, as one text: with 5,000 of them a list literal takes ten times as long to
         # parse, and is parsed again wherever the view is used.
-        fetch(plan.snapshot.root, [file.path for file in files])
+        fetch_files(plan.snapshot.root, files)
         check_links(plan.snapshot.root, files)
         paths = [f"{plan.snapshot.root}/{file.path}" for file in files]
         joined = f"string_split({text(chr(10).join(paths))}, chr(10))"

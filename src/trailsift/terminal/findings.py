@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
-def show_findings(findings: Sequence[Finding], period: Period, lake: Path) -> None:
+def show_findings(findings: Sequence[Finding], period: Period, lake: Path | str) -> None:
     """Show findings in rank order: severity, title and techniques, and the command that shows details."""
     out = console()
     show(out, Text(f"{plural(len(findings), 'finding')}, strongest first", style="bold"))
@@ -36,7 +36,7 @@ def show_findings(findings: Sequence[Finding], period: Period, lake: Path) -> No
     out.print(Text(f"Details: trailsift finding {findings[0].id} --lake {quoted(lake)}", style="dim"), soft_wrap=True)
 
 
-def show_finding(detail: FindingDetail, period: Period, lake: Path) -> None:
+def show_finding(detail: FindingDetail, period: Period, lake: Path | str) -> None:
     """Show one finding: title, reasons, summary rows, events, and the query for all of them."""
     out, finding = console(), detail.finding
     head = Text(f"{finding.severity} ", style=_STYLES[finding.severity])

@@ -41,7 +41,7 @@ def show_generated(generated: Generated, target: Path, as_json: bool) -> None:
     out.print(f"Next: trailsift ingest {quoted(target / 'AWSLogs')} --lake lake", style="bold", soft_wrap=True)
 
 
-def show_counts(counts: Counts, lake: Path, as_json: bool) -> None:
+def show_counts(counts: Counts, lake: Path | str, as_json: bool) -> None:
     """Show the counts of an ingest as a sum that adds up, and the next step."""
     if as_json:
         print_json(counts.as_dict())
@@ -90,7 +90,7 @@ def show_counts(counts: Counts, lake: Path, as_json: bool) -> None:
     out.print(f"Next: trailsift summary --lake {quoted(lake)}", style="bold", soft_wrap=True)
 
 
-def incomplete(counts: Counts, lake: Path) -> str:
+def incomplete(counts: Counts, lake: Path | str) -> str:
     """Return why an ingest ends with exit code 3, and what to do about it."""
     reasons = []
     if counts.malformed:
