@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from trailsift import schema
 from trailsift.lake import forms, index
+from trailsift.lake.home import home
 from trailsift.lake.open import open_snapshot
 from trailsift.query.json_objects import JsonObject
 from trailsift.times import DAY, iso
@@ -116,7 +117,7 @@ def status(lake: Path) -> Status:
         forms.commit_time(committed_at)
         commits.append({"commit": seq, "committed_at": committed_at, "kind": kind, **counts, "dropped": by_rule})
     return Status(
-        lake=str(snapshot.root),
+        lake=home(snapshot.root),
         seq=snapshot.seq,
         committed_at=snapshot.committed_at,
         commits=sum(commit["kind"] != "create" for commit in commits),

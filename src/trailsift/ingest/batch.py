@@ -46,8 +46,9 @@ class OpenBatch:
         self._rejects: list[tuple[str, Malformed]] = []
         #: Packed second copies with another text: the commit finds out if their content differs.
         self._copies: list[bytes] = []
-        self._in_batch: Counter[str] = Counter()
-        self._dropped: Counter[str] = Counter()
+        #: What this batch alone counts.
+        self.in_batch: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
 
     @property
     def held_rows(self) -> int:
@@ -67,24 +68,24 @@ class OpenBatch:
         for file, stats in files:
             name = file.name + stats.member
             self._rejects += [(name, replace(part, position=_position(part, stats))) for part in stats.malformed]
-            self._in_batch["records"] += stats.records
-            self._in_batch["malformed"] += stats.malformed.parts
+            self.in_batch["records"] += stats.records
+            self.in_batch["malformed"] += stats.malformed.parts
             if stats.other is not None and stats.ends:
                 # It need not be opened again.
                 self._log_objects.append(IngestedObject(file.name, file.version, file.delivered_on))
             if stats.foreign is not None:
                 continue
-            self._in_batch["log_objects"] += stats.last
+            self.in_batch["log_objects"] += stats.last
             self.counts.log_objects += stats.last
             if stats.ends and not _unreadable(stats):
                 self._log_objects.append(IngestedObject(file.name, file.version, file.delivered_on))
 
     def _count(self, name: str, number: int) -> None:
         setattr(self.counts, name, getattr(self.counts, name) + number)
-        self._in_batch[name] += number
+        self.in_batch[name] += number
 
     def _drop(self, by_rule: Counter[str]) -> None:
-        self._dropped.update(by_rule)
+        self.dropped.update(by_rule)
         self.counts.dropped = dict(Counter(self.counts.dropped) + by_rule)
 
     def take(self, written: ChunkResult) -> None:
@@ -116,7 +117,7 @@ class OpenBatch:
         if self._rejects:
             self._files += write_lines(schema.REJECTS, _reject_table(self._rejects), self.lake.root)
         transaction.add(self._files, self._log_objects)
-        return transaction.commit({**self._in_batch, "dropped": dict(self._dropped), **self._by_rules()})
+        return transaction.commit({**self.in_batch, "dropped": dict(self.dropped), **self._by_rules()})
 
     def _written_lines(self, name: str) -> list[File]:
         """Write the batch's lines of one summary table."""
@@ -129,7 +130,7 @@ class OpenBatch:
             return []
         files = [*self.lake.live_files(schema.EVENTS.name), *conflicts.live_events(self._files)]
         omit = self.lake.omitted_columns()
-        if self.rules is not None or self._dropped:
+        if self.rules is not None or self.dropped:
             omit = {*(omit or ()), *(self.rules.omit if self.rules else ())}
         return list(conflicts.conflicting_copies(self._copies, files, self.lake.root, omit))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -54,8 +54,9 @@ class Coordinator:
         self.bytes_done = self.objects_done = 0
         #: From the first chunk of a batch to its commit: keeps other writers out.
         self._transaction: Transaction | None = None
-        #: Sequence numbers of the commits.
+        #: Sequence numbers of the commits, and what they counted.
         self.committed: list[int] = []
+        self.committed_counts = CommittedCounts()
         self.open = OpenBatch(lake, counts, rules)
         #: Runs one commit at a time, while the workers continue.
         self._thread = ThreadPoolExecutor(1)
@@ -194,6 +195,7 @@ class Coordinator:
     def _finish(self, batch: OpenBatch, transaction: Transaction) -> int:
         """Commit a batch and release memory. Return the number of the commit."""
         number = batch.commit(transaction)
+        self.committed_counts.add(batch)
         self._transaction = None
         pa.default_memory_pool().release_unused()
         give_back()
@@ -225,6 +227,27 @@ class Coordinator:
             self.progress(now)
         except OSError as error:
             raise CallbackError(error) from error
+
+
+@dataclass(slots=True)
+class CommittedCounts:
+    """What the commits of an ingest counted: all that stands if another writer is first with the rest."""
+
+    numbers: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def add(self, batch: OpenBatch) -> None:
+        """Add a batch that was committed."""
+        self.numbers += batch.in_batch
+        self.dropped += batch.dropped
+
+    def write(self, counts: Counts, before: Counts) -> None:
+        """Set ``counts`` to what was committed on top of ``before``."""
+        for name in ("log_objects", "records", "stored", "duplicates", "malformed"):
+            setattr(counts, name, getattr(before, name) + self.numbers[name])
+        counts.dropped = dict(Counter(before.dropped) + self.dropped)
+        counts.conflicts, counts.other_files = dict(before.conflicts), dict(before.other_files)
+        counts.log_objects_skipped, counts.log_objects_known = before.log_objects_skipped, before.log_objects_known
 
 
 #: Calls that a worker has at once, so that it need not wait for the next.

@@ -6,14 +6,16 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trailsift.errors import SourceError
+from trailsift.errors import ConflictError, SourceError
 from trailsift.ingest.counts import SIZES, CallbackError, Counts, Progress, Sizes
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.disk import write_errors
+from trailsift.lake.home import mirror_of
 from trailsift.lake.writer import LakeWriter
 from trailsift.sources import open_source
 from trailsift.sources.base import LogObject, Source, delivered_within
@@ -26,6 +28,8 @@ __all__ = ["SIZES", "Counts", "Progress", "Sizes", "ingest"]
 
 #: Below this many bytes, starting worker processes costs more than it saves.
 INLINE_BYTES = 6 << 20
+#: How often an ingest into a lake in S3 goes on after other writers were first with the same events.
+_ATTEMPTS = 100
 
 
 def ingest(
@@ -72,17 +76,9 @@ def ingest(
             if isinstance(source, FileSource):
                 counts.links_passed_over = source.links_passed_over
             if new:
-                # Imported lazily: an ingest of nothing new ends without them.
-                from trailsift.ingest.pool import Pool
-
-                pool = Pool(opened.root, _size(new, workers), rules, sizes.bounds)
-                with pool:
-                    from trailsift.ingest.coordinator import Coordinator
-
-                    coordinator = Coordinator(opened, new, counts, progress, sizes, rules, started)
-                    coordinator.all(pool)
-                if compact and coordinator.committed:
-                    _compact(opened, coordinator.committed[0])
+                committed = _ingest_new(opened, new, counts, progress, sizes, rules, workers, started)
+                if compact and committed:
+                    _compact(opened, committed[0])
             else:
                 # Objects are known, so a commit has been made and the tables exist. A writer that died after its last
                 # commit left only this to do.
@@ -95,6 +91,44 @@ def ingest(
     if not counts.records and not counts.log_objects_known:
         raise SourceError(f"no CloudTrail records in {source}: {len(files)} log objects were read")
     return counts
+
+
+def _ingest_new(
+    lake: LakeWriter,
+    files: list[LogObject],
+    counts: Counts,
+    progress: Callable[[Progress], None] | None,
+    sizes: Sizes,
+    rules: Rules | None,
+    workers: int | None,
+    started: float,
+) -> list[int]:
+    """Ingest log objects; return the numbers of the commits.
+
+    In S3, a writer on another machine may commit some of the same events first. Then the batch that was not committed
+    is read again: which of its events are new is another question now.
+    """
+    # Imported lazily: an ingest of nothing new ends without them.
+    from trailsift.ingest.pool import Pool
+
+    committed: list[int] = []
+    for attempt in range(_ATTEMPTS):
+        before = replace(counts)
+        with Pool(lake.root, _size(files, workers), rules, sizes.bounds) as pool:
+            from trailsift.ingest.coordinator import Coordinator
+
+            coordinator = Coordinator(lake, files, counts, progress, sizes, rules, started)
+            try:
+                coordinator.all(pool)
+            except ConflictError:
+                if mirror_of(lake.root) is None or attempt == _ATTEMPTS - 1:
+                    raise
+                coordinator.committed_counts.write(counts, before)
+                committed += coordinator.committed
+                files = _only_new(lake, files)
+            else:
+                return committed + coordinator.committed
+    raise AssertionError
 
 
 def _only_new(lake: LakeWriter, files: list[LogObject]) -> list[LogObject]:

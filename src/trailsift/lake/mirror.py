@@ -40,9 +40,6 @@ CACHE_VARIABLE = "TRAILSIFT_CACHE_BYTES"
 _AT_ONCE = 16
 #: The largest catalog that is fetched, in bytes.
 _MAX_CATALOG = 1 << 30
-#: In a copy: the ETag of the catalog in it, and the lock of whoever fetches.
-_HEAD_FILE = ".head"
-_FETCH_LOCK = ".fetch.lock"
 #: Folders whose files never change.
 _FIXED = ("data", "metadata")
 
@@ -64,6 +61,8 @@ class Mirror:
         self.root = self.folder / use
         #: Files that came from S3: all others in the copy were made here.
         self.fetched: set[str] = set()
+        #: Holds the ETag of the catalog in the copy.
+        self._head_file = self.folder / f"{use}.head"
         self._lock = threading.Lock()
         self._is_probed = False
         self._takes_copies = True
@@ -78,7 +77,7 @@ class Mirror:
         if self.use == "read":
             return self.refresh()
         self._make_folders()
-        with self._locked(LOCK_FILE, wait=False) as is_free:
+        with self._locked(self.root / LOCK_FILE, wait=False) as is_free:
             if is_free:
                 self.take_head()
         return (self.root / LAKE_FILE).exists()
@@ -90,6 +89,7 @@ class Mirror:
         self.probe()
         for use in ("read", "write"):
             shutil.rmtree(self.folder / use, ignore_errors=True)
+            (self.folder / f"{use}.head").unlink(missing_ok=True)
         self._make_folders()
         settings = new_settings(self.url, hourly_partitions=hourly_partitions, group_readable=False)
         with suppress(ConflictError):  # another writer was first
@@ -151,7 +151,7 @@ class Mirror:
         For readers: the file is replaced, and whoever has the old one open goes on with it.
         """
         self._make_folders()
-        with self._locked(_FETCH_LOCK):
+        with self._locked(self.folder / f"{self.use}.lock"):
             found = self._fetch_catalog()
             if found is not None:
                 data, version = found
@@ -235,7 +235,10 @@ class Mirror:
         try:
             found = self.remote.read_if_changed(CATALOG_FILE, head)
         except FileNotFoundError:
-            (self.root / CATALOG_FILE).unlink(missing_ok=True)
+            if self.use == "read" or head is not None:
+                (self.root / CATALOG_FILE).unlink(missing_ok=True)
+                self._set_head(None)
+            # Else it is the first one, which a writer prepares here.
             self._fetch_settings()
             return None
         if found is None:
@@ -255,11 +258,11 @@ class Mirror:
 
     def _head(self) -> str | None:
         with suppress(OSError, UnicodeError):
-            return (self.root / _HEAD_FILE).read_text("utf-8") or None
+            return self._head_file.read_text("utf-8") or None
         return None
 
     def _set_head(self, version: str | None) -> None:
-        self._write(self.root / _HEAD_FILE, (version or "").encode())
+        self._write(self._head_file, (version or "").encode())
 
     def _write(self, path: Path, data: bytes) -> None:
         partial = path.with_name(f".{path.name.lstrip('.')}.{os.urandom(8).hex()}")
@@ -375,9 +378,9 @@ class Mirror:
                 self.root.mkdir(0o700)
 
     @contextmanager
-    def _locked(self, name: str, *, wait: bool = True) -> Iterator[bool]:
-        """Keep other processes out that lock a file of this name in the copy; yield whether that was possible."""
-        handle = os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    def _locked(self, place: Path, *, wait: bool = True) -> Iterator[bool]:
+        """Keep other processes out that lock this file; yield whether that was possible."""
+        handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

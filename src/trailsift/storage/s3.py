@@ -92,7 +92,7 @@ class S3Storage:
 
     def put_if_match(self, path: str, data: bytes, version: str | None) -> str:
         """Write an object only if it still has ``version`` (None: only if it does not exist). ConflictError if not."""
-        mode: Any = "create" if version is None else {"e_tag": version, "version": None}
+        mode: Any = "create" if version is None else {"e_tag": version}
         return self._put(path, data, mode, "s3:PutObject")
 
     def _put(self, path: str, data: bytes, mode: Any, action: str) -> str:
