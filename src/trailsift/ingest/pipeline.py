@@ -125,7 +125,11 @@ def _ingest_new(
                     raise
                 coordinator.committed_counts.write(counts, before)
                 committed += coordinator.committed
-                files = _only_new(lake, files)
+                left = _only_new(lake, files)
+                others = max(len(files) - len(left) - (counts.log_objects - before.log_objects), 0)
+                counts.log_objects_known += others
+                counts.log_objects_skipped += others
+                files = left
             else:
                 return committed + coordinator.committed
     raise AssertionError

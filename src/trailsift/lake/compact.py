@@ -34,6 +34,7 @@ from trailsift.errors import LakeError
 from trailsift.lake import digest, expire, index
 from trailsift.lake.cardinality import fold, smallest_limit
 from trailsift.lake.disk import write_errors
+from trailsift.lake.home import others_first
 from trailsift.lake.index import File, Snapshot
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import FileWriter, data_errors, micros
@@ -144,9 +145,12 @@ def compact_lake(
     if progress is not None:
         progress(CompactionProgress(total, total, size, size))
     with write_errors(lake.root):
-        report.add(expire.merge_seen(lake, moment))
-        report.add(expire.clean(lake, moment))
-        report.digests_added += add_digests(lake)
+        with others_first(lake.root):
+            report.add(expire.merge_seen(lake, moment))
+        with others_first(lake.root):
+            report.add(expire.clean(lake, moment))
+        with others_first(lake.root):
+            report.digests_added += add_digests(lake)
     report.seconds = round(time.monotonic() - started, 3)
     return report
 
@@ -161,7 +165,7 @@ def compact_partitions(
     lake: LakeWriter, group: Sequence[Partition], now: datetime, *, report: Compacted, target_bytes: int = TARGET_BYTES
 ) -> None:
     """Rewrite partitions in one commit, unless another writer has just done so; add to ``report``."""
-    with lake.begin() as transaction:
+    with others_first(lake.root), lake.begin() as transaction:
         present = [partition for partition in group if _is_live(lake.root, partition)]
         if present:
             _rewrite(lake, transaction, present, now, target_bytes, report)

@@ -14,6 +14,7 @@ from typing import Any
 
 from trailsift.errors import LakeError
 from trailsift.lake import dedup, digest, forms, index
+from trailsift.lake.home import mirror_of
 from trailsift.lake.writer import LakeWriter
 from trailsift.storage import LocalStorage, Storage
 from trailsift.times import DAY
@@ -26,6 +27,10 @@ LONG_GRACE = timedelta(days=1)
 #: The index remembers a deleted file for this long, so that a reader of an old snapshot meets a missing file, and plans
 #: again, instead of an answer without its rows.
 REMEMBERED = timedelta(days=7)
+
+#: An object in S3 that no commit names is of a writer that died, if it is older than this: a commit follows its files
+#: within minutes.
+ORPHAN_AGE = timedelta(days=1)
 
 #: Days for which ids and the list of log objects are kept (setting ``seen_days``).
 SEENDAYS = 35
@@ -155,6 +160,7 @@ def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[
             with suppress(OSError, LakeError):
                 lake.storage.tidy(folder)
         needed: dict[str, set[str]] = {}
+        gone = []
         for name, path in _replaced(lake, now, grace):
             stored = lake.storage.stat(path)
             if stored is not None and name not in needed:
@@ -162,9 +168,11 @@ def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[
             if stored is not None and path not in needed[name]:
                 counts["files_deleted"] += 1
                 counts["bytes_deleted"] += stored.size
-                lake.storage.delete(path)
+                gone.append(path)
+        lake.storage.delete_all(gone)
         for name in lake.tables:
-            delete_metadata(lake.storage, name, lake.catalog.metadata_files(name), now, grace)
+            _delete_metadata(lake, name, now, grace)
+        counts += sweep_orphans(lake)
         digest.forget_metadata(lake.root, metadata_files(lake), lake.storage)
         _forget(lake, now)
     return counts
@@ -226,6 +234,48 @@ def delete_metadata(storage: Storage, table: str, needed: set[str], now: datetim
         age = now - datetime.fromtimestamp(stored.modified, UTC)
         if stored.path not in needed and age > grace and forms.is_own_metadata(stored.path):
             storage.delete(stored.path)
+
+
+def _delete_metadata(lake: LakeWriter, table: str, now: datetime, grace: timedelta) -> None:
+    """Do what ``delete_metadata`` does; in S3, files that no commit has named are left to ``sweep_orphans``."""
+    needed = lake.catalog.metadata_files(table)
+    if mirror_of(lake.root) is None:
+        delete_metadata(lake.storage, table, needed, now, grace)
+        return
+    with closing(index.connect(lake.root)) as db:
+        sql = "SELECT path FROM file_digest WHERE path LIKE ?"
+        committed = {path for (path,) in db.execute(sql, (f"{table}/metadata/%",))}
+    stored = list(lake.storage.list(f"{table}/metadata"))
+    # The server's clock, as far as its objects show it: this machine's may be wrong.
+    newest = max((item.modified for item in stored), default=0.0)
+    old = [item.path for item in stored if newest - item.modified > grace.total_seconds()]
+    lake.storage.delete_all(path for path in old if path in committed - needed and forms.is_own_metadata(path))
+
+
+def sweep_orphans(lake: LakeWriter) -> Counter[str]:
+    """Delete what writers left in S3 that died: objects that no commit names and that are older than any batch.
+
+    On a local disk the next writer's lock shows that nobody is at work; in S3 only time does. The time is that of the
+    server's own clock, as far as the objects themselves show it.
+    """
+    mirror = mirror_of(lake.root)
+    if mirror is None or not mirror.is_sweep_due():
+        return Counter()
+    with closing(index.connect(lake.root)) as db:
+        sql = "SELECT path FROM file UNION SELECT path FROM seen_file UNION SELECT path FROM file_digest"
+        named = {path for (path,) in db.execute(sql)}
+    folders = [f"{name}/{part}" for name in lake.tables for part in ("data", "metadata")]
+    stored = [item for folder in (*folders, forms.SEEN_FOLDER) for item in lake.storage.list(folder)]
+    newest = max((item.modified for item in stored), default=0.0)
+    orphans = [
+        item
+        for item in stored
+        if item.path not in named
+        and newest - item.modified > ORPHAN_AGE.total_seconds()
+        and (forms.is_own(item.path) or forms.is_own_metadata(item.path))
+    ]
+    lake.storage.delete_all(item.path for item in orphans)
+    return Counter(files_deleted=len(orphans), bytes_deleted=sum(item.size for item in orphans))
 
 
 def _forget(lake: LakeWriter, now: datetime) -> None:

@@ -5,11 +5,12 @@ Nothing here imports what speaks to S3: a local lake does not pay for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trailsift.errors import show_as
+from trailsift.errors import ConflictError, show_as
 from trailsift.storage import register
 
 if TYPE_CHECKING:
@@ -42,6 +43,16 @@ def location(root: Path) -> str:
     """Return where the lake is as Iceberg writes it: a scheme and the path, with nothing percent-encoded."""
     mirror = mirror_of(root)
     return f"{_SCHEME}{root}" if mirror is None else mirror.url
+
+
+@contextmanager
+def others_first(root: Path) -> Iterator[None]:
+    """Let upkeep of a lake in S3 pass that another writer was faster with: it is done, or the next upkeep does it."""
+    try:
+        yield
+    except ConflictError:
+        if mirror_of(root) is None:
+            raise
 
 
 def fetch(root: Path, paths: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trailsift.lake import expire, index
 from trailsift.lake.compact import Compacted, add_digests, compact_partitions, compacted_files, needs_compaction
+from trailsift.lake.home import others_first
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.partitions import Partition
 from trailsift.lake.writer import LakeWriter
@@ -48,15 +49,18 @@ def maintain(
         before, after = (db.execute(ingests, (seq,)).fetchone()[0] for seq in (since, last))
     report = Compacted()
     if ids > ID_FILES:
-        report.add(expire.merge_seen(lake, moment))
+        with others_first(lake.root):
+            report.add(expire.merge_seen(lake, moment))
     if _crosses(before, after, LOOK_EVERY):
         for partition in needs_rewrite(lake.root, now=moment):
             if time.monotonic() - started >= seconds:
                 break
             compact_partitions(lake, [partition], moment, report=report)
     if _crosses(since, last, CLEAN_EVERY):
-        report.add(expire.clean(lake, moment))
-        report.digests_added += add_digests(lake, lambda: time.monotonic() - started >= seconds)
+        with others_first(lake.root):
+            report.add(expire.clean(lake, moment))
+        with others_first(lake.root):
+            report.digests_added += add_digests(lake, lambda: time.monotonic() - started >= seconds)
     report.seconds = round(time.monotonic() - started, 3)
     return report if any(value for name, value in report.as_dict().items() if name != "seconds") else None
 

@@ -36,6 +36,8 @@ from trailsift.storage.s3_client import parse_url
 #: Bytes of the files that are kept on the disk, and the environment variable that says otherwise.
 CACHE_BYTES = 10 << 30
 CACHE_VARIABLE = "TRAILSIFT_CACHE_BYTES"
+#: Seconds between two looks at all objects of a lake for what dead writers left.
+SWEEP_SECONDS = 6 * 3600.0
 #: Requests in flight.
 _AT_ONCE = 16
 #: The largest catalog that is fetched, in bytes.
@@ -139,9 +141,20 @@ class Mirror:
         self._takes_copies = False
 
     def drop(self, paths: Iterable[str]) -> None:
-        """Remove files from the copy only."""
+        """Remove files from the copies here only."""
         for path in paths:
-            (self.root / check_path(path)).unlink(missing_ok=True)
+            for use in ("read", "write"):
+                with suppress(OSError):
+                    (self.folder / use / check_path(path)).unlink()
+
+    def is_sweep_due(self) -> bool:
+        """Return whether it is time to look for what dead writers left, and note that it is done now."""
+        stamp = self.folder / "swept"
+        with suppress(OSError):
+            if 0 <= time.time() - stamp.stat().st_mtime < SWEEP_SECONDS:
+                return False
+        self._write(stamp, b"")
+        return True
 
     # -- the catalog ---------------------------------------------------------------------------------------------------
 
@@ -450,9 +463,13 @@ class MirroredStorage(LocalStorage):
     def delete(self, path: str) -> None:
         """Delete an object, and its copies here, if it exists."""
         self.mirror.remote.delete(path)
-        for use in ("read", "write"):
-            with suppress(OSError):
-                (self.mirror.folder / use / check_path(path)).unlink()
+        self.mirror.drop([path])
+
+    def delete_all(self, paths: Iterable[str]) -> None:
+        """Delete objects, and their copies here, if they exist."""
+        names = list(paths)
+        self.mirror.remote.delete_all(names)
+        self.mirror.drop(names)
 
     def checked_path(self, path: str) -> Path:
         """Return where a file is, which is fetched if it is not here yet. LakeError if it is behind a link."""

@@ -89,7 +89,9 @@ def _repoint(lake: LakeWriter, moved: dict[str, str], pointers: dict[str, str]) 
         for name, old in moved.items():
             live[name] = catalog.relocate(name, pointers[name], old, location(lake.root))
         staged = [path for name in moved for path in lake.storage.written(f"{name}/metadata")]
-        digests = digest.of_files(lake.storage, [path for path in staged if path not in before_staging])
+        written = [path for path in staged if path not in before_staging]
+        digests = digest.of_files(lake.storage, written)
+        lake.storage.flush(written)
         with closing(index.connect(lake.root)) as db:
             db.execute("BEGIN IMMEDIATE")
             try:

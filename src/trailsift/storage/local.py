@@ -170,6 +170,11 @@ class LocalStorage:
             Links(self.root).check_folder(path.rpartition("/")[0])
             self.local_path(path).unlink()
 
+    def delete_all(self, paths: Iterable[str]) -> None:
+        """Delete objects, if they exist."""
+        for path in paths:
+            self.delete(path)
+
     def describe(self, path: str) -> str:
         """Return where an object is, for messages."""
         return str(self.local_path(path))

@@ -1,0 +1,449 @@
+"""A lake in S3, on a real server: the same answers as on a disk, several writers, and what must not happen."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3_server import Server, s3, s3_server
+from trailsift import Lake
+from trailsift.errors import ConflictError, LakeError, UsageError
+from trailsift.generate import Options, generate
+from trailsift.ingest import Sizes, ingest
+from trailsift.lake import expire
+from trailsift.lake.commit import IngestedObject
+from trailsift.lake.compact import compact_lake
+from trailsift.lake.mirror import CACHE_VARIABLE, Mirror, open_mirror
+from trailsift.lake.open import open_snapshot
+from trailsift.lake.writer import LakeWriter
+from trailsift.query import DuckDBEngine
+from trailsift.schema import TABLES
+
+__all__ = ["s3", "s3_server"]
+
+pytest.importorskip("obstore", reason="the extra aws is not installed")
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("s3-lake") / "logs"
+    generate(folder, Options(events=3000, days=2, seed=5))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def url(s3: Server) -> str:
+    return f"s3://{s3.new_bucket()}/team/lake"
+
+
+class Machine:
+    """A machine with a cache of its own, which works on the lake at ``url``."""
+
+    def __init__(self, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as context:
+            context.setenv("XDG_CACHE_HOME", str(cache))
+            self.writer: Mirror = open_mirror(url, "write")
+            self.reader: Mirror = open_mirror(url, "read")
+
+    def ingest(self, *inputs: Path, **options: Any) -> Any:
+        return ingest([str(path) for path in inputs], self.writer.root, **options)
+
+    def rows(self, table: str) -> list[tuple[Any, ...]]:
+        return rows_of(self.reader.root, table)
+
+
+@pytest.fixture
+def machines(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Machine, Machine]:
+    return Machine(url, tmp_path / "a", monkeypatch), Machine(url, tmp_path / "b", monkeypatch)
+
+
+def rows_of(root: Path, table: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a table without the names of log objects and the time of the ingest, in order."""
+    names = [column.name for column in TABLES[table].columns if column.name not in ("log_object", "ingested_at")]
+    with DuckDBEngine(open_snapshot(root)) as engine:
+        return sorted(map(repr, engine.sql(f"SELECT {', '.join(names)} FROM {table}").rows()))  # type: ignore[arg-type]
+
+
+def halves(logs: Path, folder: Path) -> tuple[Path, Path]:
+    """Copy the log files into two folders, every other file into each."""
+    both = folder / "one", folder / "two"
+    for number, file in enumerate(sorted((logs / "AWSLogs").rglob("*.json.gz"))):
+        target = both[number % 2] / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    return both
+
+
+def test_the_same_rows_as_in_a_folder(url: str, logs: Path, tmp_path: Path) -> None:
+    here, there = Lake(tmp_path / "lake"), Lake(url)
+    for lake in (here, there):
+        assert lake.ingest(logs).stored == 3000
+        assert lake.ingest(logs).log_objects == 0
+    for table in TABLES:
+        assert rows_of(here._root(), table) == rows_of(there._root(), table)
+    assert there.verify().is_sound
+    assert there.status().lake == url
+    there.compact(everything=True)
+    assert there.verify().is_sound
+    for table in TABLES:
+        assert rows_of(here._root(), table) == rows_of(there._root(), table)
+
+
+def test_another_machine_sees_each_commit(machines: tuple[Machine, Machine], logs: Path, tmp_path: Path) -> None:
+    one, two = halves(logs, tmp_path)
+    a, b = machines
+    a.ingest(one)
+    before = len(b.rows("events"))
+    a.ingest(two)
+    assert 0 < before < len(b.rows("events")) == 3000
+
+
+def test_it_moves_between_s3_and_a_disk(url: str, s3: Server, logs: Path, tmp_path: Path) -> None:
+    there = Lake(url)
+    there.ingest(logs)
+    want = {table: rows_of(there._root(), table) for table in TABLES}
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    client = s3.client()
+    keys = [item["Key"] for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            for item in page["Contents"]]  # fmt: skip
+    folder = tmp_path / "copy.lake"
+    for key in keys:
+        target = folder / key.removeprefix(f"{prefix}/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        client.download_file(bucket, key, str(target))
+    with pytest.raises(LakeError, match=f"was made at {url}"):
+        Lake(folder).status()
+    assert Lake(folder).relocate().moved_from == url
+    assert Lake(folder).verify().is_sound
+    assert {table: rows_of(folder, table) for table in TABLES} == want
+    back = f"s3://{bucket}/another/lake"
+    s3.upload(bucket, folder, "another/lake/")
+    with pytest.raises(LakeError, match="relocate"):
+        Lake(back).status()
+    Lake(back).relocate()
+    assert Lake(back).verify().is_sound
+    assert {table: rows_of(Lake(back)._root(), table) for table in TABLES} == want
+    assert Lake(back).ingest(logs).log_objects == 0
+
+
+# -- several writers ---------------------------------------------------------------------------------------------------
+
+
+def test_who_loses_the_race_commits_after_the_other(
+    machines: tuple[Machine, Machine], logs: Path, tmp_path: Path
+) -> None:
+    one, two = halves(logs, tmp_path)
+    a, b = machines
+    done: list[Any] = []
+
+    def meanwhile(_: object) -> None:
+        if not done:
+            done.append(None)
+            done.append(b.ingest(two))
+
+    mine = a.ingest(one, progress=meanwhile)
+    assert mine.stored + done[1].stored == 3000
+    assert len(a.rows("events")) == 3000
+    assert sum_of(a, "hourly") == 3000
+
+
+def test_events_that_another_writer_commits_first_are_duplicates(
+    machines: tuple[Machine, Machine], logs: Path, tmp_path: Path
+) -> None:
+    one, _ = halves(logs, tmp_path)
+    a, b = machines
+    done: list[Any] = []
+
+    def meanwhile(progress: Any) -> None:
+        # The other one reads the same files under other names.
+        if not done and progress.stored:
+            done.append(b.ingest(one))
+
+    mine = a.ingest(logs, progress=meanwhile)
+    assert done[0].stored and mine.duplicates == done[0].stored
+    assert mine.records == 3000 == mine.stored + mine.duplicates + mine.malformed
+    assert len(a.rows("events")) == 3000 == sum_of(a, "hourly")
+
+
+def sum_of(machine: Machine, table: str) -> int:
+    with DuckDBEngine(open_snapshot(machine.reader.root)) as engine:
+        return int(engine.sql(f"SELECT sum(events) FROM {table}").rows()[0][0])
+
+
+def _write_many(url: str, cache: str, folders: list[str], answers: Any) -> None:
+    import os
+
+    os.environ["XDG_CACHE_HOME"] = cache
+    root = open_mirror(url, "write").root
+    total = {"stored": 0, "duplicates": 0, "records": 0}
+    for folder in folders:
+        counts = ingest([folder], root, workers=0, compact=False, sizes=Sizes(chunk_rows=100, batch_rows=100))
+        for name in total:
+            total[name] += getattr(counts, name)
+    answers.put(total)
+
+
+def test_three_writers_on_the_same_logs(url: str, logs: Path, tmp_path: Path) -> None:
+    """Each event is stored once, whoever gets it, and every record is counted by whoever read it."""
+    parts = [tmp_path / f"part{number}" for number in range(6)]
+    for number, file in enumerate(sorted((logs / "AWSLogs").rglob("*.json.gz"))):
+        target = parts[number % 6] / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    orders = ([0, 1, 2, 3, 4, 5], [0, 1, 3, 2, 5, 4], [5, 4, 3, 2, 1, 0])
+    writers = [
+        context.Process(
+            target=_write_many, args=(url, str(tmp_path / f"cache{n}"), [str(parts[p]) for p in order], answers)
+        )
+        for n, order in enumerate(orders)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(240)
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    totals = [answers.get(timeout=10) for _ in writers]
+    assert sum(total["stored"] for total in totals) == 3000
+    lake = Lake(url)
+    assert lake.query("SELECT count(*), count(DISTINCT event_id) FROM events").rows() == [(3000, 3000)]
+    assert lake.query("SELECT sum(events) FROM hourly").value() == 3000
+    assert lake.verify().is_sound
+
+
+def test_two_compactions_at_once(machines: tuple[Machine, Machine], logs: Path, tmp_path: Path) -> None:
+    one, two = halves(logs, tmp_path)
+    a, b = machines
+    a.ingest(one)
+    b.ingest(two)
+    want = {table: a.rows(table) for table in TABLES}
+    mine = LakeWriter(a.writer.root)
+    hit: list[object] = []
+
+    def meanwhile(_: object) -> None:
+        if not hit:
+            hit.append(compact_lake(LakeWriter(b.writer.root), everything=True))
+
+    compact_lake(mine, everything=True, progress=meanwhile)
+    assert hit
+    assert {table: a.rows(table) for table in TABLES} == want
+
+
+def test_a_compaction_that_lost_changes_nothing(machines: tuple[Machine, Machine], logs: Path, tmp_path: Path) -> None:
+    one, two = halves(logs, tmp_path)
+    a, b = machines
+    a.ingest(one)
+    a.ingest(two)
+    lake = LakeWriter(a.writer.root)
+    with pytest.raises(ConflictError), lake.begin() as transaction:
+        files = lake.live_files("hourly")
+        compact_lake(LakeWriter(b.writer.root), everything=True)
+        transaction.replace(files, ())
+        transaction.commit({}, "compact")
+    assert sum_of(a, "hourly") == 3000
+
+
+# -- what can go wrong ------------------------------------------------------------------------------------------------
+
+
+def test_a_prefix_that_is_not_empty(s3: Server, logs: Path) -> None:
+    bucket = s3.new_bucket()
+    s3.put(bucket, {"data/report.csv": b"1"})
+    with pytest.raises(LakeError, match=r"is not empty and holds no lake \(there is 'report.csv'\)"):
+        Lake(f"s3://{bucket}/data").ingest(logs)
+    assert keys(s3, bucket) == ["data/report.csv"]
+
+
+def test_a_lake_in_a_lake(url: str, s3: Server, logs: Path) -> None:
+    Lake(url).ingest(logs)
+    bucket = url.removeprefix("s3://").partition("/")[0]
+    before = keys(s3, bucket)
+    with pytest.raises(LakeError, match=f"lies in the lake {url}"):
+        Lake(f"{url}/inner/lake").ingest(logs)
+    with pytest.raises(LakeError, match="is not empty"):
+        Lake(f"s3://{bucket}/team").ingest(logs)
+    assert keys(s3, bucket) == before
+
+
+def test_nothing_is_written_outside_the_prefix(url: str, s3: Server, logs: Path) -> None:
+    bucket = url.removeprefix("s3://").partition("/")[0]
+    s3.put(bucket, {"team/lake2/x": b"1", "team/lak": b"2"})
+    lake = Lake(url)
+    lake.ingest(logs)
+    lake.compact(everything=True)
+    lake.detect()
+    outside = [key for key in keys(s3, bucket) if not key.startswith("team/lake/")]
+    assert outside == ["team/lak", "team/lake2/x"]
+    assert not [key for key in keys(s3, bucket) if "probe" in key]
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("s3://bucket", "is a bucket: name a prefix"),
+        ("s3://bucket/a/../b", "neither control characters nor a part"),
+        ("s3://b", "not the name of a bucket"),
+        ("s3://", "not the name of a bucket"),
+    ],
+)
+def test_places_that_cannot_be_a_lake(place: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Lake(place).status()
+
+
+def test_no_lake_there(url: str) -> None:
+    with pytest.raises(LakeError, match=f"there is no lake at {url}: "):
+        Lake(url).status()
+
+
+def test_no_such_bucket(s3: Server, logs: Path) -> None:
+    with pytest.raises(Exception, match="there is no bucket nowhere-at-all"):
+        Lake("s3://nowhere-at-all/lake").status()
+    with pytest.raises(Exception, match="there is no bucket nowhere-at-all"):
+        Lake("s3://nowhere-at-all/lake").ingest(logs)
+
+
+def test_a_lost_catalog_is_not_replaced(url: str, s3: Server, logs: Path) -> None:
+    Lake(url).ingest(logs)
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    s3.client().delete_object(Bucket=bucket, Key=f"{prefix}/catalog.db")
+    before = keys(s3, bucket)
+    for work in (lambda: Lake(url).status(), lambda: Lake(url).ingest(logs)):
+        with pytest.raises(LakeError, match=r"catalog.db is lost, but the lake holds data"):
+            work()
+    assert keys(s3, bucket) == before
+
+
+def test_a_catalog_that_leads_out_of_the_lake(url: str, s3: Server, logs: Path, tmp_path: Path) -> None:
+    Lake(url).ingest(logs)
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    client = s3.client()
+    for path in ("events/data/../../other/x.parquet", "../other/x.parquet", "/etc/passwd", "s3://other/x.parquet"):
+        place = tmp_path / "catalog.db"
+        client.download_file(bucket, f"{prefix}/catalog.db", str(place))
+        with closing(sqlite3.connect(place)) as db:
+            db.execute("UPDATE file SET path = ? WHERE rowid = (SELECT min(rowid) FROM file)", (path,))
+            db.commit()
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        client.upload_file(str(place), bucket, f"{prefix}/catalog.db")
+        with pytest.raises(LakeError, match="the catalog names"):
+            Lake(url).query("SELECT * FROM events, hourly, usage, profile, access, sessions", cache=False).rows()
+
+
+def test_the_cache_stays_within_its_size(url: str, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Lake(url).ingest(logs)
+    shutil.rmtree(tmp_path / "cache")
+    lake = Lake(url)
+    size = sum(file.bytes for file in open_snapshot(lake._root()).files("events"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(1 << 20))
+    day = "event_time < (SELECT date_trunc('day', max(event_time)) FROM hourly_summary)"
+    assert size < 1 << 20 and day
+    for table in TABLES:
+        lake.query(f"SELECT count(*) FROM {table}", cache=False).rows()
+        used = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.parquet"))
+        assert used <= 1 << 20
+    monkeypatch.setenv(CACHE_VARIABLE, "nonsense")
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(UsageError, match=f"{CACHE_VARIABLE} is 'nonsense'"):
+        lake.query("SELECT count(*) FROM events", cache=False).rows()
+
+
+def test_a_query_that_the_cache_cannot_hold(
+    machines: tuple[Machine, Machine], logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = machines
+    a.ingest(logs)
+    monkeypatch.setattr("trailsift.lake.mirror.cache_bytes", lambda: 10_000)
+    with pytest.raises(LakeError, match=f"and the cache on the disk takes .* or set {CACHE_VARIABLE}"):
+        b.rows("events")
+
+
+def test_what_a_dead_writer_left_is_swept_and_what_a_live_one_writes_is_not(
+    url: str, s3: Server, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Lake(url).ingest(logs)
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    orphans = [
+        f"{prefix}/events/data/year=2026/month=03/day=02/service=s3/{'ab' * 16}.parquet",
+        f"{prefix}/seen/{'cd' * 16}.ids",
+    ]
+    strange = [f"{prefix}/events/data/notes.txt", f"{prefix}/events/data/mine.parquet"]
+    s3.put(bucket, dict.fromkeys((*orphans, *strange), b"x"))
+    writer = LakeWriter(open_mirror(url, "write").root)
+    with writer.lock():
+        expire.sweep_orphans(writer)
+    assert set(orphans) <= set(keys(s3, bucket))
+    # An hour later by the server's clock: a later object shows the time.
+    monkeypatch.setattr(expire, "ORPHAN_AGE", expire.timedelta(seconds=-1))
+    monkeypatch.setattr("trailsift.lake.mirror.SWEEP_SECONDS", 0.0)
+    with writer.lock():
+        assert expire.sweep_orphans(writer)["files_deleted"] == 2
+    left = keys(s3, bucket)
+    assert not set(orphans) & set(left) and set(strange) <= set(left)
+    assert Lake(url).query("SELECT count(*) FROM events").value() == 3000
+
+
+def test_a_kill_at_any_point(url: str, logs: Path, tmp_path: Path) -> None:
+    """Whatever a killed writer left, the next one stores each event once."""
+    script = (
+        "import sys; from trailsift import Lake; from trailsift.ingest import Sizes, ingest;"
+        "ingest([sys.argv[1]], Lake(sys.argv[2])._root('write'), workers=0, compact=False,"
+        " sizes=Sizes(chunk_rows=200, batch_rows=200))"
+    )
+    for seconds in (0.9, 1.1, 1.3, 1.5, 1.8, 2.2):
+        with subprocess.Popen([sys.executable, "-c", script, str(logs), url]) as process:
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+    lake = Lake(url)
+    lake.ingest(logs)
+    assert lake.query("SELECT count(*), count(DISTINCT event_id) FROM events").rows() == [(3000, 3000)]
+    assert lake.query("SELECT sum(events) FROM hourly").value() == 3000
+    assert all(problem.kind == "foreign" for problem in lake.verify().problems)
+
+
+def test_the_command_line(url: str, logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from trailsift.cli import main
+
+    assert main(["ingest", str(logs / "AWSLogs"), "--lake", url, "-q"]) == 0
+    out, err = capsys.readouterr()
+    assert f"ingested into {url}" in out and f"Next: trailsift summary --lake {url}" in out
+    assert main(["query", "SELECT count(*) AS n FROM events", "--lake", url, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"n": 3000}]
+    assert main(["status", "--lake", url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["lake"] == url
+    assert main(["compact", "--lake", url]) == 0
+    assert main(["verify", "--lake", url]) == 0
+    out, err = capsys.readouterr()
+    assert "cache" not in out + err
+
+
+def test_ids_and_objects_of_another_machine_are_known(machines: tuple[Machine, Machine], logs: Path) -> None:
+    a, b = machines
+    a.ingest(logs)
+    assert b.ingest(logs).log_objects == 0
+    again = b.ingest(logs, again=True)
+    assert again.duplicates == 3000 and again.stored == 0
+    writer = LakeWriter(b.writer.root)
+    assert writer.known_objects([IngestedObject("no such", "1", "2026-03-02")]) == set()
+
+
+def keys(s3: Server, bucket: str) -> list[str]:
+    pages = s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return sorted(item["Key"] for page in pages for item in page.get("Contents", ()))
