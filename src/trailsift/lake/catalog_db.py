@@ -32,7 +32,8 @@ T = TypeVar("T")
 #: Tables and indexes that a catalog may have: ours, and those of PyIceberg's ``SqlCatalog``.
 KNOWN_NAMES = frozenset(
     {
-        "commit_log", "file", "file_time", "log_object", "log_object_day", "seen_file", "file_digest", "row_digest",
+        "commit_log", "file", "file_time", "log_object", "log_object_day", "seen_file", "object_file",
+        "file_digest", "row_digest",
         "iceberg_tables", "iceberg_namespace_properties",
         "sqlite_stat1", "sqlite_sequence",
     }

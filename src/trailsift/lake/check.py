@@ -18,6 +18,7 @@ from trailsift.errors import LakeError
 from trailsift.lake import catalog_db, forms
 from trailsift.lake.forms import Problem
 from trailsift.lake.index import format_version, live_locations
+from trailsift.lake.log_objects import has_files
 from trailsift.lake.settings import (
     CATALOG_FILE,
     LAKE_FILE,
@@ -32,7 +33,17 @@ from trailsift.storage.local import LOCK_FILE as STORAGE_LOCK_FILE
 
 #: What stands at the top of a lake. `findings` holds the state of detection.
 _TOP = frozenset(
-    {LAKE_FILE, CATALOG_FILE, LOCK_FILE, MARKER_FILE, STORAGE_LOCK_FILE, forms.SEEN_FOLDER, "findings", *TABLES}
+    {
+        LAKE_FILE,
+        CATALOG_FILE,
+        LOCK_FILE,
+        MARKER_FILE,
+        STORAGE_LOCK_FILE,
+        forms.SEEN_FOLDER,
+        forms.OBJECTS_FOLDER,
+        "findings",
+        *TABLES,
+    }
 )
 _TOP_FORMS = (f"{CATALOG_FILE}-", f".{LAKE_FILE}.", ".compact-")
 #: Problems listed per kind of object.
@@ -104,6 +115,11 @@ def _catalog(db: sqlite3.Connection) -> list[Problem]:
         ),
         ("SELECT path, ids, min_time, max_time, added, removed FROM seen_file", _check_seen),
         ("SELECT name, version, delivered_on, seq FROM log_object", _check_object),
+        *(
+            [("SELECT path, objects, day, added, removed FROM object_file", _check_object_file)]
+            if has_files(db)
+            else []
+        ),
         *_ICEBERG_CHECKS[catalog_db.has_types(db)],
     )
     for sql, check in checks:
@@ -150,6 +166,15 @@ def _check_object(row: tuple[Any, ...]) -> None:
     for text in row[:3]:
         forms.short_text("a log object", text)
     forms.commit_number(row[3])
+
+
+def _check_object_file(row: tuple[Any, ...]) -> None:
+    forms.objects_path(row[0])
+    forms.commit_number(row[1])
+    forms.day(row[2])
+    for number in row[3:]:
+        if number is not None:
+            forms.commit_number(number)
 
 
 def _check_type(row: tuple[Any, ...]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trailsift.errors import LakeError
-from trailsift.lake import index
+from trailsift.lake import forms, index, log_objects
 from trailsift.lake.home import fetch
 from trailsift.lake.settings import NAMESPACE
 from trailsift.storage import LocalStorage, folder_storage
@@ -31,6 +31,7 @@ _AT_ONCE = 1000
 _FILE = (
     "SELECT table_name, path, rows, bytes, min_time, max_time, service, min_role, max_role, added, removed FROM file"
 )
+_OBJECTS = "SELECT 'objects', path, objects, day, added, removed FROM object_file"
 _SEEN = "SELECT 'seen', path, ids, min_time, max_time, added, removed FROM seen_file"
 _POINTER = "SELECT catalog_name, table_namespace, table_name, metadata_location, previous_metadata_location"
 _POINTER += " FROM iceberg_tables WHERE table_namespace = ?"
@@ -85,19 +86,16 @@ def seal(
     seq: int,
     written: Mapping[str, FileDigest],
     changed: Iterable[str],
-    objects: Sequence[tuple[int, str, str, str]] = (),
 ) -> None:
     """Add the digests of commit ``seq``, as the last step of its SQLite transaction.
 
-    ``written``: the new files; ``changed``: the paths whose rows in ``file`` or ``seen_file`` are new or changed;
-    ``objects``: the new rows of ``log_object``, as (commit, delivery day, name, version).
+    ``written``: the new files; ``changed``: the paths whose rows in the index are new or changed.
     """
     _seal_files(db, written, changed)
     rows = list(db.execute(f"{_COMMIT} WHERE seq = ?", (seq,)))
     _add_rows(db, [("commit_log", str(seq), 1, of_row(row)) for row in rows])
     pointers = db.execute(_POINTER, (NAMESPACE,)).fetchall()
     _add_rows(db, [("iceberg_tables", row[2], 1, of_row(row)) for row in pointers])
-    _add_rows(db, object_groups(sorted(objects, key=lambda row: (row[2], row[3]))))
     if seq == 0:
         seal_version(db)
 
@@ -118,8 +116,9 @@ def _seal_files(db: sqlite3.Connection, written: Mapping[str, FileDigest], chang
 def _index_row(db: sqlite3.Connection, path: str) -> tuple[Any, ...]:
     """Return the index's row about a file; it is empty for Iceberg's own files."""
     table = path.partition("/")[0]
-    if table == "seen":
-        row = db.execute(f"{_SEEN} WHERE path = ?", (path,)).fetchone()
+    if table in (forms.SEEN_FOLDER, forms.OBJECTS_FOLDER):
+        sql = _SEEN if table == forms.SEEN_FOLDER else _OBJECTS
+        row = db.execute(f"{sql} WHERE path = ?", (path,)).fetchone()
     else:
         row = db.execute(f"{_FILE} WHERE table_name = ? AND path = ?", (table, path)).fetchone()
     return row or ()
@@ -157,8 +156,8 @@ def _version_row(db: sqlite3.Connection) -> tuple[str, str, int, bytes]:
 
 
 def index_rows(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of the index about files: table (or ``seen``), path, ..., commits that added and removed it."""
-    for sql in (_FILE, _SEEN):
+    """Yield the rows of the index about files: table (or folder), path, ..., commits that added and removed it."""
+    for sql in (_FILE, _SEEN, *([_OBJECTS] if log_objects.has_files(db) else [])):
         yield from db.execute(sql)
 
 
@@ -185,13 +184,6 @@ def forget_metadata(root: Path, needed: Collection[str], storage: LocalStorage) 
             db.execute("BEGIN IMMEDIATE")
             forget(db, gone)
             index.commit(root, db)
-
-
-def forget_objects(db: sqlite3.Connection, day: str, last: int) -> None:
-    """Remove the digests of log objects delivered before ``day`` and read by a commit up to number ``last``."""
-    keys = db.execute("SELECT key FROM row_digest WHERE table_name = 'log_object'").fetchall()
-    gone = [(key,) for (key,) in keys if key.partition(" ")[2] < day and int(key.partition(" ")[0]) <= last]
-    db.executemany("DELETE FROM row_digest WHERE table_name = 'log_object' AND key = ?", gone)
 
 
 def check(root: Path, paths: Collection[str]) -> None:
@@ -258,7 +250,7 @@ def complete(root: Path, needed: Iterable[str], is_over: Callable[[], bool] = la
         if not has_digests(db):
             return 0
         has = {path for (path,) in db.execute("SELECT path FROM file_digest WHERE sha256 IS NOT NULL")}
-        named = [path for (path,) in db.execute("SELECT path FROM file UNION ALL SELECT path FROM seen_file")]
+        named = [row[1] for row in index_rows(db)]
         missing = [path for path in dict.fromkeys((*named, *needed)) if path not in has and storage.exists(path)]
         lost = set(_lost(db, missing))
         missing = [path for path in missing if path not in lost]

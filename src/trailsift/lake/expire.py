@@ -6,14 +6,16 @@ import shutil
 import sqlite3
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from trailsift.errors import LakeError
-from trailsift.lake import dedup, digest, forms, index
+from trailsift.lake import dedup, digest, forms, index, log_objects
+from trailsift.lake.commit import IngestedObject
 from trailsift.lake.home import mirror_of
 from trailsift.lake.writer import LakeWriter
 from trailsift.storage import LocalStorage, Storage
@@ -69,16 +71,15 @@ def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
             files = [_seen_file(row) for row in db.execute(sql)]
             cutoff = _text(now - timedelta(days=days))
             (old,) = db.execute("SELECT max(seq) FROM commit_log WHERE committed_at < ?", (cutoff,)).fetchone()
-            day = f"{now - timedelta(days=days):%Y-%m-%d}"
-            objects = "FROM log_object WHERE delivered_on < ? AND seq <= ?"
-            (gone,) = db.execute(f"SELECT count(*) {objects}", (day, old or 0)).fetchone()
+            objects = _ObjectFiles(db, f"{now - timedelta(days=days):%Y-%m-%d}", old or 0)
         expired = expired_seen(files, days, old or 0)
         groups = mergeable([file for file in files if file not in expired])
-        if not expired and not groups and not gone:
+        if not expired and not groups and not objects:
             return Counter()
-        for group in groups:
+        for group in (*groups, *objects.groups):
             digest.check(lake.root, [file.path for file in group])
         merged = [_merge(lake.storage, group) for group in groups]
+        new_objects = objects.merged(lake.storage)
         removed = [file.path for file in (*expired, *(file for group in groups for file in group))]
 
         def change(db: sqlite3.Connection, seq: int) -> None:
@@ -86,17 +87,55 @@ def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
             # The commit of the newest ids stays with them, because their age counts from there.
             rows = [(file.path, file.ids, file.min_time, file.max_time, file.added) for file in merged]
             db.executemany("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", rows)
-            db.execute(f"DELETE {objects}", (day, old or 0))
-            digest.forget_objects(db, day, old or 0)
+            objects.change(db, seq, new_objects)
 
         counts = Counter(
-            seen_files_merged=sum(map(len, groups)), seen_files_expired=len(expired), log_objects_expired=int(gone)
+            seen_files_merged=sum(map(len, groups)),
+            seen_files_expired=len(expired),
+            log_objects_expired=objects.number_expired,
         )
-        transaction.change_index(change, [file.path for file in merged], removed)
+        new_paths = [file.path for file in (*merged, *new_objects)]
+        transaction.change_index(change, new_paths, [*removed, *objects.removed])
         # Events up to this time are stored again, if they come again (``lake.event_days``).
         to = {"expired_to": max(file.max_time for file in expired)} if expired else {}
         transaction.commit({**counts, **to}, "seen")
         return counts
+
+
+class _ObjectFiles:
+    """What upkeep does with the names of log objects: those of days before ``day``, read by commit ``old``, expire."""
+
+    def __init__(self, db: sqlite3.Connection, day: str, old: int) -> None:
+        files = log_objects.files(db)
+        self.expired = [file for file in files if file.day < day and file.added <= old]
+        self.groups = log_objects.mergeable([file for file in files if file not in self.expired])
+        # Earlier versions kept the names in the catalog.
+        rows = db.execute("SELECT name, version, delivered_on, seq FROM log_object").fetchall()
+        kept = [row for row in rows if row[2] >= day or row[3] > old]
+        self._from_catalog = [IngestedObject(*map(str, row[:3])) for row in kept]
+        self._has_rows = bool(rows)
+        self._newest = max((forms.commit_number(row[3]) for row in kept), default=0)
+        self.number_expired = sum(file.objects for file in self.expired) + len(rows) - len(kept)
+
+    def __bool__(self) -> bool:
+        return bool(self.expired or self.groups or self._has_rows)
+
+    @property
+    def removed(self) -> list[str]:
+        """The paths of the files that expire, or are merged."""
+        return [file.path for file in (*self.expired, *(file for group in self.groups for file in group))]
+
+    def merged(self, storage: LocalStorage) -> list[log_objects.ObjectFile]:
+        """Write the new files."""
+        moved = [file._replace(added=self._newest) for file in log_objects.write(storage, self._from_catalog)]
+        return [log_objects.merge(storage, group) for group in self.groups] + moved
+
+    def change(self, db: sqlite3.Connection, seq: int, new: Sequence[log_objects.ObjectFile]) -> None:
+        """Make the change in the index, in the SQLite transaction of commit ``seq``."""
+        db.executemany("UPDATE object_file SET removed = ? WHERE path = ?", [(seq, path) for path in self.removed])
+        log_objects.record(db, seq, new)
+        db.execute("DELETE FROM log_object")
+        db.execute("DELETE FROM row_digest WHERE table_name = 'log_object'")
 
 
 def expired_seen(files: Sequence[SeenFile], days: int, old: int) -> list[SeenFile]:
@@ -213,12 +252,13 @@ def _replaced(lake: LakeWriter, now: datetime, grace: timedelta) -> list[tuple[s
         rows = db.execute(
             "SELECT f.table_name, f.path, f.removed, c.committed_at FROM commit_log c JOIN"
             " (SELECT table_name, path, removed FROM file WHERE removed IS NOT NULL"
-            " UNION ALL SELECT 'seen', path, removed FROM seen_file WHERE removed IS NOT NULL) f ON f.removed = c.seq"
+            " UNION ALL SELECT 'seen', path, removed FROM seen_file WHERE removed IS NOT NULL"
+            " UNION ALL SELECT 'objects', path, removed FROM object_file WHERE removed IS NOT NULL) f ON f.removed = c.seq"
         ).fetchall()
     replaced = []
     for name, path, removed, at in rows:
         # What is deleted is checked first: a path of the index leads nowhere else.
-        forms.ids_path(path) if name == forms.SEEN_FOLDER else forms.data_path(name, path)
+        _CHECKS.get(name, partial(forms.data_path, name))(path)
         age = now - datetime.fromisoformat(forms.commit_time(at))
         if _is_past(age, last - removed, grace) and forms.may_delete(path):
             replaced.append((name, path))
@@ -262,10 +302,12 @@ def sweep_orphans(lake: LakeWriter) -> Counter[str]:
     if mirror is None or not mirror.is_sweep_due():
         return Counter()
     with closing(index.connect(lake.root)) as db:
-        sql = "SELECT path FROM file UNION SELECT path FROM seen_file UNION SELECT path FROM file_digest"
-        named = {path for (path,) in db.execute(sql)}
+        named = {path for (path,) in db.execute("SELECT path FROM file_digest")}
+        named |= {row[1] for row in digest.index_rows(db)}
     folders = [f"{name}/{part}" for name in lake.tables for part in ("data", "metadata")]
-    stored = [item for folder in (*folders, forms.SEEN_FOLDER) for item in lake.storage.list(folder)]
+    stored = [
+        item for folder in (*folders, forms.SEEN_FOLDER, forms.OBJECTS_FOLDER) for item in lake.storage.list(folder)
+    ]
     newest = max((item.modified for item in stored), default=0.0)
     orphans = [
         item
@@ -278,6 +320,13 @@ def sweep_orphans(lake: LakeWriter) -> Counter[str]:
     return Counter(files_deleted=len(orphans), bytes_deleted=sum(item.size for item in orphans))
 
 
+#: By folder: what makes sure that a path of the index leads nowhere else.
+_CHECKS: dict[str, Callable[[object], str]] = {
+    forms.SEEN_FOLDER: forms.ids_path,
+    forms.OBJECTS_FOLDER: forms.objects_path,
+}
+
+
 def _forget(lake: LakeWriter, now: datetime) -> None:
     """Remove files that were deleted long ago from the index."""
     with closing(index.connect(lake.root)) as db:
@@ -285,15 +334,18 @@ def _forget(lake: LakeWriter, now: datetime) -> None:
         cutoff = (_text(now - REMEMBERED),)
         files = db.execute(f"SELECT table_name, path, removed FROM file WHERE {old}", cutoff).fetchall()
         ids = db.execute(f"SELECT path FROM seen_file WHERE {old}", cutoff).fetchall()
+        objects = db.execute(f"SELECT path FROM object_file WHERE {old}", cutoff).fetchall()
         gone = [row for row in files if not lake.storage.exists(forms.data_path(row[0], row[1]))]
         gone_ids = [row for row in ids if not lake.storage.exists(forms.ids_path(row[0]))]
-        if gone or gone_ids:
+        gone_objects = [row for row in objects if not lake.storage.exists(forms.objects_path(row[0]))]
+        if gone or gone_ids or gone_objects:
             db.execute("BEGIN IMMEDIATE")
             index.forget_files(db, gone)
-            digest.forget(db, [path for _, path, _ in gone] + [path for (path,) in gone_ids])
+            digest.forget(db, [path for _, path, _ in gone] + [path for (path,) in (*gone_ids, *gone_objects)])
             if gone:
                 digest.seal_version(db)
             db.executemany("DELETE FROM seen_file WHERE path = ? AND removed IS NOT NULL", gone_ids)
+            db.executemany("DELETE FROM object_file WHERE path = ? AND removed IS NOT NULL", gone_objects)
             index.commit(lake.root, db)
 
 

@@ -9,6 +9,7 @@ Forms of paths, relative to the lake:
 - ``TABLE/data/KEY=VALUE/.../NAME.parquet``: data files; ours are named by 32 hexadecimal digits
 - ``TABLE/metadata/NAME``: Iceberg's metadata (``.metadata.json``), manifest lists and manifests (``.avro``)
 - ``seen/NAME.ids``: event ids, named by 32 hexadecimal digits
+- ``objects/NAME.objects``: names of log objects, named by 32 hexadecimal digits
 
 Nothing here imports PyIceberg, pyarrow or DuckDB: a cold query must not pay for them.
 """
@@ -29,6 +30,8 @@ from trailsift.storage.links import Links
 
 #: The folder of event ids.
 SEEN_FOLDER = "seen"
+#: The folder of the names of log objects.
+OBJECTS_FOLDER = "objects"
 #: Bytes of an event id in a file of ids: its hash, and the checksum of its record.
 ID_BYTES = 22
 #: The same in files of format version 1.
@@ -46,6 +49,7 @@ _DATA = rf"({_TABLE})/data/(?:{_NAME}/){{0,8}}{_NAME}\.parquet"
 _PLAIN_METADATA = re.compile(rf"({_TABLE})/metadata/{_PLAIN_NAME}(?:\.metadata\.json|\.avro)", re.ASCII)
 _METADATA = rf"({_TABLE})/metadata/{_NAME}(?:\.metadata\.json|\.avro)"
 _IDS = re.compile(rf"{SEEN_FOLDER}/{_HEX}\.ids")
+_OBJECTS = re.compile(rf"{OBJECTS_FOLDER}/{_HEX}\.objects")
 #: Names that trailsift gives to data files, and those that PyIceberg and Spark give. Only writers need them.
 _OWN_DATA = rf"{_TABLE}/data/(?:{_NAME}/){{0,8}}{_HEX}\.parquet"
 _ENGINE_DATA = rf"{_TABLE}/data/(?:{_NAME}/){{0,8}}[0-9]{{5}}-[0-9]{{1,10}}-{_UUID}(?:-[0-9]{{5}})?\.parquet"
@@ -129,6 +133,16 @@ def ids_path(path: object) -> str:
     return path
 
 
+def objects_path(path: object) -> str:
+    """Return the path of a file of names of log objects. LakeError if it has another form."""
+    if not isinstance(path, str) or _OBJECTS.fullmatch(path) is None:
+        raise LakeError(
+            f"the catalog names {_shown(path)} as a file of log objects: it must be {OBJECTS_FOLDER}/....objects "
+            f"within the lake. {_UNTRUSTED}"
+        )
+    return path
+
+
 def metadata_path(root: Path, table: str, location: object) -> str:
     """Return the path in the lake of a metadata file, a manifest list or a manifest of ``table``.
 
@@ -170,12 +184,12 @@ def relative(root: Path, location: object) -> str | None:
 
 def may_delete(path: str) -> bool:
     """Return whether a file that the index has replaced may be deleted: a name that trailsift or an engine gave it."""
-    return any(re.fullmatch(form, path) is not None for form in (_OWN_DATA, _ENGINE_DATA, _IDS))
+    return any(re.fullmatch(form, path) is not None for form in (_OWN_DATA, _ENGINE_DATA, _IDS, _OBJECTS))
 
 
 def is_own(path: str) -> bool:
-    """Return whether a file of data or ids has a name that only trailsift gives."""
-    return re.fullmatch(_OWN_DATA, path) is not None or _IDS.fullmatch(path) is not None
+    """Return whether a file of data, ids or log objects has a name that only trailsift gives."""
+    return any(re.fullmatch(form, path) is not None for form in (_OWN_DATA, _IDS, _OBJECTS))
 
 
 def is_own_metadata(path: str) -> bool:
@@ -196,6 +210,13 @@ def commit_time(value: object) -> str:
         else:
             return value
     raise LakeError(f"the catalog has a commit at {_shown(value)}, which is not a time. {_UNTRUSTED}")
+
+
+def day(value: object) -> str:
+    """Return a day as the index has it (ISO 8601). LakeError if it is not one."""
+    if isinstance(value, str) and _DAY.fullmatch(value):
+        return value
+    raise LakeError(f"the catalog has {_shown(value)} as a day. {_UNTRUSTED}")
 
 
 def commit_number(value: object) -> int:
@@ -345,3 +366,4 @@ def check_folders(root: Path) -> None:
         links.check_folder(f"{table}/data")
         links.check_folder(f"{table}/metadata")
     links.check_folder(SEEN_FOLDER)
+    links.check_folder(OBJECTS_FOLDER)

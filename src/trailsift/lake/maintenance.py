@@ -28,7 +28,8 @@ MANY_FILES = 64
 #: Commits of ingests between two checks for what to rewrite, and commits of all kinds between two for what to delete.
 LOOK_EVERY = 8
 CLEAN_EVERY = 50
-#: Number of files of event ids above which they are merged: every ingest searches each of them.
+#: Number of files of event ids, or of names of log objects of one day, above which they are merged: every ingest
+#: searches each of them.
 ID_FILES = 16
 
 
@@ -44,11 +45,13 @@ def maintain(
     with closing(index.connect(lake.root)) as db:
         (last,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
         (ids,) = db.execute("SELECT count(*) FROM seen_file WHERE removed IS NULL").fetchone()
+        by_day = "SELECT count(*) AS files FROM object_file WHERE removed IS NULL GROUP BY day"
+        (objects,) = db.execute(f"SELECT coalesce(max(files), 0) FROM ({by_day})").fetchone()  # noqa: S608
         # Each rewrite is a commit, too: they would put off the next check.
         ingests = "SELECT count(*) FROM commit_log WHERE kind = 'ingest' AND seq <= ?"
         before, after = (db.execute(ingests, (seq,)).fetchone()[0] for seq in (since, last))
     report = Compacted()
-    if ids > ID_FILES:
+    if max(ids, objects) > ID_FILES:
         with others_first(lake.root):
             report.add(expire.merge_seen(lake, moment))
     if _crosses(before, after, LOOK_EVERY):

@@ -436,6 +436,14 @@ class MirroredStorage(LocalStorage):
         super().write(path, data)
         return version
 
+    def write_new(self, path: str, data: bytes) -> None:
+        """Write a new file of the copy, which ``flush`` writes into the lake. FileExistsError if it exists."""
+        target = self.root / check_path(path)
+        make_folders(target.parent)
+        with target.open("xb") as file:
+            file.write(data)
+        target.chmod(0o600)
+
     def put_if_match(self, path: str, data: bytes, version: str | None) -> str:
         """Write an object only if it still has ``version`` (None: only if it does not exist). ConflictError if not."""
         return self.mirror.remote.put_if_match(path, data, version)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trailsift import schema
 from trailsift.errors import ConflictError, LakeError, UnknownOutcomeError
-from trailsift.lake import dedup, digest, index
+from trailsift.lake import dedup, digest, index, log_objects
 from trailsift.lake.commit import Batch, IndexChange, IngestedObject
 from trailsift.lake.disk import write_errors
 from trailsift.lake.home import mirror_of
@@ -96,6 +96,7 @@ class Transaction:
         #: Iceberg's files of this attempt.
         self._staged: list[str] = []
         self._seen_row: list[tuple[str, int, int, int]] | None = None
+        self._object_files: list[log_objects.ObjectFile] | None = None
         self._state: Literal["open", "failed", "committed", "rolled back"] = "open"
 
     def offer(self, ids: dedup.Ids, span: tuple[int, int]) -> tuple[dedup.Mask, dedup.Ints]:
@@ -265,8 +266,13 @@ class Transaction:
                 lake.catalog.change(table, added, removed)
         if self._seen_row is None:
             self._seen_row = self._write_seen()
+        if self._object_files is None:
+            known = lake.known_objects(batch.log_objects)
+            new = [o for o in batch.log_objects if (o.name, o.version) not in known]
+            self._object_files = log_objects.write(lake.storage, new)
         seen_row = self._seen_row
         written = [file.path for file in batch.files] + batch.seen_paths + [row[0] for row in seen_row]
+        written += [file.path for file in self._object_files]
         self._staged += [path for path in self._metadata_paths() if path not in before]
         written = [*(path for path in written if path not in self._flushed), *self._staged]
         # Read back from the system's cache, while the disk is still writing.
@@ -316,12 +322,7 @@ class Transaction:
             locations = index.live_locations(db)
             index.record_files(db, seq, batch.files, [(file.table, file.path) for file in batch.removed])
             db.executemany("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", [(*row, seq) for row in seen_row])
-            insert = "INSERT OR IGNORE INTO log_object VALUES (?, ?, ?, ?)"
-            objects = [
-                (seq, o.delivered_on, o.name, o.version)
-                for o in batch.log_objects
-                if db.execute(insert, (o.name, o.version, o.delivered_on, seq)).rowcount
-            ]
+            log_objects.record(db, seq, self._object_files or ())
             if batch.index_change is not None:
                 batch.index_change(db, seq)
             db.execute(
@@ -329,7 +330,7 @@ class Transaction:
                 (seq, now_text(), kind, json.dumps({**commit_id, **counts}), json.dumps(locations)),
             )
             changed = [file.path for file in batch.removed] + batch.seen_replaced
-            digest.seal(db, seq, digests, changed, objects)
+            digest.seal(db, seq, digests, changed)
             index.commit(self._lake.storage.root, db, commit_id.get("id"))
         except BaseException:
             # On a full disk, SQLite has rolled back already.

@@ -33,7 +33,11 @@ from trailsift.storage import LocalStorage, folder_storage
 from trailsift.times import iso
 
 Kind = Literal["strange", "moved", "catalog", "changed", "missing", "foreign"]
-_FOLDERS = (*(f"{table}/{part}" for table in TABLES for part in ("data", "metadata")), forms.SEEN_FOLDER)
+_FOLDERS = (
+    *(f"{table}/{part}" for table in TABLES for part in ("data", "metadata")),
+    forms.SEEN_FOLDER,
+    forms.OBJECTS_FOLDER,
+)
 _ANY_ROOT = Path("/lake")
 _ATTEMPTS = 4
 #: Files that are hashed before the next are begun.
@@ -44,6 +48,7 @@ _AGAIN = "ingest the logs into a new lake"
 _ADVICE = {
     "data": f"{_RESTORE}, or {_AGAIN}. Until then, answers about that time are wrong or fail",
     "seen": f"{_RESTORE}, or {_AGAIN}. Until then, ingest nothing: events could be stored twice",
+    "objects": f"{_RESTORE}, or {_AGAIN}. Until then, ingests fail; no answer is wrong",
     "metadata": f"{_RESTORE}, or {_AGAIN}. trailsift's queries do not read it; ingest, compact and other engines do",
     "catalog": f"Restore {CATALOG_FILE} from a copy of the lake that is as new as its files, or {_AGAIN}",
     "strange": "Do not use the lake if you do not know how this came about: trailsift writes no such thing",
@@ -284,6 +289,8 @@ def _size(row: tuple[Any, ...] | None) -> int | None:
     """Return the size of a file by its row in the index."""
     if row is None:
         return None
+    if row[0] == forms.OBJECTS_FOLDER:
+        return None
     return forms.ID_BYTES * int(row[2]) if row[0] == forms.SEEN_FOLDER else int(row[3])
 
 
@@ -401,6 +408,8 @@ def _check_form(path: str) -> None:
     table, _, rest = path.partition("/")
     if table == forms.SEEN_FOLDER:
         forms.ids_path(path)
+    elif table == forms.OBJECTS_FOLDER:
+        forms.objects_path(path)
     elif rest.startswith("metadata/"):
         forms.metadata_path(_ANY_ROOT, table, f"{_ANY_ROOT}/{path}")
     else:
@@ -408,7 +417,8 @@ def _check_form(path: str) -> None:
 
 
 def _problem(kind: Kind, path: str, what: str) -> LakeProblem:
-    part = "seen" if path.startswith("seen/") else "metadata" if "/metadata/" in path else "data"
+    folder = path.partition("/")[0]
+    part = folder if folder in _ADVICE else "metadata" if "/metadata/" in path else "data"
     return LakeProblem(kind, path, what, _ADVICE[part])
 
 
@@ -418,6 +428,8 @@ def _content(row: tuple[Any, ...] | None) -> str:
         return ""
     if row[0] == forms.SEEN_FOLDER:
         return f" ({row[2]:,} event ids)"
+    if row[0] == forms.OBJECTS_FOLDER:
+        return f" ({row[2]:,} names of log objects of {row[3]})"
     return f" ({row[2]:,} rows of {row[0]}, {_time(row[4])} to {_time(row[5])})"
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from trailsift import schema
 from trailsift.errors import ConflictError, LakeError
-from trailsift.lake import digest, forms, index
+from trailsift.lake import digest, forms, index, log_objects
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.create import lost_catalog, make_folder, settings_text
 from trailsift.lake.disk import write_errors
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _SCHEMA = (
     index.SCHEMA
+    + log_objects.SCHEMA
     + """
 CREATE TABLE IF NOT EXISTS log_object (
     name TEXT NOT NULL,
@@ -309,8 +310,8 @@ class LakeWriter:
         """
         with closing(index.connect(self.root)) as db:
             needed = _needed_places(db)
-            named = {path for (path,) in db.execute("SELECT path FROM file UNION SELECT path FROM seen_file")}
-        folders = [*(f"{name}/data" for name in schema.TABLES), "seen"]
+            named = {row[1] for row in digest.index_rows(db)}
+        folders = [*(f"{name}/data" for name in schema.TABLES), forms.SEEN_FOLDER, forms.OBJECTS_FOLDER]
         found = (path for folder in folders for path in self.storage.written(folder))
         # Only names that trailsift gives: whatever else somebody has put there is not a writer's.
         orphans = [path for path in found if path not in named and forms.is_own(path)]
@@ -387,8 +388,9 @@ class LakeWriter:
 
     def known_objects(self, objects: Sequence[IngestedObject]) -> set[tuple[str, str]]:
         """Return which of these log objects are in the lake already, as (name, version)."""
-        known: set[tuple[str, str]] = set()
         with closing(index.connect(self.root)) as db:
+            known = log_objects.known(self.storage, db, objects)
+            # Earlier versions kept the names in the catalog, until the next compaction.
             if db.execute("SELECT 1 FROM log_object LIMIT 1").fetchone() is None:
                 return known
             for start in range(0, len(objects), 500):
@@ -407,6 +409,8 @@ def _needed_places(db: sqlite3.Connection) -> list[str]:
     places = [f"{name}/metadata/{live[name].rpartition('/')[2]}" for name in schema.TABLES if name in live]
     if db.execute("SELECT 1 FROM seen_file WHERE removed IS NULL").fetchone():
         places.append(forms.SEEN_FOLDER)
+    if db.execute("SELECT 1 FROM object_file WHERE removed IS NULL").fetchone():
+        places.append(forms.OBJECTS_FOLDER)
     return places
 
 

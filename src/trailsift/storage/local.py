@@ -122,6 +122,13 @@ class LocalStorage:
         self._flush_folders(target)
         return version
 
+    def write_new(self, path: str, data: bytes) -> None:
+        """Write a new file that nobody looks for before ``flush`` has made it durable. FileExistsError if it exists."""
+        target = self.checked_path(path)
+        make_folders(target.parent)
+        with os.fdopen(_make_file(target), "wb") as file:
+            file.write(data)
+
     def put_if_match(self, path: str, data: bytes, version: str | None) -> str:
         """Write an object only if it still has ``version`` (None: only if it does not exist). ConflictError if not."""
         target = self.checked_path(path)
