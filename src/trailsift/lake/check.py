@@ -115,9 +115,7 @@ def _catalog(db: sqlite3.Connection) -> list[Problem]:
         ),
         ("SELECT path, ids, min_time, max_time, added, removed FROM seen_file", _check_seen),
         ("SELECT name, version, delivered_on, seq FROM log_object", _check_object),
-        *(
-            [("SELECT path, objects, day, added, removed FROM object_file", _check_object_file)]
-            if has_files(db)
+        *([_OBJECT_FILES] if has_files(db) else []),
             else []
         ),
         *_ICEBERG_CHECKS[catalog_db.has_types(db)],
@@ -175,6 +173,9 @@ def _check_object_file(row: tuple[Any, ...]) -> None:
     for number in row[3:]:
         if number is not None:
             forms.commit_number(number)
+
+
+_OBJECT_FILES = "SELECT path, objects, day, added, removed FROM object_file", _check_object_file
 
 
 def _check_type(row: tuple[Any, ...]) -> None:

@@ -76,8 +76,10 @@ def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
         groups = mergeable([file for file in files if file not in expired])
         if not expired and not groups and not objects:
             return Counter()
-        for group in (*groups, *objects.groups):
-            digest.check(lake.root, [file.path for file in group])
+        to_merge = [[file.path for file in group] for group in groups]
+        to_merge += [[file.path for file in group] for group in objects.groups]
+        for paths in to_merge:
+            digest.check(lake.root, paths)
         merged = [_merge(lake.storage, group) for group in groups]
         new_objects = objects.merged(lake.storage)
         removed = [file.path for file in (*expired, *(file for group in groups for file in group))]
@@ -94,7 +96,7 @@ def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
             seen_files_expired=len(expired),
             log_objects_expired=objects.number_expired,
         )
-        new_paths = [file.path for file in (*merged, *new_objects)]
+        new_paths = [file.path for file in merged] + [file.path for file in new_objects]
         transaction.change_index(change, new_paths, [*removed, *objects.removed])
         # Events up to this time are stored again, if they come again (``lake.event_days``).
         to = {"expired_to": max(file.max_time for file in expired)} if expired else {}
@@ -253,7 +255,8 @@ def _replaced(lake: LakeWriter, now: datetime, grace: timedelta) -> list[tuple[s
             "SELECT f.table_name, f.path, f.removed, c.committed_at FROM commit_log c JOIN"
             " (SELECT table_name, path, removed FROM file WHERE removed IS NOT NULL"
             " UNION ALL SELECT 'seen', path, removed FROM seen_file WHERE removed IS NOT NULL"
-            " UNION ALL SELECT 'objects', path, removed FROM object_file WHERE removed IS NOT NULL) f ON f.removed = c.seq"
+            " UNION ALL SELECT 'objects', path, removed FROM object_file WHERE removed IS NOT NULL) f"
+            " ON f.removed = c.seq"
         ).fetchall()
     replaced = []
     for name, path, removed, at in rows:
@@ -305,9 +308,8 @@ def sweep_orphans(lake: LakeWriter) -> Counter[str]:
         named = {path for (path,) in db.execute("SELECT path FROM file_digest")}
         named |= {row[1] for row in digest.index_rows(db)}
     folders = [f"{name}/{part}" for name in lake.tables for part in ("data", "metadata")]
-    stored = [
-        item for folder in (*folders, forms.SEEN_FOLDER, forms.OBJECTS_FOLDER) for item in lake.storage.list(folder)
-    ]
+    folders += [forms.SEEN_FOLDER, forms.OBJECTS_FOLDER]
+    stored = [item for folder in folders for item in lake.storage.list(folder)]
     newest = max((item.modified for item in stored), default=0.0)
     orphans = [
         item

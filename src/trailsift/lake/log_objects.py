@@ -167,8 +167,8 @@ def _read(storage: LocalStorage, file: ObjectFile, *, names: bool) -> bytes:
 
 def _damaged(storage: LocalStorage, file: ObjectFile, what: str = "is damaged") -> LakeError:
     return LakeError(
-        f"{storage.describe(file.path)} {what}, which names {file.objects:,} log objects of {file.day}: restore it from "
-        "a copy of the lake. Without it, they would be read again; no event would be stored twice"
+        f"{storage.describe(file.path)} {what}, which names {file.objects:,} log objects of {file.day}: restore it "
+        "from a copy of the lake. Without it, they would be read again; no event would be stored twice"
     )
 
 
