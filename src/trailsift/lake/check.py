@@ -116,8 +116,6 @@ def _catalog(db: sqlite3.Connection) -> list[Problem]:
         ("SELECT path, ids, min_time, max_time, added, removed FROM seen_file", _check_seen),
         ("SELECT name, version, delivered_on, seq FROM log_object", _check_object),
         *([_OBJECT_FILES] if has_files(db) else []),
-            else []
-        ),
         *_ICEBERG_CHECKS[catalog_db.has_types(db)],
     )
     for sql, check in checks:
