@@ -29,9 +29,11 @@ _MODULES = {
     "QueryTimeoutError": "trailsift.errors",
     "Rules": "trailsift.rules",
     "RulesError": "trailsift.errors",
+    "S3Error": "trailsift.errors",
     "SnapshotGoneError": "trailsift.errors",
     "SourceError": "trailsift.errors",
     "TrailsiftError": "trailsift.errors",
+    "UnknownOutcomeError": "trailsift.errors",
     "UsageError": "trailsift.errors",
 }
 __all__ = ["__version__", *_MODULES]

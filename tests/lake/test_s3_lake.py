@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import uuid
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,14 @@ from trailsift import Lake
 from trailsift.errors import ConflictError, LakeError, UsageError
 from trailsift.generate import Options, generate
 from trailsift.ingest import Sizes, ingest
-from trailsift.lake import expire
+from trailsift.lake import digest, expire, index
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.compact import compact_lake
-from trailsift.lake.mirror import CACHE_VARIABLE, Mirror, open_mirror
+from trailsift.lake.index import File
+from trailsift.lake.mirror import CACHE_VARIABLE, Mirror, open_mirror, pack, unpack
 from trailsift.lake.open import open_snapshot
+from trailsift.lake.sqlite_catalog import _TABLES as catalog_tables
+from trailsift.lake.writer import _OTHER_TABLES as writer_tables
 from trailsift.lake.writer import LakeWriter
 from trailsift.query import DuckDBEngine
 from trailsift.schema import TABLES
@@ -335,9 +340,10 @@ def test_a_catalog_that_leads_out_of_the_lake(url: str, s3: Server, logs: Path, 
     client = s3.client()
     for path in ("events/data/../../other/x.parquet", "../other/x.parquet", "/etc/passwd", "s3://other/x.parquet"):
         place = tmp_path / "catalog.db"
-        client.download_file(bucket, f"{prefix}/catalog.db", str(place))
+        packed = client.get_object(Bucket=bucket, Key=f"{prefix}/catalog.db")["Body"].read()
+        place.write_bytes(unpack(packed, url))
         with closing(sqlite3.connect(place)) as db:
-            db.execute("UPDATE file SET path = ? WHERE rowid = (SELECT min(rowid) FROM file)", (path,))
+            db.execute("UPDATE file SET path = ? WHERE path = (SELECT min(path) FROM file)", (path,))
             db.commit()
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         client.upload_file(str(place), bucket, f"{prefix}/catalog.db")
@@ -447,3 +453,61 @@ def test_ids_and_objects_of_another_machine_are_known(machines: tuple[Machine, M
 def keys(s3: Server, bucket: str) -> list[str]:
     pages = s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
     return sorted(item["Key"] for page in pages for item in page.get("Contents", ()))
+
+
+# -- the catalog -------------------------------------------------------------------------------------------------------
+
+#: Events per day; events in a compacted file of 128 MB, at 90 bytes each; days.
+_EVENTS, _FILE_EVENTS, _DAYS = 100_000_000, 1_400_000, 365
+
+
+def test_what_is_swapped_is_small(tmp_path: Path) -> None:
+    """At 100 million events per day and a year kept, with a commit per second today, it has less than 5 MB."""
+    folders = {"events": "year=2026/month={m:02}/day={d:02}/service={s}", "other": "year=2026/month={m:02}/day={d:02}"}
+    roles = [f"arn:aws:iam::{number % 7:012}:role/team-{number % 40}/service-role-{number}" for number in range(1000)]
+    with closing(sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)) as db:
+        db.executescript(index.SMALL_SCHEMA + writer_tables + catalog_tables)
+        db.execute("BEGIN")
+        seq = 0
+        for day in range(_DAYS):
+            seq += 1
+            files = []
+            for table in TABLES:
+                number = _EVENTS // _FILE_EVENTS if table == "events" else 2
+                for part in range(number):
+                    form = folders.get(table, folders["other"])
+                    folder = form.format(m=day // 31 + 1, d=day % 31 + 1, s=("s3", "lambda", "dynamodb")[part % 3])
+                    low, high = sorted((roles[part * 25 % 1000], roles[part * 25 % 1000 - 30]))
+                    span = day * 86_400_000_000 + part, (day + 1) * 86_400_000_000 - part - 1
+                    path = f"{table}/data/{folder}/{uuid.uuid4().hex}.parquet"
+                    files.append(File(table, path, _FILE_EVENTS + part, 128_000_000 + part * 7, *span, "s3", low, high))
+            _record(db, seq, "compact", {"files_added": len(files), "files_removed": 40_000}, files)
+        # Today: a commit per second, of which the last twenty minutes are remembered; 35 days of ids and objects.
+        for second in range(1200):
+            seq += 1
+            span = _DAYS * 86_400_000_000 + second, _DAYS * 86_400_000_000 + second + 10
+            folder = "data/year=2027/month=01/day=01/service=s3"
+            paths = [(table, f"{table}/{folder}/{uuid.uuid4().hex}.parquet") for table in TABLES]
+            files = [File(*path, 1200, 90_000, *span, "s3", roles[3], roles[-3]) for path in paths]
+            counts = {"id": uuid.uuid4().hex, "log_objects": 12, "records": 1200, "stored": 1200, "dropped": {}}
+            _record(db, seq, "ingest", counts, files)
+        for number in range(35 * 4):
+            db.execute(
+                "INSERT INTO seen_file VALUES (?, ?, 0, 1, ?, NULL)", (f"seen/{uuid.uuid4().hex}.ids", 1, number)
+            )
+            row = (f"objects/{uuid.uuid4().hex}.objects", 250_000, f"2026-12-{number % 28 + 1:02}", number)
+            db.execute("INSERT INTO object_file VALUES (?, ?, ?, ?, NULL)", row)
+        db.execute("COMMIT")
+        image = db.serialize()
+        live, size = db.execute("SELECT count(*), sum(rows) FROM file WHERE table_name = 'events'").fetchone()
+    assert live > 25_000 and size > 0.9 * _EVENTS * _DAYS
+    assert len(pack(image)) < 5_000_000, (len(image), len(pack(image)))
+
+
+def _record(db: sqlite3.Connection, seq: int, kind: str, counts: dict[str, Any], files: list[File]) -> None:
+    """Write a commit as a transaction does."""
+    locations = {table: f"s3://bucket/lake/{table}/metadata/{seq:05}-{uuid.uuid4()}.metadata.json" for table in TABLES}
+    index.record_files(db, seq, files)
+    row = (seq, "2026-12-31T00:00:00.000Z", kind, json.dumps(counts), json.dumps(locations))
+    db.execute("INSERT INTO commit_log VALUES (?, ?, ?, ?, ?)", row)
+    digest.seal(db, seq, {file.path: digest.FileDigest(file.bytes, os.urandom(32)) for file in files}, ())

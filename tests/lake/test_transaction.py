@@ -81,7 +81,7 @@ def test_commit(lake: LakeWriter) -> None:
     assert transaction.commit({"stored": 1}) == 1
     assert is_free(lake) and not (lake.root / MARKER_FILE).exists()
     assert open_snapshot(lake.root).files("rejects") == files
-    assert lake.known_objects([IngestedObject("a", "1", "")]) == {("a", "1")}
+    assert lake.known_objects([IngestedObject("a", "1", "2026-03-02")]) == {("a", "1")}
     with index.connect(lake.root) as db:
         assert db.execute("SELECT ids, min_time, max_time, added FROM seen_file").fetchall() == [(3, 0, 2 * DAY, 1)]
     with lake.begin() as again:

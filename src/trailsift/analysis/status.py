@@ -120,7 +120,7 @@ def status(lake: Path) -> Status:
         lake=home(snapshot.root),
         seq=snapshot.seq,
         committed_at=snapshot.committed_at,
-        commits=sum(commit["kind"] != "create" for commit in commits),
+        commits=sum(commit.get("commits", 1) for commit in commits if commit["kind"] != "create"),
         tables=tuple(_state(snapshot, name) for name in snapshot.locations if name in schema.TABLES),
         totals=dict(totals),
         dropped=dict(dropped),

@@ -24,6 +24,7 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from trailsift.errors import LakeError
+from trailsift.lake.home import mirror_of
 from trailsift.lake.settings import CATALOG_FILE
 from trailsift.storage.local import make_file
 
@@ -91,6 +92,9 @@ def connect(root: Path, *, create: bool = False, check_same_thread: bool = True)
     )
     try:
         _confine(db)
+        if mirror_of(root) is not None:
+            # What is deleted would be sent with every commit.
+            db.execute("PRAGMA secure_delete = ON")
         check_schema(root, db)
     except BaseException:
         db.close()

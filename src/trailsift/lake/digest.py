@@ -92,8 +92,7 @@ def seal(
     ``written``: the new files; ``changed``: the paths whose rows in the index are new or changed.
     """
     _seal_files(db, written, changed)
-    rows = list(db.execute(f"{_COMMIT} WHERE seq = ?", (seq,)))
-    _add_rows(db, [("commit_log", str(seq), 1, of_row(row)) for row in rows])
+    seal_commit(db, seq)
     pointers = db.execute(_POINTER, (NAMESPACE,)).fetchall()
     _add_rows(db, [("iceberg_tables", row[2], 1, of_row(row)) for row in pointers])
     if seq == 0:
@@ -173,6 +172,17 @@ def row_digests(db: sqlite3.Connection) -> dict[tuple[str, str], tuple[int, byte
 def forget(db: sqlite3.Connection, paths: Iterable[str]) -> None:
     """Remove the digests of files that are deleted, and that nothing names."""
     db.executemany("DELETE FROM file_digest WHERE path = ?", ((path,) for path in paths))
+
+
+def forget_commits(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
+    """Remove the digests of rows of the commit log that are gone."""
+    keys = [(str(number),) for number in numbers]
+    db.executemany("DELETE FROM row_digest WHERE table_name = 'commit_log' AND key = ?", keys)
+
+
+def seal_commit(db: sqlite3.Connection, seq: int) -> None:
+    """Add the digest of a row of the commit log."""
+    _add_rows(db, [("commit_log", str(seq), 1, of_row(row)) for row in db.execute(f"{_COMMIT} WHERE seq = ?", (seq,))])
 
 
 def forget_metadata(root: Path, needed: Collection[str], storage: LocalStorage) -> None:

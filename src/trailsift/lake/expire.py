@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import uuid
@@ -28,7 +29,9 @@ KEPT_COMMITS = 3
 LONG_GRACE = timedelta(days=1)
 #: The index remembers a deleted file for this long, so that a reader of an old snapshot meets a missing file, and plans
 #: again, instead of an answer without its rows.
-REMEMBERED = timedelta(days=7)
+REMEMBERED = timedelta(minutes=20)
+#: Commits whose rows stay as they are; of older ones that added no file which is still there, one row per day is left.
+KEPT_ROWS = 1000
 
 #: An object in S3 that no commit names is of a writer that died, if it is older than this: a commit follows its files
 #: within minutes.
@@ -216,6 +219,7 @@ def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[
         counts += sweep_orphans(lake)
         digest.forget_metadata(lake.root, metadata_files(lake), lake.storage)
         _forget(lake, now)
+        _fold_commits(lake)
     return counts
 
 
@@ -349,6 +353,68 @@ def _forget(lake: LakeWriter, now: datetime) -> None:
             db.executemany("DELETE FROM seen_file WHERE path = ? AND removed IS NOT NULL", gone_ids)
             db.executemany("DELETE FROM object_file WHERE path = ? AND removed IS NOT NULL", gone_objects)
             index.commit(lake.root, db)
+
+
+def _fold_commits(lake: LakeWriter) -> None:
+    """Make one row of the commit log of many old ones: a lake that is written every second has 86,400 a day.
+
+    Only rows that no file refers to, with counts that can be added up. The sums stay what they were.
+    """
+    with closing(index.connect(lake.root)) as db:
+        (last,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
+        rows = db.execute(_FOLDABLE, (last - KEPT_ROWS,)).fetchall()
+        groups: dict[tuple[str, str, str], list[tuple[Any, ...]]] = {}
+        for row in rows:
+            counts = forms.counts(row[3])
+            if all(_is_additive(name, value) for name, value in counts.items()):
+                rules = json.dumps(counts.get("rules"), sort_keys=True)
+                groups.setdefault((forms.commit_time(row[1])[:10], row[2], rules), []).append((*row[:3], counts))
+        groups = {key: group for key, group in groups.items() if len(group) > 1}
+        if sum(map(len, groups.values())) < KEPT_ROWS // 10:
+            return
+        db.execute("BEGIN IMMEDIATE")
+        for group in groups.values():
+            db.executemany("DELETE FROM commit_log WHERE seq = ?", [(row[0],) for row in group])
+            digest.forget_commits(db, [row[0] for row in group])
+            seq, at, kind, _ = group[-1]
+            total = json.dumps(_sum_of([row[3] for row in group]))
+            db.execute("INSERT INTO commit_log VALUES (?, ?, ?, ?, '{}')", (seq, at, kind, total))
+            digest.seal_commit(db, seq)
+        index.commit(lake.root, db)
+
+
+#: Old commits that no file refers to.
+_FOLDABLE = (
+    "SELECT seq, committed_at, kind, counts FROM commit_log WHERE seq > 0 AND seq < ? AND seq NOT IN ("
+    + " UNION ".join(
+        f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL"
+        for table in ("file", "seen_file", "object_file")
+        for column in ("added", "removed")
+    )
+    + ") ORDER BY seq"
+)
+#: Counts that are taken over as they are: they are the same in all commits that become one row, or of no use later.
+_TAKEN_OVER = ("rules", "id")
+
+
+def _is_additive(name: str, value: object) -> bool:
+    if name in _TAKEN_OVER or type(value) is int:
+        return name != "expired_to"
+    return name in ("dropped", "folded") and isinstance(value, dict) and all(type(n) is int for n in value.values())
+
+
+def _sum_of(group: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the counts of several commits together; ``commits`` is their number."""
+    total: dict[str, Any] = {"commits": 0}
+    for counts in group:
+        for name, value in {"commits": 1, **counts}.items():
+            if name == "rules":
+                total[name] = value
+            elif isinstance(value, dict):
+                total[name] = dict(Counter(total.get(name, {})) + Counter(value))
+            elif name != "id":
+                total[name] = total.get(name, 0) + value
+    return total
 
 
 def _text(moment: datetime) -> str:

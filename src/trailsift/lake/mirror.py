@@ -40,8 +40,9 @@ CACHE_VARIABLE = "TRAILSIFT_CACHE_BYTES"
 SWEEP_SECONDS = 6 * 3600.0
 #: Requests in flight.
 _AT_ONCE = 16
-#: The largest catalog that is fetched, in bytes.
+#: The largest catalog that is unpacked, in bytes, and how a packed one begins.
 _MAX_CATALOG = 1 << 30
+_GZIP = b"\x1f\x8b"
 #: Folders whose files never change.
 _FIXED = ("data", "metadata")
 
@@ -203,7 +204,7 @@ class Mirror:
         answer. ConflictError if another writer was first; UnknownOutcomeError if nobody can tell.
         """
         self.probe()
-        data = db.serialize()
+        data = pack(db.serialize())
         head = self._head()
         # Without an answer from here on, the copy is of an unknown state: it is fetched again.
         self._set_head(None)
@@ -240,7 +241,7 @@ class Mirror:
             return None
         if found == data:
             return True
-        return commit_id is not None and commit_id.encode() in found
+        return commit_id is not None and commit_id.encode() in unpack(found, self.url)
 
     def _fetch_catalog(self) -> tuple[bytes, str] | None:
         """Return the catalog's bytes and ETag, None if the copy has them already or there is none in S3."""
@@ -256,10 +257,8 @@ class Mirror:
             return None
         if found is None:
             return None
-        if len(found[0]) > _MAX_CATALOG:
-            raise LakeError(f"{self.url}/{CATALOG_FILE} is too large for the catalog of a lake")
         self._fetch_settings()
-        return found
+        return unpack(found[0], self.url), found[1]
 
     def _fetch_settings(self) -> None:
         try:
@@ -505,6 +504,42 @@ def open_mirror(url: str, use: Use) -> Mirror:
         return known
     home.add_mirror(mirror, MirroredStorage(mirror))
     return mirror
+
+
+def pack(catalog: bytes) -> bytes:
+    """Return a catalog as it is stored in S3: a fifth of its size, since paths and roles repeat."""
+    from isal import igzip
+
+    # The same catalog gives the same bytes: there is no time in them.
+    return bytes(igzip.compress(catalog, 1, mtime=0))
+
+
+def unpack(data: bytes, url: str) -> bytes:
+    """Return a catalog from S3; one that was copied there from a disk is not packed. LakeError if it is too large."""
+    import zlib
+
+    if data[:2] != _GZIP:
+        return data
+    unpacker = zlib.decompressobj(31)
+    try:
+        catalog = unpacker.decompress(data, _MAX_CATALOG)
+    except zlib.error as error:
+        raise LakeError(f"{url}/{CATALOG_FILE} is damaged: {error}") from error
+    if not unpacker.eof:
+        raise LakeError(f"{url}/{CATALOG_FILE} is cut off, or too large for the catalog of a lake")
+    return catalog
+
+
+def unpack_in_place(root: Path) -> None:
+    """Unpack the catalog of a lake that was copied from S3 to a folder."""
+    place = root / CATALOG_FILE
+    if place.is_symlink() or not place.is_file():
+        return
+    with place.open("rb") as file:
+        if file.read(2) != _GZIP:
+            return
+        data = b"".join((_GZIP, file.read(_MAX_CATALOG)))
+    LocalStorage(root).write(CATALOG_FILE, unpack(data, str(root)))
 
 
 def cache_bytes() -> int:

@@ -21,7 +21,7 @@ from trailsift.errors import LakeError
 from trailsift.lake import digest, expire, forms, index
 from trailsift.lake.create import check_root, settings_text
 from trailsift.lake.disk import write_errors
-from trailsift.lake.home import home, location
+from trailsift.lake.home import home, location, mirror_of
 from trailsift.lake.settings import LAKE_FILE
 from trailsift.lake.writer import LakeWriter
 from trailsift.times import now_text
@@ -46,6 +46,10 @@ def relocate(root: Path) -> Relocated:
     The folder it came from is not touched: if it still exists, there are two lakes from now on. LakeError if there is
     no lake, or if the new path cannot be that of a lake.
     """
+    if mirror_of(root.resolve()) is None:
+        from trailsift.lake.mirror import unpack_in_place
+
+        unpack_in_place(root)
     lake = LakeWriter(root, moved=True)
     check_root(home(lake.root))
     made_at = str(lake.settings.get("location"))

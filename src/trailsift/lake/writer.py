@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from trailsift.lake.transaction import Transaction
 
 
-_SCHEMA = (
-    index.SCHEMA
-    + log_objects.SCHEMA
+_OTHER_TABLES = (
+    log_objects.SCHEMA
     + """
 CREATE TABLE IF NOT EXISTS log_object (
     name TEXT NOT NULL,
@@ -90,6 +89,10 @@ class LakeWriter:
         #: The commit whose ids are loaded.
         self._loaded_seq = -1
         self._moved = moved
+
+    @property
+    def _schema(self) -> str:
+        return (index.SCHEMA if self._mirror is None else index.SMALL_SCHEMA) + _OTHER_TABLES
 
     def _find_version(self) -> None:
         """Find out the format version: the catalog decides, and ``lake.json`` has it from the end of an upgrade on."""
@@ -163,7 +166,7 @@ class LakeWriter:
             while True:
                 with closing(index.connect(self.root, create=True)) as db:
                     try:
-                        db.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
+                        db.executescript("PRAGMA journal_mode = WAL;" + self._schema)
                     except sqlite3.OperationalError as error:
                         # SQLite does not wait here: two processes that make the lake could wait for each other.
                         if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
@@ -277,7 +280,7 @@ class LakeWriter:
         self.take_head()
         with closing(index.connect(self.root)) as db:
             # A lake of an earlier version has no tables of digests.
-            db.executescript(_SCHEMA)
+            db.executescript(self._schema)
             self._check_history(db)
         self._settle()
         # Before the sweep: a file that another engine has committed is named by the index only then.
