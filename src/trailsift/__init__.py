@@ -29,6 +29,7 @@ _MODULES = {
     "QueryTimeoutError": "trailsift.errors",
     "Rules": "trailsift.rules",
     "RulesError": "trailsift.errors",
+    "S3Error": "trailsift.errors",
     "SnapshotGoneError": "trailsift.errors",
     "SourceError": "trailsift.errors",
     "TrailsiftError": "trailsift.errors",

@@ -6,6 +6,7 @@ from trailsift.errors import QueryError as QueryError
 from trailsift.errors import QueryMemoryError as QueryMemoryError
 from trailsift.errors import QueryTimeoutError as QueryTimeoutError
 from trailsift.errors import RulesError as RulesError
+from trailsift.errors import S3Error as S3Error
 from trailsift.errors import SnapshotGoneError as SnapshotGoneError
 from trailsift.errors import SourceError as SourceError
 from trailsift.errors import TrailsiftError as TrailsiftError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,9 +48,8 @@ def ingest(
     workers: int | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-    accounts: Iterable[str] = (),
-    regions: Iterable[str] = (),
     again: bool = False,
+    wanted: Wanted | None = None,
     requester_pays: bool = False,
     rules: Rules | None = None,
     compact: bool = True,
@@ -63,9 +62,9 @@ def ingest(
     """Ingest files, folders, globs and archives (``-``: standard input), or S3, or a source, into the lake.
 
     The lake is created if it is missing. ``since`` (inclusive) and ``until`` (exclusive) select log objects by the
-    minute of delivery in their names (else by the time of the file), ``accounts`` and ``regions`` by their names and
-    folders; ``again`` also reads log objects that were ingested before; ``rules`` decide which of the new events are
-    stored, while the summaries count all of them. ``compact`` allows some seconds of compaction afterwards if the lake
+    minute of delivery in their names (else by the time of the file); ``again`` also reads log objects that were
+    ingested before; ``wanted`` says these three and more at once. ``rules`` decide which of the new events are stored,
+    while the summaries count all of them. ``compact`` allows some seconds of compaction afterwards if the lake
     has many small files. ``hourly_partitions`` is the layout of a new lake; an existing one must have it (None:
     whatever it has). ``group_readable``: the group of a new lake's folder may read it, else only the user.
     ``announce`` is called with what was found before anything is read.
@@ -74,7 +73,7 @@ def ingest(
     """
     started = time.monotonic()
     source = _opened(inputs, lake, requester_pays)
-    wanted = Wanted(since, until, frozenset(accounts), frozenset(regions), again)
+    wanted = wanted or Wanted(since, until, again=again)
     try:
         found = _find(source, lake, wanted, progress, started)
         if announce is not None and not isinstance(found, list):
@@ -111,7 +110,7 @@ def ingest(
         raise wrapped.error from None
     finally:
         source.release()
-    if not counts.records and not counts.log_objects_known:
+    if not counts.records and not counts.log_objects_known and (found.objects or found.is_first):
         raise _nothing(source, found, counts)
     return counts
 

@@ -10,9 +10,13 @@ Sources: the user guides of CloudTrail ("Finding your CloudTrail log files") and
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
+
+from trailsift.errors import UsageError
+from trailsift.safe_text import safe
 
 #: Where a folder is in the layout. Below ``day`` and outside of the layout nothing is known: ``elsewhere``.
 Level = Literal["elsewhere", "root", "organization", "account", "trail", "region", "year", "month", "day", "other"]
@@ -77,6 +81,15 @@ class Place:
             return (date(self.year, self.month, self.day),) * 2 if self.day else None
         except ValueError:
             return None
+
+
+def check_names(accounts: Iterable[str], regions: Iterable[str]) -> None:
+    """Raise UsageError if a text is not an account id, or not the name of a region."""
+    for kind, names, form in (("account", accounts, _ACCOUNT), ("region", regions, _REGION)):
+        for name in names:
+            if not form.fullmatch(name) or "_" in name:
+                hint = "an account id has 12 digits" if kind == "account" else "use a form such as eu-west-1"
+                raise UsageError(f"{safe(name[:100])!r} is not the name of an AWS {kind}: {hint}")
 
 
 def place_of(folder: str) -> Place:

@@ -46,7 +46,8 @@ class S3Source:
             self.release()
             raise
         for walk in walks:
-            if not walk.known_objects and not walk.seen - walk.outside - sum(walk.passed_over.values()):
+            # With a note, or known objects, there is nothing new, which is no error.
+            if not (walk.taken or walk.known_objects or walk.note):
                 self.release()
                 raise SourceError(in_thread(s3_nearest.what_there_is(walk)))
         return found

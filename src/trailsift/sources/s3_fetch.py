@@ -16,11 +16,14 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from trailsift.errors import S3Error
 from trailsift.sources.base import LogObject, NotFetchedError
-from trailsift.storage.s3_client import SCHEME, Bucket, Failure, explained, failure_of, is_client_error
+from trailsift.storage.s3_client import SCHEME, Bucket, Failure, explained, failure_of, is_client_error, process_key
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
 
 #: Requests at a time, and bytes and objects that are fetched and not yet read: of one process.
 THREADS, AHEAD_BYTES, AHEAD_OBJECTS = 32, 64 << 20, 512
@@ -44,21 +47,27 @@ class S3Reader:
 
     def open(self, log_object: LogObject) -> BinaryIO:
         """Return an object's bytes. Raise NotFetchedError if it cannot be had, S3Error if none can be had any more."""
-        return _fetcher(self.bucket, os.getpid()).take(log_object)
+        fetcher = _current.get((self.bucket, os.getpid())) or self._fetcher()
+        return fetcher.take(log_object)
 
     def expect(self, log_objects: Sequence[LogObject]) -> None:
         """Fetch objects ahead, in this order."""
-        _fetcher(self.bucket, os.getpid()).expect(log_objects)
+        self._fetcher().expect(log_objects)
+
+    def _fetcher(self) -> Fetcher:
+        """Return the fetcher of this process with the settings that it has now."""
+        fetcher = _current[self.bucket, os.getpid()] = _fetcher(self.bucket, process_key())
+        return fetcher
 
 
 class Fetcher:
     """The requests of one process for the objects of one bucket."""
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, connection: S3Store) -> None:
         self._bucket = bucket
+        self._connection = connection
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
         self._lock = threading.Lock()
-        self._opening = threading.Lock()
         self._waiting: deque[LogObject] = deque()
         self._fetched: dict[tuple[str, str], Future[bytes]] = {}
         #: Bytes that are fetched, or being fetched, and not yet taken.
@@ -176,9 +185,7 @@ class Fetcher:
             if self._bucket.requester_pays:
                 options["RequestPayer"] = "requester"
             return read_boto(self._bucket.client.get_object(Bucket=self._bucket.name, Key=item.path, **options))
-        with self._opening:
-            connection = self._bucket.connection
-        return read(connection.get(item.path, options={"if_match": e_tag}))
+        return read(self._connection.get(item.path, options={"if_match": e_tag}))
 
 
 def _is_odd(key: str) -> bool:
@@ -198,7 +205,10 @@ def _not_fetched(kind: Any, reason: str, failure: Failure) -> NotFetchedError:
     return error
 
 
+#: The fetchers that objects were last expected from: to look at all settings for each object would take too long.
+_current: dict[tuple[Bucket, int], Fetcher] = {}
+
+
 @lru_cache(maxsize=16)
-def _fetcher(bucket: Bucket, pid: int) -> Fetcher:
-    # ``pid``: threads do not survive a fork.
-    return Fetcher(bucket)
+def _fetcher(bucket: Bucket, process: tuple[int, int]) -> Fetcher:
+    return Fetcher(bucket, bucket.connection)

@@ -41,8 +41,10 @@ class Walk:
     spool: Spool
     #: The note by which folders are known up to a time, if the lake has one for this prefix.
     note: Listed | None = None
-    #: Objects seen, those ingested before, and those delivered at another time or for another account or region.
+    #: Objects seen, those that are new, those ingested before, and those delivered at another time or of another
+    #: account or region.
     seen: int = 0
+    taken: int = 0
     known_objects: int = 0
     outside: int = 0
     folders: int = 0
@@ -209,6 +211,7 @@ class Walk:
         new = [True] * len(names) if self.wanted.again else self.known.unknown(names)
         for (entry, version, minute), is_new in zip(chosen, new, strict=True):
             if is_new:
+                self.taken += 1
                 self.spool.add(minute, entry.size, line(minute, entry.size, version, self.number, entry.key))
             else:
                 self.known_objects += 1

@@ -92,26 +92,31 @@ class Bucket:
     @property
     def connection(self) -> S3Store:
         """The connection of this process, opened at first use."""
-        return _connection(self, os.getpid())
+        return _connection(self, process_key())
 
     @property
     def client(self) -> Any:
         """A boto3 client of this process, for the keys that obstore refuses: those with an empty part, or ``.``."""
-        return _boto_client(self, os.getpid())
+        return _boto_client(self, process_key())
 
     def moved_to(self, region: str) -> Bucket:
         """Return this bucket with the region that it is really in."""
         return replace(self, region=region)
 
 
+def process_key() -> tuple[int, int]:
+    """Return what connections are kept by: a forked process has none, nor is one used with settings of before."""
+    settings = sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
+    return os.getpid(), hash(tuple(settings))
+
+
 @lru_cache(maxsize=16)
-def _connection(bucket: Bucket, pid: int) -> S3Store:
-    # ``pid``: a forked process must not use its parent's connections.
+def _connection(bucket: Bucket, process: tuple[int, int]) -> S3Store:
     return bucket.connect()
 
 
 @lru_cache(maxsize=16)
-def _boto_client(bucket: Bucket, pid: int) -> Any:
+def _boto_client(bucket: Bucket, process: tuple[int, int]) -> Any:
     import boto3
     from botocore.config import Config
 
