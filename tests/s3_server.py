@@ -2,7 +2,7 @@
 
 Import the fixtures into the module, or the folder's conftest, that uses them::
 
-    from s3_server import s3, s3_server
+    from s3_server import proxy, s3, s3_server
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from s3_proxy import Proxy, proxied
 
 KEY, SECRET = "local-test-key", "local-test-secret"
 #: Seconds until a server that has not answered is given up.
@@ -204,3 +206,12 @@ def s3(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     for name, value in s3_server.env.items():
         monkeypatch.setenv(name, value)
     return s3_server
+
+
+@pytest.fixture
+def proxy(s3: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy in front of the S3 server, set in AWS's standard environment variables. Attempts are few."""
+    with proxied(s3.url) as running_proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", running_proxy.url)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+        yield running_proxy

@@ -39,12 +39,14 @@ if TYPE_CHECKING:
     from trailsift.detect.triage import Verdict
     from trailsift.ingest.counts import Counts, Progress
     from trailsift.ingest.dry_run import DryRun
+    from trailsift.ingest.survey import Survey
     from trailsift.lake.compact import Compacted, CompactionProgress
     from trailsift.lake.relocate import Relocated
     from trailsift.lake.verify import Verification
     from trailsift.query import DuckDBEngine, Explanation
     from trailsift.query.query_result import QueryResult
     from trailsift.rules import Rules
+    from trailsift.sources.base import Found, Wanted
 
     StrPath: TypeAlias = str | os.PathLike[str]
     #: A time: a datetime (without a zone: in the lake's), ISO 8601 or relative text (``-7d``), or microseconds since
@@ -203,33 +205,42 @@ class Lake:
         workers: int | None = None,
         since: Time = None,
         until: Time = None,
+        accounts: Iterable[str] = (),
+        regions: Iterable[str] = (),
         again: bool = False,
+        requester_pays: bool = False,
         rules: Rules | StrPath | None = None,
         compact: bool = True,
         hourly_partitions: bool | None = None,
         group_readable: bool = False,
         progress: Callable[[Progress], None] | None = None,
+        announce: Callable[[Survey], None] | None = None,
     ) -> Counts:
         """Store logs, each event once. The lake is created if it is missing.
 
         Args:
-            inputs: Files, folders, globs and archives; ``-`` is standard input.
+            inputs: Files, folders, globs and archives; ``-`` is standard input; or ``s3://bucket/prefix``.
             workers: Worker processes. Default: one per core, none for small inputs.
             since: Only log objects delivered at or after this time.
             until: Only log objects delivered before this time.
-            again: Also read log objects that were ingested before.
+            accounts: Only log objects of these accounts, by their names or folders. Default: all.
+            regions: Only log objects of these regions. Default: all.
+            again: Also read log objects that were ingested before; of S3, list whole folders.
+            requester_pays: Pay for the requests to a bucket of S3 that is somebody else's.
             rules: Which new events to store, to sample and to drop: rules, a rules file or the name of a preset.
                 Summaries count every event all the same.
             compact: Tidy up afterwards, for some seconds, if many small files ask for it.
             hourly_partitions: Partition a new lake by hour instead of by day; an existing lake must match.
             group_readable: Let the group of a new lake's folder read it. Default: only the user, whatever the umask.
             progress: Called with how far the ingest is.
+            announce: Called with what was found in S3, before anything is read.
 
         Returns:
             Counts that add up: records = stored + duplicates + dropped + malformed.
 
         Raises:
             SourceError: An input does not exist or holds no CloudTrail records.
+            S3Error: S3 refuses or fails.
             LakeError: The lake cannot be written.
             RulesError: The rules file cannot be used.
 
@@ -238,29 +249,87 @@ class Lake:
             >>> counts.stored, counts.complete
             (0, True)
         """
-        if not inputs:
-            raise UsageError("nothing to ingest: name files or folders, or `-` for standard input")
+        places = _places(inputs)
         if workers is not None and workers < 1:
             raise UsageError(f"{workers} workers cannot ingest: use 1 or more")
-        period = self.period(since, until)
+        wanted = _wanted(*self._moments(since, until), list(accounts), list(regions), again)
         chosen = None if rules is None else _rules(rules)
         from trailsift.ingest import ingest
-        from trailsift.times import moment
+        from trailsift.ingest.survey import survey_of
+        from trailsift.prices import load_prices
 
-        first, end = (None if limit is None else moment(limit) for limit in (period.since, period.until))
+        def found(what: Found) -> None:
+            if announce is not None:
+                announce(survey_of(what, ", ".join(places), load_prices(), workers))
+
         return ingest(
-            [os.fspath(path) for path in inputs],
+            places,
             self._root("write"),
             workers=workers,
-            since=first,
-            until=end,
-            again=again,
+            wanted=wanted,
+            requester_pays=requester_pays,
             rules=chosen,
             compact=compact,
             hourly_partitions=hourly_partitions,
             group_readable=group_readable,
             progress=progress,
+            announce=found,
         )
+
+    def survey(
+        self,
+        *inputs: StrPath,
+        since: Time = None,
+        until: Time = None,
+        accounts: Iterable[str] = (),
+        regions: Iterable[str] = (),
+        again: bool = False,
+        requester_pays: bool = False,
+        prices: StrPath | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Survey:
+        """Return what `ingest` would read: objects, bytes, days, expected time, cost of requests. Nothing is written.
+
+        The lake need not exist.
+
+        Args:
+            inputs: As for `ingest`.
+            since: Only log objects delivered at or after this time.
+            until: Only log objects delivered before this time.
+            accounts: Only log objects of these accounts, by their names or folders. Default: all.
+            regions: Only log objects of these regions. Default: all.
+            again: Count log objects that were ingested before, too.
+            requester_pays: Pay for the requests to a bucket of S3 that is somebody else's.
+            prices: Your own prices (TOML). Default: list prices of us-east-1.
+            progress: Called with how far the search is.
+
+        Raises:
+            SourceError: An input does not exist, or holds no log object.
+            S3Error: S3 refuses or fails.
+
+        Example:
+            >>> survey = lake.survey("logs/AWSLogs", again=True)
+            >>> survey.log_objects > 0, survey.log_objects_known
+            (True, 0)
+        """
+        places = _places(inputs)
+        first, end = self._moments(since, until)
+        from trailsift.ingest.pipeline import survey
+        from trailsift.ingest.survey import survey_of
+        from trailsift.prices import load_prices
+
+        wanted = _wanted(first, end, list(accounts), list(regions), again)
+        known_prices = load_prices(None if prices is None else Path(prices))
+        found = survey(places, self._root("write"), wanted, requester_pays=requester_pays, progress=progress)
+        return survey_of(found, ", ".join(places), known_prices)
+
+    def _moments(self, since: Time, until: Time) -> tuple[datetime | None, datetime | None]:
+        """Return both ends of a period as aware datetimes."""
+        from trailsift.times import moment
+
+        period = self.period(since, until)
+        first, end = (None if limit is None else moment(limit) for limit in (period.since, period.until))
+        return first, end
 
     # -- query and report ------------------------------------------------------------------------------------------
 
@@ -1035,6 +1104,23 @@ def _place(path: StrPath) -> Path | str:
     """Return a lake's URL in S3 as a text, and any other place as a path."""
     text = os.fspath(path)
     return text if text[:5].lower() == "s3://" else Path(text)
+
+
+def _places(inputs: Sequence[StrPath]) -> list[str]:
+    if not inputs:
+        raise UsageError("nothing to ingest: name files or folders, `s3://bucket/prefix`, or `-` for standard input")
+    return [os.fspath(path) for path in inputs]
+
+
+def _wanted(
+    since: datetime | None, until: datetime | None, accounts: Iterable[str], regions: Iterable[str], again: bool
+) -> Wanted:
+    """Return which log objects are asked for. UsageError if an account or a region cannot be one."""
+    from trailsift.sources.base import Wanted
+    from trailsift.sources.cloudtrail_layout import check_names
+
+    check_names(accounts, regions)
+    return Wanted(since, until, frozenset(accounts), frozenset(regions), again)
 
 
 def _rules(rules: Rules | StrPath) -> Rules:

@@ -208,11 +208,11 @@ from trailsift.sources import LogObject
 folder, deadly, lake = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 
 class Reader:
-    def open(self, name):
-        if name == deadly:
+    def open(self, log_object):
+        if log_object.name == deadly:
             # As for lack of memory.
             os.kill(os.getpid(), signal.SIGKILL)
-        return io.BytesIO((folder / name).read_bytes())
+        return io.BytesIO((folder / log_object.name).read_bytes())
 
 class Objects:
     def find(self):

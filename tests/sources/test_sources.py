@@ -67,9 +67,9 @@ def test_memory_source_selects_by_delivery(tmp_path: Path) -> None:
 class Unreachable:
     """A reader whose objects cannot be fetched."""
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, log_object: LogObject) -> BinaryIO:
         """Fail as a network does."""
-        raise ConnectionError(f"{name}: connection reset")
+        raise ConnectionError(f"{log_object.name}: connection reset")
 
 
 def test_an_object_that_cannot_be_fetched_is_counted(tmp_path: Path) -> None:
@@ -82,10 +82,10 @@ def test_an_object_that_cannot_be_fetched_is_counted(tmp_path: Path) -> None:
     assert stats[0].malformed[0].reason == "cannot be read: remote: connection reset"
 
 
-def test_remote_places_are_refused_in_one_place() -> None:
-    with pytest.raises(UsageError, match="aws extra"):
+def test_one_run_reads_from_one_kind_of_place() -> None:
+    with pytest.raises(UsageError, match="one after the other"):
         open_source(["logs", "s3://bucket/AWSLogs"])
-    with pytest.raises(SourceError, match="only local paths"):
+    with pytest.raises(SourceError, match="only local paths and s3://"):
         open_source(["gs://bucket/AWSLogs"])
 
 

@@ -10,7 +10,15 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from trailsift.cli import STDIN
-from trailsift.cli.options import JsonOption, LakeOption, QuietOption, SinceOption, UntilOption, ZoneOption
+from trailsift.cli.options import (
+    JsonOption,
+    LakeOption,
+    PricesOption,
+    QuietOption,
+    SinceOption,
+    UntilOption,
+    ZoneOption,
+)
 from trailsift.cli.session import open_lake
 from trailsift.errors import UsageError
 from trailsift.terminal.output import say
@@ -78,11 +86,18 @@ def _start(text: str) -> datetime:
 
 
 def ingest_command(
-    *paths: Annotated[str, Parameter(name="PATH", help="Files, folders, globs, archives; `-` is standard input.")],
+    *paths: Annotated[
+        str,
+        Parameter(name="PATH", help="Files, folders, globs, archives; `-` is standard input. Or `s3://bucket/prefix`."),
+    ],
     lake: LakeOption,
     since: SinceOption = None,
     until: UntilOption = None,
     timezone: ZoneOption = "UTC",
+    account: Annotated[
+        list[str] | None, Parameter(help="Only log objects of this account, by their names or folders. Repeatable.")
+    ] = None,
+    region: Annotated[list[str] | None, Parameter(help="Only log objects of this region. Repeatable.")] = None,
     rules: Annotated[
         str | None, Parameter(help="Rules file (TOML) or preset that says what to keep, sample and drop.")
     ] = None,
@@ -90,6 +105,18 @@ def ingest_command(
     again: Annotated[
         bool, Parameter(show_default=False, help="Read log objects again that were ingested before.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            help="Say what would be read (log objects, bytes, days, time, cost of requests), and stop there.",
+        ),
+    ] = False,
+    requester_pays: Annotated[
+        bool,
+        Parameter(show_default=False, help="Pay for the requests to somebody else's bucket, if its owner does not."),
+    ] = False,
+    prices: PricesOption = None,
     hourly_partitions: Annotated[
         bool,
         Parameter(
@@ -116,17 +143,36 @@ def ingest_command(
 
     Ends with counts that add up: records = stored + duplicates + dropped + malformed. Exit code 3: some input was
     malformed, or neither a CloudTrail log nor another file of AWS. `--since` and `--until` select log objects by
-    delivery time. With `--rules`, events are dropped or sampled; summaries stay exact. If closed days have many small
+    delivery time. From S3, only the folders that can hold the wanted delivery times are listed, and of folders that
+    were ingested before, only the last hour; keys, profile, region and endpoint come from AWS's standard environment
+    (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL ...). With `--rules`, events are dropped or sampled; summaries stay
+    exact. If closed days have many small
     files, they are merged at the end, which takes some seconds.
 
-    Examples: `trailsift ingest logs/AWSLogs --lake lake`, `trailsift ingest logs --lake lake --since -7d`
+    Examples: `trailsift ingest logs/AWSLogs --lake lake`, `trailsift ingest logs --lake lake --since -7d`,
+    `trailsift ingest s3://bucket/AWSLogs --lake lake --since -7d`
     """
     from trailsift.runtime import spare_memory
-    from trailsift.terminal.ingest import incomplete, links_passed_over, show_counts
+    from trailsift.terminal.ingest import incomplete, links_passed_over, not_fetched, show_counts, show_survey
     from trailsift.terminal.progress import IngestProgress
 
     handle = open_lake(lake, timezone)
     spare_memory()
+    if dry_run:
+        with IngestProgress(quiet) as live:
+            survey = handle.survey(
+                *paths,
+                since=since,
+                until=until,
+                accounts=account or (),
+                regions=region or (),
+                again=again,
+                requester_pays=requester_pays,
+                prices=prices,
+                progress=live.update,
+            )
+        show_survey(survey, as_json)
+        return 0
     try:
         with IngestProgress(quiet) as live:
             counts = handle.ingest(
@@ -134,12 +180,16 @@ def ingest_command(
                 workers=workers,
                 since=since,
                 until=until,
+                accounts=account or (),
+                regions=region or (),
                 again=again,
+                requester_pays=requester_pays,
                 rules=rules,
                 compact=not no_compact,
                 hourly_partitions=hourly_partitions or None,
                 group_readable=group_readable,
                 progress=live.update,
+                announce=None if quiet else live.announce,
             )
     except KeyboardInterrupt:
         say("committed data is in the lake; run the same command again to continue")
@@ -147,6 +197,8 @@ def ingest_command(
     show_counts(counts, lake, as_json)
     if counts.links_passed_over:
         say(links_passed_over(counts))
+    if counts.not_fetched:
+        say(not_fetched(counts))
     if not counts.complete:
         say(incomplete(counts, lake))
     if detect:

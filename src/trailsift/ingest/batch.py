@@ -49,6 +49,8 @@ class OpenBatch:
         #: What this batch alone counts.
         self.in_batch: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
+        #: What the commit notes beside its counts.
+        self.notes: dict[str, object] = {}
 
     @property
     def held_rows(self) -> int:
@@ -66,6 +68,8 @@ class OpenBatch:
     def close(self, files: list[tuple[LogObject, ObjectStats]]) -> None:
         """Add the log objects of a chunk that is written."""
         for file, stats in files:
+            if stats.missed is not None:
+                continue
             name = file.name + stats.member
             self._rejects += [(name, replace(part, position=_position(part, stats))) for part in stats.malformed]
             self.in_batch["records"] += stats.records
@@ -117,7 +121,7 @@ class OpenBatch:
         if self._rejects:
             self._files += write_lines(schema.REJECTS, _reject_table(self._rejects), self.lake.root)
         transaction.add(self._files, self._log_objects)
-        return transaction.commit({**self.in_batch, "dropped": dict(self.dropped), **self._by_rules()})
+        return transaction.commit({**self.in_batch, "dropped": dict(self.dropped), **self._by_rules(), **self.notes})
 
     def _written_lines(self, name: str) -> list[File]:
         """Write the batch's lines of one summary table."""

@@ -27,6 +27,7 @@ from trailsift.decode.limits import Budget, OverBudgetError
 from trailsift.decode.outcome import Malformed, NotARecord, Rejects
 from trailsift.decode.unwrap import looks_like_record
 from trailsift.ingest.chunk import Chunk, file_order
+from trailsift.sources.base import NotFetchedError
 
 
 @dataclass(slots=True)
@@ -44,6 +45,8 @@ class ObjectStats:
     ends: bool = True
     #: Number of records in the pieces before this one.
     offset: int = 0
+    #: Why the object could not be fetched this time.
+    missed: NotFetchedError | None = None
 
 
 #: Texts of this size in bytes are turned into Arrow columns at once, whose offsets have 32 bits.

@@ -6,9 +6,10 @@ import contextlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +22,13 @@ from trailsift.ingest.pool import Pool
 from trailsift.ingest.schedule import WorkQueue
 from trailsift.ingest.worker import ChunkIds, ChunkResult
 from trailsift.lake import dedup
+from trailsift.lake.commit import Listed
+from trailsift.lake.known import as_counts
 from trailsift.lake.transaction import Transaction
 from trailsift.lake.writer import LakeWriter
 from trailsift.rules import Rules
 from trailsift.runtime import give_back
-from trailsift.sources.base import LogObject
+from trailsift.sources.base import Found, LogObject, NotFetchedError
 
 
 class Coordinator:
@@ -34,7 +37,7 @@ class Coordinator:
     def __init__(
         self,
         lake: LakeWriter,
-        files: list[LogObject],
+        found: Found,
         counts: Counts,
         progress: Callable[[Progress], None] | None,
         sizes: Sizes,
@@ -45,12 +48,14 @@ class Coordinator:
         self.lake = lake
         self.sizes = sizes
         self.rules = rules
-        self.files = files
+        self.found = found
         self.counts = counts
         self.progress = progress
         self.started = started
-        self.bytes_total = sum(file.size for file in files)
-        self.objects_total = len(files) + counts.log_objects_known
+        self.bytes_total = found.bytes
+        self.objects_total = found.objects + counts.log_objects_known
+        #: Delivery of the earliest log object that could not be fetched.
+        self._earliest_missed: datetime | None = None
         self.bytes_done = self.objects_done = 0
         #: From the first chunk of a batch to its commit: keeps other writers out.
         self._transaction: Transaction | None = None
@@ -71,6 +76,7 @@ class Coordinator:
             self._drive(pool)
             self._settle()
             if self.open:
+                self.open.notes = as_counts(self._notes())
                 self._commit()
                 self._settle()
         except BaseException:
@@ -95,7 +101,7 @@ class Coordinator:
 
     def _drive(self, pool: Pool) -> None:
         """Run the workers' state machine until everything is written: decode, cut, write."""
-        tasks = WorkQueue(self.files, self.sizes, max(pool.size, 1))
+        tasks = WorkQueue(self.found.spans, self.sizes, max(pool.size, 1))
         states = [WorkerState(number) for number in range(max(pool.size, 1))]
         held: deque[tuple[WorkerState, ChunkIds]] = deque()
         writing = 0
@@ -176,6 +182,8 @@ class Coordinator:
                 state.files.popleft()
                 self.objects_done += 1
                 self.bytes_done += file.size
+            if item.missed is not None:
+                self._count_missed(file, item.missed)
             if item.foreign is not None:
                 self.counts.log_objects_skipped += 1
             if item.other is not None:
@@ -185,6 +193,28 @@ class Coordinator:
             self.counts.malformed += item.malformed.parts
             state.read.append((file, item))
         self._report()
+
+    def _count_missed(self, file: LogObject, missed: NotFetchedError) -> None:
+        """Count a log object that could not be fetched."""
+        counts = self.counts
+        if missed.kind == "failed":
+            counts.log_objects_failed += 1
+        else:
+            counts.log_objects_gone += 1
+        if len(counts.not_fetched) < _NAMED:
+            counts.not_fetched[file.name] = missed.reason
+        if missed.kind != "deleted":
+            self._earliest_missed = min(self._earliest_missed or file.delivered_at, file.delivered_at)
+
+    def _notes(self) -> Iterator[Listed]:
+        """Yield the notes on what was listed: all of it is ingested, up to what could not be fetched."""
+        for note in self.found.notes:
+            if self._earliest_missed is None:
+                yield note
+                continue
+            through = min(note.through, (self._earliest_missed - timedelta(minutes=1)).isoformat())
+            if note.since is None or note.since < through:
+                yield replace(note, through=through)
 
     def _commit(self) -> None:
         """Commit the open batch while the workers continue; the first chunk of the next batch waits for it."""
@@ -222,6 +252,7 @@ class Coordinator:
             sum(counts.dropped.values()),
             counts.malformed,
             time.monotonic() - self.started,
+            remote=self.found.remote,
         )
         try:
             self.progress(now)
@@ -250,6 +281,8 @@ class CommittedCounts:
         counts.log_objects_skipped, counts.log_objects_known = before.log_objects_skipped, before.log_objects_known
 
 
+#: Log objects that are named of those that could not be fetched.
+_NAMED = 20
 #: Calls that a worker has at once, so that it need not wait for the next.
 _CALLS_AHEAD = 2
 

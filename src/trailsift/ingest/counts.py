@@ -27,6 +27,14 @@ class Counts:
     other_files: dict[str, int] = field(default_factory=dict)
     #: Links out of a folder of logs, which are not followed.
     links_passed_over: int = 0
+    #: Log objects that could not be fetched, which the next run tries again; and those that were deleted or replaced
+    #: after they were listed.
+    log_objects_failed: int = 0
+    log_objects_gone: int = 0
+    #: The first of both, by name: why.
+    not_fetched: dict[str, str] = field(default_factory=dict)
+    #: Folders and objects in a bucket that hold other logs and are not fetched, by kind.
+    passed_over: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -35,8 +43,9 @@ class Counts:
 
     @property
     def complete(self) -> bool:
-        """True if nothing was malformed, and all that was skipped is known: ingested before, or another file of AWS."""
-        return not self.malformed and not self.strange
+        """True if nothing was malformed, everything could be fetched, and all that was skipped is known: ingested
+        before, or another file of AWS."""
+        return not self.malformed and not self.strange and not self.log_objects_failed
 
     @property
     def strange(self) -> int:
@@ -58,6 +67,11 @@ class Progress:
     dropped: int
     malformed: int
     seconds: float
+    #: Log objects and folders listed so far, while that is all that is done.
+    listed: int = 0
+    folders: int = 0
+    #: Whether log objects come over a network.
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)

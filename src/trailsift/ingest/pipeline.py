@@ -13,12 +13,25 @@ from typing import TYPE_CHECKING
 
 from trailsift.errors import ConflictError, SourceError
 from trailsift.ingest.counts import SIZES, CallbackError, Counts, Progress, Sizes
+from trailsift.ingest.schedule import spans_of
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.disk import write_errors
 from trailsift.lake.home import mirror_of
+from trailsift.lake.known import KnownObjects
+from trailsift.lake.settings import LAKE_FILE
 from trailsift.lake.writer import LakeWriter
 from trailsift.sources import open_source
-from trailsift.sources.base import LogObject, Source, delivered_within
+from trailsift.sources.base import (
+    Found,
+    Known,
+    LogObject,
+    NothingKnown,
+    RemoteSource,
+    Source,
+    Wanted,
+    delivered_within,
+)
+from trailsift.sources.cloudtrail_layout import name_parts
 from trailsift.sources.files import FileSource
 
 if TYPE_CHECKING:
@@ -26,57 +39,67 @@ if TYPE_CHECKING:
 
 __all__ = ["SIZES", "Counts", "Progress", "Sizes", "ingest"]
 
-#: Below this many bytes, starting worker processes costs more than it saves.
-INLINE_BYTES = 6 << 20
+#: Below this many bytes, and requests, starting worker processes costs more than it saves.
+INLINE_BYTES, INLINE_REQUESTS = 6 << 20, 1000
 #: How often an ingest into a lake in S3 goes on after other writers were first with the same events.
 _ATTEMPTS = 100
 
 
 def ingest(
-    inputs: Sequence[str] | Source,
+    inputs: Sequence[str] | Source | RemoteSource,
     lake: Path,
     *,
     workers: int | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
     again: bool = False,
+    wanted: Wanted | None = None,
+    requester_pays: bool = False,
     rules: Rules | None = None,
     compact: bool = True,
     hourly_partitions: bool | None = None,
     group_readable: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    announce: Callable[[Found], None] | None = None,
     sizes: Sizes = SIZES,
 ) -> Counts:
-    """Ingest files, folders, globs and archives (``-``: standard input), or a source, into the lake.
+    """Ingest files, folders, globs and archives (``-``: standard input), or S3, or a source, into the lake.
 
     The lake is created if it is missing. ``since`` (inclusive) and ``until`` (exclusive) select log objects by the
     minute of delivery in their names (else by the time of the file); ``again`` also reads log objects that were
-    ingested before; ``rules`` decide which of the new events are stored, while the summaries count all of them.
-    ``compact`` allows some seconds of compaction afterwards if the lake has many small files. ``hourly_partitions`` is
-    the layout of a new lake; an existing one must have it (None: whatever it has). ``group_readable``: the group of a
-    new lake's folder may read it, else only the user.
-    Raise SourceError if an input does not exist or holds no CloudTrail at all, LakeError if the lake cannot be written.
-    KeyboardInterrupt leaves only what was committed.
+    ingested before; ``wanted`` says these three and more at once. ``rules`` decide which of the new events are stored,
+    while the summaries count all of them. ``compact`` allows some seconds of compaction afterwards if the lake
+    has many small files. ``hourly_partitions`` is the layout of a new lake; an existing one must have it (None:
+    whatever it has). ``group_readable``: the group of a new lake's folder may read it, else only the user.
+    ``announce`` is called with what was found before anything is read.
+    Raise SourceError if an input does not exist or holds no CloudTrail at all, S3Error if S3 refuses or fails,
+    LakeError if the lake cannot be written. KeyboardInterrupt leaves only what was committed.
     """
     started = time.monotonic()
-    source = inputs if isinstance(inputs, Source) else open_source(inputs, exclude=lake)
-    files = source.find()
+    source = _opened(inputs, lake, requester_pays)
+    wanted = wanted or Wanted(since, until, again=again)
     try:
-        chosen = [file for file in files if delivered_within(file, since, until)]
-        if files and not chosen:
-            raise SourceError(f"none of the {len(files)} log objects was delivered in the time asked for")
+        found = _find(source, lake, wanted, progress, started)
+        if announce is not None and not isinstance(found, list):
+            announce(found)
         # Unreadable inputs are counted, not raised: an OSError here is about the lake.
         with write_errors(lake):
             opened = LakeWriter.create(
                 lake, hourly_partitions=hourly_partitions, group_readable=group_readable, ahead=True
             )
-            new = chosen if again else _only_new(opened, chosen)
-            skipped = len(chosen) - len(new)
-            counts = Counts(log_objects_known=skipped, log_objects_skipped=skipped)
+            if isinstance(found, list):
+                found = _only_new(opened, found, wanted, sizes)
+            counts = Counts(log_objects_known=found.known, log_objects_skipped=found.known)
+            counts.passed_over = dict(found.passed_over)
             if isinstance(source, FileSource):
                 counts.links_passed_over = source.links_passed_over
-            if new:
-                committed = _ingest_new(opened, new, counts, progress, sizes, rules, workers, started)
+            if found.spans:
+
+                def find_again() -> Found:
+                    again = _find(source, lake, wanted, None, started)
+                    return _only_new(opened, again, wanted, sizes) if isinstance(again, list) else again
+
+                committed = _ingest_found(opened, found, counts, progress, sizes, rules, workers, started, find_again)
                 if compact and committed:
                     _compact(opened, committed[0])
             else:
@@ -88,20 +111,21 @@ def ingest(
         raise wrapped.error from None
     finally:
         source.release()
-    if not counts.records and not counts.log_objects_known:
-        raise SourceError(f"no CloudTrail records in {source}: {len(files)} log objects were read")
+    if not counts.records and not counts.log_objects_known and (found.objects or found.is_first):
+        raise _nothing(source, found, counts)
     return counts
 
 
-def _ingest_new(
+def _ingest_found(
     lake: LakeWriter,
-    files: list[LogObject],
+    found: Found,
     counts: Counts,
     progress: Callable[[Progress], None] | None,
     sizes: Sizes,
     rules: Rules | None,
     workers: int | None,
     started: float,
+    find_again: Callable[[], Found],
 ) -> list[int]:
     """Ingest log objects; return the numbers of the commits.
 
@@ -114,10 +138,10 @@ def _ingest_new(
     committed: list[int] = []
     for attempt in range(_ATTEMPTS):
         before = replace(counts)
-        with Pool(lake.root, _size(files, workers), rules, sizes.bounds) as pool:
+        with Pool(lake.root, _size(found, workers), rules, sizes.bounds) as pool:
             from trailsift.ingest.coordinator import Coordinator
 
-            coordinator = Coordinator(lake, files, counts, progress, sizes, rules, started)
+            coordinator = Coordinator(lake, found, counts, progress, sizes, rules, started)
             try:
                 coordinator.all(pool)
             except ConflictError:
@@ -125,32 +149,129 @@ def _ingest_new(
                     raise
                 coordinator.committed_counts.write(counts, before)
                 committed += coordinator.committed
-                left = _only_new(lake, files)
-                others = max(len(files) - len(left) - (counts.log_objects - before.log_objects), 0)
+                objects = found.objects
+                found = find_again()
+                others = max(objects - found.objects - (counts.log_objects - before.log_objects), 0)
                 counts.log_objects_known += others
                 counts.log_objects_skipped += others
-                files = left
             else:
                 return committed + coordinator.committed
+        if not found.spans:
+            return committed
     raise AssertionError
 
 
-def _only_new(lake: LakeWriter, files: list[LogObject]) -> list[LogObject]:
+def survey(
+    inputs: Sequence[str],
+    lake: Path,
+    wanted: Wanted,
+    *,
+    requester_pays: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Found:
+    """Return what an ingest would read, without reading it: nothing is written. Raise as ``ingest`` does."""
+    source = _opened(inputs, lake, requester_pays)
+    try:
+        found = _find(source, lake, wanted, progress, time.monotonic())
+        if isinstance(found, list):
+            found = (
+                _only_new(LakeWriter(lake), found, wanted, SIZES) if _is_lake(lake) else Found(spans_of(found, SIZES))
+            )
+    except CallbackError as wrapped:
+        raise wrapped.error from None
+    finally:
+        source.release()
+    return found
+
+
+def _opened(inputs: Sequence[str] | Source | RemoteSource, lake: Path, requester_pays: bool) -> Source | RemoteSource:
+    if isinstance(inputs, Source | RemoteSource):
+        return inputs
+    return open_source(inputs, exclude=lake, requester_pays=requester_pays)
+
+
+def _find(
+    source: Source | RemoteSource,
+    lake: Path,
+    wanted: Wanted,
+    progress: Callable[[Progress], None] | None,
+    started: float,
+) -> Found | list[LogObject]:
+    """Return what the source has that is wanted.
+
+    What is known of a list of files is found out later, because a lake is not even opened for inputs that are wrong.
+    """
+    if not isinstance(source, RemoteSource):
+        files = source.find()
+        chosen = [file for file in files if _is_wanted(file, wanted)]
+        if files and not chosen:
+            source.release()
+            raise SourceError(f"none of the {len(files)} log objects {_asked_for(wanted)}")
+        return chosen
+
+    def searched(objects: int, folders: int) -> None:
+        if progress is not None:
+            seconds = time.monotonic() - started
+            now = Progress(0, 0, 0, 0, 0, 0, 0, 0, 0, seconds, listed=objects, folders=folders, remote=True)
+            try:
+                progress(now)
+            except OSError as error:
+                raise CallbackError(error) from error
+
+    known: Known = NothingKnown()
+    if _is_lake(lake):
+        with write_errors(lake):
+            LakeWriter(lake)
+            known = KnownObjects(lake.resolve())
+    return source.search(wanted, known, searched)
+
+
+def _is_lake(lake: Path) -> bool:
+    """Return whether there is a lake already, in the folder or in S3."""
+    mirror = mirror_of(lake)
+    return (lake / LAKE_FILE).exists() if mirror is None else mirror.open()
+
+
+def _is_wanted(file: LogObject, wanted: Wanted) -> bool:
+    if not delivered_within(file, wanted.since, wanted.until):
+        return False
+    return not (wanted.accounts or wanted.regions) or wanted.takes(*name_parts(file.name))
+
+
+def _asked_for(wanted: Wanted) -> str:
+    if not wanted.accounts and not wanted.regions:
+        return "was delivered in the time asked for"
+    return "is of the account and region, and was delivered in the time, asked for"
+
+
+def _only_new(lake: LakeWriter, files: list[LogObject], wanted: Wanted, sizes: Sizes) -> Found:
     """Return the log objects that were not ingested before."""
-    known = lake.known_objects([IngestedObject(file.name, file.version, file.delivered_on) for file in files])
-    return [file for file in files if (file.name, file.version) not in known]
+    new = files
+    if not wanted.again:
+        known = lake.known_objects([IngestedObject(file.name, file.version, file.delivered_on) for file in files])
+        new = [file for file in files if (file.name, file.version) not in known]
+    return Found(spans_of(new, sizes), known=len(files) - len(new))
 
 
-def _size(files: list[LogObject], workers: int | None) -> int:
+def _nothing(source: Source | RemoteSource, found: Found, counts: Counts) -> SourceError:
+    """Return the error for an ingest that has read no record."""
+    missed = counts.log_objects_failed + counts.log_objects_gone
+    if missed:
+        name, reason = next(iter(counts.not_fetched.items()))
+        return SourceError(f"none of the {missed:,} log objects of {source} could be fetched: {name}: {reason}")
+    return SourceError(f"no CloudTrail records in {source}: {found.objects} log objects were read")
+
+
+def _size(found: Found, workers: int | None) -> int:
     """Return the number of worker processes; 0 if they would cost more than they save."""
-    if sum(file.size for file in files) < INLINE_BYTES and workers is None:
+    if workers is None and found.bytes < INLINE_BYTES and not (found.remote and found.objects > INLINE_REQUESTS):
         return 0
     from multiprocessing import current_process
 
     if current_process().daemon:
         # A worker of somebody's pool must not have children.
         return 0
-    return min(workers or os.cpu_count() or 1, len(files))
+    return min(workers or os.cpu_count() or 1, found.objects)
 
 
 def _compact(lake: LakeWriter, first: int) -> None:

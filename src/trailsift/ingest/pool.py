@@ -97,6 +97,8 @@ class Pool:
     def call(self, worker: int, method: str, *arguments: Any) -> None:
         """Send a call to a worker; ``answers`` yields its result later."""
         if self._inline is not None:
+            if method == "decode":
+                self._inline.expect(arguments[0])
             self._answers.append((worker, getattr(self._inline, method)(*arguments)))
             return
         try:

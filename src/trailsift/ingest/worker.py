@@ -6,6 +6,7 @@ coordinator sees all chunks, so only it can tell.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import threading
@@ -41,7 +42,7 @@ from trailsift.lake import dedup
 from trailsift.lake.index import File
 from trailsift.lake.parquet import events_table, write_events
 from trailsift.rules import Rules
-from trailsift.sources.base import LogObject
+from trailsift.sources.base import LogObject, NotFetchedError, Prefetcher
 
 #: A method of ``Worker`` and its arguments.
 Call = tuple[str, tuple[Any, ...]]
@@ -93,6 +94,13 @@ class Worker:
         #: Log objects begun so far, and the memory that the parent sees the number in.
         self._count = 0
         self._begun = begun
+
+    @staticmethod
+    def expect(files: Sequence[LogObject]) -> None:
+        """Begin to fetch log objects that ``decode`` will be given. Safe to call from another thread."""
+        for reader, group in itertools.groupby(files, lambda file: file.reader):
+            if isinstance(reader, Prefetcher):
+                reader.expect(list(group))
 
     def decode(self, files: Sequence[LogObject], rows: int) -> tuple[list[ObjectStats], int]:
         """Decode log objects into the chunk. Return the stats of each, and the chunk's size (``ChunkBuilder.size``).
@@ -149,6 +157,8 @@ class Worker:
                 before, has_records = (0, False) if part.last else (before + stats.records, has_records)
                 first = part.last
                 yield stats
+        except NotFetchedError as error:
+            yield ObjectStats(missed=error)
         except OSError as error:
             yield ObjectStats(1, Rejects([Malformed(-1, f"cannot be read: {error.strerror or error}", "")]))
 
@@ -299,6 +309,9 @@ def _receive(connection: Connection, calls: SimpleQueue[Call | Exception | None]
     """
     try:
         while (call := connection.recv()) is not None:
+            if call[0] == "decode":
+                # Now, and not when its turn comes: the network works while this process decodes what came before.
+                Worker.expect(call[1][0])
             calls.put(call)
     except (EOFError, OSError, MemoryError):
         os._exit(1)

@@ -22,6 +22,18 @@ class IngestedObject:
     delivered_on: str
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A note that a commit makes: of ``place``, for these accounts and regions (empty: all), everything that was
+    delivered from ``since`` (None: ever) until ``through`` is in the lake. Both are minutes, ISO 8601 in UTC."""
+
+    place: str
+    accounts: tuple[str, ...]
+    regions: tuple[str, ...]
+    since: str | None
+    through: str
+
+
 @dataclass(slots=True)
 class Batch:
     """Everything that becomes visible together."""

@@ -30,6 +30,7 @@ MANY = 4
 _MAX_FILE, _MAX_NAMES = 1 << 30, 4 << 30
 #: Of a file with at most so many log objects per one that is asked for, all digests are put into a set.
 _FEW = 8
+_ASKED_AT_ONCE = 400
 
 
 class ObjectFile(NamedTuple):
@@ -100,6 +101,8 @@ def _write(storage: LocalStorage, day: str, entries: Sequence[tuple[bytes, str, 
 
 def known(storage: LocalStorage, db: sqlite3.Connection, objects: Sequence[IngestedObject]) -> set[tuple[str, str]]:
     """Return which of these log objects the lake has read already, as (name, version)."""
+    if not objects:
+        return set()
     by_day: dict[str, dict[bytes, tuple[str, str]]] = {}
     for o in objects:
         by_day.setdefault(o.delivered_on, {})[digest_of(o.name, o.version)] = o.name, o.version
@@ -107,6 +110,23 @@ def known(storage: LocalStorage, db: sqlite3.Connection, objects: Sequence[Inges
     for file in files(db, by_day):
         asked = by_day[file.day]
         found.update(asked[digest] for digest in _present(_read(storage, file, names=False), file.objects, asked))
+    return found | _in_catalog(db, objects) if are_in_catalog(db) else found
+
+
+def are_in_catalog(db: sqlite3.Connection) -> bool:
+    """Return whether the catalog itself has names, as earlier versions kept them, until the next compaction."""
+    has_table = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'log_object'").fetchone() is not None
+    return has_table and db.execute("SELECT 1 FROM log_object LIMIT 1").fetchone() is not None
+
+
+def _in_catalog(db: sqlite3.Connection, objects: Sequence[IngestedObject]) -> set[tuple[str, str]]:
+    found: set[tuple[str, str]] = set()
+    for start in range(0, len(objects), _ASKED_AT_ONCE):
+        part = objects[start : start + _ASKED_AT_ONCE]
+        marks = ",".join(["(?,?)"] * len(part))
+        values = [value for o in part for value in (o.name, o.version)]
+        sql = f"SELECT name, version FROM log_object WHERE (name, version) IN (VALUES {marks})"
+        found.update(db.execute(sql, values))
     return found
 
 

@@ -392,17 +392,7 @@ class LakeWriter:
     def known_objects(self, objects: Sequence[IngestedObject]) -> set[tuple[str, str]]:
         """Return which of these log objects are in the lake already, as (name, version)."""
         with closing(index.connect(self.root)) as db:
-            known = log_objects.known(self.storage, db, objects)
-            # Earlier versions kept the names in the catalog, until the next compaction.
-            if db.execute("SELECT 1 FROM log_object LIMIT 1").fetchone() is None:
-                return known
-            for start in range(0, len(objects), 500):
-                part = objects[start : start + 500]
-                marks = ",".join(["(?,?)"] * len(part))
-                values = [value for o in part for value in (o.name, o.version)]
-                sql = f"SELECT name, version FROM log_object WHERE (name, version) IN (VALUES {marks})"
-                known.update(db.execute(sql, values))
-        return known
+            return log_objects.known(self.storage, db, objects)
 
 
 def _needed_places(db: sqlite3.Connection) -> list[str]:

@@ -19,7 +19,7 @@ class _BytesReader:
 
     data: bytes
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, log_object: LogObject) -> BinaryIO:
         """Return the bytes as a file."""
         return io.BytesIO(self.data)
 

@@ -92,17 +92,44 @@ class Bucket:
     @property
     def connection(self) -> S3Store:
         """The connection of this process, opened at first use."""
-        return _connection(self, os.getpid())
+        return _connection(self, process_key())
+
+    @property
+    def client(self) -> Any:
+        """A boto3 client of this process, for the keys that obstore refuses: those with an empty part, or ``.``."""
+        return _boto_client(self, process_key())
 
     def moved_to(self, region: str) -> Bucket:
         """Return this bucket with the region that it is really in."""
         return replace(self, region=region)
 
 
+def process_key() -> tuple[int, int]:
+    """Return what connections are kept by: a forked process has none, nor is one used with settings of before."""
+    settings = sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
+    return os.getpid(), hash(tuple(settings))
+
+
 @lru_cache(maxsize=16)
-def _connection(bucket: Bucket, pid: int) -> S3Store:
-    # ``pid``: a forked process must not use its parent's connections.
+def _connection(bucket: Bucket, process: tuple[int, int]) -> S3Store:
     return bucket.connect()
+
+
+@lru_cache(maxsize=16)
+def _boto_client(bucket: Bucket, process: tuple[int, int]) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    endpoint = endpoint_url()
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": attempts()},
+        connect_timeout=_CONNECT_TIMEOUT,
+        read_timeout=_READ_TIMEOUT,
+        max_pool_connections=32,
+        s3={"addressing_style": "path" if endpoint else "auto"},
+    )
+    region = bucket.region or os.environ.get("AWS_REGION") or None
+    return boto3.Session().client("s3", region_name=region, endpoint_url=endpoint, config=config)
 
 
 def connect(
@@ -257,7 +284,17 @@ def _retries() -> RetryConfig:
 
 #: ``missing`` and ``changed`` are of one object; ``busy`` and ``network`` may pass; the others will not by themselves.
 Kind = Literal[
-    "missing", "changed", "unchanged", "denied", "credentials", "bucket", "region", "busy", "network", "other"
+    "missing",
+    "changed",
+    "unchanged",
+    "archived",
+    "denied",
+    "credentials",
+    "bucket",
+    "region",
+    "busy",
+    "network",
+    "other",
 ]
 _BAD_KEYS = (
     *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
@@ -276,7 +313,7 @@ _VERBS = {
 
 
 class Failure(NamedTuple):
-    """What an error of obstore means. ``text`` is one harmless line; ``region`` is where the bucket is, if elsewhere."""
+    """What an error of obstore means. ``text`` is one harmless line; ``region`` is the bucket's, if it is elsewhere."""
 
     kind: Kind
     text: str
@@ -293,30 +330,44 @@ def failure_of(error: BaseException) -> Failure:
     """Return what an exception of obstore or botocore means."""
     text = str(error)
     name = type(error).__name__
-    status = _found(r"status code: (\d{3})", text)
-    code = _found(r"<Code>([A-Za-z0-9.]{1,64})</Code>", text)
-    message = _found(r"<Message>(.{0,2000}?)</Message>", text)
+    status, code, message = _answer(error, text)
     said = _said(status, code, message)
     if code == "NoSuchBucket":
         return Failure("bucket", said)
     if isinstance(error, FileNotFoundError) or code == "NoSuchKey" or status == "404":
         return Failure("missing", said)
-    if name in ("PreconditionError", "AlreadyExistsError"):
+    if name in ("PreconditionError", "AlreadyExistsError") or code in ("PreconditionFailed", "412"):
         return Failure("changed", said)
     if name == "NotModifiedError":
         return Failure("unchanged", said)
     if code in _WRONG_REGION or status == "301" or "incorrectly configured region" in text:
         return Failure("region", said, _found(r"<Region>([a-z0-9-]{1,40})</Region>", text) or None)
+    if code == "InvalidObjectState":
+        return Failure("archived", f"it is archived and must be restored first ({said})")
     if code in _BAD_KEYS:
         return Failure("credentials", said)
     if status == "403" or name in ("PermissionDeniedError", "UnauthenticatedError"):
         return Failure("denied", said)
     if code in _BUSY or status in ("429", "500", "503"):
         return Failure("busy", said)
-    cause = _network_problem(text)
+    cause = _network_problem(f"{name} {text}")
     if cause or "HTTP error" in text:
         return Failure("network", cause or _first_line(error))
     return Failure("other", said or _first_line(error))
+
+
+def _answer(error: BaseException, text: str) -> tuple[str, str, str]:
+    """Return the status, the code and the message of a server's answer, as far as there is one."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        details = response.get("Error", {})
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+        return str(status), str(details.get("Code", "")), str(details.get("Message", ""))
+    return (
+        _found(r"status code: (\d{3})", text),
+        _found(r"<Code>([A-Za-z0-9.]{1,64})</Code>", text),
+        _found(r"<Message>(.{0,2000}?)</Message>", text),
+    )
 
 
 def _found(pattern: str, text: str) -> str:
@@ -345,6 +396,7 @@ _NETWORK = (
     ("end of file before message length reached", "the connection broke off in the middle of an answer"),
     ("UnexpectedEof", "the connection broke off in the middle of an answer"),
     ("URL scheme is not allowed", "the address begins with http://, which is allowed in AWS_ENDPOINT_URL only"),
+    ("EndpointConnectionError", "no connection to the server: check the region, AWS_ENDPOINT_URL and the network"),
     ("kind: Connect", "no connection to the server: check the region, AWS_ENDPOINT_URL and the network"),
 )
 

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailsift.analysis.shell import quoted
+from trailsift.safe_text import safe
 from trailsift.terminal.console import console, duration, plural, size
 from trailsift.terminal.output import print_json
 
 if TYPE_CHECKING:
     from trailsift.generate import Generated
     from trailsift.ingest import Counts
+    from trailsift.ingest.survey import Survey
 
 
 def show_generated(generated: Generated, target: Path, as_json: bool) -> None:
@@ -62,6 +64,8 @@ def show_counts(counts: Counts, lake: Path | str, as_json: bool) -> None:
             kinds = ", ".join(plural(number, kind) for kind, number in sorted(others.items()))
             reasons.append(f"{plural(sum(others.values()), 'other file')} of the bucket ({kinds})")
         out.print(f"{plural(counts.log_objects_skipped, 'log object')} skipped: {', '.join(reasons)}.")
+    if counts.passed_over:
+        out.print(f"{passed_over(counts.passed_over)}.", soft_wrap=True)
     if counts.records:
         dropped = [(f"dropped: {name}", number) for name, number in counts.dropped.items()]
         parts = [
@@ -90,12 +94,64 @@ def show_counts(counts: Counts, lake: Path | str, as_json: bool) -> None:
     out.print(f"Next: trailsift summary --lake {quoted(lake)}", style="bold", soft_wrap=True)
 
 
+def show_survey(survey: Survey, as_json: bool) -> None:
+    """Show what an ingest would read."""
+    if as_json:
+        print_json(survey.as_dict())
+        return
+    out = console()
+    out.print(f"{survey_line(survey)}.", soft_wrap=True)
+    if survey.passed_over:
+        out.print(f"{passed_over(survey.passed_over)}.", soft_wrap=True)
+
+
+def survey_line(survey: Survey) -> str:
+    """Return in one line what there is to read, and what that takes."""
+    parts = [f"{plural(survey.log_objects, 'new log object')} ({size(survey.bytes)}) in {safe(survey.source)}"]
+    if survey.first_day is not None:
+        span = survey.first_day if survey.first_day == survey.last_day else f"{survey.first_day} to {survey.last_day}"
+        parts.append(f"delivered {span}")
+    if survey.accounts or survey.regions:
+        parts.append(f"{plural(len(survey.accounts), 'account')} in {plural(len(survey.regions), 'region')}")
+    if survey.log_objects_known:
+        parts.append(f"{survey.log_objects_known:,} ingested before")
+    if survey.log_objects:
+        parts.append(f"about {duration(max(survey.seconds, 1))} to read")
+    if survey.remote:
+        parts.append(
+            f"requests cost ${survey.usd_list + survey.usd_get:.4f} ({plural(survey.list_requests, 'LIST')}, "
+            f"{plural(survey.log_objects, 'GET')}; prices of {survey.prices_of}, data transfer not included)"
+        )
+    return "; ".join(parts)
+
+
+def passed_over(kinds: dict[str, int]) -> str:
+    """Return which other logs are not fetched."""
+    # Folders and single objects are counted alike: what is in a folder is not listed.
+    names = ", ".join(f"{safe(kind)} ({number:,})" for kind, number in sorted(kinds.items()))
+    return f"Not fetched, other folders and objects: {names}"
+
+
+def not_fetched(counts: Counts) -> str:
+    """Return which log objects could not be fetched, the first few of them by name."""
+    lines = []
+    if counts.log_objects_failed:
+        lines.append(
+            f"{plural(counts.log_objects_failed, 'log object')} could not be fetched: the next run tries again"
+        )
+    if counts.log_objects_gone:
+        lines.append(f"{plural(counts.log_objects_gone, 'log object')} changed after the listing")
+    return "\n".join([*lines, *(f"{name}: {reason}" for name, reason in counts.not_fetched.items())])
+
+
 def incomplete(counts: Counts, lake: Path | str) -> str:
     """Return why an ingest ends with exit code 3, and what to do about it."""
     reasons = []
     if counts.malformed:
         command = f"trailsift rejects --lake {quoted(lake)}"
         reasons.append(f"{plural(counts.malformed, 'record')} could not be stored: `{command}` shows them")
+    if counts.log_objects_failed:
+        reasons.append(f"{plural(counts.log_objects_failed, 'log object')} could not be fetched: run it again")
     foreign = counts.strange
     if foreign == 1:
         reasons.append("1 file was not a CloudTrail log and was skipped")
