@@ -219,7 +219,7 @@ def forget(lake: Path, day: str) -> None:
     import sqlite3
 
     db = sqlite3.connect(lake / "catalog.db")
-    db.execute("DELETE FROM log_object WHERE delivered_on = ?", (day,))
+    assert db.execute("DELETE FROM object_file WHERE day = ?", (day,)).rowcount
     db.commit()
     db.close()
 
