@@ -3,7 +3,7 @@
 An hour without events counts as missing only if the same account and region normally delivers at that hour. "Normally"
 is judged by the hours at the same time of day in the two weeks before, working days by working days and weekends by
 weekends: nearly all of them had events, the hour a week before among them. Hours that follow each other are a gap if
-together they lack more events than chance explains: the lower quartiles of what such hours have add up to 12 or more.
+together they lack more events than chance explains: the fewest that such hours ever have add up to 12 or more.
 Hours found missing do not count as normal later. It takes a week of history to know.
 """
 
@@ -143,7 +143,7 @@ def stretches(feeds: Sequence[Feed], start: int, last: int) -> list[Gap]:
 
 
 class Missing(NamedTuple):
-    """An hour (since 1970) without events, and what it usually has: the median and the lower quartile."""
+    """An hour (since 1970) without events, and what it usually has: the median, and the fewest."""
 
     hour: int
     usual: float
@@ -178,7 +178,7 @@ def missing_hours(events: Mapping[int, int], start: int, last: int) -> list[Miss
     missing: dict[int, Missing] = {}
     for hour in range(max(last - CHECKED_DAYS * 24 + 1, begin + _WEEK), last + 1):
         if not events.get(hour) and (counts := _comparable(events, hour, begin, missing)):
-            missing[hour] = Missing(hour, median(counts), counts[len(counts) // 4])
+            missing[hour] = Missing(hour, median(counts), _fewest(counts))
     return list(missing.values())
 
 
@@ -192,6 +192,12 @@ def _comparable(events: Mapping[int, int], hour: int, begin: int, missing: Mappi
     counts = sorted(events.get(h, 0) for h in alike)
     is_known = len(counts) >= (_LEAST_WEEKEND if _is_weekend(hour) else _LEAST)
     return counts if is_known and counts.count(0) <= len(counts) // _SILENT_OF else []
+
+
+def _fewest(counts: Sequence[int]) -> int:
+    """Return the smallest of sorted numbers, without one exception among ten."""
+    present = [number for number in counts if number]
+    return present[len(present) // _SILENT_OF]
 
 
 def _is_weekend(hour: int) -> bool:
