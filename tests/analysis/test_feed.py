@@ -62,7 +62,7 @@ def test_outage_of_a_steady_feed() -> None:
 
 @pytest.mark.parametrize("hours", [24, 3 * 24, 7 * 24])
 def test_outage_that_goes_on(hours: int) -> None:
-    """What is missing does not become normal as long as it is looked at."""
+    """Missing hours do not become normal as long as they are looked at."""
     events = dict.fromkeys(range(MONDAY, LAST + 1 - hours), 50)
     assert found(events) == [(4 * WEEK - hours, hours)]
 
@@ -164,7 +164,7 @@ def lake_of(path: Path, silent: range) -> Path:
 
 
 def test_gaps_of_a_lake(tmp_path: Path) -> None:
-    """The newest hour may not be complete, so it is no gap."""
+    """The newest hour may not be complete, so it does not count."""
     silent = range(LAST - 12, LAST + 1)
     with open_engine(lake_of(tmp_path / "lake", silent)) as engine:
         (gap,) = gaps(engine).listed

@@ -361,7 +361,7 @@ def test_estimates_count_from_there(lake: Path) -> None:
 
 
 def test_second_copies_of_removed_events_are_no_conflict(lake: Path) -> None:
-    """What they would be compared with is gone: they are duplicates, and nothing of them is kept."""
+    """The events to compare them with are gone: they are duplicates, and nothing of them is kept."""
     expire_days.expire_days(lake, KEEP, now=NOON)
     day_logs(lake.parent / "copies", 3, "2026-03-03", userAgent="another")
     counts = ingest([str(lake.parent / "copies")], lake)

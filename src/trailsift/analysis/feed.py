@@ -31,6 +31,8 @@ MOST_FEEDS, MOST_GAPS, NAMED = 1_000, 100, 3
 #: Comparable hours that are needed, on working days and on weekends, and how many of ten may be without events.
 _LEAST, _LEAST_WEEKEND = 5, 3
 _SILENT_OF = 10
+#: Characters of an account and a region: a log may say anything.
+_LONGEST = 40
 #: Events that a gap lacks at least. If they come by chance, a gap of 12 has a probability of 1 in 160,000.
 ENOUGH = 12
 _WEEK = 24 * 7
@@ -100,7 +102,8 @@ def _feeds(engine: DuckDBEngine, first: int, last: int) -> list[Feed]:
     """Return the busiest feeds with their events between two hours, both included."""
     rows = engine.sql(
         f"""WITH counted AS (
-            SELECT account_id, aws_region, epoch_us(hour) // {HOUR} AS hour, sum(events)::BIGINT AS n FROM hourly
+            SELECT left(account_id, {_LONGEST}) AS account_id, left(aws_region, {_LONGEST}) AS aws_region,
+                epoch_us(hour) // {HOUR} AS hour, sum(events)::BIGINT AS n FROM hourly
             WHERE {CALLS} AND account_id IS NOT NULL AND aws_region IS NOT NULL
                 AND hour >= {literal(max(first, 0) * HOUR)} AND hour <= {literal(last * HOUR)}
             GROUP BY ALL)

@@ -177,7 +177,7 @@ class Status(JsonObject):
 
     @property
     def to_do(self) -> tuple[ToDo, ...]:
-        """What to do, the most urgent first; the commands are for a shell."""
+        """Things to do, the most urgent first; the commands are for a shell."""
         return tuple(_to_do(self))
 
     @property

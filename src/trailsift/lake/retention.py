@@ -197,7 +197,7 @@ class Plan:
 
     @property
     def tables(self) -> tuple[TableDays, ...]:
-        """What goes of each table, those alone of which anything goes."""
+        """The part of each table that goes, of those alone of which anything goes."""
         return tuple(
             _days_of_table(name, mine)
             for name in TABLES
