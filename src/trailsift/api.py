@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from trailsift.errors import TrailsiftError, UsageError
+from trailsift.errors import EngineError, LakeError, QueryError, TrailsiftError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from trailsift.ingest.dry_run import DryRun
     from trailsift.ingest.survey import Survey
     from trailsift.lake.compact import Compacted, CompactionProgress
+    from trailsift.lake.expire_days import Expired
     from trailsift.lake.relocate import Relocated
+    from trailsift.lake.retention import Retention
     from trailsift.lake.verify import Verification
     from trailsift.query import DuckDBEngine, Explanation
     from trailsift.query.query_result import QueryResult
@@ -151,6 +153,13 @@ class Lake:
             raise UsageError(f"since {since} ({iso(start)}) is not before until {until} ({iso(end)})")
         return Period(start, end, self._zone())
 
+    def _hours(self, since: Time, until: Time) -> Period:
+        """Return a report's period, in full hours where retention has left summaries only."""
+        from trailsift.analysis.base import in_full_hours
+
+        period = self.period(since, until)
+        return in_full_hours(self._engine().snapshot, period)
+
     def _zone(self) -> ZoneInfo:
         from trailsift.analysis.time_range import zone_of
 
@@ -173,7 +182,10 @@ class Lake:
             return self.path
         from trailsift.lake.mirror import open_mirror
 
-        return open_mirror(self.path, use).root
+        mirror = open_mirror(self.path, use)
+        if use == "write":
+            mirror.open()
+        return mirror.root
 
     def _engine(self, timezone: str = "UTC") -> DuckDBEngine:
         """Return the engine of a time zone at the newest commit: UTC for reports, the lake's zone for a user's SQL."""
@@ -422,7 +434,7 @@ class Lake:
         """
         from trailsift.analysis import summary
 
-        period = self.period(since, until)
+        period = self._hours(since, until)
         if by is None:
             return summary.overview(self._engine(), period, 8 if limit is None else limit)
         return summary.summary(self._engine(), by, period, limit or 0)
@@ -444,7 +456,7 @@ class Lake:
         """
         from trailsift.analysis.roles import roles
 
-        period = self.period(since, until)
+        period = self._hours(since, until)
         return roles(self._engine(), period)
 
     def role(self, name: str, *, since: Time = None, until: Time = None) -> RoleReport:
@@ -464,7 +476,7 @@ class Lake:
         """
         from trailsift.analysis.roles import role
 
-        period = self.period(since, until)
+        period = self._hours(since, until)
         return role(self._engine(), name, period)
 
     def why_empty(self, *, since: Time = None, until: Time = None) -> str:
@@ -888,7 +900,7 @@ class Lake:
         """
         from trailsift.analysis.trail_coverage import needs
 
-        period = self.period(since, until)
+        period = self._hours(since, until)
         return needs(self._engine(), period)
 
     def has_data_events(self) -> bool:
@@ -914,17 +926,31 @@ class Lake:
 
     # -- maintain --------------------------------------------------------------------------------------------------
 
-    def status(self) -> Status:
-        """Return what the lake holds: time range, tables, commits, and whether the counts reconcile.
+    def status(self, *, gaps: bool = True) -> Status:
+        """Return what the lake holds, how far it is behind, and what to do about it.
+
+        That is: time range, tables, commits, whether the counts reconcile, the newest delivery, hours that are missing,
+        the last compaction, and what retention removes next.
+
+        Args:
+            gaps: Look for hours in which an account and region that normally delivers did not, which takes a query.
 
         Example:
             >>> status = lake.status()
             >>> status.events.rows, status.reconciled
             (2000, True)
         """
+        from dataclasses import replace
+
+        from trailsift.analysis import feed
         from trailsift.analysis.status import status
 
-        return status(self._root())
+        state = status(self._root())
+        try:
+            return replace(state, gaps=feed.gaps(self._engine())) if gaps else state
+        except (EngineError, LakeError, QueryError):
+            # A summary file is damaged or missing: all else is known, and `verify` names the file.
+            return state
 
     def rejects(self, limit: int = 0, *, reason: str = "") -> RejectReport:
         """Return what could not be stored, where it is, and why.
@@ -1013,7 +1039,8 @@ class Lake:
         """Merge small files of closed days into few large ones, and delete files that are no longer needed.
 
         Answers stay the same. Replaced files are deleted by the next run, ten minutes later at the earliest. A lake of
-        format version 1 is upgraded first.
+        format version 1 is upgraded first. If the lake's settings say for how long it keeps events (`set_retention`),
+        older ones are removed.
 
         Args:
             everything: Also compact days that still receive events.
@@ -1038,6 +1065,79 @@ class Lake:
         compacted = compact(self._root("write"), everything=everything, progress=progress)
         compacted.upgraded = upgraded
         return compacted
+
+    def expire(
+        self,
+        *,
+        events: str | None = None,
+        summaries: str | None = None,
+        at_least: str | None = None,
+        dry_run: bool = False,
+    ) -> Expired:
+        """Remove events, and their counts, that are older than you want to keep them, in whole days (UTC).
+
+        All of it is one commit. The files are deleted by the next `expire` or `compact` that runs a day later.
+
+        Args:
+            events: Keep events for this long: ``90d``, ``26w``, ``2y``. Default: what the lake's settings say.
+            summaries: Keep the summary tables for this long. Default: without limit, or as the settings say if
+                ``events`` is not given.
+            at_least: Never remove what is younger. Default: ``30d``.
+            dry_run: Only return what would go.
+
+        Raises:
+            UsageError: A period is not valid or below the floor, or nothing says what to keep.
+            LakeError: The lake cannot be written.
+
+        Example:
+            >>> lake.expire(events="100y", dry_run=True).rows
+            0
+        """
+        from trailsift.lake.expire_days import expire_days
+        from trailsift.lake.retention import asked
+
+        given = events is not None or summaries is not None or at_least is not None
+        return expire_days(self._root("write"), asked(events, summaries, at_least) if given else None, dry_run=dry_run)
+
+    def retention(self) -> Retention | None:
+        """Return what the lake's settings keep, which `compact` applies; None if they say nothing.
+
+        Raises:
+            LakeError: The settings are not valid.
+
+        Example:
+            >>> lake.retention() is None
+            True
+        """
+        from trailsift.lake.retention import saved
+        from trailsift.lake.settings import read_settings
+
+        return saved(read_settings(self._root("write")))
+
+    def set_retention(
+        self, events: str | None, summaries: str | None = None, *, at_least: str | None = None
+    ) -> Retention | None:
+        """Keep retention as a setting of the lake. Nothing is removed now: `compact`, and ingests, do it from now on.
+
+        Args:
+            events: Keep events for this long, at least ``30d``; None takes the setting out.
+            summaries: Keep the summary tables for this long. None: without limit.
+            at_least: Never remove what is younger. Default: ``30d``.
+
+        Raises:
+            UsageError: A period is not valid or below the floor.
+            LakeError: The lake cannot be written.
+
+        Example:
+            >>> lake.set_retention("10y").events
+            3650
+            >>> lake.set_retention(None) is None
+            True
+        """
+        from trailsift.lake.expire_days import save
+        from trailsift.lake.retention import asked
+
+        return save(self._root("write"), None if events is None else asked(events, summaries, at_least))
 
     def verify(self, *, quick: bool = False) -> Verification:
         """Look for damage: changed or missing files, changed rows of the catalog, and what trailsift does not write.

@@ -88,6 +88,8 @@ RUNS: dict[str, list[list[str]]] = {
     "rejects": [[], ["--json"], ["--limit", "0"]],
     "connect": [[], ["-o", "$OUT/lake.sql"], ["-o", f"$OUT/{EVIL[:60]}.duckdb"], ["-o", f"/dev/null/{EVIL}"]],
     "compact": [["--all"], ["--json"]],
+    "expire": [["--events", "9000d", "--dry-run"], ["--events", EVIL], ["--at-least", EVIL, "--events", "90d"],
+               ["--events", "9000d", "--save"], ["--show"], ["--show", "--json"], [], ["--json"], ["--forget"]],
     "relocate": [[], ["--json"]],
     "verify": [[], ["--quick"], ["--json"], ["--lake", f"$OUT/nosuch{EVIL}"]],
     "selectors": [["--role", "arn:aws:iam::111122223333:role/app", "--lake", LAKE], ["--role", EVIL],

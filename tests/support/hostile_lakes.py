@@ -53,11 +53,14 @@ READING = (
     ["selectors", "--role", "orders", "--account", "123456789012"],
     ["connect"],
     ["query", QUERY, "--explain"],
+    ["expire", "--events", "90d", "--dry-run"],
+    ["expire", "--show"],
 )
 #: Commands that write: each group runs on a copy of its own, in this order.
 WRITING = (
     [["ingest", "$LOGS", "--quiet"]],
     [["compact", "--all"]],
+    [["expire", "--events", "90d"]],
     [["relocate"], ["query", QUERY, "--no-cache"], ["compact", "--all"]],
     [["mute", "1", "--reason", "x"], ["confirm", "1", "--reason", "x"]],
 )

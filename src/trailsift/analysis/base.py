@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trailsift.analysis.time_range import Period
+from trailsift.lake.retention import removed_days
 from trailsift.query.engine import Engine
 from trailsift.query.json_objects import plain as plain
 from trailsift.query.relations import text
@@ -65,6 +66,19 @@ def lines(period: Period) -> str:
         edges.append(Period(until, period.until))
     full_hours = f"SELECT * FROM hourly WHERE {Period(since, until).where('hour')}"
     return "(" + " UNION ALL BY NAME ".join([full_hours, *map(_from_events, edges)]) + ")"
+
+
+def in_full_hours(snapshot: Snapshot, period: Period) -> Period:
+    """Return a period whose ends are full hours where retention has removed the events; it gets larger if it must."""
+    if all(end is None or end % HOUR == 0 for end in (period.since, period.until)):
+        return period
+    removed = removed_days(snapshot).events
+    since, until = period.since, period.until
+    if removed is not None and since is not None and since < removed:
+        since = since // HOUR * HOUR
+    if removed is not None and until is not None and until < removed:
+        until = -(-until // HOUR) * HOUR
+    return Period(since, until, period.zone)
 
 
 def _from_events(period: Period) -> str:

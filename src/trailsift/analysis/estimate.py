@@ -13,6 +13,7 @@ from trailsift.analysis.confidence import Sums, interval, sums_sql
 from trailsift.analysis.status import dropped_whole, omitted, thinned
 from trailsift.analysis.time_range import Period
 from trailsift.errors import QueryError, UsageError
+from trailsift.lake.retention import day_text, removed_days
 from trailsift.query.json_objects import JsonObject, plain
 from trailsift.times import HOUR, iso
 
@@ -69,6 +70,8 @@ class Estimate(JsonObject):
     ``source``: the summary table that gave exact numbers, or ``events``. ``dropped``: events that rules dropped
     entirely, by rule; no estimate from ``events`` counts them. ``not_stored``: at most this many events were sampled
     away in a sampled scope, by the summaries. ``omitted``: columns of the question that rules have left empty.
+    ``counted_from``: the day (ISO 8601, UTC) from which on events were counted, because retention has removed those
+    before it; None if that concerns none of the question.
     """
 
     by: tuple[str, ...]
@@ -77,6 +80,7 @@ class Estimate(JsonObject):
     dropped: dict[str, int]
     not_stored: int = 0
     omitted: tuple[str, ...] = ()
+    counted_from: str | None = None
 
     JSON: ClassVar[dict[str, str]] = {
         "by": "by",
@@ -85,12 +89,18 @@ class Estimate(JsonObject):
         "dropped_by_rules": "dropped",
         "not_stored_at_most": "not_stored",
         "left_empty_by_rules": "omitted",
+        "counted_from": "counted_from",
         "groups": "records",
     }
 
     @property
     def exact(self) -> bool:
-        """True if every number is exact."""
+        """True if every number is exact, and of the whole period."""
+        return self.counted_from is None and self.is_complete
+
+    @property
+    def is_complete(self) -> bool:
+        """True if every number is exact, of the events that retention has left."""
         return not self.not_stored and all(group.events.exact for group in self.groups)
 
     @property
@@ -135,11 +145,16 @@ def estimate(
         groups = _from_summary(engine, table, columns, where, period)
         if groups is not None:
             return Estimate(columns, table.name, _largest(groups, limit), {})
+    removed = removed_days(engine.snapshot).events
+    counted_from = None
+    if removed is not None and (period.since is None or period.since < removed):
+        counted_from = day_text(removed)
+        period = Period(removed, max(period.until or removed, removed) if period.until else None, period.zone)
     missing = _missing(engine, where, period) if thinned(engine.snapshot.root) else _Missing()
     groups = _from_events(engine, columns, where, period, missing)
     words = _words(columns, where)
     empty = tuple(name for name in omitted(engine.snapshot.root) if name in words)
-    return Estimate(columns, schema.EVENTS.name, _largest(groups, limit), dropped, missing.events, empty)
+    return Estimate(columns, schema.EVENTS.name, _largest(groups, limit), dropped, missing.events, empty, counted_from)
 
 
 def _words(columns: Sequence[str], where: str | None) -> set[str]:

@@ -38,6 +38,7 @@ COMMANDS: tuple[tuple[Group, str, str], ...] = (
     (MAINTAIN, "rejects", "lake:rejects_command"),
     (MAINTAIN, "connect", "lake:connect_command"),
     (MAINTAIN, "compact", "lake:compact_command"),
+    (MAINTAIN, "expire", "lake:expire_command"),
     (MAINTAIN, "relocate", "lake:relocate_command"),
     (MAINTAIN, "verify", "lake:verify_command"),
     (AWS, "selectors", "selectors:selectors_command"),

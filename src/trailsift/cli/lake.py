@@ -1,4 +1,4 @@
-"""Commands that maintain a lake: status, rejects, connect, columns, compact, relocate, verify."""
+"""Commands that maintain a lake: status, rejects, connect, columns, compact, expire, relocate, verify."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def status_command(*, lake: LakeOption, timezone: ZoneOption = "UTC", as_json: JsonOption = False) -> int:
-    """Show what is in the lake: time range, tables, commits, and whether the counts reconcile.
+    """Show what is in the lake, how far it is behind, and what to do about it.
+
+    Time range, tables, commits, and whether the counts reconcile; the newest delivery; hours in which an account and
+    region that normally delivers did not; the last compaction; what retention removes next. Each ends in a command.
 
     Example: `trailsift status --lake lake`
     """
@@ -137,7 +140,8 @@ def compact_command(
     """Merge many small files into few large ones, and delete files that are no longer needed.
 
     Answers stay the same, also while it runs. Replaced files are deleted by the next `compact`, ten minutes later at
-    the earliest. A lake of format version 1 is upgraded first: it can be read before, but not written.
+    the earliest. A lake of format version 1 is upgraded first: it can be read before, but not written. If the lake has
+    settings for it (`trailsift expire --save`), events that are too old are removed first.
 
     Example: `trailsift compact --lake lake`
     """
@@ -160,6 +164,73 @@ def compact_command(
         print_json(compacted.as_dict())
     else:
         show_compacted(compacted)
+    return 0
+
+
+_EventsOption = Annotated[
+    str | None, Parameter(help="Keep events for this long: 90d, 26w, 2y. Default: what the lake's settings say.")
+]
+_SummariesOption = Annotated[
+    str | None, Parameter(help="Keep summaries for this long. Default: without limit, or as the settings say.")
+]
+
+
+def expire_command(
+    *,
+    lake: LakeOption,
+    events: _EventsOption = None,
+    summaries: _SummariesOption = None,
+    at_least: Annotated[str | None, Parameter(help="Never remove what is younger. Default: 30d.")] = None,
+    dry_run: Annotated[
+        bool, Parameter(name="--dry-run", show_default=False, help="Only show what would be removed.")
+    ] = False,
+    save: Annotated[
+        bool,
+        Parameter(
+            name="--save",
+            show_default=False,
+            help="Remove nothing now, but keep this as a setting, which `compact` and ingests apply.",
+        ),
+    ] = False,
+    show: Annotated[bool, Parameter(name="--show", show_default=False, help="Show the lake's setting.")] = False,
+    forget: Annotated[
+        bool, Parameter(name="--forget", show_default=False, help="Take the setting out of the lake.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Remove events, and their counts, that are older than you want to keep them.
+
+    Whole days go, by the time of the event in UTC, in one commit. Their files are deleted by the first `expire` or
+    `compact` that runs a day later, and then nothing brings them back. Logs of removed days that are ingested later
+    are not stored: they count as dropped by `retention`, and the summaries count them.
+
+    Examples: `trailsift expire --events 90d --summaries 2y --dry-run --lake lake`,
+    `trailsift expire --events 90d --summaries 2y --save --lake lake`
+    """
+    from trailsift.terminal.lake import show_expired, show_retention
+    from trailsift.terminal.output import print_json
+
+    if save + show + forget + dry_run > 1:
+        raise UsageError("use one of --dry-run, --save, --show and --forget")
+    handle = open_lake(lake)
+    if show or forget or save:
+        if (show or forget) and (events or summaries or at_least):
+            raise UsageError("--show and --forget take no periods")
+        if save and events is None:
+            raise UsageError("say how long to keep events, as with --events 90d")
+        if save or forget:
+            handle.set_retention(events, summaries, at_least=at_least)
+        setting = handle.retention()
+        if as_json:
+            print_json({"lake": str(lake), "retention": setting and setting.as_dict()})
+        else:
+            show_retention(setting, handle.status(gaps=False))
+        return 0
+    expired = handle.expire(events=events, summaries=summaries, at_least=at_least, dry_run=dry_run)
+    if as_json:
+        print_json(expired.as_dict())
+    else:
+        show_expired(expired)
     return 0
 
 

@@ -22,6 +22,7 @@ from trailsift.detect.finding import LEVELS, Finding, Signal
 from trailsift.detect.finding_ids import named
 from trailsift.detect.triage import Verdict, marks, without_muted
 from trailsift.errors import UsageError
+from trailsift.lake.retention import day_text, removed_days
 from trailsift.times import HOUR, literal
 
 if TYPE_CHECKING:
@@ -155,17 +156,23 @@ def find(
 
 @dataclass(frozen=True)
 class FindingDetail:
-    """A finding with its evidence: rows of ``hourly``, then the first events."""
+    """A finding with its evidence: rows of ``hourly``, then the first events.
+
+    ``removed_before``: the day (ISO 8601, UTC) before which retention has removed the events, if that concerns some of
+    the finding's; else None.
+    """
 
     finding: Finding
     lines: list[tuple[Any, ...]]
     events: list[dict[str, Any]]
+    removed_before: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         names = ("hour", "service", "event_name", "resource_arn", "error_code", "events", "bytes_out")
         lines = [dict(zip(names, line, strict=True)) for line in self.lines]
-        return self.finding.as_dict() | {"summary": plain(lines), "events": plain(self.events)}
+        shown = {"summary": plain(lines), "events": plain(self.events), "events_removed_before": self.removed_before}
+        return self.finding.as_dict() | shown
 
 
 def drill(engine: DuckDBEngine, finding: Finding, limit: int = 10) -> FindingDetail:
@@ -182,7 +189,9 @@ def drill(engine: DuckDBEngine, finding: Finding, limit: int = 10) -> FindingDet
     ).rows()
     most = f" LIMIT {limit}" if limit else ""
     events = engine.sql(finding.query + most).dicts()
-    return FindingDetail(finding, lines, events)
+    removed = removed_days(engine.snapshot).events
+    before = day_text(removed) if removed is not None and finding.first_time < removed else None
+    return FindingDetail(finding, lines, events, before)
 
 
 def _of_period(findings: Sequence[Finding], options: DetectOptions) -> list[Finding]:

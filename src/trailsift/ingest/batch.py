@@ -23,10 +23,11 @@ from trailsift.ingest.worker import ChunkResult
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.index import File
 from trailsift.lake.parquet import write_lines
+from trailsift.lake.retention import DROPPED_BY_RETENTION
 from trailsift.lake.transaction import Transaction
 from trailsift.lake.writer import LakeWriter
 from trailsift.rules import Rules
-from trailsift.sources.base import LogObject
+from trailsift.sources.base import LogObject, delivery_minute
 
 
 class OpenBatch:
@@ -51,6 +52,10 @@ class OpenBatch:
         self.dropped: Counter[str] = Counter()
         #: What the commit notes beside its counts.
         self.notes: dict[str, object] = {}
+        #: The newest minute of delivery in the names of log objects.
+        self._delivered: datetime | None = None
+        #: Events that retention dropped.
+        self._too_old = 0
 
     @property
     def held_rows(self) -> int:
@@ -79,10 +84,17 @@ class OpenBatch:
                 self._log_objects.append(IngestedObject(file.name, file.version, file.delivered_on))
             if stats.foreign is not None:
                 continue
+            self._see_delivery(file)
             self.in_batch["log_objects"] += stats.last
             self.counts.log_objects += stats.last
             if stats.ends and not _unreadable(stats):
                 self._log_objects.append(IngestedObject(file.name, file.version, file.delivered_on))
+
+    def _see_delivery(self, file: LogObject) -> None:
+        # The time of a file without such a name is that of a copy.
+        minute = delivery_minute(file.name)
+        if minute is not None and (self._delivered is None or minute > self._delivered):
+            self._delivered = minute
 
     def _count(self, name: str, number: int) -> None:
         setattr(self.counts, name, getattr(self.counts, name) + number)
@@ -97,6 +109,7 @@ class OpenBatch:
         self._files += written.files
         self._count("stored", written.stored)
         self._drop(written.dropped)
+        self._too_old += written.too_old
         if self.exemplars is not None and written.held:
             self.exemplars.hold(worker.from_stream(written.held))
         if written.copies:
@@ -121,7 +134,8 @@ class OpenBatch:
         if self._rejects:
             self._files += write_lines(schema.REJECTS, _reject_table(self._rejects), self.lake.root)
         transaction.add(self._files, self._log_objects)
-        return transaction.commit({**self.in_batch, "dropped": dict(self.dropped), **self._by_rules(), **self.notes})
+        counts = {**self.in_batch, "dropped": dict(self.dropped)}
+        return transaction.commit({**counts, **self._delivery(), **self._by_rules(), **self.notes})
 
     def _written_lines(self, name: str) -> list[File]:
         """Write the batch's lines of one summary table."""
@@ -134,9 +148,17 @@ class OpenBatch:
             return []
         files = [*self.lake.live_files(schema.EVENTS.name), *conflicts.live_events(self._files)]
         omit = self.lake.omitted_columns()
-        if self.rules is not None or self.dropped:
+        if self.rules is not None or self.dropped.total() > self._too_old:
             omit = {*(omit or ()), *(self.rules.omit if self.rules else ())}
-        return list(conflicts.conflicting_copies(self._copies, files, self.lake.root, omit))
+        removed = self.lake.removed_days.events
+        return list(conflicts.conflicting_copies(self._copies, files, self.lake.root, omit, removed))
+
+    def _delivery(self) -> dict[str, Any]:
+        """Return how many events retention dropped, and the newest delivery, for the commit log."""
+        found: dict[str, Any] = {DROPPED_BY_RETENTION: self._too_old} if self._too_old else {}
+        if self._delivered is not None:
+            found["delivered_to"] = self._delivered.isoformat().replace("+00:00", "Z")
+        return found
 
     def _by_rules(self) -> dict[str, Any]:
         """Return the rules that the batch was sifted by, for the commit log."""

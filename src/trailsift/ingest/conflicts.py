@@ -71,21 +71,28 @@ def pack(table: pa.Table) -> bytes:
 
 
 def conflicting_copies(
-    packed: Sequence[bytes], files: Sequence[File], root: Path, omit: Collection[str] | None = None
+    packed: Sequence[bytes],
+    files: Sequence[File],
+    root: Path,
+    omit: Collection[str] | None = None,
+    removed: int | None = None,
 ) -> Iterator[Reject]:
     """Yield the copies that differ from the stored event, with their records, for ``rejects``.
 
     ``files``: the files of ``events``, including the batch's own; ``omit``: columns that rules leave empty in stored
-    events, None without rules. A copy without a stored event of its time differs (equal records have equal times); but
-    with rules the event was dropped, and its copy is dropped too.
+    events, None without rules; ``removed``: retention has removed the events before this time. A copy without a stored
+    event of its time differs (equal records have equal times); but with rules the event was dropped, and its copy is
+    dropped too. The same holds for what retention removed.
     """
     for data in packed:
         for batch in pa.ipc.open_stream(data):
             for start in range(0, batch.num_rows, AT_ONCE):
-                yield from _compared(_plain(batch.slice(start, AT_ONCE)), files, root, omit)
+                yield from _compared(_plain(batch.slice(start, AT_ONCE)), files, root, omit, removed)
 
 
-def _compared(copies: pa.Table, files: Sequence[File], root: Path, omit: Collection[str] | None) -> Iterator[Reject]:
+def _compared(
+    copies: pa.Table, files: Sequence[File], root: Path, omit: Collection[str] | None, removed: int | None
+) -> Iterator[Reject]:
     open_rows = np.arange(copies.num_rows)
     for file in _possible(copies, files):
         if not len(open_rows):
@@ -101,9 +108,10 @@ def _compared(copies: pa.Table, files: Sequence[File], root: Path, omit: Collect
         yield from _differing(copies.take(pa.array(matched)), stored.take(pa.array(match[match >= 0])), omit or ())
         open_rows = open_rows[match < 0]
     if omit is None:
-        # The stored event has another time, or has expired.
+        # The stored event has another time.
         for copy in _rows(copies.take(pa.array(open_rows))):
-            yield _reject(copy, CONFLICTING_TIME)
+            if removed is None or copy["event_time"] >= removed:
+                yield _reject(copy, CONFLICTING_TIME)
 
 
 def _possible(copies: pa.Table, files: Sequence[File]) -> list[File]:

@@ -172,7 +172,9 @@ class Coordinator:
         ids = dedup.ids_of(np.frombuffer(cut.ids, "V16"), np.frombuffer(cut.crc32, np.uint32), days)
         is_new, differs = self._begin().offer(ids, (cut.min_time, cut.max_time))
         self.open.offered(len(is_new), int(is_new.sum()))
-        pool.call(worker, "write", is_new.tobytes(), differs.astype(np.int64).tobytes())
+        rows = is_new.tobytes(), differs.astype(np.int64).tobytes()
+        # Known since the offer, and the same until the commit.
+        pool.call(worker, "write", *rows, self.lake.removed_days)
 
     def _count_read(self, state: WorkerState, stats: list[ObjectStats]) -> None:
         """Count what a worker has read of its files, and remove those that are finished."""

@@ -12,7 +12,7 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from mmap import mmap
 from multiprocessing.connection import Connection
@@ -41,8 +41,11 @@ from trailsift.ingest.sift import ColumnarRules, Decided, count_dropped, select_
 from trailsift.lake import dedup
 from trailsift.lake.index import File
 from trailsift.lake.parquet import events_table, write_events
+from trailsift.lake.retention import NOTHING_REMOVED, RemovedDays
+from trailsift.lake.retention import RULE as RETENTION
 from trailsift.rules import Rules
 from trailsift.sources.base import LogObject, NotFetchedError, Prefetcher
+from trailsift.times import DAY
 
 #: A method of ``Worker`` and its arguments.
 Call = tuple[str, tuple[Any, ...]]
@@ -73,6 +76,8 @@ class ChunkResult:
     stored: int
     dropped: Counter[str] = field(default_factory=Counter)
     held: bytes = b""
+    #: Those of ``dropped`` that retention dropped, whatever a rule is called.
+    too_old: int = 0
 
 
 class Worker:
@@ -173,8 +178,11 @@ class Worker:
         span = int(times.min()), int(times.max())
         return ChunkIds(self._chunk.ids.tobytes(), self._chunk.crc32.tobytes(), days, *span)
 
-    def write(self, fresh: bytes, differs: bytes) -> ChunkResult:
-        """Store the rows that are new. ``differs``: numbers of the rows that repeat an id with another text."""
+    def write(self, fresh: bytes, differs: bytes, removed: RemovedDays = NOTHING_REMOVED) -> ChunkResult:
+        """Store the rows that are new, but for those of days that retention has ``removed``.
+
+        ``differs``: numbers of the rows that repeat an id with another text.
+        """
         assert self._chunk is not None
         chunk = self._chunk
         self._chunk = None
@@ -182,11 +190,24 @@ class Worker:
         mask = np.frombuffer(fresh, bool)
         if not mask.any():
             return ChunkResult([], {}, copies, 0)
-        if self.rules is not None or (chunk.others.column("weight").to_numpy() != 1).any():
-            return self._sifted(chunk, mask, copies)
+        stored, counted = still_kept(chunk.times(), removed) if removed else (None, None)
+        if stored is None or stored[mask].all():
+            return self._stored(chunk, mask, copies)
+        assert counted is not None
+        result = self._stored(chunk, mask & stored, copies, np.flatnonzero(mask & counted))
+        result.dropped[RETENTION] += int((mask & ~stored).sum())
+        return replace(result, too_old=int((mask & ~stored).sum()))
+
+    def _stored(self, chunk: Chunk, mask: Mask, copies: bytes, counted: Ints | None = None) -> ChunkResult:
+        """Store the rows of a mask, as rules and streams decide; ``counted``: the rows in the summaries, if others."""
         new = None if mask.all() else np.flatnonzero(mask)
+        lines = _lines(chunk, new if counted is None else counted) if counted is None or len(counted) else {}
+        if not mask.any():
+            return ChunkResult([], lines, copies, 0)
+        if self.rules is not None or (chunk.others.column("weight").to_numpy() != 1).any():
+            return self._sifted(chunk, mask, copies, lines)
         table = chunk.columns(CHUNK_SCHEMA.names, new)
-        return ChunkResult(write_events(table, self.root, self._events), _lines(chunk, new), copies, table.num_rows)
+        return ChunkResult(write_events(table, self.root, self._events), lines, copies, table.num_rows)
 
     def _copies(self, chunk: Chunk, rows: Ints) -> bytes:
         """Return rows that repeat an id with another text, packed."""
@@ -198,14 +219,13 @@ class Worker:
     def _events(self) -> schema.Table:
         return events_table(self.root)
 
-    def _sifted(self, chunk: Chunk, mask: Mask, copies: bytes) -> ChunkResult:
+    def _sifted(self, chunk: Chunk, mask: Mask, copies: bytes, lines: dict[str, bytes]) -> ChunkResult:
         """Store the new rows that rules keep: ours, or those of the stream that the rows come from.
 
-        Summaries cover all new rows; wide columns are built only for the rows that are stored.
+        Wide columns are built only for the rows that are stored.
         """
         new = np.flatnonzero(mask)
         new_or_all = None if mask.all() else new
-        lines = _lines(chunk, new_or_all)
         looked_at = self.rules.looked_at if self.rules is not None else ()
         narrow = chunk.columns([*looked_at, "weight"], new_or_all)
         ids = chunk.ids[new]
@@ -236,6 +256,19 @@ class Worker:
             rows_held = select_rows(chunk, new[first], decided.weight[first], omit)
             held = to_stream(candidates(rows_held, rank, decided.rule[first]))
         return ChunkResult(write_events(table, self.root, self._events), lines, copies, len(rows), dropped, held)
+
+
+def still_kept(times: Ints, removed: RemovedDays) -> tuple[Mask, Mask]:
+    """Return which rows of these times (microseconds since 1970) may be stored, and which may be counted in summaries.
+
+    An event of a removed day is counted all the same, unless the summaries of its day are removed, or closed.
+    """
+    nothing = np.iinfo(np.int64).min
+    stored = times >= (nothing if removed.events is None else removed.events)
+    counted = times >= (nothing if removed.summaries is None else removed.summaries)
+    for first, last in removed.closed:
+        counted &= (times < first * DAY) | (times >= (last + 1) * DAY)
+    return stored & counted, counted
 
 
 def _dropped_in_stream(chunk: Chunk, rows: Ints) -> Counter[str]:

@@ -31,7 +31,7 @@ from trailsift.cloudtrail.services import ALPHABET
 from trailsift.columns import summarize
 from trailsift.columns.arrow import ranks
 from trailsift.errors import LakeError
-from trailsift.lake import digest, expire, index
+from trailsift.lake import digest, expire, expire_days, index
 from trailsift.lake.cardinality import fold, smallest_limit
 from trailsift.lake.disk import write_errors
 from trailsift.lake.home import others_first
@@ -39,6 +39,7 @@ from trailsift.lake.index import File, Snapshot
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import FileWriter, data_errors, micros
 from trailsift.lake.partitions import Partition, column_array, read_pieces
+from trailsift.lake.retention import Plan, day_text
 from trailsift.lake.transaction import Transaction
 from trailsift.lake.upgrade import Upgraded
 from trailsift.lake.writer import LakeWriter
@@ -61,7 +62,11 @@ _SERVICE = re.compile(rf"/service=({ALPHABET})/")
 
 @dataclass(slots=True)
 class Compacted:
-    """The counts of a compaction. ``folded``: lines that became part of ``(other)``, by table."""
+    """The counts of a compaction. ``folded``: lines that became part of ``(other)``, by table.
+
+    ``rows_expired``, ``files_expired``, ``bytes_expired``: what the lake's retention removed, of all tables, which is
+    events before ``events_before`` (a day, ISO 8601) and summaries that are older still.
+    """
 
     partitions: int = 0
     files_before: int = 0
@@ -74,6 +79,10 @@ class Compacted:
     seen_files_merged: int = 0
     seen_files_expired: int = 0
     log_objects_expired: int = 0
+    rows_expired: int = 0
+    files_expired: int = 0
+    bytes_expired: int = 0
+    events_before: str | None = None
     snapshots_expired: int = 0
     files_deleted: int = 0
     bytes_deleted: int = 0
@@ -86,6 +95,14 @@ class Compacted:
         """Add counts, by field."""
         for name, number in counts.items():
             setattr(self, name, getattr(self, name) + number)
+
+    def add_retention(self, gone: Plan | None) -> None:
+        """Add what retention removed; None: nothing."""
+        if gone is not None and gone.cut.events is not None:
+            self.rows_expired += sum(file.rows for file in gone.files)
+            self.files_expired += len(gone.files)
+            self.bytes_expired += sum(file.bytes for file in gone.files)
+            self.events_before = day_text(gone.cut.events)
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -115,6 +132,8 @@ def compact(
 ) -> Compacted:
     """Compact the closed days of the lake at ``root`` (``everything``: the open ones too) and delete what is old.
 
+    What the lake's settings do not keep (``retention``) goes first.
+
     Each commit is a transaction of its own, so an ingest can go on between them. LakeError if there is no lake, or if
     it cannot be written.
     """
@@ -135,6 +154,8 @@ def compact_lake(
     report = Compacted()
     lake.expect_current()
     with write_errors(lake.root):
+        # First, so that nothing is rewritten that goes.
+        report.add_retention(expire_days.apply_settings(lake, moment))
         partitions = needs_compaction(open_snapshot(lake.root), everything=everything, now=moment)
     total, size = len(partitions), sum(partition.bytes for partition in partitions)
     for group in _groups(partitions):

@@ -393,13 +393,16 @@ _FOLDABLE = (
     )
     + ") ORDER BY seq"
 )
-#: Counts that are taken over as they are: they are the same in all commits that become one row, or of no use later.
-_TAKEN_OVER = ("rules", "id")
+#: What is no number: rules are the same in all commits that become one row; ids of commits and old notes on what was
+#: listed are of no use later.
+_TAKEN_OVER = ("rules", "id", "listed")
 
 
 def _is_additive(name: str, value: object) -> bool:
     if name in _TAKEN_OVER or type(value) is int:
         return name != "expired_to"
+    if name == "delivered_to":
+        return isinstance(value, str)
     return name in ("dropped", "folded") and isinstance(value, dict) and all(type(n) is int for n in value.values())
 
 
@@ -412,7 +415,9 @@ def _sum_of(group: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 total[name] = value
             elif isinstance(value, dict):
                 total[name] = dict(Counter(total.get(name, {})) + Counter(value))
-            elif name != "id":
+            elif name == "delivered_to":
+                total[name] = max(total.get(name, ""), value)
+            elif name not in _TAKEN_OVER:
                 total[name] = total.get(name, 0) + value
     return total
 

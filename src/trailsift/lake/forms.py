@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +69,9 @@ ANY_TIME = 1 << 62
 MAX_NUMBER = 1 << 53
 #: The longest text in the index: a role, a service.
 MAX_TEXT = 100_000
+
+#: Stretches of days that one commit of retention may name.
+_MAX_STRETCHES = 10_000
 
 #: Numbers among a commit's counts that are added up.
 _COUNTED = ("log_objects", "records", "stored", "duplicates", "malformed")
@@ -276,12 +279,38 @@ def _are_counts(found: dict[str, Any]) -> bool:
         and all(isinstance(rules.get(name, ""), str) for name in ("file", "digest"))
         and (not rules or {"file", "digest", "omit"} <= rules.keys())
         and _are_days(found.get("days_kept", []))
+        and _is_retention(found.get("retention", {}))
         and all(_are_texts(rules.get(name, [])) for name in ("names", "actions", "omit"))
     )
 
 
 def _are_days(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) and _DAY.fullmatch(text) for text in value)
+
+
+def _is_retention(value: object) -> bool:
+    """Return whether a value is what a commit records of the days that retention has removed."""
+    if not isinstance(value, dict) or not isinstance(closed := value.get("closed", []), list):
+        return False
+    pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in closed)
+    days = [value[name] for name in ("events", "summaries") if name in value]
+    days += [day for pair in closed for day in pair] if pairs else []
+    return (
+        pairs
+        and len(closed) <= _MAX_STRETCHES
+        and _are_days(days)
+        and all(map(_exists, days))
+        and all(first <= last for first, last in closed)
+    )
+
+
+def _exists(day: str) -> bool:
+    """Return whether a text of the form of a day is one."""
+    try:
+        date.fromisoformat(day)
+    except ValueError:
+        return False
+    return True
 
 
 def _are_texts(value: object) -> bool:

@@ -11,7 +11,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trailsift.lake import expire, index
+from trailsift.lake import expire, expire_days, index
 from trailsift.lake.compact import Compacted, add_digests, compact_partitions, compacted_files, needs_compaction
 from trailsift.lake.home import others_first
 from trailsift.lake.open import open_snapshot
@@ -54,12 +54,15 @@ def maintain(
     if max(ids, objects) > ID_FILES:
         with others_first(lake.root):
             report.add(expire.merge_seen(lake, moment))
+    # A day at a time, as each becomes too old.
+    with others_first(lake.root):
+        report.add_retention(expire_days.apply_settings(lake, moment))
     if _crosses(before, after, LOOK_EVERY):
         for partition in needs_rewrite(lake.root, now=moment):
             if time.monotonic() - started >= seconds:
                 break
             compact_partitions(lake, [partition], moment, report=report)
-    if _crosses(since, last, CLEAN_EVERY):
+    if report.files_expired or _crosses(since, last, CLEAN_EVERY):
         with others_first(lake.root):
             report.add(expire.clean(lake, moment))
         with others_first(lake.root):

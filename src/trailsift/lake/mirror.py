@@ -81,8 +81,9 @@ class Mirror:
             return self.refresh()
         self._make_folders()
         with self._locked(self.root / LOCK_FILE, wait=False) as is_free:
-            if is_free:
-                self.take_head()
+            if is_free and not self.take_head():
+                # Settings change without a commit.
+                self._fetch_settings()
         return (self.root / LAKE_FILE).exists()
 
     def make(self, *, hourly_partitions: bool) -> None:

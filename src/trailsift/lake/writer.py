@@ -24,6 +24,7 @@ from trailsift.lake.disk import write_errors
 from trailsift.lake.home import fetch, mirror_of
 from trailsift.lake.index import File
 from trailsift.lake.lock import WriteLock
+from trailsift.lake.retention import NOTHING_REMOVED, read_removed
 from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, MARKER_FILE, check_location, read_settings
 from trailsift.safe_text import quoted
 from trailsift.storage import folder_storage
@@ -86,8 +87,9 @@ class LakeWriter:
         # An ingest opens the catalog ahead, in a thread. Of two catalogs, one would stage and the other apply nothing.
         self._opening = threading.RLock()
         self._is_ready = False
-        #: The commit whose ids are loaded.
+        #: The commit whose ids are loaded, and the days that retention had removed by then.
         self._loaded_seq = -1
+        self.removed_days = NOTHING_REMOVED
         self._moved = moved
 
     @property
@@ -355,19 +357,24 @@ class LakeWriter:
         That means neither here nor in a stream, whose landing files count what it has dropped.
         """
         with closing(index.connect(self.root)) as db:
+            # What retention dropped, no rule did.
             sql = (
                 "SELECT DISTINCT json_extract(counts, '$.rules.omit') FROM commit_log"
-                ' WHERE counts LIKE \'%"rules"%\' OR counts LIKE \'%"dropped": {"%\''
+                ' WHERE counts LIKE \'%"rules"%\' OR (counts LIKE \'%"dropped": {"%\' AND'
+                " (json_extract(counts, '$.dropped_by_retention') IS NULL OR"
+                " json_extract(counts, '$.dropped') != json_object('retention', json_extract(counts,"
+                " '$.dropped_by_retention'))))"
             )
             omitted = [json.loads(columns or "[]") for (columns,) in db.execute(sql)]
         return {column for columns in omitted for column in columns} if omitted else None
 
     def refresh(self) -> None:
-        """Load the ids that other writers have committed. Only under the lock."""
+        """Load the ids that other writers have committed, and which days were removed. Only under the lock."""
         with closing(index.connect(self.root)) as db:
             (seq,) = db.execute("SELECT max(seq) FROM commit_log").fetchone()
             if seq == self._loaded_seq:
                 return
+            self.removed_days = read_removed(db, self._loaded_seq, self.removed_days)
             rows = db.execute("SELECT path, ids FROM seen_file WHERE removed IS NULL ORDER BY added").fetchall()
             files = {forms.ids_path(path): forms.commit_number(count) for path, count in rows}
             new = [path for path in files if not self.ids.has(path)]

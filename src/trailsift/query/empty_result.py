@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from trailsift.lake.index import FileFilter
+from trailsift.lake.retention import Cut, RemovedDays, removed_days
 from trailsift.query.planner import Plan, Scan
 from trailsift.query.pruning import AllOf, Comparison, Predicate, file_filter
 from trailsift.schema import TABLES
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 #: Columns of ``hourly`` with few distinct values, so that a value can be checked against all of them.
 _CHECKED = ("service", "event_name", "caller", "role_arn", "account_id", "aws_region", "resource_arn", "error_code")
 
+_COUNTS_STAY = " Their counts are in hourly, usage, profile, access and sessions, unless these are removed, too."
+
 
 def why_empty(engine: DuckDBEngine, result: Result) -> str:
     """Return why ``result`` may have no rows: nothing stored, another time, a value that does not occur, or no row
@@ -25,24 +28,47 @@ def why_empty(engine: DuckDBEngine, result: Result) -> str:
     plan = result.plan
     if not plan.files:
         return "The statement reads no table of the lake and produces no rows itself."
+    removed = removed_days(plan.snapshot)
     for name in plan.files:
         if not plan.snapshot.files(name):
+            if (before := _removed_before(removed, name)) is not None:
+                return f"The table {name} is empty: retention has removed {_what(name)} before {_day(before)}."
             why = "nothing was rejected" if name == "rejects" else "nothing has been ingested yet (`trailsift ingest`)"
             return f"The table {name} is empty: {why}."
     if not plan.scans:
         return "The conditions contradict each other: no row can meet them all."
     for scan in plan.scans:
-        reason = _other_time(plan, scan) or _unknown_value(engine, plan, scan)
+        reason = _other_time(plan, scan, removed) or _unknown_value(engine, plan, scan)
         if reason:
             return reason
     conditions = list(dict.fromkeys(text.removeprefix("optional: ") for scan in plan.scans for text in scan.filters))
     files = sum(len(files) for files in plan.files.values())
+    more = _gone(plan, removed)
     if not conditions:
-        return f"All {files:,} files were read, and no row meets the conditions of the statement."
-    return f"{files:,} files that may hold such rows were read, and no row meets all of {'; '.join(conditions)}."
+        return f"All {files:,} files were read, and no row meets the conditions of the statement.{more}"
+    return f"{files:,} files that may hold such rows were read, and no row meets all of {'; '.join(conditions)}.{more}"
 
 
-def _other_time(plan: Plan, scan: Scan) -> str | None:
+def _removed_before(removed: RemovedDays, table: str) -> int | None:
+    """Return the time before which retention has removed the rows of a table; None if it has removed none."""
+    return Cut(removed.events, removed.summaries).of(table)
+
+
+def _what(table: str) -> str:
+    return "the summaries" if TABLES[table].keys else "the events" if table == "events" else "what was rejected"
+
+
+def _gone(plan: Plan, removed: RemovedDays) -> str:
+    """Return a further sentence if the rows may have been removed by retention."""
+    for scan in plan.scans:
+        before = _removed_before(removed, scan.table)
+        asked = file_filter(TABLES[scan.table], scan.predicate)
+        if before is not None and (asked.min_time is None or asked.min_time < before):
+            return f" Retention has removed {_what(scan.table)} before {_day(before)}."
+    return ""
+
+
+def _other_time(plan: Plan, scan: Scan, removed: RemovedDays) -> str | None:
     """Return a reason if the table holds nothing of the period of the statement."""
     files = plan.snapshot.files(scan.table)
     first, last = min(file.min_time for file in files), max(file.max_time for file in files)
@@ -51,6 +77,13 @@ def _other_time(plan: Plan, scan: Scan) -> str | None:
     early = asked.max_time is not None and asked.max_time < first
     if not late and not early:
         return None
+    before = _removed_before(removed, scan.table)
+    if early and before is not None and (asked.max_time or 0) < before:
+        still = "" if TABLES[scan.table].keys or not plan.snapshot.files("hourly") else _COUNTS_STAY
+        return (
+            f"Retention has removed {_what(scan.table)} before {_day(before)}, and the statement asks for "
+            f"{_span(asked)}.{still}"
+        )
     covered = f"{_day(first)}..{_day(last)} UTC"
     return f"The table {scan.table} covers {covered}, but the statement asks for {_span(asked)}."
 

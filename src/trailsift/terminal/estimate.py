@@ -63,13 +63,15 @@ def _note(estimate: Estimate) -> str:
             f"No stored event matches; up to {plural(estimate.not_stored, 'event')} that rules sampled away may match. "
             "Group by columns of `hourly` or `usage` for an exact number."
         )
-    elif estimate.exact:
+    elif estimate.is_complete:
         note = "Exact: no matching event was sampled."
     else:
         note = (
             "Estimated from the weights of the stored events; rough: fewer than 50 sampled events. "
             "Distinct counts are lower bounds."
         )
+    if estimate.counted_from:
+        note += f" Counted from {estimate.counted_from} on: retention has removed the events before that day."
     if estimate.dropped:
         dropped = plural(sum(estimate.dropped.values()), "event")
         note += f" Not counted: {dropped} of the whole lake, dropped by the rules {', '.join(estimate.dropped)}."

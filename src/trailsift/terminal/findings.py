@@ -69,7 +69,10 @@ def show_finding(detail: FindingDetail, period: Period, lake: Path | str) -> Non
         )
         for event in detail.events
     ]
-    show(out, grid(out, f"First {plural(len(rows), 'event')}" if len(rows) != 1 else "First event", columns, rows))
+    gone = detail.removed_before
+    note = f"Events before {gone} were removed by retention: of that time only summaries are left." if gone else ""
+    title = f"First {plural(len(rows), 'event')}" if len(rows) != 1 else "First event"
+    show(out, grid(out, title, columns, rows, note))
     command = f"trailsift query {double_quoted(finding.query)} --lake {quoted(lake)}"
     out.print(Text(safe(f"All events: {command}"), style="dim"), soft_wrap=True)
     command = f"trailsift finding {finding.id} --records --lake {quoted(lake)}"

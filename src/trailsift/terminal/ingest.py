@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailsift.analysis.shell import quoted
+from trailsift.lake.retention import RULE as RETENTION
 from trailsift.safe_text import safe
 from trailsift.terminal.console import console, duration, plural, size
 from trailsift.terminal.output import print_json
@@ -78,6 +79,8 @@ def show_counts(counts: Counts, lake: Path | str, as_json: bool) -> None:
         width = max(len(name) for name, _ in lines)
         for name, number in lines:
             out.print(f"  {name:<{width}}  {number:>12,}")
+    if RETENTION in counts.dropped:
+        out.print("Retention has removed their days, so they are in summaries only; another lake would store them.")
     fuller = counts.conflicts.get("fuller-copy", 0)
     conflicting = counts.conflicts.get("conflicting-time", 0) + counts.conflicts.get("conflicting-content", 0)
     if conflicting:

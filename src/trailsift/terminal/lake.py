@@ -1,4 +1,4 @@
-"""The output of the commands that maintain a lake: status, rejects, columns, compact, relocate, verify."""
+"""The output of the commands that maintain a lake: status, rejects, columns, compact, expire, relocate, verify."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from rich.console import Console, Group
 
 from trailsift.analysis.shell import quoted
 from trailsift.analysis.time_range import Period
+from trailsift.lake.retention import period_of
 from trailsift.safe_text import safe
 from trailsift.schema import FORMAT_VERSION, Table
 from trailsift.terminal.console import console, duration, grid, plural, show, size
 
 if TYPE_CHECKING:
+    from trailsift.analysis.feed import Gap, Gaps
     from trailsift.analysis.rejects import RejectReport
     from trailsift.analysis.status import Status
     from trailsift.lake.compact import Compacted
+    from trailsift.lake.expire_days import Expired
     from trailsift.lake.relocate import Relocated
+    from trailsift.lake.retention import Retention, TableDays
     from trailsift.lake.upgrade import Upgraded
     from trailsift.lake.verify import Verification
 
@@ -48,9 +52,92 @@ def show_status(status: Status, zone: Period) -> None:
         days = ", ".join(status.version_1_days)
         out.print(f"Summary rows of format version 1, without caller and category: {days}.", soft_wrap=True)
     out.print()
+    if events.rows or status.keeping.gone:
+        show(out, _health(out, status, zone))
     show(out, _tables(out, status, zone), _counts(out, status))
     if status.latest:
         show(out, _commits(out, status))
+    for todo in status.to_do:
+        out.print(f"To do: {todo.why}.", style="bold")
+        out.print(f"  {todo.command}", soft_wrap=True)
+
+
+def _health(out: Console, status: Status, zone: Period) -> Group:
+    """Return how far the lake is behind, what is missing, and what retention does."""
+    lag = status.delivery.lag
+    newest = status.delivery.delivery_time or status.delivery.event_time
+    what = "log object delivered" if status.delivery.delivery_time is not None else "event"
+    rows = [] if lag is None else [("newest", f"{what} {zone.show(newest)[:16]}, {_ago(lag)}")]
+    if status.gaps is not None:
+        rows.append(("gaps", _gap_line(status.gaps)))
+        rows += [("", _gap(gap, zone)) for gap in status.gaps.listed[:_GAPS]]
+    compacted = status.last_compaction
+    rows.append(("compacted", f"{compacted[:16].replace('T', ' ')} UTC" if compacted else "never"))
+    rows += _keeping(status)
+    return grid(out, "Health", [("what", "text"), ("now", "prose")], rows)
+
+
+#: Gaps that are listed on a terminal.
+_GAPS = 8
+
+
+def _gap_line(gaps: Gaps) -> str:
+    if not gaps.total:
+        return "none in the last 7 days of the lake"
+    hidden = f", of which {_GAPS} are listed; --json lists more" if gaps.total > _GAPS else ""
+    return f"{plural(gaps.total, 'stretch', 'stretches')} without events that normally come{hidden}:"
+
+
+def _gap(gap: Gap, zone: Period) -> str:
+    names = ", ".join(f"{account} {region}" for account, region in gap.feeds)
+    more = f" and {gap.number - len(gap.feeds):,} more" if gap.number > len(gap.feeds) else ""
+    return (
+        f"{zone.show(gap.first_time)[:16]}, {plural(gap.hours, 'hour')}: {names}{more} "
+        f"(usually {plural(gap.usual, 'event')} an hour)"
+    )
+
+
+def _keeping(status: Status) -> list[tuple[str, str]]:
+    keeping = status.keeping
+    rows = []
+    if keeping.problem is not None:
+        rows.append(("retention", keeping.problem))
+    elif keeping.setting is None:
+        rows.append(("retention", "no setting: everything is kept"))
+    elif not keeping.applies:
+        rows.append(("retention", f"{_periods(keeping.setting)}, saved for another place: nothing is removed here"))
+    elif keeping.next:
+        bytes_gone = size(sum(table.bytes for table in keeping.next))
+        rows.append(("retention", f"{_periods(keeping.setting)}; the next compaction removes {bytes_gone}:"))
+        rows += [("", _days(table)) for table in keeping.next]
+    else:
+        then = f"; the next day goes on {keeping.next_on}" if keeping.next_on else ""
+        rows.append(("retention", f"{_periods(keeping.setting)}{then}"))
+    gone = [
+        f"{what} before {day}"
+        for what, day in (("events", keeping.events_before), ("summaries", keeping.summaries_before))
+        if day is not None
+    ]
+    return [*rows, ("removed", ", ".join(gone))] if gone else rows
+
+
+def _periods(setting: Retention) -> str:
+    """Return in words how long things are kept."""
+    summaries = "without limit" if setting.summaries is None else period_of(setting.summaries)
+    return f"events {period_of(setting.events or 0)}, summaries {summaries}"
+
+
+def _days(table: TableDays) -> str:
+    span = table.first_day if table.days == 1 else f"{table.first_day} to {table.last_day}"
+    return f"{table.table}: {plural(table.days, 'day')}, {span}, {plural(table.rows, 'row')}, {size(table.bytes)}"
+
+
+def _ago(seconds: int) -> str:
+    """Return an age in words."""
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:,} {unit}s ago"
+    return "just now" if seconds < 60 else "a minute ago"
 
 
 def _tables(out: Console, status: Status, zone: Period) -> Group:
@@ -176,6 +263,9 @@ def show_compacted(compacted: Compacted) -> None:
         out.print("Nothing to compact: every closed day is already compact.")
     for table, number in compacted.folded.items():
         out.print(f"{plural(number, 'row')} of {table} folded into (other): beyond the budget in lake.json.")
+    if compacted.files_expired:
+        rows, freed = plural(compacted.rows_expired, "row"), size(compacted.bytes_expired)
+        out.print(f"Retention removed {rows} ({freed}): events before {compacted.events_before}, and what is older.")
     if compacted.seen_files_expired or compacted.log_objects_expired:
         files = plural(compacted.seen_files_expired, "file")
         names = plural(compacted.log_objects_expired, "log object name")
@@ -183,6 +273,52 @@ def show_compacted(compacted: Compacted) -> None:
     if compacted.files_deleted:
         freed = size(compacted.bytes_deleted)
         out.print(f"{plural(compacted.files_deleted, 'replaced file')} deleted, {freed} freed.")
+
+
+def show_expired(expired: Expired) -> None:
+    """Show what retention removed, or would remove, and when it is gone from the disk."""
+    out = console()
+    limits = [
+        f"{what} before {day}"
+        for what, day in (("events", expired.events_before), ("summaries", expired.summaries_before))
+        if day is not None
+    ]
+    if expired.files:
+        columns = [("table", "text"), ("days", "number"), ("first", "text"), ("last", "text"), ("rows", "number")]
+        columns += [("files", "number"), ("size", "number")]
+        rows = ((t.table, t.days, t.first_day, t.last_day, t.rows, t.files, size(t.bytes)) for t in expired.tables)
+        title = "Would be removed" if expired.dry_run else "Removed"
+        show(out, grid(out, f"{title}: {' and '.join(limits)} (UTC)", columns, rows))
+    else:
+        out.print(f"Nothing to remove: the lake has no {' and no '.join(limits)} (UTC).")
+    if expired.straddling:
+        files = plural(expired.straddling, "file")
+        out.print(f"{files} that another engine wrote also hold later days, and stay until all of them are past.")
+    if expired.deleted_from is not None:
+        at = expired.deleted_from[:16].replace("T", " ")
+        out.print(
+            f"{size(expired.bytes)} are out of every answer now, and still on the disk. The first `trailsift compact` "
+            f"or `expire` after {at} UTC deletes the files; then nothing brings them back."
+        )
+    if expired.files_deleted:
+        files, freed = plural(expired.files_deleted, "file"), size(expired.bytes_deleted)
+        out.print(f"{files} that were removed or replaced earlier are deleted for good: {freed}.")
+    if expired.dry_run and expired.files:
+        out.print("Nothing was changed. Without --dry-run, this is removed.")
+
+
+def show_retention(setting: Retention | None, status: Status) -> None:
+    """Show how long a lake keeps things by its settings, and what the next compaction removes."""
+    out = console()
+    if setting is None:
+        out.print("The lake has no setting: compaction removes no events.")
+        return
+    out.print(
+        f"{_periods(setting)[0].upper()}{_periods(setting)[1:]}; nothing younger than {period_of(setting.at_least)} "
+        "ever goes. `compact`, and ingests at their end, apply it."
+    )
+    for what, text in _keeping(status)[:-1] if status.keeping.gone else _keeping(status):
+        out.print(text if what else f"  {text}")
 
 
 def _upgraded(upgraded: Upgraded) -> str:
