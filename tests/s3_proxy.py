@@ -32,6 +32,8 @@ class Fault:
     keep: float = 1.0
     #: Seconds before it goes on.
     delay: float = 0.0
+    #: Say that a write whose condition does not hold was done, as a server that ignores conditions does.
+    agree: bool = False
     #: Called before the request goes on to the server.
     first: Callable[[], object] | None = None
 
@@ -118,6 +120,8 @@ def _handler(proxy: Proxy, upstream: str) -> type[BaseHTTPRequestHandler]:
                 connection.close()
             if fault.drop:
                 return self.hang_up()
+            if fault.agree and answer.status == 412:
+                return self.answer(200, (("ETag", '"0123456789abcdef0123456789abcdef"'),), b"", 1.0)
             return self.answer(
                 answer.status, tuple(answer.getheaders()), data, fault.keep, answer.getheader("Content-Length")
             )

@@ -25,9 +25,11 @@ PUBLIC = [
     "QueryTimeoutError",
     "Rules",
     "RulesError",
+    "S3Error",
     "SnapshotGoneError",
     "SourceError",
     "TrailsiftError",
+    "UnknownOutcomeError",
     "UsageError",
     "__version__",
 ]

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from trailsift.errors import ConflictError, LakeError, UnknownOutcomeError, UsageError
+from trailsift.errors import ConflictError, LakeError, TrailsiftError, UnknownOutcomeError, UsageError
 from trailsift.lake import home
 from trailsift.lake.create import check_root, new_settings, settings_text
 from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, LOCK_FILE
@@ -38,6 +38,8 @@ CACHE_BYTES = 10 << 30
 CACHE_VARIABLE = "TRAILSIFT_CACHE_BYTES"
 #: Seconds between two looks at all objects of a lake for what dead writers left.
 SWEEP_SECONDS = 6 * 3600.0
+#: Seconds for which a writer without an answer tries to read whether its commit took place.
+READ_BACK_SECONDS = 60.0
 #: Requests in flight.
 _AT_ONCE = 16
 #: The largest catalog that is unpacked, in bytes, and how a packed one begins.
@@ -102,7 +104,7 @@ class Mirror:
 
     def _expect_room(self) -> None:
         """Raise LakeError if there are objects under the prefix, or a lake above it."""
-        found = next(iter(self.remote.list()), None)
+        found = self.remote.first()
         if found is not None and not self.remote.exists(LAKE_FILE):
             raise LakeError(
                 f"{self.url} is not empty and holds no lake (there is {found.path!r:.200}): name a prefix that nothing "
@@ -215,7 +217,7 @@ class Mirror:
             if self._is_published(data, commit_id) is not True:
                 raise
             return
-        except (OSError, LakeError) as error:
+        except (OSError, TrailsiftError) as error:
             published = self._is_published(data, commit_id)
             if published is None:
                 raise UnknownOutcomeError(
@@ -230,14 +232,15 @@ class Mirror:
     def _is_published(self, data: bytes, commit_id: str | None) -> bool | None:
         """Return whether the catalog in S3 is, or comes after, the one that was sent; None if it cannot be read."""
         found: bytes | None = None
-        for attempt in range(5):
+        end, pause = time.monotonic() + READ_BACK_SECONDS, 0.1
+        while found is None and time.monotonic() < end:
             try:
                 found = self.remote.read(CATALOG_FILE)
-                break
             except FileNotFoundError:
                 return False
-            except (OSError, LakeError):
-                time.sleep(0.5 * 2**attempt)
+            except (OSError, TrailsiftError):
+                time.sleep(pause)
+                pause *= 2
         if found is None:
             return None
         if found == data:

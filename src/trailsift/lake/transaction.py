@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trailsift import schema
-from trailsift.errors import ConflictError, LakeError, UnknownOutcomeError
+from trailsift.errors import ConflictError, TrailsiftError, UnknownOutcomeError
 from trailsift.lake import dedup, digest, index, log_objects
 from trailsift.lake.commit import Batch, IndexChange, IngestedObject
 from trailsift.lake.disk import write_errors
@@ -248,7 +248,7 @@ class Transaction:
     def _delete(self, paths: Iterable[str]) -> None:
         for path in paths:
             # What stays is removed by a later compaction.
-            with contextlib.suppress(OSError, LakeError):
+            with contextlib.suppress(OSError, TrailsiftError):
                 self._lake.storage.delete(path)
 
     def _commit(self, counts: Mapping[str, Any], kind: str) -> int:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trailsift.errors import ConflictError
 from trailsift.storage.base import StoredObject, check_path
-from trailsift.storage.s3_client import S3Url, connect, s3_errors
+from trailsift.storage.s3_client import S3Url, attempts, connect, failure_of, is_client_error, s3_errors
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
+
+T = TypeVar("T")
 
 #: Objects are uploaded in one request up to this size, in bytes; larger ones in parts.
 _ONE_REQUEST = 64 << 20
@@ -51,12 +54,16 @@ class S3Storage:
         from obstore.exceptions import NotModifiedError
 
         options: Any = {"if_none_match": version} if version else {}
-        with self._errors(path, "s3:GetObject"):
+
+        def get() -> tuple[bytes, str] | None:
             try:
                 got = obstore.get(self._store, self._key(path), options=options)
             except NotModifiedError:
                 return None
             return bytes(got.bytes()), got.meta["e_tag"] or ""
+
+        with self._errors(path, "s3:GetObject"):
+            return _until_whole(get)
 
     def read_range(self, path: str, start: int, length: int) -> bytes:
         """Return ``length`` bytes from ``start`` on, fewer at the end of the object."""
@@ -67,16 +74,19 @@ class S3Storage:
         """Write an object's bytes to a new file; return their number. FileNotFoundError if there is no such object."""
         import obstore
 
-        with self._errors(path, "s3:GetObject"):
+        def get() -> int:
             got = obstore.get(self._store, self._key(path))
             size = 0
-            with target.open("xb") as file:
+            with target.open("wb") as file:
                 for block in got.stream(min_chunk_size=_BLOCK):
                     file.write(block)
                     size += len(block)
             if size != got.meta["size"]:
                 raise OSError(f"{self.describe(path)} was cut off at {size:,} of {got.meta['size']:,} bytes")
             return size
+
+        with self._errors(path, "s3:GetObject"):
+            return _until_whole(get)
 
     def write(self, path: str, data: bytes) -> str:
         """Write an object; return its version."""
@@ -127,16 +137,29 @@ class S3Storage:
         return self.stat(path) is not None
 
     def list(self, folder: str = "") -> Iterator[StoredObject]:
-        """Yield the objects under a folder (default: all)."""
+        """Return the objects under a folder (default: all)."""
         import obstore
 
         prefix = self._prefix + (f"{check_path(folder)}/" if folder else "")
+
+        def listed() -> list[StoredObject]:
+            pages = obstore.list(self._store, prefix or None)
+            found = (self._stored(meta) for page in pages for meta in page)
+            return [stored for stored in found if stored is not None]
+
         with self._errors(folder, "s3:ListBucket"):
-            for page in obstore.list(self._store, prefix or None):
-                for meta in page:
-                    stored = self._stored(meta)
-                    if stored is not None:
-                        yield stored
+            return iter(_until_whole(listed))
+
+    def first(self) -> StoredObject | None:
+        """Return any object of all; None if there is none. One request, however many there are."""
+        import obstore
+
+        def found() -> StoredObject | None:
+            pages = obstore.list(self._store, self._prefix or None, chunk_size=1)
+            return next((stored for page in pages for meta in page if (stored := self._stored(meta))), None)
+
+        with self._errors("", "s3:ListBucket"):
+            return _until_whole(found)
 
     def paths(self, folder: str = "") -> Iterator[str]:
         """Yield the paths of the objects under a folder (default: all)."""
@@ -183,3 +206,16 @@ class S3Storage:
 
     def _errors(self, path: str, action: str) -> Any:
         return s3_errors(self.describe(path), action)
+
+
+def _until_whole(get: Callable[[], T]) -> T:
+    """Return what ``get`` returns, which is tried again if an answer breaks off: the client itself does not."""
+    last = attempts()
+    for attempt in range(1, last + 1):
+        try:
+            return get()
+        except Exception as error:
+            if attempt == last or not is_client_error(error) or failure_of(error).kind != "network":
+                raise
+            time.sleep(min(0.1 * 2**attempt, 5.0))
+    raise AssertionError
