@@ -99,7 +99,7 @@ EVERYWHERE = 12
     ],
 )
 def test_prefix_at_any_level(s3: Server, bucket: str, prefix: str, number: int) -> None:
-    """Of the layouts of accounts, organizations and Control Tower; what is no log of calls is never among them."""
+    """Of the layouts of accounts, organizations and Control Tower; other logs are never among them."""
     keys = keys_of(S3Source([f"s3://{bucket}/{prefix}"]))
     assert len(keys) == number and all("CloudTrail_" in key or "somebody" in key for key in keys)
     minutes = [key.partition("_CloudTrail_")[2][9:] for key in keys if "_CloudTrail_eu-west-1" in key]
