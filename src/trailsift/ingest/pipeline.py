@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,9 @@ __all__ = ["SIZES", "Counts", "Progress", "Sizes", "ingest"]
 
 #: Below this many bytes, and requests, starting worker processes costs more than it saves.
 INLINE_BYTES, INLINE_REQUESTS = 6 << 20, 1000
+
+#: What was fetched over a network is committed this often, in seconds: a run that is cut short goes on from there.
+REMOTE_SECONDS = 60.0
 
 
 def ingest(
@@ -89,6 +93,8 @@ def ingest(
             counts.passed_over = dict(found.passed_over)
             if isinstance(source, FileSource):
                 counts.links_passed_over = source.links_passed_over
+            if found.remote and not sizes.batch_seconds:
+                sizes = replace(sizes, batch_seconds=REMOTE_SECONDS)
             if found.spans:
                 # Imported lazily: an ingest of nothing new ends without them.
                 from trailsift.ingest.pool import Pool
