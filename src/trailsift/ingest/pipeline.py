@@ -44,6 +44,9 @@ INLINE_BYTES, INLINE_REQUESTS = 6 << 20, 1000
 #: How often an ingest into a lake in S3 goes on after other writers were first with the same events.
 _ATTEMPTS = 100
 
+#: What was fetched over a network is committed this often, in seconds: a run that is cut short goes on from there.
+REMOTE_SECONDS = 60.0
+
 
 def ingest(
     inputs: Sequence[str] | Source | RemoteSource,
@@ -93,6 +96,8 @@ def ingest(
             counts.passed_over = dict(found.passed_over)
             if isinstance(source, FileSource):
                 counts.links_passed_over = source.links_passed_over
+            if found.remote and not sizes.batch_seconds:
+                sizes = replace(sizes, batch_seconds=REMOTE_SECONDS)
             if found.spans:
 
                 def find_again() -> Found:

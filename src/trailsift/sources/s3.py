@@ -46,7 +46,7 @@ class S3Source:
             self.release()
             raise
         for walk in walks:
-            # With a note, or known objects, there is nothing new, which is no error.
+            # With a note or known objects there is just nothing new.
             if not (walk.taken or walk.known_objects or walk.note):
                 self.release()
                 raise SourceError(in_thread(s3_nearest.what_there_is(walk)))

@@ -151,8 +151,8 @@ class Walk:
         # The lake forgets names. Of days that long ago, what was ingested cannot be told from what was not: the note
         # says that it was.
         forgotten = datetime.now(UTC) - timedelta(days=self.known.names_kept_days)
-        end = datetime(place.year, place.month, place.day, tzinfo=UTC) + timedelta(days=1)
-        return since, end <= min(forgotten, through)
+        last = place.dates[1] if place.dates else date.max
+        return since, last < min(forgotten, through).date()
 
     async def _list(
         self, folder: str, place: layout.Place, after: str | None, before: str | None, pages: int
