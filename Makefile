@@ -117,6 +117,7 @@ bench-smoke: $(DEV) ## each measurement once, on few events, without a page
 
 kills: $(DEV) ## 100 kills of an ingest: bench/KILLS.md; KILLS='--kills N'
 	@$(BIN)/python bench/kills.py --out bench/KILLS.md $(KILLS)
+	@$(BIN)/python bench/kills.py --s3 --kills 40 --out bench/KILLS_S3.md $(KILLS)
 
 pins: $(TOOLS) ## write constraints.txt again; PINS=--upgrade for newer
 	@$(TOOLS)/bin/python scripts/constraints.py refresh $(PINS)

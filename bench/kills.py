@@ -1,6 +1,10 @@
 """Kill an ingest at random moments, run it again, and compare with an undisturbed run; write a Markdown page.
 
     python bench/kills.py --kills 100 --seed 1 --out bench/KILLS.md
+    python bench/kills.py --s3 --kills 40 --seed 1 --out bench/KILLS_S3.md
+
+With ``--s3`` the lakes are in S3, on a SeaweedFS server of its own. There is no lock there, so what a killed writer
+left stays until it is a day old; nothing else differs.
 
 The whole process group is killed (SIGKILL) at moments spread evenly over the time that an ingest takes. One kill in
 five is aimed at a commit's transaction, which takes milliseconds and would rarely be hit by chance. After each kill a
@@ -27,18 +31,22 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from page import state_of_code
 from trailsift import schema
 from trailsift.errors import LakeError
 from trailsift.generate import Options, generate
 from trailsift.ingest import Sizes, ingest
-from trailsift.lake import index, lock, settings, transaction, writer
+from trailsift.lake import index, lock, log_objects, settings, transaction, writer
+from trailsift.lake.mirror import open_mirror
 from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
+from trailsift.storage import folder_storage
+from trailsift.storage.s3_client import is_s3
 
 #: Makes several commits of several chunks each from few events.
 SIZES = Sizes(chunk_rows=1_200, batch_rows=3_600, task_bytes=20_000, task_objects=40)
@@ -118,14 +126,19 @@ def run_child(logs: str, root: str) -> None:
     around(transaction.Transaction, "_apply", PHASES[4], None)
     around(lock.WriteLock, "release", None, PHASES[1])
     say(PHASES[0])
-    counts = ingest([logs], Path(root), workers=WORKERS, sizes=SIZES)
+    counts = ingest([logs], root_of(root, "write"), workers=WORKERS, sizes=SIZES)
     say(json.dumps(counts.as_dict()))
+
+
+def root_of(place: str | Path, use: Literal["read", "write"] = "read") -> Path:
+    """Return the folder of a lake: of one in S3, that of its copy here."""
+    return open_mirror(str(place), use).root if is_s3(str(place)) else Path(place)
 
 
 class Child:
     """A running ingest. Its time counts from the end of its imports."""
 
-    def __init__(self, logs: Path, root: Path) -> None:
+    def __init__(self, logs: Path, root: Path | str) -> None:
         command = [sys.executable, __file__, "--child", str(logs), str(root)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         assert self._process.stdout is not None
@@ -213,7 +226,8 @@ def check_whole(root: Path, ids_of: dict[str, frozenset[str]]) -> str | None:
         stored = [str(row[0]) for row in engine.sql("SELECT event_id FROM events").rows()]
         sums = {name: engine.sql(f"SELECT sum(events) FROM {name}").value() or 0 for name in ("hourly", "sessions")}
     with contextlib.closing(index.connect(root)) as db:
-        names = [name for (name,) in db.execute("SELECT name FROM log_object")]
+        storage = folder_storage(root)
+        names = [name for file in log_objects.files(db) for name, _ in log_objects.names(storage, file)]
         seen = db.execute("SELECT coalesce(sum(ids), 0) FROM seen_file WHERE removed IS NULL").fetchone()[0]
     want = frozenset[str]().union(*(ids_of[name] for name in names))
     if len(stored) != len(set(stored)):
@@ -249,6 +263,7 @@ def leftovers(root: Path) -> str:
             for table in schema.TABLES:
                 listed |= {path for (path,) in db.execute("SELECT path FROM file WHERE table_name = ?", (table,))}
             listed |= {path for (path,) in db.execute("SELECT path FROM seen_file")}
+            listed |= {file.path for file in log_objects.files(db)}
             current = {path.removeprefix("file://") for path in index.live_locations(db).values()}
     leftover: Counter[str] = Counter()
     for table in schema.TABLES:
@@ -256,6 +271,7 @@ def leftovers(root: Path) -> str:
         newest = max((int(Path(p).name.partition("-")[0]) for p in current if f"/{table}/metadata/" in p), default=-1)
         staged = (root / table / "metadata").glob("*.metadata.json")
         leftover["staged metadata"] += sum(int(path.name.partition("-")[0]) > newest for path in staged)
+    leftover["files of log objects"] = sum(_name(root, path) not in listed for path in root.glob("objects/*"))
     leftover["id files"] = sum(_name(root, path) not in listed for path in root.glob("seen/*.ids"))
     leftover["writer's marker"] = int((root / settings.MARKER_FILE).exists())
     return ", ".join(f"{number} {name}" for name, number in leftover.items() if number) or "nothing"
@@ -268,29 +284,32 @@ def _name(root: Path, path: Path) -> str:
 # -- the trial -------------------------------------------------------------------------------------------------------
 
 
-def trial(work: Path, kills: int, seed: int, events: int) -> tuple[list[Kill], dict[str, Any]]:
-    """Run all kills; return them and the facts about the ingest."""
+def trial(
+    work: Path, kills: int, seed: int, events: int, bucket: str | None = None
+) -> tuple[list[Kill], dict[str, Any]]:
+    """Run all kills; return them and the facts about the ingest. ``bucket``: where the lakes are, if not on a disk."""
+    home = work if bucket is None else f"s3://{bucket}"
     logs = make_logs(work / "logs", events, seed)
     ids_of = {str(path): _ids(path) for path in sorted(logs.rglob("*.json.gz"))}
     spans = []
     for turn in range(2):
-        clean = work / f"clean{turn}"
-        spans.append(Child(logs, clean).end())
-    want = state(work / "clean0")
-    if state(work / "clean1") != want:
+        spans.append(Child(logs, f"{home}/clean{turn}").end())
+    clean = root_of(f"{home}/clean0")
+    want = state(clean)
+    if state(root_of(f"{home}/clean1")) != want:
         raise SystemExit("two undisturbed runs differ")
     # The clean run itself is checked against the ids of all log objects, read without trailsift.
-    if check_whole(work / "clean0", ids_of) or want.counts["stored"] != len(frozenset[str]().union(*ids_of.values())):
-        raise SystemExit(f"the undisturbed run is wrong: {check_whole(work / 'clean0', ids_of)}")
+    if check_whole(clean, ids_of) or want.counts["stored"] != len(frozenset[str]().union(*ids_of.values())):
+        raise SystemExit(f"the undisturbed run is wrong: {check_whole(clean, ids_of)}")
     span = median(spans)
-    with contextlib.closing(index.connect(work / "clean0")) as db:
+    with contextlib.closing(index.connect(clean)) as db:
         commits = db.execute("SELECT count(*) FROM commit_log WHERE kind = 'ingest'").fetchone()[0]
     _say(f"a clean run takes {span:.1f} s and makes {commits} commits")
     facts = {"span": span, "commits": commits, "objects": len(ids_of), "counts": want.counts}
     done: list[Kill] = []
     draw = random.Random(seed)
     for chain in _chains(draw, kills, span, commits):
-        done += _chain(work / "lake", logs, ids_of, want, chain, len(done))
+        done += _chain(f"{home}/lake{len(done)}", logs, ids_of, want, chain, len(done))
         _say(f"{len(done)} of {kills}: {sum(not kill.good for kill in done)} wrong")
         for kill in done[-len(chain) :]:
             for note in kill.notes:
@@ -311,26 +330,29 @@ def _chains(draw: random.Random, kills: int, span: float, commits: int) -> Itera
 
 
 def _chain(
-    root: Path, logs: Path, ids_of: dict[str, frozenset[str]], want: State, moments: list[Moment], number: int
+    place: str, logs: Path, ids_of: dict[str, frozenset[str]], want: State, moments: list[Moment], number: int
 ) -> list[Kill]:
     """Kill one lake's ingest at each of the moments, then let it finish and compare."""
-    shutil.rmtree(root, ignore_errors=True)
     kills: list[Kill] = []
+    at, again = place, 0
     for moment in moments:
         while True:
-            child = Child(logs, root)
+            child = Child(logs, at)
             if child.kill(moment):
                 break
             # It had finished before: start again from nothing, and kill earlier.
-            shutil.rmtree(root, ignore_errors=True)
+            again += 1
+            at = f"{place}-{again}"
             moment = Moment(moment.seconds * 0.9, moment.transaction and moment.transaction - 1)
-        kill = Kill(number + len(kills) + 1, child.killed, child.phase, leftovers(root))
+        root = root_of(at)
+        kill = Kill(number + len(kills) + 1, child.killed, child.phase, "" if is_s3(at) else leftovers(root))
         wrong = check_whole(root, ids_of)
         if wrong:
             kill.whole = False
             kill.notes.append(wrong)
         kills.append(kill)
-    Child(logs, root).end()
+    Child(logs, at).end()
+    root = root_of(at)
     got = state(root)
     last = kills[-1]
     wrong = check_whole(root, ids_of)
@@ -344,7 +366,8 @@ def _chain(
         last.notes.append("different: " + ", ".join(n for n in SUMMARIES if got.summaries[n] != want.summaries[n]))
     if not last.counts:
         last.notes.append(f"counts: {got.counts}, not {want.counts}")
-    after = leftovers(root)
+    after = "nothing" if is_s3(at) else leftovers(root)
+    shutil.rmtree(root, ignore_errors=True)
     if after != "nothing":
         last.rows = False
         last.notes.append(f"left at the end: {after}")
@@ -375,10 +398,12 @@ def page(kills: Sequence[Kill], facts: dict[str, Any], options: argparse.Namespa
     """Return the Markdown page."""
     counts = facts["counts"]
     wrong = [kill for kill in kills if not kill.good]
+    where = " The lakes are in S3, on a SeaweedFS server on the same machine." if options.s3 else ""
     lines = [
         "# Killed and run again",
         "",
-        f"Written by `make kills` (`bench/kills.py --kills {options.kills} --seed {options.seed} "
+        f"Written by `make kills` (`bench/kills.py {'--s3 ' if options.s3 else ''}--kills {options.kills} "
+        f"--seed {options.seed} "
         f"--events {options.events}`) on {state_of_code()}.",
         "",
         f"One ingest of {facts['objects']:,} log objects with {counts['records']:,} records: "
@@ -386,7 +411,7 @@ def page(kills: Sequence[Kill], facts: dict[str, Any], options: argparse.Namespa
         f"processes and makes {facts['commits']} commits in {facts['span']:.1f} s. All its processes are killed with "
         f"SIGKILL at {len(kills)} moments spread over that time ({len(kills) // AIMED} of them aimed at a transaction, "
         "which takes milliseconds), one to six times per lake. A reader checks the lake after each kill, before "
-        "anything is repaired. Then the ingest runs again to its end and is compared with an undisturbed one.",
+        f"anything is repaired. Then the ingest runs again to its end and is compared with an undisturbed one.{where}",
         "",
         f"**{len(kills)} kills, {len(wrong)} wrong.**",
         "",
@@ -429,11 +454,19 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--events", type=int, default=12_000)
+    parser.add_argument("--s3", action="store_true", help="lakes in S3")
     parser.add_argument("--out", type=Path, help="the page to write; standard output by default")
     options = parser.parse_args()
     _say(f"seed {options.seed}")
-    with tempfile.TemporaryDirectory(prefix="trailsift-kills-") as scratch:
-        kills, facts = trial(Path(scratch), options.kills, options.seed, options.events)
+    with tempfile.TemporaryDirectory(prefix="trailsift-kills-") as scratch, contextlib.ExitStack() as stack:
+        bucket = None
+        if options.s3:
+            os.environ["XDG_CACHE_HOME"] = f"{scratch}/cache"
+            sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+            server = stack.enter_context(import_module("s3_server").running(Path(scratch) / "server"))
+            os.environ.update(server.env)
+            bucket = server.new_bucket()
+        kills, facts = trial(Path(scratch), options.kills, options.seed, options.events, bucket)
     text = page(kills, facts, options)
     if options.out:
         options.out.write_text(text, "utf-8")
