@@ -109,8 +109,9 @@ bench-original: $(DEV) ## the original document's pieces: bench/ORIGINAL.md
 bench-findings: $(DEV) ## findings of 1,000 roles: bench/FINDINGS.md
 	@$(BIN)/python bench/findings.py --out bench/FINDINGS.md $(FINDINGS)
 
-bench-s3: $(DEV) ## S3 as a source, on a local server: bench/S3.md
+bench-s3: $(DEV) ## S3 on a local server: bench/S3.md, bench/S3_LAKE.md
 	@$(BIN)/python bench/s3_source.py --out bench/S3.md $(S3)
+	@$(BIN)/python bench/s3_lake.py --out bench/S3_LAKE.md
 
 bench-smoke: $(DEV) ## each measurement once, on few events, without a page
 	@$(BIN)/python bench/bench.py --events 50000 --days 2 --rounds 1 --repeat 3
