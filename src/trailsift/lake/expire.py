@@ -385,7 +385,8 @@ def _fold_commits(lake: LakeWriter) -> None:
 
 #: Old commits that no file refers to.
 _FOLDABLE = (
-    "SELECT seq, committed_at, kind, counts FROM commit_log WHERE seq > 0 AND seq < ? AND seq NOT IN ("
+    "SELECT seq, committed_at, kind, counts FROM commit_log WHERE seq > 0 AND seq < ?"
+    " AND kind IN ('ingest', 'compact', 'expire', 'seen') AND seq NOT IN ("
     + " UNION ".join(
         f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL"
         for table in ("file", "seen_file", "object_file")
