@@ -83,6 +83,15 @@ def test_weekend_on_other_days() -> None:
     assert found(events) == []
 
 
+def test_silent_at_the_same_hour_a_week_before() -> None:
+    """It may be that way every week; silent on another day says nothing."""
+    steady = dict.fromkeys(range(MONDAY, LAST + 1), 50)
+    at = 3 * WEEK + 24 + 12
+    for before, gap in ((WEEK, []), (WEEK - 24, [(at, 1)])):
+        events = {hour: n for hour, n in steady.items() if hour not in (MONDAY + at, MONDAY + at - before)}
+        assert [one for one in found(events, last=MONDAY + at) if one[0] == at] == gap
+
+
 def test_a_nightly_job_that_did_not_run() -> None:
     events = {MONDAY + day * 24 + 3: 400 for day in range(28)}
     assert found(events) == []
