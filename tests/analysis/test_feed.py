@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import trailsift
-from support.lakes import line, make_lake, open_engine
+from support.lakes import commit, line, make_lake, open_engine, write_file
 from support.logs import event_number, write
 from trailsift.analysis import feed
 from trailsift.analysis.feed import Feed, gaps, missing_hours, stretches
@@ -24,6 +24,7 @@ from trailsift.cli import main
 from trailsift.ingest import ingest
 from trailsift.lake.compact import compact
 from trailsift.lake.settings import LAKE_FILE
+from trailsift.schema import TABLES
 from trailsift.times import DAY, HOUR
 
 #: A Monday, in hours since 1970.
@@ -81,6 +82,15 @@ def test_weekend_on_other_days() -> None:
     """Fridays and Saturdays are the weekend in some places."""
     events = {hour: 20 for hour in range(MONDAY, LAST + 1) if (hour - MONDAY) // 24 % 7 not in (4, 5)}
     assert found(events) == []
+
+
+def test_silent_at_the_same_hour_a_week_before() -> None:
+    """It may be that way every week; silent on another day says nothing."""
+    steady = dict.fromkeys(range(MONDAY, LAST + 1), 50)
+    at = 3 * WEEK + 24 + 12
+    for before, gap in ((WEEK, []), (WEEK - 24, [(at, 1)])):
+        events = {hour: n for hour, n in steady.items() if hour not in (MONDAY + at, MONDAY + at - before)}
+        assert [one for one in found(events, last=MONDAY + at) if one[0] == at] == gap
 
 
 def test_a_nightly_job_that_did_not_run() -> None:
@@ -176,6 +186,16 @@ def test_gaps_of_a_lake(tmp_path: Path) -> None:
         "usual_events_per_hour": 30,
         "accounts_and_regions": [["111122223333", "us-east-1"]],
     }
+
+
+def test_an_event_of_the_future_hides_no_gap(tmp_path: Path) -> None:
+    silent = range(LAST - 12, LAST - 2)
+    lake = lake_of(tmp_path / "lake", silent)
+    far = write_file(lake, TABLES["hourly"], [line(datetime(9999, 12, 31, tzinfo=UTC), 1, category="Data")])
+    commit(lake, [far])
+    with open_engine(lake) as engine:
+        assert [gap.hours for gap in gaps(engine).listed] == [10]
+        assert gaps(engine, hour_of(LAST - 30)).listed == ()
 
 
 def test_what_is_returned_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from test_format_1 import unpacked
 import trailsift
 from support.contents import indexed, scanned
 from support.logs import event_number, merged, rows, write
+from trailsift.analysis.status import thinned
 from trailsift.cli import main
 from trailsift.errors import LakeError, UsageError
 from trailsift.ingest import ingest
@@ -189,35 +190,43 @@ def test_lake_of_format_1(tmp_path: Path) -> None:
     assert expire_days.expire_days(lake, KEEP, dry_run=True).rows > 0
 
 
-SECOND = 1_000_000
-TIMES = st.integers(0, 400 * DAY).map(lambda offset: micros(datetime(2026, 1, 1, tzinfo=UTC)) + offset)
+#: Days around the first of the year, with and without a part of a day.
+OFFSETS = st.tuples(st.integers(0, 60), st.sampled_from([0, 1, DAY // 2, DAY - 1])).map(lambda at: at[0] * DAY + at[1])
+NEW_YEAR = micros(datetime(2026, 1, 1, tzinfo=UTC))
 
 
+@hypothesis.settings(max_examples=300)
 @given(
-    st.lists(st.tuples(st.sampled_from(["events", "hourly", "usage", "rejects"]), TIMES, st.integers(0, 3 * DAY))),
-    st.integers(1, 300),
-    st.none() | st.integers(1, 300),
-    st.integers(1, 300),
-    TIMES,
+    st.lists(
+        st.tuples(st.sampled_from(["events", "hourly", "usage", "rejects"]), OFFSETS, st.integers(0, 3 * DAY)),
+        min_size=5,
+        max_size=30,
+    ),
+    st.integers(1, 30),
+    st.none() | st.integers(1, 40),
+    st.integers(1, 30),
+    OFFSETS,
 )
 def test_plan_takes_what_is_too_old_and_nothing_else(
     spans: list[tuple[str, int, int]], events: int, summaries: int | None, at_least: int, now: int
 ) -> None:
     """A file goes if all of its days are over and too old; nothing younger than the floor ever goes."""
-    files = [File(name, f"{at}", 1, 1, low, low + width) for at, (name, low, width) in enumerate(spans)]
-    keep = Retention(events, summaries, at_least)
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=now)
-    plan = retention.plan(files, retention.cut_of(keep, moment))
+    files = [
+        File(name, f"{at}", 1, 1, NEW_YEAR + low, NEW_YEAR + low + width) for at, (name, low, width) in enumerate(spans)
+    ]
+    moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=now)
+    plan = retention.plan(files, retention.cut_of(Retention(events, summaries, at_least), moment))
     for file in files:
         limit = events if file.table in ("events", "rejects") else summaries
-        last_day_ended = (file.max_time // DAY + 1) * DAY
+        end_of_last_day = (file.max_time // DAY + 1) * DAY
         # The newest row is older than the period even if it was the first of its day.
-        is_old = limit is not None and now // DAY * DAY - last_day_ended >= (max(limit, at_least) - 0) * DAY
+        midnight = (NEW_YEAR + now) // DAY * DAY
+        is_old = limit is not None and midnight - end_of_last_day >= max(limit, at_least) * DAY
         assert (file in plan.files) == is_old
-        if file in plan.files:
-            assert now - file.max_time > at_least * DAY
-    old = [f for f in files if f not in plan.files and (c := plan.cut.of(f.table)) is not None and f.min_time < c]
-    assert plan.straddling == len(old)
+        if is_old:
+            assert NEW_YEAR + now - file.max_time > at_least * DAY
+    stay = [file for file in files if file not in plan.files]
+    assert plan.straddling == sum((c := plan.cut.of(file.table)) is not None and file.min_time < c for file in stay)
 
 
 def test_file_of_unknown_times_stays() -> None:
@@ -355,9 +364,27 @@ def test_estimates_count_from_there(lake: Path) -> None:
     assert [group.events.estimate for group in estimate.groups] == [5 * PER_DAY]
     assert estimate.groups[0].events.exact and not estimate.exact
     assert estimate.counted_from == "2026-03-06" and estimate.not_stored == 0
+    assert not thinned(lake)
     later = handle.estimate(["user_agent"], since="2026-03-08")
     assert later.exact and later.counted_from is None
     assert handle.estimate(["event_name"]).groups[0].events.estimate == (DAYS + 1) * PER_DAY
+
+
+def test_estimates_of_a_sampled_lake(lake: Path, tmp_path: Path) -> None:
+    """Only what was sampled away of the days that are left is missing."""
+    (tmp_path / "sample.toml").write_text(
+        '[[rule]]\nname = "half"\nwhen = { event_name = "GetObject" }\naction = "sample"\nrate = 0.5\n'
+    )
+    handle = trailsift.Lake(lake)
+    for at, day in enumerate(("2026-03-02", "2026-03-09")):
+        for part in range(20):
+            day_logs(tmp_path / "sampled", 1000 + at * 20 + part, day)
+    handle.ingest(tmp_path / "sampled", rules=tmp_path / "sample.toml")
+    expire_days.expire_days(lake, KEEP, now=NOON)
+    estimate = handle.estimate(["user_agent"])
+    stored = 5 * PER_DAY + 20 * PER_DAY
+    assert estimate.counted_from == "2026-03-06"
+    assert estimate.not_stored == stored - handle.status().events.rows > 0
 
 
 def test_second_copies_of_removed_events_are_no_conflict(lake: Path) -> None:

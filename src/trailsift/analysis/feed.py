@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from trailsift.analysis.base import CALLS
 from trailsift.query.json_objects import JsonObject
-from trailsift.times import HOUR, literal
+from trailsift.times import HOUR, literal, micros
 
 if TYPE_CHECKING:
     from trailsift.query import DuckDBEngine
@@ -85,10 +86,15 @@ class Gaps:
     source: str | None = None
 
 
-def gaps(engine: DuckDBEngine) -> Gaps:
-    """Return the gaps of the last week that the lake has events of. Raise what the engine raises."""
+def gaps(engine: DuckDBEngine, now: datetime | None = None) -> Gaps:
+    """Return the gaps of the last week that the lake has events of. Raise what the engine raises.
+
+    Events of the future, which a log may claim to hold, do not count.
+    """
+    present = micros(now or datetime.now(UTC))
+    known = f"{CALLS} AND hour >= {literal(0)} AND hour <= {literal(present)}"
     ((newest, oldest),) = engine.sql(
-        f"SELECT epoch_us(max(hour)), epoch_us(min(hour)) FROM hourly WHERE {CALLS}"
+        f"SELECT epoch_us(max(hour)), epoch_us(min(hour)) FROM hourly WHERE {known}"
     ).rows()
     if newest is None:
         return Gaps()
