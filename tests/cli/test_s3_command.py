@@ -107,15 +107,18 @@ def test_what_could_not_be_fetched(
 def numbers(**changes: Any) -> Progress:
     """Return numbers of an ingest from S3."""
     values: dict[str, Any] = {
-
-            "objects_total": 1000,
-            "objects_done": 400,
-            "bytes_total": 10,
-            "bytes_done": 4,
-            "records": 2000,
-            "stored": 1500
-        ,
-        "duplicates": 500, "dropped": 0, "malformed": 0, "seconds": 10.0, "remote": True, "known": 200,
+        "objects_total": 1000,
+        "objects_done": 400,
+        "bytes_total": 10,
+        "bytes_done": 4,
+        "records": 2000,
+        "stored": 1500,
+        "duplicates": 500,
+        "dropped": 0,
+        "malformed": 0,
+        "seconds": 10.0,
+        "remote": True,
+        "known": 200,
     }
     return Progress(**values | changes)
 
