@@ -23,7 +23,7 @@ from s3_server import proxy as proxy
 from s3_server import s3 as s3
 from s3_server import s3_server as s3_server
 from support.logs import event_number, exported, rows
-from trailsift.errors import LakeError, S3Error, SourceError
+from trailsift.errors import LakeError, S3Error, SourceError, UsageError
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
 from trailsift.sources import s3_fetch
@@ -170,7 +170,7 @@ def test_folder_of_many_objects_and_folders(s3: Server) -> None:
         "copies/zz/a/b/c.json",
         key("20260301T0000"),
     ]
-    s3.put(bucket, {name: b"x" for name in names})
+    s3.put(bucket, dict.fromkeys(names, b"x"))
     assert sorted(keys_of(S3Source([f"s3://{bucket}"]))) == sorted(names)
 
 
@@ -585,3 +585,16 @@ def test_real_logs_with_kills_equal_a_local_ingest(s3: Server, real_logs: Path, 
     assert last.log_objects_known > 200 and last.stored > 1000
     assert stored(lake) == stored(tmp_path / "local")
     assert local.stored == sum(stored(lake).values())
+
+
+def test_other_commands_on_logs_in_s3(s3: Server, bucket: str, tmp_path: Path) -> None:
+    """Rules are tried on them; the benchmark reads files."""
+    from trailsift.benchmark.runner import measure
+    from trailsift.ingest.dry_run import dry_run
+    from trailsift.prices import load_prices
+    from trailsift.rules.presets import open_rules
+
+    tried = dry_run(open_rules("important-events"), load_prices(), [f"s3://{bucket}/AWSLogs"])
+    assert tried.events > 0
+    with pytest.raises(UsageError, match="copy some days to a folder first"):
+        measure([f"s3://{bucket}"], tmp_path, load_prices())
