@@ -79,9 +79,7 @@ def measure(
     """
     source = open_source(inputs, exclude=folder)
     if not isinstance(source, FileSource):
-        raise UsageError(
-            f"cannot measure {source}: it reads raw logs from a disk; copy some days to a folder first"
-        )
+        raise UsageError(f"cannot measure {source}: it reads raw logs from a disk; copy some days to a folder first")
     files = sorted(file.path for file in source.find() if file.path.endswith(".json.gz"))
     if not files:
         raise SourceError(f"no *.json.gz log objects in {', '.join(inputs)}: these are what a trail delivers")

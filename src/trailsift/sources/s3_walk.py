@@ -51,8 +51,6 @@ class Walk:
     passed_over: Counter[str] = field(default_factory=Counter)
     accounts: set[str] = field(default_factory=set)
     regions: set[str] = field(default_factory=set)
-    #: Folders by region and day that there are, for messages: the last day's.
-    newest_folder: str = ""
     _looked_into: int = 0
 
     def start(self) -> Step:
@@ -286,22 +284,23 @@ class Walk:
         for entry in entries:
             by_folder.setdefault(entry.key[: entry.key.rindex("/") + 1] if "/" in entry.key else "", []).append(entry)
         newest = self._newest(list(by_folder))
+        chosen: list[tuple[Entry, str, str]] = []
         for folder, part in by_folder.items():
             place = layout.place_of(folder)
             if folder not in newest and self._is_forgotten(place):
                 self.known_objects += len(part)
             else:
-                self._take(part, place)
+                chosen += self._chosen(part, place)
+        self._add(chosen)
 
     def _take(self, entries: Sequence[Entry], place: layout.Place, *, everything: bool = False) -> None:
-        """Add the wanted ones of some objects of one folder, if the lake does not know them."""
-        if place.level == "day":
-            self.newest_folder = max(self.newest_folder, entries[0].key.rpartition("/")[0]) if entries else ""
-        chosen = list(self._chosen(entries, place, everything))
-        if not chosen:
-            return
+        """Take the wanted ones of some objects of one folder."""
+        self._add(list(self._chosen(entries, place, everything=everything)))
+
+    def _add(self, chosen: Sequence[tuple[Entry, str, str]]) -> None:
+        """Add objects that are wanted, each with its version and minute, unless the lake knows them."""
         names = [(safe_name(str(S3Url(self.url.bucket, entry.key))), version) for entry, version, _ in chosen]
-        new = [True] * len(names) if self.wanted.again else self.known.unknown(names)
+        new = [True] * len(names) if self.wanted.again or not names else self.known.unknown(names)
         for (entry, version, minute), is_new in zip(chosen, new, strict=True):
             if is_new:
                 self.taken += 1
@@ -310,7 +309,7 @@ class Walk:
                 self.known_objects += 1
 
     def _chosen(
-        self, entries: Sequence[Entry], place: layout.Place, everything: bool
+        self, entries: Sequence[Entry], place: layout.Place, *, everything: bool = False
     ) -> Iterator[tuple[Entry, str, str]]:
         """Yield the wanted ones with their version and the minute of their delivery (YYYYMMDDHHMM)."""
         since, until = (None if time is None else _digits(time) for time in (self.wanted.since, self.wanted.until))
