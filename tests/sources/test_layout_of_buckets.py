@@ -159,7 +159,7 @@ def test_each_worker_gets_its_own_times_and_all_is_handed_out() -> None:
 
 
 def test_notes_of_a_lake_are_data(tmp_path: Path) -> None:
-    """What no commit of ours writes is passed over: then more is listed."""
+    """A note that no commit of ours makes is passed over: then more is listed."""
     import json
 
     note = Listed("s3://b/", (A,), (), None, "2026-03-01T00:00:00+00:00")

@@ -23,11 +23,13 @@ from s3_server import proxy as proxy
 from s3_server import s3 as s3
 from s3_server import s3_server as s3_server
 from support.logs import event_number, exported, rows
-from trailsift.errors import LakeError, S3Error, SourceError
+from trailsift.errors import LakeError, S3Error, SourceError, UsageError
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
+from trailsift.sources import s3_fetch
 from trailsift.sources.base import ALL, NothingKnown, Wanted
 from trailsift.sources.s3 import S3Source
+from trailsift.storage.s3_client import Bucket
 
 pytest.importorskip("obstore")
 
@@ -160,6 +162,18 @@ def test_overlapping_prefixes_are_read_once(s3: Server, bucket: str) -> None:
     assert len(keys_of(S3Source(urls))) == EVERYWHERE + 1
 
 
+def test_folder_of_many_objects_and_folders(s3: Server) -> None:
+    """As somebody's copies may be; each is found once."""
+    bucket = s3.new_bucket()
+    names = [f"copies/{number:05}.json.gz" for number in range(1500)]
+    names += [f"copies/00700-more/{number}.json.gz" for number in range(3)] + [
+        "copies/zz/a/b/c.json",
+        key("20260301T0000"),
+    ]
+    s3.put(bucket, dict.fromkeys(names, b"x"))
+    assert sorted(keys_of(S3Source([f"s3://{bucket}"]))) == sorted(names)
+
+
 def test_a_busy_day_is_listed_by_the_hour(s3: Server) -> None:
     """Whatever is cut into hours, each object is found once."""
     bucket = s3.new_bucket()
@@ -174,7 +188,7 @@ def test_a_busy_day_is_listed_by_the_hour(s3: Server) -> None:
 
 
 def test_ingest_and_what_is_listed_again(proxy: Proxy, s3: Server, tmp_path: Path) -> None:
-    """Of folders that are known, only the last hour's names; a late delivery is in a later folder."""
+    """Of a quiet month one page; of a day that is known only the last hour; a late delivery is in a later folder."""
     bucket, lake = s3.new_bucket(), tmp_path / "lake"
     minutes = [f"202603{day:02}T{hour:02}00" for day in (1, 2) for hour in range(24)]
     s3.put(bucket, {key(minute): body(2 * number) for number, minute in enumerate(minutes)})
@@ -184,13 +198,29 @@ def test_ingest_and_what_is_listed_again(proxy: Proxy, s3: Server, tmp_path: Pat
     assert names == {f"s3://{bucket}/{key(minute)}" for minute in minutes}
     proxy.requests.clear()
     again = ingest([f"s3://{bucket}/AWSLogs"], lake)
-    # The last hour of both days: names of 22:00 and 23:00.
-    assert (again.log_objects_known, again.records, proxy.count("GET", "list-type") < 16) == (4, 0, True)
+    assert (again.log_objects_known, again.records, proxy.count("GET", "list-type") < 16) == (48, 0, True)
+    day = key(minutes[0]).rpartition("/")[0]
+    # Names of 22:00 and 23:00.
+    assert ingest([f"s3://{bucket}/{day}"], lake).log_objects_known == 2
     assert proxy.count("GET", ".json.gz?") == proxy.count("GET", "x-id=GetObject") == 0
     # Late, and of a region that was not there before.
     s3.put(bucket, {key("20260303T0001"): body(500), key("20260301T0700", 1, ONE, "us-east-1"): body(600)})
     later = ingest([f"s3://{bucket}"], lake)
     assert (later.log_objects, later.stored) == (2, 4)
+
+
+def test_known_days_of_a_busy_month_are_passed_over(proxy: Proxy, s3: Server, tmp_path: Path) -> None:
+    """Their last hour is listed, and what is new in any of them."""
+    bucket, lake = s3.new_bucket(), tmp_path / "lake"
+    names = [key(f"202603{day:02}T{n // 100:02}{n % 60:02}", n) for day in range(1, 6) for n in range(2400)]
+    s3.put(bucket, {name: body(number, 1) for number, name in enumerate(names)})
+    assert ingest([f"s3://{bucket}"], lake, workers=2).stored == len(names)
+    s3.put(bucket, {key("20260303T2330", 9999): body(50_000), key("20260305T2359", 9999): body(50_010)})
+    proxy.requests.clear()
+    again = ingest([f"s3://{bucket}"], lake)
+    assert (again.log_objects, again.stored) == (2, 4)
+    # Of five days, the first page and hours, not all of 12 pages.
+    assert again.log_objects_known < len(names) / 2 and proxy.count("GET", "list-type") < 24
 
 
 def test_narrow_run_does_not_hide_what_is_older(s3: Server, tmp_path: Path) -> None:
@@ -201,7 +231,7 @@ def test_narrow_run_does_not_hide_what_is_older(s3: Server, tmp_path: Path) -> N
     narrow = Wanted(accounts=frozenset({ONE}), since=at("2026-03-01T12:00"))
     assert ingest([f"s3://{bucket}"], lake, wanted=narrow).log_objects == 8
     assert ingest([f"s3://{bucket}"], lake).log_objects == 12
-    assert ingest([f"s3://{bucket}/AWSLogs/{ONE}"], lake).log_objects_known == 2
+    assert ingest([f"s3://{bucket}/AWSLogs/{ONE}"], lake).log_objects_known == 24
 
 
 def test_names_that_the_lake_has_forgotten(proxy: Proxy, s3: Server, tmp_path: Path) -> None:
@@ -282,11 +312,10 @@ def test_hostile_keys(s3: Server, tmp_path: Path) -> None:
     for number, name in enumerate(odd):
         client.put_object(Bucket=bucket, Key=name, Body=body(2 * number))
     counts = ingest([f"s3://{bucket}"], tmp_path / "lake")
-    assert (counts.log_objects, counts.stored, counts.malformed) == (4, 6, 1)
+    assert (counts.log_objects, counts.stored, counts.log_objects_gone) == (3, 6, 1)
     names = {row["log_object"] for row in rows(tmp_path / "lake", columns="log_object")}
     assert all(name.isprintable() for name in names) and f"s3://{bucket}/{odd[1]}" in names
-    (reject,) = rows(tmp_path / "lake", "rejects")
-    assert reject["reason"] == "cannot be read: its key has control characters" and "\x1b" not in reject["log_object"]
+    assert all(name.isprintable() for name in counts.not_fetched)
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------
@@ -419,6 +448,34 @@ def test_a_large_object_passes_through_a_file(s3: Server, tmp_path: Path, monkey
     assert (counts.log_objects, counts.records, counts.complete) == (4, 206, True)
 
 
+def test_what_is_fetched_ahead_is_bounded(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By bytes and by number, however many objects are expected."""
+    monkeypatch.setattr(s3_fetch, "AHEAD_BYTES", 500_000)
+    monkeypatch.setattr(s3_fetch, "AHEAD_OBJECTS", 8)
+    bucket = s3.new_bucket()
+    s3.put(bucket, {key("20260301T0000", number): os.urandom(100_000 if number % 2 else 1000) for number in range(60)})
+    objects = S3Source([f"s3://{bucket}"]).find()
+    fetcher = s3_fetch.Fetcher(Bucket(bucket), Bucket(bucket).connection)
+    fetcher.expect(objects[:30])
+    fetcher.expect(objects[30:])
+    for item in objects:
+        assert fetcher.held <= 500_000 and len(fetcher._fetched) <= 8
+        with fetcher.take(item) as opened:
+            assert len(opened.read()) == item.size
+    assert fetcher.held == 0 and not fetcher._fetched
+
+
+def test_requester_pays(proxy: Proxy, s3: Server, tmp_path: Path) -> None:
+    """Each request says so."""
+    bucket = hourly(s3, 3)
+    proxy.requests.clear()
+    assert ingest([f"s3://{bucket}"], tmp_path / "lake", requester_pays=True).stored == 6
+    assert {request.headers.get("x-amz-request-payer") for request in proxy.requests} == {"requester"}
+    key_of_one = key("20260301T0001")
+    ingest([f"s3://{bucket}/{key_of_one}"], tmp_path / "other")
+    assert "x-amz-request-payer" not in proxy.requests[-1].headers
+
+
 # -- what is said ------------------------------------------------------------------------------------------------------
 
 
@@ -528,3 +585,16 @@ def test_real_logs_with_kills_equal_a_local_ingest(s3: Server, real_logs: Path, 
     assert last.log_objects_known > 200 and last.stored > 1000
     assert stored(lake) == stored(tmp_path / "local")
     assert local.stored == sum(stored(lake).values())
+
+
+def test_other_commands_on_logs_in_s3(s3: Server, bucket: str, tmp_path: Path) -> None:
+    """Rules are tried on them; the benchmark reads files."""
+    from trailsift.benchmark.runner import measure
+    from trailsift.ingest.dry_run import dry_run
+    from trailsift.prices import load_prices
+    from trailsift.rules.presets import open_rules
+
+    tried = dry_run(open_rules("important-events"), load_prices(), [f"s3://{bucket}/AWSLogs"])
+    assert tried.events > 0
+    with pytest.raises(UsageError, match="copy some days to a folder first"):
+        measure([f"s3://{bucket}"], tmp_path, load_prices())

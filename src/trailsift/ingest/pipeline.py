@@ -23,7 +23,6 @@ from trailsift.lake.writer import LakeWriter
 from trailsift.sources import open_source
 from trailsift.sources.base import (
     Found,
-    Known,
     LogObject,
     NothingKnown,
     RemoteSource,
@@ -223,12 +222,14 @@ def _find(
             except OSError as error:
                 raise CallbackError(error) from error
 
-    known: Known = NothingKnown()
-    if _is_lake(lake):
-        with write_errors(lake):
-            LakeWriter(lake)
-            known = KnownObjects(lake.resolve())
-    return source.search(wanted, known, searched)
+    if not _is_lake(lake):
+        return source.search(wanted, NothingKnown(), searched)
+    with write_errors(lake):
+        known = KnownObjects(LakeWriter(lake).root)
+    try:
+        return source.search(wanted, known, searched)
+    finally:
+        known.close()
 
 
 def _is_lake(lake: Path) -> bool:

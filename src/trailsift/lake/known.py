@@ -6,7 +6,6 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from trailsift.storage import folder_storage
 
 #: Notes on what was listed that are looked at, newest first.
 _NOTES = 200
-#: The date at the end of a day's folder.
-_DATE = re.compile(r"/(\d{4})/(\d\d)/(\d\d)/\Z", re.ASCII)
+#: The date at the end of the folder of a year, a month or a day.
+_DATE = re.compile(r"/(\d{4})/(?:(\d\d)/(?:(\d\d)/)?)?\Z", re.ASCII)
 
 
 class KnownObjects:
@@ -31,43 +30,51 @@ class KnownObjects:
         # Imported lazily: an ingest of local files does without numpy, which it imports, if nothing is new.
         from trailsift.lake.expire import seen_days
 
-        self._root = root
+        self._db = index.connect(root, check_same_thread=False)
         self._storage = folder_storage(root)
+        self._lock = threading.Lock()
         self.names_kept_days = seen_days(read_settings(root))
         #: By delivery day: the last name in each folder.
         self._newest: dict[str, dict[str, str]] = {}
-        self._lock = threading.Lock()
-        with closing(index.connect(root)) as db:
-            self._in_catalog = log_objects.are_in_catalog(db)
-            self._any = self._in_catalog or bool(log_objects.files(db))
+        #: The digests of the files that were looked at last.
+        self._digests: dict[str, bytes] = {}
+        self._in_catalog = log_objects.are_in_catalog(self._db)
+        self._days = sorted({file.day for file in log_objects.files(self._db)})
+        self._any = self._in_catalog or bool(self._days)
 
-    def _ask(self, sql: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
-        with closing(index.connect(self._root)) as db:
-            return db.execute(sql, values).fetchall()
+    def close(self) -> None:
+        """Close the catalog's database."""
+        self._db.close()
 
     def unknown(self, found: Sequence[IngestedObject]) -> list[bool]:
         """Return for each log object whether it was not ingested before."""
         if not self._any:
             return [True] * len(found)
-        with closing(index.connect(self._root)) as db:
-            known = log_objects.known(self._storage, db, found)
+        with self._lock:
+            known = log_objects.known(self._storage, self._db, found, self._digests)
         return [(o.name, o.version) not in known for o in found]
 
     def newest_known(self, folders: Sequence[str]) -> dict[str, str]:
-        """Return the last name, in their order, of each folder of which a name is known. A folder ends in ``/``.
-
-        Only folders of a day (``.../2026/03/02/``) are known: the names of other days are not looked at.
-        """
+        """Return the last name, in their order, of each folder of which a name is known. A folder ends in ``/``."""
         found: dict[str, str] = {}
         for folder in folders if self._any else ():
             date = _DATE.search(folder)
-            names = [self._newest_of("-".join(date.groups())).get(folder, "")] if date else []
+            begins = "-".join(part for part in date.groups() if part) if date else ""
+            names = [
+                name
+                for day in self._days
+                if day.startswith(begins)
+                for place, name in self._newest_of(day).items()
+                if place.startswith(folder)
+            ]
             if self._in_catalog:
                 # The sign after the slash ends the names of the folder.
                 bounds = folder, folder[:-1] + "0"
-                rows = self._ask("SELECT max(name) FROM log_object WHERE name >= ? AND name < ?", bounds)
+                with self._lock:
+                    sql = "SELECT max(name) FROM log_object WHERE name >= ? AND name < ?"
+                    rows = self._db.execute(sql, bounds).fetchall()
                 names += [str(name) for (name,) in rows if isinstance(name, str)]
-            if any(names):
+            if names:
                 found[folder] = max(names)
         return found
 
@@ -76,9 +83,7 @@ class KnownObjects:
         with self._lock:
             if day not in self._newest:
                 newest: dict[str, str] = {}
-                with closing(index.connect(self._root)) as db:
-                    files = log_objects.files(db, [day])
-                for file in files:
+                for file in log_objects.files(self._db, [day]):
                     for name, _ in log_objects.names(self._storage, file):
                         folder = name[: name.rfind("/") + 1]
                         newest[folder] = max(newest.get(folder, ""), name)
@@ -90,7 +95,9 @@ class KnownObjects:
         if not self._any:
             return []
         sql = "SELECT counts FROM commit_log WHERE counts LIKE '%\"listed\"%' ORDER BY seq DESC LIMIT ?"
-        return [note for (text,) in self._ask(sql, (_NOTES,)) for note in _notes(text)]
+        with self._lock:
+            rows = self._db.execute(sql, (_NOTES,)).fetchall()
+        return [note for (text,) in rows for note in _notes(text)]
 
 
 def as_counts(notes: Iterable[Listed]) -> dict[str, object]:

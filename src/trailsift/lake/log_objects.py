@@ -31,6 +31,8 @@ _MAX_FILE, _MAX_NAMES = 1 << 30, 4 << 30
 #: Of a file with at most so many log objects per one that is asked for, all digests are put into a set.
 _FEW = 8
 _ASKED_AT_ONCE = 400
+#: Bytes of digests that are kept in memory.
+_KEPT = 64 << 20
 
 
 class ObjectFile(NamedTuple):
@@ -99,8 +101,16 @@ def _write(storage: LocalStorage, day: str, entries: Sequence[tuple[bytes, str, 
     return ObjectFile(path, len(entries), day, 0)
 
 
-def known(storage: LocalStorage, db: sqlite3.Connection, objects: Sequence[IngestedObject]) -> set[tuple[str, str]]:
-    """Return which of these log objects the lake has read already, as (name, version)."""
+def known(
+    storage: LocalStorage,
+    db: sqlite3.Connection,
+    objects: Sequence[IngestedObject],
+    digests: dict[str, bytes] | None = None,
+) -> set[tuple[str, str]]:
+    """Return which of these log objects the lake has read already, as (name, version).
+
+    ``digests``: keeps those of the files that were read, for the next call.
+    """
     if not objects:
         return set()
     by_day: dict[str, dict[bytes, tuple[str, str]]] = {}
@@ -109,7 +119,8 @@ def known(storage: LocalStorage, db: sqlite3.Connection, objects: Sequence[Inges
     found: set[tuple[str, str]] = set()
     for file in files(db, by_day):
         asked = by_day[file.day]
-        found.update(asked[digest] for digest in _present(_read(storage, file, names=False), file.objects, asked))
+        data = _digests(storage, file, {} if digests is None else digests)
+        found.update(asked[digest] for digest in _present(data, file.objects, asked))
     return found | _in_catalog(db, objects) if are_in_catalog(db) else found
 
 
@@ -128,6 +139,17 @@ def _in_catalog(db: sqlite3.Connection, objects: Sequence[IngestedObject]) -> se
         sql = f"SELECT name, version FROM log_object WHERE (name, version) IN (VALUES {marks})"
         found.update(db.execute(sql, values))
     return found
+
+
+def _digests(storage: LocalStorage, file: ObjectFile, kept: dict[str, bytes]) -> bytes:
+    """Return the digests of a file, from ``kept`` if they are there."""
+    data = kept.get(file.path)
+    if data is None:
+        data = _read(storage, file, names=False)
+        while kept and sum(map(len, kept.values())) + len(data) > _KEPT:
+            del kept[next(iter(kept))]
+        kept[file.path] = data
+    return data
 
 
 def _present(data: bytes, count: int, asked: Mapping[bytes, object]) -> Iterator[bytes]:
