@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
     from trailsift.rules import Rules
 
 __all__ = ["SIZES", "Counts", "Progress", "Sizes", "ingest"]
-
-#: Below this many bytes, and requests, starting worker processes costs more than it saves.
-INLINE_BYTES, INLINE_REQUESTS = 6 << 20, 1000
 
 
 def ingest(
@@ -84,23 +80,19 @@ def ingest(
                 lake, hourly_partitions=hourly_partitions, group_readable=group_readable, ahead=True
             )
             if isinstance(found, list):
-                found = _only_new(opened, found, wanted, sizes)
+                found = only_new(opened, found, sizes, again=wanted.again)
             counts = Counts(log_objects_known=found.known, log_objects_skipped=found.known)
             counts.passed_over = dict(found.passed_over)
             if isinstance(source, FileSource):
                 counts.links_passed_over = source.links_passed_over
             if found.spans:
-                # Imported lazily: an ingest of nothing new ends without them.
-                from trailsift.ingest.pool import Pool
+                # Imported lazily: an ingest of nothing new ends without it.
+                from trailsift.ingest.session import Session
 
-                pool = Pool(opened.root, _size(found, workers), rules, sizes.bounds)
-                with pool:
-                    from trailsift.ingest.coordinator import Coordinator
-
-                    coordinator = Coordinator(opened, found, counts, progress, sizes, rules, started)
-                    coordinator.all(pool)
-                if compact and coordinator.committed:
-                    _compact(opened, coordinator.committed[0])
+                with Session(opened, rules, sizes, workers) as session:
+                    committed = session.ingest(found, counts, progress, started)
+                if compact and committed:
+                    _compact(opened, committed[0])
             else:
                 # Objects are known, so a commit has been made and the tables exist. A writer that died after its last
                 # commit left only this to do.
@@ -129,7 +121,8 @@ def survey(
         found = _find(source, lake, wanted, progress, time.monotonic())
         if isinstance(found, list):
             exists = (lake / LAKE_FILE).exists()
-            found = _only_new(LakeWriter(lake), found, wanted, SIZES) if exists else Found(spans_of(found, SIZES))
+            new = only_new(LakeWriter(lake), found, SIZES, again=wanted.again) if exists else None
+            found = new or Found(spans_of(found, SIZES))
     except CallbackError as wrapped:
         raise wrapped.error from None
     finally:
@@ -191,10 +184,10 @@ def _asked_for(wanted: Wanted) -> str:
     return "is of the account and region, and was delivered in the time, asked for"
 
 
-def _only_new(lake: LakeWriter, files: list[LogObject], wanted: Wanted, sizes: Sizes) -> Found:
-    """Return the log objects that were not ingested before."""
+def only_new(lake: LakeWriter, files: list[LogObject], sizes: Sizes, *, again: bool = False) -> Found:
+    """Return the log objects that were not ingested before; all of them if they are wanted ``again``."""
     new = files
-    if not wanted.again:
+    if not again:
         known = lake.known_objects([IngestedObject(file.name, file.version, file.delivered_on) for file in files])
         new = [file for file in files if (file.name, file.version) not in known]
     return Found(spans_of(new, sizes), known=len(files) - len(new))
@@ -207,18 +200,6 @@ def _nothing(source: Source | RemoteSource, found: Found, counts: Counts) -> Sou
         name, reason = next(iter(counts.not_fetched.items()))
         return SourceError(f"none of the {missed:,} log objects of {source} could be fetched: {name}: {reason}")
     return SourceError(f"no CloudTrail records in {source}: {found.objects} log objects were read")
-
-
-def _size(found: Found, workers: int | None) -> int:
-    """Return the number of worker processes; 0 if they would cost more than they save."""
-    if workers is None and found.bytes < INLINE_BYTES and not (found.remote and found.objects > INLINE_REQUESTS):
-        return 0
-    from multiprocessing import current_process
-
-    if current_process().daemon:
-        # A worker of somebody's pool must not have children.
-        return 0
-    return min(workers or os.cpu_count() or 1, found.objects)
 
 
 def _compact(lake: LakeWriter, first: int) -> None:
