@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import uuid
 from collections import Counter
@@ -10,13 +9,17 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trailsift.errors import LakeError
 from trailsift.lake import dedup, digest, forms, index
+from trailsift.lake.scratch import remove_left
 from trailsift.lake.writer import LakeWriter
 from trailsift.storage import LocalStorage, Storage
 from trailsift.times import DAY
+
+if TYPE_CHECKING:
+    from trailsift.lake.transaction import Transaction
 
 #: A replaced file is kept for this long, for readers that planned before; afterwards they plan again.
 GRACE = timedelta(minutes=10)
@@ -26,6 +29,8 @@ LONG_GRACE = timedelta(days=1)
 #: The index remembers a deleted file for this long, so that a reader of an old snapshot meets a missing file, and plans
 #: again, instead of an answer without its rows.
 REMEMBERED = timedelta(days=7)
+#: The same if more files than this are remembered: a lake that is watched replaces thousands in an hour.
+MANY_REMEMBERED, SHORT_REMEMBERED = 5000, timedelta(minutes=20)
 
 #: Days for which ids and the list of log objects are kept (setting ``seen_days``).
 SEENDAYS = 35
@@ -55,43 +60,76 @@ def seen_days(settings: dict[str, object]) -> int:
     return days
 
 
+@dataclass(frozen=True, slots=True)
+class SeenPlan:
+    """What is to be done about event ids and log objects: files to drop, groups of files to merge, and how many log
+    objects are forgotten, which were delivered before ``day`` and read up to commit ``old``."""
+
+    expired: list[SeenFile]
+    groups: list[list[SeenFile]]
+    log_objects: int
+    day: str
+    old: int
+
+    def __bool__(self) -> bool:
+        return bool(self.expired or self.groups or self.log_objects)
+
+
 def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
     """Drop ids and log objects that are too old to be delivered again, and merge the files of the rest."""
-    days = seen_days(lake.settings)
     with lake.begin() as transaction:
-        with closing(index.connect(lake.root)) as db:
-            sql = "SELECT path, ids, min_time, max_time, added FROM seen_file WHERE removed IS NULL"
-            files = [_seen_file(row) for row in db.execute(sql)]
-            cutoff = _text(now - timedelta(days=days))
-            (old,) = db.execute("SELECT max(seq) FROM commit_log WHERE committed_at < ?", (cutoff,)).fetchone()
-            day = f"{now - timedelta(days=days):%Y-%m-%d}"
-            objects = "FROM log_object WHERE delivered_on < ? AND seq <= ?"
-            (gone,) = db.execute(f"SELECT count(*) {objects}", (day, old or 0)).fetchone()
-        expired = expired_seen(files, days, old or 0)
-        groups = mergeable([file for file in files if file not in expired])
-        if not expired and not groups and not gone:
+        plan = plan_seen(lake, now)
+        if not plan:
             return Counter()
-        for group in groups:
-            digest.check(lake.root, [file.path for file in group])
-        merged = [_merge(lake.storage, group) for group in groups]
-        removed = [file.path for file in (*expired, *(file for group in groups for file in group))]
+        return commit_seen(transaction, plan, [merge_ids(lake, group, lake.storage) for group in plan.groups])
 
-        def change(db: sqlite3.Connection, seq: int) -> None:
-            db.executemany("UPDATE seen_file SET removed = ? WHERE path = ?", [(seq, path) for path in removed])
-            # The commit of the newest ids stays with them, because their age counts from there.
-            rows = [(file.path, file.ids, file.min_time, file.max_time, file.added) for file in merged]
-            db.executemany("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", rows)
-            db.execute(f"DELETE {objects}", (day, old or 0))
-            digest.forget_objects(db, day, old or 0)
 
-        counts = Counter(
-            seen_files_merged=sum(map(len, groups)), seen_files_expired=len(expired), log_objects_expired=int(gone)
-        )
-        transaction.change_index(change, [file.path for file in merged], removed)
-        # Events up to this time are stored again, if they come again (``lake.event_days``).
-        to = {"expired_to": max(file.max_time for file in expired)} if expired else {}
-        transaction.commit({**counts, **to}, "seen")
-        return counts
+def plan_seen(lake: LakeWriter, now: datetime) -> SeenPlan:
+    """Return what is to be done."""
+    days = seen_days(lake.settings)
+    with closing(index.connect(lake.root)) as db:
+        sql = "SELECT path, ids, min_time, max_time, added FROM seen_file WHERE removed IS NULL"
+        files = [_seen_file(row) for row in db.execute(sql)]
+        cutoff = _text(now - timedelta(days=days))
+        (old,) = db.execute("SELECT max(seq) FROM commit_log WHERE committed_at < ?", (cutoff,)).fetchone()
+        day = f"{now - timedelta(days=days):%Y-%m-%d}"
+        (gone,) = db.execute(f"SELECT count(*) {_OLD_OBJECTS}", (day, old or 0)).fetchone()
+    expired = expired_seen(files, days, old or 0)
+    groups = mergeable([file for file in files if file not in expired])
+    return SeenPlan(expired, groups, int(gone), day, old or 0)
+
+
+_OLD_OBJECTS = "FROM log_object WHERE delivered_on < ? AND seq <= ?"
+
+
+def merge_ids(lake: LakeWriter, group: Sequence[SeenFile], storage: LocalStorage) -> SeenFile:
+    """Write one file of several into ``storage``. LakeError if one of them is damaged."""
+    digest.check(lake.root, [file.path for file in group])
+    return _merge(lake.storage, group, storage)
+
+
+def commit_seen(transaction: Transaction, plan: SeenPlan, merged: Sequence[SeenFile]) -> Counter[str]:
+    """Commit what was planned. ``merged``: a file in the lake for each group."""
+    removed = [file.path for file in (*plan.expired, *(file for group in plan.groups for file in group))]
+
+    def change(db: sqlite3.Connection, seq: int) -> None:
+        db.executemany("UPDATE seen_file SET removed = ? WHERE path = ?", [(seq, path) for path in removed])
+        # The commit of the newest ids stays with them, because their age counts from there.
+        rows = [(file.path, file.ids, file.min_time, file.max_time, file.added) for file in merged]
+        db.executemany("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", rows)
+        db.execute(f"DELETE {_OLD_OBJECTS}", (plan.day, plan.old))
+        digest.forget_objects(db, plan.day, plan.old)
+
+    counts = Counter(
+        seen_files_merged=sum(map(len, plan.groups)),
+        seen_files_expired=len(plan.expired),
+        log_objects_expired=plan.log_objects,
+    )
+    transaction.change_index(change, [file.path for file in merged], removed)
+    # Events up to this time are stored again, if they come again (``lake.event_days``).
+    to = {"expired_to": max(file.max_time for file in plan.expired)} if plan.expired else {}
+    transaction.commit({**counts, **to}, "seen")
+    return counts
 
 
 def expired_seen(files: Sequence[SeenFile], days: int, old: int) -> list[SeenFile]:
@@ -133,11 +171,11 @@ def _seen_file(row: tuple[Any, ...]) -> SeenFile:
     return SeenFile(*row)
 
 
-def _merge(storage: LocalStorage, group: Sequence[SeenFile]) -> SeenFile:
-    """Write one sorted file of several."""
+def _merge(storage: LocalStorage, group: Sequence[SeenFile], target: LocalStorage) -> SeenFile:
+    """Write one sorted file of several into another storage."""
     parts = [dedup.read(storage.checked_path(file.path), file.ids) for file in group]
     path = f"seen/{uuid.uuid4().hex}.ids"
-    dedup.write(parts, storage.local_path(path))
+    dedup.write(parts, target.local_path(path))
     spans = [(file.min_time, file.max_time) for file in group]
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
     return SeenFile(path, sum(map(len, parts)), low, high, max(file.added for file in group))
@@ -145,28 +183,37 @@ def _merge(storage: LocalStorage, group: Sequence[SeenFile]) -> SeenFile:
 
 def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[str]:
     """Expire old snapshots and delete the files that no kept snapshot holds and no reader can still be reading."""
-    counts = Counter(snapshots_expired=_expire_snapshots(lake, now, grace))
+    counts = Counter(snapshots_expired=expire_snapshots(lake, now, grace))
     with lake.lock():
-        for scratch in lake.root.glob(".compact-*"):
-            # Of a compaction that died: a running one would hold the lock. A link is not followed.
-            shutil.rmtree(scratch, ignore_errors=True)
-        for folder in ("", "findings"):
-            # What else is wrong there is reported to whoever reads it.
-            with suppress(OSError, LakeError):
-                lake.storage.tidy(folder)
-        needed: dict[str, set[str]] = {}
-        for name, path in _replaced(lake, now, grace):
-            stored = lake.storage.stat(path)
-            if stored is not None and name not in needed:
-                needed[name] = lake.catalog.data_files(name) if name in lake.tables else set()
-            if stored is not None and path not in needed[name]:
-                counts["files_deleted"] += 1
-                counts["bytes_deleted"] += stored.size
-                lake.storage.delete(path)
-        for name in lake.tables:
-            delete_metadata(lake.storage, name, lake.catalog.metadata_files(name), now, grace)
-        digest.forget_metadata(lake.root, metadata_files(lake), lake.storage)
-        _forget(lake, now)
+        counts += delete_replaced(lake, now, grace)
+    return counts
+
+
+def delete_replaced(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[str]:
+    """Delete the files that no kept snapshot holds and no reader can still be reading.
+
+    Also without the lock, beside other writers: none of them brings back a file that was replaced so long ago, and what
+    they write is younger.
+    """
+    counts: Counter[str] = Counter()
+    remove_left(lake.root)
+    for folder in ("", "findings"):
+        # What else is wrong there is reported to whoever reads it.
+        with suppress(OSError, LakeError):
+            lake.storage.tidy(folder)
+    needed: dict[str, set[str]] = {}
+    for name, path in _replaced(lake, now, grace):
+        stored = lake.storage.stat(path)
+        if stored is not None and name not in needed:
+            needed[name] = lake.catalog.data_files(name) if name in lake.tables else set()
+        if stored is not None and path not in needed[name]:
+            counts["files_deleted"] += 1
+            counts["bytes_deleted"] += stored.size
+            lake.storage.delete(path)
+    for name in lake.tables:
+        delete_metadata(lake.storage, name, lake.catalog.metadata_files(name), now, grace)
+    digest.forget_metadata(lake.root, metadata_files(lake), lake.storage)
+    _forget(lake, now)
     return counts
 
 
@@ -180,7 +227,8 @@ def _is_past(age: timedelta, commits: int, grace: timedelta) -> bool:
     return age > max(grace, LONG_GRACE) or (age > grace and commits >= KEPT_COMMITS)
 
 
-def _expire_snapshots(lake: LakeWriter, now: datetime, grace: timedelta) -> int:
+def expire_snapshots(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> int:
+    """Expire the snapshots that were replaced long enough ago; return their number."""
     expired = 0
     with lake.begin() as transaction:
         for name in lake.tables:
@@ -229,10 +277,12 @@ def delete_metadata(storage: Storage, table: str, needed: set[str], now: datetim
 
 
 def _forget(lake: LakeWriter, now: datetime) -> None:
-    """Remove files that were deleted long ago from the index."""
+    """Remove files that were deleted long ago from the index: of very many, also those that were deleted just now."""
     with closing(index.connect(lake.root)) as db:
+        (many,) = db.execute("SELECT count(*) FROM file WHERE removed IS NOT NULL").fetchone()
+        kept = REMEMBERED if many < MANY_REMEMBERED else SHORT_REMEMBERED
         old = "removed IN (SELECT seq FROM commit_log WHERE committed_at < ?)"
-        cutoff = (_text(now - REMEMBERED),)
+        cutoff = (_text(now - kept),)
         files = db.execute(f"SELECT table_name, path, removed FROM file WHERE {old}", cutoff).fetchall()
         ids = db.execute(f"SELECT path FROM seen_file WHERE {old}", cutoff).fetchall()
         gone = [row for row in files if not lake.storage.exists(forms.data_path(row[0], row[1]))]

@@ -428,6 +428,11 @@ class LakeCatalog(SqliteCatalog):
                 )
         self._staged.clear()
 
+    def take_written(self) -> list[str]:
+        """Return the paths in the lake of the files written since the last call."""
+        written, self._io.written = self._io.written, []
+        return written
+
     def discard(self) -> None:
         """Forget what is staged; its files stay behind until they are expired."""
         self._staged.clear()
