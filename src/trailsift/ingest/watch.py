@@ -12,7 +12,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trailsift.errors import LakeError, S3Error, TrailsiftError
@@ -57,6 +56,11 @@ class Committed:
     log_objects_gone: dict[str, str] = field(default_factory=dict)
     log_objects_again: dict[str, str] = field(default_factory=dict)
     set_aside: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_news(self) -> bool:
+        """False if everything was in the lake already."""
+        return self.commit is not None or bool(self.log_objects_gone or self.log_objects_again or self.set_aside)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object that ``watch --json`` prints as one line."""
@@ -138,8 +142,10 @@ class WatchStatus:
 
 @dataclass(slots=True)
 class Hooks:
-    """What a watch calls: with each commit, with its totals about once a second, and with what goes wrong."""
+    """What a watch calls: at the start, with each commit, with its totals about once per second, and with what goes
+    wrong."""
 
+    started: Callable[[str], None] = lambda text: None
     committed: Callable[[Committed], None] = lambda committed: None
     status: Callable[[WatchStatus], None] = lambda status: None
     trouble: Callable[[str], None] = lambda text: None
@@ -306,7 +312,8 @@ class Watch:
             settled.set_aside,
         )
         self.status.add(committed)
-        self._hooks.committed(committed)
+        if committed.is_news:
+            self._hooks.committed(committed)
         if self._beside is not None and commits:
             self._beside.note_commits(len(commits))
 
@@ -336,9 +343,3 @@ class Watch:
             self.status.seconds = moment - self._started
             self.status.waiting = self._arrivals.waiting
             self._hooks.status(self.status)
-
-
-def open_lake(root: Path, *, hourly_partitions: bool | None = None, group_readable: bool = False) -> LakeWriter:
-    """Create the lake that a watch writes, or open it. Raise LakeError if neither is possible."""
-    with write_errors(root):
-        return LakeWriter.create(root, hourly_partitions=hourly_partitions, group_readable=group_readable)

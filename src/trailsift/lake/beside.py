@@ -294,7 +294,9 @@ def _prepared(lake: LakeWriter, now: datetime) -> Iterator[tuple[Rewritten | Mer
             yield Rewritten(str(folder), [_rewritten(lake, partition, folder, now)], "compact"), folder
 
 
-def _rewritten(lake: LakeWriter, partition: Partition, folder: Path, now: datetime) -> tuple[Partition, list[File], int]:
+def _rewritten(
+    lake: LakeWriter, partition: Partition, folder: Path, now: datetime
+) -> tuple[Partition, list[File], int]:
     from trailsift.lake import digest
 
     digest.check(lake.root, [file.path for file in partition.files])

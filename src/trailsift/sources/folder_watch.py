@@ -22,7 +22,9 @@ from trailsift.sources.base import LogObject, NotFetchedError
 from trailsift.sources.files import FileSource
 from trailsift.storage.local import is_being_written
 
-_NO_EXTRA = "to watch a folder takes watchfiles: install trailsift with the extra `watch` (pip install 'trailsift[watch]')"
+_NO_EXTRA = (
+    "to watch a folder takes watchfiles: install trailsift with the extra `watch` (pip install 'trailsift[watch]')"
+)
 #: Seconds for which a file must not have changed: where the system says that nobody writes it, and where it does not.
 CLOSED_FOR, UNCHANGED_FOR = 0.05, 1.0
 #: Files that were changed longer ago than this many seconds are not looked at twice.
@@ -189,8 +191,8 @@ class FolderArrivals:
 
     def _note(self, path: str) -> None:
         """Look at what a note names: a file, or a folder that is new and may have files already."""
-        relative = path[len(str(self._folder)) :].split(os.sep)
-        if path.startswith(self._excluded) or any(part.startswith(".") for part in relative if part):
+        relative = Path(path).relative_to(self._folder).parts
+        if path.startswith(self._excluded) or any(part.startswith(".") for part in relative):
             return
         if Path(path).is_dir() and not Path(path).is_symlink():
             try:
