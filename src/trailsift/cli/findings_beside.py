@@ -75,7 +75,7 @@ class FindingsBeside:
 
     def _start(self, more: list[str]) -> None:
         # The words of the command line are the user's own, and no shell reads them.
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603
             [*self._words, *more], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             encoding="utf-8", errors="backslashreplace", start_new_session=True, env={**os.environ, PARENT: "1"},
         )  # fmt: skip

@@ -73,6 +73,7 @@ class FolderArrivals:
         self._changed_since: float | None = None
         self._identity: tuple[int, int] | None = None
         self._searched_once = False
+        self._is_usable = True
         if not self._folder.is_dir():
             what = "is a file: ingest it" if self._folder.exists() else "does not exist"
             raise SourceError(f"the folder {safe_name(str(self._folder))} {what}")
@@ -119,11 +120,12 @@ class FolderArrivals:
         assert self._notes is not None
         if moment - self._looked_at >= _LOOK_EVERY:
             self._looked_at = moment
-            if not self._is_there():
-                return []
-        if self._searching is not None or moment >= self._next_search():
-            if len(self._pending) < _AT_ONCE:
-                self._search()
+            self._is_usable = self._is_there()
+        if not self._is_usable:
+            return []
+        due = self._searching is not None or moment >= self._next_search()
+        if due and len(self._pending) < _AT_ONCE:
+            self._search()
         for path in self._notes.take():
             self._note(path)
         return self._complete()
