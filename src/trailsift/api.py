@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from trailsift.ingest.counts import Counts, Progress
     from trailsift.ingest.dry_run import DryRun
     from trailsift.ingest.survey import Survey
+    from trailsift.ingest.watch import Committed, WatchStatus
     from trailsift.lake.compact import Compacted, CompactionProgress
     from trailsift.lake.expire_days import Expired
     from trailsift.lake.relocate import Relocated
@@ -334,6 +335,108 @@ class Lake:
         known_prices = load_prices(None if prices is None else Path(prices))
         found = survey(places, self._root("write"), wanted, requester_pays=requester_pays, progress=progress)
         return survey_of(found, ", ".join(places), known_prices)
+
+    def watch(
+        self,
+        place: StrPath,
+        *,
+        every: float = 1.0,
+        poll: float = 60.0,
+        since: Time = None,
+        accounts: Iterable[str] = (),
+        regions: Iterable[str] = (),
+        buckets: Iterable[str] = (),
+        max_receives: int = 5,
+        requester_pays: bool = False,
+        rules: Rules | StrPath | None = None,
+        workers: int | None = None,
+        compact: bool = True,
+        hourly_partitions: bool | None = None,
+        group_readable: bool = False,
+        once: bool = False,
+        seconds: float | None = None,
+        stop: threading.Event | None = None,
+        on_start: Callable[[str], None] | None = None,
+        on_commit: Callable[[Committed], None] | None = None,
+        on_status: Callable[[WatchStatus], None] | None = None,
+        on_trouble: Callable[[str], None] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> WatchStatus:
+        """Store logs as they arrive, each event once, until it is stopped. The lake is created if it is missing.
+
+        What arrived while no watch was running is stored first. Several watches may share a lake and a queue.
+
+        Args:
+            place: A folder; ``s3://bucket/prefix``; or the URL or the ARN of an SQS queue that gets the bucket's
+                notifications, from S3 itself, through SNS, or through EventBridge.
+            every: Seconds for which arrivals are gathered for one commit; longer where commits take long.
+            poll: Seconds between two searches of a prefix of S3.
+            since: Of a prefix of S3, only log objects delivered at or after this time.
+            accounts: Of a prefix of S3, only log objects of these accounts. Default: all.
+            regions: Of a prefix of S3, only log objects of these regions. Default: all.
+            buckets: The only buckets that messages of a queue may name. Default: those that the queue's policy names.
+            max_receives: Receives after which a message that fails is written to `rejects` and deleted, if the queue
+                has no redrive policy of its own.
+            requester_pays: Pay for the requests to a bucket of S3 that is somebody else's.
+            rules: Which new events to store, to sample and to drop, as for `ingest`.
+            workers: Worker processes. Default: one per core for large groups, none for small ones.
+            compact: Merge small files beside the watch, in a process of its own.
+            hourly_partitions: Partition a new lake by hour instead of by day; an existing lake must match.
+            group_readable: Let the group of a new lake's folder read it. Default: only the user, whatever the umask.
+            once: Stop when all that is there is stored.
+            seconds: Stop after this time.
+            stop: Set it from another thread to stop: the commit at work is finished.
+            on_start: Called with what is watched, in words, and what that costs.
+            on_commit: Called after each commit.
+            on_status: Called with the totals so far, about once per second.
+            on_trouble: Called with what goes wrong and does not end the watch.
+            progress: Called with how far a group is.
+
+        Returns:
+            The totals.
+
+        Raises:
+            SourceError: The folder does not exist, or the queue holds other messages.
+            S3Error: S3 refuses or fails at the start.
+            TrailsiftError: The queue cannot be used.
+            UsageError: A package is missing; the message says which extra to install.
+            LakeError: The lake cannot be made.
+
+        Example:
+            >>> status = lake.watch("logs/AWSLogs", once=True)  # everything is known already
+            >>> status.received
+            0
+        """
+        if every < 0 or poll < 1 or max_receives < 1 or (workers is not None and workers < 1):
+            raise UsageError(
+                "every must be 0 s or more, poll 1 s or more, and max_receives and workers must be 1 or more"
+            )
+        from trailsift.ingest.watch import Hooks, Pace
+        from trailsift.ingest.watching import watch
+        from trailsift.sources import WatchOptions
+
+        wanted = _wanted(*self._moments(since, None), list(accounts), list(regions), False)
+        options = WatchOptions(poll, tuple(buckets), max_receives, requester_pays=requester_pays, wanted=wanted)
+        hooks = Hooks(
+            committed=on_commit or (lambda committed: None),
+            status=on_status or (lambda status: None),
+            trouble=on_trouble or (lambda text: None),
+            started=on_start or (lambda text: None),
+            progress=progress,
+        )
+        return watch(
+            os.fspath(place),
+            self._root("write"),
+            options,
+            hooks,
+            Pace(every, seconds, once),
+            stop or threading.Event(),
+            rules=None if rules is None else _rules(rules),
+            workers=workers,
+            compact=compact,
+            hourly_partitions=hourly_partitions,
+            group_readable=group_readable,
+        )
 
     def _moments(self, since: Time, until: Time) -> tuple[datetime | None, datetime | None]:
         """Return both ends of a period as aware datetimes."""

@@ -19,6 +19,7 @@ COMMANDS: tuple[tuple[Group, str, str], ...] = (
     (START, "demo", "ingest:demo_command"),
     (START, "generate", "ingest:generate_command"),
     (START, "ingest", "ingest:ingest_command"),
+    (START, "watch", "watch:watch_command"),
     (ASK, "summary", "ask:summary_command"),
     (ASK, "roles", "ask:roles_command"),
     (ASK, "role", "ask:role_command"),

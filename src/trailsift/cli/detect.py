@@ -43,6 +43,8 @@ DetectionsOption = Annotated[
     Path | None,
     Parameter(name="--detections", env_var="TRAILSIFT_DETECTIONS", help="Folder with your own detections (TOML)."),
 ]
+#: Environment variable that is set for a detection which ends with the process that started it.
+PARENT = "TRAILSIFT_ENDS_WITH_PARENT"
 #: Findings that an ingest lists.
 _LISTED = 10
 Level = Literal["novel", "volume", "shapes", "learned", "detections"]
@@ -138,11 +140,28 @@ def detect_command(
 
     report = _Report(run, period, webhook, webhook_form, new or follow, as_json, lines=follow)
     if follow:
+        if os.environ.get(PARENT):
+            _end_with_parent()
         for _ in handle.follow(report, interval=every, on_error=lambda error: say(str(error))):
             pass
         return 0
     _warn_if_read_only(handle)
     return max(code, report(handle))
+
+
+def _end_with_parent() -> None:
+    """End this process when the watch that started it is gone."""
+    import threading
+    import time
+
+    parent = os.getppid()
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(0)
+
+    threading.Thread(target=look, daemon=True).start()
 
 
 def _warn_if_read_only(lake: Lake) -> None:

@@ -2,7 +2,8 @@
 
 The stages of a log object, in order:
 
-1. ``pipeline`` finds the new log objects, starts the workers and finishes with compaction.
+1. ``pipeline`` finds the new log objects and finishes with compaction; ``watch`` does so for what keeps arriving.
+   Both have a ``session`` at work, which keeps the lake and the workers open.
 2. ``schedule`` divides the log objects among the workers; ``pool`` runs the worker processes.
 3. ``coordinator`` drives them: it sends log objects, answers which events are new, and commits batches.
 4. ``worker`` decodes log objects (``chunk_builder``) into a ``chunk``, and writes its new events and summary lines.

@@ -43,8 +43,12 @@ class Coordinator:
         sizes: Sizes,
         rules: Rules | None,
         started: float,
+        missed: Callable[[LogObject, NotFetchedError], None] | None = None,
     ) -> None:
-        """``counts`` holds the log objects ingested before, and is added to; ``started``: monotonic time."""
+        """``counts`` holds the log objects ingested before, and is added to; ``started``: monotonic time.
+
+        ``missed`` is called with each log object that could not be fetched.
+        """
         self.lake = lake
         self.sizes = sizes
         self.rules = rules
@@ -52,6 +56,7 @@ class Coordinator:
         self.counts = counts
         self.progress = progress
         self.started = started
+        self.missed = missed
         self.bytes_total = found.bytes
         self.objects_total = found.objects + counts.log_objects_known
         #: Delivery of the earliest log object that could not be fetched.
@@ -201,6 +206,8 @@ class Coordinator:
 
     def _count_missed(self, file: LogObject, missed: NotFetchedError) -> None:
         """Count a log object that could not be fetched."""
+        if self.missed is not None:
+            self.missed(file, missed)
         counts = self.counts
         if missed.kind == "failed":
             counts.log_objects_failed += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trailsift.errors import ConflictError, SourceError
+from trailsift.errors import SourceError
 from trailsift.ingest.counts import SIZES, CallbackError, Counts, Progress, Sizes
 from trailsift.ingest.schedule import spans_of
 from trailsift.lake.commit import IngestedObject
@@ -37,11 +36,6 @@ if TYPE_CHECKING:
     from trailsift.rules import Rules
 
 __all__ = ["SIZES", "Counts", "Progress", "Sizes", "ingest"]
-
-#: Below this many bytes, and requests, starting worker processes costs more than it saves.
-INLINE_BYTES, INLINE_REQUESTS = 6 << 20, 1000
-#: How often an ingest into a lake in S3 goes on after other writers were first with the same events.
-_ATTEMPTS = 100
 
 #: What was fetched over a network is committed this often, in seconds: a run that is cut short goes on from there.
 REMOTE_SECONDS = 60.0
@@ -90,7 +84,7 @@ def ingest(
                 lake, hourly_partitions=hourly_partitions, group_readable=group_readable, ahead=True
             )
             if isinstance(found, list):
-                found = _only_new(opened, found, wanted, sizes)
+                found = only_new(opened, found, sizes, again=wanted.again)
             counts = Counts(log_objects_known=found.known, log_objects_skipped=found.known)
             counts.passed_over = dict(found.passed_over)
             if isinstance(source, FileSource):
@@ -98,12 +92,15 @@ def ingest(
             if found.remote and not sizes.batch_seconds:
                 sizes = replace(sizes, batch_seconds=REMOTE_SECONDS)
             if found.spans:
+                # Imported lazily: an ingest of nothing new ends without it.
+                from trailsift.ingest.session import Session
 
                 def find_again() -> Found:
                     again = _find(source, lake, wanted, None, started)
-                    return _only_new(opened, again, wanted, sizes) if isinstance(again, list) else again
+                    return only_new(opened, again, sizes, again=wanted.again) if isinstance(again, list) else again
 
-                committed = _ingest_found(opened, found, counts, progress, sizes, rules, workers, started, find_again)
+                with Session(opened, rules, sizes, workers) as session:
+                    committed = session.ingest(found, counts, progress, started, find_again=find_again)
                 if compact and committed:
                     _compact(opened, committed[0])
             else:
@@ -120,51 +117,6 @@ def ingest(
     return counts
 
 
-def _ingest_found(
-    lake: LakeWriter,
-    found: Found,
-    counts: Counts,
-    progress: Callable[[Progress], None] | None,
-    sizes: Sizes,
-    rules: Rules | None,
-    workers: int | None,
-    started: float,
-    find_again: Callable[[], Found],
-) -> list[int]:
-    """Ingest log objects; return the numbers of the commits.
-
-    In S3, a writer on another machine may commit some of the same events first. Then the batch that was not committed
-    is read again: which of its events are new is another question now.
-    """
-    # Imported lazily: an ingest of nothing new ends without them.
-    from trailsift.ingest.pool import Pool
-
-    committed: list[int] = []
-    for attempt in range(_ATTEMPTS):
-        before = replace(counts)
-        with Pool(lake.root, _size(found, workers), rules, sizes.bounds) as pool:
-            from trailsift.ingest.coordinator import Coordinator
-
-            coordinator = Coordinator(lake, found, counts, progress, sizes, rules, started)
-            try:
-                coordinator.all(pool)
-            except ConflictError:
-                if mirror_of(lake.root) is None or attempt == _ATTEMPTS - 1:
-                    raise
-                coordinator.committed_counts.write(counts, before)
-                committed += coordinator.committed
-                objects = found.objects
-                found = find_again()
-                others = max(objects - found.objects - (counts.log_objects - before.log_objects), 0)
-                counts.log_objects_known += others
-                counts.log_objects_skipped += others
-            else:
-                return committed + coordinator.committed
-        if not found.spans:
-            return committed
-    raise AssertionError
-
-
 def survey(
     inputs: Sequence[str],
     lake: Path,
@@ -178,9 +130,8 @@ def survey(
     try:
         found = _find(source, lake, wanted, progress, time.monotonic())
         if isinstance(found, list):
-            found = (
-                _only_new(LakeWriter(lake), found, wanted, SIZES) if _is_lake(lake) else Found(spans_of(found, SIZES))
-            )
+            new = only_new(LakeWriter(lake), found, SIZES, again=wanted.again) if _is_lake(lake) else None
+            found = new or Found(spans_of(found, SIZES))
     except CallbackError as wrapped:
         raise wrapped.error from None
     finally:
@@ -250,10 +201,10 @@ def _asked_for(wanted: Wanted) -> str:
     return "is of the account and region, and was delivered in the time, asked for"
 
 
-def _only_new(lake: LakeWriter, files: list[LogObject], wanted: Wanted, sizes: Sizes) -> Found:
-    """Return the log objects that were not ingested before."""
+def only_new(lake: LakeWriter, files: list[LogObject], sizes: Sizes, *, again: bool = False) -> Found:
+    """Return the log objects that were not ingested before; all of them if they are wanted ``again``."""
     new = files
-    if not wanted.again:
+    if not again:
         known = lake.known_objects([IngestedObject(file.name, file.version, file.delivered_on) for file in files])
         new = [file for file in files if (file.name, file.version) not in known]
     return Found(spans_of(new, sizes), known=len(files) - len(new))
@@ -266,18 +217,6 @@ def _nothing(source: Source | RemoteSource, found: Found, counts: Counts) -> Sou
         name, reason = next(iter(counts.not_fetched.items()))
         return SourceError(f"none of the {missed:,} log objects of {source} could be fetched: {name}: {reason}")
     return SourceError(f"no CloudTrail records in {source}: {found.objects} log objects were read")
-
-
-def _size(found: Found, workers: int | None) -> int:
-    """Return the number of worker processes; 0 if they would cost more than they save."""
-    if workers is None and found.bytes < INLINE_BYTES and not (found.remote and found.objects > INLINE_REQUESTS):
-        return 0
-    from multiprocessing import current_process
-
-    if current_process().daemon:
-        # A worker of somebody's pool must not have children.
-        return 0
-    return min(workers or os.cpu_count() or 1, found.objects)
 
 
 def _compact(lake: LakeWriter, first: int) -> None:

@@ -11,13 +11,11 @@ that planned before it; ``clean`` deletes it later.
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,6 +38,7 @@ from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import FileWriter, data_errors, micros
 from trailsift.lake.partitions import Partition, column_array, read_pieces
 from trailsift.lake.retention import Plan, day_text
+from trailsift.lake.scratch import scratch_folder
 from trailsift.lake.transaction import Transaction
 from trailsift.lake.upgrade import Upgraded
 from trailsift.lake.writer import LakeWriter
@@ -187,7 +186,7 @@ def compact_partitions(
 ) -> None:
     """Rewrite partitions in one commit, unless another writer has just done so; add to ``report``."""
     with others_first(lake.root), lake.begin() as transaction:
-        present = [partition for partition in group if _is_live(lake.root, partition)]
+        present = [partition for partition in group if is_live(lake.root, partition)]
         if present:
             _rewrite(lake, transaction, present, now, target_bytes, report)
 
@@ -214,7 +213,7 @@ def needs_compaction(
     by_hour = bool(snapshot.settings.get("hourly_partitions"))
     chosen = []
     for name in schema.TABLES:
-        for partition in _partitions(name, snapshot.files(name), by_hour=by_hour and name == schema.EVENTS.name):
+        for partition in partitions_of(name, snapshot.files(name), by_hour=by_hour and name == schema.EVENTS.name):
             closed = is_closed(partition.end, moment)
             if (closed or everything) and _is_worth_it(partition, compacted, budgets, everything=everything):
                 chosen.append(partition)
@@ -227,7 +226,8 @@ def is_closed(end: int, now: datetime) -> bool:
     return end + SETTLE // _MICROSECOND <= micros_of(now)
 
 
-def _partitions(name: str, files: Sequence[File], *, by_hour: bool) -> list[Partition]:
+def partitions_of(name: str, files: Sequence[File], *, by_hour: bool) -> list[Partition]:
+    """Return the partitions of a table's files; a file that covers more than one is in none."""
     length = HOUR if by_hour else DAY
     groups: dict[tuple[int, str | None], list[File]] = {}
     for file in files:
@@ -270,7 +270,7 @@ def _groups(partitions: Sequence[Partition]) -> Iterator[list[Partition]]:
         yield group
 
 
-def _is_live(root: Path, partition: Partition) -> bool:
+def is_live(root: Path, partition: Partition) -> bool:
     """Return whether no other writer has compacted the partition since it was planned."""
     with closing(index.connect(root)) as db:
         sql = "SELECT 1 FROM file WHERE table_name = ? AND path = ? AND removed IS NULL"
@@ -311,40 +311,27 @@ def _rewrite(
 
 
 def rewrite(
-    root: Path, partition: Partition, *, budgets: object, now: datetime, target_bytes: int
+    root: Path, partition: Partition, *, budgets: object, now: datetime, target_bytes: int, into: Path | None = None
 ) -> tuple[list[File], int]:
     """Write a partition's new files, which no commit names yet; return them and how many lines were folded.
 
+    ``into``: a folder that they are written to, below which they have the paths that they will have in the lake.
     LakeError if a file cannot be read, or has rows of other types than ours.
     """
     with data_errors(f"the partition {Path(partition.files[0].path).parent} of {root}"):
-        return _rewritten(root, partition, budgets=budgets, now=now, target_bytes=target_bytes)
-
-
-@contextmanager
-def _scratch_folder(root: Path) -> Iterator[Path]:
-    """Make a folder for the time of a rewrite.
-
-    Not ``TemporaryDirectory``: where it may not delete, it calls itself without end, which hides the first error. What
-    stays behind is removed by the next compaction.
-    """
-    folder = Path(tempfile.mkdtemp(prefix=".compact-", dir=root))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        return _rewritten(root, partition, into or root, budgets=budgets, now=now, target_bytes=target_bytes)
 
 
 def _rewritten(
-    root: Path, partition: Partition, *, budgets: object, now: datetime, target_bytes: int
+    root: Path, partition: Partition, into: Path, *, budgets: object, now: datetime, target_bytes: int
 ) -> tuple[list[File], int]:
     table = partition.stored
     folder = Path(partition.files[0].path).parent.as_posix()
     rows = sum(file.rows for file in partition.files)
     file_rows = max(int(rows * target_bytes / max(partition.bytes, 1)), 1)
-    output = _Output(root, table, folder, partition.service)
+    output = _Output(into, table, folder, partition.service)
     folded = 0
-    with _scratch_folder(root) as scratch:
+    with scratch_folder(root) as scratch:
         for piece, starts_file in read_pieces(root, partition, file_rows, scratch):
             if table.name == schema.EVENTS.name:
                 output.write(_sorted_events(piece), new_file=starts_file)

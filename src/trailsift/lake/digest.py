@@ -232,10 +232,13 @@ def digests(root: Path, paths: Iterable[str]) -> dict[str, FileDigest]:
 
 def _lost(db: sqlite3.Connection, paths: Collection[str]) -> list[str]:
     """Return the files whose digests are lost: their commits recorded some."""
+    sql = "SELECT 1 FROM file_digest WHERE path = ?"
+    unrecorded = [path for path in paths if not db.execute(sql, (path,)).fetchone()]
+    if not unrecorded:
+        return []
     old = unsealed(db)
-    recorded = {path for (path,) in db.execute("SELECT path FROM file_digest")}
     added = {row[1]: row[-2] for row in index_rows(db)}
-    return [path for path in paths if path not in recorded and path in added and added[path] not in old]
+    return [path for path in unrecorded if path in added and added[path] not in old]
 
 
 def has_digests(db: sqlite3.Connection) -> bool:

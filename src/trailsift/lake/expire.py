@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trailsift.errors import LakeError
 from trailsift.lake import dedup, digest, forms, index, log_objects
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.home import mirror_of
+from trailsift.lake.log_objects import ObjectFile
+from trailsift.lake.scratch import remove_left
 from trailsift.lake.writer import LakeWriter
 from trailsift.storage import LocalStorage, Storage
 from trailsift.times import DAY
+
+if TYPE_CHECKING:
+    from trailsift.lake.transaction import Transaction
 
 #: A replaced file is kept for this long, for readers that planned before; afterwards they plan again.
 GRACE = timedelta(minutes=10)
@@ -29,7 +33,9 @@ KEPT_COMMITS = 3
 LONG_GRACE = timedelta(days=1)
 #: The index remembers a deleted file for this long, so that a reader of an old snapshot meets a missing file, and plans
 #: again, instead of an answer without its rows.
-REMEMBERED = timedelta(minutes=20)
+REMEMBERED = timedelta(days=7)
+#: The same if more files than this are remembered: a lake that is watched replaces thousands in an hour.
+MANY_REMEMBERED, SHORT_REMEMBERED = 5000, timedelta(minutes=20)
 #: Commits whose rows stay as they are; of older ones that added no file which is still there, one row per day is left.
 KEPT_ROWS = 1000
 
@@ -65,82 +71,122 @@ def seen_days(settings: dict[str, object]) -> int:
     return days
 
 
-def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
-    """Drop ids and log objects that are too old to be delivered again, and merge the files of the rest."""
-    days = seen_days(lake.settings)
-    with lake.begin() as transaction:
-        with closing(index.connect(lake.root)) as db:
-            sql = "SELECT path, ids, min_time, max_time, added FROM seen_file WHERE removed IS NULL"
-            files = [_seen_file(row) for row in db.execute(sql)]
-            cutoff = _text(now - timedelta(days=days))
-            (old,) = db.execute("SELECT max(seq) FROM commit_log WHERE committed_at < ?", (cutoff,)).fetchone()
-            objects = _ObjectFiles(db, f"{now - timedelta(days=days):%Y-%m-%d}", old or 0)
-        expired = expired_seen(files, days, old or 0)
-        groups = mergeable([file for file in files if file not in expired])
-        if not expired and not groups and not objects:
-            return Counter()
-        to_merge = [[file.path for file in group] for group in groups]
-        to_merge += [[file.path for file in group] for group in objects.groups]
-        for paths in to_merge:
-            digest.check(lake.root, paths)
-        merged = [_merge(lake.storage, group) for group in groups]
-        new_objects = objects.merged(lake.storage)
-        removed = [file.path for file in (*expired, *(file for group in groups for file in group))]
+@dataclass(frozen=True, slots=True)
+class ObjectsPlan:
+    """What is to be done about the names of log objects: files to drop, groups of files of a day to merge, and what an
+    earlier version kept in the catalog, the newest of it by commit ``newest``. ``number_expired`` are forgotten."""
 
-        def change(db: sqlite3.Connection, seq: int) -> None:
-            db.executemany("UPDATE seen_file SET removed = ? WHERE path = ?", [(seq, path) for path in removed])
-            # The commit of the newest ids stays with them, because their age counts from there.
-            rows = [(file.path, file.ids, file.min_time, file.max_time, file.added) for file in merged]
-            db.executemany("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", rows)
-            objects.change(db, seq, new_objects)
-
-        counts = Counter(
-            seen_files_merged=sum(map(len, groups)),
-            seen_files_expired=len(expired),
-            log_objects_expired=objects.number_expired,
-        )
-        new_paths = [file.path for file in merged] + [file.path for file in new_objects]
-        transaction.change_index(change, new_paths, [*removed, *objects.removed])
-        # Events up to this time are stored again, if they come again (``lake.event_days``).
-        to = {"expired_to": max(file.max_time for file in expired)} if expired else {}
-        transaction.commit({**counts, **to}, "seen")
-        return counts
-
-
-class _ObjectFiles:
-    """What upkeep does with the names of log objects: those of days before ``day``, read by commit ``old``, expire."""
-
-    def __init__(self, db: sqlite3.Connection, day: str, old: int) -> None:
-        files = log_objects.files(db)
-        self.expired = [file for file in files if file.day < day and file.added <= old]
-        self.groups = log_objects.mergeable([file for file in files if file not in self.expired])
-        # Earlier versions kept the names in the catalog.
-        rows = db.execute("SELECT name, version, delivered_on, seq FROM log_object").fetchall()
-        kept = [row for row in rows if row[2] >= day or row[3] > old]
-        self._from_catalog = [IngestedObject(*map(str, row[:3])) for row in kept]
-        self._has_rows = bool(rows)
-        self._newest = max((forms.commit_number(row[3]) for row in kept), default=0)
-        self.number_expired = sum(file.objects for file in self.expired) + len(rows) - len(kept)
+    expired: list[ObjectFile]
+    groups: list[list[ObjectFile]]
+    from_catalog: list[IngestedObject]
+    newest: int
+    number_expired: int
+    has_rows: bool
 
     def __bool__(self) -> bool:
-        return bool(self.expired or self.groups or self._has_rows)
+        return bool(self.expired or self.groups or self.has_rows)
 
     @property
     def removed(self) -> list[str]:
         """The paths of the files that expire, or are merged."""
         return [file.path for file in (*self.expired, *(file for group in self.groups for file in group))]
 
-    def merged(self, storage: LocalStorage) -> list[log_objects.ObjectFile]:
-        """Write the new files."""
-        moved = [file._replace(added=self._newest) for file in log_objects.write(storage, self._from_catalog)]
-        return [log_objects.merge(storage, group) for group in self.groups] + moved
 
-    def change(self, db: sqlite3.Connection, seq: int, new: Sequence[log_objects.ObjectFile]) -> None:
-        """Make the change in the index, in the SQLite transaction of commit ``seq``."""
-        db.executemany("UPDATE object_file SET removed = ? WHERE path = ?", [(seq, path) for path in self.removed])
-        log_objects.record(db, seq, new)
-        db.execute("DELETE FROM log_object")
-        db.execute("DELETE FROM row_digest WHERE table_name = 'log_object'")
+@dataclass(frozen=True, slots=True)
+class SeenPlan:
+    """What is to be done about event ids: files to drop, groups of files to merge; and about log objects."""
+
+    expired: list[SeenFile]
+    groups: list[list[SeenFile]]
+    objects: ObjectsPlan
+
+    def __bool__(self) -> bool:
+        return bool(self.expired or self.groups or self.objects)
+
+
+def merge_seen(lake: LakeWriter, now: datetime) -> Counter[str]:
+    """Drop ids and log objects that are too old to be delivered again, and merge the files of the rest."""
+    with lake.begin() as transaction:
+        plan = plan_seen(lake, now)
+        if not plan:
+            return Counter()
+        merged = [merge_ids(lake, group, lake.storage) for group in plan.groups]
+        return commit_seen(transaction, plan, merged, merge_objects(lake, plan, lake.storage))
+
+
+def plan_seen(lake: LakeWriter, now: datetime) -> SeenPlan:
+    """Return what is to be done."""
+    days = seen_days(lake.settings)
+    with closing(index.connect(lake.root)) as db:
+        sql = "SELECT path, ids, min_time, max_time, added FROM seen_file WHERE removed IS NULL"
+        files = [_seen_file(row) for row in db.execute(sql)]
+        cutoff = _text(now - timedelta(days=days))
+        (old,) = db.execute("SELECT max(seq) FROM commit_log WHERE committed_at < ?", (cutoff,)).fetchone()
+        objects = _plan_objects(db, f"{now - timedelta(days=days):%Y-%m-%d}", old or 0)
+    expired = expired_seen(files, days, old or 0)
+    groups = mergeable([file for file in files if file not in expired])
+    return SeenPlan(expired, groups, objects)
+
+
+def _plan_objects(db: sqlite3.Connection, day: str, old: int) -> ObjectsPlan:
+    """Return what is to be done about log objects: those of days before ``day``, read by commit ``old``, expire."""
+    files = log_objects.files(db)
+    expired = [file for file in files if file.day < day and file.added <= old]
+    groups = log_objects.mergeable([file for file in files if file not in expired])
+    # Earlier versions kept the names in the catalog.
+    rows = db.execute("SELECT name, version, delivered_on, seq FROM log_object").fetchall()
+    kept = [row for row in rows if row[2] >= day or row[3] > old]
+    from_catalog = [IngestedObject(*map(str, row[:3])) for row in kept]
+    newest = max((forms.commit_number(row[3]) for row in kept), default=0)
+    number = sum(file.objects for file in expired) + len(rows) - len(kept)
+    return ObjectsPlan(expired, groups, from_catalog, newest, number, bool(rows))
+
+
+def merge_ids(lake: LakeWriter, group: Sequence[SeenFile], storage: LocalStorage) -> SeenFile:
+    """Write one file of several into ``storage``. LakeError if one of them is damaged."""
+    digest.check(lake.root, [file.path for file in group])
+    return _merge(lake.storage, group, storage)
+
+
+def merge_objects(lake: LakeWriter, plan: SeenPlan, storage: LocalStorage) -> list[ObjectFile]:
+    """Write the planned files of log objects into ``storage``. LakeError if one of the old ones is damaged."""
+    merged = []
+    for group in plan.objects.groups:
+        digest.check(lake.root, [file.path for file in group])
+        merged.append(log_objects.merge(lake.storage, group, storage))
+    moved = log_objects.write(storage, plan.objects.from_catalog)
+    return merged + [file._replace(added=plan.objects.newest) for file in moved]
+
+
+def commit_seen(
+    transaction: Transaction, plan: SeenPlan, merged: Sequence[SeenFile], objects: Sequence[ObjectFile]
+) -> Counter[str]:
+    """Commit what was planned. ``merged``, ``objects``: the new files, which are in the lake."""
+    removed = [file.path for file in (*plan.expired, *(file for group in plan.groups for file in group))]
+
+    def change(db: sqlite3.Connection, seq: int) -> None:
+        db.executemany("UPDATE seen_file SET removed = ? WHERE path = ?", [(seq, path) for path in removed])
+        # The commit of the newest ids stays with them, because their age counts from there.
+        rows = [(file.path, file.ids, file.min_time, file.max_time, file.added) for file in merged]
+        db.executemany("INSERT INTO seen_file VALUES (?, ?, ?, ?, ?, NULL)", rows)
+        gone = [(seq, path) for path in plan.objects.removed]
+        db.executemany("UPDATE object_file SET removed = ? WHERE path = ?", gone)
+        log_objects.record(db, seq, objects)
+        if plan.objects.has_rows:
+            db.execute("DELETE FROM log_object")
+            db.execute("DELETE FROM row_digest WHERE table_name = 'log_object'")
+
+    counts = Counter(
+        seen_files_merged=sum(map(len, plan.groups)),
+        seen_files_expired=len(plan.expired),
+        log_objects_expired=plan.objects.number_expired,
+    )
+    new_paths = [file.path for file in merged] + [file.path for file in objects]
+    transaction.change_index(change, new_paths, [*removed, *plan.objects.removed])
+    # Events up to this time are stored again, if they come again (``lake.event_days``).
+    to = {"expired_to": max(file.max_time for file in plan.expired)} if plan.expired else {}
+    transaction.commit({**counts, **to}, "seen")
+    return counts
 
 
 def expired_seen(files: Sequence[SeenFile], days: int, old: int) -> list[SeenFile]:
@@ -182,11 +228,11 @@ def _seen_file(row: tuple[Any, ...]) -> SeenFile:
     return SeenFile(*row)
 
 
-def _merge(storage: LocalStorage, group: Sequence[SeenFile]) -> SeenFile:
-    """Write one sorted file of several."""
+def _merge(storage: LocalStorage, group: Sequence[SeenFile], target: LocalStorage) -> SeenFile:
+    """Write one sorted file of several into another storage."""
     parts = [dedup.read(storage.checked_path(file.path), file.ids) for file in group]
     path = f"seen/{uuid.uuid4().hex}.ids"
-    dedup.write(parts, storage.local_path(path))
+    dedup.write(parts, target.local_path(path))
     spans = [(file.min_time, file.max_time) for file in group]
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
     return SeenFile(path, sum(map(len, parts)), low, high, max(file.added for file in group))
@@ -194,29 +240,42 @@ def _merge(storage: LocalStorage, group: Sequence[SeenFile]) -> SeenFile:
 
 def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[str]:
     """Expire old snapshots and delete the files that no kept snapshot holds and no reader can still be reading."""
-    counts = Counter(snapshots_expired=_expire_snapshots(lake, now, grace))
+    counts = Counter(snapshots_expired=expire_snapshots(lake, now, grace))
     with lake.lock():
-        for scratch in lake.root.glob(".compact-*"):
-            # Of a compaction that died: a running one would hold the lock. A link is not followed.
-            shutil.rmtree(scratch, ignore_errors=True)
-        for folder in ("", "findings"):
-            # What else is wrong there is reported to whoever reads it.
-            with suppress(OSError, LakeError):
-                lake.storage.tidy(folder)
-        needed: dict[str, set[str]] = {}
-        gone = []
-        for name, path in _replaced(lake, now, grace):
-            stored = lake.storage.stat(path)
-            if stored is not None and name not in needed:
-                needed[name] = lake.catalog.data_files(name) if name in lake.tables else set()
-            if stored is not None and path not in needed[name]:
-                counts["files_deleted"] += 1
-                counts["bytes_deleted"] += stored.size
-                gone.append(path)
-        lake.storage.delete_all(gone)
-        for name in lake.tables:
-            _delete_metadata(lake, name, now, grace)
-        counts += sweep_orphans(lake)
+        counts += delete_replaced(lake, now, grace, is_locked=True)
+    return counts
+
+
+def delete_replaced(
+    lake: LakeWriter, now: datetime, grace: timedelta = GRACE, *, is_locked: bool = False
+) -> Counter[str]:
+    """Delete the files that no kept snapshot holds and no reader can still be reading.
+
+    Also without the lock, beside other writers: none of them brings back a file that was replaced so long ago, and what
+    they write is younger.
+    """
+    counts: Counter[str] = Counter()
+    remove_left(lake.root)
+    for folder in ("", "findings"):
+        # What else is wrong there is reported to whoever reads it.
+        with suppress(OSError, LakeError):
+            lake.storage.tidy(folder)
+    needed: dict[str, set[str]] = {}
+    gone = []
+    for name, path in _replaced(lake, now, grace):
+        stored = lake.storage.stat(path)
+        if stored is not None and name not in needed:
+            needed[name] = lake.catalog.data_files(name) if name in lake.tables else set()
+        if stored is not None and path not in needed[name]:
+            counts["files_deleted"] += 1
+            counts["bytes_deleted"] += stored.size
+            gone.append(path)
+    lake.storage.delete_all(gone)
+    for name in lake.tables:
+        _delete_metadata(lake, name, now, grace)
+    counts += sweep_orphans(lake)
+    # In S3, whoever changes the catalog has to have its newest state.
+    with nullcontext() if is_locked or mirror_of(lake.root) is None else lake.lock():
         digest.forget_metadata(lake.root, metadata_files(lake), lake.storage)
         _forget(lake, now)
         _fold_commits(lake)
@@ -233,7 +292,8 @@ def _is_past(age: timedelta, commits: int, grace: timedelta) -> bool:
     return age > max(grace, LONG_GRACE) or (age > grace and commits >= KEPT_COMMITS)
 
 
-def _expire_snapshots(lake: LakeWriter, now: datetime, grace: timedelta) -> int:
+def expire_snapshots(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> int:
+    """Expire the snapshots that were replaced long enough ago; return their number."""
     expired = 0
     with lake.begin() as transaction:
         for name in lake.tables:
@@ -334,10 +394,12 @@ _CHECKS: dict[str, Callable[[object], str]] = {
 
 
 def _forget(lake: LakeWriter, now: datetime) -> None:
-    """Remove files that were deleted long ago from the index."""
+    """Remove files that were deleted long ago from the index: of very many, also those that were deleted just now."""
     with closing(index.connect(lake.root)) as db:
+        (many,) = db.execute("SELECT count(*) FROM file WHERE removed IS NOT NULL").fetchone()
+        kept = REMEMBERED if many < MANY_REMEMBERED else SHORT_REMEMBERED
         old = "removed IN (SELECT seq FROM commit_log WHERE committed_at < ?)"
-        cutoff = (_text(now - REMEMBERED),)
+        cutoff = (_text(now - kept),)
         files = db.execute(f"SELECT table_name, path, removed FROM file WHERE {old}", cutoff).fetchall()
         ids = db.execute(f"SELECT path FROM seen_file WHERE {old}", cutoff).fetchall()
         objects = db.execute(f"SELECT path FROM object_file WHERE {old}", cutoff).fetchall()

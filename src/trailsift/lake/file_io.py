@@ -67,6 +67,8 @@ class LocalFileIO(FileIO):
     def __init__(self, root: Path) -> None:
         super().__init__()
         self._root = root
+        #: Paths in the lake of the files written since this list was last cleared.
+        self.written: list[str] = []
 
     def path(self, location: str) -> Path:
         """Return where a file is. LakeError if it is not in the folders of its table, or behind a link."""
@@ -94,6 +96,10 @@ class LocalFileIO(FileIO):
         name = str(path.relative_to(self._root))
         if forms.is_own_metadata(name):
             folder_storage(self._root).delete(name)
+
+    def note_written(self, path: Path) -> None:
+        """Note a new file."""
+        self.written.append(path.relative_to(self._root).as_posix())
 
     def read(self, location: str) -> bytes:
         """Return a file's bytes. LakeError if it is too large."""
@@ -149,6 +155,7 @@ class _Output(OutputFile):
         path = self._lake.path(self.location)
         make_folders(path.parent)
         make_file(path)
+        self._lake.note_written(path)
         return path.open("wb")
 
 

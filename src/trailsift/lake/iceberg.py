@@ -37,7 +37,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.table.update import AddSnapshotUpdate, RemoveSnapshotsUpdate, TableRequirement, TableUpdate
-from pyiceberg.table.update.snapshot import _SnapshotProducer
+from pyiceberg.table.update.snapshot import _FastAppendFiles, _SnapshotProducer
 from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Record
 from pyiceberg.types import (
@@ -73,6 +73,9 @@ KEPT_SNAPSHOTS = 10
 EXPIRE_ABOVE = 30
 #: Files per manifest of a replacement: large enough for few manifests, small enough for a partition to skip most.
 MANIFEST_ENTRIES = 1000
+
+#: Small manifests above which they are merged; each table merges at a number of its own, so that no commit does all.
+MERGE_ABOVE = 20
 
 _PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
@@ -319,7 +322,7 @@ class LakeCatalog(SqliteCatalog):
                 transaction, {f"{location(self.root)}/{file.path}" for file in removed}, properties
             )
         else:
-            producer = transaction.update_snapshot(snapshot_properties=properties).merge_append()
+            producer = Append(transaction, properties, MERGE_ABOVE + list(schema.TABLES).index(table.name))
         with producer:
             for data_file in _data_files(loaded, added, table, self.root):
                 producer.append_data_file(data_file)
@@ -426,6 +429,11 @@ class LakeCatalog(SqliteCatalog):
                 )
         self._staged.clear()
 
+    def take_written(self) -> list[str]:
+        """Return the paths in the lake of the files written since the last call."""
+        written, self._io.written = self._io.written, []
+        return written
+
     def discard(self) -> None:
         """Forget what is staged; its files stay behind until they are expired."""
         self._staged.clear()
@@ -476,6 +484,60 @@ def _expire(transaction: Transaction, snapshot_ids: list[int]) -> None:
     transaction._stage((RemoveSnapshotsUpdate.model_validate({"snapshot-ids": snapshot_ids}),))
 
 
+class Append(_FastAppendFiles):
+    """A snapshot with more files. Small manifests become one when they are many.
+
+    PyIceberg's own append that merges writes all entries of up to 8 MB of manifests again, tens of thousands of them.
+    """
+
+    def __init__(self, transaction: Transaction, properties: dict[str, str], merge_above: int) -> None:
+        super().__init__(
+            Operation.APPEND, transaction, transaction._table.io, snapshot_properties=properties or EMPTY_DICT
+        )
+        self._merge_above = merge_above
+
+    def _existing_manifests(self) -> list[ManifestFile]:
+        manifests = super()._existing_manifests()
+        small = [manifest for manifest in manifests if _is_small(manifest)]
+        if len(small) <= self._merge_above:
+            return manifests
+        stay: dict[int, list[ManifestEntry]] = {}
+        for manifest in small:
+            entries = manifest.fetch_manifest_entry(self._io, discard_deleted=True)
+            stay.setdefault(manifest.partition_spec_id, []).extend(_copy(entry) for entry in entries)
+        large = [manifest for manifest in manifests if not _is_small(manifest)]
+        return [*large, *_packed(self, stay)]
+
+
+def _is_small(manifest: ManifestFile) -> bool:
+    entries = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
+    return manifest.content == ManifestContent.DATA and entries < MANIFEST_ENTRIES // 2
+
+
+def _copy(entry: ManifestEntry, deleted_in: int | None = None) -> ManifestEntry:
+    """Return an entry of another manifest: of a file that exists, or that a snapshot has deleted."""
+    return ManifestEntry.from_args(
+        status=ManifestEntryStatus.EXISTING if deleted_in is None else ManifestEntryStatus.DELETED,
+        snapshot_id=entry.snapshot_id if deleted_in is None else deleted_in,
+        sequence_number=entry.sequence_number,
+        file_sequence_number=entry.file_sequence_number,
+        data_file=entry.data_file,
+    )
+
+
+def _packed(producer: Any, entries: dict[int, list[ManifestEntry]]) -> list[ManifestFile]:
+    """Write manifests of entries, by specification and partition."""
+    manifests = []
+    for spec_id, kept in entries.items():
+        kept.sort(key=lambda entry: [str(value) for value in entry.data_file.partition._data])
+        for start in range(0, len(kept), MANIFEST_ENTRIES):
+            with producer.new_manifest_writer(producer.spec(spec_id)) as writer:
+                for entry in kept[start : start + MANIFEST_ENTRIES]:
+                    writer.add_entry(entry)
+            manifests.append(writer.to_manifest_file())
+    return manifests
+
+
 class Replacement(_SnapshotProducer["Replacement"]):
     """A snapshot in which files take the place of others that held the same rows.
 
@@ -505,37 +567,14 @@ class Replacement(_SnapshotProducer["Replacement"]):
             if manifest.content != ManifestContent.DATA or (not touched and len(entries) >= MANIFEST_ENTRIES // 2):
                 manifests.append(manifest)
                 continue
-            removed += [self._copy(entry, ManifestEntryStatus.DELETED) for entry in touched]
-            kept = [
-                self._copy(e, ManifestEntryStatus.EXISTING)
-                for e in entries
-                if e.data_file.file_path not in self._removed
-            ]
+            removed += [_copy(entry, self.snapshot_id) for entry in touched]
+            kept = [_copy(entry) for entry in entries if entry.data_file.file_path not in self._removed]
             stay.setdefault(manifest.partition_spec_id, []).extend(kept)
-        for spec_id, kept in stay.items():
-            kept.sort(key=lambda entry: [str(value) for value in entry.data_file.partition._data])
-            for start in range(0, len(kept), MANIFEST_ENTRIES):
-                manifests.append(self._write(spec_id, kept[start : start + MANIFEST_ENTRIES]))
+        manifests += _packed(self, stay)
         missing = self._removed - {entry.data_file.file_path for entry in removed}
         if missing:
             raise LakeError(f"{len(missing)} files to be replaced are no longer in the table, such as {min(missing)}")
         return manifests, removed
-
-    def _copy(self, entry: ManifestEntry, status: ManifestEntryStatus) -> ManifestEntry:
-        deleted = status == ManifestEntryStatus.DELETED
-        return ManifestEntry.from_args(
-            status=status,
-            snapshot_id=self.snapshot_id if deleted else entry.snapshot_id,
-            sequence_number=entry.sequence_number,
-            file_sequence_number=entry.file_sequence_number,
-            data_file=entry.data_file,
-        )
-
-    def _write(self, spec_id: int, entries: list[ManifestEntry]) -> ManifestFile:
-        with self.new_manifest_writer(self.spec(spec_id)) as writer:
-            for entry in entries:
-                writer.add_entry(entry)
-        return writer.to_manifest_file()
 
     def _existing_manifests(self) -> list[ManifestFile]:
         return self._plan[0]

@@ -233,11 +233,11 @@ def mergeable(found: Sequence[ObjectFile]) -> list[list[ObjectFile]]:
     return groups
 
 
-def merge(storage: LocalStorage, group: Sequence[ObjectFile]) -> ObjectFile:
-    """Write one file of several of the same day."""
+def merge(storage: LocalStorage, group: Sequence[ObjectFile], into: LocalStorage | None = None) -> ObjectFile:
+    """Write one file of several of the same day, into another storage if one is named."""
     entries = {digest_of(name, version): (name, version) for file in group for name, version in names(storage, file)}
     ordered = [(digest, *entry) for digest, entry in sorted(entries.items())]
-    return _write(storage, group[0].day, ordered)._replace(added=max(file.added for file in group))
+    return _write(into or storage, group[0].day, ordered)._replace(added=max(file.added for file in group))
 
 
 def record(db: sqlite3.Connection, seq: int, written: Iterable[ObjectFile]) -> None:

@@ -253,10 +253,10 @@ class Transaction:
 
     def _commit(self, counts: Mapping[str, Any], kind: str) -> int:
         lake, batch = self._lake, self._batch
-        before = set(self._metadata_paths())
         if not batch.renewed:
             # What another engine commits now to a table that is made again is not in it: ``_apply`` notices that.
             lake.catch_up()
+        lake.catalog.take_written()
         for name, table in (lake.tables | batch.renewed).items():
             added = [file for file in batch.files if file.table == name]
             removed = [file for file in batch.removed if file.table == name]
@@ -273,7 +273,9 @@ class Transaction:
         seen_row = self._seen_row
         written = [file.path for file in batch.files] + batch.seen_paths + [row[0] for row in seen_row]
         written += [file.path for file in self._object_files]
-        self._staged += [path for path in self._metadata_paths() if path not in before]
+        # What staging has written, and not what is new in the folders: many commits in a short time leave thousands of
+        # files there, until ``clean`` may delete them.
+        self._staged += lake.catalog.take_written()
         written = [*(path for path in written if path not in self._flushed), *self._staged]
         # Read back from the system's cache, while the disk is still writing.
         digests = digest.of_files(lake.storage, written)
@@ -282,11 +284,6 @@ class Transaction:
         digests |= self._flushed
         with closing(index.connect(lake.storage.root)) as db:
             return self._apply(db, counts, kind, seen_row, digests)
-
-    def _metadata_paths(self) -> Iterable[str]:
-        # Paths alone: many commits in a short time leave thousands of files, until ``clean`` may delete them.
-        tables = self._lake.tables | self._batch.renewed
-        return (path for name in tables for path in self._lake.storage.written(f"{name}/metadata"))
 
     def _write_seen(self) -> list[tuple[str, int, int, int]]:
         """Write the new ids; return their row of ``seen_file`` (path, ids, first and last time), if there are any."""

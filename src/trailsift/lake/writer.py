@@ -351,6 +351,10 @@ class LakeWriter:
         """Return the files of a table as the last commit left them."""
         return index.last_commit(self.root).files(table)
 
+    def last_commit_number(self) -> int:
+        """Return the number of the newest commit."""
+        return index.last_commit(self.root).seq
+
     def omitted_columns(self) -> set[str] | None:
         """Return the columns that rules have ever left empty in stored events; None if no rules were ever applied.
 

@@ -140,6 +140,22 @@ class FileSource:
                 "`... | trailsift ingest -` or `trailsift ingest <(...)`"
             )
 
+    def below(self, folder: str) -> Iterator[LogObject]:
+        """Yield the files below a folder, as ``find`` finds them. Raise SourceError if it cannot be read."""
+        yield from self._walk_folder(folder)
+
+    def log_object(self, path: str) -> LogObject | None:
+        """Return the log object of a file in the folder; None if it is gone, or a link that leads out of it."""
+        top = os.path.realpath(self._inputs[0])
+        try:
+            target = os.path.realpath(path)
+            status = os.stat(target)  # noqa: PTH116
+        except OSError:
+            return None
+        if not stat.S_ISREG(status.st_mode) or not _inside(target, top):
+            return None
+        return _log_object(path, path.rpartition(os.sep)[2], status, target)
+
     def _walk_folder(self, top: str) -> Iterator[LogObject]:
         # Strings instead of Path objects: for ten thousand small files, Path objects cost more than the stat calls.
         skipped = str(self._exclude.resolve()) if self._exclude else None

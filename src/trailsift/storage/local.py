@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import re
+import signal
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -275,6 +276,31 @@ class LocalStorage:
             yield
         finally:
             os.close(handle)
+
+
+def is_being_written(path: str) -> bool | None:
+    """Return whether any process has a file open for writing; None if the system does not say.
+
+    Linux grants a lease for reading only if nobody writes: it is asked for and given back. That takes a file of one's
+    own (or the right CAP_LEASE) on a local file system.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return None
+    try:
+        handle = os.open(path, os.O_RDONLY | _PLAIN & ~os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        # A writer that opens the file meanwhile waits for an instant, and the system sends a signal: not the one that
+        # ends the process, but one that is ignored.
+        fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGCHLD)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return True if error.errno in (errno.EAGAIN, errno.EBUSY) else None
+    finally:
+        os.close(handle)
+    return False
 
 
 def open_lock(path: Path, *, create: bool) -> int:
