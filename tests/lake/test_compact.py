@@ -630,8 +630,9 @@ def test_the_index_forgets_deleted_files_late(lake: Path) -> None:
     before, old = answers(lake), open_snapshot(lake)
     with DuckDBEngine(old, threads=1) as reader:
         compact(lake)
-        assert remembered()
         compact(lake, now=datetime.now(UTC) + timedelta(days=2))
+        assert remembered()
+        compact(lake, now=datetime.now(UTC) + timedelta(days=8))
         assert not remembered()
         # A state that is no longer known gives no answer without its rows: a reader goes on with the newest.
         with pytest.raises(SnapshotGoneError, match="open the lake again"):
@@ -665,7 +666,7 @@ def test_ids_are_merged_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         dedup.write([part], tmp_path / f"seen/{number}.ids")
         parts.append(part)
         group.append(SeenFile(f"seen/{number}.ids", 1500, number, 10 - number, number))
-    made = expire._merge(LocalStorage(tmp_path), group)
+    made = expire._merge(LocalStorage(tmp_path), group, LocalStorage(tmp_path))
     assert (made.ids, made.min_time, made.max_time, made.added) == (7500, 0, 10, 4)
     got, want = dedup.read(tmp_path / made.path, 7500), dedup.merge(parts)
     assert all(np.array_equal(getattr(got, name), getattr(want, name)) for name in ("high", "low", "check"))
