@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from trailsift.errors import ConflictError, LakeError, TrailsiftError, UnknownOutcomeError, UsageError
+from trailsift.errors import ConflictError, LakeError, S3Error, TrailsiftError, UnknownOutcomeError, UsageError
 from trailsift.lake import home
 from trailsift.lake.create import check_root, new_settings, settings_text
 from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, LOCK_FILE
@@ -201,33 +201,48 @@ class Mirror:
         return True
 
     def publish(self, db: sqlite3.Connection, commit_id: str | None = None) -> None:
-        """Swap the catalog in S3 for the one that ``db`` has in its open transaction, which the caller then commits.
+        """Swap the catalog in S3 for the one that ``db`` has in its open transaction, and commit that here.
 
         ``commit_id``: a random text among the counts of the newest commit, by which it is recognized after a lost
-        answer. ConflictError if another writer was first; UnknownOutcomeError if nobody can tell.
+        answer. ConflictError if another writer was first; UnknownOutcomeError if nobody can tell. After any other
+        error of our tree nothing was committed; after anything else, such as KeyboardInterrupt, it may have been.
         """
         self.probe()
-        data = pack(db.serialize())
+        version = self._swap(pack(db.serialize()), commit_id)
+        # The order matters: a copy that is older than the head noted for it would undo commits.
+        try:
+            db.execute("COMMIT")
+            self._set_head(version)
+        except (sqlite3.Error, OSError):
+            # On a full disk. What counts is the lake in S3: the copy is fetched again.
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+
+    def _swap(self, data: bytes, commit_id: str | None) -> str | None:
+        """Write a catalog into S3 if it still has the one that it was made from; return its version, if it is known."""
         head = self._head()
         # Without an answer from here on, the copy is of an unknown state: it is fetched again.
-        self._set_head(None)
         try:
-            version = self.remote.put_if_match(CATALOG_FILE, data, head)
-        except ConflictError:
-            if self._is_published(data, commit_id) is not True:
-                raise
-            return
+            self._set_head(None)
+        except OSError as error:
+            raise LakeError(f"the cache {self.folder} cannot be written: {error.strerror}") from error
+        try:
+            return self.remote.put_if_match(CATALOG_FILE, data, head)
         except (OSError, TrailsiftError) as error:
             published = self._is_published(data, commit_id)
+            if published:
+                return None
             if published is None:
                 raise UnknownOutcomeError(
                     f"no answer from S3 to the commit of {self.url}, and the lake cannot be read to see whether it "
                     f"took place ({error}): run the same command again; nothing is stored twice"
                 ) from error
-            if not published:
+            if isinstance(error, ConflictError) or (isinstance(error, S3Error) and error.is_final):
                 raise
-            return
-        self._set_head(version)
+            raise UnknownOutcomeError(
+                f"no answer from S3 to the commit of {self.url} ({error}). It did not take place so far: run the same "
+                "command again; nothing is stored twice"
+            ) from error
 
     def _is_published(self, data: bytes, commit_id: str | None) -> bool | None:
         """Return whether the catalog in S3 is, or comes after, the one that was sent; None if it cannot be read."""

@@ -97,6 +97,8 @@ class Transaction:
         self._staged: list[str] = []
         self._seen_row: list[tuple[str, int, int, int]] | None = None
         self._object_files: list[log_objects.ObjectFile] | None = None
+        #: True from the request that commits in S3 until it is known that nothing was committed.
+        self._may_be_committed = False
         self._state: Literal["open", "failed", "committed", "rolled back"] = "open"
 
     def offer(self, ids: dedup.Ids, span: tuple[int, int]) -> tuple[dedup.Mask, dedup.Ints]:
@@ -208,11 +210,6 @@ class Transaction:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._commit(counts, kind)
-            except UnknownOutcomeError:
-                # The commit may have taken place, with all of its files.
-                self._flushed.clear()
-                self._staged.clear()
-                raise
             except ConflictError:
                 self._lake.discard()
                 if not self._lake.take_head():
@@ -242,7 +239,7 @@ class Transaction:
 
     def _withdraw(self) -> None:
         """Delete what attempts to commit have written into a lake in S3; on a local disk the sweep does it."""
-        if mirror_of(self._lake.storage.root) is not None:
+        if mirror_of(self._lake.storage.root) is not None and not self._may_be_committed:
             self._delete([*self._flushed, *self._staged])
 
     def _delete(self, paths: Iterable[str]) -> None:
@@ -331,10 +328,20 @@ class Transaction:
             )
             changed = [file.path for file in batch.removed] + batch.seen_replaced
             digest.seal(db, seq, digests, changed)
-            index.commit(self._lake.storage.root, db, commit_id.get("id"))
+            self._send(db, commit_id.get("id"))
         except BaseException:
             # On a full disk, SQLite has rolled back already.
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
         return seq
+
+    def _send(self, db: sqlite3.Connection, commit_id: str | None) -> None:
+        self._may_be_committed = True
+        try:
+            index.commit(self._lake.storage.root, db, commit_id)
+        except UnknownOutcomeError:
+            raise
+        except TrailsiftError:
+            self._may_be_committed = False
+            raise
