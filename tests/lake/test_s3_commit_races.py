@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -191,5 +190,3 @@ def test_a_commit_that_arrives_late(
     assert lake.ingest(logs[1]).records == 0
     assert events(lake) == (1500, 1500, 1500)
     assert lake.verify().is_sound
-
-

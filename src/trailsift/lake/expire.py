@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import uuid
@@ -308,11 +309,13 @@ def sweep_orphans(lake: LakeWriter) -> Counter[str]:
     mirror = mirror_of(lake.root)
     if mirror is None or not mirror.is_sweep_due():
         return Counter()
+    from trailsift.lake.mirror import PROBE_FOLDER
+
     with closing(index.connect(lake.root)) as db:
         named = {path for (path,) in db.execute("SELECT path FROM file_digest")}
         named |= {row[1] for row in digest.index_rows(db)}
     folders = [f"{name}/{part}" for name in lake.tables for part in ("data", "metadata")]
-    folders += [forms.SEEN_FOLDER, forms.OBJECTS_FOLDER]
+    folders += [forms.SEEN_FOLDER, forms.OBJECTS_FOLDER, PROBE_FOLDER]
     stored = [item for folder in folders for item in lake.storage.list(folder)]
     newest = max((item.modified for item in stored), default=0.0)
     orphans = [
@@ -320,7 +323,11 @@ def sweep_orphans(lake: LakeWriter) -> Counter[str]:
         for item in stored
         if item.path not in named
         and newest - item.modified > ORPHAN_AGE.total_seconds()
-        and (forms.is_own(item.path) or forms.is_own_metadata(item.path))
+        and (
+            forms.is_own(item.path)
+            or forms.is_own_metadata(item.path)
+            or re.fullmatch(f"{PROBE_FOLDER}/[0-9a-f]{{32}}", item.path)
+        )
     ]
     lake.storage.delete_all(item.path for item in orphans)
     return Counter(files_deleted=len(orphans), bytes_deleted=sum(item.size for item in orphans))

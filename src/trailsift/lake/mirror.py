@@ -17,6 +17,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,9 +28,9 @@ from typing import Literal
 from trailsift.errors import ConflictError, LakeError, S3Error, TrailsiftError, UnknownOutcomeError, UsageError
 from trailsift.lake import home
 from trailsift.lake.create import check_root, new_settings, settings_text
-from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, LOCK_FILE
+from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, LOCK_FILE, MARKER_FILE, MAX_SETTINGS
 from trailsift.storage.base import StoredObject, check_path
-from trailsift.storage.local import LocalStorage, make_folders
+from trailsift.storage.local import LocalStorage, make_folders, sync, user_cache
 from trailsift.storage.s3 import S3Storage
 from trailsift.storage.s3_client import parse_url
 
@@ -45,6 +46,8 @@ _AT_ONCE = 16
 #: The largest catalog that is unpacked, in bytes, and how a packed one begins.
 _MAX_CATALOG = 1 << 30
 _GZIP = b"\x1f\x8b"
+#: Objects by which it is found out whether conditions are honoured. They are deleted at once, unless a writer dies.
+PROBE_FOLDER = "probe"
 #: Folders whose files never change.
 _FIXED = ("data", "metadata")
 
@@ -57,8 +60,11 @@ class Mirror:
     def __init__(self, url: str, use: Use) -> None:
         """``url``: ``s3://bucket/prefix`` of the lake. UsageError if it is not one."""
         parsed = parse_url(url)
-        if not parsed.key.strip("/"):
+        parsed = parsed._replace(key=parsed.key.rstrip("/"))
+        if not parsed.key:
             raise UsageError(f"{url} is a bucket: name a prefix in it for the lake, such as {url.rstrip('/')}/lake")
+        if "" in parsed.key.split("/"):
+            raise UsageError(f"{url}: the prefix of a lake may have no empty part, as between two slashes")
         self.url = str(parsed)
         self.use = use
         self.remote = S3Storage(parsed)
@@ -82,7 +88,7 @@ class Mirror:
         if self.use == "read":
             return self.refresh()
         self._make_folders()
-        with self._locked(self.root / LOCK_FILE, wait=False) as is_free:
+        with self._cache_errors(), self._locked(self.root / LOCK_FILE, wait=False) as is_free:
             if is_free and not self.take_head():
                 # Settings change without a commit.
                 self._fetch_settings()
@@ -91,20 +97,24 @@ class Mirror:
     def make(self, *, hourly_partitions: bool) -> None:
         """Make a new lake. LakeError if the prefix holds something else, or the server cannot have one."""
         check_root(self.url)
-        self._expect_room()
-        self.probe()
-        for use in ("read", "write"):
-            shutil.rmtree(self.folder / use, ignore_errors=True)
-            (self.folder / f"{use}.head").unlink(missing_ok=True)
         self._make_folders()
-        settings = new_settings(self.url, hourly_partitions=hourly_partitions, group_readable=False)
-        with suppress(ConflictError):  # another writer was first
-            self.remote.put_if_match(LAKE_FILE, settings_text(settings), None)
-        self._fetch_settings()
+        # Another process on this machine may be making it, too, and then works on the copy.
+        with self._cache_errors(), self._locked(self.folder / "make.lock"):
+            if not self.remote.exists(LAKE_FILE):
+                self._expect_room()
+                self.probe()
+                for use in ("read", "write"):
+                    shutil.rmtree(self.folder / use, ignore_errors=True)
+                    (self.folder / f"{use}.head").unlink(missing_ok=True)
+                self._make_folders()
+                settings = new_settings(self.url, hourly_partitions=hourly_partitions, group_readable=False)
+                with suppress(ConflictError):  # another writer was first
+                    self.remote.put_if_match(LAKE_FILE, settings_text(settings), None)
+            self._fetch_settings()
 
     def _expect_room(self) -> None:
         """Raise LakeError if there are objects under the prefix, or a lake above it."""
-        found = self.remote.first()
+        found = self.remote.first(besides=f"{PROBE_FOLDER}/")
         if found is not None and not self.remote.exists(LAKE_FILE):
             raise LakeError(
                 f"{self.url} is not empty and holds no lake (there is {found.path!r:.200}): name a prefix that nothing "
@@ -113,15 +123,18 @@ class Mirror:
         parts = self.remote.url.key.split("/")
         for number in range(len(parts)):
             above = S3Storage(self.remote.url._replace(key="/".join(parts[:number])))
-            if above.exists(LAKE_FILE):
-                raise LakeError(f"{self.url} lies in the lake {above.url}: name a prefix outside of it")
+            # Whoever may use only the lake's own prefix has no other lake around it.
+            with suppress(S3Error):
+                if above.exists(LAKE_FILE):
+                    raise LakeError(f"{self.url} lies in the lake {above.url}: name a prefix outside of it")
 
     def probe(self) -> None:
         """Find out, once, whether the server honours conditions of writes. LakeError if it does not."""
         if self._is_probed:
             return
-        path = f"probe-{os.urandom(16).hex()}"
-        self.remote.put_if_match(path, b"1", None)
+        path = f"{PROBE_FOLDER}/{os.urandom(16).hex()}"
+        # Without a condition: whether this is the second attempt does not matter.
+        self.remote.write(path, b"1")
         try:
             for version in (None, '"00000000000000000000000000000000"'):
                 try:
@@ -168,7 +181,7 @@ class Mirror:
         For readers: the file is replaced, and whoever has the old one open goes on with it.
         """
         self._make_folders()
-        with self._locked(self.folder / f"{self.use}.lock"):
+        with self._cache_errors(), self._locked(self.folder / f"{self.use}.lock"):
             found = self._fetch_catalog()
             if found is not None:
                 data, version = found
@@ -177,6 +190,14 @@ class Mirror:
                 partial.replace(self.root / CATALOG_FILE)
                 self._set_head(version)
             return (self.root / LAKE_FILE).exists()
+
+    def renew(self) -> bool:
+        """Fetch a reader's catalog again, which cannot be read; return False for a writer's."""
+        if self.use != "read":
+            return False
+        with self._cache_errors():
+            self._set_head(None)
+        return self.refresh()
 
     def take_head(self) -> bool:
         """Bring a writer's copy of the catalog to the state in S3; return whether it had another one.
@@ -266,7 +287,7 @@ class Mirror:
         """Return the catalog's bytes and ETag, None if the copy has them already or there is none in S3."""
         head = self._head() if (self.root / CATALOG_FILE).exists() else None
         try:
-            found = self.remote.read_if_changed(CATALOG_FILE, head)
+            found = self.remote.read_if_changed(CATALOG_FILE, head, limit=_MAX_CATALOG)
         except FileNotFoundError:
             if self.use == "read" or head is not None:
                 (self.root / CATALOG_FILE).unlink(missing_ok=True)
@@ -281,7 +302,7 @@ class Mirror:
 
     def _fetch_settings(self) -> None:
         try:
-            data = self.remote.read(LAKE_FILE)
+            data = self.remote.read(LAKE_FILE, limit=MAX_SETTINGS)
         except FileNotFoundError:
             (self.root / LAKE_FILE).unlink(missing_ok=True)
             return
@@ -300,6 +321,8 @@ class Mirror:
         try:
             partial.write_bytes(data)
             partial.chmod(0o600)
+            # After a power cut, the head that is noted must not be that of a catalog which is not there.
+            sync(partial)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -311,13 +334,13 @@ class Mirror:
 
         ``sizes``: their bytes, as far as they are known. LakeError if they do not fit into the cache.
         """
-        missing = [path for path in dict.fromkeys(paths) if not self._use(self.root / check_path(path))]
-        missing = [path for path in missing if not self._takes_copies or not self._link(path)]
+        known = sizes or {}
+        missing = [path for path in dict.fromkeys(paths) if not self._use(path, known.get(path))]
+        missing = [path for path in missing if not self._takes_copies or not self._link(path, known.get(path))]
         if not missing:
             return
-        known = sizes or {}
         self._make_room(sum(known.get(path, 0) for path in missing))
-        self._each(self._download, missing)
+        self._each(lambda path: self._download(path, is_sized=path in known), missing)
 
     def upload(self, paths: Iterable[str]) -> None:
         """Write new files of the copy into the lake, and hand them to the readers on this machine."""
@@ -330,10 +353,10 @@ class Mirror:
                     make_folders((other / path).parent)
                     os.link(self.root / path, other / path)
 
-    def _link(self, path: str) -> bool:
+    def _link(self, path: str, size: int | None) -> bool:
         """Take a file from the copy for the other use, if it is there."""
         other = self.folder / ("write" if self.use == "read" else "read") / path
-        if other.is_symlink() or not other.is_file():
+        if other.is_symlink() or not other.is_file() or (size is not None and other.stat().st_size != size):
             return False
         make_folders((self.root / path).parent)
         try:
@@ -345,15 +368,21 @@ class Mirror:
             return False
         return True
 
-    def _use(self, path: Path) -> bool:
-        """Return whether a file is there, and note that it was used."""
+    def _use(self, path: str, size: int | None) -> bool:
+        """Return whether a file is there, of its size if that is known, and note that it was used."""
+        place = self.root / check_path(path)
         try:
-            os.utime(path, follow_symlinks=False)
+            os.utime(place, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        return True
+        # As after a power cut: what was fetched shortly before may be empty. A link is an error of whoever reads it.
+        with suppress(FileNotFoundError):
+            if size is None or place.is_symlink() or place.stat().st_size == size:
+                return True
+            place.unlink()
+        return False
 
-    def _download(self, path: str) -> None:
+    def _download(self, path: str, *, is_sized: bool) -> None:
         target = self.root / path
         make_folders(target.parent)
         partial = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
@@ -361,6 +390,8 @@ class Mirror:
             self.remote.download(path, partial)
             self.fetched.add(path)
             partial.chmod(0o600)
+            if not is_sized:
+                sync(partial)
             partial.replace(target)
         except FileNotFoundError:
             pass
@@ -403,10 +434,27 @@ class Mirror:
                 pass
 
     def _make_folders(self) -> None:
-        with self._lock:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                self.root.mkdir(0o700)
+        with self._lock, self._cache_errors():
+            for place in (self.folder.parent, self.folder, self.root):
+                with suppress(FileExistsError):
+                    place.mkdir(mode=0o700, parents=True)
+                state = place.lstat()
+                if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & 0o022:
+                    raise LakeError(
+                        f"the cache folder {place} is not private: it must be a folder of yours that nobody else may "
+                        "write (chmod 700), or set XDG_CACHE_HOME to another one"
+                    )
+
+    @contextmanager
+    def _cache_errors(self) -> Iterator[None]:
+        """Raise LakeError if the disk of the cache fails: S3 itself raises no OSError."""
+        try:
+            yield
+        except OSError as error:
+            raise LakeError(
+                f"the cache folder {self.folder} cannot be used: {error.strerror or error}: make room there, or set "
+                "XDG_CACHE_HOME to a folder that can be written"
+            ) from error
 
     @contextmanager
     def _locked(self, place: Path, *, wait: bool = True) -> Iterator[bool]:
@@ -577,9 +625,7 @@ def _is_fixed(path: str) -> bool:
 
 
 def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
-    return (cache / "trailsift" / "lakes").resolve()
+    return (user_cache() / "lakes").resolve()
 
 
 def _folder_name(url: str) -> str:
@@ -594,12 +640,26 @@ def _cached(folder: Path) -> Iterator[tuple[float, int, Path]]:
         parts = set(Path(at).parts)
         if not parts & {*_FIXED, "seen", "objects"}:
             continue
+        since = _writing_since(Path(at))
         for name in names:
             path = Path(at) / name
             with suppress(OSError):
                 state = path.lstat()
+                if since is not None and state.st_mtime_ns >= since:
+                    # A writer may not have written it into the lake yet.
+                    continue
                 # A file of both copies takes its bytes once; nothing is won by deleting one of the two.
                 yield state.st_mtime, state.st_size // max(state.st_nlink, 1), path
+
+
+def _writing_since(place: Path) -> int | None:
+    """Return since when (nanoseconds since 1970) a writer works on the copy that ``place`` lies in; None: nobody."""
+    for folder in place.parents:
+        if folder.name == "write":
+            with suppress(OSError):
+                return (folder / MARKER_FILE).lstat().st_mtime_ns
+            return None
+    return None
 
 
 def _overwrite(source: Path, target: Path) -> None:
