@@ -13,15 +13,17 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from trailsift.errors import LakeError
+from trailsift.errors import ConflictError, LakeError
 from trailsift.lake import dedup, digest, forms, index, log_objects
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.home import mirror_of
 from trailsift.lake.writer import LakeWriter
 from trailsift.storage import LocalStorage, Storage
 from trailsift.times import DAY
+
+T = TypeVar("T")
 
 #: A replaced file is kept for this long, for readers that planned before; afterwards they plan again.
 GRACE = timedelta(minutes=10)
@@ -37,6 +39,9 @@ KEPT_ROWS = 1000
 #: An object in S3 that no commit names is of a writer that died, if it is older than this: a commit follows its files
 #: within minutes.
 ORPHAN_AGE = timedelta(days=1)
+
+#: How often a step of ``clean`` is tried while other writers are first.
+_ATTEMPTS = 5
 
 #: Days for which ids and the list of log objects are kept (setting ``seen_days``).
 SEENDAYS = 35
@@ -195,7 +200,7 @@ def _merge(storage: LocalStorage, group: Sequence[SeenFile]) -> SeenFile:
 
 def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[str]:
     """Expire old snapshots and delete the files that no kept snapshot holds and no reader can still be reading."""
-    counts = Counter(snapshots_expired=_expire_snapshots(lake, now, grace))
+    counts = Counter(snapshots_expired=_after_others(lake, lambda: _expire_snapshots(lake, now, grace)))
     with lake.lock():
         for scratch in lake.root.glob(".compact-*"):
             # Of a compaction that died: a running one would hold the lock. A link is not followed.
@@ -218,10 +223,22 @@ def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[
         for name in lake.tables:
             _delete_metadata(lake, name, now, grace)
         counts += sweep_orphans(lake)
-        digest.forget_metadata(lake.root, metadata_files(lake), lake.storage)
-        _forget(lake, now)
-        _fold_commits(lake)
+        _after_others(lake, lambda: digest.forget_metadata(lake.root, metadata_files(lake), lake.storage))
+        _after_others(lake, lambda: _forget(lake, now))
+        _after_others(lake, lambda: _fold_commits(lake))
     return counts
+
+
+def _after_others(lake: LakeWriter, work: Callable[[], T]) -> T:
+    """Return what ``work`` returns, which is done again if writers on other machines commit at the same time."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return work()
+        except ConflictError:
+            if mirror_of(lake.root) is None or attempt == _ATTEMPTS:
+                raise
+            lake.take_head()
+    raise AssertionError
 
 
 def metadata_files(lake: LakeWriter) -> set[str]:
@@ -329,7 +346,10 @@ def sweep_orphans(lake: LakeWriter) -> Counter[str]:
             or re.fullmatch(f"{PROBE_FOLDER}/[0-9a-f]{{32}}", item.path)
         )
     ]
-    lake.storage.delete_all(item.path for item in orphans)
+    if orphans:
+        # A writer that slept all the time and wakes up now must not commit them: the head that it knows is gone.
+        digest.commit_nothing(lake.root, "sweep", {"orphans": len(orphans)})
+        lake.storage.delete_all(item.path for item in orphans)
     return Counter(files_deleted=len(orphans), bytes_deleted=sum(item.size for item in orphans))
 
 

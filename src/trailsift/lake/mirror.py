@@ -41,6 +41,8 @@ CACHE_VARIABLE = "TRAILSIFT_CACHE_BYTES"
 SWEEP_SECONDS = 6 * 3600.0
 #: Seconds for which a writer without an answer tries to read whether its commit took place.
 READ_BACK_SECONDS = 60.0
+#: How often a change of the settings is announced while other writers are first.
+_ANNOUNCEMENTS = 20
 #: Requests in flight.
 _AT_ONCE = 16
 #: The largest catalog that is unpacked, in bytes, and how a packed one begins.
@@ -156,6 +158,19 @@ class Mirror:
             if folder.is_dir() and not folder.is_symlink():
                 shutil.rmtree(folder, ignore_errors=True)
         self._takes_copies = False
+
+    def announce(self) -> None:
+        """Have readers fetch the settings again, which they do after a commit. Only under the write lock."""
+        from trailsift.lake.digest import commit_nothing
+
+        for attempt in range(1, _ANNOUNCEMENTS + 1):
+            try:
+                commit_nothing(self.root, "settings", {})
+                break
+            except ConflictError:
+                if attempt == _ANNOUNCEMENTS:
+                    raise
+                self.take_head()
 
     def drop(self, paths: Iterable[str]) -> None:
         """Remove files from the copies here only."""
@@ -500,6 +515,8 @@ class MirroredStorage(LocalStorage):
         """Write an object, in S3 and here; return its version."""
         version = self.mirror.remote.write(path, data)
         super().write(path, data)
+        if path == LAKE_FILE:
+            self.mirror.announce()
         return version
 
     def write_new(self, path: str, data: bytes) -> None:

@@ -37,6 +37,16 @@ _ATTEMPTS = 20
 _PAUSE = 0.05
 
 
+#: Seconds after which the files of a commit that lost to others are not relied on: a machine may have slept meanwhile,
+#: and after a day they may be swept (``expire.ORPHAN_AGE``).
+_FRESH_SECONDS = 6 * 3600.0
+
+
+def _seconds() -> float:
+    """Return seconds of a clock that goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time()
+
+
 class LakeState(Protocol):
     """The part of the lake's writer that a transaction uses."""
 
@@ -93,6 +103,7 @@ class Transaction:
         self._is_fresh = False
         #: Files that were written into the lake already, by an attempt to commit that lost to another writer.
         self._flushed: dict[str, digest.FileDigest] = {}
+        self._flushed_at: float | None = None
         #: Iceberg's files of this attempt.
         self._staged: list[str] = []
         self._seen_row: list[tuple[str, int, int, int]] | None = None
@@ -216,16 +227,21 @@ class Transaction:
                     raise
                 self._delete(self._staged)
                 self._staged.clear()
-                if attempt == _ATTEMPTS or not self._stands():
+                if attempt == _ATTEMPTS or self._may_be_swept() or not self._stands():
                     raise
                 # Writers that met once must not meet again.
                 time.sleep(int.from_bytes(os.urandom(2)) / 65536 * _PAUSE * attempt)
         raise AssertionError
 
+    def _may_be_swept(self) -> bool:
+        """Return whether the files were written so long ago that others may take them for those of a dead writer."""
+        return self._flushed_at is not None and _seconds() - self._flushed_at > _FRESH_SECONDS
+
     def _stands(self) -> bool:
         """Return whether the commit can be made on the lake's new head as it is."""
         lake, batch = self._lake, self._batch
-        if batch.renewed or batch.index_change is not None:
+        if batch == Batch() or batch.renewed or batch.index_change is not None:
+            # What else is staged, as expired snapshots are, is of the old head.
             return False
         with closing(index.connect(lake.storage.root)) as db:
             sql = "SELECT 1 FROM file WHERE table_name = ? AND path = ? AND removed IS NULL"
@@ -274,6 +290,8 @@ class Transaction:
         written = [*(path for path in written if path not in self._flushed), *self._staged]
         # Read back from the system's cache, while the disk is still writing.
         digests = digest.of_files(lake.storage, written)
+        if self._flushed_at is None:
+            self._flushed_at = _seconds()
         lake.storage.flush(written)
         self._flushed |= {path: digests[path] for path in written if path not in self._staged}
         digests |= self._flushed
