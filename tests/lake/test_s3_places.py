@@ -15,7 +15,7 @@ from s3_proxy import Fault, Proxy, Request, refusal
 from s3_server import Server, s3, s3_server
 from s3_server import proxy as proxy
 from trailsift import Lake
-from trailsift.errors import LakeError, TrailsiftError
+from trailsift.errors import LakeError, TrailsiftError, UsageError
 from trailsift.generate import Options, generate
 from trailsift.lake import home
 from trailsift.lake.mirror import CACHE_VARIABLE, open_mirror
@@ -221,3 +221,15 @@ def test_a_damaged_copy_is_fetched_again(url: str, logs: Path) -> None:
         file.unlink()
         file.write_bytes(b"PAR1 and nothing else")
     assert count(Lake(url)) == 400
+
+
+def test_no_place_of_the_cache_is_shown(url: str, logs: Path, tmp_path: Path, s3: Server) -> None:
+    lake = Lake(url)
+    with pytest.raises(UsageError, match="no group"):
+        lake.ingest(logs, group_readable=True)
+    assert not s3.client().list_objects_v2(Bucket=url.split("/")[2]).get("Contents")
+    lake.ingest(logs)
+    assert lake.expire(events="3650d", dry_run=True).lake == url
+    assert lake.expire(events="3650d").lake == url
+    assert all("id" not in commit for commit in lake.status().as_dict()["latest_commits"])
+    assert f"The trailsift lake {url} " in lake.connect_script()

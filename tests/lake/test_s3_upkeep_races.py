@@ -180,3 +180,31 @@ def test_settings_are_seen_by_other_readers(url: str, logs: tuple[Path, Path, Pa
         assert there.status().commits
         save(open_mirror(url, "write").root, Retention(3650, None, 30))
         assert there.expire(dry_run=True).rows == 0
+
+
+def test_upkeep_asks_about_no_file_by_itself(proxy: Proxy, url: str, logs: tuple[Path, Path, Path]) -> None:
+    """Of Iceberg's own files there are dozens per commit: they are listed."""
+    lake = Lake(url)
+    for place in logs:
+        lake.ingest(place, compact=False)
+    lake.compact(everything=True)
+    proxy.requests.clear()
+    writer = LakeWriter(open_mirror(url, "write").root)
+    expire.clean(writer, datetime.now(UTC) + timedelta(days=2))
+    asked = [request.key for request in proxy.requests if request.method == "HEAD"]
+    assert not [key for key in asked if "/metadata/" in key]
+    assert not lake.verify().problems
+
+
+def test_another_machine_goes_on_after_snapshots_expired(
+    proxy: Proxy, url: str, logs: tuple[Path, Path, Path], other: Mirror
+) -> None:
+    """Everything that the new catalog names is in S3, and not only on the disk of whoever wrote it."""
+    lake = Lake(url)
+    for place in logs[:2]:
+        lake.ingest(place, compact=False)
+    writer = LakeWriter(open_mirror(url, "write").root)
+    assert expire.clean(writer, datetime.now(UTC) + timedelta(days=2))["snapshots_expired"]
+    assert ingest([str(logs[2])], other.root).stored == 300
+    assert events(lake) == (900, 900, 900)
+    assert not lake.verify().problems

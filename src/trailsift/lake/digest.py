@@ -214,7 +214,10 @@ def forget_metadata(root: Path, needed: Collection[str], storage: LocalStorage) 
     """Remove the digests of Iceberg's own files that are deleted, and that no table needs."""
     with closing(index.connect(root)) as db:
         known = [path for (path,) in db.execute("SELECT path FROM file_digest WHERE path LIKE '%/metadata/%'")]
-        gone = [path for path in known if path not in needed and not storage.exists(path)]
+        folders = {path.rpartition("/")[0] for path in known if path not in needed}
+        # A listing of each: in S3, a question about each file would be a request.
+        present = {path for folder in folders for path in storage.paths(folder)}
+        gone = [path for path in known if path not in needed and path not in present]
         if gone:
             db.execute("BEGIN IMMEDIATE")
             forget(db, gone)

@@ -211,8 +211,8 @@ def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[
                 lake.storage.tidy(folder)
         needed: dict[str, set[str]] = {}
         gone = []
-        for name, path in _replaced(lake, now, grace):
-            stored = lake.storage.stat(path)
+        replaced = _replaced(lake, now, grace)
+        for (name, path), stored in zip(replaced, lake.storage.stat_all([path for _, path in replaced]), strict=True):
             if stored is not None and name not in needed:
                 needed[name] = lake.catalog.data_files(name) if name in lake.tables else set()
             if stored is not None and path not in needed[name]:
@@ -368,9 +368,13 @@ def _forget(lake: LakeWriter, now: datetime) -> None:
         files = db.execute(f"SELECT table_name, path, removed FROM file WHERE {old}", cutoff).fetchall()
         ids = db.execute(f"SELECT path FROM seen_file WHERE {old}", cutoff).fetchall()
         objects = db.execute(f"SELECT path FROM object_file WHERE {old}", cutoff).fetchall()
-        gone = [row for row in files if not lake.storage.exists(forms.data_path(row[0], row[1]))]
-        gone_ids = [row for row in ids if not lake.storage.exists(forms.ids_path(row[0]))]
-        gone_objects = [row for row in objects if not lake.storage.exists(forms.objects_path(row[0]))]
+        paths = [forms.data_path(row[0], row[1]) for row in files]
+        paths += [forms.ids_path(row[0]) for row in ids] + [forms.objects_path(row[0]) for row in objects]
+        found = lake.storage.stat_all(paths)
+        left = {path for path, stored in zip(paths, found, strict=True) if stored is not None}
+        gone = [row for row in files if row[1] not in left]
+        gone_ids = [row for row in ids if row[0] not in left]
+        gone_objects = [row for row in objects if row[0] not in left]
         if gone or gone_ids or gone_objects:
             db.execute("BEGIN IMMEDIATE")
             index.forget_files(db, gone)

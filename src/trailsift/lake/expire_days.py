@@ -18,7 +18,7 @@ from trailsift.errors import UsageError
 from trailsift.lake import expire, index, retention
 from trailsift.lake.create import settings_text
 from trailsift.lake.disk import write_errors
-from trailsift.lake.home import others_first
+from trailsift.lake.home import home, others_first
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.retention import Cut, Plan, RemovedDays, Retention, TableDays
 from trailsift.lake.settings import LAKE_FILE, read_settings
@@ -165,7 +165,7 @@ def _expired(
         None if commit is None or moment is None else iso(micros(moment + expire.LONG_GRACE) // 1_000_000 * 1_000_000)
     )
     return Expired(
-        str(root),
+        home(root),
         dry_run,
         day(found.cut.events),
         day(found.cut.summaries),

@@ -355,12 +355,12 @@ class Mirror:
         if not missing:
             return
         self._make_room(sum(known.get(path, 0) for path in missing))
-        self._each(lambda path: self._download(path, is_sized=path in known), missing)
+        self.each(lambda path: self._download(path, is_sized=path in known), missing)
 
     def upload(self, paths: Iterable[str]) -> None:
         """Write new files of the copy into the lake, and hand them to the readers on this machine."""
         names = list(paths)
-        self._each(lambda path: self.remote.upload(path, self.root / check_path(path)), names)
+        self.each(lambda path: self.remote.upload(path, self.root / check_path(path)), names)
         other = self.folder / "read"
         if self.use == "write" and other.is_dir():
             for path in names:
@@ -437,7 +437,7 @@ class Mirror:
                 path.unlink()
             used -= size
 
-    def _each(self, call: Callable[[str], object], paths: Sequence[str]) -> None:
+    def each(self, call: Callable[[str], object], paths: Sequence[str]) -> None:
         """Make many requests at once. Raise what the first failing one raises."""
         from concurrent.futures import ThreadPoolExecutor
 
@@ -534,6 +534,13 @@ class MirroredStorage(LocalStorage):
     def stat(self, path: str) -> StoredObject | None:
         """Return an object's size, version and time; None if there is no such object."""
         return self.mirror.remote.stat(path)
+
+    def stat_all(self, paths: Iterable[str]) -> Sequence[StoredObject | None]:
+        """Return what ``stat`` returns for each path; many requests at once."""
+        found: dict[str, StoredObject | None] = {}
+        names = list(paths)
+        self.mirror.each(lambda path: found.update({path: self.stat(path)}), names)
+        return [found[name] for name in names]
 
     def exists(self, path: str) -> bool:
         """Return whether there is such an object."""

@@ -106,6 +106,8 @@ class Transaction:
         self._flushed_at: float | None = None
         #: Iceberg's files of this attempt.
         self._staged: list[str] = []
+        #: Those that were there at the beginning. What expires snapshots stages its own before it commits.
+        self._before = frozenset(self._metadata_paths())
         self._seen_row: list[tuple[str, int, int, int]] | None = None
         self._object_files: list[log_objects.ObjectFile] | None = None
         #: True from the request that commits in S3 until it is known that nothing was committed.
@@ -266,7 +268,6 @@ class Transaction:
 
     def _commit(self, counts: Mapping[str, Any], kind: str) -> int:
         lake, batch = self._lake, self._batch
-        before = set(self._metadata_paths())
         if not batch.renewed:
             # What another engine commits now to a table that is made again is not in it: ``_apply`` notices that.
             lake.catch_up()
@@ -286,7 +287,7 @@ class Transaction:
         seen_row = self._seen_row
         written = [file.path for file in batch.files] + batch.seen_paths + [row[0] for row in seen_row]
         written += [file.path for file in self._object_files]
-        self._staged += [path for path in self._metadata_paths() if path not in before]
+        self._staged += [p for p in self._metadata_paths() if p not in self._before and p not in self._staged]
         written = [*(path for path in written if path not in self._flushed), *self._staged]
         # Read back from the system's cache, while the disk is still writing.
         digests = digest.of_files(lake.storage, written)
@@ -300,7 +301,7 @@ class Transaction:
 
     def _metadata_paths(self) -> Iterable[str]:
         # Paths alone: many commits in a short time leave thousands of files, until ``clean`` may delete them.
-        tables = self._lake.tables | self._batch.renewed
+        tables = schema.TABLES | self._lake.tables | self._batch.renewed
         return (path for name in tables for path in self._lake.storage.written(f"{name}/metadata"))
 
     def _write_seen(self) -> list[tuple[str, int, int, int]]:

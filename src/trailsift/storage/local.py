@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -151,6 +151,10 @@ class LocalStorage:
         """Return an object's size, version and time; None if there is no such object."""
         state = _state(self.checked_path(path))
         return state and _stored(path, state)
+
+    def stat_all(self, paths: Iterable[str]) -> Sequence[StoredObject | None]:
+        """Return what ``stat`` returns for each path."""
+        return [self.stat(path) for path in paths]
 
     def exists(self, path: str) -> bool:
         """Return whether there is such an object."""
