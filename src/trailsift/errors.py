@@ -63,7 +63,12 @@ class SourceError(TrailsiftError):
 
 
 class S3Error(TrailsiftError):
-    """S3 cannot be used: no credentials, no permission, no such bucket, another region, out of reach, or busy."""
+    """S3 cannot be used: no credentials, no permission, no such bucket, another region, out of reach, or busy.
+
+    ``is_final``: S3 refused the request, so it has no effect and never will; else it may still have one.
+    """
+
+    is_final = False
 
 
 class LakeError(TrailsiftError):

@@ -222,6 +222,8 @@ def status(lake: Path, now: datetime | None = None) -> Status:
     for seq, committed_at, kind, text in log:
         counts = forms.counts(text)
         by_rule = counts.pop("dropped", None) or {}
+        # By this a commit in S3 is recognized, and nothing else.
+        counts.pop("id", None)
         dropped.update(by_rule)
         if counts.get("rules"):
             rules[counts["rules"]["digest"]] = counts["rules"]

@@ -109,6 +109,17 @@ def read(root: Path, question: Callable[[sqlite3.Connection], T], *, checked: bo
 
     LakeError if the file cannot be read, or is not what trailsift makes.
     """
+    try:
+        return _read(root, question, checked=checked)
+    except LakeError as error:
+        mirror = mirror_of(root)
+        if mirror is None or not isinstance(error.__cause__, sqlite3.Error) or not mirror.renew():
+            raise
+        # The copy of a lake in S3 was damaged, which may be sound itself.
+        return _read(root, question, checked=checked)
+
+
+def _read(root: Path, question: Callable[[sqlite3.Connection], T], *, checked: bool) -> T:
     path = root / CATALOG_FILE
     ask = partial(_ask, question=question, checked=checked)
     try:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +24,7 @@ from trailsift.lake import forms, index, log_objects
 from trailsift.lake.home import fetch
 from trailsift.lake.settings import NAMESPACE
 from trailsift.storage import LocalStorage, folder_storage
+from trailsift.times import now_text
 
 _BUFFER = 1 << 18
 #: Files hashed between two writes of what was found.
@@ -97,6 +99,29 @@ def seal(
     _add_rows(db, [("iceberg_tables", row[2], 1, of_row(row)) for row in pointers])
     if seq == 0:
         seal_version(db)
+
+
+def commit_nothing(root: Path, kind: str, counts: Mapping[str, object]) -> None:
+    """Make a commit that changes no table. Raise what ``index.commit`` does; nothing happens without a commit before.
+
+    In S3, whoever prepares a commit on the one before cannot make it then, and readers fetch the catalog again.
+    """
+    with closing(index.connect(root)) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'commit_log'").fetchone():
+            return
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            if db.execute(index.LAST_COMMIT).fetchone() is None:
+                return
+            seq, locations = index.next_number(db), index.last_commit_row(db)[1]
+            commit_id = uuid.uuid4().hex
+            row = (seq, now_text(), kind, json.dumps({"id": commit_id, **counts}), locations)
+            db.execute("INSERT INTO commit_log VALUES (?, ?, ?, ?, ?)", row)
+            seal(db, seq, {}, ())
+            index.commit(root, db, commit_id)
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
 
 
 def _seal_files(db: sqlite3.Connection, written: Mapping[str, FileDigest], changed: Iterable[str]) -> None:
@@ -189,7 +214,10 @@ def forget_metadata(root: Path, needed: Collection[str], storage: LocalStorage) 
     """Remove the digests of Iceberg's own files that are deleted, and that no table needs."""
     with closing(index.connect(root)) as db:
         known = [path for (path,) in db.execute("SELECT path FROM file_digest WHERE path LIKE '%/metadata/%'")]
-        gone = [path for path in known if path not in needed and not storage.exists(path)]
+        folders = {path.rpartition("/")[0] for path in known if path not in needed}
+        # A listing of each: in S3, a question about each file would be a request.
+        present = {path for folder in folders for path in storage.paths(folder)}
+        gone = [path for path in known if path not in needed and path not in present]
         if gone:
             db.execute("BEGIN IMMEDIATE")
             forget(db, gone)

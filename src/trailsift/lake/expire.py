@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import uuid
 from collections import Counter
@@ -11,9 +12,9 @@ from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from trailsift.errors import LakeError
+from trailsift.errors import ConflictError, LakeError
 from trailsift.lake import dedup, digest, forms, index, log_objects
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.home import mirror_of
@@ -25,6 +26,8 @@ from trailsift.times import DAY
 
 if TYPE_CHECKING:
     from trailsift.lake.transaction import Transaction
+
+T = TypeVar("T")
 
 #: A replaced file is kept for this long, for readers that planned before; afterwards they plan again.
 GRACE = timedelta(minutes=10)
@@ -42,6 +45,9 @@ KEPT_ROWS = 1000
 #: An object in S3 that no commit names is of a writer that died, if it is older than this: a commit follows its files
 #: within minutes.
 ORPHAN_AGE = timedelta(days=1)
+
+#: How often a step of ``clean`` is tried while other writers are first.
+_ATTEMPTS = 5
 
 #: Days for which ids and the list of log objects are kept (setting ``seen_days``).
 SEENDAYS = 35
@@ -240,7 +246,7 @@ def _merge(storage: LocalStorage, group: Sequence[SeenFile], target: LocalStorag
 
 def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[str]:
     """Expire old snapshots and delete the files that no kept snapshot holds and no reader can still be reading."""
-    counts = Counter(snapshots_expired=expire_snapshots(lake, now, grace))
+    counts = Counter(snapshots_expired=_after_others(lake, lambda: expire_snapshots(lake, now, grace)))
     with lake.lock():
         counts += delete_replaced(lake, now, grace, is_locked=True)
     return counts
@@ -262,8 +268,8 @@ def delete_replaced(
             lake.storage.tidy(folder)
     needed: dict[str, set[str]] = {}
     gone = []
-    for name, path in _replaced(lake, now, grace):
-        stored = lake.storage.stat(path)
+    replaced = _replaced(lake, now, grace)
+    for (name, path), stored in zip(replaced, lake.storage.stat_all([path for _, path in replaced]), strict=True):
         if stored is not None and name not in needed:
             needed[name] = lake.catalog.data_files(name) if name in lake.tables else set()
         if stored is not None and path not in needed[name]:
@@ -276,10 +282,22 @@ def delete_replaced(
     counts += sweep_orphans(lake)
     # In S3, whoever changes the catalog has to have its newest state.
     with nullcontext() if is_locked or mirror_of(lake.root) is None else lake.lock():
-        digest.forget_metadata(lake.root, metadata_files(lake), lake.storage)
-        _forget(lake, now)
-        _fold_commits(lake)
+        _after_others(lake, lambda: digest.forget_metadata(lake.root, metadata_files(lake), lake.storage))
+        _after_others(lake, lambda: _forget(lake, now))
+        _after_others(lake, lambda: _fold_commits(lake))
     return counts
+
+
+def _after_others(lake: LakeWriter, work: Callable[[], T]) -> T:
+    """Return what ``work`` returns, which is done again if writers on other machines commit at the same time."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return work()
+        except ConflictError:
+            if mirror_of(lake.root) is None or attempt == _ATTEMPTS:
+                raise
+            lake.take_head()
+    raise AssertionError
 
 
 def metadata_files(lake: LakeWriter) -> set[str]:
@@ -368,11 +386,13 @@ def sweep_orphans(lake: LakeWriter) -> Counter[str]:
     mirror = mirror_of(lake.root)
     if mirror is None or not mirror.is_sweep_due():
         return Counter()
+    from trailsift.lake.mirror import PROBE_FOLDER
+
     with closing(index.connect(lake.root)) as db:
         named = {path for (path,) in db.execute("SELECT path FROM file_digest")}
         named |= {row[1] for row in digest.index_rows(db)}
     folders = [f"{name}/{part}" for name in lake.tables for part in ("data", "metadata")]
-    folders += [forms.SEEN_FOLDER, forms.OBJECTS_FOLDER]
+    folders += [forms.SEEN_FOLDER, forms.OBJECTS_FOLDER, PROBE_FOLDER]
     stored = [item for folder in folders for item in lake.storage.list(folder)]
     newest = max((item.modified for item in stored), default=0.0)
     orphans = [
@@ -380,9 +400,16 @@ def sweep_orphans(lake: LakeWriter) -> Counter[str]:
         for item in stored
         if item.path not in named
         and newest - item.modified > ORPHAN_AGE.total_seconds()
-        and (forms.is_own(item.path) or forms.is_own_metadata(item.path))
+        and (
+            forms.is_own(item.path)
+            or forms.is_own_metadata(item.path)
+            or re.fullmatch(f"{PROBE_FOLDER}/[0-9a-f]{{32}}", item.path)
+        )
     ]
-    lake.storage.delete_all(item.path for item in orphans)
+    if orphans:
+        # A writer that slept all the time and wakes up now must not commit them: the head that it knows is gone.
+        digest.commit_nothing(lake.root, "sweep", {"orphans": len(orphans)})
+        lake.storage.delete_all(item.path for item in orphans)
     return Counter(files_deleted=len(orphans), bytes_deleted=sum(item.size for item in orphans))
 
 
@@ -403,9 +430,13 @@ def _forget(lake: LakeWriter, now: datetime) -> None:
         files = db.execute(f"SELECT table_name, path, removed FROM file WHERE {old}", cutoff).fetchall()
         ids = db.execute(f"SELECT path FROM seen_file WHERE {old}", cutoff).fetchall()
         objects = db.execute(f"SELECT path FROM object_file WHERE {old}", cutoff).fetchall()
-        gone = [row for row in files if not lake.storage.exists(forms.data_path(row[0], row[1]))]
-        gone_ids = [row for row in ids if not lake.storage.exists(forms.ids_path(row[0]))]
-        gone_objects = [row for row in objects if not lake.storage.exists(forms.objects_path(row[0]))]
+        paths = [forms.data_path(row[0], row[1]) for row in files]
+        paths += [forms.ids_path(row[0]) for row in ids] + [forms.objects_path(row[0]) for row in objects]
+        found = lake.storage.stat_all(paths)
+        left = {path for path, stored in zip(paths, found, strict=True) if stored is not None}
+        gone = [row for row in files if row[1] not in left]
+        gone_ids = [row for row in ids if row[0] not in left]
+        gone_objects = [row for row in objects if row[0] not in left]
         if gone or gone_ids or gone_objects:
             db.execute("BEGIN IMMEDIATE")
             index.forget_files(db, gone)

@@ -7,6 +7,7 @@ that planned before, until ``expire.clean`` deletes them: ten minutes and three 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from trailsift.errors import UsageError
 from trailsift.lake import expire, index, retention
 from trailsift.lake.create import settings_text
 from trailsift.lake.disk import write_errors
+from trailsift.lake.home import home, others_first
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.retention import Cut, Plan, RemovedDays, Retention, TableDays
 from trailsift.lake.settings import LAKE_FILE, read_settings
@@ -89,7 +91,9 @@ def expire_days(
     lake.expect_current()
     with write_errors(lake.root):
         found, commit = _remove(lake, retention.cut_of(keep, moment))
-        deleted = expire.clean(lake, moment)
+        deleted: Counter[str] = Counter()
+        with others_first(lake.root):
+            deleted = expire.clean(lake, moment)
     return _expired(
         lake.root, found, False, commit, started, moment, deleted["files_deleted"], deleted["bytes_deleted"]
     )
@@ -161,7 +165,7 @@ def _expired(
         None if commit is None or moment is None else iso(micros(moment + expire.LONG_GRACE) // 1_000_000 * 1_000_000)
     )
     return Expired(
-        str(root),
+        home(root),
         dry_run,
         day(found.cut.events),
         day(found.cut.summaries),

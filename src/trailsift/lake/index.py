@@ -317,9 +317,10 @@ def commit(root: Path, db: sqlite3.Connection, commit_id: str | None = None) -> 
     first; then the caller rolls back.
     """
     mirror = mirror_of(root)
-    if mirror is not None:
+    if mirror is None:
+        db.execute("COMMIT")
+    else:
         mirror.publish(db, commit_id)
-    db.execute("COMMIT")
 
 
 def record_files(

@@ -17,6 +17,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,12 +25,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from trailsift.errors import ConflictError, LakeError, TrailsiftError, UnknownOutcomeError, UsageError
+from trailsift.errors import ConflictError, LakeError, S3Error, TrailsiftError, UnknownOutcomeError, UsageError
 from trailsift.lake import home
 from trailsift.lake.create import check_root, new_settings, settings_text
-from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, LOCK_FILE
+from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, LOCK_FILE, MARKER_FILE, MAX_SETTINGS
 from trailsift.storage.base import StoredObject, check_path
-from trailsift.storage.local import LocalStorage, make_folders
+from trailsift.storage.local import LocalStorage, make_folders, sync, user_cache
 from trailsift.storage.s3 import S3Storage
 from trailsift.storage.s3_client import parse_url
 
@@ -40,11 +41,15 @@ CACHE_VARIABLE = "TRAILSIFT_CACHE_BYTES"
 SWEEP_SECONDS = 6 * 3600.0
 #: Seconds for which a writer without an answer tries to read whether its commit took place.
 READ_BACK_SECONDS = 60.0
+#: How often a change of the settings is announced while other writers are first.
+_ANNOUNCEMENTS = 20
 #: Requests in flight.
 _AT_ONCE = 16
 #: The largest catalog that is unpacked, in bytes, and how a packed one begins.
 _MAX_CATALOG = 1 << 30
 _GZIP = b"\x1f\x8b"
+#: Objects by which it is found out whether conditions are honoured. They are deleted at once, unless a writer dies.
+PROBE_FOLDER = "probe"
 #: Folders whose files never change.
 _FIXED = ("data", "metadata")
 
@@ -57,8 +62,11 @@ class Mirror:
     def __init__(self, url: str, use: Use) -> None:
         """``url``: ``s3://bucket/prefix`` of the lake. UsageError if it is not one."""
         parsed = parse_url(url)
-        if not parsed.key.strip("/"):
+        parsed = parsed._replace(key=parsed.key.rstrip("/"))
+        if not parsed.key:
             raise UsageError(f"{url} is a bucket: name a prefix in it for the lake, such as {url.rstrip('/')}/lake")
+        if "" in parsed.key.split("/"):
+            raise UsageError(f"{url}: the prefix of a lake may have no empty part, as between two slashes")
         self.url = str(parsed)
         self.use = use
         self.remote = S3Storage(parsed)
@@ -82,7 +90,7 @@ class Mirror:
         if self.use == "read":
             return self.refresh()
         self._make_folders()
-        with self._locked(self.root / LOCK_FILE, wait=False) as is_free:
+        with self._cache_errors(), self._locked(self.root / LOCK_FILE, wait=False) as is_free:
             if is_free and not self.take_head():
                 # Settings change without a commit.
                 self._fetch_settings()
@@ -91,20 +99,24 @@ class Mirror:
     def make(self, *, hourly_partitions: bool) -> None:
         """Make a new lake. LakeError if the prefix holds something else, or the server cannot have one."""
         check_root(self.url)
-        self._expect_room()
-        self.probe()
-        for use in ("read", "write"):
-            shutil.rmtree(self.folder / use, ignore_errors=True)
-            (self.folder / f"{use}.head").unlink(missing_ok=True)
         self._make_folders()
-        settings = new_settings(self.url, hourly_partitions=hourly_partitions, group_readable=False)
-        with suppress(ConflictError):  # another writer was first
-            self.remote.put_if_match(LAKE_FILE, settings_text(settings), None)
-        self._fetch_settings()
+        # Another process on this machine may be making it, too, and then works on the copy.
+        with self._cache_errors(), self._locked(self.folder / "make.lock"):
+            if not self.remote.exists(LAKE_FILE):
+                self._expect_room()
+                self.probe()
+                for use in ("read", "write"):
+                    shutil.rmtree(self.folder / use, ignore_errors=True)
+                    (self.folder / f"{use}.head").unlink(missing_ok=True)
+                self._make_folders()
+                settings = new_settings(self.url, hourly_partitions=hourly_partitions, group_readable=False)
+                with suppress(ConflictError):  # another writer was first
+                    self.remote.put_if_match(LAKE_FILE, settings_text(settings), None)
+            self._fetch_settings()
 
     def _expect_room(self) -> None:
         """Raise LakeError if there are objects under the prefix, or a lake above it."""
-        found = self.remote.first()
+        found = self.remote.first(besides=f"{PROBE_FOLDER}/")
         if found is not None and not self.remote.exists(LAKE_FILE):
             raise LakeError(
                 f"{self.url} is not empty and holds no lake (there is {found.path!r:.200}): name a prefix that nothing "
@@ -113,15 +125,18 @@ class Mirror:
         parts = self.remote.url.key.split("/")
         for number in range(len(parts)):
             above = S3Storage(self.remote.url._replace(key="/".join(parts[:number])))
-            if above.exists(LAKE_FILE):
-                raise LakeError(f"{self.url} lies in the lake {above.url}: name a prefix outside of it")
+            # Whoever may use only the lake's own prefix has no other lake around it.
+            with suppress(S3Error):
+                if above.exists(LAKE_FILE):
+                    raise LakeError(f"{self.url} lies in the lake {above.url}: name a prefix outside of it")
 
     def probe(self) -> None:
         """Find out, once, whether the server honours conditions of writes. LakeError if it does not."""
         if self._is_probed:
             return
-        path = f"probe-{os.urandom(16).hex()}"
-        self.remote.put_if_match(path, b"1", None)
+        path = f"{PROBE_FOLDER}/{os.urandom(16).hex()}"
+        # Without a condition: whether this is the second attempt does not matter.
+        self.remote.write(path, b"1")
         try:
             for version in (None, '"00000000000000000000000000000000"'):
                 try:
@@ -143,6 +158,19 @@ class Mirror:
             if folder.is_dir() and not folder.is_symlink():
                 shutil.rmtree(folder, ignore_errors=True)
         self._takes_copies = False
+
+    def announce(self) -> None:
+        """Have readers fetch the settings again, which they do after a commit. Only under the write lock."""
+        from trailsift.lake.digest import commit_nothing
+
+        for attempt in range(1, _ANNOUNCEMENTS + 1):
+            try:
+                commit_nothing(self.root, "settings", {})
+                break
+            except ConflictError:
+                if attempt == _ANNOUNCEMENTS:
+                    raise
+                self.take_head()
 
     def drop(self, paths: Iterable[str]) -> None:
         """Remove files from the copies here only."""
@@ -168,7 +196,7 @@ class Mirror:
         For readers: the file is replaced, and whoever has the old one open goes on with it.
         """
         self._make_folders()
-        with self._locked(self.folder / f"{self.use}.lock"):
+        with self._cache_errors(), self._locked(self.folder / f"{self.use}.lock"):
             found = self._fetch_catalog()
             if found is not None:
                 data, version = found
@@ -177,6 +205,14 @@ class Mirror:
                 partial.replace(self.root / CATALOG_FILE)
                 self._set_head(version)
             return (self.root / LAKE_FILE).exists()
+
+    def renew(self) -> bool:
+        """Fetch a reader's catalog again, which cannot be read; return False for a writer's."""
+        if self.use != "read":
+            return False
+        with self._cache_errors():
+            self._set_head(None)
+        return self.refresh()
 
     def take_head(self) -> bool:
         """Bring a writer's copy of the catalog to the state in S3; return whether it had another one.
@@ -201,33 +237,48 @@ class Mirror:
         return True
 
     def publish(self, db: sqlite3.Connection, commit_id: str | None = None) -> None:
-        """Swap the catalog in S3 for the one that ``db`` has in its open transaction, which the caller then commits.
+        """Swap the catalog in S3 for the one that ``db`` has in its open transaction, and commit that here.
 
         ``commit_id``: a random text among the counts of the newest commit, by which it is recognized after a lost
-        answer. ConflictError if another writer was first; UnknownOutcomeError if nobody can tell.
+        answer. ConflictError if another writer was first; UnknownOutcomeError if nobody can tell. After any other
+        error of our tree nothing was committed; after anything else, such as KeyboardInterrupt, it may have been.
         """
         self.probe()
-        data = pack(db.serialize())
+        version = self._swap(pack(db.serialize()), commit_id)
+        # The order matters: a copy that is older than the head noted for it would undo commits.
+        try:
+            db.execute("COMMIT")
+            self._set_head(version)
+        except (sqlite3.Error, OSError):
+            # On a full disk. What counts is the lake in S3: the copy is fetched again.
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+
+    def _swap(self, data: bytes, commit_id: str | None) -> str | None:
+        """Write a catalog into S3 if it still has the one that it was made from; return its version, if it is known."""
         head = self._head()
         # Without an answer from here on, the copy is of an unknown state: it is fetched again.
-        self._set_head(None)
         try:
-            version = self.remote.put_if_match(CATALOG_FILE, data, head)
-        except ConflictError:
-            if self._is_published(data, commit_id) is not True:
-                raise
-            return
+            self._set_head(None)
+        except OSError as error:
+            raise LakeError(f"the cache {self.folder} cannot be written: {error.strerror}") from error
+        try:
+            return self.remote.put_if_match(CATALOG_FILE, data, head)
         except (OSError, TrailsiftError) as error:
             published = self._is_published(data, commit_id)
+            if published:
+                return None
             if published is None:
                 raise UnknownOutcomeError(
                     f"no answer from S3 to the commit of {self.url}, and the lake cannot be read to see whether it "
                     f"took place ({error}): run the same command again; nothing is stored twice"
                 ) from error
-            if not published:
+            if isinstance(error, ConflictError) or (isinstance(error, S3Error) and error.is_final):
                 raise
-            return
-        self._set_head(version)
+            raise UnknownOutcomeError(
+                f"no answer from S3 to the commit of {self.url} ({error}). It did not take place so far: run the same "
+                "command again; nothing is stored twice"
+            ) from error
 
     def _is_published(self, data: bytes, commit_id: str | None) -> bool | None:
         """Return whether the catalog in S3 is, or comes after, the one that was sent; None if it cannot be read."""
@@ -251,7 +302,7 @@ class Mirror:
         """Return the catalog's bytes and ETag, None if the copy has them already or there is none in S3."""
         head = self._head() if (self.root / CATALOG_FILE).exists() else None
         try:
-            found = self.remote.read_if_changed(CATALOG_FILE, head)
+            found = self.remote.read_if_changed(CATALOG_FILE, head, limit=_MAX_CATALOG)
         except FileNotFoundError:
             if self.use == "read" or head is not None:
                 (self.root / CATALOG_FILE).unlink(missing_ok=True)
@@ -266,7 +317,7 @@ class Mirror:
 
     def _fetch_settings(self) -> None:
         try:
-            data = self.remote.read(LAKE_FILE)
+            data = self.remote.read(LAKE_FILE, limit=MAX_SETTINGS)
         except FileNotFoundError:
             (self.root / LAKE_FILE).unlink(missing_ok=True)
             return
@@ -285,6 +336,8 @@ class Mirror:
         try:
             partial.write_bytes(data)
             partial.chmod(0o600)
+            # After a power cut, the head that is noted must not be that of a catalog which is not there.
+            sync(partial)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -296,18 +349,18 @@ class Mirror:
 
         ``sizes``: their bytes, as far as they are known. LakeError if they do not fit into the cache.
         """
-        missing = [path for path in dict.fromkeys(paths) if not self._use(self.root / check_path(path))]
-        missing = [path for path in missing if not self._takes_copies or not self._link(path)]
+        known = sizes or {}
+        missing = [path for path in dict.fromkeys(paths) if not self._use(path, known.get(path))]
+        missing = [path for path in missing if not self._takes_copies or not self._link(path, known.get(path))]
         if not missing:
             return
-        known = sizes or {}
         self._make_room(sum(known.get(path, 0) for path in missing))
-        self._each(self._download, missing)
+        self.each(lambda path: self._download(path, is_sized=path in known), missing)
 
     def upload(self, paths: Iterable[str]) -> None:
         """Write new files of the copy into the lake, and hand them to the readers on this machine."""
         names = list(paths)
-        self._each(lambda path: self.remote.upload(path, self.root / check_path(path)), names)
+        self.each(lambda path: self.remote.upload(path, self.root / check_path(path)), names)
         other = self.folder / "read"
         if self.use == "write" and other.is_dir():
             for path in names:
@@ -315,10 +368,10 @@ class Mirror:
                     make_folders((other / path).parent)
                     os.link(self.root / path, other / path)
 
-    def _link(self, path: str) -> bool:
+    def _link(self, path: str, size: int | None) -> bool:
         """Take a file from the copy for the other use, if it is there."""
         other = self.folder / ("write" if self.use == "read" else "read") / path
-        if other.is_symlink() or not other.is_file():
+        if other.is_symlink() or not other.is_file() or (size is not None and other.stat().st_size != size):
             return False
         make_folders((self.root / path).parent)
         try:
@@ -330,15 +383,21 @@ class Mirror:
             return False
         return True
 
-    def _use(self, path: Path) -> bool:
-        """Return whether a file is there, and note that it was used."""
+    def _use(self, path: str, size: int | None) -> bool:
+        """Return whether a file is there, of its size if that is known, and note that it was used."""
+        place = self.root / check_path(path)
         try:
-            os.utime(path, follow_symlinks=False)
+            os.utime(place, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        return True
+        # As after a power cut: what was fetched shortly before may be empty. A link is an error of whoever reads it.
+        with suppress(FileNotFoundError):
+            if size is None or place.is_symlink() or place.stat().st_size == size:
+                return True
+            place.unlink()
+        return False
 
-    def _download(self, path: str) -> None:
+    def _download(self, path: str, *, is_sized: bool) -> None:
         target = self.root / path
         make_folders(target.parent)
         partial = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
@@ -346,6 +405,8 @@ class Mirror:
             self.remote.download(path, partial)
             self.fetched.add(path)
             partial.chmod(0o600)
+            if not is_sized:
+                sync(partial)
             partial.replace(target)
         except FileNotFoundError:
             pass
@@ -376,7 +437,7 @@ class Mirror:
                 path.unlink()
             used -= size
 
-    def _each(self, call: Callable[[str], object], paths: Sequence[str]) -> None:
+    def each(self, call: Callable[[str], object], paths: Sequence[str]) -> None:
         """Make many requests at once. Raise what the first failing one raises."""
         from concurrent.futures import ThreadPoolExecutor
 
@@ -388,10 +449,27 @@ class Mirror:
                 pass
 
     def _make_folders(self) -> None:
-        with self._lock:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                self.root.mkdir(0o700)
+        with self._lock, self._cache_errors():
+            for place in (self.folder.parent, self.folder, self.root):
+                with suppress(FileExistsError):
+                    place.mkdir(mode=0o700, parents=True)
+                state = place.lstat()
+                if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & 0o022:
+                    raise LakeError(
+                        f"the cache folder {place} is not private: it must be a folder of yours that nobody else may "
+                        "write (chmod 700), or set XDG_CACHE_HOME to another one"
+                    )
+
+    @contextmanager
+    def _cache_errors(self) -> Iterator[None]:
+        """Raise LakeError if the disk of the cache fails: S3 itself raises no OSError."""
+        try:
+            yield
+        except OSError as error:
+            raise LakeError(
+                f"the cache folder {self.folder} cannot be used: {error.strerror or error}: make room there, or set "
+                "XDG_CACHE_HOME to a folder that can be written"
+            ) from error
 
     @contextmanager
     def _locked(self, place: Path, *, wait: bool = True) -> Iterator[bool]:
@@ -437,6 +515,8 @@ class MirroredStorage(LocalStorage):
         """Write an object, in S3 and here; return its version."""
         version = self.mirror.remote.write(path, data)
         super().write(path, data)
+        if path == LAKE_FILE:
+            self.mirror.announce()
         return version
 
     def write_new(self, path: str, data: bytes) -> None:
@@ -454,6 +534,13 @@ class MirroredStorage(LocalStorage):
     def stat(self, path: str) -> StoredObject | None:
         """Return an object's size, version and time; None if there is no such object."""
         return self.mirror.remote.stat(path)
+
+    def stat_all(self, paths: Iterable[str]) -> Sequence[StoredObject | None]:
+        """Return what ``stat`` returns for each path; many requests at once."""
+        found: dict[str, StoredObject | None] = {}
+        names = list(paths)
+        self.mirror.each(lambda path: found.update({path: self.stat(path)}), names)
+        return [found[name] for name in names]
 
     def exists(self, path: str) -> bool:
         """Return whether there is such an object."""
@@ -562,9 +649,7 @@ def _is_fixed(path: str) -> bool:
 
 
 def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
-    return (cache / "trailsift" / "lakes").resolve()
+    return (user_cache() / "lakes").resolve()
 
 
 def _folder_name(url: str) -> str:
@@ -579,12 +664,26 @@ def _cached(folder: Path) -> Iterator[tuple[float, int, Path]]:
         parts = set(Path(at).parts)
         if not parts & {*_FIXED, "seen", "objects"}:
             continue
+        since = _writing_since(Path(at))
         for name in names:
             path = Path(at) / name
             with suppress(OSError):
                 state = path.lstat()
+                if since is not None and state.st_mtime_ns >= since:
+                    # A writer may not have written it into the lake yet.
+                    continue
                 # A file of both copies takes its bytes once; nothing is won by deleting one of the two.
                 yield state.st_mtime, state.st_size // max(state.st_nlink, 1), path
+
+
+def _writing_since(place: Path) -> int | None:
+    """Return since when (nanoseconds since 1970) a writer works on the copy that ``place`` lies in; None: nobody."""
+    for folder in place.parents:
+        if folder.name == "write":
+            with suppress(OSError):
+                return (folder / MARKER_FILE).lstat().st_mtime_ns
+            return None
+    return None
 
 
 def _overwrite(source: Path, target: Path) -> None:

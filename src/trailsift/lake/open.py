@@ -24,7 +24,8 @@ def open_snapshot(root: Path) -> Snapshot:
     LakeError if there is no lake, if it was moved, or if it names something that no lake of ours does.
     """
     place = root.resolve()
-    mirror = mirror_of(place)
+    # By its own name too: a link in its place would lead to a folder that is no copy.
+    mirror = mirror_of(root) or mirror_of(place)
     if mirror is not None:
         mirror.open()
     settings = read_settings(root)

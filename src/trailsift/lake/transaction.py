@@ -37,6 +37,16 @@ _ATTEMPTS = 20
 _PAUSE = 0.05
 
 
+#: Seconds after which the files of a commit that lost to others are not relied on: a machine may have slept meanwhile,
+#: and after a day they may be swept (``expire.ORPHAN_AGE``).
+_FRESH_SECONDS = 6 * 3600.0
+
+
+def _seconds() -> float:
+    """Return seconds of a clock that goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time()
+
+
 class LakeState(Protocol):
     """The part of the lake's writer that a transaction uses."""
 
@@ -93,10 +103,15 @@ class Transaction:
         self._is_fresh = False
         #: Files that were written into the lake already, by an attempt to commit that lost to another writer.
         self._flushed: dict[str, digest.FileDigest] = {}
+        self._flushed_at: float | None = None
         #: Iceberg's files of this attempt.
         self._staged: list[str] = []
+        # What an attempt that failed has staged is nobody's: from here on, all that is written is this commit's.
+        lake.catalog.take_written()
         self._seen_row: list[tuple[str, int, int, int]] | None = None
         self._object_files: list[log_objects.ObjectFile] | None = None
+        #: True from the request that commits in S3 until it is known that nothing was committed.
+        self._may_be_committed = False
         self._state: Literal["open", "failed", "committed", "rolled back"] = "open"
 
     def offer(self, ids: dedup.Ids, span: tuple[int, int]) -> tuple[dedup.Mask, dedup.Ints]:
@@ -208,27 +223,27 @@ class Transaction:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._commit(counts, kind)
-            except UnknownOutcomeError:
-                # The commit may have taken place, with all of its files.
-                self._flushed.clear()
-                self._staged.clear()
-                raise
             except ConflictError:
                 self._lake.discard()
                 if not self._lake.take_head():
                     raise
                 self._delete(self._staged)
                 self._staged.clear()
-                if attempt == _ATTEMPTS or not self._stands():
+                if attempt == _ATTEMPTS or self._may_be_swept() or not self._stands():
                     raise
                 # Writers that met once must not meet again.
                 time.sleep(int.from_bytes(os.urandom(2)) / 65536 * _PAUSE * attempt)
         raise AssertionError
 
+    def _may_be_swept(self) -> bool:
+        """Return whether the files were written so long ago that others may take them for those of a dead writer."""
+        return self._flushed_at is not None and _seconds() - self._flushed_at > _FRESH_SECONDS
+
     def _stands(self) -> bool:
         """Return whether the commit can be made on the lake's new head as it is."""
         lake, batch = self._lake, self._batch
-        if batch.renewed or batch.index_change is not None:
+        if batch == Batch() or batch.renewed or batch.index_change is not None:
+            # What else is staged, as expired snapshots are, is of the old head.
             return False
         with closing(index.connect(lake.storage.root)) as db:
             sql = "SELECT 1 FROM file WHERE table_name = ? AND path = ? AND removed IS NULL"
@@ -242,7 +257,7 @@ class Transaction:
 
     def _withdraw(self) -> None:
         """Delete what attempts to commit have written into a lake in S3; on a local disk the sweep does it."""
-        if mirror_of(self._lake.storage.root) is not None:
+        if mirror_of(self._lake.storage.root) is not None and not self._may_be_committed:
             self._delete([*self._flushed, *self._staged])
 
     def _delete(self, paths: Iterable[str]) -> None:
@@ -256,7 +271,6 @@ class Transaction:
         if not batch.renewed:
             # What another engine commits now to a table that is made again is not in it: ``_apply`` notices that.
             lake.catch_up()
-        lake.catalog.take_written()
         for name, table in (lake.tables | batch.renewed).items():
             added = [file for file in batch.files if file.table == name]
             removed = [file for file in batch.removed if file.table == name]
@@ -279,6 +293,8 @@ class Transaction:
         written = [*(path for path in written if path not in self._flushed), *self._staged]
         # Read back from the system's cache, while the disk is still writing.
         digests = digest.of_files(lake.storage, written)
+        if self._flushed_at is None:
+            self._flushed_at = _seconds()
         lake.storage.flush(written)
         self._flushed |= {path: digests[path] for path in written if path not in self._staged}
         digests |= self._flushed
@@ -328,10 +344,20 @@ class Transaction:
             )
             changed = [file.path for file in batch.removed] + batch.seen_replaced
             digest.seal(db, seq, digests, changed)
-            index.commit(self._lake.storage.root, db, commit_id.get("id"))
+            self._send(db, commit_id.get("id"))
         except BaseException:
             # On a full disk, SQLite has rolled back already.
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
         return seq
+
+    def _send(self, db: sqlite3.Connection, commit_id: str | None) -> None:
+        self._may_be_committed = True
+        try:
+            index.commit(self._lake.storage.root, db, commit_id)
+        except UnknownOutcomeError:
+            raise
+        except TrailsiftError:
+            self._may_be_committed = False
+            raise

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailsift import schema
-from trailsift.errors import ConflictError, LakeError
+from trailsift.errors import ConflictError, LakeError, UsageError
 from trailsift.lake import digest, forms, index, log_objects
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.create import lost_catalog, make_folder, settings_text
@@ -137,6 +137,8 @@ class LakeWriter:
         root = root.absolute()
         mirror = mirror_of(root)
         if mirror is not None:
+            if group_readable:
+                raise UsageError("a lake in S3 has no group that may read it: leave that out; policies say who may")
             if not mirror.open():
                 mirror.make(hourly_partitions=bool(hourly_partitions))
         elif not (root / LAKE_FILE).exists():

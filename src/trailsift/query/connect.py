@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trailsift.errors import EngineError
 from trailsift.lake.forms import check_links
-from trailsift.lake.home import fetch_files
+from trailsift.lake.home import fetch_files, home, mirror_of
 from trailsift.lake.index import File, Snapshot
 from trailsift.query.duckdb_client import duckdb
 from trailsift.query.planner import lock
@@ -32,9 +32,11 @@ def script(snapshot: Snapshot) -> str:
         return f"read_parquet([\n  {paths}\n], hive_partitioning = false)"
 
     parts = [
-        f"-- The trailsift lake {safe(str(snapshot.root))} as of commit {snapshot.seq} ({snapshot.committed_at}).",
+        f"-- The trailsift lake {safe(home(snapshot.root))} as of commit {snapshot.seq} ({snapshot.committed_at}).",
         "-- Written by `trailsift connect`. Run it again after an ingest: the views name the files of this commit.",
     ]
+    if mirror_of(snapshot.root) is not None:
+        parts.append("-- The files are copies in the user's cache: run it again too if one of them is no longer there.")
     for name, (meaning, sql) in MACROS.items():
         parts.append(f"-- {name}: {meaning}\n{sql.replace('CREATE MACRO', 'CREATE OR REPLACE MACRO', 1)};")
     for table in TABLES.values():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 import zlib
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 from trailsift.query.types import ColumnType, Row
 from trailsift.storage import LocalStorage, StoredObject
+from trailsift.storage.local import user_cache
 
 #: Increased when the content of the files changes; files of another version are not used.
 _VERSION = 1
@@ -37,9 +37,7 @@ class CachedResult(NamedTuple):
 
 def default_folder() -> Path:
     """Return ``$XDG_CACHE_HOME/trailsift/answers``, by default under ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
-    return home / "trailsift" / "answers"
+    return user_cache() / "answers"
 
 
 def key_of(*parts: object) -> str:

@@ -13,12 +13,12 @@ import re
 import signal
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from trailsift.errors import ConflictError
+from trailsift.errors import ConflictError, UsageError
 from trailsift.storage.base import StoredObject, check_path
 from trailsift.storage.links import Links
 
@@ -153,6 +153,10 @@ class LocalStorage:
         state = _state(self.checked_path(path))
         return state and _stored(path, state)
 
+    def stat_all(self, paths: Iterable[str]) -> Sequence[StoredObject | None]:
+        """Return what ``stat`` returns for each path."""
+        return [self.stat(path) for path in paths]
+
     def exists(self, path: str) -> bool:
         """Return whether there is such an object."""
         return _state(self.checked_path(path)) is not None
@@ -194,7 +198,7 @@ class LocalStorage:
         files = [self.local_path(path) for path in paths]
         folders = {folder for file in files for folder in file.parents if folder.is_relative_to(self.root)}
         with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
-            for _ in pool.map(_fsync, [*files, *folders]):
+            for _ in pool.map(sync, [*files, *folders]):
                 pass
 
     def touch(self, path: str) -> None:
@@ -257,7 +261,7 @@ class LocalStorage:
             for folder in target.parents:
                 if not folder.is_relative_to(self.root):
                     break
-                _fsync(folder)
+                sync(folder)
 
     @contextmanager
     def _lock(self, *, create: bool) -> Iterator[None]:
@@ -377,9 +381,23 @@ def _replace(partial: Path, target: Path, state: os.stat_result | None) -> str:
     return version
 
 
-def _fsync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def user_cache() -> Path:
+    """Return trailsift's folder in the user's cache folder. UsageError if the user has none."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if base and Path(base).is_absolute():
+        return Path(base) / "trailsift"
+    try:
+        return Path.home() / ".cache" / "trailsift"
+    except RuntimeError:
+        raise UsageError(
+            "there is no home folder for a cache: set XDG_CACHE_HOME to a folder that can be written"
+        ) from None

@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trailsift.errors import ConflictError
+from trailsift.errors import ConflictError, LakeError
 from trailsift.storage.base import StoredObject, check_path
+from trailsift.storage.local import MAX_OBJECT
 from trailsift.storage.s3_client import S3Url, attempts, connect, failure_of, is_client_error, s3_errors
 
 if TYPE_CHECKING:
@@ -38,18 +39,18 @@ class S3Storage:
     def _store(self) -> S3Store:
         return connect(self.url.bucket)
 
-    def read(self, path: str) -> bytes:
-        """Return an object's bytes. FileNotFoundError if there is no such object."""
-        return self.read_versioned(path)[0]
+    def read(self, path: str, limit: int = MAX_OBJECT) -> bytes:
+        """Return an object's bytes. FileNotFoundError if there is none, LakeError if it has more than ``limit``."""
+        return self.read_versioned(path, limit)[0]
 
-    def read_versioned(self, path: str) -> tuple[bytes, str]:
-        """Return an object's bytes and their version. FileNotFoundError if there is no such object."""
-        found = self.read_if_changed(path, None)
+    def read_versioned(self, path: str, limit: int = MAX_OBJECT) -> tuple[bytes, str]:
+        """Return an object's bytes and their version. Raise as ``read`` does."""
+        found = self.read_if_changed(path, None, limit)
         assert found is not None
         return found
 
-    def read_if_changed(self, path: str, version: str | None) -> tuple[bytes, str] | None:
-        """Return an object's bytes and version; None if it still has ``version``. FileNotFoundError as for ``read``."""
+    def read_if_changed(self, path: str, version: str | None, limit: int = MAX_OBJECT) -> tuple[bytes, str] | None:
+        """Return an object's bytes and version; None if it still has ``version``. Raise as ``read`` does."""
         import obstore
         from obstore.exceptions import NotModifiedError
 
@@ -60,6 +61,9 @@ class S3Storage:
                 got = obstore.get(self._store, self._key(path), options=options)
             except NotModifiedError:
                 return None
+            size = got.meta["size"]
+            if size > limit:
+                raise LakeError(f"{self.describe(path)} is too large: it has {size:,} bytes, of {limit:,} at most")
             return bytes(got.bytes()), got.meta["e_tag"] or ""
 
         with self._errors(path, "s3:GetObject"):
@@ -150,13 +154,14 @@ class S3Storage:
         with self._errors(folder, "s3:ListBucket"):
             return iter(_until_whole(listed))
 
-    def first(self) -> StoredObject | None:
-        """Return any object of all; None if there is none. One request, however many there are."""
+    def first(self, besides: str) -> StoredObject | None:
+        """Return any object whose path does not begin with ``besides``; None if there is none. Few requests."""
         import obstore
 
         def found() -> StoredObject | None:
             pages = obstore.list(self._store, self._prefix or None, chunk_size=1)
-            return next((stored for page in pages for meta in page if (stored := self._stored(meta))), None)
+            objects = (stored for page in pages for meta in page if (stored := self._stored(meta)))
+            return next((stored for stored in objects if not stored.path.startswith(besides)), None)
 
         with self._errors("", "s3:ListBucket"):
             return _until_whole(found)

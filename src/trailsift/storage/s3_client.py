@@ -430,7 +430,13 @@ def s3_errors(what: str, action: str) -> Iterator[None]:
             raise
         if failure.kind == "changed":
             raise ConflictError(f"another writer changed {safe(what)} first") from error
-        raise explained(failure, what, action) from error
+        explanation = explained(failure, what, action)
+        explanation.is_final = failure.kind in _FINAL
+        raise explanation from error
+
+
+#: A request that fails like this has no effect.
+_FINAL = ("archived", "denied", "credentials", "bucket", "region")
 
 
 def explained(failure: Failure, what: str, action: str) -> S3Error:
