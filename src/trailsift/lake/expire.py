@@ -194,6 +194,7 @@ def _merge(storage: LocalStorage, group: Sequence[SeenFile]) -> SeenFile:
 
 def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[str]:
     """Expire old snapshots and delete the files that no kept snapshot holds and no reader can still be reading."""
+    grace = _with_readers_of_glue(lake, grace)
     counts = Counter(snapshots_expired=_expire_snapshots(lake, now, grace))
     with lake.lock():
         for scratch in lake.root.glob(".compact-*"):
@@ -221,6 +222,16 @@ def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[
         _forget(lake, now)
         _fold_commits(lake)
     return counts
+
+
+def _with_readers_of_glue(lake: LakeWriter, grace: timedelta) -> timedelta:
+    """Return for how long replaced files stay: as long as they may, if Glue still points to what has them."""
+    if mirror_of(lake.root) is not None:
+        from trailsift.lake.glue import is_behind
+
+        if is_behind(lake.root, grace):
+            return max(grace, LONG_GRACE)
+    return grace
 
 
 def metadata_files(lake: LakeWriter) -> set[str]:
