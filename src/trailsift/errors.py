@@ -68,7 +68,7 @@ class S3Error(TrailsiftError):
 
 
 class GlueError(TrailsiftError):
-    """Glue cannot be used: no credentials, no permission, no such database, out of reach, or a table of another lake."""
+    """Glue cannot be used: no credentials, no permission, no such database, out of reach, or somebody else's table."""
 
 
 class LakeError(TrailsiftError):

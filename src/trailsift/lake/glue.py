@@ -65,9 +65,9 @@ _TYPES = {
     "double": "double",
 }
 
-#: ``registered``, ``moved``: done now. ``current``: nothing to do. ``ahead``: Glue has a later commit of another writer.
-#: ``remade``: Glue has a later commit than the lake. ``changed``: another engine moved the pointer. ``foreign``: a table
-#: that is not of this lake. ``missing``: there is none.
+#: ``registered``, ``moved``: done now. ``current``: nothing to do. ``ahead``: Glue has a later commit, of another
+#: writer. ``remade``: Glue has a later commit than there is. ``changed``: another engine moved the pointer.
+#: ``foreign``: a table that is not of this lake. ``missing``: there is none.
 What = Literal["registered", "moved", "current", "ahead", "remade", "changed", "foreign", "missing"]
 
 
@@ -116,19 +116,23 @@ class TableState:
 # -- the setting -------------------------------------------------------------------------------------------------------
 
 
-def target_of(database: str, region: str | None, catalog_id: str | None, place: str | None = None) -> Target:
+def target_of(database: str, region: str | None, catalog_id: str | None) -> Target:
     """Return a database by its name. UsageError if something cannot be a name; without a region, if none is set."""
     region = region or _region_of_environment()
+    if region is None:
+        raise UsageError("say in which region the Glue database is: --region, AWS_REGION, or a region in the profile")
+    return _checked(Target(database, region, catalog_id))
+
+
+def _checked(target: Target) -> Target:
     for value, form, what, example in (
-        (database, _DATABASE, "name of a Glue database (lower case)", "cloudtrail"),
-        (region, _REGION, "region", "eu-west-1"),
-        (catalog_id, _CATALOG_ID, "account", "111122223333"),
+        (target.database, _DATABASE, "name of a Glue database (lower case)", "cloudtrail"),
+        (target.region, _REGION, "region", "eu-west-1"),
+        (target.catalog_id, _CATALOG_ID, "account", "111122223333"),
     ):
         if value is not None and form.fullmatch(value) is None:
             raise UsageError(f"{safe(value[:_SHOWN])!r} cannot be the {what}: use a form such as {example}")
-    if region is None:
-        raise UsageError("say in which region the Glue database is: --region, AWS_REGION, or a region in the profile")
-    return Target(database, region, catalog_id, place)
+    return target
 
 
 def _region_of_environment() -> str | None:
@@ -148,16 +152,17 @@ def saved(settings: Mapping[str, object]) -> Target | None:
     found = settings.get(SETTING)
     if found is None:
         return None
-    if isinstance(found, dict) and found.keys() <= _MEMBERS:
-        values = [found.get(name) for name in ("database", "region", "catalog_id", "place")]
-        database, region, catalog_id, place = values
-        if isinstance(database, str) and isinstance(region, str) and isinstance(place, str):
-            if catalog_id is None or isinstance(catalog_id, str):
-                try:
-                    return target_of(database, region, catalog_id, place)
-                except UsageError as error:
-                    raise _wrong(found, str(error)) from error
-    raise _wrong(found, "it must have the members database, region, place, and catalog_id or not")
+    if not isinstance(found, dict) or not found.keys() <= _MEMBERS:
+        raise _wrong(found, f"it must have the members {', '.join(sorted(_MEMBERS))}")
+    database, region, place = (found.get(name) for name in ("database", "region", "place"))
+    catalog_id = found.get("catalog_id")
+    is_text = isinstance(database, str) and isinstance(region, str) and isinstance(place, str)
+    if not is_text or not isinstance(catalog_id, str | None):
+        raise _wrong(found, "its members must be text")
+    try:
+        return _checked(Target(str(database), str(region), catalog_id, str(place)))
+    except UsageError as error:
+        raise _wrong(found, str(error)) from error
 
 
 def _wrong(found: object, what: str) -> LakeError:
@@ -222,7 +227,7 @@ class Database:
         name = description["Name"]
         with self._errors("UpdateTable", name):
             try:
-                # Without SkipArchive each commit would leave a version behind, of which an account has a limited number.
+                # Without SkipArchive each commit would leave a version behind, and their number is limited.
                 self._client.update_table(
                     DatabaseName=self.target.database,
                     TableInput=description,
@@ -390,17 +395,17 @@ def _state(head: _Head, table: schema.Table, found: dict[str, Any] | None, grace
     parameters = found.get("Parameters") or {}
     lake, pointer = parameters.get(LAKE), parameters.get("metadata_location")
     commit = _number(parameters.get(COMMIT))
-    if lake != head.url or commit is None:
-        what = "a table that trailsift has not registered" if lake is None else f"a table of the lake at {_shown(lake)}"
-        return TableState(table.name, "foreign", found=what)
+    if lake != head.url or commit is None or not isinstance(pointer, str):
+        owner = "trailsift has not registered it" if lake is None else f"it is of the lake at {_shown(lake)}"
+        return TableState(table.name, "foreign", found=owner)
     if pointer != parameters.get(POINTER):
         return TableState(table.name, "changed", commit, commit, _shown(pointer), fresh=False)
+    is_settled = _is_settled(parameters, grace)
     if commit > head.commit:
-        what = "remade" if head.is_newest() else "ahead"
-        return TableState(table.name, what, commit, commit, fresh=_is_settled(parameters, grace))
+        return TableState(table.name, "remade" if head.is_newest() else "ahead", commit, commit, fresh=is_settled)
     if pointer == head.pointers[table.name]:
-        return TableState(table.name, "current", commit, commit, fresh=_is_settled(parameters, grace))
-    fresh = _is_settled(parameters, grace) and not _is_late(head.left(table.name, pointer, commit))
+        return TableState(table.name, "current", commit, commit, fresh=is_settled)
+    fresh = is_settled and not _is_late(head.left(table.name, pointer, commit))
     return TableState(table.name, "moved", head.commit, commit, fresh=fresh)
 
 

@@ -342,12 +342,12 @@ def show_registered(registered: Registered) -> None:
         "current": "follows already",
         "ahead": "follows a later commit of another writer",
     }
-    lines = [(state.table, words[state.what].format(commit=state.commit, before=state.before))
-             for state in registered.tables if state.what in words]  # fmt: skip
-    table = grid("table", "in Glue")
-    for line in lines:
-        table.add_row(*line)
-    show(out, table)
+    rows = [
+        (state.table, words[state.what].format(commit=state.commit, before=state.before))
+        for state in registered.tables
+        if state.what in words
+    ]
+    show(out, grid(out, "", (("table", "text"), ("in Glue", "text")), rows))
     out.print(f"The {registered.target.name} follows each commit of {registered.lake} from now on.", soft_wrap=True)
     if registered.before is not None:
         out.print(
