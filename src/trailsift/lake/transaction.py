@@ -98,6 +98,12 @@ class Transaction:
         self._seen_row: list[tuple[str, int, int, int]] | None = None
         self._object_files: list[log_objects.ObjectFile] | None = None
         self._state: Literal["open", "failed", "committed", "rolled back"] = "open"
+        try:
+            #: Iceberg's files before anything is staged, which may be long before ``commit``.
+            self._before = frozenset(self._metadata_paths())
+        except BaseException:
+            lock.release(clean=True)
+            raise
 
     def offer(self, ids: dedup.Ids, span: tuple[int, int]) -> tuple[dedup.Mask, dedup.Ints]:
         """Take the new ones of a chunk's event ids into the commit.
@@ -257,7 +263,6 @@ class Transaction:
 
     def _commit(self, counts: Mapping[str, Any], kind: str) -> int:
         lake, batch = self._lake, self._batch
-        before = set(self._metadata_paths())
         if not batch.renewed:
             # What another engine commits now to a table that is made again is not in it: ``_apply`` notices that.
             lake.catch_up()
@@ -277,7 +282,7 @@ class Transaction:
         seen_row = self._seen_row
         written = [file.path for file in batch.files] + batch.seen_paths + [row[0] for row in seen_row]
         written += [file.path for file in self._object_files]
-        self._staged += [path for path in self._metadata_paths() if path not in before]
+        self._staged += [path for path in self._metadata_paths() if path not in self._before]
         written = [*(path for path in written if path not in self._flushed), *self._staged]
         # Read back from the system's cache, while the disk is still writing.
         digests = digest.of_files(lake.storage, written)
@@ -289,8 +294,7 @@ class Transaction:
 
     def _metadata_paths(self) -> Iterable[str]:
         # Paths alone: many commits in a short time leave thousands of files, until ``clean`` may delete them.
-        tables = self._lake.tables | self._batch.renewed
-        return (path for name in tables for path in self._lake.storage.written(f"{name}/metadata"))
+        return (path for name in schema.TABLES for path in self._lake.storage.written(f"{name}/metadata"))
 
     def _write_seen(self) -> list[tuple[str, int, int, int]]:
         """Write the new ids; return their row of ``seen_file`` (path, ids, first and last time), if there are any."""
