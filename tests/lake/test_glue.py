@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import pytest
 
 from glue_server import REGION, GlueServer, Refusal, denied, glue_server
 from s3_server import KEY, SECRET, Server, s3, s3_server
+from support.paths import ROOT
 from trailsift import Lake
 from trailsift.cli import main
 from trailsift.errors import GlueError, LakeError, UsageError
@@ -600,6 +602,45 @@ def test_a_table_that_rarely_changes_is_not_late(lake: Lake, server: GlueServer,
     assert commit_of(server, "rejects") == before < state.commit
     assert state.left("rejects", state.pointers["rejects"], before) is None
     assert state.left("rejects", "s3://another", before) is not None
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_of_the_page_run(lake: Lake, url: str, server: GlueServer, capsys: Any) -> None:
+    page = (ROOT / "docs" / "glue.md").read_text("utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("trailsift connect")]
+    assert len(lines) >= 3
+    for line in lines:
+        words = [url if word.startswith("s3://") else word for word in shlex.split(line)[1:]]
+        assert main(words) == 0, line
+        assert capsys.readouterr().out
+    assert main(["connect", "--no-glue", "--lake", url]) == 0
+    for name in TABLES:
+        assert f"`{name}`" in page
+
+
+def test_the_policy_of_the_page_is_enough(lake: Lake, server: GlueServer, parts: list[Path], engine: Engine) -> None:
+    """Glue asks for each action on the catalog, the database and, if there is one, the table."""
+    policy = json.loads((ROOT / "deploy" / "policies" / "lake-in-glue.json").read_text("utf-8"))
+    allowed = {
+        (action.removeprefix("glue:"), statement["Resource"].rpartition(":")[2].removesuffix("/*"))
+        for statement in policy["Statement"]
+        for action in statement["Action"]
+    }
+    used: set[tuple[str, str]] = set()
+
+    def rule(action: str, body: dict[str, Any]) -> Refusal | None:
+        database = body.get("DatabaseName") or body["Name"]
+        places = ["catalog", f"database/{database}"] + [f"table/{database}"] * ("DatabaseName" in body)
+        used.update((action, place) for place in places)
+        return next((denied(action, place) for place in places if (action, place) not in allowed), None)
+
+    server.rule = rule
+    lake.register(DATABASE)
+    lake.ingest(parts[1])
+    assert used == allowed
+    assert engine.rows("events") == ours(lake)["events"]
 
 
 # -- requests that cannot be met ---------------------------------------------------------------------------------------

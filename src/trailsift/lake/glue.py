@@ -277,7 +277,7 @@ def _client(region: str, process: tuple[int, int]) -> Any:
     except ImportError:
         raise UsageError(_NO_EXTRA) from None
     # A commit waits for it: what takes longer is left to the next one.
-    config = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=5, read_timeout=15)
+    config = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=10)
     try:
         return boto3.Session().client("glue", region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
