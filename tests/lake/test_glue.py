@@ -313,6 +313,28 @@ def test_two_machines_at_the_same_time(
     assert {table: engine.rows(table) for table in TABLES} == ours(lake)
 
 
+def test_a_writer_at_work_hears_of_it(
+    lake: Lake, url: str, server: GlueServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has read the settings long before, and commits on."""
+    with monkeypatch.context() as context:
+        context.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+        writer = LakeWriter(open_mirror(url, "write").root)
+
+    def commit() -> int:
+        server.requests.clear()
+        with writer.begin() as transaction:
+            transaction.commit({"log_objects": 0})
+        return server.count("GetTable")
+
+    assert commit() == 0
+    lake.register(DATABASE)
+    assert commit() == len(TABLES)
+    lake.unregister()
+    assert commit() == 0
+    assert lake.verify().is_sound
+
+
 # -- failures ----------------------------------------------------------------------------------------------------------
 
 

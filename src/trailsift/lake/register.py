@@ -18,6 +18,7 @@ from trailsift.lake.glue import TableState, Target
 from trailsift.lake.home import home
 from trailsift.lake.settings import LAKE_FILE, read_settings
 from trailsift.lake.writer import LakeWriter
+from trailsift.schema import FORMAT_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,9 @@ def register(root: Path, target: Target, *, replace: bool = False) -> Registered
         if problem:
             raise GlueError(f"{problem}. Nothing was registered")
         states = glue.move(lake.root, target, create=True, replace=replace)
-        before = _save(lake, target)
+        before, is_new = _save(lake, target)
+    if is_new:
+        _announce(lake)
     return Registered(home(lake.root), target, tuple(states), before)
 
 
@@ -77,7 +80,10 @@ def unregister(root: Path) -> Target | None:
     """Have no Glue database follow the lake any longer; return which one did. Its tables stay as they are."""
     lake = LakeWriter(root)
     with lake.lock():
-        return _save(lake, None)
+        before, is_new = _save(lake, None)
+    if is_new:
+        _announce(lake)
+    return before
 
 
 def registration(root: Path) -> Target | None:
@@ -89,8 +95,11 @@ def _without_replaced(states: list[TableState], replace: bool) -> list[TableStat
     return [state for state in states if not (replace and state.what in ("changed", "remade"))]
 
 
-def _save(lake: LakeWriter, target: Target | None) -> Target | None:
-    """Write the setting; return the database that was set before, if it is another one. Only under the lock."""
+def _save(lake: LakeWriter, target: Target | None) -> tuple[Target | None, bool]:
+    """Write the setting; return the database of before, if it is another one, and whether the setting is a new one.
+
+    Only under the lock.
+    """
     found = read_settings(lake.root)
     settings = {name: value for name, value in found.items() if name != glue.SETTING}
     before = None
@@ -100,7 +109,15 @@ def _save(lake: LakeWriter, target: Target | None) -> Target | None:
         values = {"database": target.database, "region": target.region, "catalog_id": target.catalog_id}
         written = {name: value for name, value in values.items() if value is not None}
         settings[glue.SETTING] = {**written, "place": target.place}
+    if settings == found:
+        return None, False
     with write_errors(lake.root):
-        if settings != found:
-            lake.storage.write(LAKE_FILE, settings_text(settings))
-    return None if before == target else before
+        lake.storage.write(LAKE_FILE, settings_text(settings))
+    return None if before == target else before, True
+
+
+def _announce(lake: LakeWriter) -> None:
+    """Make a commit of nothing: writers at work on other machines read the settings again when somebody commits."""
+    if lake.format_version == FORMAT_VERSION:
+        with lake.begin() as transaction:
+            transaction.commit({}, "glue")
