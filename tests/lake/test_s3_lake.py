@@ -407,7 +407,7 @@ def test_what_a_dead_writer_left_is_swept_and_what_a_live_one_writes_is_not(
 
 
 def test_snapshots_expire_in_s3_too(machines: tuple[Machine, Machine], logs: Path, tmp_path: Path) -> None:
-    """What is staged before the commit, as their removal is, reaches the lake as well."""
+    """Their removal is staged before the commit, and reaches the lake as well."""
     a, b = machines
     one, two = halves(logs, tmp_path)
     for number, file in enumerate([*sorted(one.iterdir())[:4], two]):
