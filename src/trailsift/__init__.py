@@ -21,6 +21,7 @@ _MODULES = {
     "ConflictError": "trailsift.errors",
     "Counts": "trailsift.ingest.counts",
     "EngineError": "trailsift.errors",
+    "GlueError": "trailsift.errors",
     "Lake": "trailsift.api",
     "LakeError": "trailsift.errors",
     "QueryError": "trailsift.errors",

@@ -1,6 +1,7 @@
 from trailsift.api import Lake as Lake
 from trailsift.errors import ConflictError as ConflictError
 from trailsift.errors import EngineError as EngineError
+from trailsift.errors import GlueError as GlueError
 from trailsift.errors import LakeError as LakeError
 from trailsift.errors import QueryError as QueryError
 from trailsift.errors import QueryMemoryError as QueryMemoryError

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from trailsift.ingest.watch import Committed, WatchStatus
     from trailsift.lake.compact import Compacted, CompactionProgress
     from trailsift.lake.expire_days import Expired
+    from trailsift.lake.glue import Target
+    from trailsift.lake.register import Registered
     from trailsift.lake.relocate import Relocated
     from trailsift.lake.retention import Retention
     from trailsift.lake.verify import Verification
@@ -1301,6 +1303,67 @@ class Lake:
         from trailsift.query.connect import write_database
 
         write_database(Path(target), open_snapshot(self._root()))
+
+    def register(
+        self, database: str, *, region: str | None = None, catalog_id: str | None = None, replace: bool = False
+    ) -> Registered:
+        """Register the tables of a lake in S3 in a Glue database, for Athena, Spark and Trino, and keep that up.
+
+        From now on each commit moves the tables' pointers in Glue. Only this makes tables there.
+
+        Args:
+            database: A Glue database that exists.
+            region: Its region. Default: that of the environment.
+            catalog_id: The account that it is in, if it is another one.
+            replace: Also take back tables of this lake that another engine has changed.
+
+        Raises:
+            GlueError: There is no such database, it has tables of these names that are not of this lake, or Glue
+                refuses.
+            UsageError: The lake is in a folder, or a name cannot be one.
+
+        Example:
+            >>> lake.register("cloudtrail", region="eu-west-1")
+            Traceback (most recent call last):
+            trailsift.errors.UsageError: ...
+        """
+        from trailsift.lake.glue import target_of
+        from trailsift.lake.register import check_place, register
+
+        check_place(self.path)
+        return register(self._root("write"), target_of(database, region, catalog_id), replace=replace)
+
+    def unregister(self) -> Target | None:
+        """Move no pointers in Glue any longer; return the database that followed the lake, None if none did.
+
+        The tables stay in Glue as they are, and queries through them fail once the lake has replaced what they name.
+
+        Raises:
+            UsageError: The lake is in a folder.
+
+        Example:
+            >>> lake.unregister()
+            Traceback (most recent call last):
+            trailsift.errors.UsageError: ...
+        """
+        from trailsift.lake.register import check_place, unregister
+
+        check_place(self.path)
+        return unregister(self._root("write"))
+
+    def registration(self) -> Target | None:
+        """Return the Glue database that follows the lake; None if none does.
+
+        Raises:
+            LakeError: The setting is not valid.
+
+        Example:
+            >>> lake.registration() is None
+            True
+        """
+        from trailsift.lake.register import registration
+
+        return registration(self._root("write"))
 
 
 def _place(path: StrPath) -> Path | str:

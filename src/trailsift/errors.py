@@ -8,6 +8,7 @@
     |   `-- RulesError          a rules file that cannot be used: lists every wrong line
     |-- SourceError             an input that does not exist or cannot be read at all
     |-- S3Error                 S3: no credentials, no permission, no such bucket, another region, out of reach, busy
+    |-- GlueError               Glue: no credentials, no permission, no such database, a table of somebody else
     |-- LakeError               the lake is missing, not a lake, moved, not writable, or of a newer format
     |   |-- ConflictError       another writer changed an object or a table first
     |   |-- UnknownOutcomeError no answer to a commit in S3: whether it took place is unknown
@@ -69,6 +70,10 @@ class S3Error(TrailsiftError):
     """
 
     is_final = False
+
+
+class GlueError(TrailsiftError):
+    """Glue cannot be used: no credentials, no permission, no such database, out of reach, or somebody else's table."""
 
 
 class LakeError(TrailsiftError):

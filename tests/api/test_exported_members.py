@@ -17,6 +17,7 @@ PUBLIC = [
     "ConflictError",
     "Counts",
     "EngineError",
+    "GlueError",
     "Lake",
     "LakeError",
     "QueryError",

@@ -164,8 +164,10 @@ def test_policy_names_what_it_allows(path: Path) -> None:
     assert policy["Version"] == "2012-10-17"
     for statement in policy["Statement"]:
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-        assert statement["Effect"] == "Allow" and all(re.fullmatch(r"(s3|sqs|kms):[A-Za-z]+", name) for name in actions)
-        assert re.fullmatch(r"arn:aws:(s3|sqs|kms):[a-z0-9:-]*:[^*]+(/\*)?", statement["Resource"])
+        assert statement["Effect"] == "Allow" and all(
+            re.fullmatch(r"(s3|sqs|kms|glue):[A-Za-z]+", name) for name in actions
+        )
+        assert re.fullmatch(r"arn:aws:(s3|sqs|kms|glue):[a-z0-9:-]*:[^*]+(/\*)?", statement["Resource"])
         if "s3:ListBucket" in actions:
             assert all(prefix.endswith("/*") for prefix in statement["Condition"]["StringLike"]["s3:prefix"])
 

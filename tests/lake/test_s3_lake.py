@@ -11,6 +11,7 @@ import subprocess
 import sys
 import uuid
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from trailsift.lake.index import File
 from trailsift.lake.mirror import CACHE_VARIABLE, Mirror, open_mirror, pack, unpack
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.sqlite_catalog import _TABLES as catalog_tables
+from trailsift.lake.verify import verify
 from trailsift.lake.writer import _OTHER_TABLES as writer_tables
 from trailsift.lake.writer import LakeWriter
 from trailsift.query import DuckDBEngine
@@ -402,6 +404,21 @@ def test_what_a_dead_writer_left_is_swept_and_what_a_live_one_writes_is_not(
     left = keys(s3, bucket)
     assert not set(orphans) & set(left) and set(strange) <= set(left)
     assert Lake(url).query("SELECT count(*) FROM events").value() == 3000
+
+
+def test_snapshots_expire_in_s3_too(machines: tuple[Machine, Machine], logs: Path, tmp_path: Path) -> None:
+    """Their removal is staged before the commit, and reaches the lake as well."""
+    a, b = machines
+    one, two = halves(logs, tmp_path)
+    for number, file in enumerate([*sorted(one.iterdir())[:4], two]):
+        a.ingest(file, compact=False)
+        if number == 0:
+            compact_lake(LakeWriter(a.writer.root), everything=True)
+    cleaned = expire.clean(LakeWriter(a.writer.root), datetime.now(UTC) + timedelta(hours=1))
+    assert cleaned["snapshots_expired"] > 0
+    assert verify(b.reader.root).problems == []
+    b.ingest(one, compact=False)
+    assert len(b.rows("events")) == 3000
 
 
 def test_a_kill_at_any_point(url: str, logs: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from trailsift.errors import UsageError
 from trailsift.terminal.output import say
 
 if TYPE_CHECKING:
+    from trailsift.api import Lake
     from trailsift.lake.compact import CompactionProgress
 
 
@@ -65,21 +66,58 @@ def rejects_command(
     return 0
 
 
-def connect_command(*, lake: LakeOption, output: OutputOption = None) -> int:
-    """Write a script, or a database file, that gives any DuckDB client the lake's tables as views.
+def connect_command(
+    *,
+    lake: LakeOption,
+    output: OutputOption = None,
+    glue: Annotated[
+        str | None, Parameter(help="Register the tables in this Glue database, and let it follow each commit.")
+    ] = None,
+    no_glue: Annotated[
+        bool, Parameter(name="--no-glue", show_default=False, help="Let no Glue database follow any longer.")
+    ] = False,
+    region: Annotated[
+        str | None, Parameter(help="Region of the Glue database. Default: that of the environment.")
+    ] = None,
+    catalog_id: Annotated[str | None, Parameter(help="Account of the Glue database, if it is another one.")] = None,
+    replace: Annotated[
+        bool,
+        Parameter(
+            name="--replace",
+            show_default=False,
+            help="With --glue: also take back tables of this lake that another engine has changed.",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, Parameter(name="--json", show_default=False, help="With --glue: print one JSON document.")
+    ] = False,
+) -> int:
+    """Connect another program to the lake: any DuckDB client, or Athena, Spark and Trino by Glue.
 
-    The views name the files of the newest commit: run it again after an ingest. An output that ends in .duckdb or .db
-    becomes a database, for clients that open files, such as Powerpipe.
+    For DuckDB it writes a script, or a database file, that has the lake's tables as views. They name the files of the
+    newest commit: run it again after an ingest. An output that ends in .duckdb or .db becomes a database, for clients
+    that open files, such as Powerpipe.
+
+    With `--glue`, the tables of a lake in S3 are registered in a Glue database. It follows each commit from then on,
+    by a setting of the lake; run it again to repair what does not follow.
 
     Examples: `trailsift connect --lake lake -o lake.sql`, then `duckdb -init lake.sql`;
-    `trailsift connect --lake lake -o lake.duckdb`
+    `trailsift connect --lake lake -o lake.duckdb`; `trailsift connect --lake s3://bucket/lake --glue cloudtrail`
     """
     from trailsift.analysis.shell import quoted
     from trailsift.storage.output_file import new_file
     from trailsift.terminal.output import print_script
 
     handle = open_lake(lake)
-    if output is None:
+    if glue is None and (region or catalog_id or replace):
+        raise UsageError("--region, --catalog-id and --replace are for --glue DATABASE")
+    if glue is not None or no_glue:
+        if output is not None or (glue is not None and no_glue):
+            raise UsageError("use one of --output, --glue and --no-glue")
+        _connect_glue(handle, glue, region, catalog_id, replace, as_json)
+    elif as_json:
+        raise UsageError("--json is for --glue and --no-glue")
+    elif output is None:
         print_script(handle.connect_script())
     elif output.suffix in (".duckdb", ".db"):
         handle.connect_database(output)
@@ -90,6 +128,26 @@ def connect_command(*, lake: LakeOption, output: OutputOption = None) -> int:
             file.write(text)
         say(f"wrote {output}; `duckdb -init {quoted(output)}` opens the lake")
     return 0
+
+
+def _connect_glue(
+    handle: Lake, database: str | None, region: str | None, catalog_id: str | None, replace: bool, as_json: bool
+) -> None:
+    from trailsift.terminal.lake import show_registered, show_unregistered
+    from trailsift.terminal.output import print_json
+
+    if database is None:
+        before = handle.unregister()
+        if as_json:
+            print_json({"lake": str(handle.path), "glue": None, "before": before and before.as_dict()})
+        else:
+            show_unregistered(str(handle.path), before)
+        return
+    registered = handle.register(database, region=region, catalog_id=catalog_id, replace=replace)
+    if as_json:
+        print_json(registered.as_dict())
+    else:
+        show_registered(registered)
 
 
 def columns_command(

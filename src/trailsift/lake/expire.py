@@ -246,6 +246,7 @@ def _merge(storage: LocalStorage, group: Sequence[SeenFile], target: LocalStorag
 
 def clean(lake: LakeWriter, now: datetime, grace: timedelta = GRACE) -> Counter[str]:
     """Expire old snapshots and delete the files that no kept snapshot holds and no reader can still be reading."""
+    grace = _with_readers_of_glue(lake, grace)
     counts = Counter(snapshots_expired=_after_others(lake, lambda: expire_snapshots(lake, now, grace)))
     with lake.lock():
         counts += delete_replaced(lake, now, grace, is_locked=True)
@@ -298,6 +299,16 @@ def _after_others(lake: LakeWriter, work: Callable[[], T]) -> T:
                 raise
             lake.take_head()
     raise AssertionError
+
+
+def _with_readers_of_glue(lake: LakeWriter, grace: timedelta) -> timedelta:
+    """Return for how long replaced files stay: as long as they may, if Glue still points to what has them."""
+    if mirror_of(lake.root) is not None:
+        from trailsift.lake.glue import is_behind
+
+        if is_behind(lake.root, grace):
+            return max(grace, LONG_GRACE)
+    return grace
 
 
 def metadata_files(lake: LakeWriter) -> set[str]:

@@ -236,6 +236,11 @@ class Mirror:
         self._set_head(version)
         return True
 
+    def is_newest(self) -> bool:
+        """Return whether the copy has the newest commit, as far as the server says."""
+        stored, head = self.remote.stat(CATALOG_FILE), self._head()
+        return stored is not None and stored.version == head
+
     def publish(self, db: sqlite3.Connection, commit_id: str | None = None) -> None:
         """Swap the catalog in S3 for the one that ``db`` has in its open transaction, and commit that here.
 

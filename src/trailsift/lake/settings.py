@@ -26,7 +26,9 @@ _SETTINGS = {
     "group_readable": (bool, "true or false"),
 }
 #: All settings that there are.
-KNOWN_SETTINGS = frozenset({*_SETTINGS, "format", "format_version", "catalog", "seen_days", "budgets", "retention"})
+KNOWN_SETTINGS = frozenset(
+    {*_SETTINGS, "format", "format_version", "catalog", "seen_days", "budgets", "retention", "glue"}
+)
 #: Iceberg namespace and catalog name of our tables.
 NAMESPACE = "trailsift"
 

@@ -173,6 +173,10 @@ class Transaction:
         self._lake.ids.clear_batch()
         self._state = "committed"
         self._lock.release(clean=True)
+        if mirror_of(self._lake.storage.root) is not None:
+            from trailsift.lake.glue import follow
+
+            follow(self._lake.storage.root)
         return seq
 
     def rollback(self) -> None:

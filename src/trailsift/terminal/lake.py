@@ -11,7 +11,7 @@ from trailsift.analysis.shell import quoted
 from trailsift.analysis.time_range import Period
 from trailsift.lake.retention import period_of
 from trailsift.safe_text import safe
-from trailsift.schema import FORMAT_VERSION, Table
+from trailsift.schema import FORMAT_VERSION, TABLES, Table
 from trailsift.terminal.console import console, duration, grid, plural, show, size
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from trailsift.analysis.status import Status
     from trailsift.lake.compact import Compacted
     from trailsift.lake.expire_days import Expired
+    from trailsift.lake.glue import Target
+    from trailsift.lake.register import Registered
     from trailsift.lake.relocate import Relocated
     from trailsift.lake.retention import Retention, TableDays
     from trailsift.lake.upgrade import Upgraded
@@ -329,6 +331,48 @@ def _upgraded(upgraded: Upgraded) -> str:
         return f"{text}."
     days = f"{plural(len(kept), 'day')} kept as {'it was' if len(kept) == 1 else 'they were'}: {', '.join(kept)}"
     return f"{text}, {days}, of which not all events are stored."
+
+
+def show_registered(registered: Registered) -> None:
+    """Show what was done with each table in Glue."""
+    out = console()
+    words = {
+        "registered": "registered",
+        "moved": "moved to commit {commit} from {before}",
+        "current": "follows already",
+        "ahead": "follows a later commit of another writer",
+    }
+    rows = [
+        (state.table, words[state.what].format(commit=state.commit, before=state.before))
+        for state in registered.tables
+        if state.what in words
+    ]
+    show(out, grid(out, "", (("table", "text"), ("in Glue", "text")), rows))
+    out.print(f"The {registered.target.name} follows each commit of {registered.lake} from now on.", soft_wrap=True)
+    if registered.before is not None:
+        out.print(
+            f"The tables in the {registered.before.name} do not follow any longer, and stay as they are.",
+            soft_wrap=True,
+        )
+
+
+def show_unregistered(lake: str, before: Target | None) -> None:
+    """Show which database no longer follows a lake."""
+    out = console()
+    if before is None:
+        out.print(f"No Glue database follows {lake}.", soft_wrap=True)
+        return
+    account = f" --catalog-id {before.catalog_id}" if before.catalog_id else ""
+    out.print(
+        f"The {before.name} does not follow {lake} any longer. Its tables stay as they are, and queries by them fail "
+        "once the lake has replaced what they name. This removes them from Glue, and nothing from the lake:",
+        soft_wrap=True,
+    )
+    out.print(
+        f"  aws glue batch-delete-table --region {before.region}{account} --database-name {before.database} "
+        f"--tables-to-delete {' '.join(TABLES)}",
+        soft_wrap=True,
+    )
 
 
 def show_relocated(relocated: Relocated) -> None:
