@@ -34,7 +34,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo setup test test-aws hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
-.PHONY: bench-memory bench-rules bench-transform bench-original bench-findings
+.PHONY: bench-memory bench-rules bench-transform bench-original bench-findings bench-s3
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ bench-original: $(DEV) ## the original document's pieces: bench/ORIGINAL.md
 
 bench-findings: $(DEV) ## findings of 1,000 roles: bench/FINDINGS.md
 	@$(BIN)/python bench/findings.py --out bench/FINDINGS.md $(FINDINGS)
+
+bench-s3: $(DEV) ## S3 as a source, on a local server: bench/S3.md
+	@$(BIN)/python bench/s3_source.py --out bench/S3.md $(S3)
 
 bench-smoke: $(DEV) ## each measurement once, on few events, without a page
 	@$(BIN)/python bench/bench.py --events 50000 --days 2 --rounds 1 --repeat 3

@@ -55,7 +55,7 @@ class Request:
 
     @property
     def is_list(self) -> bool:
-        """Whether it lists a bucket."""
+        """True if it lists a bucket."""
         return "list-type=2" in self.path
 
     @property

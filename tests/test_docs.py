@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
+from s3_server import Server
+from s3_server import s3_server as s3_server
 from trailsift.cli.app import COMMANDS
 from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
@@ -119,12 +121,24 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def my_logs(small_logs: Path, s3_server: Server) -> Server:
+    """The S3 server with the small logs in a bucket my-logs."""
+    s3_server.client().create_bucket(Bucket="my-logs")
+    s3_server.upload("my-logs", small_logs / "AWSLogs", "AWSLogs/")
+    return s3_server
+
+
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.name)
-def test_commands_run(page: Path, small_logs: Path, bin_folder: Path, tmp_path: Path) -> None:
-    """The commands of a page, run in order beside a folder AWSLogs, exit with 0."""
+def test_commands_run(
+    page: Path, small_logs: Path, bin_folder: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The commands of a page, run in order beside a folder AWSLogs and a bucket my-logs, exit with 0."""
     (tmp_path / "AWSLogs").symlink_to(small_logs / "AWSLogs")
     env = os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
     listed = commands(page)
+    if any("s3://my-logs" in command.text for command in listed):
+        env |= request.getfixturevalue("my_logs").env
     if not any(re.match(r"trailsift ingest .*--lake my\.lake", command.text) for command in listed):
         listed = [Command("trailsift ingest AWSLogs --lake my.lake --quiet", None), *listed]
     for command, printed in listed:

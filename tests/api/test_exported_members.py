@@ -25,6 +25,7 @@ PUBLIC = [
     "QueryTimeoutError",
     "Rules",
     "RulesError",
+    "S3Error",
     "SnapshotGoneError",
     "SourceError",
     "TrailsiftError",

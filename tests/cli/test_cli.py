@@ -251,7 +251,7 @@ def test_role_asks_which_of_several(run: Any) -> None:
         (("query", "SELECT 1", "--engine", "spark"), 2, "spark"),
         (("query", "SELECT nosuch FROM events"), 2, "nosuch"),
         (("query", "DELETE FROM events"), 2, "DELETE"),
-        (("ingest", "s3://bucket/prefix"), 2, "aws extra"),
+        (("ingest", "s3://b/prefix"), 2, "not the name of a bucket"),
         (("ingest",), 2, "nothing to ingest"),
         (("ingest", "/no/such/place"), 1, "no such"),
         (("export", "--where", "nosuch = 1"), 2, "nosuch"),

@@ -71,7 +71,9 @@ def test_keys_that_cannot_be(key: str, refused: bool) -> None:
         assert bool(said.problem) == refused and bool(said.notices) != refused
 
 
-@pytest.mark.parametrize("bucket", ["", "a", "a/b", "../x", "arn:aws:s3:::x", "x y", "-x-", "a..b", "b@host:1", "x" * 300])
+@pytest.mark.parametrize(
+    "bucket", ["", "a", "a/b", "../x", "arn:aws:s3:::x", "x y", "-x-", "a..b", "b@host:1", "x" * 300]
+)
 def test_buckets_that_cannot_be(bucket: str) -> None:
     said = read_message(notice(bucket, name(1), 5), NOW)
     assert not said.notices and (said.problem or said.other)
@@ -151,7 +153,14 @@ def test_buckets_of_a_policy() -> None:
     two = {"ArnLike": {"AWS:SourceArn": ["arn:aws:s3:::a-logs", "arn:aws:s3:::b-logs"]}}
     assert senders(policy(exact)) == {"logs"} and senders(policy(exact, two)) == {"logs", "a-logs", "b-logs"}
     topic = {"ArnEquals": {"aws:SourceArn": "arn:aws:sns:us-east-1:1:t"}}
-    for open_one in (topic, {"ArnLike": {"aws:SourceArn": "arn:aws:s3:*:*:*"}}, {}, {"StringEquals": {"x": "y"}}, None, 5):
+    for open_one in (
+        topic,
+        {"ArnLike": {"aws:SourceArn": "arn:aws:s3:*:*:*"}},
+        {},
+        {"StringEquals": {"x": "y"}},
+        None,
+        5,
+    ):
         assert senders(policy(exact, open_one)) == frozenset()
     for text in (None, "", "{", "[]", '{"Statement": 5}', 7):
         assert senders(text) == frozenset()

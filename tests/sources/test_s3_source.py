@@ -23,10 +23,13 @@ from s3_server import proxy as proxy
 from s3_server import s3 as s3
 from s3_server import s3_server as s3_server
 from support.logs import event_number, exported, rows
-from trailsift.errors import S3Error, SourceError
+from trailsift.errors import LakeError, S3Error, SourceError, UsageError
 from trailsift.ingest import ingest
+from trailsift.lake.open import open_snapshot
+from trailsift.sources import s3_fetch
 from trailsift.sources.base import ALL, NothingKnown, Wanted
 from trailsift.sources.s3 import S3Source
+from trailsift.storage.s3_client import Bucket
 
 pytest.importorskip("obstore")
 
@@ -99,7 +102,7 @@ EVERYWHERE = 12
     ],
 )
 def test_prefix_at_any_level(s3: Server, bucket: str, prefix: str, number: int) -> None:
-    """Of the layouts of accounts, organizations and Control Tower; what is no log of calls is never among them."""
+    """Of the layouts of accounts, organizations and Control Tower; other logs are never among them."""
     keys = keys_of(S3Source([f"s3://{bucket}/{prefix}"]))
     assert len(keys) == number and all("CloudTrail_" in key or "somebody" in key for key in keys)
     minutes = [key.partition("_CloudTrail_")[2][9:] for key in keys if "_CloudTrail_eu-west-1" in key]
@@ -159,6 +162,18 @@ def test_overlapping_prefixes_are_read_once(s3: Server, bucket: str) -> None:
     assert len(keys_of(S3Source(urls))) == EVERYWHERE + 1
 
 
+def test_folder_of_many_objects_and_folders(s3: Server) -> None:
+    """As somebody's copies may be; each is found once."""
+    bucket = s3.new_bucket()
+    names = [f"copies/{number:05}.json.gz" for number in range(1500)]
+    names += [f"copies/00700-more/{number}.json.gz" for number in range(3)] + [
+        "copies/zz/a/b/c.json",
+        key("20260301T0000"),
+    ]
+    s3.put(bucket, dict.fromkeys(names, b"x"))
+    assert sorted(keys_of(S3Source([f"s3://{bucket}"]))) == sorted(names)
+
+
 def test_a_busy_day_is_listed_by_the_hour(s3: Server) -> None:
     """Whatever is cut into hours, each object is found once."""
     bucket = s3.new_bucket()
@@ -173,7 +188,7 @@ def test_a_busy_day_is_listed_by_the_hour(s3: Server) -> None:
 
 
 def test_ingest_and_what_is_listed_again(proxy: Proxy, s3: Server, tmp_path: Path) -> None:
-    """Of folders that are known, only the last hour's names; a late delivery is in a later folder."""
+    """Of a quiet month one page; of a day that is known only the last hour; a late delivery is in a later folder."""
     bucket, lake = s3.new_bucket(), tmp_path / "lake"
     minutes = [f"202603{day:02}T{hour:02}00" for day in (1, 2) for hour in range(24)]
     s3.put(bucket, {key(minute): body(2 * number) for number, minute in enumerate(minutes)})
@@ -183,13 +198,29 @@ def test_ingest_and_what_is_listed_again(proxy: Proxy, s3: Server, tmp_path: Pat
     assert names == {f"s3://{bucket}/{key(minute)}" for minute in minutes}
     proxy.requests.clear()
     again = ingest([f"s3://{bucket}/AWSLogs"], lake)
-    # The last hour of both days: names of 22:00 and 23:00.
-    assert (again.log_objects_known, again.records, proxy.count("GET", "list-type") < 16) == (4, 0, True)
+    assert (again.log_objects_known, again.records, proxy.count("GET", "list-type") < 16) == (48, 0, True)
+    day = key(minutes[0]).rpartition("/")[0]
+    # Names of 22:00 and 23:00.
+    assert ingest([f"s3://{bucket}/{day}"], lake).log_objects_known == 2
     assert proxy.count("GET", ".json.gz?") == proxy.count("GET", "x-id=GetObject") == 0
     # Late, and of a region that was not there before.
     s3.put(bucket, {key("20260303T0001"): body(500), key("20260301T0700", 1, ONE, "us-east-1"): body(600)})
     later = ingest([f"s3://{bucket}"], lake)
     assert (later.log_objects, later.stored) == (2, 4)
+
+
+def test_known_days_of_a_busy_month_are_passed_over(proxy: Proxy, s3: Server, tmp_path: Path) -> None:
+    """Their last hour is listed, and what is new in any of them."""
+    bucket, lake = s3.new_bucket(), tmp_path / "lake"
+    names = [key(f"202603{day:02}T{n // 100:02}{n % 60:02}", n) for day in range(1, 6) for n in range(2400)]
+    s3.put(bucket, {name: body(number, 1) for number, name in enumerate(names)})
+    assert ingest([f"s3://{bucket}"], lake, workers=2).stored == len(names)
+    s3.put(bucket, {key("20260303T2330", 9999): body(50_000), key("20260305T2359", 9999): body(50_010)})
+    proxy.requests.clear()
+    again = ingest([f"s3://{bucket}"], lake)
+    assert (again.log_objects, again.stored) == (2, 4)
+    # Of five days, the first page and hours, not all of 12 pages.
+    assert again.log_objects_known < len(names) / 2 and proxy.count("GET", "list-type") < 24
 
 
 def test_narrow_run_does_not_hide_what_is_older(s3: Server, tmp_path: Path) -> None:
@@ -200,7 +231,7 @@ def test_narrow_run_does_not_hide_what_is_older(s3: Server, tmp_path: Path) -> N
     narrow = Wanted(accounts=frozenset({ONE}), since=at("2026-03-01T12:00"))
     assert ingest([f"s3://{bucket}"], lake, wanted=narrow).log_objects == 8
     assert ingest([f"s3://{bucket}"], lake).log_objects == 12
-    assert ingest([f"s3://{bucket}/AWSLogs/{ONE}"], lake).log_objects_known == 2
+    assert ingest([f"s3://{bucket}/AWSLogs/{ONE}"], lake).log_objects_known == 24
 
 
 def test_names_that_the_lake_has_forgotten(proxy: Proxy, s3: Server, tmp_path: Path) -> None:
@@ -266,6 +297,25 @@ def test_profile_reaches_the_workers(s3: Server, bucket: str, tmp_path: Path, mo
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     assert ingest([f"s3://{bucket}/AWSLogs"], tmp_path / "lake", workers=2).log_objects == EVERYWHERE
+
+
+def test_hostile_keys(s3: Server, tmp_path: Path) -> None:
+    """Keys reach the lake as harmless names; one that no request can name is a reject."""
+    bucket = s3.new_bucket()
+    client = s3.client()
+    odd = [
+        "AWSLogs/a\u202egnp.json",
+        "AWSLogs/' OR 1=1 --.json",
+        "AWSLogs/%2e%2e%2f\U0001f600 +&?#.json",
+        "AWSLogs/\x1b[2J.json",
+    ]
+    for number, name in enumerate(odd):
+        client.put_object(Bucket=bucket, Key=name, Body=body(2 * number))
+    counts = ingest([f"s3://{bucket}"], tmp_path / "lake")
+    assert (counts.log_objects, counts.stored, counts.log_objects_gone) == (3, 6, 1)
+    names = {row["log_object"] for row in rows(tmp_path / "lake", columns="log_object")}
+    assert all(name.isprintable() for name in names) and f"s3://{bucket}/{odd[1]}" in names
+    assert all(name.isprintable() for name in counts.not_fetched)
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------
@@ -398,6 +448,34 @@ def test_a_large_object_passes_through_a_file(s3: Server, tmp_path: Path, monkey
     assert (counts.log_objects, counts.records, counts.complete) == (4, 206, True)
 
 
+def test_what_is_fetched_ahead_is_bounded(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By bytes and by number, however many objects are expected."""
+    monkeypatch.setattr(s3_fetch, "AHEAD_BYTES", 500_000)
+    monkeypatch.setattr(s3_fetch, "AHEAD_OBJECTS", 8)
+    bucket = s3.new_bucket()
+    s3.put(bucket, {key("20260301T0000", number): os.urandom(100_000 if number % 2 else 1000) for number in range(60)})
+    objects = S3Source([f"s3://{bucket}"]).find()
+    fetcher = s3_fetch.Fetcher(Bucket(bucket), Bucket(bucket).connection)
+    fetcher.expect(objects[:30])
+    fetcher.expect(objects[30:])
+    for item in objects:
+        assert fetcher.held <= 500_000 and len(fetcher._fetched) <= 8
+        with fetcher.take(item) as opened:
+            assert len(opened.read()) == item.size
+    assert fetcher.held == 0 and not fetcher._fetched
+
+
+def test_requester_pays(proxy: Proxy, s3: Server, tmp_path: Path) -> None:
+    """Each request says so."""
+    bucket = hourly(s3, 3)
+    proxy.requests.clear()
+    assert ingest([f"s3://{bucket}"], tmp_path / "lake", requester_pays=True).stored == 6
+    assert {request.headers.get("x-amz-request-payer") for request in proxy.requests} == {"requester"}
+    key_of_one = key("20260301T0001")
+    ingest([f"s3://{bucket}/{key_of_one}"], tmp_path / "other")
+    assert "x-amz-request-payer" not in proxy.requests[-1].headers
+
+
 # -- what is said ------------------------------------------------------------------------------------------------------
 
 
@@ -461,10 +539,23 @@ def test_nothing_in_the_time_asked_for(s3: Server, bucket: str, tmp_path: Path) 
 # -- real logs ---------------------------------------------------------------------------------------------------------
 
 
-def command(bucket: str, lake: Path) -> list[str]:
-    """Return the command that ingests a bucket."""
-    words = [sys.executable, "-m", "trailsift", "ingest", f"s3://{bucket}", "--lake", str(lake)]
-    return [*words, "--workers", "2", "--no-compact", "--json", "-q"]
+#: An ingest that commits often, so that kills fall before, into and after commits.
+SMALL_BATCHES = """
+import sys
+from pathlib import Path
+from trailsift.ingest import Sizes, ingest
+if __name__ == "__main__":
+    sizes = Sizes(chunk_rows=500, batch_rows=1500, task_objects=50)
+    ingest([sys.argv[1]], Path(sys.argv[2]), workers=2, compact=False, sizes=sizes)
+"""
+
+
+def commits(lake: Path) -> int:
+    """Return the number of commits in a lake, 0 if there is none yet."""
+    try:
+        return open_snapshot(lake).seq
+    except LakeError:
+        return 0
 
 
 def stored(lake: Path) -> Counter[str]:
@@ -479,12 +570,31 @@ def test_real_logs_with_kills_equal_a_local_ingest(s3: Server, real_logs: Path, 
     bucket, lake = s3.new_bucket(), tmp_path / "lake"
     assert s3.upload(bucket, files) > 2700
     local = ingest([str(files)], tmp_path / "local", compact=False)
-    for seconds in (1.2, 2.0, 3.0):
-        process = subprocess.Popen(command(bucket, lake), start_new_session=True, stdout=subprocess.DEVNULL)
-        time.sleep(seconds)
+    script = tmp_path / "small_batches.py"
+    script.write_text(SMALL_BATCHES)
+    command = [sys.executable, str(script), f"s3://{bucket}", str(lake)]
+    for more in (1, 2, 3):
+        before = commits(lake)
+        process = subprocess.Popen(command, start_new_session=True)
+        while commits(lake) < before + more and process.poll() is None:
+            time.sleep(0.02)
+        assert process.poll() is None, "it ended before it was killed"
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    run = subprocess.run(command(bucket, lake), capture_output=True, text=True)
-    assert run.returncode in (0, 3), run.stderr
+    last = ingest([f"s3://{bucket}"], lake)
+    assert last.log_objects_known > 200 and last.stored > 1000
     assert stored(lake) == stored(tmp_path / "local")
     assert local.stored == sum(stored(lake).values())
+
+
+def test_other_commands_on_logs_in_s3(s3: Server, bucket: str, tmp_path: Path) -> None:
+    """Rules are tried on them; the benchmark reads files."""
+    from trailsift.benchmark.runner import measure
+    from trailsift.ingest.dry_run import dry_run
+    from trailsift.prices import load_prices
+    from trailsift.rules.presets import open_rules
+
+    tried = dry_run(open_rules("important-events"), load_prices(), [f"s3://{bucket}/AWSLogs"])
+    assert tried.events > 0
+    with pytest.raises(UsageError, match="copy some days to a folder first"):
+        measure([f"s3://{bucket}"], tmp_path, load_prices())

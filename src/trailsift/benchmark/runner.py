@@ -15,7 +15,7 @@ import duckdb
 
 from trailsift.benchmark.results import BenchmarkReport, Technique
 from trailsift.benchmark.variants import Variants, write_variants
-from trailsift.errors import EngineError, SourceError
+from trailsift.errors import EngineError, SourceError, UsageError
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
 from trailsift.prices import Price, athena_cost
@@ -23,6 +23,7 @@ from trailsift.query import DuckDBEngine
 from trailsift.query.explanation import explain
 from trailsift.rules.presets import open_rules
 from trailsift.sources import open_source
+from trailsift.sources.files import FileSource
 
 #: The events that the question is about, as in the original design.
 NAMES = ("GetObject", "PutObject", "DeleteObject")
@@ -76,7 +77,10 @@ def measure(
 
     Raise SourceError if there are no S3 data events to query, EngineError if DuckDB cannot read the log objects.
     """
-    files = sorted(file.path for file in open_source(inputs, exclude=folder).find() if file.path.endswith(".json.gz"))
+    source = open_source(inputs, exclude=folder)
+    if not isinstance(source, FileSource):
+        raise UsageError(f"cannot measure {source}: it reads raw logs from a disk; copy some days to a folder first")
+    files = sorted(file.path for file in source.find() if file.path.endswith(".json.gz"))
     if not files:
         raise SourceError(f"no *.json.gz log objects in {', '.join(inputs)}: these are what a trail delivers")
     step("ingesting everything into a lake")

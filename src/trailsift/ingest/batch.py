@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -38,6 +39,7 @@ class OpenBatch:
         self.counts = counts
         self.rules = rules
         self.exemplars = Exemplars(lake.root, rules) if rules else None
+        self.started = time.monotonic()
         #: Events offered so far, new or not.
         self.rows = 0
         self._files: list[File] = []

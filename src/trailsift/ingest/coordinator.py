@@ -168,7 +168,10 @@ class Coordinator:
 
     def _full(self) -> bool:
         """Return whether the batch must be committed before it grows further."""
-        return self.open.rows >= self.sizes.batch_rows or self.open.held_rows >= self.sizes.held_rows
+        if self.open.rows >= self.sizes.batch_rows or self.open.held_rows >= self.sizes.held_rows:
+            return True
+        seconds = self.sizes.batch_seconds
+        return 0 < seconds <= time.monotonic() - self.open.started and self.open.rows > 0
 
     def _offer(self, pool: Pool, worker: int, cut: ChunkIds) -> None:
         """Send a worker which of its events are new."""
@@ -258,6 +261,7 @@ class Coordinator:
             counts.malformed,
             time.monotonic() - self.started,
             remote=self.found.remote,
+            known=counts.log_objects_known,
         )
         try:
             self.progress(now)

@@ -70,8 +70,9 @@ class Progress:
     #: Log objects and folders listed so far, while that is all that is done.
     listed: int = 0
     folders: int = 0
-    #: Whether log objects come over a network.
+    #: Whether log objects come over a network, and how many of all were known before.
     remote: bool = False
+    known: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ class Sizes:
     batch_rows: int = 2_000_000
     #: Or earlier, when this many rows wait in memory for the commit (``exemplars``).
     held_rows: int = 200_000
+    #: Or this many seconds after the first of its log objects were sent for; 0: never.
+    batch_seconds: float = 0.0
     #: Workers get pieces of about this many bytes, or this many log objects.
     task_bytes: int = 4 << 20
     task_objects: int = 500

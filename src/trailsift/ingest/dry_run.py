@@ -18,6 +18,7 @@ from trailsift.errors import SourceError
 from trailsift.ingest.chunk_builder import ChunkBuilder
 from trailsift.ingest.exemplars import RANK, candidates, new_lines
 from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules, encode, micros_of
+from trailsift.ingest.worker import Worker
 from trailsift.lake import dedup, forms
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import read_columns
@@ -132,6 +133,7 @@ def _of_logs(inputs: Sequence[str]) -> Iterator[_Chunk]:
     builder, index = ChunkBuilder(), dedup.DedupIndex()
     size = 0
     try:
+        Worker.expect(files)
         for number, file in enumerate(files):
             builder.add(file.name, _read(file))
             size += file.size

@@ -20,7 +20,6 @@ from trailsift.lake.writer import LakeWriter
 from trailsift.sources import open_source
 from trailsift.sources.base import (
     Found,
-    Known,
     LogObject,
     NothingKnown,
     RemoteSource,
@@ -164,12 +163,14 @@ def _find(
             except OSError as error:
                 raise CallbackError(error) from error
 
-    known: Known = NothingKnown()
-    if (lake / LAKE_FILE).exists():
-        with write_errors(lake):
-            LakeWriter(lake)
-            known = KnownObjects(lake.resolve())
-    return source.search(wanted, known, searched)
+    if not (lake / LAKE_FILE).exists():
+        return source.search(wanted, NothingKnown(), searched)
+    with write_errors(lake):
+        known = KnownObjects(LakeWriter(lake).root)
+    try:
+        return source.search(wanted, known, searched)
+    finally:
+        known.close()
 
 
 def _is_wanted(file: LogObject, wanted: Wanted) -> bool:

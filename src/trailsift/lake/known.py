@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,22 +21,27 @@ _AT_ONCE = 400
 class KnownObjects:
     """The names of log objects in a lake, and the notes on places of which everything was ingested.
 
-    It sees the lake as the last commit left it, and may be used by any thread.
+    It sees the lake as the last commit left it, and may be used by any thread. ``close`` it before others are forked.
     """
 
     def __init__(self, root: Path) -> None:
         # Imported lazily: an ingest of local files does without numpy, which it imports, if nothing is new.
         from trailsift.lake.expire import seen_days
 
-        self._root = root
+        self._db = index.connect(root, check_same_thread=False)
+        self._lock = threading.Lock()
         self.names_kept_days = seen_days(read_settings(root))
         self._any = bool(self._ask("SELECT 1 FROM sqlite_master WHERE name = 'log_object'")) and bool(
             self._ask("SELECT 1 FROM log_object LIMIT 1")
         )
 
     def _ask(self, sql: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
-        with closing(index.connect(self._root)) as db:
-            return db.execute(sql, values).fetchall()
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    def close(self) -> None:
+        """Close the catalog's database."""
+        self._db.close()
 
     def unknown(self, log_objects: Sequence[tuple[str, str]]) -> list[bool]:
         """Return for each (name, version) whether it was not ingested before."""

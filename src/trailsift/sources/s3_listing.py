@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
@@ -74,13 +74,29 @@ class Lister:
 
     def _children_by_boto(self, folder: str) -> Children:
         folders, objects = [], []
+        for page in self._pages_of_children(folder):
+            folders += page.folders
+            objects += page.objects
+        return Children(folders, objects)
+
+    def _pages_of_children(self, folder: str) -> Iterator[Children]:
         pages = self.bucket.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket.name, Prefix=folder, Delimiter="/", **_payer(self.bucket)
         )
         for page in pages:
-            folders += [part["Prefix"] for part in page.get("CommonPrefixes", ())]
-            objects += [_boto_entry(item) for item in page.get("Contents", ())]
-        return Children(folders, objects)
+            yield Children(
+                [part["Prefix"] for part in page.get("CommonPrefixes", ())],
+                [_boto_entry(item) for item in page.get("Contents", ())],
+            )
+
+    async def many_children(self, folder: str) -> AsyncIterator[Children]:
+        """Yield what is directly in a folder a page each: for one with folders and more objects than can be held."""
+        with s3_errors(f"{SCHEME}{self.bucket.name}/{folder}", "s3:ListBucket"):
+            pages = self._pages_of_children(folder)
+            # obstore returns all of them at once.
+            while (page := await asyncio.to_thread(next, pages, None)) is not None:
+                self.requests += 1
+                yield page
 
     async def pages(self, folder: str, after: str | None = None) -> AsyncIterator[list[Entry]]:
         """Yield the objects under a folder in the order of their keys, only those after a key, a page each."""

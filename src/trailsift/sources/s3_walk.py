@@ -51,8 +51,6 @@ class Walk:
     passed_over: Counter[str] = field(default_factory=Counter)
     accounts: set[str] = field(default_factory=set)
     regions: set[str] = field(default_factory=set)
-    #: Folders by region and day that there are, for messages: the last day's.
-    newest_folder: str = ""
     _looked_into: int = 0
 
     def start(self) -> Step:
@@ -80,6 +78,8 @@ class Walk:
         match place.level:
             case "day":
                 return self._list_day(folder, place)
+            case "month":
+                return [partial(self._list_month, folder, place)]
             case "region" if (days := self._named_days()) is not None:
                 return [step for day in layout.day_folders(folder, *days) for step in self._visit(day)]
             case "elsewhere":
@@ -109,6 +109,15 @@ class Walk:
         self._take(found.objects, layout.place_of(folder))
         return [step for child in found.folders for step in self._visit(child)]
 
+    async def _descend_by_page(self, folder: str) -> Sequence[Step]:
+        """Go on with the folders in a folder that has many objects of its own."""
+        self.folders += 1
+        children: list[str] = []
+        async for found in self.lister.many_children(folder):
+            self._take(found.objects, layout.place_of(folder))
+            children += found.folders
+        return [step for child in children for step in self._visit(child)]
+
     async def _look(self, folder: str, place: layout.Place) -> Sequence[Step]:
         """Look into a folder of which nothing is known: take a small one whole, descend into one that has folders."""
         pages = self.lister.pages(folder)
@@ -118,41 +127,118 @@ class Walk:
         if not whole and not flat and self._looked_into < _LOOKED_INTO:
             self._looked_into += 1
             await pages.aclose()  # type: ignore[attr-defined]
-            return await self._descend(folder)
+            is_mixed = any("/" not in entry.key[len(folder) :] for entry in first)
+            return await (self._descend_by_page(folder) if is_mixed else self._descend(folder))
         self.folders += 1
         self._take_anywhere(first)
         async for page in pages:
             self._take_anywhere(page)
         return ()
 
-    # -- a day's folder --------------------------------------------------------------------------------------------
+    # -- folders of days -------------------------------------------------------------------------------------------
+
+    async def _list_month(self, folder: str, place: layout.Place) -> Sequence[Step]:
+        """List the days of a month in one go: a quiet trail has few names a day, and an answer holds 1,000.
+
+        The rest of a busy month is listed day by day, side by side. Of days that are known, only the end is listed.
+        """
+        after, before = self._bounds_of_month(folder, place)
+        if self._is_forgotten(place) and not self._newest([folder]):
+            return ()
+        pages = 0
+        while True:
+            onwards: str | None = None
+            async for page in self.lister.pages(folder, after):
+                entries = [entry for entry in page if before is None or entry.key < before]
+                self._take_anywhere(entries)
+                pages += 1
+                if len(entries) < len(page):
+                    return ()
+                last = entries[-1].key
+                if pages >= _PAGES_ALONE and len(page) == PAGE:
+                    return self._rest_of_month(folder, place, last, before)
+                onwards = self._end_of_known(last)
+                if onwards is not None:
+                    break
+            if onwards is None:
+                return ()
+            after = onwards
+
+    def _bounds_of_month(self, folder: str, place: layout.Place) -> tuple[str | None, str | None]:
+        """Return the names between which a month holds what is wanted."""
+        after = before = None
+        since, until = self.wanted.since, self.wanted.until
+        if since is not None:
+            # The folder of the day before is looked at too.
+            day = since.astimezone(UTC) - timedelta(days=1)
+            if (day.year, day.month) == (place.year, place.month):
+                first = f"{folder}{day:%d}/"
+                after = layout.starting_name(first, layout.place_of(first), since) or first
+        if until is not None:
+            day = until.astimezone(UTC)
+            if (day.year, day.month) == (place.year, place.month):
+                last = f"{folder}{day:%d}/"
+                before = layout.starting_name(last, layout.place_of(last), until)
+        return after, before
+
+    def _rest_of_month(self, folder: str, place: layout.Place, last: str, before: str | None) -> Sequence[Step]:
+        """Return the steps for what comes after a name in a busy month: for each day one."""
+        current = f"{last.rpartition('/')[0]}/"
+        today = layout.place_of(current)
+        if today.level != "day" or today.dates is None or place.dates is None:
+            return [partial(self._list, folder, layout.Place(), last, before, 1)]
+        first = today.dates[0] + timedelta(days=1)
+        end = min(place.dates[1], (datetime.now(UTC) + timedelta(days=1)).date())
+        days = layout.day_folders(folder.removesuffix(f"{place.year:04}/{place.month:02}/"), first, end)
+        since = max(last, self._end_of_known(last) or last)
+        rest = [step for day in days for step in self._visit(day)]
+        return [*rest, partial(self._list, current, today, since, before, 0)]
+
+    def _end_of_known(self, last: str) -> str | None:
+        """Return a later name in the folder of this one, up to which all is known; None if there is none."""
+        folder = f"{last.rpartition('/')[0]}/"
+        place = layout.place_of(folder)
+        if self.note is None or self.wanted.again or place.level != "day":
+            return None
+        since = self._known_until(self._newest([folder]).get(folder))
+        after = None if since is None else layout.starting_name(folder, place, since)
+        return after if after is not None and after > last else None
 
     def _list_day(self, folder: str, place: layout.Place) -> Sequence[Step]:
-        since, expired = self._resume(folder, place)
-        if expired:
+        """Return the step for the folder of one day."""
+        since, until = self.wanted.since, self.wanted.until
+        newest = self._newest([folder]).get(folder)
+        if newest is None and self._is_forgotten(place):
             return ()
+        known = self._known_until(newest)
+        since = known if since is None else max(since, known or since)
         after = None if since is None else layout.starting_name(folder, place, since)
-        until = self.wanted.until
         before = None if until is None else layout.starting_name(folder, place, until)
         return [partial(self._list, folder, place, after, before, 0)]
 
-    def _resume(self, folder: str, place: layout.Place) -> tuple[datetime | None, bool]:
-        """Return from when on a folder is listed, and whether that is not needed at all."""
-        since = self.wanted.since
+    def _newest(self, folders: Sequence[str]) -> dict[str, str]:
+        """Return the newest names that the lake knows of some folders, if a note says that it had all up to a time."""
         if self.note is None or self.wanted.again:
-            return since, False
-        through = datetime.fromisoformat(self.note.through)
-        name = safe_name(str(S3Url(self.url.bucket, folder)))
-        newest = self.known.newest_known([name]).get(name)
+            return {}
+        names = {safe_name(str(S3Url(self.url.bucket, folder))): folder for folder in folders}
+        return {names[name]: newest for name, newest in self.known.newest_known(list(names)).items()}
+
+    def _known_until(self, newest: str | None) -> datetime | None:
+        """Return from when on a folder is listed whose newest known name is this; None if nothing of it is known."""
         minute = None if newest is None else delivery_minute(newest)
-        if minute is not None:
-            known = min(minute, through) - AGAIN
-            return known if since is None else max(since, known), False
-        # The lake forgets names. Of days that long ago, what was ingested cannot be told from what was not: the note
-        # says that it was.
+        if minute is None or self.note is None:
+            return None
+        return min(minute, datetime.fromisoformat(self.note.through)) - AGAIN
+
+    def _is_forgotten(self, place: layout.Place) -> bool:
+        """Return whether the lake has forgotten the names of a folder, of which a note says that all was ingested.
+
+        What was ingested that long ago cannot be told from what was not, and would be stored twice.
+        """
+        if self.note is None or self.wanted.again or place.dates is None:
+            return False
         forgotten = datetime.now(UTC) - timedelta(days=self.known.names_kept_days)
-        end = datetime(place.year, place.month, place.day, tzinfo=UTC) + timedelta(days=1)
-        return since, end <= min(forgotten, through)
+        return place.dates[1] < min(forgotten, datetime.fromisoformat(self.note.through)).date()
 
     async def _list(
         self, folder: str, place: layout.Place, after: str | None, before: str | None, pages: int
@@ -196,19 +282,25 @@ class Walk:
         """Take objects of which each may be in another folder."""
         by_folder: dict[str, list[Entry]] = {}
         for entry in entries:
-            by_folder.setdefault(entry.key.rpartition("/")[0], []).append(entry)
+            by_folder.setdefault(entry.key[: entry.key.rindex("/") + 1] if "/" in entry.key else "", []).append(entry)
+        newest = self._newest(list(by_folder))
+        chosen: list[tuple[Entry, str, str]] = []
         for folder, part in by_folder.items():
-            self._take(part, layout.place_of(folder))
+            place = layout.place_of(folder)
+            if folder not in newest and self._is_forgotten(place):
+                self.known_objects += len(part)
+            else:
+                chosen += self._chosen(part, place)
+        self._add(chosen)
 
     def _take(self, entries: Sequence[Entry], place: layout.Place, *, everything: bool = False) -> None:
-        """Add the wanted ones of some objects of one folder, if the lake does not know them."""
-        if place.level == "day":
-            self.newest_folder = max(self.newest_folder, entries[0].key.rpartition("/")[0]) if entries else ""
-        chosen = list(self._chosen(entries, place, everything))
-        if not chosen:
-            return
+        """Take the wanted ones of some objects of one folder."""
+        self._add(list(self._chosen(entries, place, everything=everything)))
+
+    def _add(self, chosen: Sequence[tuple[Entry, str, str]]) -> None:
+        """Add objects that are wanted, each with its version and minute, unless the lake knows them."""
         names = [(safe_name(str(S3Url(self.url.bucket, entry.key))), version) for entry, version, _ in chosen]
-        new = [True] * len(names) if self.wanted.again else self.known.unknown(names)
+        new = [True] * len(names) if self.wanted.again or not names else self.known.unknown(names)
         for (entry, version, minute), is_new in zip(chosen, new, strict=True):
             if is_new:
                 self.taken += 1
@@ -217,7 +309,7 @@ class Walk:
                 self.known_objects += 1
 
     def _chosen(
-        self, entries: Sequence[Entry], place: layout.Place, everything: bool
+        self, entries: Sequence[Entry], place: layout.Place, *, everything: bool = False
     ) -> Iterator[tuple[Entry, str, str]]:
         """Yield the wanted ones with their version and the minute of their delivery (YYYYMMDDHHMM)."""
         since, until = (None if time is None else _digits(time) for time in (self.wanted.since, self.wanted.until))

@@ -143,9 +143,10 @@ def progress_line(now: Progress) -> str:
 def _left(now: Progress) -> str:
     """Return how much of a remote source is left, and for how long at this rate."""
     left = now.objects_total - now.objects_done
-    if not now.remote or left <= 0 or not now.objects_done or now.seconds <= 0:
+    fetched = now.objects_done - now.known
+    if not now.remote or left <= 0 or fetched <= 0 or now.seconds <= 0:
         return ""
-    rate = now.objects_done / now.seconds
+    rate = fetched / now.seconds
     seconds = left / rate
     eta = (
         f"{seconds:.0f} s"
