@@ -7,26 +7,30 @@
   the commit and holds the waits for other processes; CPU time is that of the whole process.
 - A folder, and a queue of S3's notifications (moto's server of SQS, SeaweedFS as S3): a producer writes 80 log objects
   of 25 events per second; another process asks all the time which log objects of the last seconds are in the lake. The
-  latency is from the moment the producer has closed the file, or sent the message, to that at which the answer is there.
+  latency is from the moment the producer has closed the file, or sent the message, to that of the answer.
   Memory is that of the watch and of its children, every five seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
+import importlib
 import json
 import multiprocessing
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -270,64 +274,49 @@ def of_queue(folder: Path, seconds: float) -> Live | None:
     """Watch a queue; None without the servers."""
     sys.path.insert(0, str(ROOT / "tests"))
     try:
-        import s3_server
-        from moto.server import ThreadedMotoServer
-
-        from queues import Queues, name, put
+        s3_server: Any = importlib.import_module("s3_server")
+        queues: Any = importlib.import_module("queues")
+        importlib.import_module("moto.server")
     except ImportError as error:
         print(f"no queue is measured: {error}")
         return None
     if s3_server.weed() is None:
         print("no queue is measured: SeaweedFS is not installed")
         return None
-    del ThreadedMotoServer
-    with s3_server.running(folder / "s3") as s3, _moto(folder) as url:
-        queues = Queues(url)
-        queue, bucket = queues.new("bench"), s3.new_bucket()
+    with s3_server.running(folder / "s3") as s3, moto(folder) as url:
+        server = queues.Queues(url)
+        queue, bucket = server.new("bench"), s3.new_bucket()
         env = {**s3.env, "AWS_ENDPOINT_URL_S3": s3.url, "AWS_ENDPOINT_URL_SQS": url}
         env.pop("AWS_ENDPOINT_URL")
-        waiting: list[str] = []
-        client, sqs = s3.client(), queues.client("sqs")
+        sqs = server.client("sqs")
 
         def deliver(number: int, content: bytes) -> str:
-            key = name(number)
-            answer = client.put_object(Bucket=bucket, Key=key, Body=content)
-            from queues import notice
-
-            body = notice(bucket, key, len(content), answer["ETag"].strip('"'))
-            sqs.send_message(QueueUrl=queue, MessageBody=body)
+            key = queues.name(number)
+            sqs.send_message(QueueUrl=queue, MessageBody=queues.put(s3, bucket, key, content))
             return f"s3://{bucket}/{key}"
 
-        del put, waiting
         return live("queue", queue, deliver, folder, seconds, env)
 
 
-def _moto(folder: Path) -> Any:
-    """Run moto's server in a process of its own."""
-    import contextlib
-    import socket
-    import urllib.request
-
-    @contextlib.contextmanager
-    def running() -> Any:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        with (folder / "moto.log").open("wb") as out:
-            words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-            server = subprocess.Popen(words, stdout=out, stderr=out)
-        try:
-            for _ in range(300):
-                with contextlib.suppress(OSError):
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1).close()
-                    break
-                time.sleep(0.1)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait(10)
-
-    return running()
+@contextlib.contextmanager
+def moto(folder: Path) -> Iterator[str]:
+    """Run moto's server in a process of its own; yield its URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (folder / "moto.log").open("wb") as out:
+        words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(words, stdout=out, stderr=out)
+    try:
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1).close()
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(10)
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -390,8 +379,8 @@ def live_lines(result: Live, seconds: float) -> list[str]:
         f"p99 {_quantile(waits, 0.99):.2f} s, longest {max(waits, default=0):.2f} s.",
         f"- Commits: median {median([one['seconds'] for one in result.commits]) * 1e3:.0f} ms, of "
         f"{median([one['records'] for one in result.commits]):,.0f} events.",
-        f"- Memory of the watch after the first fifth: {memory[0]:.0f} MB at first, {memory[-1]:.0f} MB at the end, at most "
-        f"{max(memory):.0f}; median of the first half {median(memory[: half or 1]):.0f}, of the second "
+        f"- Memory of the watch after the first fifth: {memory[0]:.0f} MB at first, {memory[-1]:.0f} MB at the end, at "
+        f"most {max(memory):.0f}; median of the first half {median(memory[: half or 1]):.0f}, of the second "
         f"{median(memory[half:]):.0f}. Its process for compaction: at most {max(one[2] for one in steady):.0f} MB.",
     ]
 

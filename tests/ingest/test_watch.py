@@ -359,7 +359,7 @@ def test_kills_lose_nothing_and_store_nothing_twice(folder: Path, tmp_path: Path
         running.communicate()
     producer.join()
     done = command(folder, lake, "--once")
-    out, err = done.communicate(timeout=120)
+    _, err = done.communicate(timeout=120)
     assert done.returncode == 0, err
     assert ids(lake) == Counter(range(3000))
     assert verify(lake).is_sound

@@ -200,7 +200,7 @@ def test_a_queue_of_something_else(queues: Queues, tmp_path: Path) -> None:
 
 def test_what_cannot_be_watched(queues: Queues, tmp_path: Path) -> None:
     missing = queues.new("here").replace("here", "nowhere")
-    with pytest.raises(TrailsiftError, match="nowhere.*NonExistentQueue|nowhere.*does not exist"):
+    with pytest.raises(TrailsiftError, match=r"nowhere.*NonExistentQueue|nowhere.*does not exist"):
         once(missing, tmp_path / "lake")
     for wrong, why in (
         ("https://example.org/", "not a queue"),
