@@ -34,7 +34,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo setup test test-aws hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
-.PHONY: bench-memory bench-rules bench-transform bench-original bench-findings bench-s3
+.PHONY: bench-watch bench-memory bench-rules bench-transform bench-original bench-findings bench-s3
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -112,6 +112,9 @@ bench-findings: $(DEV) ## findings of 1,000 roles: bench/FINDINGS.md
 bench-s3: $(DEV) ## S3 on a local server: bench/S3.md, bench/S3_LAKE.md
 	@$(BIN)/python bench/s3_source.py --out bench/S3.md $(S3)
 	@$(BIN)/python bench/s3_lake.py --out bench/S3_LAKE.md
+
+bench-watch: $(DEV) ## 5,000 commits in a row, a folder and a queue for 10 minutes each: bench/WATCH.md
+	@$(BIN)/python bench/watch.py --out bench/WATCH.md $(WATCH)
 
 bench-smoke: $(DEV) ## each measurement once, on few events, without a page
 	@$(BIN)/python bench/bench.py --events 50000 --days 2 --rounds 1 --repeat 3

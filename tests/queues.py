@@ -12,7 +12,7 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from s3_server import Server
+from s3_server import KEY, SECRET, Server
 from support.logs import event_number
 from support.records import text
 
@@ -30,8 +30,8 @@ class Queues:
             service,
             endpoint_url=self.url,
             region_name="us-east-1",
-            aws_access_key_id="local-test-key",
-            aws_secret_access_key="local-test-secret",  # noqa: S106 (of the emulator)
+            aws_access_key_id=KEY,
+            aws_secret_access_key=SECRET,
         )
 
     def new(self, name: str, **attributes: str) -> str:
@@ -100,9 +100,15 @@ def notice(bucket: str, key: str, size: int = 1, e_tag: str = "x", event: str = 
     return json.dumps({"Records": [record]})
 
 
+#: To make a client takes longer than to use it.
+_clients: dict[str, Any] = {}
+
+
 def put(s3: Server, bucket: str, key: str, data: bytes) -> str:
     """Write an object; return the message about it."""
-    answer = s3.client().put_object(Bucket=bucket, Key=key, Body=data)
+    if s3.url not in _clients:
+        _clients[s3.url] = s3.client()
+    answer = _clients[s3.url].put_object(Bucket=bucket, Key=key, Body=data)
     return notice(bucket, key, len(data), answer["ETag"].strip('"'))
 
 

@@ -36,7 +36,8 @@ TEXTS = (
 )
 JSON_COLUMNS = "request_parameters, resources, rest, {'a': user_agent} AS made, [user_agent] AS listed"
 
-#: Each command in its forms; $LAKE is a lake of hostile records, $LOGS their log, $OUT a folder that can be written.
+#: Each command in its forms; $LAKE is a lake of hostile records, $LOGS their log, $FOLDER a folder with that log, $OUT a
+#: folder that can be written.
 RUNS: dict[str, list[list[str]]] = {
     "demo": [["--events", "3000", "--days", "1", "--dir", "$OUT/demo"], ["--dir", f"/dev/null/{EVIL}"]],
     "generate": [[f"$OUT/g{EVIL}", "--events", "500", "--days", "1"], ["$OUT/h", "--start", EVIL]],
@@ -45,6 +46,11 @@ RUNS: dict[str, list[list[str]]] = {
         ["$LOGS", "--lake", f"$OUT/i{EVIL}", "--rules", "$OUT/rules.toml", "--workers", "1", "--detect"],
         ["$LOGS", "--lake", "$OUT/i2", "--rules", f"{EVIL}.toml"],
         ["$LOGS", "--lake", "$OUT/i2", "--since", EVIL],
+    ],
+    "watch": [
+        ["$FOLDER", "--lake", f"$OUT/w{EVIL}", "--once"], ["$FOLDER", "--lake", "$OUT/w2", "--once", "--json"],
+        ["$FOLDER", "--lake", "$OUT/w3", "--once", "--detect"], [f"$OUT/{EVIL}"], ["$FOLDER", "--for", EVIL],
+        [f"https://example.org/{EVIL}"], [f"s3://{EVIL}/x"], ["$FOLDER", "--rules", f"{EVIL}.toml"],
     ],
     "summary": [
         [], ["--json"], ["--since", EVIL], ["--timezone", EVIL], ["--by", EVIL],
@@ -134,6 +140,9 @@ class World:
         # Escapes of records that cannot be stored: they go to the rejects with their text.
         broken = [{**written[0], "eventTime": EVIL}, {"eventVersion": EVIL}, EVIL]
         self.logs.write_text(json.dumps({"Records": [*written, *broken]}, ensure_ascii=False), "utf-8")
+        self.folder = home / f"folder {name}"
+        self.folder.mkdir()
+        shutil.copy(self.logs, self.folder)
         rules = '[[rule]]\nname = "한 \u3164 rule"\nwhen = { event_name = "Decrypt" }\naction = "drop"\n'
         (self.out / "rules.toml").write_text(rules, "utf-8")
         wrong = json.dumps({"name": EVIL, "action": EVIL, EVIL: EVIL, "when": EVIL})[1:-1].replace(": ", " = ")
@@ -145,6 +154,7 @@ class World:
 
     def words(self, name: str, words: list[str]) -> list[str]:
         places = {LAKE: str(self.lake), "$LOGS": str(self.logs), "$OUT": str(self.out)}
+        places["$FOLDER"] = str(self.folder)
         listed = [*name.split(), *words]
         if name.split()[0] not in NO_LAKE and "--lake" not in words:
             listed += ["--lake", LAKE]

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -139,3 +144,26 @@ def test_progress_never_looks_stuck(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     )
     assert lines[2].startswith("trailsift: 400 of 1,000 log objects") and lines[2].endswith(", no answer for 0 s")
     assert len(lines) >= 3
+
+
+@pytest.mark.parametrize("lists", [True, False], ids=["listing", "fetching"])
+def test_interrupt_ends_it_at_once(proxy: Proxy, bucket: str, tmp_path: Path, lists: bool) -> None:
+    """However slow the server is."""
+    reached = threading.Event()
+
+    def rule(request: Request) -> Fault | None:
+        if request.is_list is not lists:
+            return None
+        reached.set()
+        return Fault(delay=30)
+
+    proxy.rule = rule
+    words = [sys.executable, "-m", "trailsift", "ingest", f"s3://{bucket}", "--lake", str(tmp_path / "lake"), "-q"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert reached.wait(60)
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - started < 5
+    assert process.returncode == 130 and err.endswith("trailsift: interrupted\n")
+    assert not list(Path(tempfile.gettempdir()).glob("trailsift-listing-*"))

@@ -96,7 +96,9 @@ def _leave(code: int) -> None:
                 stream.flush()
         os._exit(code)
     watched = sys.gettrace() is not None or sys.getprofile() is not None or sys.flags.inspect
-    if watched or threading.active_count() > 1 or os.environ.get("TRAILSIFT_DEBUG"):
+    # Daemons end with the interpreter in any case; requests for log objects (``sources.s3_fetch``) may take minutes.
+    at_work = [thread for thread in threading.enumerate() if not thread.daemon and not thread.name.startswith("s3-get")]
+    if watched or len(at_work) > 1 or os.environ.get("TRAILSIFT_DEBUG"):
         return
     # The command has done its work: Ctrl-C would only interrupt an exit handler, with a traceback.
     sys.unraisablehook = lambda _: None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
     from trailsift.rules import Rules
 
 __all__ = ["SIZES", "Counts", "Progress", "Sizes", "ingest"]
-
-#: What was fetched over a network is committed this often, in seconds: a run that is cut short goes on from there.
-REMOTE_SECONDS = 60.0
 
 
 def ingest(
@@ -89,8 +85,6 @@ def ingest(
             counts.passed_over = dict(found.passed_over)
             if isinstance(source, FileSource):
                 counts.links_passed_over = source.links_passed_over
-            if found.remote and not sizes.batch_seconds:
-                sizes = replace(sizes, batch_seconds=REMOTE_SECONDS)
             if found.spans:
                 # Imported lazily: an ingest of nothing new ends without it.
                 from trailsift.ingest.session import Session

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Below this many bytes, and requests, starting worker processes costs more than it saves.
 INLINE_BYTES, INLINE_REQUESTS = 6 << 20, 1000
+#: What was fetched over a network is committed this often, in seconds: a run that is cut short goes on from there.
+REMOTE_SECONDS = 60.0
 #: Seconds for which worker processes that nothing needs are kept.
 KEPT = 60.0
 #: How often an ingest into a lake in S3 goes on after other writers were first with the same events.
@@ -76,7 +78,10 @@ class Session:
             # Imported lazily: new processes import their modules meanwhile.
             from trailsift.ingest.coordinator import Coordinator
 
-            coordinator = Coordinator(self.lake, found, counts, progress, self.sizes, self.rules, begun, missed)
+            sizes = self.sizes
+            if found.remote and not sizes.batch_seconds:
+                sizes = replace(sizes, batch_seconds=REMOTE_SECONDS)
+            coordinator = Coordinator(self.lake, found, counts, progress, sizes, self.rules, begun, missed)
             try:
                 coordinator.all(pool)
             except ConflictError:

@@ -6,6 +6,7 @@ load, the larger the groups: what arrives during a commit is the next group.
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections import Counter, deque
@@ -193,6 +194,7 @@ class Watch:
         self._started = time.monotonic()
         self._reported = 0.0
         self._failures = 0
+        self._is_warm = False
 
     def run(self, stop: threading.Event) -> WatchStatus:
         """Watch until ``stop`` is set, the time is over, or all is done; the commit at work is finished.
@@ -209,6 +211,7 @@ class Watch:
                 self._maintain()
                 self._report()
         finally:
+            gc.unfreeze()
             self._session.close()
             self._arrivals.close()
             if self._beside is not None:
@@ -318,6 +321,11 @@ class Watch:
             self._hooks.committed(committed)
         if self._beside is not None and commits:
             self._beside.note_commits(len(commits))
+        if commits and not self._is_warm:
+            # Everything is imported. To walk over all of that now and then would stall a commit for 0.2 s.
+            self._is_warm = True
+            gc.collect()
+            gc.freeze()
 
     def _found(self, group: Sequence[Arrival]) -> list[Found]:
         """Return what of a group is not in the lake: as the source has found it, or looked up here."""

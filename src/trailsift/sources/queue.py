@@ -22,7 +22,7 @@ from trailsift.decode.names import safe_name
 from trailsift.errors import SourceError, TrailsiftError, UsageError
 from trailsift.sources.arrivals import Arrival, Key, Settled, Trouble, now
 from trailsift.sources.base import LogObject, NotFetchedError, delivery_minute
-from trailsift.sources.s3_fetch import S3Reader
+from trailsift.sources.s3_fetch import S3Reader, close_fetchers
 from trailsift.sources.s3_notices import Notice, Notices, read_message, senders, shown
 from trailsift.storage.s3_client import Bucket, failure_of, is_client_error
 
@@ -162,6 +162,7 @@ class QueueArrivals:
             left = list(self._open.values())
         self._change(left, 0)
         self._threads.shutdown(wait=True)
+        close_fetchers()
 
     # -- receive ---------------------------------------------------------------------------------------------------
 

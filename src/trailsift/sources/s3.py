@@ -10,7 +10,7 @@ from trailsift.errors import S3Error, SourceError
 from trailsift.lake.commit import Listed
 from trailsift.sources import s3_nearest
 from trailsift.sources.base import ALL, Found, Known, LogObject, NothingKnown, Searched, Wanted
-from trailsift.sources.s3_fetch import S3Reader
+from trailsift.sources.s3_fetch import S3Reader, close_fetchers
 from trailsift.sources.s3_listing import Lister, in_thread, work_off
 from trailsift.sources.s3_walk import Walk
 from trailsift.sources.spool import Spool, fields
@@ -53,7 +53,8 @@ class S3Source:
         return found
 
     def release(self) -> None:
-        """Delete what was found."""
+        """Delete what was found, and end what this process fetches."""
+        close_fetchers()
         self._spool.remove()
         self._spool = Spool()
 

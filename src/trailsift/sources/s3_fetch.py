@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Requests at a time, and bytes and objects that are fetched and not yet read: of one process.
 THREADS, AHEAD_BYTES, AHEAD_OBJECTS = 32, 64 << 20, 512
+#: How the names of these threads begin: a command that is interrupted does not wait for their requests.
+THREAD_NAME = "s3-get"
 #: An object of more bytes is not held in memory.
 LARGE = 32 << 20
 #: Tries of one object whose body breaks off, and the first pause in seconds; obstore itself retries requests.
@@ -66,7 +68,7 @@ class Fetcher:
     def __init__(self, bucket: Bucket, connection: S3Store) -> None:
         self._bucket = bucket
         self._connection = connection
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=THREAD_NAME)
         self._lock = threading.Lock()
         self._waiting: deque[LogObject] = deque()
         self._fetched: dict[tuple[str, str], Future[bytes]] = {}
@@ -112,6 +114,12 @@ class Fetcher:
                     self._fill()
         self._failed_in_a_row = 0
         return opened
+
+    def close(self) -> None:
+        """Send no more requests; those that are on their way end by themselves."""
+        with self._lock:
+            self._waiting.clear()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _note_failure(self, item: LogObject, error: NotFetchedError) -> None:
         """Raise S3Error if too many objects failed one after the other."""
@@ -207,6 +215,13 @@ def _not_fetched(kind: Any, reason: str, failure: Failure) -> NotFetchedError:
 
 #: The fetchers that objects were last expected from: to look at all settings for each object would take too long.
 _current: dict[tuple[Bucket, int], Fetcher] = {}
+
+
+def close_fetchers() -> None:
+    """End the threads of this process."""
+    while _current:
+        _current.popitem()[1].close()
+    _fetcher.cache_clear()
 
 
 @lru_cache(maxsize=16)
