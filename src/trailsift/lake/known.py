@@ -51,10 +51,12 @@ class KnownObjects:
         for start in range(0, len(log_objects), _AT_ONCE):
             part = log_objects[start : start + _AT_ONCE]
             marks = ",".join(["(?,?)"] * len(part))
-            values = [value for pair in part for value in pair]
-            known.update(
-                self._ask(f"SELECT name, version FROM log_object WHERE (name, version) IN (VALUES {marks})", values)
+            # A lookup by key for each: `(name, version) IN (VALUES ...)` reads the whole table each time.
+            sql = (
+                f"WITH asked (n, v) AS (VALUES {marks}) SELECT n, v FROM asked"
+                " WHERE EXISTS (SELECT 1 FROM log_object WHERE name = n AND version = v)"
             )
+            known.update(self._ask(sql, [value for pair in part for value in pair]))
         return [pair not in known for pair in log_objects]
 
     def newest_known(self, folders: Sequence[str]) -> dict[str, str]:
