@@ -136,7 +136,11 @@ def _in_catalog(db: sqlite3.Connection, objects: Sequence[IngestedObject]) -> se
         part = objects[start : start + _ASKED_AT_ONCE]
         marks = ",".join(["(?,?)"] * len(part))
         values = [value for o in part for value in (o.name, o.version)]
-        sql = f"SELECT name, version FROM log_object WHERE (name, version) IN (VALUES {marks})"
+        # A lookup by key for each: `(name, version) IN (VALUES ...)` reads the whole table each time.
+        sql = (
+            f"WITH asked (n, v) AS (VALUES {marks}) SELECT n, v FROM asked"
+            " WHERE EXISTS (SELECT 1 FROM log_object WHERE name = n AND version = v)"
+        )
         found.update(db.execute(sql, values))
     return found
 
