@@ -81,8 +81,8 @@ def pattern_of(printed: str) -> str:
     return "".join(lines)
 
 
-#: Commands on a bucket or a queue of the reader's own.
-_REMOTE = re.compile(r"(?<!\S)(?:s3://|https://sqs\.)")
+#: Commands on a bucket or a queue of the reader's own; the tests' server has my-logs and my-lake.
+_REMOTE = re.compile(r"(?<!\S)(?:s3://(?!my-logs\b|my-lake\b)|https://sqs\.)")
 
 
 def cannot_run(command: str) -> str | None:
@@ -146,8 +146,9 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def my_logs(small_logs: Path, s3_server: Server) -> Server:
-    """The S3 server with the small logs in a bucket my-logs."""
-    s3_server.client().create_bucket(Bucket="my-logs")
+    """The S3 server with the small logs in a bucket my-logs, and an empty bucket my-lake."""
+    for name in ("my-logs", "my-lake"):
+        s3_server.client().create_bucket(Bucket=name)
     s3_server.upload("my-logs", small_logs / "AWSLogs", "AWSLogs/")
     return s3_server
 
@@ -160,7 +161,8 @@ def test_commands_run(
     (tmp_path / "AWSLogs").symlink_to(small_logs / "AWSLogs")
     env = os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
     listed = commands(page)
-    if any("s3://my-logs" in command.text for command in listed):
+    if any(re.search(r"s3://my-(?:logs|lake)\b", command.text) for command in listed):
+        env |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}
         env |= request.getfixturevalue("my_logs").env
     if not any(re.match(r"trailsift ingest .*--lake my\.lake", command.text) for command in listed):
         listed = [Command("trailsift ingest AWSLogs --lake my.lake --quiet", None), *listed]
