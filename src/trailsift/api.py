@@ -1369,7 +1369,7 @@ class Lake:
 def _place(path: StrPath) -> Path | str:
     """Return a lake's URL in S3 as a text, and any other place as a path."""
     text = os.fspath(path)
-    return text.rstrip("/") if text[:5].lower() == "s3://" else Path(text)
+    return text[:5] + text[5:].rstrip("/") if text[:5].lower() == "s3://" else Path(text)
 
 
 def _places(inputs: Sequence[StrPath]) -> list[str]:

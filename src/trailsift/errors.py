@@ -32,6 +32,13 @@ def show_as(folder: str, place: str) -> None:
     _shown_as[folder] = place
 
 
+def shown(text: str) -> str:
+    """Return a text with the names of places that a user knows."""
+    for folder, place in _shown_as.items():
+        text = text.replace(folder, place)
+    return text
+
+
 class TrailsiftError(Exception):
     """Root of the tree. ``exit_code`` is the exit code of the command line."""
 
@@ -39,10 +46,7 @@ class TrailsiftError(Exception):
 
     def __str__(self) -> str:
         """Return the message, with the names that a user knows."""
-        text = super().__str__()
-        for folder, place in _shown_as.items():
-            text = text.replace(folder, place)
-        return text
+        return shown(super().__str__())
 
 
 class UsageError(TrailsiftError):

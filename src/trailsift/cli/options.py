@@ -14,7 +14,7 @@ LakePlace = Path | str
 
 def _place(_: type[object], tokens: Sequence[Token]) -> LakePlace:
     text = tokens[0].value
-    return text.rstrip("/") if text[:5].lower() == "s3://" else Path(text)
+    return text[:5] + text[5:].rstrip("/") if text[:5].lower() == "s3://" else Path(text)
 
 
 _LAKE = Parameter(

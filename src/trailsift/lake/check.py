@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from trailsift.errors import LakeError
+from trailsift.errors import LakeError, shown
 from trailsift.lake import catalog_db, forms
 from trailsift.lake.forms import Problem
 from trailsift.lake.index import format_version, live_locations
@@ -215,4 +215,4 @@ def _metadata(root: Path, live: dict[str, str], version: int) -> Iterator[Proble
             for what in reader.problems(name, live[name]):
                 yield Problem(f"{name}/metadata", what)
         except (LakeError, OSError) as error:
-            yield Problem(f"{name}/metadata", str(error))
+            yield Problem(f"{name}/metadata", shown(str(error)))

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from trailsift.errors import LakeError
+from trailsift.errors import LakeError, shown
 from trailsift.lake import digest, forms, index
 from trailsift.lake.catalog_db import read
 from trailsift.lake.check import check_lake
@@ -400,7 +400,7 @@ def _check_file(
         what = f"is missing{_content(recorded.row)}" if recorded.is_live else "is missing (older snapshots need it)"
         return _problem("missing", path, what if "/metadata/" not in path else "is missing"), None, has_digest
     except (OSError, LakeError) as error:
-        return _problem("changed", path, f"cannot be read: {error}"), None, has_digest
+        return _problem("changed", path, f"cannot be read: {shown(str(error))}"), None, has_digest
 
 
 def _check_form(path: str) -> None:
