@@ -33,6 +33,7 @@ from trailsift.sources.cloudtrail_layout import name_parts
 from trailsift.sources.files import FileSource
 
 if TYPE_CHECKING:
+    from trailsift.ingest.pool import Pool
     from trailsift.rules import Rules
 
 __all__ = ["SIZES", "Counts", "Progress", "Sizes", "ingest"]
@@ -77,6 +78,7 @@ def ingest(
     started = time.monotonic()
     source = _opened(inputs, lake, requester_pays)
     wanted = wanted or Wanted(since, until, again=again)
+    ahead = _forked_ahead(source, lake, workers, rules, sizes)
     try:
         found = _find(source, lake, wanted, progress, started)
         if announce is not None and not isinstance(found, list):
@@ -98,8 +100,9 @@ def ingest(
                 # Imported lazily: an ingest of nothing new ends without them.
                 from trailsift.ingest.pool import Pool
 
-                pool = Pool(opened.root, _size(found, workers), rules, sizes.bounds)
-                with pool:
+                size = _size(found, workers)
+                with ahead if ahead and size else Pool(opened.root, size, rules, sizes.bounds) as pool:
+                    # After the workers were started, which import theirs meanwhile.
                     from trailsift.ingest.coordinator import Coordinator
 
                     coordinator = Coordinator(opened, found, counts, progress, sizes, rules, started)
@@ -114,6 +117,8 @@ def ingest(
     except CallbackError as wrapped:
         raise wrapped.error from None
     finally:
+        if ahead is not None:
+            ahead.close(at_once=True)
         source.release()
     if not counts.records and not counts.log_objects_known and (found.objects or found.is_first):
         raise _nothing(source, found, counts)
@@ -146,6 +151,25 @@ def _opened(inputs: Sequence[str] | Source | RemoteSource, lake: Path, requester
     if isinstance(inputs, Source | RemoteSource):
         return inputs
     return open_source(inputs, exclude=lake, requester_pays=requester_pays)
+
+
+def _forked_ahead(
+    source: Source | RemoteSource, lake: Path, workers: int | None, rules: Rules | None, sizes: Sizes
+) -> Pool | None:
+    """Return workers that are forked before the client of a remote source starts threads, after which none can be.
+
+    Only for a new lake: there is something to read then, and what they import is needed in any case. None if it is not
+    one, or if processes cannot be forked.
+    """
+    if not isinstance(source, RemoteSource) or (lake / LAKE_FILE).exists():
+        return None
+    from multiprocessing import current_process
+
+    from trailsift.ingest.pool import Pool, can_fork
+
+    if current_process().daemon or not can_fork():
+        return None
+    return Pool(lake.resolve(), workers or os.cpu_count() or 1, rules, sizes.bounds)
 
 
 def _find(
