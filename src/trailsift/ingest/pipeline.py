@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -32,6 +33,7 @@ from trailsift.sources.cloudtrail_layout import name_parts
 from trailsift.sources.files import FileSource
 
 if TYPE_CHECKING:
+    from trailsift.ingest.pool import Pool
     from trailsift.rules import Rules
 
 __all__ = ["SIZES", "Counts", "Progress", "Sizes", "ingest"]
@@ -70,6 +72,7 @@ def ingest(
     started = time.monotonic()
     source = _opened(inputs, lake, requester_pays)
     wanted = wanted or Wanted(since, until, again=again)
+    ahead = _forked_ahead(source, lake, workers, rules, sizes)
     try:
         found = _find(source, lake, wanted, progress, started)
         if announce is not None and not isinstance(found, list):
@@ -93,7 +96,7 @@ def ingest(
                     again = _find(source, lake, wanted, None, started)
                     return only_new(opened, again, sizes, again=wanted.again) if isinstance(again, list) else again
 
-                with Session(opened, rules, sizes, workers) as session:
+                with Session(opened, rules, sizes, workers, ahead) as session:
                     committed = session.ingest(found, counts, progress, started, find_again=find_again)
                 if compact and committed:
                     _compact(opened, committed[0])
@@ -105,6 +108,8 @@ def ingest(
     except CallbackError as wrapped:
         raise wrapped.error from None
     finally:
+        if ahead is not None:
+            ahead.close(at_once=True)
         source.release()
     if not counts.records and not counts.log_objects_known and (found.objects or found.is_first):
         raise _nothing(source, found, counts)
@@ -137,6 +142,25 @@ def _opened(inputs: Sequence[str] | Source | RemoteSource, lake: Path, requester
     if isinstance(inputs, Source | RemoteSource):
         return inputs
     return open_source(inputs, exclude=lake, requester_pays=requester_pays)
+
+
+def _forked_ahead(
+    source: Source | RemoteSource, lake: Path, workers: int | None, rules: Rules | None, sizes: Sizes
+) -> Pool | None:
+    """Return workers that are forked before the client of a remote source starts threads, after which none can be.
+
+    Only for a new lake: there is something to read then, and what they import is needed in any case. None if it is not
+    one, or if processes cannot be forked.
+    """
+    if not isinstance(source, RemoteSource) or (lake / LAKE_FILE).exists() or mirror_of(lake) is not None:
+        return None
+    from multiprocessing import current_process
+
+    from trailsift.ingest.pool import Pool, can_fork
+
+    if current_process().daemon or not can_fork():
+        return None
+    return Pool(lake.resolve(), workers or os.cpu_count() or 1, rules, sizes.bounds)
 
 
 def _find(

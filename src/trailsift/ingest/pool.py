@@ -48,7 +48,7 @@ class Pool:
         self._given: list[list[LogObject]] = [[] for _ in range(size)]
         self._forgotten = [0] * size
         self._begun: list[mmap.mmap | None] = []
-        fork = size > 0 and _can_fork()
+        fork = size > 0 and can_fork()
         context: Any = multiprocessing.get_context("fork" if fork else "spawn")
         try:
             for _ in range(size):
@@ -153,7 +153,7 @@ class Pool:
         self.connections.clear()
 
 
-def _can_fork() -> bool:
+def can_fork() -> bool:
     """Return whether workers can be forked, with the modules they need imported once for all of them.
 
     Only if this process has a single thread: locks that other threads hold would stay locked in the child. Arrow's

@@ -33,15 +33,21 @@ class Session:
     """Ingests what it is given, with the lake's writer and the workers of before."""
 
     def __init__(
-        self, lake: LakeWriter, rules: Rules | None = None, sizes: Sizes = SIZES, workers: int | None = None
+        self,
+        lake: LakeWriter,
+        rules: Rules | None = None,
+        sizes: Sizes = SIZES,
+        workers: int | None = None,
+        ahead: Pool | None = None,
     ) -> None:
-        """``workers``: processes (None: one per core for large ingests, none for small ones)."""
+        """``workers``: processes (None: one per core for large ingests, none for small ones); ``ahead``: those that
+        were started already, for a large one."""
         self.lake = lake
         self.rules = rules
         self.sizes = sizes
         self._workers = workers
         #: By whether it has processes of its own.
-        self._pools: dict[bool, Pool] = {}
+        self._pools: dict[bool, Pool] = {} if ahead is None else {True: ahead}
         self._needed_at = 0.0
 
     def __enter__(self) -> Self:
