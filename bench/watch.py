@@ -182,6 +182,8 @@ class Live:
     commits: list[dict[str, Any]] = field(default_factory=list)
     missing: int = 0
     load: float = 0.0
+    #: Seconds of CPU time of the watch, and of its process for compaction.
+    cpu: tuple[float, float] = (0.0, 0.0)
 
 
 def ask(lake: Path, names: Any, seconds: float) -> None:
@@ -241,6 +243,7 @@ def live(
             result.memory.append((now, process.memory_info().rss / 1e6, children / 1e6))
         time.sleep(max(result.produced / OBJECTS - (time.monotonic() - began), 0))
     result.load = os.getloadavg()[1]
+    result.cpu = _cpu(process), sum(map(_cpu, process.children(recursive=True)))
     answered: dict[str, float] = {}
     while (part := names.get()) is not None:
         for found, at_time in part:
@@ -254,6 +257,11 @@ def live(
     result.latencies = [answered[one] - moment for one, moment in sent.items() if one in answered]
     result.missing = len(sent) - len(result.latencies)
     return result
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def of_folder(folder: Path, seconds: float) -> Live:
@@ -379,6 +387,8 @@ def live_lines(result: Live, seconds: float) -> list[str]:
         f"p99 {_quantile(waits, 0.99):.2f} s, longest {max(waits, default=0):.2f} s.",
         f"- Commits: median {median([one['seconds'] for one in result.commits]) * 1e3:.0f} ms, of "
         f"{median([one['records'] for one in result.commits]):,.0f} events.",
+        f"- CPU time: {result.cpu[0] / seconds:.2f} of a core for the watch; {result.cpu[1] / seconds:.2f} at least for "
+        "compaction.",
         f"- Memory of the watch after the first fifth: {memory[0]:.0f} MB at first, {memory[-1]:.0f} MB at the end, at "
         f"most {max(memory):.0f}; median of the first half {median(memory[: half or 1]):.0f}, of the second "
         f"{median(memory[half:]):.0f}. Its process for compaction: at most {max(one[2] for one in steady):.0f} MB.",
@@ -391,6 +401,7 @@ def main() -> int:
     parser.add_argument("--commits", type=int, default=5000)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--only", choices=("commits", "folder", "queue"))
+    parser.add_argument("--note", default="", help="what else the page says about this run")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     spare_memory()
@@ -408,7 +419,7 @@ def main() -> int:
                 parts += [*live_lines(result, seconds), ""] if result else []
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    page = "\n".join(["# What a watch takes", "", state_of_code(), "", *parts]).rstrip() + "\n"
+    page = "\n".join(["# What a watch takes", "", state_of_code(), arguments.note, "", *parts]).rstrip() + "\n"
     print(page)
     if arguments.out:
         arguments.out.write_text(page)

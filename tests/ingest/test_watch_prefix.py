@@ -101,6 +101,20 @@ def test_what_was_there_what_comes_and_what_it_costs(s3: Server, tmp_path: Path)
     assert has(lake, 1, 2, 3, 4, 5, 6)
 
 
+def test_nothing_of_the_last_days(s3: Server, tmp_path: Path) -> None:
+    bucket, lake = s3.new_bucket(), tmp_path / "lake"
+    s3.put(bucket, {key(1, datetime.now(UTC) - timedelta(days=100)): log(1)})
+    running = Running(f"s3://{bucket}/AWSLogs/", lake)
+    try:
+        wait_for(lambda: has(lake, 1))
+        time.sleep(2)
+        s3.put(bucket, {key(2): log(2)})
+        wait_for(lambda: has(lake, 1, 2))
+    finally:
+        running.stop()
+    assert len(running.said) == 1
+
+
 def test_only_the_last_days_are_listed(s3: Server, proxy: Proxy, tmp_path: Path) -> None:
     bucket, lake = s3.new_bucket(), tmp_path / "lake"
     now = datetime.now(UTC)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 #: Seconds for which arrivals are gathered, and log objects and bytes (as stored) of a group at most.
 EVERY, GROUP_OBJECTS, GROUP_BYTES = 1.0, 5000, 64 << 20
-#: A commit may take this share of the time: where it takes long, groups become larger.
-_SHARE = 4
+#: Commits take half of the time at most: where one takes long, groups become larger.
+_SHARE = 2
 #: Seconds between two looks at whether to stop, and between two reports while nothing arrives.
 _SLICE, REPORT_EVERY = 0.25, 1.0
 #: Seconds until the next try after a failure, at first and at most.

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from trailsift.errors import S3Error, SourceError
+from trailsift.lake.commit import Listed
 from trailsift.prices import Price
 from trailsift.sources.arrivals import Arrival, Key, Settled, Trouble, now
 from trailsift.sources.base import ALL, Found, Known, NotFetchedError, Wanted
@@ -64,7 +65,7 @@ class PrefixArrivals:
         # Its result is not used: what the first search has found is not in the lake yet.
         probe = S3Source(self._places, requester_pays=self._requester_pays)
         try:
-            requests = probe.search(self._recent(), self._known()).requests
+            requests = probe.search(self._recent(), _Noted(self._known(), self._places, now())).requests
         finally:
             probe.release()
         per_day = requests * _DAY / self._poll
@@ -153,6 +154,33 @@ class PrefixArrivals:
         for source in self._open:
             source.release()
         self._open.clear()
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """A lake as it will be when all that the first search has found is ingested."""
+
+    lake: Known
+    places: Sequence[str]
+    through: datetime
+
+    @property
+    def names_kept_days(self) -> int:
+        """As the lake has it."""
+        return self.lake.names_kept_days
+
+    def unknown(self, log_objects: Sequence[tuple[str, str]]) -> list[bool]:
+        """As the lake has it."""
+        return self.lake.unknown(log_objects)
+
+    def newest_known(self, folders: Sequence[str]) -> dict[str, str]:
+        """As the lake has it."""
+        return self.lake.newest_known(folders)
+
+    def listed(self) -> Sequence[Listed]:
+        """Return notes on all places."""
+        through = self.through.replace(second=0, microsecond=0).isoformat()
+        return [Listed(place if place.endswith("/") else f"{place}/", (), (), None, through) for place in self.places]
 
 
 def _earliest(found: Found, moment: datetime) -> datetime:
