@@ -124,7 +124,7 @@ class Known(Protocol):
         """Days for which names are kept, counted from the delivery."""
         ...
 
-    def unknown(self, log_objects: Sequence[IngestedObject]) -> list[bool]:
+    def unknown(self, found: Sequence[IngestedObject]) -> list[bool]:
         """Return for each whether it was not ingested before."""
         ...
 
@@ -142,7 +142,7 @@ class NothingKnown:
 
     names_kept_days = 0
 
-    def unknown(self, log_objects: Sequence[IngestedObject]) -> list[bool]:
+    def unknown(self, found: Sequence[IngestedObject]) -> list[bool]:
         """Return True for each."""
         return [True] * len(log_objects)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from trailsift.errors import S3Error, SourceError
-from trailsift.lake.commit import Listed
+from trailsift.lake.commit import IngestedObject, Listed
 from trailsift.prices import Price
 from trailsift.sources.arrivals import Arrival, Key, Settled, Trouble, now
 from trailsift.sources.base import ALL, Found, Known, NotFetchedError, Wanted
@@ -169,9 +169,9 @@ class _Noted:
         """As the lake has it."""
         return self.lake.names_kept_days
 
-    def unknown(self, log_objects: Sequence[tuple[str, str]]) -> list[bool]:
+    def unknown(self, found: Sequence[IngestedObject]) -> list[bool]:
         """As the lake has it."""
-        return self.lake.unknown(log_objects)
+        return self.lake.unknown(found)
 
     def newest_known(self, folders: Sequence[str]) -> dict[str, str]:
         """As the lake has it."""
