@@ -144,7 +144,7 @@ class NothingKnown:
 
     def unknown(self, found: Sequence[IngestedObject]) -> list[bool]:
         """Return True for each."""
-        return [True] * len(log_objects)
+        return [True] * len(found)
 
     def newest_known(self, folders: Sequence[str]) -> dict[str, str]:
         """Return nothing."""
