@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +32,8 @@ class KnownObjects:
         from trailsift.lake.expire import seen_days
 
         self._db = index.connect(root, check_same_thread=False)
+        # Polls make many, and nobody closes those.
+        weakref.finalize(self, self._db.close)
         self._storage = folder_storage(root)
         self._lock = threading.Lock()
         self.names_kept_days = seen_days(read_settings(root))
