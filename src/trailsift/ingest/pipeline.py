@@ -82,6 +82,7 @@ def ingest(
             opened = LakeWriter.create(
                 lake, hourly_partitions=hourly_partitions, group_readable=group_readable, ahead=True
             )
+            files = found if isinstance(found, list) else None
             if isinstance(found, list):
                 found = only_new(opened, found, sizes, again=wanted.again)
             counts = Counts(log_objects_known=found.known, log_objects_skipped=found.known)
@@ -93,7 +94,8 @@ def ingest(
                 from trailsift.ingest.session import Session
 
                 def find_again() -> Found:
-                    again = _find(source, lake, wanted, None, started)
+                    # Standard input cannot be read again: its copy is among the files.
+                    again = _find(source, lake, wanted, None, started) if files is None else files
                     return only_new(opened, again, sizes, again=wanted.again) if isinstance(again, list) else again
 
                 with Session(opened, rules, sizes, workers, ahead) as session:

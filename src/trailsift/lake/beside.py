@@ -53,7 +53,7 @@ class Rewritten:
 
     folder: str
     parts: list[tuple[Partition, list[File], int]]
-    #: Of closed days ``compact``, else ``merge``: the files of a merge are compacted once more when the day is over.
+    #: Of closed days ``compact``, else ``merge``: the files of a merge are compacted again when the day is over.
     kind: str
 
 

@@ -5,30 +5,90 @@ Nothing here imports what speaks to S3: a local lake does not pay for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from trailsift.errors import ConflictError, show_as
-from trailsift.storage import register
-
-if TYPE_CHECKING:
-    from trailsift.lake.index import File
-    from trailsift.lake.mirror import Mirror, MirroredStorage
+from trailsift.storage import LocalStorage, register
 
 _SCHEME = "file://"
-_mirrors: dict[Path, Mirror] = {}
 
 
-def add_mirror(mirror: Mirror, storage: MirroredStorage) -> None:
+class RemoteLake(Protocol):
+    """What the lake's other modules ask of a lake in S3 and of its copy here (``lake.mirror``)."""
+
+    url: str
+    root: Path
+
+    def open(self) -> bool:
+        """Bring the copy to the newest commit if nobody works on it; return whether there is a lake."""
+        ...
+
+    def make(self, *, hourly_partitions: bool) -> None:
+        """Make a new lake. LakeError if that is impossible there."""
+        ...
+
+    def take_head(self) -> bool:
+        """Bring a writer's copy to the newest commit; return whether it had another one."""
+        ...
+
+    def renew(self) -> bool:
+        """Fetch a reader's catalog again, whatever is there."""
+        ...
+
+    def is_newest(self) -> bool:
+        """Return whether the copy has the newest commit."""
+        ...
+
+    def publish(self, db: sqlite3.Connection, commit_id: str | None = None) -> None:
+        """Commit the open transaction, in S3 first. ConflictError if another writer was first."""
+        ...
+
+    def fetch(self, paths: Iterable[str], sizes: Mapping[str, int] | None = None) -> None:
+        """Have files on the disk before they are read."""
+        ...
+
+    def drop(self, paths: Iterable[str]) -> None:
+        """Remove files from the copy only."""
+        ...
+
+    def distrust(self) -> None:
+        """Have each file read from S3 again."""
+        ...
+
+    def is_sweep_due(self) -> bool:
+        """Return whether it is time to look for what dead writers left."""
+        ...
+
+
+class SizedFile(Protocol):
+    """A file of the index, as far as fetching it needs."""
+
+    @property
+    def path(self) -> str:
+        """Its path in the lake."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        ...
+
+
+_mirrors: dict[Path, RemoteLake] = {}
+
+
+def add_mirror(mirror: RemoteLake, storage: LocalStorage) -> None:
     """Have everything that works on the copy reach the lake in S3."""
     _mirrors[mirror.root] = mirror
     register(mirror.root, storage)
     show_as(str(mirror.root), mirror.url)
 
 
-def mirror_of(root: Path) -> Mirror | None:
+def mirror_of(root: Path) -> RemoteLake | None:
     """Return the lake in S3 that ``root`` is a copy of; None for a local lake."""
     return _mirrors.get(root) if _mirrors else None
 
@@ -62,7 +122,7 @@ def fetch(root: Path, paths: Iterable[str]) -> None:
         mirror.fetch(paths)
 
 
-def fetch_files(root: Path, files: Iterable[File]) -> None:
+def fetch_files(root: Path, files: Iterable[SizedFile]) -> None:
     """Do what ``fetch`` does for data files, whose sizes the index knows. LakeError if the cache is too small."""
     mirror = mirror_of(root)
     if mirror is not None:

@@ -596,7 +596,7 @@ def open_mirror(url: str, use: Use) -> Mirror:
     """Return the lake at ``url`` with its copy for ``use``. Nothing is read yet."""
     mirror = Mirror(url, use)
     known = home.mirror_of(mirror.root)
-    if known is not None:
+    if isinstance(known, Mirror):
         return known
     home.add_mirror(mirror, MirroredStorage(mirror))
     return mirror
