@@ -498,8 +498,8 @@ _FOLDABLE = (
     )
     + ") ORDER BY seq"
 )
-#: Counts that are not numbers: rules are the same in all commits that become one row; ids of commits and old notes on what was
-#: listed are of no use later.
+#: Counts that are not numbers: rules are the same in all commits that become one row; ids of commits, and old notes on
+#: what was listed, are of no use later.
 _TAKEN_OVER = ("rules", "id", "listed")
 
 

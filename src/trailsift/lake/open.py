@@ -24,7 +24,7 @@ def open_snapshot(root: Path) -> Snapshot:
     LakeError if there is no lake, if it was moved, or if it names something that no lake of ours does.
     """
     place = root.resolve()
-    # By its own name too: a link in its place would lead to a folder that is no copy.
+    # By its own name too: a link in its place would lead to a folder that is not a copy.
     mirror = mirror_of(root) or mirror_of(place)
     if mirror is not None:
         mirror.open()
