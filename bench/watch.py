@@ -157,7 +157,7 @@ def commits_in_a_row(number: int, folder: Path) -> Row:
         row.wall.append(done.seconds)
         if len(row.wall) % BLOCK == 0:
             row.memory.append(psutil.Process().memory_info().rss)
-            row.folder.append(sum(1 for path in (folder / "lake").rglob("*") if path.is_file()))
+            row.folder.append(sum(len(files) for _, _, files in os.walk(folder / "lake")))
             part = row.wall[-BLOCK:]
             print(f"{len(row.wall)}: {median(part) * 1e3:.0f} ms, at most {max(part) * 1e3:.0f}", flush=True)
 
