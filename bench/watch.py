@@ -31,6 +31,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,7 +157,7 @@ def commits_in_a_row(number: int, folder: Path) -> Row:
         row.wall.append(done.seconds)
         if len(row.wall) % BLOCK == 0:
             row.memory.append(psutil.Process().memory_info().rss)
-            row.folder.append(sum(1 for path in (folder / "lake").rglob("*") if path.is_file()))
+            row.folder.append(sum(len(files) for _, _, files in os.walk(folder / "lake")))
             part = row.wall[-BLOCK:]
             print(f"{len(row.wall)}: {median(part) * 1e3:.0f} ms, at most {max(part) * 1e3:.0f}", flush=True)
 
@@ -209,14 +210,16 @@ def ask(lake: Path, names: Any, seconds: float) -> None:
             names.put([(name, at) for name in found - seen])
             # What is older is not asked for any more.
             seen = found
-            time.sleep(0.05)
+            time.sleep(0.2)
     names.put(None)
 
 
-def live(
-    name: str, place: str, deliver: Callable[[int, bytes], str], folder: Path, seconds: float, env: Mapping[str, str]
-) -> Live:
-    """Run a watch on ``place`` while ``deliver`` (number, content -> name of the log object) is called."""
+#: Delivers a log object of a number and content, and notes its name with the time.
+Deliver = Callable[[int, bytes, dict[str, float]], None]
+
+
+def live(name: str, place: str, deliver: Deliver, folder: Path, seconds: float, env: Mapping[str, str]) -> Live:
+    """Run a watch on ``place`` while ``deliver`` is called."""
     result, lake = Live(name), folder / "lake"
     context = multiprocessing.get_context("spawn")
     names = context.Queue()
@@ -232,16 +235,21 @@ def live(
     chance, began = random.Random(2), time.monotonic()
     sampled, per_object = 0.0, EVENTS // OBJECTS
     process = psutil.Process(watch.pid)
+    lanes = ThreadPoolExecutor(8)
     while (now := time.monotonic() - began) < seconds:
         content = log(result.produced * per_object, per_object, chance)
-        at = deliver(result.produced, content)
-        sent[at] = time.time()
+        lanes.submit(deliver, result.produced, content, sent)
         result.produced += 1
         if now - sampled >= 5:
             sampled = now
             children = sum(child.memory_info().rss for child in process.children(recursive=True))
             result.memory.append((now, process.memory_info().rss / 1e6, children / 1e6))
         time.sleep(max(result.produced / OBJECTS - (time.monotonic() - began), 0))
+        while lanes._work_queue.qsize() > OBJECTS:
+            # The servers take no more.
+            time.sleep(0.01)
+    lanes.shutdown(cancel_futures=True)
+    result.produced = len(sent)
     result.load = os.getloadavg()[1]
     result.cpu = _cpu(process), sum(map(_cpu, process.children(recursive=True)))
     answered: dict[str, float] = {}
@@ -269,11 +277,11 @@ def of_folder(folder: Path, seconds: float) -> Live:
     logs = folder / "logs"
     logs.mkdir()
 
-    def deliver(number: int, content: bytes) -> str:
+    def deliver(number: int, content: bytes, sent: dict[str, float]) -> None:
         path = logs / f"{number // 5000}" / f"{number}.json.gz"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-        return str(path)
+        sent[str(path)] = time.time()
 
     return live("folder", str(logs), deliver, folder, seconds, {})
 
@@ -298,10 +306,21 @@ def of_queue(folder: Path, seconds: float) -> Live | None:
         env.pop("AWS_ENDPOINT_URL")
         sqs = server.client("sqs")
 
-        def deliver(number: int, content: bytes) -> str:
+        waiting: dict[str, str] = {}
+        lock = threading.Lock()
+
+        def deliver(number: int, content: bytes, sent: dict[str, float]) -> None:
             key = queues.name(number)
-            sqs.send_message(QueueUrl=queue, MessageBody=queues.put(s3, bucket, key, content))
-            return f"s3://{bucket}/{key}"
+            body = queues.put(s3, bucket, key, content)
+            with lock:
+                waiting[f"s3://{bucket}/{key}"] = body
+                if len(waiting) < 10:
+                    return
+                batch = dict(waiting)
+                waiting.clear()
+            entries = [{"Id": str(place), "MessageBody": text} for place, text in enumerate(batch.values())]
+            sqs.send_message_batch(QueueUrl=queue, Entries=entries)
+            sent.update(dict.fromkeys(batch, time.time()))
 
         return live("queue", queue, deliver, folder, seconds, env)
 
@@ -387,8 +406,13 @@ def live_lines(result: Live, seconds: float) -> list[str]:
         f"p99 {_quantile(waits, 0.99):.2f} s, longest {max(waits, default=0):.2f} s.",
         f"- Commits: median {median([one['seconds'] for one in result.commits]) * 1e3:.0f} ms, of "
         f"{median([one['records'] for one in result.commits]):,.0f} events.",
+<<<<<<< HEAD
         f"- CPU time: {result.cpu[0] / seconds:.2f} of a core for the watch; {result.cpu[1] / seconds:.2f} at least "
         "for compaction.",
+=======
+        f"- CPU time: {result.cpu[0] / seconds:.2f} of a core for the watch; {result.cpu[1] / seconds:.2f} at "
+        "least for compaction.",
+>>>>>>> be592f6868faa6ba82313ee3657341ce92458bab
         f"- Memory of the watch after the first fifth: {memory[0]:.0f} MB at first, {memory[-1]:.0f} MB at the end, at "
         f"most {max(memory):.0f}; median of the first half {median(memory[: half or 1]):.0f}, of the second "
         f"{median(memory[half:]):.0f}. Its process for compaction: at most {max(one[2] for one in steady):.0f} MB.",

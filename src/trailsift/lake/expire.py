@@ -234,11 +234,11 @@ def _seen_file(row: tuple[Any, ...]) -> SeenFile:
     return SeenFile(*row)
 
 
-def _merge(storage: LocalStorage, group: Sequence[SeenFile], target: LocalStorage) -> SeenFile:
-    """Write one sorted file of several into another storage."""
+def _merge(storage: LocalStorage, group: Sequence[SeenFile], target: LocalStorage | None = None) -> SeenFile:
+    """Write one sorted file of several, into another storage if one is given."""
     parts = [dedup.read(storage.checked_path(file.path), file.ids) for file in group]
     path = f"seen/{uuid.uuid4().hex}.ids"
-    dedup.write(parts, target.local_path(path))
+    dedup.write(parts, (target or storage).local_path(path))
     spans = [(file.min_time, file.max_time) for file in group]
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
     return SeenFile(path, sum(map(len, parts)), low, high, max(file.added for file in group))

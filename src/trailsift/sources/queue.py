@@ -117,6 +117,8 @@ class QueueArrivals:
         self._failed: TrailsiftError | None = None
         self._receivers: list[threading.Thread] = []
         self._threads = ThreadPoolExecutor(16, thread_name_prefix="sqs")
+        #: Deletes what is committed, while the next group is gathered.
+        self._deletes = ThreadPoolExecutor(1, thread_name_prefix="sqs-delete")
         self._last_empty = 0.0
         self._is_ours = False
 
@@ -158,6 +160,7 @@ class QueueArrivals:
     def close(self) -> None:
         """Stop receiving; messages that were not settled are given back."""
         self._is_closed.set()
+        self._deletes.shutdown(wait=True)
         with self._lock:
             left = list(self._open.values())
         self._change(left, 0)
@@ -353,7 +356,8 @@ class QueueArrivals:
             else:
                 settled.again |= {item.name: missed[item.name, item.version].reason for item in failed}
                 self._again(message)
-        self._delete(done)
+        if done:
+            self._deletes.submit(self._delete, done)
         return settled
 
     @staticmethod
