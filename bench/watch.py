@@ -406,13 +406,8 @@ def live_lines(result: Live, seconds: float) -> list[str]:
         f"p99 {_quantile(waits, 0.99):.2f} s, longest {max(waits, default=0):.2f} s.",
         f"- Commits: median {median([one['seconds'] for one in result.commits]) * 1e3:.0f} ms, of "
         f"{median([one['records'] for one in result.commits]):,.0f} events.",
-<<<<<<< HEAD
         f"- CPU time: {result.cpu[0] / seconds:.2f} of a core for the watch; {result.cpu[1] / seconds:.2f} at least "
         "for compaction.",
-=======
-        f"- CPU time: {result.cpu[0] / seconds:.2f} of a core for the watch; {result.cpu[1] / seconds:.2f} at "
-        "least for compaction.",
->>>>>>> be592f6868faa6ba82313ee3657341ce92458bab
         f"- Memory of the watch after the first fifth: {memory[0]:.0f} MB at first, {memory[-1]:.0f} MB at the end, at "
         f"most {max(memory):.0f}; median of the first half {median(memory[: half or 1]):.0f}, of the second "
         f"{median(memory[half:]):.0f}. Its process for compaction: at most {max(one[2] for one in steady):.0f} MB.",

@@ -36,13 +36,8 @@ TEXTS = (
 )
 JSON_COLUMNS = "request_parameters, resources, rest, {'a': user_agent} AS made, [user_agent] AS listed"
 
-<<<<<<< HEAD
 #: Each command in its forms; $LAKE is a lake of hostile records, $LOGS their log, $FOLDER a folder with that log, and
 #: $OUT a folder that can be written.
-=======
-#: Each command in its forms; $LAKE is a lake of hostile records, $LOGS their log, $FOLDER a folder with it; $OUT is a
-#: folder that can be written.
->>>>>>> be592f6868faa6ba82313ee3657341ce92458bab
 RUNS: dict[str, list[list[str]]] = {
     "demo": [["--events", "3000", "--days", "1", "--dir", "$OUT/demo"], ["--dir", f"/dev/null/{EVIL}"]],
     "generate": [[f"$OUT/g{EVIL}", "--events", "500", "--days", "1"], ["$OUT/h", "--start", EVIL]],
