@@ -405,8 +405,8 @@ class Lake:
             LakeError: The lake cannot be made.
 
         Example:
-            >>> status = lake.watch("logs/AWSLogs", once=True)  # everything is known already
-            >>> status.received
+            >>> status = lake.watch("logs/AWSLogs", once=True)  # nothing is stored twice
+            >>> status.stored
             0
         """
         if every < 0 or poll < 1 or max_receives < 1 or (workers is not None and workers < 1):
