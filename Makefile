@@ -54,7 +54,7 @@ hostile-lakes: $(DEV) ## all variants of a lake built to do harm
 test-aws: $(DEV) ## the AWS side with emulators, which are installed first
 	$(call packages,$(BIN)/python,dev aws emulators)
 	@$(MAKE) --no-print-directory $(GRAFANA) || echo "make: npm did not install Grafana's schema: the boards are not checked against it" >&2
-	@$(BIN)/python -m pytest tests/aws tests/deploy tests/query/test_athena.py
+	@$(BIN)/python -m pytest tests/aws tests/deploy tests/query/test_athena.py tests/lake/test_glue.py tests/ingest/test_watch_queue.py
 
 lint: $(DEV) ## ruff, spelling, clang-format, mypy --strict, contracts
 	@$(BIN)/ruff check .
