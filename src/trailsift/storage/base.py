@@ -1,7 +1,7 @@
 """The seam for bytes: objects by path, with versions for conditional writes.
 
-A local folder is the only backend that holds lakes today. The protocol is shaped so that an object store fits it: a
-version is an opaque text, which on S3 is the ETag; ``put_if_match`` is a PUT with ``If-Match`` (or ``If-None-Match: *``
+A folder (``local``) and a prefix in S3 (``s3``) are the backends, and memory (``memory``) for tests. A version is an
+opaque text, which on S3 is the ETag; ``put_if_match`` is a PUT with ``If-Match`` (or ``If-None-Match: *``
 for an object that must not exist), as obstore's ``put(mode={"e_tag": ...})`` and ``put(mode="create")`` send it, and
 status 412 or 409 becomes ConflictError; ``list`` is one LIST, which returns size, ETag and time of each object; and
 ``flush`` has nothing to do, because a PUT is durable when it returns.
