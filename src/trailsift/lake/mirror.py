@@ -606,8 +606,9 @@ def pack(catalog: bytes) -> bytes:
     """Return a catalog as it is stored in S3: a fifth of its size, since paths and roles repeat."""
     from isal import igzip
 
-    # The same catalog gives the same bytes: there is no time in them.
-    return bytes(igzip.compress(catalog, 1, mtime=0))
+    # Level 3 takes 30 ms more than level 1 for the catalog of a year and saves 130 KB on the way; zlib's own level 6
+    # would save 200 KB more and take 200 ms. The same catalog gives the same bytes: there is no time in them.
+    return bytes(igzip.compress(catalog, 3, mtime=0))
 
 
 def unpack(data: bytes, url: str) -> bytes:
