@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     #: 1970 (UTC), as results have them.
     Time: TypeAlias = datetime | str | int | None
     Group: TypeAlias = Literal["event", "caller", "role", "resource", "hour", "service", "account", "region", "error"]
-    Level: TypeAlias = Literal["novel", "volume", "shapes", "learned", "detections"]
+    Level: TypeAlias = Literal["novel", "volume", "shapes", "peers", "learned", "detections"]
 
 T = TypeVar("T")
 
@@ -625,7 +625,7 @@ class Lake:
             since: Only findings that end at or after this time.
             until: Only findings that begin before this time.
             budget: Findings per day at most; 0 is all.
-            levels: novel, volume, shapes, learned, detections. Default: all.
+            levels: novel, volume, shapes, peers, learned, detections. Default: all.
             threshold: Instead of everything else: hours with more than this many events of one name.
             detections: A folder of your own detections (TOML), beside those that come with trailsift.
             muted: Also return muted findings.
@@ -678,7 +678,7 @@ class Lake:
             since: Only findings that end at or after this time.
             until: Only findings that begin before this time.
             budget: Findings per day at most; 0 is all.
-            levels: novel, volume, shapes, learned, detections. Default: all.
+            levels: novel, volume, shapes, peers, learned, detections. Default: all.
             muted: Also return muted findings.
             language: Language of the sentences, ``en`` or ``ko``.
 
