@@ -12,6 +12,7 @@ from trailsift.analysis.time_range import UTC_ZONE
 from trailsift.cloudtrail.callers import ANONYMOUS, NONE, is_arn
 from trailsift.detect.callers import network_of
 from trailsift.detect.finding import Finding, Signal
+from trailsift.detect.particles import Word
 from trailsift.times import moment
 
 Language = Literal["en", "ko"]
@@ -253,7 +254,7 @@ class _Writer:
         return self.phrase(singular if count == 1 else plural, n=f"{count:,}")
 
     def word(self, text: str) -> str:
-        return _Word(self.clean(text))
+        return Word(self.clean(text))
 
     def callers(self, callers: Sequence[str | None], leading_signal: Signal) -> str:
         """Return the leading caller, and the others by name or number."""
@@ -413,33 +414,6 @@ def _part(part: tuple[str, float, float, float], language: Language) -> str:
     feature, amount, usual, share = part
     form = _size if feature.startswith("bytes") else _count
     return _FEATURES[language][feature].format(amount=form(amount), usual=form(usual), share=f"{share:.0%}")
-
-
-class _Word(str):
-    """Text that appends a Korean particle by format spec: ``을/를`` or ``으로/로`` (after a final consonant / not)."""
-
-    def __format__(self, spec: str) -> str:
-        return str(self) + _particle(self, spec) if spec else str(self)
-
-
-#: Digits and final letters that are read with a final consonant (받침); ㄹ takes 로 like a vowel.
-_CONSONANT, _RIEUL = frozenset("036mnMN"), frozenset("178lL")
-
-
-def _particle(word: str, spec: str) -> str:
-    """Return the particle of ``spec`` that fits the last syllable of ``word``; both if it cannot be read."""
-    closed, _, open_ = spec.partition("/")
-    letters = [character for character in word if character.isalnum()]
-    if not letters:
-        return f"{closed}({open_})"
-    last = letters[-1]
-    if "가" <= last <= "힣":
-        final = (ord(last) - ord("가")) % 28
-        consonant, rieul = final != 0, final == 8
-    else:
-        consonant = last in _CONSONANT or last in _RIEUL or word.lower().endswith("ng")
-        rieul = last in _RIEUL
-    return open_ if not consonant or (rieul and open_ == "로") else closed
 
 
 def _count(value: float) -> str:
