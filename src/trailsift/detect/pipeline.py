@@ -20,6 +20,7 @@ from trailsift.detect.correlate import (
 from trailsift.detect.describe import Language, describe
 from trailsift.detect.finding import LEVELS, Finding, Signal
 from trailsift.detect.finding_ids import named
+from trailsift.detect.own import Own, own_of, respect
 from trailsift.detect.triage import Verdict, marks, without_muted
 from trailsift.errors import UsageError
 from trailsift.lake.retention import day_text, removed_days
@@ -37,7 +38,8 @@ ALL_LEVELS = frozenset(LEVELS.values())
 
 @dataclass(frozen=True)
 class DetectOptions:
-    """Options of ``detect``: period, daily budget (0: all), minimum score, language, muted findings, levels."""
+    """Options of ``detect``: period, daily budget (0: all), minimum score, language, muted findings, levels, and what
+    is one's own (None: as the lake keeps it)."""
 
     period: Period = field(default_factory=Period)
     budget: int = DAILY_BUDGET
@@ -47,6 +49,7 @@ class DetectOptions:
     afresh: bool = False
     clean: Callable[[str], str] = str
     levels: frozenset[str] = ALL_LEVELS
+    own: Own | None = None
 
     @property
     def zone(self) -> ZoneInfo:
@@ -73,7 +76,9 @@ def detect(
     # Imported lazily: only detection needs numpy.
     from trailsift.detect.signals import collect_signals
 
+    own = own_of(engine.snapshot.root) if options.own is None else options.own
     seen = collect_signals(engine, detections, afresh=options.afresh)
+    seen.signals, seen.links = respect(engine, own, seen.signals, seen.links)
     if options.levels != ALL_LEVELS:
         seen.signals = [signal for signal in seen.signals if LEVELS[signal.kind] in options.levels]
         seen.links = seen.links if "novel" in options.levels else []
