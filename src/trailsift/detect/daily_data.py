@@ -67,6 +67,17 @@ def once(count: str, passed: str = PASSED, elsewhere: str = ELSEWHERE) -> str:
     return f"coalesce(greatest({', '.join(f'sum({count}) FILTER ({part})' for part in parts)}), 0)"
 
 
+def once_of_many(count: str) -> str:
+    """Return the sum of ``once`` over lines of several callers, which have no account in common."""
+    return once(count, elsewhere="false")
+
+
+def own_or_elsewhere(count: str, condition: str) -> str:
+    """Return the sum of a column over the lines of a condition in SQL; a call across accounts counts once."""
+    parts = (f"{condition} AND NOT {ELSEWHERE}", f"{condition} AND {ELSEWHERE}")
+    return f"coalesce(greatest({', '.join(f'sum({count}) FILTER ({part})' for part in parts)}), 0)"
+
+
 def daily_totals(engine: DuckDBEngine, periods: Sequence[Period] = (Period(),)) -> dict[int, int]:
     """Return the events of each day (since 1970, UTC) of some periods; days without events are absent."""
     where = " OR ".join(f"({period.where('hour')})" for period in periods) or "false"

@@ -117,9 +117,9 @@ def over_threshold(engine: DuckDBEngine, threshold: int, options: DetectOptions 
     """Return hours in which one event occurred more than ``threshold`` times: the simplest level, no baseline."""
     if threshold < 1:
         raise UsageError(f"--threshold {threshold} is not valid: give a number of events per hour, 1 or more")
-    from trailsift.detect.daily_data import once
+    from trailsift.detect.daily_data import once_of_many
 
-    sql = f"""SELECT epoch_us(hour), event_name, {once("events")}::BIGINT AS calls, arg_max(caller, events),
+    sql = f"""SELECT epoch_us(hour), event_name, {once_of_many("events")}::BIGINT AS calls, arg_max(caller, events),
             arg_max(resource_arn, events), epoch_us(min(first_time)), epoch_us(max(last_time))
         FROM hourly WHERE {options.period.where("hour")} AND {CALLS} GROUP BY hour, event_name
         HAVING calls > {threshold}
@@ -182,12 +182,12 @@ class FindingDetail:
 
 def drill(engine: DuckDBEngine, finding: Finding, limit: int = 10) -> FindingDetail:
     """Return the summary rows of a finding's caller and time, and its events; ``limit`` 0 returns all events."""
-    from trailsift.detect.daily_data import once
+    from trailsift.detect.daily_data import once_of_many
 
     since, until = finding.first_time // HOUR * HOUR, finding.last_time
     lines = engine.sql(
-        f"""SELECT hour, service, event_name, resource_arn, error_code, {once("events")}::BIGINT AS calls,
-            {once("bytes_out")}::BIGINT FROM hourly
+        f"""SELECT hour, service, event_name, resource_arn, error_code, {once_of_many("events")}::BIGINT AS calls,
+            {once_of_many("bytes_out")}::BIGINT FROM hourly
         WHERE {finding.by_callers} AND {CALLS} AND hour >= {literal(since)} AND hour <= {literal(until)}
         GROUP BY 1, 2, 3, 4, 5
         ORDER BY calls DESC, 1, 2, 3, 4 LIMIT 20"""
