@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: How often a commit to a lake in S3 is tried while other writers are first.
 _ATTEMPTS = 20
+#: Attempts that a writer loses before it asks the others to wait.
+_PATIENCE = 2
 
 
 #: Seconds after which the files of a commit that lost to others are not relied on: a machine may have slept meanwhile,
@@ -79,6 +81,10 @@ class LakeState(Protocol):
 
     def take_head(self) -> bool:
         """Bring the catalog to the state in S3; return False for a local lake, which has no other."""
+        ...
+
+    def ask_to_be_first(self) -> contextlib.AbstractContextManager[None]:
+        """Ask the other writers of a lake in S3 to wait meanwhile."""
         ...
 
     def known_objects(self, objects: Sequence[IngestedObject]) -> set[tuple[str, str]]:
@@ -224,22 +230,24 @@ class Transaction:
 
         ConflictError if what they committed has a part of this commit already, or replaced files that it replaces.
         """
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                seq = self._commit(counts, kind)
-            except ConflictError:
-                self._lake.discard()
-                if not self._lake.take_head():
-                    raise
-                self._lost += self._staged
-                self._staged.clear()
-                if attempt == _ATTEMPTS or self._may_be_swept() or not self._stands():
-                    raise
-                # Again at once: of several writers one always wins. Whoever pauses, or tidies up first, is beaten again
-                # by one that has lost nothing: a writer lost 16 times in a row to one that committed all the time.
-            else:
-                self._delete(self._lost)
-                return seq
+        with contextlib.ExitStack() as stack:
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    seq = self._commit(counts, kind)
+                except ConflictError:
+                    self._lake.discard()
+                    if not self._lake.take_head():
+                        raise
+                    self._lost += self._staged
+                    self._staged.clear()
+                    if attempt == _ATTEMPTS or self._may_be_swept() or not self._stands():
+                        raise
+                    # Again at once: whoever pauses, or tidies up first, is beaten again by one that has lost nothing.
+                    if attempt == _PATIENCE:
+                        stack.enter_context(self._lake.ask_to_be_first())
+                else:
+                    self._delete([*self._lost, *self._lake.catalog.take_replaced()])
+                    return seq
         raise AssertionError
 
     def _may_be_swept(self) -> bool:
@@ -277,6 +285,8 @@ class Transaction:
         if not batch.renewed:
             # What another engine commits now to a table that is made again is not in it: ``_apply`` notices that.
             lake.catch_up()
+        changed = {file.table for file in (*batch.files, *batch.removed)} - batch.renewed.keys()
+        lake.catalog.prefetch(table for name, table in lake.tables.items() if name in changed)
         for name, table in (lake.tables | batch.renewed).items():
             added = [file for file in batch.files if file.table == name]
             removed = [file for file in batch.removed if file.table == name]
