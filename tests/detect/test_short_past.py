@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from support.records import sample
-from trailsift.detect.baseline import BURSTS, Baseline, CallerHours, Day, FirstSeen
+from trailsift.detect.baseline import BURSTS, Baseline, CallerHours, Cells, Day, FirstSeen
 from trailsift.detect.bursts import find_bursts
 from trailsift.detect.callers import anonymous_of
-from trailsift.detect.daily_data import Cells
+from trailsift.detect.daily_data import daily_totals, read_days
 from trailsift.detect.finding import Finding, Signal
 from trailsift.detect.pipeline import DetectOptions, detect, drill
 from trailsift.detect.priors import CALLER_KINDS, kind_of, parse_priors, priors
@@ -226,10 +226,8 @@ def test_a_call_across_accounts_counts_once(tmp_path: Path) -> None:
     for folder, own in (("both", records), ("owner", [])):
         lake = made(tmp_path / folder, [*own, *copies])
         with DuckDBEngine(open_snapshot(lake)) as engine:
-            from trailsift.detect.daily_data import daily_totals, read_days
-
             (day,) = read_days(engine, Baseline(), daily_totals(engine))
-        assert day.cells.value.max() == 500
+        assert sorted(day.cells.value) == [1, 500, 500, 1_024_000], "resources, calls twice, bytes"
         kind = CALLER_KINDS[int(day.hours.kind[0])]
         assert kind == ("role" if folder == "both" else "foreign")
 
