@@ -169,7 +169,7 @@ def _line(text: str, near: str) -> int:
 def respect(
     engine: DuckDBEngine, own: Own, signals: Sequence[Signal], links: Sequence[Link]
 ) -> tuple[list[Signal], list[Link]]:
-    """Return the signals and links that are left if what is one's own is no reason for a finding."""
+    """Return the signals and links that are left without those that what is one's own explains."""
     if not own:
         return list(signals), list(links)
     left = [signal for signal in signals if not _explained(own, signal)]
