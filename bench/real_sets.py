@@ -24,13 +24,15 @@ REAL_LOGS = "TRAILSIFT_REAL_LOGS"
 class Label:
     """A labelled kind of action: its calls by name and time (first, last; ISO 8601, UTC).
 
-    Without ``calls`` it is a session of an instance's role that is used from two networks by different clients.
+    Without ``calls`` it is a session of an instance's role that is used from two networks by different clients;
+    ``anything``: all calls of that time are the attack.
     """
 
     name: str
     first: str
     last: str
     calls: tuple[str, ...] = ()
+    anything: bool = False
 
     @property
     def span(self) -> tuple[int, int]:
@@ -82,6 +84,9 @@ LABELS = {
     "lab-evasion, Event history": LAB,
     "Yamato-Security+suzaku-sample-data": (
         Label("log delivery refused", "2021-07-30T00:00:00Z", "2021-08-02T23:59:59Z", ("PutObject", "HeadBucket")),
+    ),
+    "umccr+cloudtrail-parquet-lambda": (
+        Label("every service listed", "2020-09-30T00:00:00Z", "2020-10-01T23:59:59Z", anything=True),
     ),
 }
 #: Sets without an attack, beside those whose names begin with "benign".
