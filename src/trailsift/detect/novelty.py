@@ -78,7 +78,7 @@ def rarity_among_peers(baseline: Baseline, day: Day) -> Column:
     """Return the rarity of each first of a caller with little past: by how few of its peers ever did it.
 
     Peers are the known callers of its kind. Only actions and services count: resources, patterns and origins of a new
-    caller are new by nature. Alone this is no finding, as a new program does new things; it strengthens others.
+    caller are new by nature. Alone this makes no finding, as a new program does new things; it strengthens others.
     """
     firsts = day.firsts
     known = baseline.age[: len(baseline.names)] > 0
