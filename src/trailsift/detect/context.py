@@ -28,6 +28,16 @@ AROUND = 3
 #: Lines of each kind that are returned.
 LINES = 5
 _NETWORKS = 3
+#: Condition on calls that say most about what a caller is up to: recording, access, credentials, secrets.
+_IS_TELLING = (
+    "event_name IN ('ConsoleLogin', 'GetSecretValue', 'GetPasswordData') OR (read_only IS false AND regexp_matches("
+    "event_name, 'AccessKey|LoginProfile|CreateUser|Policy|PublicAccessBlock|Lifecycle|SnapshotAttribute'))"
+)
+#: Condition on calls that change what is recorded: they come first of all.
+_IS_RECORDING = (
+    "read_only IS false AND regexp_matches(event_name, "
+    "'^(DeleteTrail|UpdateTrail|StopLogging|PutEventSelectors|DeleteFlowLogs|DeleteDetector|UpdateDetector)')"
+)
 #: An address, and not the name of a service of AWS that passes calls on.
 _ADDRESS = re.compile(r"[0-9a-fA-F:.]+(/[0-9]+)?", re.ASCII)
 
@@ -128,7 +138,7 @@ def _sessions(engine: DuckDBEngine, finding: Finding) -> Sequence[SessionUse]:
 
 
 def _acts(engine: DuckDBEngine, finding: Finding, *, before: bool) -> Sequence[Act]:
-    """Return calls of a finding's callers beside its time, in their order: those that change something first of all."""
+    """Return calls of a finding's callers beside its time, in their order: the telling ones first of all."""
     first, last = finding.first_time, finding.last_time
     since, until = (first // HOUR - AROUND, first // HOUR) if before else (last // HOUR, last // HOUR + AROUND)
     beside = f"last_time < {literal(first)}" if before else f"first_time > {literal(last)}"
@@ -140,7 +150,8 @@ def _acts(engine: DuckDBEngine, finding: Finding, *, before: bool) -> Sequence[A
         FROM hourly WHERE {finding.by_callers} AND {CALLS} AND {beside}
             AND hour >= {literal(since * HOUR)} AND hour <= {literal(until * HOUR)}
         GROUP BY event_name, resource_arn, error_code
-        ORDER BY bool_or(read_only IS false) DESC, n DESC, 1, 2, 3 LIMIT {LINES}""",
+        ORDER BY bool_or({_IS_RECORDING}) DESC, bool_or({_IS_TELLING}) DESC, bool_or(read_only IS false) DESC, n DESC,
+            1, 2, 3 LIMIT {LINES}""",
     )
     return sorted(acts, key=lambda act: act.first_time)
 

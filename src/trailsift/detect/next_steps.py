@@ -21,6 +21,7 @@ from trailsift.times import iso, moment
 _BUCKET = re.compile(r"arn:aws[a-z-]*:s3:::([a-z0-9][a-z0-9.-]{1,62})", re.ASCII)
 _INSTANCE = re.compile(r"i-[0-9a-f]{8,17}", re.ASCII)
 _MINUTE = 60_000_000
+_ASIDE = 30 * _MINUTE  # before and after a finding, in the command that shows everything
 _NAMED = 3  # resources and networks that a query names
 
 
@@ -35,8 +36,8 @@ def look_further(finding: Finding, writer: Writer, lake: str, context: Context) 
     """Return the commands that show more of a finding, and the one for a harmless one."""
     labels, at = writer.texts.labels, f"--lake {quoted(lake)}"
     steps = []
-    # The end of a period is not part of it.
-    since, until = finding.first_time // _MINUTE * _MINUTE, (finding.last_time // _MINUTE + 1) * _MINUTE
+    since = finding.first_time // _MINUTE * _MINUTE - _ASIDE
+    until = finding.last_time // _MINUTE * _MINUTE + _ASIDE
     name = _role_name(finding.caller)
     if name is not None:
         command = f"trailsift role {quoted(name)} --since {iso(since)} --until {iso(until)} {at}"

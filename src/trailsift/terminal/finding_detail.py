@@ -110,7 +110,7 @@ def _sessions(out: Console, detail: FindingDetail, period: Period, language: Lan
     # Users and root have no sessions by name.
     named_ones = any(use.session_name for use in uses)
     columns = [(labels["session"], "id")] if named_ones else []
-    columns += [(labels["network"], "text"), (labels["client"], "id"), (labels["calls"], "number")]
+    columns += [(labels["network"], "id"), (labels["client"], "id"), (labels["calls"], "number")]
     columns += [(labels["time"], "?text")]
     rows = [
         (
@@ -122,7 +122,7 @@ def _sessions(out: Console, detail: FindingDetail, period: Period, language: Lan
         )
         for use in uses
     ]
-    show(out, grid(out, labels["sessions"], columns, rows))
+    show(out, grid(out, labels["sessions"], columns, rows, hidden_text=labels["hidden"]))
 
 
 def _evidence(out: Console, detail: FindingDetail, period: Period, language: Language) -> None:
@@ -140,7 +140,7 @@ def _evidence(out: Console, detail: FindingDetail, period: Period, language: Lan
         )
         for hour, _, name, resource, error, events, bytes_out in detail.lines[:_LINES]
     ]
-    show(out, grid(out, labels["summary"].format(zone=period.zone.key), columns, rows))
+    show(out, grid(out, labels["summary"].format(zone=period.zone.key), columns, rows, hidden_text=labels["hidden"]))
     columns = [(labels["time"], "text"), (labels["event"], "text"), (labels["key"], "prose")]
     columns += [(labels["source"], "text"), (labels["error"], "?text")]
     rows = [
@@ -156,4 +156,4 @@ def _evidence(out: Console, detail: FindingDetail, period: Period, language: Lan
     gone = detail.removed_before
     note = labels["removed"].format(day=gone) if gone else ""
     title = labels["first event" if len(rows) == 1 else "first events"].format(n=f"{len(rows):,}")
-    show(out, grid(out, title, columns, rows, note))
+    show(out, grid(out, title, columns, rows, note, labels["hidden"]))
