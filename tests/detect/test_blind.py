@@ -17,6 +17,7 @@ from trailsift.detect import blind
 from trailsift.detect.blind import BlindSpot
 from trailsift.detect.texts import TEXTS
 from trailsift.detect.writer import Writer
+from trailsift.errors import SourceError
 
 #: A Monday of the past, whatever the clock says: events of the future are no gaps.
 BEGIN = datetime(2024, 3, 4, tzinfo=UTC)
@@ -139,7 +140,8 @@ def test_an_empty_lake(tmp_path: Path) -> None:
     """Nothing was judged, for nothing is there."""
     (tmp_path / "log.json").write_text('{"Records": []}')
     lake = Lake(tmp_path / "lake")
-    lake.ingest(tmp_path / "log.json", workers=1)
+    with pytest.raises(SourceError):
+        lake.ingest(tmp_path / "log.json", workers=1)
     assert [spot.kind for spot in lake.detect().blind] == ["empty"]
 
 

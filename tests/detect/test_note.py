@@ -103,7 +103,7 @@ def test_surroundings(lake: Lake) -> None:
     assert [(act.event_name, act.events) for act in context.after] == [("DeleteObject", 3)]
     assert [(other.caller, other.source_network) for other in context.neighbours] == [(ROLE, "198.51.100.0/24")]
     assert context.access_keys == ("AKIAEXAMPLE000000001",) and not context.incomplete
-    assert [use.events for use in context.sessions] == [46]
+    assert [use.events for use in context.sessions] == [43]
     instance = detail(lake, finding(ROLE)).context
     assert [use.session_name for use in instance.sessions] == ["i-0123456789abcdef0"]
     assert instance.neighbours[0].caller == KIM

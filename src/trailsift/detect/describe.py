@@ -186,7 +186,9 @@ def _surge(signal: Signal, sentences: _Sentences, fields: Mapping[str, str]) -> 
         # Of one call each: the number of distinct keys says more than that of calls.
         distinct = min(facts.objects, signal.events)
         objects = writer.count("object", "distinct", distinct)
-        bytes_out = writer.phrase("size", size=size(facts.bytes_out)) if facts.bytes_out >= 1e6 else ""
+        # The facts are those of whole hours: their bytes are those of the calls only if there were no others.
+        exact = facts.events == signal.events and facts.bytes_out >= 1e6
+        bytes_out = writer.phrase("size", size=size(facts.bytes_out)) if exact else ""
         called = writer.phrase(
             "touched",
             did=_verb(signal, writer),
@@ -230,16 +232,17 @@ def _outlier(signal: Signal, sentences: _Sentences, fields: Mapping[str, str]) -
 
 def _burst(signal: Signal, sentences: _Sentences, fields: Mapping[str, str]) -> dict[str, str]:
     writer = sentences.writer
-    known = [part for part in signal.parts if part[0] in writer.texts.measures]
+    own = [("calls", float(signal.events), signal.usual or 0.0, 0.0)]
+    known = [part for part in signal.parts if part[0] in writer.texts.measures] or own
     parts = [
         writer.phrase(
-            "in an hour",
+            "in an hour" if usual >= 0.5 else "none in an hour",
             amount=writer.texts.measures[name].format(amount=_amount(name, amount)),
             usual=_amount(name, usual),
         )
         for name, amount, usual, _ in known
     ]
-    name, amount, _, peers = known[0] if known else ("calls", signal.events, 0.0, 0.0)
+    name, amount, _, peers = known[0]
     basis = "of peers" if signal.basis == "peers" and peers >= 1 else f"of {signal.basis}"
     has_basis = basis in writer.texts.phrases and (basis != "of peers" or peers >= 1)
     return {

@@ -24,8 +24,8 @@ STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 _GAP = "  "
 #: Columns of a terminal from which on ranks and ids are both shown.
 _WIDE = 100
-#: Least width of the sentence; where it does not fit, times are left out.
-_LEAST = 24
+#: Width of the sentence below which times are left out, and its least width.
+_LEAST, _NARROWEST = 24, 8
 
 
 def show_findings(
@@ -60,7 +60,7 @@ def show_findings(
     widths[-1] = min(widths[-1], max(14, out.width // 5))
     if out.width - sum(widths) - len(_GAP) * len(widths) < _LEAST:
         del columns[2], widths[2]
-    rest = max(out.width - sum(widths) - len(_GAP) * len(widths), _LEAST)
+    rest = max(out.width - sum(widths) - len(_GAP) * len(widths), _NARROWEST)
     cut = "…" if unicode_fits(out) else "..."
     headings = [fitted(heading, width, cut) for (heading, _), width in zip(columns, widths, strict=True)]
     out.print(Text(_GAP.join([*headings, labels["what"]]), style="dim"), soft_wrap=True)

@@ -128,6 +128,7 @@ PHRASES = {
     "example": ", mostly {name}{on}",
     "no example": "",
     "in an hour": "{amount} in an hour; usually at most {usual}",
+    "none in an hour": "{amount} in an hour; usually none",
     "of peers": "; compared with {n} other callers of its kind",
     "of day": "; compared with the rest of the day",
     "of prior": "; compared with what is typical of such callers",

@@ -123,6 +123,7 @@ PHRASES = {
     "example": ", 주로 {name}{on}",
     "no example": "",
     "in an hour": "한 시간에 {amount}, 평소 {usual} 이하",
+    "none in an hour": "한 시간에 {amount}, 평소에는 없음",
     "of peers": " (같은 종류의 다른 호출자 {n}명과 비교)",
     "of day": " (그날의 나머지 시간과 비교)",
     "of prior": " (그런 호출자의 일반적인 값과 비교)",
