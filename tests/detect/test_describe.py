@@ -72,8 +72,8 @@ def signal(kind: str, **more: Any) -> Signal:
         ),
         (
             signal("detection", value="Many buckets listed", events=1_200, resource_arn=None),
-            ("Many buckets listed (1,200 calls, mostly GetObject)",) * 2,
-            ("Many buckets listed (1,200회, 주로 GetObject)",) * 2,
+            ("Many buckets listed (1,200 calls, e.g. GetObject)",) * 2,
+            ("Many buckets listed (1,200회, GetObject 등)",) * 2,
         ),
         (
             signal("first_pattern", value=f"{BUCKET}/x/{{n}}.enc", event_name="PutObject", events=2),
@@ -131,10 +131,20 @@ def test_title() -> None:
     assert korean == "etl이 30회 거부됨, 주로 GetObject, 2026-03-02 00:00~01:00 (UTC)"
     bad = signal("detection", value="Root user accesses data", rule="mine")
     moment = describe(finding(bad, last=59)).title
-    assert moment == "etl: Root user accesses data (5 calls, mostly GetObject on b), on 2026-03-02 at 00:00 (UTC)"
+    assert moment == "etl: Root user accesses data (5 calls, e.g. GetObject on b), on 2026-03-02 at 00:00 (UTC)"
     rule = parse("mine.toml", _TOML.format(line='did = "emptied {resource} ({calls})"'))
     days = describe(finding(bad, last=3 * DAY), rules={"mine": rule}).title
     assert days == "etl emptied b (5 calls), from 2026-03-02 00:00 to 2026-03-05 00:00 (UTC)"
+
+
+def test_several_callers() -> None:
+    """The others are named, and why they are in one finding."""
+    one = signal("first_network", value="192.0.2.0/24")
+    company = Finding("f", ROLE, 0.5, MONDAY, MONDAY, (one,), callers=(ROLE, "arn:aws:iam::1:user/kim"))
+    described = describe(company)
+    assert described.who == "etl and kim"
+    assert described.reasons[-1].startswith("joined with kim: the same network")
+    assert describe(company, "ko").reasons[-1].startswith("kim과 함께 묶임: ")
 
 
 def test_facts_name_the_data() -> None:

@@ -9,7 +9,7 @@ from trailsift.analysis.base import CALLS, ask, tuple_of
 from trailsift.analysis.feed import gaps
 from trailsift.analysis.status import dropped_whole, thinned
 from trailsift.analysis.trail_coverage import is_data
-from trailsift.detect.multivariate import available
+from trailsift.detect.finding import LEVELS
 from trailsift.detect.writer import Writer
 from trailsift.lake.retention import day_text, removed_days
 from trailsift.query.relations import text
@@ -40,8 +40,6 @@ class BlindSpot(NamedTuple):
         """Return the sentence in the writer's language."""
         texts = writer.texts.blind
         fields = {name: _shown(value, writer) for name, value in self.facts.items()}
-        if self.kind == "level":
-            fields["why"] = texts[str(self.facts["why"])]
         if self.kind == "not_logged":
             fields["names"] = ", ".join(texts[name] for name in self.facts["names"])
         return texts[self.kind].format(**fields)
@@ -73,8 +71,9 @@ def _spots(engine: DuckDBEngine, days: int, levels: frozenset[str], failed_detec
     if days < LONG_ENOUGH:
         yield BlindSpot("one_day" if days == 1 else "short_past", {"n": days})
     yield from _not_logged(engine)
-    if "learned" in levels and not available():
-        yield BlindSpot("level", {"name": "learned", "why": "no scikit-learn"})
+    left_out = sorted({*LEVELS.values()} - levels)
+    if left_out:
+        yield BlindSpot("levels", {"names": left_out})
     if failed_detections:
         yield BlindSpot("detections", {"n": failed_detections})
     yield from _left_out(engine)

@@ -76,8 +76,11 @@ def describe(
         when=sentences.writer.when(finding.first_time, finding.last_time),
         zone=zone.key,
     )
-    reasons = tuple(sentences.reason(signal) for signal in order[:_REASONS])
-    return replace(finding, title=title, who=who, what=what, reasons=reasons)
+    reasons = [sentences.reason(signal) for signal in order[:_REASONS]]
+    if len(finding.callers) > 1:
+        others = sentences.writer.callers(finding.callers[1:], lead.rule)
+        reasons.append(sentences.writer.phrase("together", others=Word(others)))
+    return replace(finding, title=title, who=who, what=what, reasons=tuple(reasons))
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def show_findings(
     columns += [("id", ids)] if ids else []
     columns += [(labels["who"], who)]
     widths = [max(map(cell_len, [heading, *cells])) for heading, cells in columns]
-    widths[-1] = min(widths[-1], max(14, out.width // 5))
+    widths[-1] = min(widths[-1], max(14, out.width // (4 if out.width >= _WIDE else 5)))
     if out.width - sum(widths) - len(_GAP) * len(widths) < _LEAST:
         del columns[2], widths[2]
     rest = max(out.width - sum(widths) - len(_GAP) * len(widths), _NARROWEST)

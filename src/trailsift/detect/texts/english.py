@@ -125,7 +125,7 @@ PHRASES = {
     "size": ", {size}",
     "inside": " in {resource}",
     "one example": ": {name}{on}",
-    "example": ", mostly {name}{on}",
+    "example": ", e.g. {name}{on}",
     "no example": "",
     "in an hour": "{amount} in an hour; usually at most {usual}",
     "none in an hour": "{amount} in an hour; usually none",
@@ -145,6 +145,7 @@ PHRASES = {
     "identity-center": "Identity Center user {name}",
     "federated": "federated user {name}",
     "access-key": "access key {name}",
+    "together": "joined with {others}: the same network, new to each, or the same resource within hours",
     "and": "{caller} and {last}",
     "others": "{caller} and {n} other callers",
 }
@@ -194,7 +195,7 @@ BLIND = {
     "short_past": "only {n} days with events: little is known of what is usual; low-and-slow egress needs two weeks",
     "one_day": "only one day with events: there is nothing before it to compare with, and low-and-slow egress needs "
     "two weeks",
-    "level": "the level {name} did not run: {why}",
+    "levels": "levels that were not asked for: {names}",
     "not_logged": "not in these logs: {names}; what happens there is not seen",
     "only_writes": "no reading calls in these logs: reads and listings are not seen",
     "dropped": "{n} events were dropped by rules ({names}): detections that read events do not see them",
@@ -211,7 +212,6 @@ BLIND = {
     "DynamoDB": "item events of DynamoDB",
     "Management": "management events",
     "NetworkActivity": "network activity events of VPC endpoints",
-    "no scikit-learn": "scikit-learn is not installed (pip install 'trailsift[ml]')",
 }
 LABELS = {
     "high": "high",

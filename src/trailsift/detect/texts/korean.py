@@ -120,7 +120,7 @@ PHRASES = {
     "size": ", {size}",
     "inside": "{resource}의 ",
     "one example": ", {name}{on}",
-    "example": ", 주로 {name}{on}",
+    "example": ", {name} 등{on}",
     "no example": "",
     "in an hour": "한 시간에 {amount}, 평소 {usual} 이하",
     "none in an hour": "한 시간에 {amount}, 평소에는 없음",
@@ -140,6 +140,7 @@ PHRASES = {
     "identity-center": "Identity Center 사용자 {name}",
     "federated": "페더레이션 사용자 {name}",
     "access-key": "액세스 키 {name}",
+    "together": "{others:과/와} 함께 묶임: 몇 시간 안에 각자 처음 보는 같은 네트워크에서 왔거나 같은 리소스를 건드림",
     "and": "{caller}, {last}",
     "others": "{caller} 외 호출자 {n}명",
 }
@@ -184,7 +185,7 @@ BLIND = {
     "empty": "레이크에 아직 이벤트가 없음",
     "short_past": "이벤트가 있는 날이 {n}일뿐: 평소 모습을 잘 알 수 없고, 저속 유출(low-and-slow)은 2주가 필요함",
     "one_day": "이벤트가 있는 날이 하루뿐: 비교할 이전 기록이 없음, 저속 유출(low-and-slow)은 2주가 필요함",
-    "level": "{name} 단계를 실행하지 못함: {why}",
+    "levels": "요청하지 않은 단계: {names}",
     "not_logged": "이 로그에 없는 것: {names}. 그곳에서 일어난 일은 보이지 않음",
     "only_writes": "이 로그에는 읽는 호출이 없음: 읽기와 조회는 보이지 않음",
     "dropped": "규칙이 이벤트 {n}개를 버림({names}): 이벤트를 읽는 탐지 규칙은 이를 보지 못함",
@@ -200,7 +201,6 @@ BLIND = {
     "DynamoDB": "DynamoDB 항목 이벤트",
     "Management": "관리 이벤트",
     "NetworkActivity": "VPC 엔드포인트의 네트워크 활동 이벤트",
-    "no scikit-learn": "scikit-learn이 설치되지 않음 (pip install 'trailsift[ml]')",
 }
 LABELS = {
     "high": "높음",
