@@ -47,7 +47,7 @@ def at(hours: float) -> str:
 
 
 def kinds(lake: Lake) -> dict[str, BlindSpot]:
-    """What could not be judged, by kind; sentences in both languages are complete."""
+    """Return what could not be judged, by kind; sentences in both languages are complete."""
     spots = lake.detect().blind
     for spot in spots:
         for language in ("en", "ko"):
@@ -98,7 +98,7 @@ rate = 0.01
 
 
 def test_rules_left_events_out(tmp_path: Path) -> None:
-    """What rules dropped is counted and named; what they sampled is said."""
+    """Events that rules dropped are counted, by rule; that some were sampled is said."""
     (tmp_path / "rules.toml").write_text(_RULES)
     records = [sample(eventTime=at(i / 60)) for i in range(9)]
     records += [sample(eventName="PutObject", readOnly=False, eventTime=at(i / 60)) for i in range(300)]

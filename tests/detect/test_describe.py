@@ -112,7 +112,7 @@ def signal(kind: str, **more: Any) -> Signal:
     ],
 )
 def test_sentences(one: Signal, english: tuple[str, str], korean: tuple[str, str]) -> None:
-    """What was done and why that is unusual, in both languages."""
+    """The first line says what was done, a reason why that is unusual."""
     for language, (what, reason) in (("en", english), ("ko", korean)):
         described = describe(finding(one), language)  # type: ignore[arg-type]
         assert (described.what, described.reasons) == (what, (reason,))
@@ -148,7 +148,7 @@ def test_several_callers() -> None:
 
 
 def test_facts_name_the_data() -> None:
-    """What was read is named by the hourly summary if the signal does not say it; distinct objects are counted."""
+    """The hourly summary names what was read if the signal does not; distinct objects are counted."""
     reads = signal("more_reads", events=5_827, usual=40.0, resource_arn=None)
     facts = Facts("GetObject", "arn:aws:s3:::ledger", 3, 4_120, 5_827, 12_400_000_000)
     english = describe(finding(reads), facts=facts)

@@ -54,7 +54,7 @@ def call(name: str, minutes: float, user: object = USER, **changes: Any) -> dict
 
 
 def management(name: str, minutes: float, user: object = USER) -> dict[str, Any]:
-    """A call that is no data event."""
+    """Make a management event."""
     changes = {"eventCategory": "Management", "resources": [], "requestParameters": None}
     return call(name, minutes, user, eventSource="cloudtrail.amazonaws.com", **changes)
 
@@ -140,7 +140,7 @@ def test_what_to_do(lake: Lake, language: Any) -> None:
 
 
 def test_texts_of_the_detection_come_first(lake: Lake) -> None:
-    """What a detection says is what it may be and what to do; `None` of it is left over."""
+    """A detection says itself what it may be and what to do."""
     one = finding("anonymous", "detection", rule="opened-to-all", resource_arn=BUCKET, mitre=("T1530",))
     note = detail(lake, one)
     assert note.meaning and "public" in note.in_aws[0].does.lower() and "data" in note.in_aws[0].does

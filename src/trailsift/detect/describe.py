@@ -29,7 +29,7 @@ class RuleTexts(Protocol):
 
     @property
     def did(self) -> str | None:
-        """What the caller did."""
+        """Text for the first line."""
 
     @property
     def did_ko(self) -> str | None:
@@ -37,7 +37,7 @@ class RuleTexts(Protocol):
 
     @property
     def next(self) -> str | None:
-        """What to do in AWS."""
+        """Text for the step in AWS."""
 
     @property
     def next_ko(self) -> str | None:
@@ -45,7 +45,7 @@ class RuleTexts(Protocol):
 
     @property
     def description(self) -> str:
-        """What it may be."""
+        """Text on what it may be."""
 
 
 def describe(

@@ -65,7 +65,7 @@ class DetectOptions:
 
     @property
     def writer(self) -> Writer:
-        """What writes sentences in the language."""
+        """Writer of sentences in the language."""
         return Writer(self.language, self.clean, self.zone)
 
 
