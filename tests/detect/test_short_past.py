@@ -96,7 +96,7 @@ def test_a_life_that_is_one_burst_is_a_finding_on_the_first_day(tmp_path: Path) 
     (finding,) = found(lake)
     signal = finding.signals[0]
     assert (signal.kind, signal.basis, signal.past) == ("burst", "prior", 0)
-    assert {name for name, *_ in signal.parts} == {"keys", "pace"}
+    assert [name for name, *_ in signal.parts] == ["keys", "pace", "rate"]
     assert 0.4 <= finding.score < 0.75, "with no past at all the score is never high"
     with DuckDBEngine(open_snapshot(lake)) as engine:
         assert len(drill(engine, finding, limit=0).events) == 700

@@ -80,6 +80,8 @@ def _signal(baseline: Baseline, day: Day, rarity: float, row: int, parts: Column
     hours = day.hours
     caller = int(hours.caller[row])
     leading = [place for place in np.argsort(-parts, kind="stable").tolist() if parts[place] > 0.2 * parts.max()][:3]
+    # An amount says more than how fast it was reached.
+    leading.sort(key=lambda place: BURSTS[place] in ("pace", "rate"))
     values = hours.values[row]
     basis = "prior" if peers < _PEERS_HALF else "peers" if baseline.days else "day"
     first = leading[0]
