@@ -12,7 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trailsift.lake import expire, expire_days, index
-from trailsift.lake.compact import Compacted, add_digests, compact_partitions, compacted_files, needs_compaction
+from trailsift.lake.compact import (
+    Compacted,
+    add_digests,
+    compact_partitions,
+    compacted_files,
+    groups_beside,
+    needs_compaction,
+)
 from trailsift.lake.home import others_first
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.partitions import Partition
@@ -58,10 +65,10 @@ def maintain(
     with others_first(lake.root):
         report.add_retention(expire_days.apply_settings(lake, moment))
     if _crosses(before, after, LOOK_EVERY):
-        for partition in needs_rewrite(lake.root, now=moment):
+        for group in groups_beside(lake.root, needs_rewrite(lake.root, now=moment)):
             if time.monotonic() - started >= seconds:
                 break
-            compact_partitions(lake, [partition], moment, report=report)
+            compact_partitions(lake, group, moment, report=report)
     if report.files_expired or _crosses(since, last, CLEAN_EVERY):
         with others_first(lake.root):
             report.add(expire.clean(lake, moment))
