@@ -39,7 +39,7 @@ class AttackKind:
 
     @property
     def genuine(self) -> bool:
-        """Whether its records are genuine."""
+        """True if its records are genuine."""
         return bool(self.source)
 
 
