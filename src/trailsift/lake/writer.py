@@ -140,14 +140,16 @@ class LakeWriter:
         """
         root = root.absolute()
         mirror = mirror_of(root)
+        is_open = False
         if mirror is not None:
             if group_readable:
                 raise UsageError("a lake in S3 has no group that may read it: leave that out; policies say who may")
-            if not mirror.open_once():
+            is_open = mirror.open_once()
+            if not is_open:
                 mirror.make(hourly_partitions=bool(hourly_partitions))
         elif not (root / LAKE_FILE).exists():
             make_folder(root, hourly_partitions=bool(hourly_partitions), group_readable=bool(group_readable))
-        lake = cls(root, is_open=True)
+        lake = cls(root, is_open=is_open)
         lake.expect_current()
         by_hour = bool(lake.settings.get("hourly_partitions"))
         if hourly_partitions is not None and hourly_partitions != by_hour:
@@ -191,8 +193,12 @@ class LakeWriter:
     def _expect_no_history(self) -> None:
         if self._had_no_history:
             return
-        if lost := lost_catalog(self.root):
-            raise lost
+        lost = lost_catalog(self.root)
+        if lost is not None:
+            if self._mirror is None or not self.storage.exists(CATALOG_FILE):
+                raise lost
+            # Another machine has made the tables since the copy was opened: they come with the lock.
+            return
         # In S3 it takes seven requests to find that out.
         self._had_no_history = self._mirror is not None
 
