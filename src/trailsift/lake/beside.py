@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from trailsift.errors import LakeError
-from trailsift.lake import compact, expire, expire_days, index
-from trailsift.lake.expire import SeenFile, SeenPlan
+from trailsift.lake import compact, expire, expire_days, expire_seen, index
+from trailsift.lake.expire_seen import SeenFile, SeenPlan
 from trailsift.lake.home import home, mirror_of, others_first
 from trailsift.lake.index import File
 from trailsift.lake.log_objects import ObjectFile
@@ -223,7 +223,7 @@ class Beside:
             live &= all(db.execute(sql, (path,)).fetchone() for path in prepared.plan.objects.removed)
         new = [file.path for file in prepared.files] + [file.path for file in prepared.objects]
         if live and _move(self._lake.root, prepared.folder, new):
-            expire.commit_seen(transaction, prepared.plan, prepared.files, prepared.objects)
+            expire_seen.commit_seen(transaction, prepared.plan, prepared.files, prepared.objects)
             self.counts.rewrites += 1
             self.counts.files_replaced += len(paths)
 
@@ -308,12 +308,12 @@ def _work(lake: LakeWriter, connection: Connection, *, clean: bool) -> Counter[s
 
 def _prepared(lake: LakeWriter, now: datetime) -> Iterator[tuple[Rewritten | MergedIds, Path]]:
     """Yield new files, a private folder at a time."""
-    plan = expire.plan_seen(lake, now)
+    plan = expire_seen.plan_seen(lake, now)
     if plan:
         with scratch_folder(lake.root) as folder:
             storage = LocalStorage(folder)
-            files = [expire.merge_ids(lake, group, storage) for group in plan.groups]
-            objects = expire.merge_objects(lake, plan, storage)
+            files = [expire_seen.merge_ids(lake, group, storage) for group in plan.groups]
+            objects = expire_seen.merge_objects(lake, plan, storage)
             yield MergedIds(str(folder), plan, files, objects), folder
     merges = needs_merge(open_snapshot(lake.root), now)
     if merges:

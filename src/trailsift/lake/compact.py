@@ -29,7 +29,7 @@ from trailsift.cloudtrail.services import ALPHABET
 from trailsift.columns import summarize
 from trailsift.columns.arrow import ranks
 from trailsift.errors import LakeError
-from trailsift.lake import digest, expire, expire_days, index
+from trailsift.lake import digest, expire, expire_days, expire_seen, index
 from trailsift.lake.cardinality import fold, smallest_limit
 from trailsift.lake.disk import write_errors
 from trailsift.lake.home import mirror_of, others_first
@@ -167,7 +167,7 @@ def compact_lake(
             break
     with write_errors(lake.root):
         with others_first(lake.root):
-            report.add(expire.merge_seen(lake, moment))
+            report.add(expire_seen.merge_seen(lake, moment))
         with others_first(lake.root):
             report.add(expire.clean(lake, moment))
         with others_first(lake.root):

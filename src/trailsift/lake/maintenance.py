@@ -11,7 +11,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trailsift.lake import expire, expire_days, index
+from trailsift.lake import expire, expire_days, expire_seen, index
 from trailsift.lake.compact import (
     Compacted,
     add_digests,
@@ -60,7 +60,7 @@ def maintain(
     report = Compacted()
     if max(ids, objects) > ID_FILES:
         with others_first(lake.root):
-            report.add(expire.merge_seen(lake, moment))
+            report.add(expire_seen.merge_seen(lake, moment))
     # A day at a time, as each becomes too old.
     with others_first(lake.root):
         report.add_retention(expire_days.apply_settings(lake, moment))
