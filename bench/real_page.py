@@ -12,7 +12,6 @@ from statistics import mean
 from page import state_of_code
 from real_judge import ABLATIONS, SetResult
 from real_lakes import Outcome
-from trailsift.detect.multivariate import available
 
 _SETS = """\
 Logs of other people's accounts (`TRAILSIFT_REAL_LOGS`, not in this repository), each as a lake of its own.
@@ -41,8 +40,7 @@ _COLUMNS = ("set", "events", "active days", "callers", "findings", "named (first
 
 
 def _note() -> str:
-    learned = "" if available() else "; the learned level was not installed"
-    return f"{state_of_code()}, {os.cpu_count()} cores{learned}. To repeat it: `python bench/real_findings.py`."
+    return f"{state_of_code()}, {os.cpu_count()} cores. To repeat it: `python bench/real_findings.py`."
 
 
 def sets_table(results: Sequence[SetResult]) -> str:
