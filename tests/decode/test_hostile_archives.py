@@ -141,8 +141,8 @@ def ingest_measured(folder: Path, lake: Path) -> tuple[int, int, float, dict[str
     return code, peak, seconds, json.loads(out), err
 
 
-#: Each unpacks up to a gigabyte.
-CHOSEN = share(CASES, 4)
+#: Each unpacks hundreds of megabytes.
+CHOSEN = share(CASES, 2)
 
 
 @pytest.mark.parametrize("case", CHOSEN, ids=[case["case"] for case in CHOSEN])
