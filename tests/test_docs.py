@@ -238,7 +238,8 @@ def test_commands_of_the_readme_on_a_lake_in_s3(my_logs: Server, tmp_path: Path,
     env = my_logs.env | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     lake = f"s3://{my_logs.new_bucket()}/team/lake"
     ran = set()
-    for command, _ in commands(ROOT / "README.md"):
+    more = "trailsift rules try time-of-day --lake my.lake"
+    for command in (*(command for command, _ in commands(ROOT / "README.md")), more):
         if "--lake my.lake" not in command:
             continue
         command = command.replace("--lake my.lake", f"--lake {lake}").replace(" AWSLogs ", " s3://my-logs/AWSLogs ")

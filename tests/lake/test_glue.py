@@ -20,6 +20,7 @@ import pytest
 from glue_server import REGION, GlueServer, Refusal, denied, glue_server
 from s3_server import KEY, SECRET, Server, s3, s3_server
 from support.paths import ROOT
+from support.s3_lakes import Image, image_of
 from trailsift import Lake
 from trailsift.cli import main
 from trailsift.errors import GlueError, LakeError, UsageError
@@ -73,17 +74,21 @@ def server(
     glue_server.rule = lambda *_: None
 
 
-@pytest.fixture
-def url(s3: Server, server: GlueServer) -> str:
-    return f"s3://{s3.new_bucket()}/team/lake"
+@pytest.fixture(scope="session")
+def image(s3_server: Server, parts: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return image_of(s3_server, parts[0], tmp_path_factory.mktemp("glue-cache"))
 
 
 @pytest.fixture
-def lake(url: str, parts: list[Path]) -> Lake:
-    """A lake in S3 with an eighth of the events."""
-    lake = Lake(url)
-    lake.ingest(parts[0])
-    return lake
+def url(s3: Server, server: GlueServer, image: Image) -> str:
+    """The URL of a lake with an eighth of the events."""
+    image.restore(s3)
+    return image.url
+
+
+@pytest.fixture
+def lake(url: str) -> Lake:
+    return Lake(url)
 
 
 class Engine:

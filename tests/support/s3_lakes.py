@@ -7,7 +7,6 @@ Import the fixtures into the module that uses them, with those of ``s3_server``:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +56,11 @@ class Image:
     bucket: str
     objects: dict[str, bytes]
 
+    @property
+    def url(self) -> str:
+        """The URL of the lake in it."""
+        return f"s3://{self.bucket}/team/lake"
+
     def restore(self, server: Server) -> None:
         """Have the bucket hold these objects and nothing else."""
         present = server.keys(self.bucket)
@@ -64,22 +68,28 @@ class Image:
         server.put(self.bucket, self.objects)
 
 
-@pytest.fixture(scope="session")
-def lake_image(s3_server: Server, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    bucket = s3_server.new_bucket()
+def image_of(server: Server, logs: Path, cache: Path) -> Image:
+    """Make a lake of some logs at ``team/lake`` in a bucket of its own; return the bucket with it."""
+    bucket = server.new_bucket()
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**s3_server.env, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}.items():
+        for name, value in {**server.env, "XDG_CACHE_HOME": str(cache)}.items():
             patch.setenv(name, value)
         with Lake(f"s3://{bucket}/team/lake") as lake:
-            assert lake.ingest(inputs[0]).stored == EVENTS
-    yield Image(bucket, {key: s3_server.read(bucket, key) for key in s3_server.keys(bucket)})
+            assert lake.ingest(logs).stored
+    return Image(bucket, {key: server.read(bucket, key) for key in server.keys(bucket)})
+
+
+@pytest.fixture(scope="session")
+def lake_image(s3_server: Server, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """A lake that holds the first of ``inputs``."""
+    return image_of(s3_server, inputs[0], tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture
 def filled(s3: Server, lake_image: Image) -> str:
     """The URL of a lake that holds the first of ``inputs``. Making one for each test would take a second."""
     lake_image.restore(s3)
-    return f"s3://{lake_image.bucket}/team/lake"
+    return lake_image.url
 
 
 class Machine:
