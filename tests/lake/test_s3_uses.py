@@ -41,7 +41,7 @@ action = "drop"
 
 
 def test_rules_of_two_writers(new_lake: str, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What each of them drops and samples adds up, and each line keeps an event."""
+    """Dropped and sampled events of both add up, and each line keeps an event."""
     (tmp_path / "rules.toml").write_text(RULES)
     rules = open_rules(str(tmp_path / "rules.toml"))
     a, b = Machine(new_lake, tmp_path / "a", monkeypatch), Machine(new_lake, tmp_path / "b", monkeypatch)
