@@ -72,6 +72,14 @@ def test_rules_of_two_writers(new_lake: str, inputs: Inputs, tmp_path: Path, mon
     assert lake.verify().is_sound
 
 
+def test_rules_are_tried_on_it(filled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named by its URL, and not by the copy on the disk."""
+    (tmp_path / "rules.toml").write_text(RULES)
+    assert main(["rules", "try", str(tmp_path / "rules.toml"), "--lake", filled]) == 0
+    out, err = capsys.readouterr()
+    assert filled in out and "cache" not in out + err
+
+
 def test_findings_of_a_lake_that_is_followed(
     filled: str, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
