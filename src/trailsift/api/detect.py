@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from trailsift.detect.finding import Finding
     from trailsift.detect.notify import Form
     from trailsift.detect.pipeline import DetectionResult, FindingDetail
+    from trailsift.detect.sigma.report import SigmaReport
     from trailsift.detect.triage import Verdict
     from trailsift.query import DuckDBEngine
 
@@ -38,6 +40,7 @@ class DetectMethods(Handle):
         levels: Iterable[Level] | None = None,
         threshold: int | None = None,
         detections: StrPath | None = None,
+        sigma: StrPath | SigmaReport | None = None,
         muted: bool = False,
         full_refresh: bool = False,
         language: Language = "en",
@@ -55,6 +58,7 @@ class DetectMethods(Handle):
             levels: novel, volume, shapes, peers, learned, detections. Default: all.
             threshold: Instead of everything else: hours with more than this many events of one name.
             detections: A folder of your own detections (TOML), beside those that come with trailsift.
+            sigma: A folder of Sigma rules, or what `load_sigma` made of one; needs the extra ``sigma``.
             muted: Also return muted findings.
             full_refresh: Read the whole lake, whatever earlier runs have kept.
             language: Language of the sentences, ``en`` or ``ko``.
@@ -64,7 +68,7 @@ class DetectMethods(Handle):
             The findings in rank order, and the problems of detections that could not run.
 
         Raises:
-            UsageError: An invalid time or threshold, or a folder without detections.
+            UsageError: An invalid time or threshold, a folder without detections, or no pySigma for Sigma rules.
 
         Example:
             >>> result = lake.detect(since="2026-03-02")
@@ -86,8 +90,14 @@ class DetectMethods(Handle):
         if threshold is not None:
             return pipeline.DetectionResult(pipeline.over_threshold(self._engine(), threshold, options), (), 0)
         rules, problems = _detections(detections)
-        result = pipeline.detect(self._engine(), options, rules)
-        return pipeline.DetectionResult(result.findings, (*problems, *result.problems), result.days)
+        report = _sigma(sigma)
+        if report is None:
+            result = pipeline.detect(self._engine(), options, rules)
+            return replace(result, problems=(*problems, *result.problems))
+        from trailsift.detect.sigma.coverage import covered
+
+        result = pipeline.detect(self._engine(), options, [*rules, *report.detections])
+        return covered(result, report, self._engine(), problems)
 
     def findings(
         self,
@@ -125,6 +135,7 @@ class DetectMethods(Handle):
         name: str,
         *,
         detections: StrPath | None = None,
+        sigma: StrPath | SigmaReport | None = None,
         language: Language = "en",
         clean: Callable[[str], str] = str,
     ) -> Finding:
@@ -133,6 +144,7 @@ class DetectMethods(Handle):
         Args:
             name: Its id, a unique prefix of it, or its rank in the list (from 1).
             detections: A folder of your own detections, as for `detect`.
+            sigma: Sigma rules, as for `detect`.
             language: Language of the sentences, ``en`` or ``ko``.
             clean: Applied to every string taken from a log.
 
@@ -147,7 +159,9 @@ class DetectMethods(Handle):
         from trailsift.detect import pipeline
 
         options = pipeline.DetectOptions(self.period(), language=language, clean=clean)
-        return pipeline.find(self._engine(), name, options, _detections(detections)[0])
+        report = _sigma(sigma)
+        rules = [*_detections(detections)[0], *(report.detections if report else ())]
+        return pipeline.find(self._engine(), name, options, rules)
 
     def finding(
         self,
@@ -155,6 +169,7 @@ class DetectMethods(Handle):
         *,
         limit: int = 10,
         detections: StrPath | None = None,
+        sigma: StrPath | SigmaReport | None = None,
         language: Language = "en",
         clean: Callable[[str], str] = str,
     ) -> FindingDetail:
@@ -164,6 +179,7 @@ class DetectMethods(Handle):
             name: Its id, a unique prefix of it, its rank in the list (from 1), or the finding itself.
             limit: Events at most, the first ones; 0 is all.
             detections: A folder of your own detections, as for `detect`.
+            sigma: Sigma rules, as for `detect`.
             language: Language of the sentences, ``en`` or ``ko``.
             clean: Applied to every string taken from a log.
 
@@ -178,7 +194,9 @@ class DetectMethods(Handle):
         from trailsift.detect.pipeline import drill
 
         finding = (
-            self.find(name, detections=detections, language=language, clean=clean) if isinstance(name, str) else name
+            self.find(name, detections=detections, sigma=sigma, language=language, clean=clean)
+            if isinstance(name, str)
+            else name
         )
         return drill(self._engine(), finding, limit)
 
@@ -313,6 +331,13 @@ class DetectMethods(Handle):
         )
         lake._engines[engine.timezone] = engine
         return lake
+
+
+def _sigma(rules: StrPath | SigmaReport | None) -> SigmaReport | None:
+    """Return the Sigma rules of a folder, unless they were read before."""
+    from trailsift.detect.sigma import SigmaReport, load_sigma
+
+    return rules if rules is None or isinstance(rules, SigmaReport) else load_sigma(Path(rules))
 
 
 def _detections(folder: StrPath | None) -> tuple[list[Detection], list[Problem]]:

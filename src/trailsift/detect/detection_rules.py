@@ -19,7 +19,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
@@ -171,7 +171,7 @@ def parse(path: str, text: str) -> Detection:
     for key in ("matches", "ignores"):
         if not table.get(key):
             raise _DetectionError(_line(text, key), f"needs an example: [[{key}]]")
-    return Detection(
+    made = Detection(
         Path(path).stem,
         path,
         _line(text, "sql"),
@@ -184,8 +184,9 @@ def parse(path: str, text: str) -> Detection:
         history,
         tuple(_example(text, example) for example in table["matches"]),
         tuple(_example(text, example) for example in table["ignores"]),
-        **{key: table.get(key) for key in _TEXTS},
     )
+    texts: dict[str, Any] = {key: table.get(key) for key in _TEXTS}
+    return replace(made, **texts)
 
 
 def _is_template(text: object, names: Sequence[str]) -> bool:

@@ -92,7 +92,7 @@ def statement(scans: Sequence[tuple[int, EventScan]]) -> str:
         FROM events{_where([scan for _, scan in scans])}
     ) WHERE len(rules) > 0
 ), calls AS (
-    SELECT rule, account_id, caller, event_name, resource_arn, epoch_us(event_time) // ({step}) AS at,
+    SELECT rule, account_id, caller, event_name, resource_arn, epoch_us(event_time) // ({step}) AS step,
         min(event_time) AS first_time, max(event_time) AS last_time, sum(weight) AS calls
     FROM matched GROUP BY ALL
 )
@@ -100,7 +100,7 @@ SELECT rule, account_id, caller, first(event_name ORDER BY calls DESC, event_nam
     first(resource_arn ORDER BY calls DESC, resource_arn) AS resource_arn,
     min(first_time) AS first_time, max(last_time) AS last_time,
     greatest(1, round(sum(calls)))::BIGINT AS events
-FROM calls GROUP BY rule, account_id, caller, CASE WHEN {nobody} THEN resource_arn END, at
+FROM calls GROUP BY rule, account_id, caller, CASE WHEN {nobody} THEN resource_arn END, step
 QUALIFY row_number() OVER (PARTITION BY rule ORDER BY min(first_time) DESC) <= {MAX_ROWS}"""
 
 

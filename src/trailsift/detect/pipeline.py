@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from trailsift.times import HOUR, literal
 
 if TYPE_CHECKING:
     from trailsift.detect.detection_rules import Detection, Problem
+    from trailsift.detect.sigma.report import SigmaReport
     from trailsift.detect.signals import SignalSet
     from trailsift.query import DuckDBEngine
 
@@ -56,11 +58,16 @@ class DetectOptions:
 
 @dataclass(frozen=True)
 class DetectionResult:
-    """Findings in rank order, the detections that failed, and the number of days of the lake that were read."""
+    """Findings in rank order, the detections that failed, and the number of days of the lake that were read.
+
+    ``hits``: events by the id of the detection that matched them. ``sigma``: what became of Sigma rules, if there were.
+    """
 
     findings: list[Finding]
     problems: tuple[Problem, ...]
     days: int
+    hits: Mapping[str, int] = field(default_factory=dict)
+    sigma: SigmaReport | None = None
 
 
 def detect(
@@ -74,6 +81,10 @@ def detect(
     from trailsift.detect.signals import collect_signals
 
     seen = collect_signals(engine, detections, afresh=options.afresh)
+    hits: Counter[str] = Counter()
+    for signal in seen.signals:
+        if signal.rule is not None:
+            hits[signal.rule] += signal.events
     if options.levels != ALL_LEVELS:
         seen.signals = [signal for signal in seen.signals if LEVELS[signal.kind] in options.levels]
         seen.links = seen.links if "novel" in options.levels else []
@@ -84,7 +95,7 @@ def detect(
     if not options.muted:
         findings = _unmuted(findings, seen, marks(engine.snapshot.root), options.least)
     chosen = _of_period(rank_findings(findings), options)
-    return DetectionResult(_described(chosen, options), tuple(seen.problems), len(seen.days))
+    return DetectionResult(_described(chosen, options), tuple(seen.problems), len(seen.days), hits)
 
 
 def _unmuted(

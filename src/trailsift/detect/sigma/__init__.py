@@ -2,7 +2,7 @@
 
 Reading order: ``documents`` (YAML, bounded), ``translate`` (pySigma's parser, and what becomes of each rule),
 ``backend`` and ``fields`` (a condition as SQL over ``events``), ``correlation_sql``, ``report``. Only ``translate`` and
-what it imports need pySigma; matches are found by ``detect.event_scan``, many rules in one pass.
+what it imports need pySigma; ``coverage`` says what the lake hides from the rules. Matches are found by ``detect.event_scan``, many rules in one pass.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from trailsift.detect.sigma.report import SigmaReport as SigmaReport
+from trailsift.detect.sigma.report import SigmaRule as SigmaRule
 from trailsift.errors import UsageError
-
-if TYPE_CHECKING:
-    from trailsift.detect.sigma.report import SigmaReport
 
 MISSING = "Sigma rules need a package that is not installed: pip install 'trailsift[sigma]'"
 

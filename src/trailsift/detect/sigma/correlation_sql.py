@@ -53,7 +53,7 @@ def sql_of(rule: SigmaCorrelationRule, bases: Mapping[str, EventScan]) -> str:
     hits = "\n    UNION ALL ".join(
         _hits(rule, reference, place, scan) for place, (reference, scan) in enumerate(bases.items())
     )
-    within = f"(PARTITION BY {', '.join(groups) or '1'} ORDER BY at RANGE BETWEEN {span} PRECEDING AND CURRENT ROW)"
+    within = f"(PARTITION BY {', '.join(groups) or '1'} ORDER BY micros RANGE BETWEEN {span} PRECEDING AND CURRENT ROW)"
     known = f" WHERE {' AND '.join(f'{group} IS NOT NULL' for group in groups)}" if groups else ""
     source, met = "hits", f"count(DISTINCT rule) OVER {within} = {len(bases)}"
     steps = ""
@@ -68,7 +68,7 @@ def sql_of(rule: SigmaCorrelationRule, bases: Mapping[str, EventScan]) -> str:
 ){steps}, met AS (
     SELECT * FROM {source} QUALIFY {met}
 ), calls AS (
-    SELECT account_id, caller, event_name, resource_arn, at // {HOUR} AS hour, min(event_time) AS first_time,
+    SELECT account_id, caller, event_name, resource_arn, micros // {HOUR} AS hour, min(event_time) AS first_time,
         max(event_time) AS last_time, sum(weight) AS calls
     FROM met GROUP BY ALL
 )
@@ -111,7 +111,7 @@ def _hits(rule: SigmaCorrelationRule, reference: str, place: int, scan: EventSca
         columns.append(f"{field_of(_name_in(rule, str(rule.condition.fieldref), reference)).first} AS counted")
     gate = f"{scan.gate} AND " if scan.gate else ""
     return (
-        f"SELECT {place} AS rule, epoch_us(event_time) AS at, event_time, account_id, caller, event_name, resource_arn,"
+        f"SELECT {place} AS rule, epoch_us(event_time) AS micros, event_time, account_id, caller, event_name, resource_arn,"
         f" weight{''.join(f', {column}' for column in columns)} FROM events WHERE {gate}{scan.condition}"
     )
 
@@ -132,15 +132,15 @@ def _ordered(rules: int, groups: Sequence[str], span: int) -> tuple[str, str, st
 
     Each step carries the latest time at which a chain could have begun that has come as far as the rule before.
     """
-    steps = ", step0 AS (SELECT *, CASE WHEN rule = 0 THEN at END AS begun FROM hits)"
+    steps = ", step0 AS (SELECT *, CASE WHEN rule = 0 THEN micros END AS begun FROM hits)"
     partition = ", ".join(groups) or "1"
     for place in range(1, rules):
         before = (
             f"max(CASE WHEN rule = {place - 1} THEN begun END) OVER"
-            f" (PARTITION BY {partition} ORDER BY at RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
+            f" (PARTITION BY {partition} ORDER BY micros RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
         )
         steps += (
             f", step{place} AS (SELECT * REPLACE (CASE WHEN rule = {place} THEN {before} ELSE begun END AS begun)"
             f" FROM step{place - 1})"
         )
-    return steps, f"step{rules - 1}", f"rule = {rules - 1} AND at - begun <= {span}"
+    return steps, f"step{rules - 1}", f"rule = {rules - 1} AND micros - begun <= {span}"

@@ -13,6 +13,7 @@ class SigmaRule:
     """One rule that was translated. ``level`` and ``status`` are the rule's own words, "" if it has none.
 
     ``notes``: why it may never match. ``correlates``: it is a correlation. ``hidden``: it only serves a correlation.
+    ``hits``: events that it matched in a run, as far as they are still remembered.
     """
 
     id: str
@@ -26,6 +27,7 @@ class SigmaRule:
     notes: tuple[str, ...] = ()
     correlates: bool = False
     hidden: bool = False
+    hits: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -38,6 +40,7 @@ class SigmaRule:
             "file": self.path,
             "line": self.line,
             "correlation": self.correlates,
+            "hits": self.hits,
             "notes": list(self.notes),
         }
 
@@ -51,6 +54,24 @@ class SigmaReport:
     other_logs: int = 0
     #: What the lake does not hold, so that no rule can see it: sentences.
     unseen: tuple[str, ...] = field(default=())
+
+    def summary(self, verb: str = "ran") -> str:
+        """Return one sentence about a run, or about what could run."""
+        shown = [rule for rule in self.rules if not rule.hidden]
+        total = len(shown) + len(self.problems)
+        parts = [f"{len(shown):,} of {total:,} rules {verb}"]
+        if self.problems:
+            parts.append(f"{len(self.problems):,} could not be used, see above")
+        hidden = len(self.rules) - len(shown)
+        if hidden:
+            parts.append(f"{hidden:,} only serve correlations")
+        if self.other_logs:
+            parts.append(f"{self.other_logs:,} are for other logs than CloudTrail's")
+        idle = [rule for rule in shown if rule.notes]
+        if idle:
+            named = "; ".join(f"{rule.title}: {rule.notes[0]}" for rule in idle[:3])
+            parts.append(f"{len(idle):,} may never match ({named})")
+        return f"Sigma: {', '.join(parts)}"
 
     @property
     def detections(self) -> list[Detection]:

@@ -230,9 +230,10 @@ def _rule(
             tag.name.upper() for tag in rule.tags if tag.namespace == "attack" and _TECHNIQUE.fullmatch(tag.name)
         )
     )
+    severity = _SEVERITIES.get(level, "low")
     detection = Detection(
-        f"sigma:{id_}", document.path, document.line_of("detection:", "correlation:"), title, title,
-        _SEVERITIES.get(level, "low"), techniques, title, sql, history, (), (), scan, level not in _SEVERITIES, True,
+        f"sigma:{id_}", document.path, document.line_of("detection:", "correlation:"), title, title, severity, techniques,
+        title, sql, history, (), (), scan=scan, supporting=level not in _SEVERITIES, timed=True,
     )  # fmt: skip
     status = rule.status.name.lower() if rule.status is not None else ""
     correlates = isinstance(rule, SigmaCorrelationRule)
