@@ -90,7 +90,7 @@ def _selection(part: Any, record: Record) -> bool:
 
 def _keyword(value: Any, record: Record) -> bool:
     texts = [text for member in record.values() for text in _texts(member)]
-    pattern = _pattern(f"*{value}*", cased=False)
+    pattern = _pattern(".*", str(value), ".*", cased=False)
     return any(pattern(text) for text in texts)
 
 
@@ -172,21 +172,21 @@ def _tests(modifiers: list[str], value: Any) -> Iterator[Callable[[str], bool]]:
     elif isinstance(value, int | float) and not set(modifiers) & {"contains", "startswith", "endswith"}:
         yield lambda text: text == str(value) or _number(text) == value
     else:
-        yield from (_pattern(text, cased="cased" in modifiers) for text in _strings(modifiers, str(value)))
+        yield from (_pattern(*parts, cased="cased" in modifiers) for parts in _strings(modifiers, str(value)))
 
 
-def _strings(modifiers: list[str], value: str) -> list[str]:
+def _strings(modifiers: list[str], value: str) -> list[tuple[str, str, str]]:
     if "base64" in modifiers:
         value = base64.b64encode(value.encode()).decode()
     values = [value]
     if "windash" in modifiers:
         values = [re.sub(r"\B[-/]\b", dash, value, count=1) for dash in "-/\u2013\u2014\u2015"]
-    before = "*" if {"contains", "endswith"} & set(modifiers) else ""
-    after = "*" if {"contains", "startswith"} & set(modifiers) else ""
-    return [f"{before}{each}{after}" for each in values]
+    before = ".*" if {"contains", "endswith"} & set(modifiers) else ""
+    after = ".*" if {"contains", "startswith"} & set(modifiers) else ""
+    return [(before, each, after) for each in values]
 
 
-def _pattern(value: str, *, cased: bool) -> Callable[[str], bool]:
+def _pattern(before: str, value: str, after: str, *, cased: bool) -> Callable[[str], bool]:
     """Return the comparison with a text with wildcards; a backslash before one, or before another, escapes it."""
     out, place = "", 0
     while place < len(value):
@@ -196,7 +196,7 @@ def _pattern(value: str, *, cased: bool) -> Callable[[str], bool]:
             continue
         out += {"*": ".*", "?": "."}.get(sign) or re.escape(sign if cased else sign.lower())
         place += 1
-    chosen = re.compile(out, re.DOTALL)
+    chosen = re.compile(before + out + after, re.DOTALL)
     return lambda text: chosen.fullmatch(text if cased else text.lower()) is not None
 
 

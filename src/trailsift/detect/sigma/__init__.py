@@ -2,7 +2,8 @@
 
 Reading order: ``documents`` (YAML, bounded), ``translate`` (pySigma's parser, and what becomes of each rule),
 ``backend`` and ``fields`` (a condition as SQL over ``events``), ``correlation_sql``, ``report``. Only ``translate`` and
-what it imports need pySigma; ``coverage`` says what the lake hides from the rules. Matches are found by ``detect.event_scan``, many rules in one pass.
+what it imports need pySigma. Matches are found by ``detect.event_scan``, many rules in one pass; ``coverage`` says what
+the lake hides from the rules.
 """
 
 from __future__ import annotations

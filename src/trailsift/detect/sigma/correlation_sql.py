@@ -111,8 +111,8 @@ def _hits(rule: SigmaCorrelationRule, reference: str, place: int, scan: EventSca
         columns.append(f"{field_of(_name_in(rule, str(rule.condition.fieldref), reference)).first} AS counted")
     gate = f"{scan.gate} AND " if scan.gate else ""
     return (
-        f"SELECT {place} AS rule, epoch_us(event_time) AS micros, event_time, account_id, caller, event_name, resource_arn,"
-        f" weight{''.join(f', {column}' for column in columns)} FROM events WHERE {gate}{scan.condition}"
+        f"SELECT {place} AS rule, epoch_us(event_time) AS micros, event_time, account_id, caller, event_name,"
+        f" resource_arn, weight{''.join(f', {column}' for column in columns)} FROM events WHERE {gate}{scan.condition}"
     )
 
 

@@ -58,36 +58,45 @@ def is_known(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Field:
-    """SQL of a field: ``text``, its only value or null if that is not known, and ``values``, the list of all.
+    """SQL of a field, in one of two forms; ``values`` is the list of all its values.
 
-    ``gate``: a cheap condition without which there are no values beside ``text``; may be empty.
+    Of a typed column, ``text`` is the only value, or null if the column does not say it: then there may be values if
+    ``gate`` is true, or empty. Of JSON, ``direct`` is the only value, or null if there is none; but if ``gate`` is true,
+    only ``values`` says it.
     """
 
     text: str
     values: str
     gate: str = ""
+    direct: str = ""
 
     def matches(self, predicate: Predicate) -> str:
         """Return the condition that a value meets a predicate; never null."""
-        listed = self._gated(
-            f"len(list_filter({self.values}, lambda value: coalesce({predicate('value')}, false))) > 0"
-        )
+        some = f"len(list_filter({self.values}, lambda value: coalesce({predicate('value')}, false))) > 0"
+        if self.direct:
+            return (
+                f"CASE WHEN {self.gate} THEN coalesce({some}, false) ELSE coalesce({predicate(self.direct)}, false) END"
+            )
+        listed = f"coalesce({self._gated(some)}, false)"
         if not self.text:
-            return f"coalesce({listed}, false)"
-        return (
-            f"CASE WHEN {self.text} IS NOT NULL THEN coalesce({predicate(self.text)}, false)"
-            f" ELSE coalesce({listed}, false) END"
-        )
+            return listed
+        return f"CASE WHEN {self.text} IS NOT NULL THEN coalesce({predicate(self.text)}, false) ELSE {listed} END"
 
     @property
     def exists(self) -> str:
         """The condition that there is a value; never null."""
-        listed = f"coalesce({self._gated(f'len({self.values}) > 0')}, false)"
+        some = f"len({self.values}) > 0"
+        if self.direct:
+            return f"CASE WHEN {self.gate} THEN coalesce({some}, false) ELSE {self.direct} IS NOT NULL END"
+        listed = f"coalesce({self._gated(some)}, false)"
         return f"({self.text} IS NOT NULL OR {listed})" if self.text else listed
 
     @property
     def all_values(self) -> str:
         """The list of all values; never null."""
+        if self.direct:
+            single = f"CASE WHEN {self.direct} IS NULL THEN [] ELSE [{self.direct}] END"
+            return f"CASE WHEN {self.gate} THEN coalesce({self.values}, []) ELSE {single} END"
         listed = f"CASE WHEN {self.gate} THEN {self.values} ELSE [] END" if self.gate else self.values
         listed = f"coalesce({listed}, [])"
         return f"CASE WHEN {self.text} IS NOT NULL THEN [{self.text}] ELSE {listed} END" if self.text else listed
@@ -95,7 +104,7 @@ class Field:
     @property
     def first(self) -> str:
         """The first value, or null: what events are grouped by."""
-        return f"{self.all_values}[1]"
+        return f"({self.all_values})[1]"
 
     def _gated(self, condition: str) -> str:
         return f"CASE WHEN {self.gate} THEN {condition} ELSE false END" if self.gate else condition
@@ -109,12 +118,10 @@ def field_of(name: str) -> Field:
     top, *path = canonical(name).split(".")
     if top in _SPECIAL:
         return _SPECIAL[top](path)
-    if path:
-        return Field("", _values(_VALID_REST, [top, *path]), _in_rest(top))
-    if top in PLAIN:
+    if top in PLAIN and not path:
         column = _unless_corrected(PLAIN[top], top) if top in _DERIVED else PLAIN[top]
         return Field(column, _values(_VALID_REST, [top]), _in_rest(top))
-    return Field("", _values(_VALID_REST, [top]), _in_rest(top))
+    return _json_field("rest", [top, *path])
 
 
 # -- JSON ------------------------------------------------------------------------------------------------------------
@@ -129,8 +136,30 @@ _VALID_REST = _valid("rest")
 
 
 def _json_path(name: str, prefix: str = "$") -> str:
-    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-    return text(f'{prefix}."{escaped}"')
+    return text(f'{prefix}."{_escaped(name)}"')
+
+
+def _json_field(column: str, path: list[str]) -> Field:
+    """Return the field at a path of a column of JSON.
+
+    That it is a list or an object, or that a list is on the way, shows in the text: writers of a lake leave no blanks.
+    """
+    signs = [text(json.dumps(name, ensure_ascii=False) + ":[") for name in path]
+    signs.append(text(json.dumps(path[-1], ensure_ascii=False) + ":{"))
+    gate = " OR ".join(f"contains({column}, {sign})" for sign in dict.fromkeys(signs))
+    steps = "".join(f'."{_escaped(name)}"' for name in path)
+    direct = f"json_extract_string({_valid(column)}, {text('$' + steps)})"
+    return Field("", _values(_valid(column), path), f"({gate})", direct)
+
+
+def _root_field(column: str, path: list[str]) -> Field:
+    """Return the field at a path of a column that is a member of its own, and may itself be a list."""
+    field = _json_field(column, path)
+    return Field("", field.values, f"(starts_with({column}, '[') OR {field.gate})", field.direct)
+
+
+def _escaped(name: str) -> str:
+    return name.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _values(source: str, path: list[str]) -> str:
@@ -199,6 +228,8 @@ def _scalar(member: str, column: str, path: list[str]) -> Field:
 
 def _identity(path: list[str]) -> Field:
     column = _IDENTITY.get(path[0], "") if len(path) == 1 else ""
+    if path and not column and path != ["accountId"]:
+        return _json_field("rest", ["userIdentity", *path])
     if path == ["accountId"]:
         # The column may have it from the principal id.
         column = "nullif(principal_account, 'ANONYMOUS_PRINCIPAL')"
@@ -229,11 +260,11 @@ def _all_parameters() -> str:
 
 def _parameters(path: list[str]) -> Field:
     if path and path[0] != "key":
-        return Field("", _values(_PARAMETERS, path), "request_parameters IS NOT NULL")
+        return _root_field("request_parameters", path)
     column = ""
     if path == ["key"]:
         column = (
-            "CASE WHEN request_parameters IS NOT NULL AND NOT contains(request_parameters, '\"key\"')"
+            "CASE WHEN starts_with(request_parameters, '{') AND NOT contains(request_parameters, '\"key\"')"
             f" AND NOT contains(coalesce(rest, ''), {text(ABSENT)})"
             " AND NOT starts_with(coalesce(resource_type, ''), 'AWS::DynamoDB') THEN object_key END"
         )
@@ -241,15 +272,18 @@ def _parameters(path: list[str]) -> Field:
 
 
 def _response(path: list[str]) -> Field:
-    return Field("", _values(_valid("response_elements"), path), "response_elements IS NOT NULL")
+    if not path:
+        return Field("", _values(_valid("response_elements"), path), "response_elements IS NOT NULL")
+    return _root_field("response_elements", path)
 
 
 def _additional(path: list[str]) -> Field:
     gate = "additional_event_data IS NOT NULL"
     if not path:
         return Field("", _values(_all_additional(), []), gate)
-    column = _count(path[0]) if len(path) == 1 and path[0] in BYTES else ""
-    return Field(column, _values(_valid("additional_event_data"), path), gate)
+    if len(path) > 1 or path[0] not in BYTES:
+        return _root_field("additional_event_data", path)
+    return Field(_count(path[0]), _values(_valid("additional_event_data"), path), gate)
 
 
 def _count(member: str) -> str:

@@ -231,9 +231,10 @@ def _rule(
         )
     )
     severity = _SEVERITIES.get(level, "low")
+    line = document.line_of("detection:", "correlation:")
     detection = Detection(
-        f"sigma:{id_}", document.path, document.line_of("detection:", "correlation:"), title, title, severity, techniques,
-        title, sql, history, (), (), scan=scan, supporting=level not in _SEVERITIES, timed=True,
+        f"sigma:{id_}", document.path, line, title, title, severity, techniques, title,
+        sql, history, (), (), scan=scan, supporting=level not in _SEVERITIES, timed=True,
     )  # fmt: skip
     status = rule.status.name.lower() if rule.status is not None else ""
     correlates = isinstance(rule, SigmaCorrelationRule)
