@@ -61,8 +61,8 @@ class Field:
     """SQL of a field, in one of two forms; ``values`` is the list of all its values.
 
     Of a typed column, ``text`` is the only value, or null if the column does not say it: then there may be values if
-    ``gate`` is true, or empty. Of JSON, ``direct`` is the only value, or null if there is none; but if ``gate`` is true,
-    only ``values`` says it.
+    ``gate`` is true, or empty. Of JSON, ``direct`` is the only value, or null if there is none; but where ``gate`` is
+    true, only ``values`` says it.
     """
 
     text: str
