@@ -55,18 +55,18 @@ def sql_of(rule: SigmaCorrelationRule, bases: Mapping[str, EventScan]) -> str:
     )
     within = f"(PARTITION BY {', '.join(groups) or '1'} ORDER BY micros RANGE BETWEEN {span} PRECEDING AND CURRENT ROW)"
     known = f" WHERE {' AND '.join(f'{group} IS NOT NULL' for group in groups)}" if groups else ""
-    source, met = "hits", f"count(DISTINCT rule) OVER {within} = {len(bases)}"
+    source, met = "hits", f"QUALIFY count(DISTINCT rule) OVER {within} = {len(bases)}"
     steps = ""
     condition = rule.condition
     if rule.type is SigmaCorrelationType.TEMPORAL_ORDERED:
         steps, source, met = _ordered(len(bases), groups, span)
     elif rule.type in _COUNTED and isinstance(condition, SigmaCorrelationCondition):
         measure = "sum(weight)" if rule.type is SigmaCorrelationType.EVENT_COUNT else "count(DISTINCT counted)"
-        met = f"{measure} OVER {within} {_OPERATORS[condition.op]} {condition.count!r}"
+        met = f"QUALIFY {measure} OVER {within} {_OPERATORS[condition.op]} {condition.count!r}"
     return f"""WITH hits AS (
     SELECT * FROM ({hits}){known}
 ){steps}, met AS (
-    SELECT * FROM {source} QUALIFY {met}
+    SELECT * FROM {source} {met}
 ), calls AS (
     SELECT account_id, caller, event_name, resource_arn, micros // {HOUR} AS hour, min(event_time) AS first_time,
         max(event_time) AS last_time, sum(weight) AS calls
@@ -128,7 +128,7 @@ def _name_in(rule: SigmaCorrelationRule, name: str, reference: str) -> str:
 
 
 def _ordered(rules: int, groups: Sequence[str], span: int) -> tuple[str, str, str]:
-    """Return the steps, the relation and the condition of events that complete all rules in their order.
+    """Return the steps, the relation and the WHERE clause of events that complete all rules in their order.
 
     Each step carries the latest time at which a chain could have begun that has come as far as the rule before.
     """
@@ -143,4 +143,4 @@ def _ordered(rules: int, groups: Sequence[str], span: int) -> tuple[str, str, st
             f", step{place} AS (SELECT * REPLACE (CASE WHEN rule = {place} THEN {before} ELSE begun END AS begun)"
             f" FROM step{place - 1})"
         )
-    return steps, f"step{rules - 1}", f"rule = {rules - 1} AND micros - begun <= {span}"
+    return steps, f"step{rules - 1}", f"WHERE rule = {rules - 1} AND micros - begun <= {span}"
