@@ -316,7 +316,7 @@ UNTRANSLATED = {
     "no base rule": (correlation(9, "event_count", "nothing", more="condition: {gte: 2}"), 5, "'nothing' is not among"),
     "type": (correlation(9, "value_sum", "listed", more="condition: {gte: 2, field: x}"), 1, "value_sum"),
     "condition": (correlation(9, "event_count", "listed", more="condition: {lt: 2}"), 1, "condition lt"),
-    "joined": (correlation(9, "temporal", "created", more="condition: created and not attached"), 1, "attached"),
+    "joined": (correlation(9, "temporal", "created", more="condition: created and not attached"), 8, "attached"),
     "joined rules": (correlation(9, "temporal", "created, looked", more="condition: created or looked"), 1, "by and"),
     "alias": (
         correlation(9, "temporal", "created, attached", group="who", more="aliases: {who: {created: eventName}}"), 1,
