@@ -137,6 +137,8 @@ def _item(key: str, value: Any, record: Record) -> bool:
 
 
 def _value(name: str, modifiers: list[str], value: Any, record: Record) -> bool:
+    if not name:
+        return _keyword(value, record)
     own = values_of(record, name)
     if "exists" in modifiers:
         return bool(own) is value

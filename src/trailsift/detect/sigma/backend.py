@@ -80,16 +80,20 @@ class DuckDBBackend(TextQueryBackend):
 
     def convert_condition_or(self, cond: ConditionOR, state: ConversionState) -> str:
         """Alternatives; those on one field look at its values once."""
-        of_field: dict[str, list[Predicate]] = {}
+        of_field: dict[str | None, list[Predicate]] = {}
         parts: list[str] = []
         for part in cond.args:
+            if isinstance(part, ConditionValueExpression):
+                of_field.setdefault(None, []).append(_keyword(part.value))
+                continue
             predicate = _predicate(part.value) if isinstance(part, FieldCondition) else None
             if predicate is None:
                 parts.append(self._part(part, state))
             else:
                 of_field.setdefault(part.field, []).append(predicate)
         for name, predicates in of_field.items():
-            parts.append(_field(name).matches(_any(predicates)))
+            field = Field("", f"[{whole_record()}]") if name is None else _field(name)
+            parts.append(field.matches(_any(predicates)))
         return f"({' OR '.join(parts)})"
 
     def convert_condition_and(self, cond: ConditionAND, state: ConversionState) -> str:
@@ -124,7 +128,7 @@ class DuckDBBackend(TextQueryBackend):
 
     def convert_condition_val(self, cond: ConditionValueExpression, state: ConversionState) -> str:
         """Return the condition that a keyword occurs anywhere in the record."""
-        return f"coalesce({_keyword(cond.value)}, false)"
+        return f"coalesce({_keyword(cond.value)(whole_record())}, false)"
 
     def finish_query(self, rule: Any, query: Any, state: ConversionState) -> Any:
         """Return the expression as it is."""
@@ -294,18 +298,20 @@ def _time_part(name: str, value: SigmaTimestampPart) -> str:
     return f"(date_part('{part}', event_time AT TIME ZONE 'UTC') = {int(value.number)})"
 
 
-def _keyword(value: Any) -> str:
+def _keyword(value: Any) -> Predicate:
+    """Return the condition that a keyword occurs in a text."""
     if isinstance(value, SigmaString):
         many = SpecialChars.WILDCARD_MULTI
         inside = value.__class__()
         inside.s = [*([] if value.startswith(many) else [many]), *value.s, *([] if value.endswith(many) else [many])]
-        return _like(inside)(whole_record())
+        return _like(inside)
     if isinstance(value, SigmaNumber):
-        return f"contains({whole_record()}, {text(str(value.number))})"
+        number = text(str(value.number))
+        return lambda sql: f"contains({sql}, {number})"
     predicate = _predicate(value) if isinstance(value, SigmaRegularExpression) else None
     if predicate is None:
         raise SigmaValueError(f"keywords of the kind {type(value).__name__} are not supported")
-    return predicate(whole_record())
+    return predicate
 
 
 # -- what a condition is limited to ------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ MAX_BYTES = 256 << 10
 MAX_TOTAL = 64 << 20
 MAX_DOCUMENTS = 200
 MAX_DEPTH = 16
-MAX_NODES = 20_000
+MAX_NODES = 5_000
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

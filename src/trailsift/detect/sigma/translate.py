@@ -22,6 +22,7 @@ from trailsift.detect.sigma.backend import DuckDBBackend, limits, pipeline
 from trailsift.detect.sigma.correlation_sql import NotTranslatedError, history_of, sql_of
 from trailsift.detect.sigma.documents import Document
 from trailsift.detect.sigma.fields import is_known
+from trailsift.detect.sigma.regex import POLICY
 from trailsift.detect.sigma.report import SigmaReport
 from trailsift.detect.sigma.report import SigmaRule as TranslatedRule
 from trailsift.times import DAY, HOUR
@@ -72,16 +73,16 @@ def _parsed(document: Document) -> SigmaRule | SigmaCorrelationRule | SigmaFilte
     if "action" in value:
         raise NotTranslatedError("documents with 'action' are not supported: write each rule in full")
     if "correlation" in value:
-        return SigmaCorrelationRule.from_dict(value)
+        return SigmaCorrelationRule.from_dict(value, policy=POLICY)
     if "filter" in value:
-        return SigmaFilter.from_dict(value)
+        return SigmaFilter.from_dict(value, policy=POLICY)
     if "detection" not in value and "logsource" not in value and "title" not in value:
         raise NotTranslatedError("it is not a Sigma rule: it has no title, logsource and detection")
     detection = value.get("detection")
     conditions = detection.get("condition") if isinstance(detection, dict) else None
     for condition in conditions if isinstance(conditions, list) else [conditions]:
         _check_condition(condition)
-    return SigmaRule.from_dict(value)
+    return SigmaRule.from_dict(value, policy=POLICY)
 
 
 def _check_condition(condition: object) -> None:
