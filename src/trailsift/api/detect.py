@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trailsift.detect.detection_rules import Detection, Problem
     from trailsift.detect.finding import Finding
     from trailsift.detect.notify import Form
+    from trailsift.detect.own import Own
     from trailsift.detect.pipeline import DetectionResult, FindingDetail
     from trailsift.detect.sigma.report import SigmaReport
     from trailsift.detect.triage import Verdict
@@ -41,6 +42,7 @@ class DetectMethods(Handle):
         threshold: int | None = None,
         detections: StrPath | None = None,
         sigma: StrPath | SigmaReport | None = None,
+        own: StrPath | None = None,
         muted: bool = False,
         full_refresh: bool = False,
         language: Language = "en",
@@ -59,6 +61,7 @@ class DetectMethods(Handle):
             threshold: Instead of everything else: hours with more than this many events of one name.
             detections: A folder of your own detections (TOML), beside those that come with trailsift.
             sigma: A folder of Sigma rules, or what `load_sigma` made of one; needs the extra ``sigma``.
+            own: A file (TOML) that names your own networks, accounts, partners and scanners. The lake keeps it.
             muted: Also return muted findings.
             full_refresh: Read the whole lake, whatever earlier runs have kept.
             language: Language of the sentences, ``en`` or ``ko``.
@@ -68,7 +71,8 @@ class DetectMethods(Handle):
             The findings in rank order, and the problems of detections that could not run.
 
         Raises:
-            UsageError: An invalid time or threshold, a folder without detections, or no pySigma for Sigma rules.
+            UsageError: An invalid time or threshold, a folder without detections, a mistake in ``own``, or no pySigma for
+                Sigma rules.
 
         Example:
             >>> result = lake.detect(since="2026-03-02")
@@ -86,6 +90,7 @@ class DetectMethods(Handle):
             afresh=full_refresh,
             clean=clean,
             levels=chosen,
+            own=None if own is None else self._kept(own),
         )
         if threshold is not None:
             return pipeline.DetectionResult(pipeline.over_threshold(self._engine(), threshold, options), (), 0)
@@ -98,6 +103,14 @@ class DetectMethods(Handle):
 
         result = pipeline.detect(self._engine(), options, [*rules, *report.detections])
         return covered(result, report, self._engine(), problems)
+
+    def _kept(self, own: StrPath) -> Own:
+        """Return what a file names as one's own, and keep the file in the lake."""
+        from trailsift.detect.own import keep_own, read_own
+
+        names, text = read_own(Path(own))
+        keep_own(self._engine().snapshot.root, text)
+        return names
 
     def findings(
         self,

@@ -64,6 +64,13 @@ def detect_command(
     ] = 10,
     detections: DetectionsOption = None,
     sigma: SigmaOption = None,
+    own: Annotated[
+        Path | None,
+        Parameter(
+            env_var="TRAILSIFT_OWN",
+            help="File (TOML) with your networks, accounts, partners and scanners; the lake keeps it.",
+        ),
+    ] = None,
     check: Annotated[
         bool,
         Parameter(show_default=False, help="Only run the examples of all detections and report errors; needs no lake."),
@@ -135,6 +142,7 @@ def detect_command(
             threshold=threshold,
             detections=detections,
             sigma=rules,
+            own=own,
             muted=muted,
             full_refresh=afresh,
             language=lang,

@@ -134,7 +134,8 @@ def _lines_sql(where: str) -> str:
         coalesce(sum(events) FILTER (error_code IS NOT NULL AND NOT {DENIED} AND NOT {PASSED}), 0)::DOUBLE,
         count(DISTINCT resource_arn)::DOUBLE, {once("len(object_keys)")}::DOUBLE,
         coalesce(max(len(source_ips)), 0)::DOUBLE, sum(events * (NOT coalesce(read_only, true))::INTEGER)::DOUBLE
-    FROM hourly JOIN names ON caller IS NOT DISTINCT FROM who AND event_name IS NOT DISTINCT FROM call WHERE {where} GROUP BY 1, 2 ORDER BY 2, 1"""
+    FROM hourly JOIN names ON caller IS NOT DISTINCT FROM who AND event_name IS NOT DISTINCT FROM call
+    WHERE {where} GROUP BY 1, 2 ORDER BY 2, 1"""
 
 
 def build_features(lines: CallCounts) -> CallerHours:
