@@ -71,8 +71,8 @@ class DetectMethods(Handle):
             The findings in rank order, and the problems of detections that could not run.
 
         Raises:
-            UsageError: An invalid time or threshold, a folder without detections, a mistake in ``own``, or no pySigma for
-                Sigma rules.
+            UsageError: An invalid time or threshold, a folder without detections or rules, a mistake in ``own``, or a
+                package that is missing.
 
         Example:
             >>> result = lake.detect(since="2026-03-02")
