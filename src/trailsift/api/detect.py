@@ -68,7 +68,7 @@ class DetectMethods(Handle):
             clean: Applied to every string taken from a log before it becomes part of a sentence.
 
         Returns:
-            The findings in rank order, and the problems of detections that could not run.
+            The findings in rank order, the problems of detections that could not run, and what could not be judged.
 
         Raises:
             UsageError: An invalid time or threshold, a folder without detections or rules, a mistake in ``own``, or a
@@ -186,7 +186,7 @@ class DetectMethods(Handle):
         language: Language = "en",
         clean: Callable[[str], str] = str,
     ) -> FindingDetail:
-        """Return a finding with its rows of the hourly summary and its events.
+        """Return a finding with its rows of the hourly summary, its events, what surrounds it and what to do next.
 
         Args:
             name: Its id, a unique prefix of it, its rank in the list (from 1), or the finding itself.
@@ -204,14 +204,17 @@ class DetectMethods(Handle):
             >>> detail.finding.reasons != () and len(detail.events) <= 3
             True
         """
+        from trailsift.analysis.time_range import UTC_ZONE
         from trailsift.detect.pipeline import drill
+        from trailsift.detect.writer import Writer
 
         finding = (
             self.find(name, detections=detections, sigma=sigma, language=language, clean=clean)
             if isinstance(name, str)
             else name
         )
-        return drill(self._engine(), finding, limit)
+        writer = Writer(language, clean, self.period().zone or UTC_ZONE)
+        return drill(self._engine(), finding, limit, writer, _detections(detections)[0])
 
     def mute(self, name: str | Finding, reason: str) -> Verdict:
         """Mark a finding as benign: it and similar findings are hidden until they grow by 50 %.
