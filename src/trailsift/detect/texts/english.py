@@ -164,6 +164,8 @@ STEPS = {
     "T1136": "Disable the users and roles that the calls of this finding created.",
     "T1496": "Limit the cost while you look: quotas, reserved concurrency, a budget alarm.",
     "T1552": "Rotate the secrets that were read.",
+    "T1552.005": "Find out how the credentials left the instance, and require IMDSv2 (aws ec2 "
+    "modify-instance-metadata-options --http-tokens required).",
     "T1555": "Rotate the secrets that were read.",
     "T1580": "See what it was allowed despite the refusals, and take away permissions that it does not need.",
     "T1526": "See what it was allowed despite the refusals, and take away permissions that it does not need.",
