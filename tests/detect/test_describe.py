@@ -164,7 +164,7 @@ def test_facts_name_the_data() -> None:
 
 
 def test_a_service_is_not_a_network() -> None:
-    """What comes through a service of AWS comes from no network."""
+    """Calls through a service of AWS come from no network."""
     one = signal("first_network", value="cloudformation.amazonaws.com", events=2)
     described = describe(finding(one))
     assert described.what == "acted through cloudformation.amazonaws.com for the first time (2 calls)"
