@@ -61,7 +61,8 @@ RUNS: dict[str, list[list[str]]] = {
     "role": [["EVIL", "--limit", "0"], ["app"], ["EVIL", "--json"], [EVIL], [f"nosuch{EVIL}"], ["111122223333"]],
     "query": [
         [AGENT.format(TEXTS)], [AGENT.format(JSON_COLUMNS)],
-        *([AGENT.format(f"{TEXTS}, {JSON_COLUMNS}"), "--format", form] for form in ("json", "csv")),
+        *([AGENT.format(f"{TEXTS}, {JSON_COLUMNS}"), "--format", form] for form in ("line", "json", "csv")),
+        ["SELECT 1", "-o", f"{LAKE}/{EVIL}"], ["SELECT 1", "-o", "$LOGS"],
         [AGENT.format("user_agent"), "--format", "csv", "--csv-safe"],
         *([AGENT.format(f"{call}")] for call in (
             "CAST(user_agent AS INT)", "error(user_agent)", "strptime(user_agent, '%Y')", "user_agent::JSON",

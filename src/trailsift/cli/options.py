@@ -52,6 +52,9 @@ LimitOption = Annotated[int | None, Parameter(name=["--limit", "-n"], help="Maxi
 OutputOption = Annotated[
     Path | None, Parameter(name=["--output", "-o"], help="Write to this file instead of standard output.")
 ]
+ForceOption = Annotated[
+    bool, Parameter(name="--force", show_default=False, help="Replace the output file if it exists.")
+]
 PricesOption = Annotated[
     Path | None,
     Parameter(
