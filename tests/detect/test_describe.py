@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from trailsift.detect.describe import _Word, describe
+from trailsift.detect.describe import describe
+from trailsift.detect.detection_rules import parse
 from trailsift.detect.finding import KINDS, Finding, Signal
+from trailsift.detect.particles import Word
 from trailsift.times import DAY, HOUR
 
 ROLE, BUCKET = "arn:aws:iam::1:role/etl", "arn:aws:s3:::b"
@@ -119,11 +121,34 @@ def test_caller_without_role(rule: str, english: str, korean: str) -> None:
 )
 def test_korean_particles(word: str, particle: str, written: str) -> None:
     """The particle follows the last syllable as it is read."""
-    assert f"{_Word(word):{particle}}" == written
-    assert f"{_Word(word)}" == word
+    assert f"{Word(word):{particle}}" == written
+    assert f"{Word(word)}" == word
 
 
 def test_no_sentence_leaves_the_choice_of_a_particle_open() -> None:
     """Every kind has one sentence per language, without ``을(를)``."""
     for kind in KINDS:
         assert "(를)" not in describe(finding(signal(kind, usual=3.0)), "ko").title
+
+
+_TOML = """
+title = "Plans read"
+severity = "high"
+description = "Only the board reads them."
+sql = "SELECT 1"
+{line}
+[[matches]]
+event = "s3:GetObject"
+[[ignores]]
+event = "s3:GetObject"
+"""
+
+
+def test_texts_of_a_detection() -> None:
+    """What a caller did and what to do next may have placeholders; others, and what is no sentence, are mistakes."""
+    rule = parse("plans.toml", _TOML.format(line='did = "read {resource} ({calls})"\nnext_ko = "{caller:을/를} 확인"'))
+    assert (rule.did, rule.did_ko, rule.next_ko) == ("read {resource} ({calls})", None, "{caller:을/를} 확인")
+    for line in ('did = "read {key}"', 'did = "{resource!r}"', 'did = "{resource:>9999}"', 'next = "{"', "did_ko = 1"):
+        with pytest.raises(Exception, match=r"is a sentence; its placeholders are \{resource\}") as raised:
+            parse("plans.toml", _TOML.format(line=line))
+        assert raised.value.line == 6  # type: ignore[attr-defined]
