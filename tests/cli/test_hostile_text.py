@@ -59,6 +59,9 @@ RUNS: dict[str, list[list[str]]] = {
     ],
     "roles": [[], ["--json"], ["--need-data-events"], ["--need-data-events", "--json"]],
     "role": [["EVIL", "--limit", "0"], ["app"], ["EVIL", "--json"], [EVIL], [f"nosuch{EVIL}"], ["111122223333"]],
+    "resource": [["EVIL", "--limit", "0"], ["s3:data"], ["s3:data", "--json"], [EVIL], [f"nosuch{EVIL}"],
+                 ["s3:data", "--csv"]],
+    "object": [["data/*"], ["data/*", "--csv"], ["data/*", "--json"], [f"data/{EVIL}"], [EVIL], [f"{EVIL}/x"]],
     "query": [
         [AGENT.format(TEXTS)], [AGENT.format(JSON_COLUMNS)],
         *([AGENT.format(f"{TEXTS}, {JSON_COLUMNS}"), "--format", form] for form in ("line", "json", "csv")),

@@ -65,6 +65,7 @@ def test_nothing_is_written_into_a_lake(
             assert "inside the lake" in capsys.readouterr().err
     assert (other / "lake.json").read_text("utf-8") == settings and not (other / "new.csv").exists()
     with Lake(other) as handle:
+        handle.relocate()
         with pytest.raises(UsageError, match="inside the lake"):
             handle.query("SELECT 1").write(other / "x.csv", "csv")
         with pytest.raises(UsageError, match="inside the lake"):

@@ -27,6 +27,9 @@ _LAKE = Parameter(
 LakeOption = Annotated[LakePlace, _LAKE]
 OptionalLakeOption = Annotated[LakePlace | None, _LAKE]
 JsonOption = Annotated[bool, Parameter(name="--json", show_default=False, help="Print one JSON document.")]
+CsvOption = Annotated[
+    bool, Parameter(name="--csv", show_default=False, help="Print the main table as CSV, with all columns.")
+]
 QuietOption = Annotated[bool, Parameter(name=["--quiet", "-q"], show_default=False, help="Show no progress.")]
 SinceOption = Annotated[
     str | None,

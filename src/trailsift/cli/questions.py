@@ -1,0 +1,129 @@
+"""Commands that answer one question each: resource, object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from trailsift.cli.options import (
+    CsvOption,
+    JsonOption,
+    LakeOption,
+    LimitOption,
+    SinceOption,
+    UntilOption,
+    ZoneOption,
+)
+from trailsift.cli.session import open_lake, say_why_empty
+from trailsift.errors import UsageError
+
+#: Rows of each table on a terminal, without --limit.
+_ROWS = 10
+#: Touches of an object on a terminal, without --limit.
+_TOUCHES = 20
+
+
+def resource_command(
+    name: Annotated[
+        str, Parameter(name="NAME", help="An ARN, a bucket, table, function ..., or a part that no other has.")
+    ],
+    /,
+    *,
+    lake: LakeOption,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    timezone: ZoneOption = "UTC",
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> int:
+    """Show who reads, writes, deletes and lists a bucket, table, function ..., from where, and what is new.
+
+    Counts are of the whole UTC days that the period touches. They include what rules dropped or sampled.
+
+    Examples: `trailsift resource kelp-orders-media --lake lake --since -7d`,
+    `trailsift resource table/orders --lake lake --json`
+    """
+    _one_of(as_json, as_csv)
+    handle = open_lake(lake, timezone)
+    period = handle.period(since, until)
+    report = handle.resource(name, since=period.since, until=period.until)
+
+    def show() -> None:
+        from trailsift.terminal.resource import show_resource
+
+        show_resource(report, _ROWS if limit is None else limit, handle.path)
+
+    _print(report, as_json, as_csv, limit, show if report.kinds else None)
+    if not report.kinds:
+        say_why_empty(handle, period)
+    return 0
+
+
+def object_command(
+    name: Annotated[str, Parameter(name="BUCKET/KEY", help="Also s3://BUCKET/KEY; * stands for any text.")],
+    /,
+    *,
+    lake: LakeOption,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    timezone: ZoneOption = "UTC",
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> int:
+    """Show every call that touched an object, the last one first; copies and access points included.
+
+    A call that several accounts logged is one line. What rules dropped or sampled is missing, and how much that is, is
+    said.
+
+    Examples: `trailsift object my-bucket/reports/q1.xlsx --lake lake`,
+    `trailsift object "my-bucket/reports/*" --lake lake --since -36h`
+    """
+    _one_of(as_json, as_csv)
+    handle = open_lake(lake, timezone)
+    period = handle.period(since, until)
+    default = 0 if as_json or as_csv else _TOUCHES
+    report = handle.object(name, since=period.since, until=period.until, limit=default if limit is None else limit)
+
+    def show() -> None:
+        from trailsift.terminal.resource import show_object
+
+        show_object(report, handle.path)
+
+    _print(report, as_json, as_csv, None, show)
+    if not report.touches:
+        from trailsift.terminal.output import say
+
+        where = "in this period" if not period.whole else "in the lake"
+        say(f"no stored event {where} touches {report.key} in {report.resource_arn}")
+    return 0
+
+
+def _one_of(as_json: bool, as_csv: bool) -> None:
+    if as_json and as_csv:
+        raise UsageError("use one of --json and --csv")
+
+
+def _print(report: Any, as_json: bool, as_csv: bool, limit: int | None, show: Callable[[], None] | None) -> None:
+    """Print a report as JSON, its main table as CSV, or show it."""
+    from trailsift.terminal.output import print_csv, print_json
+
+    if as_json:
+        print_json(report.as_dict())
+    elif as_csv:
+        names, rows = report.table
+        print_csv(names, _plain(names, rows[: limit or None]))
+    elif show is not None:
+        show()
+
+
+def _plain(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterable[Sequence[Any]]:
+    """Yield rows with their times as ISO 8601."""
+    from trailsift.times import iso
+
+    times = {place for place, name in enumerate(names) if name.endswith("_time")}
+    for row in rows:
+        yield [iso(value) if place in times and value is not None else value for place, value in enumerate(row)]
