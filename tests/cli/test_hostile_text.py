@@ -62,6 +62,9 @@ RUNS: dict[str, list[list[str]]] = {
     "resource": [["EVIL", "--limit", "0"], ["s3:data"], ["s3:data", "--json"], [EVIL], [f"nosuch{EVIL}"],
                  ["s3:data", "--csv"]],
     "object": [["data/*"], ["data/*", "--csv"], ["data/*", "--json"], [f"data/{EVIL}"], [EVIL], [f"{EVIL}/x"]],
+    "search": [["EVIL"], ["EVIL", "--limit", "0"], ["EVIL", "--json"], ["EVIL", "--csv"], [EVIL], ["10.0.0.0/8"],
+               ["data"]],
+    "cost": [[], ["--limit", "0"], ["--json"], ["--csv"], ["--by", EVIL], ["--prices", f"/dev/null/{EVIL}"]],
     "query": [
         [AGENT.format(TEXTS)], [AGENT.format(JSON_COLUMNS)],
         *([AGENT.format(f"{TEXTS}, {JSON_COLUMNS}"), "--format", form] for form in ("line", "json", "csv")),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailsift.api.handle import Handle
 
 if TYPE_CHECKING:
+    from typing import Literal
+
+    from trailsift.analysis.cost import CostReport
     from trailsift.analysis.object import ObjectReport
     from trailsift.analysis.resource import ResourceReport
-    from trailsift.api.handle import Time
+    from trailsift.analysis.search import SearchReport
+    from trailsift.api.handle import StrPath, Time
 
 
 class QuestionMethods(Handle):
@@ -56,3 +61,63 @@ class QuestionMethods(Handle):
         from trailsift.analysis.object import object_touches
 
         return object_touches(self._engine(), name, self.period(since, until), limit)
+
+    def search(self, term: str, *, since: Time = None, until: Time = None, limit: int = 10) -> SearchReport:
+        """Look for a term wherever it can be, by its shape.
+
+        Addresses, access keys, ARNs, ids and object keys are looked up in the stored events; names and parts of names
+        in the summaries, which count every event, by whole UTC days.
+
+        Args:
+            term: An address or range, access key, ARN, account, object key, user agent, event or request id, session
+                name, or a part of a name.
+            since: Start of the period.
+            until: End of the period, not included.
+            limit: Lines of each kind, and events, at most; 0 is all.
+
+        Raises:
+            UsageError: An empty or very long term, an invalid time, or a negative limit.
+
+        Example:
+            >>> report = lake.search("orders-etl")
+            >>> report.hits[0].where, report.hits[0].value
+            ('caller', 'arn:aws:iam::400011112201:role/orders-etl-batch')
+        """
+        from trailsift.analysis.search import search
+
+        return search(self._engine(), term, self.period(since, until), limit)
+
+    def cost(
+        self,
+        by: Literal["caller", "resource", "event", "pattern"] | None = None,
+        *,
+        since: Time = None,
+        until: Time = None,
+        limit: int = 8,
+        prices: StrPath | None = None,
+    ) -> CostReport:
+        """Return what a trail charges for the events, in dollars a month, by group; and what is paid twice.
+
+        Args:
+            by: One kind of group only. Default: all.
+            since: Start of the period; whole UTC days count.
+            until: End of the period, not included.
+            limit: Lines of each group at most, the most expensive; 0 is all.
+            prices: A file of your own prices (TOML). Default: the file that TRAILSIFT_PRICES names, else list prices.
+
+        Raises:
+            UsageError: An unknown group, a file of prices that cannot be used, an invalid time or a negative limit.
+
+        Example:
+            >>> report = lake.cost("caller", limit=1)
+            >>> report.price.usd, report.groups[0].lines[0].names[0]
+            (0.1, 'arn:aws:iam::400011112201:role/orders-etl-batch')
+        """
+        from trailsift.analysis.cost import cost
+        from trailsift.analysis.status import status
+        from trailsift.prices import load_prices
+
+        listed = load_prices(None if prices is None else Path(prices))
+        engine = self._engine()
+        duplicates = status(self._root()).totals["duplicates"]
+        return cost(engine, self.period(since, until), listed, duplicates, limit, by)

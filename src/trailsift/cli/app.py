@@ -27,6 +27,8 @@ COMMANDS: tuple[tuple[Group, str, str], ...] = (
     (ASK, "role", "ask:role_command"),
     (ASK, "resource", "questions:resource_command"),
     (ASK, "object", "questions:object_command"),
+    (ASK, "search", "questions:search_command"),
+    (ASK, "cost", "questions:cost_command"),
     (ASK, "query", "ask:query_command"),
     (ASK, "export", "ask:export_command"),
     (ASK, "columns", "lake:columns_command"),

@@ -1,9 +1,9 @@
-"""Commands that answer one question each: resource, object."""
+"""Commands that answer one question each: resource, object, search, cost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -12,6 +12,7 @@ from trailsift.cli.options import (
     JsonOption,
     LakeOption,
     LimitOption,
+    PricesOption,
     SinceOption,
     UntilOption,
     ZoneOption,
@@ -99,6 +100,88 @@ def object_command(
 
         where = "in this period" if not period.whole else "in the lake"
         say(f"no stored event {where} touches {report.key} in {report.resource_arn}")
+    return 0
+
+
+def search_command(
+    term: Annotated[
+        str,
+        Parameter(
+            name="TERM",
+            help="An address, range, access key, ARN, account, object key, user agent, id, session, or part of a name.",
+        ),
+    ],
+    /,
+    *,
+    lake: LakeOption,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    timezone: ZoneOption = "UTC",
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> int:
+    """Look for a term wherever it can be: its shape says where.
+
+    Addresses, access keys, ARNs, ids and object keys are looked up in the stored events, names and parts of names in
+    the summaries, which count every event. The answer says where it looked and what it could not look through.
+
+    Examples: `trailsift search 203.0.113.0/24 --lake lake`, `trailsift search orders-etl --lake lake --since -7d`
+    """
+    _one_of(as_json, as_csv)
+    handle = open_lake(lake, timezone)
+    period = handle.period(since, until)
+    report = handle.search(term, since=period.since, until=period.until, limit=_ROWS if limit is None else limit)
+
+    def show() -> None:
+        from trailsift.terminal.search import show_search
+
+        show_search(report, handle.path)
+
+    _print(report, as_json, as_csv, None, show)
+    if not report.counted:
+        say_why_empty(handle, period)
+    return 0
+
+
+def cost_command(
+    lake: LakeOption,
+    *,
+    by: Annotated[
+        Literal["caller", "resource", "event", "pattern"] | None,
+        Parameter(help="Show one table, grouped by this. Default: all of them."),
+    ] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    timezone: ZoneOption = "UTC",
+    limit: LimitOption = None,
+    prices: PricesOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> int:
+    """Show what fills the log, in dollars a month, what is paid twice, and what could be left out.
+
+    A trail charges for each data and network-activity event that it delivers, whatever rules store of it. Counts are of
+    the whole UTC days that the period touches.
+
+    Examples: `trailsift cost lake`, `trailsift cost --lake lake --by pattern --since -30d --limit 0 --csv`
+    """
+    _one_of(as_json, as_csv)
+    handle = open_lake(lake, timezone)
+    period = handle.period(since, until)
+    default = 0 if as_csv else 20 if by else 8
+    report = handle.cost(
+        by, since=period.since, until=period.until, limit=default if limit is None else limit, prices=prices
+    )
+
+    def show() -> None:
+        from trailsift.terminal.cost import show_cost
+
+        show_cost(report, handle.path)
+
+    _print(report, as_json, as_csv, None, show if report.days else None)
+    if not report.days:
+        say_why_empty(handle, period)
     return 0
 
 
