@@ -14,7 +14,7 @@ MAINTAIN = Group("Maintain a lake", sort_key=5)
 AWS = Group("AWS", sort_key=6)
 OPTIONS = Group("Options", sort_key=7)
 
-#: Other names of commands.
+#: Other names of commands, which the help does not list.
 ALIASES = {"bucket": "resource"}
 #: (group, name, where it is) of each command, in the order in which the help shows them.
 COMMANDS: tuple[tuple[Group, str, str], ...] = (
@@ -65,8 +65,10 @@ app = App(
 for number, (group, name, place) in enumerate(COMMANDS):
     # An application of its own (`rules`, `aws`) brings its settings along.
     settings = {"help_epilogue": ""} if place.endswith("_command") else {}
-    names = [name, *(alias for alias, meant in ALIASES.items() if meant == name)]
-    app.command(f"trailsift.cli.{place}", name=names, group=group, sort_key=number, **settings)
+    app.command(f"trailsift.cli.{place}", name=name, group=group, sort_key=number, **settings)
+for alias, name in ALIASES.items():
+    place = next(place for _, listed, place in COMMANDS if listed == name)
+    app.command(f"trailsift.cli.{place}", name=alias, show=False, help_epilogue="")
 app["--help"].group = OPTIONS
 app["--version"].group = OPTIONS
 
