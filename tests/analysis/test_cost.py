@@ -1,4 +1,4 @@
-"""What a trail charges: the counts are those of the raw records, the dollars those of the price list."""
+"""The charges of a trail: the counts are those of the raw records, the dollars those of the price list."""
 
 from __future__ import annotations
 

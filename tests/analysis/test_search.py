@@ -166,7 +166,7 @@ def test_terms_that_are_nowhere(term: str, lake: trailsift.Lake) -> None:
 def test_strange_terms(term: str, lake: trailsift.Lake) -> None:
     report = lake.search(term)
     assert report.term and report.counted == 20_000
-    # A sign is no wildcard.
+    # Signs are not wildcards.
     assert all(term in hit.value for hit in report.hits if hit.where == "caller")
     if term == "0.0.0.0/0":
         assert (report.hits and "source_ip of events" not in report.places) or report.event_counts

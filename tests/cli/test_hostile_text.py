@@ -64,6 +64,8 @@ RUNS: dict[str, list[list[str]]] = {
     "object": [["data/*"], ["data/*", "--csv"], ["data/*", "--json"], [f"data/{EVIL}"], [EVIL], [f"{EVIL}/x"]],
     "search": [["EVIL"], ["EVIL", "--limit", "0"], ["EVIL", "--json"], ["EVIL", "--csv"], [EVIL], ["10.0.0.0/8"],
                ["data"]],
+    "compare": [["--since", "2026-01-01", "--limit", "0"], ["--since", EVIL], ["--since", "2026-01-01", "--with", EVIL],
+                ["--since", "2026-01-01", "--csv"], ["--since", "2026-01-01", "--json"]],
     "cost": [[], ["--limit", "0"], ["--json"], ["--csv"], ["--by", EVIL], ["--prices", f"/dev/null/{EVIL}"]],
     "query": [
         [AGENT.format(TEXTS)], [AGENT.format(JSON_COLUMNS)],

@@ -1,4 +1,4 @@
-"""What fills the log, in dollars a month: by caller, resource, action and key pattern; and what is paid twice.
+"""The cost of what fills the log: by caller, resource, action and key pattern; and what is paid twice.
 
 A trail charges for each data and network-activity event that it delivers, whatever is stored afterwards. Counts come
 from ``usage``, of the whole UTC days that a period touches. A price that is not known is None, never a guess.
@@ -86,7 +86,7 @@ class PaidTwice(NamedTuple):
 
 
 class Avoidable(NamedTuple):
-    """What selectors could leave out, by ``suggest``: steady volume of the whole lake, in dollars a month; and the
+    """Events that selectors could leave out, by ``suggest``: steady volume of the whole lake, in dollars a month; and the
     number of object keys that would not be seen any more."""
 
     lines: int
@@ -97,7 +97,7 @@ class Avoidable(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CostReport(JsonObject):
-    """What a trail charges for the events of whole UTC days, per month of 30 days at their rate.
+    """The charges of a trail for the events of whole UTC days, per month of 30 days at their rate.
 
     ``days``: days with events. ``price``: of one data event, with its date and source.
     """

@@ -24,7 +24,7 @@ MOST_FIRSTS = 20
 
 
 class KindOfUse(NamedTuple):
-    """What was done with the resource: ``kind`` as in the table ``access``, or ``copy`` for what copies read of it."""
+    """One kind of use of the resource: ``kind`` as in the table ``access``, or ``copy`` for what copies read of it."""
 
     kind: str
     events: int

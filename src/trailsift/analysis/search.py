@@ -102,7 +102,7 @@ class SearchReport(JsonObject):
 
     @property
     def table(self) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """What the summaries know and the events, as names of columns and rows."""
+        """The hits of the summaries and the events, as names of columns and rows."""
         names = ["where", "value", "events", "first_time", "last_time", "event_id"]
         rows: list[tuple[Any, ...]] = [(*hit, None) for hit in self.hits]
         rows += [(e.column, e.event_name, 1, e.event_time, e.event_time, e.event_id) for e in self.events]

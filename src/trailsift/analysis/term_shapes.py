@@ -1,4 +1,4 @@
-"""What a search term looks like: an address, an access key, an account, an ARN, an id, an object key, or a name."""
+"""The shape of a search term: an address, an access key, an account, an ARN, an id, an object key, or a name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The questions people really have: one resource, one object, a term anywhere."""
+"""The questions people really have: one resource, one object, a term anywhere, costs, two periods."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from trailsift.api.handle import Handle
 if TYPE_CHECKING:
     from typing import Literal
 
+    from trailsift.analysis.compare import Comparison
     from trailsift.analysis.cost import CostReport
     from trailsift.analysis.object import ObjectReport
     from trailsift.analysis.resource import ResourceReport
@@ -121,3 +122,34 @@ class QuestionMethods(Handle):
         engine = self._engine()
         duplicates = status(self._root()).totals["duplicates"]
         return cost(engine, self.period(since, until), listed, duplicates, limit, by)
+
+    def compare(
+        self,
+        *,
+        since: Time,
+        until: Time = None,
+        other: tuple[Time, Time] | None = None,
+        limit: int = 20,
+    ) -> Comparison:
+        """Return what is new, gone, more or less in a period than in another one, those that matter most first.
+
+        By caller, resource, action, key pattern and network; by events per day of whole UTC days.
+
+        Args:
+            since: Start of the period.
+            until: End of the period, not included. Default: the end of what the lake has.
+            other: Start and end of the period to compare with. Default: as many days just before.
+            limit: Differences at most; 0 is all.
+
+        Raises:
+            UsageError: No start, periods that overlap, an invalid time or a negative limit.
+
+        Example:
+            >>> comparison = lake.compare(since="2026-03-04", other=("2026-03-02", "2026-03-04"))
+            >>> comparison.days, comparison.other_days
+            (1, 2)
+        """
+        from trailsift.analysis.compare import compare
+
+        with_ = None if other is None else self.period(*other)
+        return compare(self._engine(), self.period(since, until), with_, limit)

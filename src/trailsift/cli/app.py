@@ -28,6 +28,7 @@ COMMANDS: tuple[tuple[Group, str, str], ...] = (
     (ASK, "resource", "questions:resource_command"),
     (ASK, "object", "questions:object_command"),
     (ASK, "search", "questions:search_command"),
+    (ASK, "compare", "questions:compare_command"),
     (ASK, "cost", "questions:cost_command"),
     (ASK, "query", "ask:query_command"),
     (ASK, "export", "ask:export_command"),

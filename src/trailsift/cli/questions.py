@@ -1,4 +1,4 @@
-"""Commands that answer one question each: resource, object, search, cost."""
+"""Commands that answer one question each: resource, object, search, compare, cost."""
 
 from __future__ import annotations
 
@@ -140,6 +140,60 @@ def search_command(
 
     _print(report, as_json, as_csv, None, show)
     if not report.counted:
+        say_why_empty(handle, period)
+    return 0
+
+
+def compare_command(
+    *,
+    lake: LakeOption,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    other: Annotated[
+        str,
+        Parameter(
+            name="--with",
+            allow_leading_hyphen=True,
+            help="`previous` (as many days just before), or START..END, in the forms of --since.",
+        ),
+    ] = "previous",
+    timezone: ZoneOption = "UTC",
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> int:
+    """Show what is new, gone, more or less in a period than in another one, those that matter most first.
+
+    By caller, resource, action, key pattern and network; by events per day of the whole UTC days that the periods
+    touch.
+
+    Examples: `trailsift compare --since -7d --lake lake`,
+    `trailsift compare --since 2026-03-09 --until 2026-03-16 --with 2026-03-02..2026-03-09 --lake lake`
+    """
+    _one_of(as_json, as_csv)
+    if since is None:
+        raise UsageError("say which period to compare: name its start with --since, such as --since -7d")
+    handle = open_lake(lake, timezone)
+    period = handle.period(since, until)
+    second: tuple[int | None, int | None] | None = None
+    if other != "previous":
+        start, dots, end = other.partition("..")
+        if not dots or not start or not end:
+            raise UsageError(f"--with {other!r} is not a period: use previous, or START..END such as -14d..-7d")
+        named = handle.period(start, end)
+        second = (named.since, named.until)
+    default = 0 if as_csv else 20
+    comparison = handle.compare(
+        since=period.since, until=period.until, other=second, limit=default if limit is None else limit
+    )
+
+    def show() -> None:
+        from trailsift.terminal.compare import show_comparison
+
+        show_comparison(comparison, handle.path)
+
+    _print(comparison, as_json, as_csv, None, show if comparison.events or comparison.other_events else None)
+    if not comparison.events and not comparison.other_events:
         say_why_empty(handle, period)
     return 0
 

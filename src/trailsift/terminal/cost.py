@@ -1,4 +1,4 @@
-"""What fills the log, in dollars a month."""
+"""The cost of what fills the log."""
 
 from __future__ import annotations
 
