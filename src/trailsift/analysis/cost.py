@@ -86,8 +86,8 @@ class PaidTwice(NamedTuple):
 
 
 class Avoidable(NamedTuple):
-    """Events that selectors could leave out, by ``suggest``: steady volume of the whole lake, in dollars a month; and the
-    number of object keys that would not be seen any more."""
+    """Events that selectors could leave out, by ``suggest``: steady volume of the whole lake, in dollars a month; and
+    the number of object keys that would not be seen any more."""
 
     lines: int
     events: int
