@@ -6,7 +6,7 @@ statement over the tables of the lake that returns the columns of ``COLUMNS``; a
 number of days before its own that a row depends on; without it the SQL runs over the whole lake each time.
 
 Optional texts: ``did`` completes the sentence "CALLER ... on DAY" for the first line of a finding ("stopped the trail
-{resource}"), with ``{resource}``, ``{event}`` (the most frequent call) and ``{calls}`` ("3 calls") as placeholders;
+{resource}"), with ``{resource}``, ``{event}`` (one of the calls) and ``{calls}`` ("3 calls") as placeholders;
 ``next`` is the step in AWS, also with ``{caller}``. ``did_ko`` (ends in a noun form, as in "추적 {resource}를 중지함")
 and ``next_ko`` are the Korean ones.
 """
