@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,6 +98,8 @@ def cannot_run(command: str) -> str | None:
     missing = [name for name in re.findall(r"(?:^|[|;&] *)trailsift ([a-z]+)", command) if name not in names]
     if missing:
         return f"there is no command {missing[0]} yet"
+    if " --sigma " in command and find_spec("sigma") is None:
+        return "pySigma is not installed"
     return "it needs a bucket or a queue" if _REMOTE.search(command) else None
 
 
@@ -205,8 +208,11 @@ def test_commands_run(
     request: pytest.FixtureRequest,
     runner: Commands,
 ) -> None:
-    """The commands of a page, run in order beside a folder AWSLogs and a bucket my-logs, exit with 0."""
+    """The commands of a page, run in order beside AWSLogs, my-rules (its YAML) and a bucket my-logs, exit with 0."""
     (tmp_path / "AWSLogs").symlink_to(small_logs / "AWSLogs")
+    (tmp_path / "my-rules").mkdir()
+    for number, block in enumerate(block for block in blocks(page) if block.language == "yaml"):
+        (tmp_path / "my-rules" / f"{number}.yml").write_text(block.text, "utf-8")
     env = os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
     listed = commands(page)
     if any(re.search(r"s3://my-(?:logs|lake)\b", command.text) for command in listed):

@@ -85,7 +85,8 @@ RUNS: dict[str, list[list[str]]] = {
     "columns": [[], ["--json"], ["--format", "markdown"], [EVIL]],
     "detect": [[], ["--json"], ["--threshold", "5"], ["--threshold", "5", "--json"], ["--new"], ["--lang", "ko"],
                ["--muted", "--full-refresh"], ["--check"], ["--detections", f"/dev/null/{EVIL}"],
-               ["--detections", "$OUT/detections"], ["--webhook", f"http://127.0.0.1:9/{EVIL}"]],
+               ["--detections", "$OUT/detections"], ["--sigma", f"/dev/null/{EVIL}"],
+               ["--sigma", "$OUT/sigma"], ["--check", "--sigma", "$OUT/sigma"], ["--webhook", f"http://127.0.0.1:9/{EVIL}"]],
     "finding": [["1"], ["1", "--json"], ["1", "--records"], ["2"], [EVIL], ["1", "--lang", "ko", "--limit", "0"]],
     "mute": [["2", "--reason", EVIL], ["3", "--reason", EVIL, "--json"], [EVIL, "--reason", "x"]],
     "confirm": [["1", "--reason", EVIL], ["1", "--reason", EVIL, "--json"], [EVIL, "--reason", "x"]],
@@ -157,6 +158,17 @@ class World:
         wrong = json.dumps({"name": EVIL, "action": EVIL, EVIL: EVIL, "when": EVIL})[1:-1].replace(": ", " = ")
         (self.out / "wrong.toml").write_text("[[rule]]\n" + wrong.replace(', "', '\n"').replace("\x7f", ""), "utf-8")
         (self.out / "existing.json").write_text(json.dumps([{"Name": EVIL, "FieldSelectors": [{"Field": EVIL}]}]))
+        (self.out / "sigma").mkdir()
+        (self.out / "sigma" / "broken.yml").write_text(f"{EVIL}: [", "utf-8")
+        for number, item in enumerate(({EVIL: EVIL}, {"eventSource": "s3.amazonaws.com"}, {f"eventName|{EVIL}": 1})):
+            rule = {
+                "title": f"{EVIL}{number}",
+                "name": EVIL + str(number),
+                "logsource": {"product": "aws"},
+                "level": "high",
+            }
+            rule["detection"] = {"s": item, "condition": "s"}
+            (self.out / "sigma" / f"{number}.yml").write_text(json.dumps(rule), "utf-8")
         (self.out / "detections").mkdir()
         (self.out / "detections" / "x.toml").write_text(f'id = "x"\ntitle = {json.dumps(EVIL)}\n', "utf-8")
         assert main(["ingest", str(self.logs), "--lake", str(self.lake), "--workers", "1", "-q"]) == 3

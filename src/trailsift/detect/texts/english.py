@@ -80,6 +80,8 @@ MEASURES = {
     "bytes_out": "{amount} downloaded",
     "writes": "{amount} mutating calls",
     "deletes": "{amount} deletes",
+    "pace": "up to {amount} distinct objects a minute",
+    "rate": "up to {amount} calls a minute",
 }
 #: Measure of a burst -> what the caller did.
 MEASURES_DID = {
@@ -92,6 +94,8 @@ MEASURES_DID = {
     "bytes_out": "downloaded {amount}",
     "writes": "made {amount} mutating calls",
     "deletes": "made {amount} deletes",
+    "pace": "touched up to {amount} distinct objects a minute",
+    "rate": "made up to {amount} calls a minute",
 }
 PHRASES = {
     "title": "{caller} {what}, {when} ({zone})",

@@ -76,6 +76,8 @@ MEASURES = {
     "bytes_out": "다운로드 {amount}",
     "writes": "변경하는 호출 {amount}회",
     "deletes": "삭제 {amount}회",
+    "pace": "1분당 서로 다른 객체 {amount}개",
+    "rate": "1분당 호출 {amount}회",
 }
 MEASURES_DID = {
     "calls": "{amount}회 호출함",
@@ -87,6 +89,8 @@ MEASURES_DID = {
     "bytes_out": "{amount}를 다운로드함",
     "writes": "변경하는 호출을 {amount}회 함",
     "deletes": "{amount}회 삭제함",
+    "pace": "1분당 서로 다른 객체 {amount}개에 접근함",
+    "rate": "1분당 {amount}회 호출함",
 }
 PHRASES = {
     "title": "{caller:이/가} {what}, {when} ({zone})",
