@@ -386,14 +386,16 @@ def test_warnings_and_log_lines_of_libraries() -> None:
 
 # -- commands to copy --------------------------------------------------------------------------------------------------
 
-#: To the end of the line after a heading, or within backquotes (which the names have, too).
-HINT = re.compile(r"^(?:trailsift: .*)?[\w ]+: (trailsift .*)$|`(trailsift (?:[^`\n]|`touch PWNED`)*)`", re.MULTILINE)
+#: To the end of the line after a heading, or indented, or within backquotes (which the names have, too).
+HINT = re.compile(
+    r"^(?:(?:trailsift: .*)?[\w ]+:|   ) (trailsift .*)$|`(trailsift (?:[^`\n]|`touch PWNED`)*)`", re.MULTILINE
+)
 #: Commands whose output tells what to run next, on the lake whose name is hostile to a shell.
 HINTING = {
     "summary of nothing": (["summary", "--since", "2030-01-01", "--lake", LAKE], 0),
     "roles --need-data-events": (["roles", "--need-data-events", "--lake", LAKE], 1),
     "detect": (["detect", "--lake", LAKE], 1),
-    "finding": (["finding", "1", "--lake", LAKE], 2),
+    "finding": (["finding", "1", "--lake", LAKE], 5),
     "ingest": (["ingest", "$LOGS", "--again", "--workers", "1", "-q", "--lake", LAKE], 2),
     "generate": (["generate", "$OUT", "--events", "300", "--days", "1", "-q"], 1),
     "connect": (["connect", "--lake", LAKE, "-o", "$OUT.sql"], 0),
