@@ -19,7 +19,7 @@ from trailsift.detect.detection_rules import (
     Problem,
     RuleMatch,
     group_matches,
-    run_detection,
+    run_rules,
     to_signals,
 )
 from trailsift.detect.egress import daily_egress
@@ -112,7 +112,10 @@ def _fingerprint(engine: DuckDBEngine, detections: Sequence[Detection], limits: 
     """Return a hash of everything that the result depends on."""
     at = engine.snapshot
     lake = (at.seq, at.committed_at, sorted(at.locations.items()))
-    rules = [(rule.title, rule.title_ko, rule.severity, rule.mitre, rule.history, rule.sql) for rule in detections]
+    rules = [
+        (rule.title, rule.title_ko, rule.severity, rule.mitre, rule.history, rule.calls, rule.sql)
+        for rule in detections
+    ]
     return hashlib.sha256(repr((lake, rules, limits, MAX_SIGNALS, available())).encode()).hexdigest()
 
 
@@ -182,10 +185,15 @@ def _run_detections(
     matches_of: dict[str, list[RuleMatch]] = {}
     signals: list[Signal] = []
     problems: list[Problem] = []
-    for rule in detections:
-        key = hashlib.sha256(f"{rule.history} {rule.sql}".encode()).hexdigest()[:16]
+    keys = [
+        hashlib.sha256(f"{rule.history} {' '.join(rule.calls)} {rule.sql}".encode()).hexdigest()[:16]
+        for rule in detections
+    ]
+    chosen = [
+        (rule, state.before if key in state.matches else 0) for rule, key in zip(detections, keys, strict=True)
+    ]
+    for rule, key, rows in zip(detections, keys, run_rules(engine, chosen), strict=True):
         before = state.matches.get(key, [])
-        rows = run_detection(engine, rule, state.before if key in state.matches else 0)
         if isinstance(rows, Problem):
             problems.append(rows)
             continue
