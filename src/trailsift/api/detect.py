@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trailsift.detect.triage import Verdict
     from trailsift.query import DuckDBEngine
 
-    Level: TypeAlias = Literal["novel", "volume", "shapes", "learned", "detections"]
+    Level: TypeAlias = Literal["novel", "volume", "shapes", "peers", "learned", "detections"]
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class DetectMethods(Handle):
             since: Only findings that end at or after this time.
             until: Only findings that begin before this time.
             budget: Findings per day at most; 0 is all.
-            levels: novel, volume, shapes, learned, detections. Default: all.
+            levels: novel, volume, shapes, peers, learned, detections. Default: all.
             threshold: Instead of everything else: hours with more than this many events of one name.
             detections: A folder of your own detections (TOML), beside those that come with trailsift.
             muted: Also return muted findings.
@@ -105,7 +105,7 @@ class DetectMethods(Handle):
             since: Only findings that end at or after this time.
             until: Only findings that begin before this time.
             budget: Findings per day at most; 0 is all.
-            levels: novel, volume, shapes, learned, detections. Default: all.
+            levels: novel, volume, shapes, peers, learned, detections. Default: all.
             muted: Also return muted findings.
             language: Language of the sentences, ``en`` or ``ko``.
 

@@ -47,7 +47,7 @@ DetectionsOption = Annotated[
 PARENT = "TRAILSIFT_ENDS_WITH_PARENT"
 #: Findings that an ingest lists.
 _LISTED = 10
-Level = Literal["novel", "volume", "shapes", "learned", "detections"]
+Level = Literal["novel", "volume", "shapes", "peers", "learned", "detections"]
 Strength = Literal["standard", "weak", "stealthy"]
 ReasonOption = Annotated[str, Parameter(help="Reason, kept in the lake with the finding.")]
 

@@ -169,7 +169,7 @@ acts_opened AS (
         flatten(list_transform(statements, lambda one: CASE WHEN one.organization <> ''
             THEN [struct_pack(who := 'organization', organization := one.organization)] ELSE [] END))) AS seen
     FROM acts_whom),
-acts_all AS (
+acts_all AS MATERIALIZED (
     SELECT *, coalesce(list_sort(list_distinct(list_filter(list_transform(seen, lambda one: CASE
             WHEN one.organization <> '' OR one.who LIKE '%:organizations::%' THEN 'organization '
                 || coalesce(nullif(regexp_extract(one.organization || one.who, 'o-[a-z0-9]+'), ''), '')

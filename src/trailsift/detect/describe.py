@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from trailsift.analysis.caller_names import has_no_arn
 from trailsift.analysis.time_range import UTC_ZONE
 from trailsift.cloudtrail.callers import ANONYMOUS, NONE, is_arn
+from trailsift.detect.callers import network_of
 from trailsift.detect.finding import Finding, Signal
 from trailsift.detect.particles import Word
 from trailsift.times import moment
@@ -40,6 +41,9 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "unlike_itself": "behaved unusually in many small ways at once ({calls}): {parts}",
         "drip_bytes": "read {excess_size} more than usual from {target} over {days} days ({ratio}, {every})",
         "drip_reads": "called {name} {excess} times more than usual on {target} over {days} days ({ratio}, {every})",
+        "burst": "did much at once: {parts}",
+        "unlike_peers": "did more than the callers of its kind: {parts}",
+        "split_session": "had one session, {value}, in two places: {parts}",
     },
     "ko": {
         "first_service": "{value} 서비스를 처음 사용함 ({calls})",
@@ -62,6 +66,9 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "unlike_itself": "하나하나는 작지만 여러 면에서 한꺼번에 평소와 다름 (호출 {calls}): {parts}",
         "drip_bytes": "{days}일 동안 {target}에서 평소보다 {excess_size} 더 읽음 ({ratio}, {every})",
         "drip_reads": "{days}일 동안 {target}에 {name:을/를} 평소보다 {excess}회 더 호출함 ({ratio}, {every})",
+        "burst": "짧은 시간에 많은 일을 함: {parts}",
+        "unlike_peers": "같은 종류의 다른 호출자보다 많은 일을 함: {parts}",
+        "split_session": "세션 {value}이(가) 두 곳에서 사용됨: {parts}",
     },
 }
 #: Feature of an outlier -> its amount, the expected amount, and its share of the deviation.
@@ -95,6 +102,32 @@ _FEATURES: dict[Language, dict[str, str]] = {
         "mix": "평소와 다른 호출 구성 (비중 {share})",
     },
 }
+#: Measure of a burst -> its amount and the usual one; ``_PLACE`` is where a session was used.
+_MEASURES: dict[Language, dict[str, str]] = {
+    "en": {
+        "calls": "{amount} calls in an hour (usually at most {usual})",
+        "kinds": "{amount} kinds of calls in an hour (usually at most {usual})",
+        "resources": "{amount} resources in an hour (usually at most {usual})",
+        "keys": "{amount} distinct keys in an hour (usually at most {usual})",
+        "refused": "{amount} denied calls in an hour (usually at most {usual})",
+        "bytes_in": "{amount} uploaded in an hour (usually at most {usual})",
+        "bytes_out": "{amount} downloaded in an hour (usually at most {usual})",
+        "writes": "{amount} mutating calls in an hour (usually at most {usual})",
+        "deletes": "{amount} deletes in an hour (usually at most {usual})",
+    },
+    "ko": {
+        "calls": "한 시간에 호출 {amount}회 (평소 {usual} 이하)",
+        "kinds": "한 시간에 호출 종류 {amount}가지 (평소 {usual} 이하)",
+        "resources": "한 시간에 리소스 {amount}개 (평소 {usual} 이하)",
+        "keys": "한 시간에 서로 다른 키 {amount}개 (평소 {usual} 이하)",
+        "refused": "한 시간에 거부 {amount}회 (평소 {usual} 이하)",
+        "bytes_in": "한 시간에 업로드 {amount} (평소 {usual} 이하)",
+        "bytes_out": "한 시간에 다운로드 {amount} (평소 {usual} 이하)",
+        "writes": "한 시간에 변경하는 호출 {amount}회 (평소 {usual} 이하)",
+        "deletes": "한 시간에 삭제 {amount}회 (평소 {usual} 이하)",
+    },
+}
+_PLACE: dict[Language, str] = {"en": "{place} ({n} calls)", "ko": "{place} ({n}회)"}
 _PHRASES: dict[Language, dict[str, str]] = {
     "en": {
         "title": "{caller} {what}, {when} ({zone})",
@@ -120,6 +153,7 @@ _PHRASES: dict[Language, dict[str, str]] = {
         "example": ", e.g. {name}{on}",
         "no example": "",
         "anonymous": "anonymous caller",
+        "anonymous of": "anonymous caller in {network}",
         "foreign": "caller from another account",
         "nobody": "unknown caller",
         "account": "account {account}",
@@ -154,6 +188,7 @@ _PHRASES: dict[Language, dict[str, str]] = {
         "example": "{name} 등 {n}회{on}",
         "no example": "{n}회",
         "anonymous": "익명 호출자",
+        "anonymous of": "{network} 네트워크의 익명 호출자",
         "foreign": "다른 계정의 호출자",
         "nobody": "신원을 알 수 없는 호출자",
         "account": "계정 {account}",
@@ -237,6 +272,8 @@ class _Writer:
             return self.phrase("foreign" if leading_signal.rule == "foreign-account" else "anonymous")
         if caller in (ANONYMOUS, NONE):
             return self.phrase("anonymous" if caller == ANONYMOUS else "nobody")
+        if (network := network_of(caller)) is not None:
+            return self.phrase("anonymous of", network=self.clean(network))
         if is_arn(caller) or not has_no_arn(caller):
             return self.clean(_short(caller))
         form, _, rest = caller.partition(":")
@@ -306,6 +343,24 @@ def _outlier(signal: Signal, writer: _Writer) -> dict[str, str]:
     return {"parts": ", ".join(_part(part, writer.language) for part in signal.parts)}
 
 
+def _measures(signal: Signal, writer: _Writer) -> dict[str, str]:
+    texts = [
+        _MEASURES[writer.language][name].format(amount=_sized(name, amount), usual=_sized(name, usual))
+        for name, amount, usual, _ in signal.parts
+        if name in _MEASURES[writer.language]
+    ]
+    return {"parts": ", ".join(texts)}
+
+
+def _places(signal: Signal, writer: _Writer) -> dict[str, str]:
+    places = [(writer.clean(place), f"{calls:,.0f}") for place, calls, *_ in signal.parts]
+    return {"parts": ", ".join(_PLACE[writer.language].format(place=place, n=calls) for place, calls in places)}
+
+
+def _sized(name: str, amount: float) -> str:
+    return _size(amount) if name.startswith("bytes") else _count(amount)
+
+
 def _low_and_slow(signal: Signal, writer: _Writer) -> dict[str, str]:
     _, excess, days, above = signal.parts[0] if signal.parts else ("over", signal.events, 1, 1)
     resource, usual = signal.resource_arn or signal.value, signal.usual
@@ -343,6 +398,9 @@ _FIELDS: dict[str, _Fields] = {
     "unlike_itself": _outlier,
     "drip_bytes": _low_and_slow,
     "drip_reads": _low_and_slow,
+    "burst": _measures,
+    "unlike_peers": _measures,
+    "split_session": _places,
 }
 
 

@@ -8,18 +8,25 @@ What it looks for is ``sql``, one read-only statement over the tables of the lak
 runs over the whole lake each time. With ``calls``, a list such as ``iam:CreateUser``, the SQL may read the relation
 `acts` (``acts.py``), which holds these calls only, in one scan with all other detections; and in place of the SQL a
 condition on it is enough: ``where``, with ``least`` calls, or distinct values of ``distinct``, ``within`` some minutes.
+
+Optional texts: ``did`` completes the sentence "CALLER ... on DAY" for the first line of a finding ("stopped the trail
+{resource}"), with ``{resource}``, ``{event}`` (the most frequent call) and ``{calls}`` ("3 calls") as placeholders;
+``next`` is the step in AWS, also with ``{caller}``. ``did_ko`` (ends in a noun form, as in "추적 {resource}를 중지함")
+and ``next_ko`` are the Korean ones.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
+from trailsift.detect.particles import PARTICLES
 from trailsift.errors import UsageError
 from trailsift.query.relations import text as quoted
 
@@ -28,9 +35,16 @@ COLUMNS = ("account_id", "caller", "event_name", "resource_arn", "first_time", "
 #: Severity -> rarity of its signal: alone, they make findings with a score of 0.45, 0.65 and 0.85. A hint is below what
 #: is reported: three different ones at a time are a finding, and one makes another finding stronger.
 SEVERITY_RARITY = {"hint": 1.2, "low": 2.45, "medium": 5.57, "high": 17.0}
+#: Optional texts, and the placeholders that each may have.
+_TEXTS = {
+    "did": ("resource", "event", "calls"),
+    "did_ko": ("resource", "event", "calls"),
+    "next": ("resource", "event", "calls", "caller"),
+    "next_ko": ("resource", "event", "calls", "caller"),
+}
 _KEYS = {
     "title", "title_ko", "severity", "mitre", "description", "sql", "history", "matches", "ignores",
-    "calls", "where", "least", "distinct", "within",
+    "calls", "where", "least", "distinct", "within", *_TEXTS,
 }  # fmt: skip
 _CALL = re.compile(r"[a-z0-9-]+:[A-Za-z0-9_]+")
 #: Keys of an example that stand for a member of the record.
@@ -71,6 +85,10 @@ class Detection:
     matches: tuple[Example, ...]
     ignores: tuple[Example, ...]
     calls: tuple[str, ...] = ()
+    did: str | None = None
+    did_ko: str | None = None
+    next: str | None = None
+    next_ko: str | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +157,10 @@ def parse(path: str, text: str) -> Detection:
     for call in calls:
         if not _CALL.fullmatch(call):
             raise DetectionError(_line(text, "calls"), f'calls has {call!r}: write "service:Action"')
+    for key, names in _TEXTS.items():
+        if key in table and not _is_template(table[key], names):
+            known = ", ".join(f"{{{name}}}" for name in names)
+            raise DetectionError(_line(text, key), f"{key} is a sentence; its placeholders are {known}")
     for key in ("matches", "ignores"):
         if not table.get(key):
             raise DetectionError(_line(text, key), f"needs an example: [[{key}]]")
@@ -157,6 +179,20 @@ def parse(path: str, text: str) -> Detection:
         tuple(_example(text, example) for example in table["matches"]),
         tuple(_example(text, example) for example in table["ignores"]),
         calls,
+        **{key: table.get(key) for key in _TEXTS},
+    )
+
+
+def _is_template(text: object, names: Sequence[str]) -> bool:
+    """Return whether a text is a template with these placeholders, or `{name:을/를}` with a Korean particle."""
+    if not isinstance(text, str) or not text.strip():
+        return False
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError:
+        return False
+    return all(
+        name is None or (name in names and not convert and form in ("", *PARTICLES)) for _, name, form, convert in parts
     )
 
 
