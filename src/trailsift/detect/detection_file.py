@@ -70,7 +70,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Detection:
-    """One detection; ``line`` is where the SQL begins in the file. ``calls``: those that its `acts` holds, if any."""
+    """One detection; ``line`` is where the SQL begins in the file. ``calls``: those that its `acts` holds, if any.
+
+    ``test``: the condition on `acts` that the SQL consists of, for a detection that counts nothing; else empty.
+    """
 
     id: str
     path: str
@@ -85,6 +88,7 @@ class Detection:
     matches: tuple[Example, ...]
     ignores: tuple[Example, ...]
     calls: tuple[str, ...] = ()
+    test: str = ""
     did: str | None = None
     did_ko: str | None = None
     next: str | None = None
@@ -179,6 +183,7 @@ def parse(path: str, text: str) -> Detection:
         tuple(_example(text, example) for example in table["matches"]),
         tuple(_example(text, example) for example in table["ignores"]),
         calls,
+        "" if "sql" in table or table.get("least", 1) > 1 else table.get("where", "done"),
         **{key: table.get(key) for key in _TEXTS},
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trailsift.detect.acts import acts_relations
 from trailsift.detect.callers import is_one
+from trailsift.detect.console_noise import CONSOLE_NOISE, console_noise_relation
 from trailsift.detect.detection_file import (
     COLUMNS,
     SEVERITY_RARITY,
@@ -108,21 +109,36 @@ def _run_shared(
     engine: DuckDBEngine, rules: Sequence[Detection], places: Sequence[int], since: int
 ) -> dict[int, list[RuleMatch]]:
     """Return the rows by place; nothing if the statement fails: each is then run by itself, to find the wrong one."""
-    columns = ", ".join(COLUMNS)
-    branches = " UNION ALL ".join(
-        f"SELECT {place} AS place, {columns} FROM ({_over_acts(rule, since)})"
-        for place, rule in zip(places, rules, strict=True)
-    )
+    simple = [(place, rule) for place, rule in zip(places, rules, strict=True) if rule.test]
+    others = [(place, rule) for place, rule in zip(places, rules, strict=True) if not rule.test]
+    branches = [
+        f"SELECT {place} AS place, {', '.join(COLUMNS)} FROM ({_over_acts(rule, since)})" for place, rule in others
+    ]
+    if simple:
+        branches.append(_of_all(simple))
     calls = {call for rule in rules for call in rule.calls}
     history = max((rule.history or 0 for rule in rules), default=0)
     try:
-        rows = engine.query(f"WITH {acts_relations(calls, _since(since, history))} {branches}").dicts()
+        rows = engine.query(f"WITH {acts_relations(calls, _since(since, history))} {' UNION ALL '.join(branches)}").dicts()
         out: dict[int, list[RuleMatch]] = {place: [] for place in places}
         for row in rows:
             out[row["place"]].append(_match(row, "caller"))
     except (QueryError, EngineError):
         return {}
     return out
+
+
+def _of_all(simple: Sequence[tuple[int, Detection]]) -> str:
+    """Return one SELECT for all detections that count nothing: one branch for each takes seconds to plan."""
+    tests = ", ".join(
+        f"CASE WHEN call IN ({', '.join(map(text, rule.calls))}) THEN CASE WHEN (\n{rule.test}\n) THEN {place} END END"
+        for place, rule in simple
+    )
+    return f"""SELECT place, account_id, caller, min(event_name) AS event_name, target AS resource_arn,
+            min(event_time) AS first_time, max(event_time) AS last_time, round(sum(weight))::BIGINT AS events
+        FROM (SELECT account_id, caller, event_name, target, event_time, weight,
+            unnest(list_filter([{tests}], lambda place: place IS NOT NULL)) AS place FROM acts_all)
+        GROUP BY place, account_id, caller, target, date_trunc('day', event_time)"""
 
 
 def _run_one(engine: DuckDBEngine, detection: Detection, since: int) -> list[RuleMatch] | Problem:
@@ -235,16 +251,23 @@ def _over_acts(detection: Detection, since: int) -> str:
 
 
 def _newer_tables(detection: Detection, since: int) -> list[str]:
-    if detection.history is None or since <= detection.history:
-        return []
-    begin = (since - detection.history) * DAY
-    return [
-        f"{table} AS (SELECT * FROM {table} WHERE {time} >= "
-        + (f"DATE '{moment(begin):%Y-%m-%d}'" if time == "day" else literal(begin))
-        + ")"
-        for table, time in _TIMES.items()
-        if re.search(rf"\b{table}\b", detection.sql)
+    """Return the common table expressions before its SQL: tables cut to what it depends on, and console_noise."""
+    noise = re.search(rf"\b{CONSOLE_NOISE}\b", detection.sql) is not None
+    used = [
+        table
+        for table in _TIMES
+        if re.search(rf"\b{table}\b", detection.sql) or (noise and table in ("hourly", "sessions"))
     ]
+    out = []
+    if detection.history is not None and since > detection.history:
+        begin = (since - detection.history) * DAY
+        out = [
+            f"{table} AS (SELECT * FROM {table} WHERE {_TIMES[table]} >= "
+            + (f"DATE '{moment(begin):%Y-%m-%d}'" if _TIMES[table] == "day" else literal(begin))
+            + ")"
+            for table in used
+        ]
+    return [*out, console_noise_relation()] if noise else out
 
 
 def _since(since: int, history: int) -> str:
