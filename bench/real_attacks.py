@@ -1,7 +1,7 @@
 """Move genuine attack records into another lake: another account, another victim, other ids and times.
 
 An attack is a stretch of a real set: some principals, a time span, and the calls that make the attack. How many of them
-are moved is its size: a third of these calls, all of them, or everything the principals did in that time.
+are moved is its size: a third of these calls (three at least), all of them, or everything the principals did meanwhile.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from real_invented import STORIES, invented_records
 from real_sets import Record, caller_arn, instant, micros, records_of, stolen_sessions
 
+_FEWEST = 3  # calls of an attack
 SIZES = ("a third", "its calls", "everything")
 
 
@@ -34,6 +36,11 @@ class AttackKind:
     last: str
     principal: str
     calls: tuple[str, ...] = ()
+
+    @property
+    def genuine(self) -> bool:
+        """True if its records are genuine."""
+        return bool(self.source)
 
 
 KINDS = (
@@ -63,12 +70,18 @@ KINDS = (
     AttackKind("log delivery refused", "files/Yamato-Security+suzaku-sample-data",
         "2021-08-01T12:00:00Z", "2021-08-01T15:00:00Z", "delivery.logs.amazonaws.com"),
 )  # fmt: skip
+#: Written after public reports.
+INVENTED_KINDS = tuple(AttackKind(name, "", "", "", "user") for name in STORIES)
 #: What the emulator and the lab call their resources would give the attack away.
 _MARKS = re.compile(r"stratus[-_]?red[-_]?team|stratus|malicious-iam-user|exfiltration", re.IGNORECASE)
 
 
-def records_of_attack(kind: AttackKind, folder: Path, size: str, rng: random.Random) -> list[Record]:
-    """Return the genuine records of an attack. ``size``: one of SIZES."""
+def records_of_attack(
+    kind: AttackKind, folder: Path, size: str, rng: random.Random, background: Sequence[Record] = ()
+) -> list[Record]:
+    """Return the records of an attack, as they are in its source. ``size``: one of SIZES."""
+    if not kind.genuine:
+        return invented_records(kind.name, size, background, rng)
     first, last = micros(kind.first), micros(kind.last)
     records = _records(folder / kind.source)
     near = [record for record in records if first <= micros(record["eventTime"]) <= last]
@@ -84,8 +97,9 @@ def records_of_attack(kind: AttackKind, folder: Path, size: str, rng: random.Ran
         return own
     chosen = [record for record in own if record in calls]
     if size == "a third":
-        begin = rng.randrange(len(chosen) - len(chosen) // 3)
-        chosen = chosen[begin : begin + max(1, len(chosen) // 3)]
+        count = min(len(chosen), max(_FEWEST, len(chosen) // 3))
+        begin = rng.randrange(len(chosen) - count + 1)
+        chosen = chosen[begin : begin + count]
     return chosen
 
 
@@ -128,8 +142,9 @@ def move(
     for record in records:
         text = _MARKS.sub(word, json.dumps(record))
         new: Record = json.loads(text.replace(old, account) if old else text)
-        if victim is not None:
+        if victim is not None and caller_arn(record) == source:
             new["userIdentity"] = _identity(new["userIdentity"], victim, key)
+        if victim is not None:
             was = source.replace(old, account) if old else source
             new = json.loads(json.dumps(new).replace(json.dumps(_MARKS.sub(word, was))[1:-1], victim.caller))
         new["eventTime"] = instant(micros(record["eventTime"]) + shift)

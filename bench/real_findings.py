@@ -1,4 +1,4 @@
-"""Judge findings on logs that nobody here made, and on genuine attacks moved into other lakes; write two tables.
+"""Judge findings on logs that nobody here made, and on attacks moved into other lakes; write the tables.
 
     python bench/real_findings.py --dir /some/folder --out bench/FINDINGS.md
     python bench/real_findings.py --dir /some/folder --only stratus lab-evasion --show
@@ -22,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from page import say
+from real_attacks import INVENTED_KINDS, KINDS
 from real_judge import SetResult, judge_set
 from real_lakes import Draw, Outcome, draws, examine, prepare
 from real_page import lakes_table, put_sections, sets_table
@@ -80,9 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the tables; return 1 where there are no real logs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", type=Path, help="folder of lakes and backgrounds, created if missing, and kept")
-    parser.add_argument("--out", type=Path, help="page whose two sections are replaced")
+    parser.add_argument("--out", type=Path, help="page whose sections are replaced")
     parser.add_argument("--only", nargs="*", help="names of sets; semi-real lakes are left out")
-    parser.add_argument("--draws", type=int, default=100, help="semi-real lakes; 0: none")
+    parser.add_argument("--draws", type=int, default=100, help="lakes with genuine attacks; 0: none")
+    parser.add_argument("--invented", type=int, default=42, help="the same with invented attacks; 0: none")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--show", action="store_true", help="print the findings")
@@ -105,18 +107,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     show_set(results[-1])
             sections = {"Real logs": sets_table(results)}
             print(sections["Real logs"], flush=True)
-            wanted = draws(options.draws if options.only is None else 0, options.seed)
-            outcomes = []
-            if wanted:
+            for heading, kinds, count in (
+                ("Genuine attacks in other lakes", KINDS, options.draws),
+                ("Invented attacks in other lakes", INVENTED_KINDS, options.invented),
+            ):
+                if options.only is not None or not count:
+                    continue
                 prepare(folder)
-            for running_lake in [pool.submit(examine_in_process, draw, folder, real) for draw in wanted]:
-                outcomes.append(running_lake.result())
-                if options.show:
-                    show_lake(outcomes[-1])
-                    sys.stdout.flush()
-            if outcomes:
-                sections["Genuine attacks in other lakes"] = lakes_table(outcomes)
-                print(sections["Genuine attacks in other lakes"])
+                outcomes = []
+                wanted = draws(count, options.seed, kinds)
+                for running_lake in [pool.submit(examine_in_process, draw, folder, real) for draw in wanted]:
+                    outcomes.append(running_lake.result())
+                    if options.show:
+                        show_lake(outcomes[-1])
+                        sys.stdout.flush()
+                sections[heading] = lakes_table(outcomes)
+                print(sections[heading], flush=True)
     finally:
         for work in folder.glob("work-*"):
             shutil.rmtree(work, ignore_errors=True)

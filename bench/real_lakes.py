@@ -167,7 +167,7 @@ def examine(draw: Draw, folder: Path, real: Path, work: Path) -> Outcome:
     service = draw.kind.principal.endswith(".amazonaws.com")
     victim = None if service else choose_victim(draw.victim, before, draw.kind, account, rng)
     begin = begin_of(victim, draw.hour, before, rng)
-    attack = move(records_of_attack(draw.kind, real, draw.size, rng), victim, account, begin, rng)
+    attack = move(records_of_attack(draw.kind, real, draw.size, rng, before), victim, account, begin, rng)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     for name, records in (("before.json", before), ("attack.json", attack)):

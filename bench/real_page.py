@@ -25,6 +25,8 @@ Logs of other people's accounts (`TRAILSIFT_REAL_LOGS`, not in this repository),
   others they may be true: nobody labelled everything.
 - per day: other findings per active day; per 1,000: the same per 1,000 callers."""
 _LEVELS = "With one level left out: labelled actions named / other findings."
+_INVENTED = """\
+Attacks written by us after public reports (none of their records is genuine), moved in the same way:"""
 _LAKES = """\
 Genuine attack records (of the sets above) in genuine benign lakes and in generated ones: the background's account, a
 victim's identity, new ids, the day after the background's last. Which of them is drawn from a seed: {draws} lakes of
@@ -125,6 +127,8 @@ def lakes_table(outcomes: Sequence[Outcome]) -> str:
         for outcome in outcomes:
             groups[key(outcome)].append(outcome)
         parts += [(prefix + value, group) for value, group in groups.items()]
+    if not outcomes[0].draw.kind.genuine:
+        about = _INVENTED + about.partition("drawn from a seed:")[2]
     lines = [about, "", _note(), "", _line(("lakes", "count", *_RECALL)), _rule(6)]
     lines += [_line((name, len(group), *_recall(group, "all"))) for name, group in parts]
     lines += ["", "Short lakes, by level:", "", _line(("levels", *_RECALL)), _rule(5)]

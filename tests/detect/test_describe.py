@@ -145,7 +145,7 @@ event = "s3:GetObject"
 
 
 def test_texts_of_a_detection() -> None:
-    """What a caller did and what to do next may have placeholders; others, and what is no sentence, are mistakes."""
+    """Its acts and next steps may have placeholders; others, and what is not a sentence, are mistakes."""
     rule = parse("plans.toml", _TOML.format(line='did = "read {resource} ({calls})"\nnext_ko = "{caller:을/를} 확인"'))
     assert (rule.did, rule.did_ko, rule.next_ko) == ("read {resource} ({calls})", None, "{caller:을/를} 확인")
     for line in ('did = "read {key}"', 'did = "{resource!r}"', 'did = "{resource:>9999}"', 'next = "{"', "did_ko = 1"):
