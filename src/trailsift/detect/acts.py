@@ -106,7 +106,8 @@ def acts_relations(calls: Iterable[str], condition: str = "true") -> str:
         error_code, principal_type, principal_account, session_name, access_key_id, source_ip, aws_region, resource_arn,
         coalesce(error_code, '') = '' AS done, is_denied(error_code) AS refused,
         try_cast(request_parameters AS JSON) AS req, try_cast(response_elements AS JSON) AS res,
-        try_cast(additional_event_data AS JSON) AS extra, try_cast(rest AS JSON) AS more, lower(coalesce(user_agent, '')) AS agent,
+        try_cast(additional_event_data AS JSON) AS extra, try_cast(rest AS JSON) AS more,
+        lower(coalesce(user_agent, '')) AS agent,
         coalesce(invoked_by, '') <> '' OR caller LIKE 'service:%' OR caller LIKE '%/aws-service-role/%'
             OR coalesce(principal_type, '') = 'AWSService'
             OR coalesce(source_ip, '') LIKE '%.amazonaws.com' OR coalesce(source_ip, '') = 'AWS Internal' AS by_aws
@@ -136,7 +137,7 @@ acts_whom AS (
                     {text(f"(?i){_HOLDS}(?:{_narrow()}){_VALUES}")}, 1),
                 lambda found: NOT regexp_matches(found, {text(_WIDE)})),
             organization := regexp_extract(coalesce((one->'$.Condition')::VARCHAR, ''),
-                {text(f'(?i){_HOLDS}aws:PrincipalOrg(?:ID|Paths){_VALUES}')}, 1))) AS statements,
+                {text(f"(?i){_HOLDS}aws:PrincipalOrg(?:ID|Paths){_VALUES}")}, 1))) AS statements,
         list_concat({principals},
             CASE WHEN coalesce(req->>'$.functionUrlAuthType', '') <> 'AWS_IAM' AND service IN ('lambda', 'events')
                 AND (req->>'$.sourceAccount') IS NULL AND (req->>'$.sourceArn') IS NULL
@@ -178,8 +179,9 @@ acts_all AS MATERIALIZED (
             WHEN regexp_extract(one.who, {text(_ACCOUNT)}, 1) NOT IN ('', account_id)
                 THEN 'account ' || regexp_extract(one.who, {text(_ACCOUNT)}, 1) END),
             lambda found: found IS NOT NULL))), []) AS opens,
-        len(list_filter(allowed, lambda one: {_has_star("one", "Resource")} AND (json_type(one, '$.NotAction') IS NOT NULL
-            OR {_has_star("one", "Action", "*:*", "iam:*")}))) > 0 AS full_access,
+        len(list_filter(allowed, lambda one: {_has_star("one", "Resource")}
+            AND (json_type(one, '$.NotAction') IS NOT NULL OR {_has_star("one", "Action", "*:*", "iam:*")}))) > 0
+            AS full_access,
         by_aws OR regexp_matches(agent, {text(DEPLOYERS)}) AS by_deployer,
         lower(coalesce(more->>'$.sessionCredentialFromConsole', '')) = 'true'
             OR regexp_matches(agent, {text(CONSOLES)}) AS by_console,

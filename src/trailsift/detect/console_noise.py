@@ -29,10 +29,12 @@ def console_noise_relation(hourly: str = "hourly", sessions: str = "sessions") -
     """Return the common table expression of the relation; ``hourly`` and ``sessions`` name what it reads."""
     return f"""{CONSOLE_NOISE} AS (
     SELECT asked.account_id, asked.caller, asked.hour FROM (
-        SELECT account_id, caller, hour, count(DISTINCT (service, event_name)) AS kinds, count(DISTINCT resource_arn) AS resources,
+        SELECT account_id, caller, hour, count(DISTINCT (service, event_name)) AS kinds,
+            count(DISTINCT resource_arn) AS resources,
             max(CASE WHEN resource_arn IS NOT NULL THEN events ELSE 0 END) AS repeats,
             bool_and(coalesce(read_only, false) OR regexp_matches(event_name, {text(_READS)})) AS reads
-        FROM {hourly} WHERE is_denied(error_code) AND category <> 'NetworkActivity' GROUP BY account_id, caller, hour) asked
+        FROM {hourly} WHERE is_denied(error_code) AND category <> 'NetworkActivity'
+        GROUP BY account_id, caller, hour) asked
     JOIN (
         SELECT account_id, caller, day, sum(denied) AS denied, sum(denied) FILTER ({_CLIENTS}) AS in_console
         FROM {sessions} WHERE denied > 0 AND category <> 'NetworkActivity' GROUP BY account_id, caller, day) clients

@@ -99,7 +99,7 @@ IDENTITIES: dict[str, dict[str, Any]] = {
         "userAgent": _BROWSER,
         "sessionCredentialFromConsole": "true",
     },
-    "terraform": {"userAgent": "APN/1.0 HashiCorp/1.0 Terraform/1.9.0 terraform-provider-aws/5.60.0 aws-sdk-go-v2/1.30"},
+    "terraform": {"userAgent": "APN/1.0 HashiCorp/1.0 Terraform/1.9.0 terraform-provider-aws/5.60.0"},
     "cloudformation": {
         "userIdentity": _assumed("deployer", "AWSCloudFormation") | {"invokedBy": "cloudformation.amazonaws.com"},
         "sourceIPAddress": "cloudformation.amazonaws.com",

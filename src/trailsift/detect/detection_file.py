@@ -4,8 +4,8 @@ A file has ``title`` (and ``title_ko``), ``severity``, ``mitre``, ``description`
 records that together must be found, ``[[ignores]]`` records that together must not.
 
 What it looks for is ``sql``, one read-only statement over the tables of the lake that returns the columns of
-``COLUMNS``; a row is a match. ``history`` is the number of days before its own that a row depends on; without it the SQL
-runs over the whole lake each time. With ``calls``, a list such as ``iam:CreateUser``, the SQL may read the relation
+``COLUMNS``; a row is a match. ``history`` is the number of days before its own that a row depends on; without it the
+SQL runs over the whole lake each time. With ``calls``, a list such as ``iam:CreateUser``, the SQL may read the relation
 `acts` (``acts.py``), which holds these calls only, in one scan with all other detections; and in place of the SQL a
 condition on it is enough: ``where``, with ``least`` calls, or distinct values of ``distinct``, ``within`` some minutes.
 

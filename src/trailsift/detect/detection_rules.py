@@ -119,7 +119,9 @@ def _run_shared(
     calls = {call for rule in rules for call in rule.calls}
     history = max((rule.history or 0 for rule in rules), default=0)
     try:
-        rows = engine.query(f"WITH {acts_relations(calls, _since(since, history))} {' UNION ALL '.join(branches)}").dicts()
+        rows = engine.query(
+            f"WITH {acts_relations(calls, _since(since, history))} {' UNION ALL '.join(branches)}"
+        ).dicts()
         out: dict[int, list[RuleMatch]] = {place: [] for place in places}
         for row in rows:
             out[row["place"]].append(_match(row, "caller"))

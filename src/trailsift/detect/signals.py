@@ -189,9 +189,7 @@ def _run_detections(
         hashlib.sha256(f"{rule.history} {' '.join(rule.calls)} {rule.sql}".encode()).hexdigest()[:16]
         for rule in detections
     ]
-    chosen = [
-        (rule, state.before if key in state.matches else 0) for rule, key in zip(detections, keys, strict=True)
-    ]
+    chosen = [(rule, state.before if key in state.matches else 0) for rule, key in zip(detections, keys, strict=True)]
     for rule, key, rows in zip(detections, keys, run_rules(engine, chosen), strict=True):
         before = state.matches.get(key, [])
         if isinstance(rows, Problem):
