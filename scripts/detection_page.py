@@ -42,15 +42,15 @@ def page() -> str:
         "Generated from `src/trailsift/detect/detections` by `make docs`. How they work and how to write your own: "
         "[Findings](detect.md#detections-as-data).",
         "",
-        f"{len(rules)} detections come with trailsift. Most read calls that only a trail with management events records; "
-        "those that need data events read `s3`, `dynamodb`, `lambda` or `ebs` calls.",
+        f"{len(rules)} detections come with trailsift. Most read calls that only a trail with management events "
+        "records; those that need data events read `s3`, `dynamodb`, `lambda` or `ebs` calls.",
         "",
         "| severity | detections | meaning |",
         "|---|---|---|",
         *[f"| {name} | {counts[name]} | {meaning} |" for name, meaning in SEVERITIES.items()],
         "",
-        "Deployment tools (by their user agent) and services of AWS do much of this every day. Where a detection says so, "
-        "their calls are ignored; a caller who imitates such a tool is then left to the other levels.",
+        "Deployment tools (by their user agent) and services of AWS do much of this every day. Where a detection says "
+        "so, their calls are ignored; a caller who imitates such a tool is then left to the other levels.",
         "",
         "| detection | severity | techniques | reads |",
         "|---|---|---|---|",
@@ -70,8 +70,8 @@ def page() -> str:
         "",
         "## Coverage of ATT&CK",
         "",
-        "Techniques of MITRE ATT&CK (Enterprise) for infrastructure as a service, and what of each is found in CloudTrail. "
-        "The other levels count as well: what a caller does for the first time, or more than usual.",
+        "Techniques of MITRE ATT&CK (Enterprise) for infrastructure as a service, and what of each is found in "
+        "CloudTrail. The other levels count as well: what a caller does for the first time, or more than usual.",
         "",
         "| technique | name | tactic | found | what, and why not more |",
         "|---|---|---|---|---|",
