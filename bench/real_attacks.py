@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from real_invented import STORIES, invented_records
-from real_sets import Record, caller_arn, instant, micros, records_of, stolen_sessions
+from real_sets import Record, caller_arn, documented_records, instant, micros, records_of, stolen_sessions
 
 _FEWEST = 3  # calls of an attack
 SIZES = ("a third", "its calls", "everything")
@@ -43,6 +43,8 @@ class AttackKind:
         return bool(self.source)
 
 
+#: Stands for the records of the emulator's documentation.
+DOCUMENTED = "documented"
 KINDS = (
     AttackKind("recording switched off", "detect/stratus/records.json.gz",
         "2023-07-10T11:58:50Z", "2023-07-10T12:08:10Z", "user",
@@ -65,6 +67,12 @@ KINDS = (
     AttackKind("sessions on instances", "detect/lab-evasion/records.json.gz",
         "2024-08-10T13:06:00Z", "2024-08-10T13:26:00Z", "user",
         ("StartSession", "TerminateSession", "ResumeSession")),
+    AttackKind("function and instance taken", DOCUMENTED, "2024-01-01", "2025-01-01", "user",
+        ("UpdateFunctionCode20150331v2", "UpdateFunctionConfiguration20150331v2", "EnableSerialConsoleAccess",
+        "SendSerialConsoleSSHPublicKey", "ModifyInstanceAttribute", "StopInstances", "StartInstances")),
+    AttackKind("role made, image shared, secrets in batches", DOCUMENTED, "2024-01-01", "2025-01-01",
+        "user", ("CreateRole", "AttachRolePolicy", "UpdateLoginProfile", "ModifyImageAttribute", "BatchGetSecretValue",
+        "AuthorizeSecurityGroupIngress")),
     AttackKind("everything listed", "files/umccr+cloudtrail-parquet-lambda",
         "2020-09-30T00:00:00Z", "2020-10-01T23:59:59Z", "user"),
     AttackKind("log delivery refused", "files/Yamato-Security+suzaku-sample-data",
@@ -108,7 +116,7 @@ _READ: dict[Path, list[Record]] = {}
 
 def _records(path: Path) -> list[Record]:
     if path not in _READ:
-        _READ[path] = records_of(path)
+        _READ[path] = documented_records(path.parent) if path.name == DOCUMENTED else records_of(path)
     return _READ[path]
 
 

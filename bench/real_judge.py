@@ -86,6 +86,8 @@ def names(finding: Finding, label: Label, records: list[Record]) -> bool:
     first, last = label.span
     if not overlaps(finding, first, last):
         return False
+    if label.anything:
+        return True
     if not label.calls:
         sessions = stolen_sessions(records, first, last)
         return any(same_caller(caller, who) for caller in finding.callers or (finding.caller,) for who in sessions)

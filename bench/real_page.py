@@ -12,7 +12,6 @@ from statistics import mean
 from page import state_of_code
 from real_judge import ABLATIONS, SetResult
 from real_lakes import Outcome
-from trailsift.detect.multivariate import available
 
 _SETS = """\
 Logs of other people's accounts (`TRAILSIFT_REAL_LOGS`, not in this repository), each as a lake of its own.
@@ -41,8 +40,7 @@ _COLUMNS = ("set", "events", "active days", "callers", "findings", "named (first
 
 
 def _note() -> str:
-    learned = "" if available() else "; the learned level was not installed"
-    return f"{state_of_code()}, {os.cpu_count()} cores{learned}. To repeat it: `python bench/real_findings.py`."
+    return f"{state_of_code()}, {os.cpu_count()} cores. To repeat it: `python bench/real_findings.py`."
 
 
 def sets_table(results: Sequence[SetResult]) -> str:
@@ -131,10 +129,12 @@ def lakes_table(outcomes: Sequence[Outcome]) -> str:
         about = _INVENTED + about.partition("drawn from a seed:")[2]
     lines = [about, "", _note(), "", _line(("lakes", "count", *_RECALL)), _rule(6)]
     lines += [_line((name, len(group), *_recall(group, "all"))) for name, group in parts]
-    lines += ["", "Short lakes, by level:", "", _line(("levels", *_RECALL)), _rule(5)]
-    lines += [
-        _line((heading, *_recall(short, ablation))) for heading, ablation in zip(_headings(), ABLATIONS, strict=True)
-    ]
+    whole = [outcome for outcome in outcomes if outcome.draw.days is None]
+    for title, part in (("Short lakes, by level:", short), ("Whole lakes, by level:", whole)):
+        lines += ["", title, "", _line(("levels", *_RECALL)), _rule(5)]
+        lines += [
+            _line((heading, *_recall(part, ablation))) for heading, ablation in zip(_headings(), ABLATIONS, strict=True)
+        ]
     severities = Counter(finding.severity for outcome in short for finding in outcome.false["all"])
     shown = ", ".join(f"{severities[severity]} {severity}" for severity in ("high", "medium", "low"))
     return "\n".join([*lines, "", f"False findings of the short lakes: {shown}."])

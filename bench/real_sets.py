@@ -24,13 +24,15 @@ REAL_LOGS = "TRAILSIFT_REAL_LOGS"
 class Label:
     """A labelled kind of action: its calls by name and time (first, last; ISO 8601, UTC).
 
-    Without ``calls`` it is a session of an instance's role that is used from two networks by different clients.
+    Without ``calls`` it is a session of an instance's role that is used from two networks by different clients;
+    ``anything``: all calls of that time are the attack.
     """
 
     name: str
     first: str
     last: str
     calls: tuple[str, ...] = ()
+    anything: bool = False
 
     @property
     def span(self) -> tuple[int, int]:
@@ -82,6 +84,9 @@ LABELS = {
     "lab-evasion, Event history": LAB,
     "Yamato-Security+suzaku-sample-data": (
         Label("log delivery refused", "2021-07-30T00:00:00Z", "2021-08-02T23:59:59Z", ("PutObject", "HeadBucket")),
+    ),
+    "umccr+cloudtrail-parquet-lambda": (
+        Label("every service listed", "2020-09-30T00:00:00Z", "2020-10-01T23:59:59Z", anything=True),
     ),
 }
 #: Sets without an attack, beside those whose names begin with "benign".
@@ -137,6 +142,29 @@ def _read(file: Path) -> Iterator[Record]:
     for record in records if isinstance(records, list) else []:
         if isinstance(record, dict) and {"eventID", "eventTime", "eventName"} <= record.keys():
             yield record
+
+
+def documented_records(folder: Path) -> list[Record]:
+    """Return the genuine records that the emulator's documentation shows, as one user's of one account, 20 seconds
+    apart; there they are of many accounts and days. Records of roles are left out."""
+    account = "123456789012"
+    user = {"type": "IAMUser", "arn": f"arn:aws:iam::{account}:user/documented", "accountId": account}
+    found = []
+    with gzip.open(folder / "events.jsonl.gz", "rt", encoding="utf-8") as lines:
+        for line in lines:
+            record = json.loads(line)
+            who = record.get("userIdentity") or {}
+            if record.pop("_source", "") == "DataDog+stratus-red-team" and not str(who.get("arn")).count(
+                ":assumed-role/dk"
+            ):
+                text = json.dumps({key: value for key, value in record.items() if not key.startswith("_")})
+                known = {who.get("accountId"), record.get("recipientAccountId")} - {None}
+                for old in known:
+                    text = text.replace(str(old), account)
+                found.append(json.loads(text) | {"userIdentity": user})
+    found.sort(key=lambda record: (record["eventName"], record["eventTime"], record["eventID"]))
+    begin = micros("2024-08-01T12:00:00Z")
+    return [record | {"eventTime": instant(begin + 20_000_000 * place)} for place, record in enumerate(found)]
 
 
 def caller_arn(record: Record) -> str:

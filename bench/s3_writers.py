@@ -95,7 +95,7 @@ def main() -> int:
             env = {**server.env, "AWS_ENDPOINT_URL": proxy.url}
             url = f"s3://{server.new_bucket()}/lake"
             written, used = run(url, folder, env, chosen.writers, seconds)
-            os.environ.update(env, XDG_CACHE_HOME=str(folder / "cache-reader"))
+            os.environ.update(server.env, XDG_CACHE_HOME=str(folder / "cache-reader"))
             lines, right = compare(url, folder, used)
             swaps = [
                 status

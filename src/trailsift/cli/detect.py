@@ -122,7 +122,6 @@ def detect_command(
 
         check_url(webhook)
     period = handle.period(since, until)
-    code = 0 if threshold is not None else _warn_without_learned(levels)
 
     def run(lake: Lake) -> DetectionResult:
         return lake.detect(
@@ -146,7 +145,7 @@ def detect_command(
             pass
         return 0
     _warn_if_read_only(handle)
-    return max(code, report(handle))
+    return report(handle)
 
 
 def _end_with_parent() -> None:
@@ -333,7 +332,6 @@ def evaluate_command(
         if not quiet:
             say(text)
 
-    _warn_without_learned(None)
     config = ExperimentConfig(events, days, roles, tuple(strength or STRENGTHS))
     table = run_experiment(range(first_seed, first_seed + seeds), config, report_step)
     if as_json:
@@ -368,16 +366,6 @@ def _own_problems(folder: Path | None) -> Sequence[object]:
 def _say_problems(problems: Sequence[object]) -> None:
     for problem in problems:
         say(f"skipped: {problem}")
-
-
-def _warn_without_learned(levels: Sequence[str] | None) -> int:
-    """Say that the learned level cannot run without scikit-learn. Return 3 if it was asked for by name, else 0."""
-    from trailsift.detect.multivariate import MISSING, available
-
-    if available() or "learned" not in (levels or ["learned"]):
-        return 0
-    say(MISSING)
-    return 3 if levels else 0
 
 
 def _post(lake: Lake, findings: Sequence[Finding], url: str, form: Literal["json", "slack"]) -> int:

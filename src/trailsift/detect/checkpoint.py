@@ -25,7 +25,6 @@ from trailsift.detect.baseline import Baseline, BaselineLimits
 from trailsift.detect.detection_rules import RuleMatch
 from trailsift.detect.finding import Link, Signal
 from trailsift.detect.low_and_slow import LowAndSlowDetector
-from trailsift.detect.multivariate import available
 from trailsift.detect.stored_json import link_of, parse_json, signal_of
 from trailsift.schema import FORMAT_VERSION
 from trailsift.storage import Location, Storage, open_storage
@@ -118,8 +117,8 @@ def save_last(lake: Location, of: str, signals: list[Signal], links: list[Link])
 
 
 def _stamp() -> list[Any]:
-    # Values are stored as DuckDB hashes, which may differ between versions; and the learned level is optional.
-    return [_FORM, __version__, version("duckdb"), available()]
+    # Values are stored as DuckDB hashes, which may differ between versions.
+    return [_FORM, __version__, version("duckdb")]
 
 
 def _packed(state: State) -> bytes:

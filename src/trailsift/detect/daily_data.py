@@ -10,6 +10,7 @@ import numpy as np
 from trailsift.analysis.base import CALLS, DENIED, NETWORK_ACTIVITY, ask, tuple_of
 from trailsift.analysis.time_range import Period
 from trailsift.detect.baseline import FIRSTS, MEASURES, Baseline, Cells, Column, Day, FirstSeen
+from trailsift.detect.console_noise import CONSOLE_NOISE, console_noise_relation
 from trailsift.query.relations import text
 from trailsift.schema import TARGET
 from trailsift.times import DAY, HOUR
@@ -100,19 +101,24 @@ def chunk_days(events_of: Mapping[int, int]) -> Iterator[list[int]]:
 
 def _hours(engine: DuckDBEngine, baseline: Baseline, period: Period) -> tuple[Cells, Column, Column]:
     """Return all cells of a period, with hours since 1970; and the series with mutating calls, with their hours."""
-    where = f"{period.where('hour')} AND {CALLS}"
+    where, days = f"{period.where('hour')} AND {CALLS}", period.where_day("day")
     names = f"SELECT DISTINCT caller, event_name FROM hourly WHERE {where}"
     kinds = ask(engine, tuple_of, f"{names} ORDER BY caller, event_name")
     # A number instead of two strings per line, and columns instead of rows: millions of lines fit.
     lines = fetch_arrow(
         engine,
         f"""WITH names AS (SELECT caller, event_name,
-                row_number() OVER (ORDER BY caller, event_name)::INTEGER - 1 AS number FROM ({names}))
+                row_number() OVER (ORDER BY caller, event_name)::INTEGER - 1 AS number FROM ({names})),
+            {console_noise_relation(f"(SELECT * FROM hourly WHERE {where})", f"(SELECT * FROM sessions WHERE {days})")}
         SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, {once("events")}::DOUBLE, {once("bytes_out")}::DOUBLE,
-            coalesce(sum(events) FILTER ({DENIED} AND NOT {PASSED}), 0)::DOUBLE, count(DISTINCT resource_arn)::DOUBLE,
+            coalesce(sum(events) FILTER ({DENIED} AND NOT {PASSED} AND noise_hour IS NULL), 0)::DOUBLE,
+            count(DISTINCT resource_arn)::DOUBLE,
             coalesce(bool_and(coalesce(read_only, false)) FILTER (NOT {_NETWORK}), true)::TINYINT
         FROM hourly JOIN names ON hourly.caller IS NOT DISTINCT FROM names.caller
-            AND hourly.event_name IS NOT DISTINCT FROM names.event_name WHERE {where} GROUP BY 1, 2""",
+            AND hourly.event_name IS NOT DISTINCT FROM names.event_name
+        LEFT JOIN (SELECT account_id AS noise_account, caller AS noise_caller, hour AS noise_hour FROM {CONSOLE_NOISE})
+            ON account_id = noise_account AND hourly.caller = noise_caller AND hour = noise_hour
+        WHERE {where} GROUP BY 1, 2""",
     )
     number, hour, events, *measured, reads = (to_numpy(column) for column in lines.columns)
     caller_of = np.array([baseline.caller(caller) for caller, _ in kinds], np.int64)

@@ -25,7 +25,7 @@ from trailsift.detect.detection_rules import (
 from trailsift.detect.egress import daily_egress
 from trailsift.detect.finding import LOW_AND_SLOW, Link, Signal
 from trailsift.detect.low_and_slow import LowAndSlowDetector
-from trailsift.detect.multivariate import available, find_outliers
+from trailsift.detect.multivariate import find_outliers
 from trailsift.detect.novelty import find_firsts, find_links
 from trailsift.detect.rescore import rescored
 from trailsift.detect.volume import find_off_hours, find_surges
@@ -94,7 +94,7 @@ def _collect(
     new = not state.matches.keys() >= matches.keys()
     closed = _advanced(engine, state, {day: events for day, events in present.items() if day < settled}, settled)
     closed.matches = matches
-    outliers = _of_known(find_outliers(engine, order, state.before)) if available() else []
+    outliers = _of_known(find_outliers(engine, order, state.before))
     closed.signals = _newest([*closed.signals, *(signal for signal in outliers if signal.first_time < settled * DAY)])
     if save and (loaded is None or new or settled > loaded.before):
         checkpoint.save(lake, closed)
@@ -116,7 +116,7 @@ def _fingerprint(engine: DuckDBEngine, detections: Sequence[Detection], limits: 
         (rule.title, rule.title_ko, rule.severity, rule.mitre, rule.history, rule.calls, rule.sql)
         for rule in detections
     ]
-    return hashlib.sha256(repr((lake, rules, limits, MAX_SIGNALS, available())).encode()).hexdigest()
+    return hashlib.sha256(repr((lake, rules, limits, MAX_SIGNALS)).encode()).hexdigest()
 
 
 def _is_current(engine: DuckDBEngine, state: State) -> bool:
