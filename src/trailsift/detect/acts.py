@@ -86,6 +86,14 @@ _VALUES = r'"\s*:\s*(\[[^\]]*\]|"[^"]*")'
 _WIDE = r'"(\*+|[0-9a-fA-F.:]*/[0-7]|arn:aws[a-z-]*:\*.*|o-\*|vpce?-\*)"'
 #: Canonical user to which AWS services deliver logs.
 _LOG_DELIVERY = "c4c1ede66af53448b93c283ce9448c4ba468c9432aa01d700d3878632f77d2d0"
+#: Data events: only those whose request opens the object to everyone, or names a key of the caller's or of another
+#: account. All others are far too many.
+_DATA_CALLS = ("PutObject", "CopyObject", "CreateMultipartUpload", "UploadPartCopy", "PutObjectAcl")
+_FOREIGN_KEY = r'aws-kms-key-id"\s*:\s*(?:\[\s*)?"arn:aws[a-z-]*:kms:[a-z0-9-]*:([0-9]{12}):'
+_TELLING = (
+    r'(?i)"x-amz-server-side-encryption-customer-algorithm"|groups/global/(AllUsers|AuthenticatedUsers)'
+    r'|"x-amz-acl"\s*:\s*(\[\s*)?"(public|authenticated)-read'
+)
 _GRANTS = ("read", "write", "read-acp", "write-acp", "full-control")
 
 
@@ -98,6 +106,7 @@ def acts_relations(calls: Iterable[str], condition: str = "true") -> str:
     services = ", ".join(sorted({text(call.partition(":")[0]) for call in wanted}))
     names = ", ".join(sorted({text(call.partition(":")[2]) for call in wanted}))
     pairs = ", ".join(map(text, wanted))
+    data = ", ".join(map(text, _DATA_CALLS))
     policy = ", ".join(f"nullif(req->>{text(path)}, '')" for path in _POLICIES)
     principals = ", ".join(f"coalesce(req->>{text(path)}, [])" for path in _PRINCIPALS)
     grants = ", ".join(f"(req->>{text(_header(f'x-amz-grant-{name}'))})" for name in _GRANTS)
@@ -115,7 +124,11 @@ def acts_relations(calls: Iterable[str], condition: str = "true") -> str:
     WHERE service IN ({services}) AND event_name IN ({names}) AND service || ':' || event_name IN ({pairs})
         AND event_category NOT IN ('NetworkActivity', 'Insight')
         -- Services make grants by themselves all day long.
-        AND (event_name <> 'CreateGrant' OR coalesce(invoked_by, '') = '') AND ({condition})),
+        AND (event_name <> 'CreateGrant' OR coalesce(invoked_by, '') = '')
+        AND (event_name NOT IN ({data}) OR regexp_matches(request_parameters, {text(_TELLING)})
+            OR regexp_extract(request_parameters, {text(_FOREIGN_KEY)}, 1) NOT IN ('', account_id)
+            OR additional_event_data LIKE '%SSE_C%')
+        AND ({condition})),
 acts_policies AS (
     SELECT *, try_cast(coalesce({policy},
             CASE WHEN lower(req->>'$.attributeName') = 'policy' THEN (req->>'$.attributeValue') END) AS JSON) AS policy,
