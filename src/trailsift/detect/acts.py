@@ -8,7 +8,7 @@ yields null on a shape that it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from trailsift.query.relations import text
 
@@ -88,12 +88,16 @@ _WIDE = r'"(\*+|[0-9a-fA-F.:]*/[0-7]|arn:aws[a-z-]*:\*.*|o-\*|vpce?-\*)"'
 _LOG_DELIVERY = "c4c1ede66af53448b93c283ce9448c4ba468c9432aa01d700d3878632f77d2d0"
 #: Data events: only those whose request opens the object to everyone, or names a key of the caller's or of another
 #: account. All others are far too many.
-_DATA_CALLS = ("PutObject", "CopyObject", "CreateMultipartUpload", "UploadPartCopy", "PutObjectAcl")
+_DATA_CALLS = ("s3:PutObject", "s3:CopyObject", "s3:CreateMultipartUpload", "s3:UploadPartCopy", "s3:PutObjectAcl")
+#: Data events that are rare enough to be read whatever they request.
+_RARE_DATA_CALLS = ("s3:PutObjectRetention", "s3:PutObjectLegalHold")
 _FOREIGN_KEY = r'aws-kms-key-id"\s*:\s*(?:\[\s*)?"arn:aws[a-z-]*:kms:[a-z0-9-]*:([0-9]{12}):'
 _TELLING = (
     r'(?i)"x-amz-server-side-encryption-customer-algorithm"|groups/global/(AllUsers|AuthenticatedUsers)'
     r'|"x-amz-acl"\s*:\s*(\[\s*)?"(public|authenticated)-read'
 )
+#: What such a request holds at least; far cheaper than the expressions above.
+_HINTING = ("customer-algorithm", "groups/global/", "-read", "kms-key-id")
 _GRANTS = ("read", "write", "read-acp", "write-acp", "full-control")
 
 
@@ -103,32 +107,25 @@ def acts_relations(calls: Iterable[str], condition: str = "true") -> str:
     ``condition``: further SQL condition on `events`, such as a time range.
     """
     wanted = sorted(set(calls))
-    services = ", ".join(sorted({text(call.partition(":")[0]) for call in wanted}))
-    names = ", ".join(sorted({text(call.partition(":")[2]) for call in wanted}))
-    pairs = ", ".join(map(text, wanted))
-    data = ", ".join(map(text, _DATA_CALLS))
+    data, kept = ([call for call in wanted if call in chosen] for chosen in (_DATA_CALLS, _RARE_DATA_CALLS))
+    others = [call for call in wanted if call not in data and call not in kept]
+    # A long list of names filters only after all columns were read; a category filters before.
+    parts = [_read(others, f"event_category = 'Management' AND ({condition})")] if others else []
+    if kept:
+        parts.append(_read(kept, condition))
+    if data:
+        hinting = " OR ".join(f"request_parameters LIKE '%{word}%'" for word in _HINTING)
+        telling = (
+            f"(additional_event_data LIKE '%SSE_C%' OR ({hinting})"
+            f" AND (regexp_matches(request_parameters, {text(_TELLING)})"
+            f" OR regexp_extract(request_parameters, {text(_FOREIGN_KEY)}, 1) NOT IN ('', account_id)))"
+        )
+        # Of all data events, few remain; columns that say nothing about these are not read.
+        parts.append(_read(data, f"{telling} AND ({condition})", unread=("response_elements", "rest")))
     policy = ", ".join(f"nullif(req->>{text(path)}, '')" for path in _POLICIES)
     principals = ", ".join(f"coalesce(req->>{text(path)}, [])" for path in _PRINCIPALS)
     grants = ", ".join(f"(req->>{text(_header(f'x-amz-grant-{name}'))})" for name in _GRANTS)
-    return f"""acts_read AS MATERIALIZED (
-    SELECT account_id, caller, service || ':' || event_name AS call, event_name, service, event_time, weight,
-        error_code, principal_type, principal_account, session_name, access_key_id, source_ip, aws_region, resource_arn,
-        coalesce(error_code, '') = '' AS done, is_denied(error_code) AS refused,
-        try_cast(request_parameters AS JSON) AS req, try_cast(response_elements AS JSON) AS res,
-        try_cast(additional_event_data AS JSON) AS extra, try_cast(rest AS JSON) AS more,
-        lower(coalesce(user_agent, '')) AS agent,
-        coalesce(invoked_by, '') <> '' OR caller LIKE 'service:%' OR caller LIKE '%/aws-service-role/%'
-            OR coalesce(principal_type, '') = 'AWSService'
-            OR coalesce(source_ip, '') LIKE '%.amazonaws.com' OR coalesce(source_ip, '') = 'AWS Internal' AS by_aws
-    FROM events
-    WHERE service IN ({services}) AND event_name IN ({names}) AND service || ':' || event_name IN ({pairs})
-        AND event_category NOT IN ('NetworkActivity', 'Insight')
-        -- Services make grants by themselves all day long.
-        AND (event_name <> 'CreateGrant' OR coalesce(invoked_by, '') = '')
-        AND (event_name NOT IN ({data}) OR regexp_matches(request_parameters, {text(_TELLING)})
-            OR regexp_extract(request_parameters, {text(_FOREIGN_KEY)}, 1) NOT IN ('', account_id)
-            OR additional_event_data LIKE '%SSE_C%')
-        AND ({condition})),
+    return f"""acts_read AS MATERIALIZED ({" UNION ALL ".join(parts)}),
 acts_policies AS (
     SELECT *, try_cast(coalesce({policy},
             CASE WHEN lower(req->>'$.attributeName') = 'policy' THEN (req->>'$.attributeValue') END) AS JSON) AS policy,
@@ -203,6 +200,31 @@ acts_all AS MATERIALIZED (
                 OR caller LIKE '%:role/%' AND (req->>'$.roleName') IS NOT NULL) AS own,
         coalesce(resource_arn, CASE WHEN service = 'iam' THEN {_iam_name()} END, {_names()}) AS target
     FROM acts_opened)"""
+
+
+def _read(calls: Sequence[str], condition: str, unread: Sequence[str] = ()) -> str:
+    """Return the SELECT of some calls from `events`; the columns ``unread`` are null."""
+    services = ", ".join(sorted({text(call.partition(":")[0]) for call in calls}))
+    names = ", ".join(sorted({text(call.partition(":")[2]) for call in calls}))
+    pairs = ", ".join(map(text, calls))
+    request, response, extra, rest = (
+        f"try_cast({'NULL' if name in unread else name} AS JSON)"
+        for name in ("request_parameters", "response_elements", "additional_event_data", "rest")
+    )
+    return f"""
+    SELECT account_id, caller, service || ':' || event_name AS call, event_name, service, event_time, weight,
+        error_code, principal_type, principal_account, session_name, access_key_id, source_ip, aws_region, resource_arn,
+        coalesce(error_code, '') = '' AS done, is_denied(error_code) AS refused,
+        {request} AS req, {response} AS res, {extra} AS extra, {rest} AS more,
+        lower(coalesce(user_agent, '')) AS agent,
+        coalesce(invoked_by, '') <> '' OR caller LIKE 'service:%' OR caller LIKE '%/aws-service-role/%'
+            OR coalesce(principal_type, '') = 'AWSService'
+            OR coalesce(source_ip, '') LIKE '%.amazonaws.com' OR coalesce(source_ip, '') = 'AWS Internal' AS by_aws
+    FROM events
+    WHERE service IN ({services}) AND event_name IN ({names}) AND service || ':' || event_name IN ({pairs})
+        AND event_category NOT IN ('NetworkActivity', 'Insight')
+        -- Services make grants by themselves all day long.
+        AND (event_name <> 'CreateGrant' OR coalesce(invoked_by, '') = '') AND ({condition})"""
 
 
 _ACCOUNT = r"^(?:arn:aws[a-z-]*:[a-z0-9-]*:[a-z0-9-]*:)?([0-9]{12})(?::|$)"
