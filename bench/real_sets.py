@@ -89,8 +89,8 @@ LABELS = {
         Label("every service listed", "2020-09-30T00:00:00Z", "2020-10-01T23:59:59Z", anything=True),
     ),
 }
-#: Sets without an attack, beside those whose names begin with "benign".
-_HARMLESS = ("console-refusals", "Permiso-io-tools+CloudConsoleCartographer")
+#: A set without an attack, beside those whose names begin with "benign".
+_HARMLESS = ("console-refusals",)
 
 
 def micros(text: str) -> int:

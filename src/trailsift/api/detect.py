@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trailsift.detect.detection_rules import Detection, Problem
     from trailsift.detect.finding import Finding
     from trailsift.detect.notify import Form
+    from trailsift.detect.own import Own
     from trailsift.detect.pipeline import DetectionResult, FindingDetail
     from trailsift.detect.triage import Verdict
     from trailsift.query import DuckDBEngine
@@ -38,6 +39,7 @@ class DetectMethods(Handle):
         levels: Iterable[Level] | None = None,
         threshold: int | None = None,
         detections: StrPath | None = None,
+        own: StrPath | None = None,
         muted: bool = False,
         full_refresh: bool = False,
         language: Language = "en",
@@ -55,6 +57,7 @@ class DetectMethods(Handle):
             levels: novel, volume, shapes, peers, learned, detections. Default: all.
             threshold: Instead of everything else: hours with more than this many events of one name.
             detections: A folder of your own detections (TOML), beside those that come with trailsift.
+            own: A file (TOML) that names your own networks, accounts, partners and scanners. The lake keeps it.
             muted: Also return muted findings.
             full_refresh: Read the whole lake, whatever earlier runs have kept.
             language: Language of the sentences, ``en`` or ``ko``.
@@ -64,7 +67,7 @@ class DetectMethods(Handle):
             The findings in rank order, and the problems of detections that could not run.
 
         Raises:
-            UsageError: An invalid time or threshold, or a folder without detections.
+            UsageError: An invalid time or threshold, a folder without detections, or a mistake in ``own``.
 
         Example:
             >>> result = lake.detect(since="2026-03-02")
@@ -82,12 +85,21 @@ class DetectMethods(Handle):
             afresh=full_refresh,
             clean=clean,
             levels=chosen,
+            own=None if own is None else self._kept(own),
         )
         if threshold is not None:
             return pipeline.DetectionResult(pipeline.over_threshold(self._engine(), threshold, options), (), 0)
         rules, problems = _detections(detections)
         result = pipeline.detect(self._engine(), options, rules)
         return pipeline.DetectionResult(result.findings, (*problems, *result.problems), result.days)
+
+    def _kept(self, own: StrPath) -> Own:
+        """Return what a file names as one's own, and keep the file in the lake."""
+        from trailsift.detect.own import keep_own, read_own
+
+        names, text = read_own(Path(own))
+        keep_own(self._engine().snapshot.root, text)
+        return names
 
     def findings(
         self,

@@ -62,6 +62,13 @@ def detect_command(
         int, Parameter(name=["--max-per-day", "--budget"], help="Maximum findings per day; 0 shows all.")
     ] = 10,
     detections: DetectionsOption = None,
+    own: Annotated[
+        Path | None,
+        Parameter(
+            env_var="TRAILSIFT_OWN",
+            help="File (TOML) with your networks, accounts, partners and scanners; the lake keeps it.",
+        ),
+    ] = None,
     check: Annotated[
         bool,
         Parameter(show_default=False, help="Only run the examples of all detections and report errors; needs no lake."),
@@ -131,6 +138,7 @@ def detect_command(
             levels=levels,
             threshold=threshold,
             detections=detections,
+            own=own,
             muted=muted,
             full_refresh=afresh,
             language=lang,

@@ -31,7 +31,7 @@ from trailsift.storage import Location, Storage, open_storage
 
 _FILES = ("findings/habits.npz", "findings/habits-before.npz")
 _LAST = "findings/last.json"
-_FORM = 4
+_FORM = 5
 #: What reading a file may raise that is not what ``save`` wrote.
 _DAMAGE = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, MemoryError, RecursionError,
@@ -46,7 +46,7 @@ _ARRAYS = {
         name: name
         for name in (
             "age", "last", "with_first", "held", "common", "of", "kind", "series_last", "peaks", "keys", "keys_of",
-            "shared", "shared_by",
+            "shared", "shared_by", "tops", "sort", "public",
         )
     },
 }  # fmt: skip

@@ -20,6 +20,7 @@ from trailsift.detect.correlate import (
 from trailsift.detect.describe import Language, describe
 from trailsift.detect.finding import LEVELS, Finding, Signal
 from trailsift.detect.finding_ids import named
+from trailsift.detect.own import Own, own_of, respect
 from trailsift.detect.triage import Verdict, marks, without_muted
 from trailsift.errors import UsageError
 from trailsift.lake.retention import day_text, removed_days
@@ -37,7 +38,8 @@ ALL_LEVELS = frozenset(LEVELS.values())
 
 @dataclass(frozen=True)
 class DetectOptions:
-    """Options of ``detect``: period, daily budget (0: all), minimum score, language, muted findings, levels."""
+    """Options of ``detect``: period, daily budget (0: all), minimum score, language, muted findings, levels, and what
+    is one's own (None: as the lake keeps it)."""
 
     period: Period = field(default_factory=Period)
     budget: int = DAILY_BUDGET
@@ -47,6 +49,7 @@ class DetectOptions:
     afresh: bool = False
     clean: Callable[[str], str] = str
     levels: frozenset[str] = ALL_LEVELS
+    own: Own | None = None
 
     @property
     def zone(self) -> ZoneInfo:
@@ -73,7 +76,9 @@ def detect(
     # Imported lazily: only detection needs numpy.
     from trailsift.detect.signals import collect_signals
 
+    own = own_of(engine.snapshot.root) if options.own is None else options.own
     seen = collect_signals(engine, detections, afresh=options.afresh)
+    seen.signals, seen.links = respect(engine, own, seen.signals, seen.links)
     if options.levels != ALL_LEVELS:
         seen.signals = [signal for signal in seen.signals if LEVELS[signal.kind] in options.levels]
         seen.links = seen.links if "novel" in options.levels else []
@@ -112,9 +117,9 @@ def over_threshold(engine: DuckDBEngine, threshold: int, options: DetectOptions 
     """Return hours in which one event occurred more than ``threshold`` times: the simplest level, no baseline."""
     if threshold < 1:
         raise UsageError(f"--threshold {threshold} is not valid: give a number of events per hour, 1 or more")
-    from trailsift.detect.daily_data import once
+    from trailsift.detect.daily_data import once_of_many
 
-    sql = f"""SELECT epoch_us(hour), event_name, {once("events")}::BIGINT AS calls, arg_max(caller, events),
+    sql = f"""SELECT epoch_us(hour), event_name, {once_of_many("events")}::BIGINT AS calls, arg_max(caller, events),
             arg_max(resource_arn, events), epoch_us(min(first_time)), epoch_us(max(last_time))
         FROM hourly WHERE {options.period.where("hour")} AND {CALLS} GROUP BY hour, event_name
         HAVING calls > {threshold}
@@ -177,12 +182,12 @@ class FindingDetail:
 
 def drill(engine: DuckDBEngine, finding: Finding, limit: int = 10) -> FindingDetail:
     """Return the summary rows of a finding's caller and time, and its events; ``limit`` 0 returns all events."""
-    from trailsift.detect.daily_data import once
+    from trailsift.detect.daily_data import once_of_many
 
     since, until = finding.first_time // HOUR * HOUR, finding.last_time
     lines = engine.sql(
-        f"""SELECT hour, service, event_name, resource_arn, error_code, {once("events")}::BIGINT AS calls,
-            {once("bytes_out")}::BIGINT FROM hourly
+        f"""SELECT hour, service, event_name, resource_arn, error_code, {once_of_many("events")}::BIGINT AS calls,
+            {once_of_many("bytes_out")}::BIGINT FROM hourly
         WHERE {finding.by_callers} AND {CALLS} AND hour >= {literal(since)} AND hour <= {literal(until)}
         GROUP BY 1, 2, 3, 4, 5
         ORDER BY calls DESC, 1, 2, 3, 4 LIMIT 20"""
