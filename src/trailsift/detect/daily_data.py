@@ -149,10 +149,12 @@ def _hours(
                 ON hourly.caller IS NOT DISTINCT FROM names.caller
                 AND hourly.event_name IS NOT DISTINCT FROM names.event_name
             LEFT JOIN (SELECT account_id AS noise_account, caller AS noise_caller, hour AS noise_hour
-                FROM {CONSOLE_NOISE}) ON account_id = noise_account AND hourly.caller = noise_caller AND hour = noise_hour
+                FROM {CONSOLE_NOISE})
+                ON account_id = noise_account AND hourly.caller = noise_caller AND hour = noise_hour
             WHERE {where})
         SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, {_once("events")}::DOUBLE, {_once("bytes_out")}::DOUBLE,
-            coalesce(sum(events) FILTER ({DENIED} AND NOT passed AND NOT noise), 0)::DOUBLE, count(DISTINCT resource_arn)::DOUBLE,
+            coalesce(sum(events) FILTER ({DENIED} AND NOT passed AND NOT noise), 0)::DOUBLE,
+            count(DISTINCT resource_arn)::DOUBLE,
             coalesce(bool_and(coalesce(read_only, false)) FILTER (NOT network), true)::TINYINT,
             {_once("keys")}::DOUBLE, epoch_us(min(first_time)), epoch_us(max(last_time)),
             bool_and(elsewhere)::TINYINT
