@@ -44,6 +44,7 @@ def ingested(chosen: RealSet, folder: Path) -> Path:
 
 def judge_in_process(chosen: RealSet, folder: Path) -> SetResult:
     """Ingest and judge one real set."""
+    os.environ["XDG_CACHE_HOME"] = str(folder / f"work-{os.getpid()}" / "cache")
     return judge_set(chosen, ingested(chosen, folder))
 
 

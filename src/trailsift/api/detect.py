@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -64,7 +65,7 @@ class DetectMethods(Handle):
             clean: Applied to every string taken from a log before it becomes part of a sentence.
 
         Returns:
-            The findings in rank order, and the problems of detections that could not run.
+            The findings in rank order, the problems of detections that could not run, and what could not be judged.
 
         Raises:
             UsageError: An invalid time or threshold, a folder without detections, or a mistake in ``own``.
@@ -91,7 +92,7 @@ class DetectMethods(Handle):
             return pipeline.DetectionResult(pipeline.over_threshold(self._engine(), threshold, options), (), 0)
         rules, problems = _detections(detections)
         result = pipeline.detect(self._engine(), options, rules)
-        return pipeline.DetectionResult(result.findings, (*problems, *result.problems), result.days)
+        return replace(result, problems=(*problems, *result.problems))
 
     def _kept(self, own: StrPath) -> Own:
         """Return what a file names as one's own, and keep the file in the lake."""
@@ -170,7 +171,7 @@ class DetectMethods(Handle):
         language: Language = "en",
         clean: Callable[[str], str] = str,
     ) -> FindingDetail:
-        """Return a finding with its rows of the hourly summary and its events.
+        """Return a finding with its rows of the hourly summary, its events, what surrounds it and what to do next.
 
         Args:
             name: Its id, a unique prefix of it, its rank in the list (from 1), or the finding itself.
@@ -187,12 +188,15 @@ class DetectMethods(Handle):
             >>> detail.finding.reasons != () and len(detail.events) <= 3
             True
         """
+        from trailsift.analysis.time_range import UTC_ZONE
         from trailsift.detect.pipeline import drill
+        from trailsift.detect.writer import Writer
 
         finding = (
             self.find(name, detections=detections, language=language, clean=clean) if isinstance(name, str) else name
         )
-        return drill(self._engine(), finding, limit)
+        writer = Writer(language, clean, self.period().zone or UTC_ZONE)
+        return drill(self._engine(), finding, limit, writer, _detections(detections)[0])
 
     def mute(self, name: str | Finding, reason: str) -> Verdict:
         """Mark a finding as benign: it and similar findings are hidden until they grow by 50 %.

@@ -12,7 +12,8 @@ from cyclopts import Parameter, Token
 LakePlace = Path | str
 
 
-def _place(_: type[object], tokens: Sequence[Token]) -> LakePlace:
+def lake_place(_: type[object], tokens: Sequence[Token]) -> LakePlace:
+    """Return the word of an option as a lake's place."""
     text = tokens[0].value
     return text[:5] + text[5:].rstrip("/") if text[:5].lower() == "s3://" else Path(text)
 
@@ -20,7 +21,7 @@ def _place(_: type[object], tokens: Sequence[Token]) -> LakePlace:
 _LAKE = Parameter(
     name=["--lake", "-l"],
     env_var="TRAILSIFT_LAKE",
-    converter=_place,
+    converter=lake_place,
     n_tokens=1,
     help="Folder of the lake, or s3://bucket/prefix.",
 )

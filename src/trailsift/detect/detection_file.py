@@ -10,7 +10,7 @@ SQL runs over the whole lake each time. With ``calls``, a list such as ``iam:Cre
 condition on it is enough: ``where``, with ``least`` calls, or distinct values of ``distinct``, ``within`` some minutes.
 
 Optional texts: ``did`` completes the sentence "CALLER ... on DAY" for the first line of a finding ("stopped the trail
-{resource}"), with ``{resource}``, ``{event}`` (the most frequent call) and ``{calls}`` ("3 calls") as placeholders;
+{resource}"), with ``{resource}``, ``{event}`` (one of the calls) and ``{calls}`` ("3 calls") as placeholders;
 ``next`` is the step in AWS, also with ``{caller}``. ``did_ko`` (ends in a noun form, as in "추적 {resource}를 중지함")
 and ``next_ko`` are the Korean ones.
 """

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from trailsift.detect.callers import condition_of, role_of
+from trailsift.detect.techniques import TECHNIQUES
 from trailsift.query.relations import text
 from trailsift.safe_text import safe
 from trailsift.times import iso
@@ -112,7 +113,11 @@ _OF_ALL_CALLS = ("detection", "unlike_itself", "burst", "unlike_peers", "split_s
 #: Calls that return content; other reads list what exists.
 _READS = ("GetObject", "GetItem", "BatchGetItem", "Scan", "Query", "Select", "GetRecords")
 
-_SEVERITIES = ((0.75, "high"), (0.6, "medium"))
+#: Kinds that are more informative than their rarity suggests come first.
+_PROMINENCE = {"first_network": 1.6, "first_service": 1.6, "first_account": 1.6, "first_hour": 1.6, "first_action": 1.3}
+
+#: Least score of each severity, the highest first; what is below all is low.
+SEVERITIES = ((0.75, "high"), (0.6, "medium"))
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,8 @@ class Finding:
     """Signals that belong together, the strongest first.
 
     ``caller`` is the leading caller, ``callers`` all of them, the leading one first. ``span`` is the time of the
-    signals, without what continued afterwards. ``also``: ids of findings that were merged into this one.
+    signals, without what continued afterwards. ``also``: ids of findings that were merged into this one. ``title`` is
+    the first line of a note, of which ``who`` and ``what`` are parts.
     """
 
     id: str
@@ -134,6 +140,8 @@ class Finding:
     callers: tuple[str | None, ...] = field(default=())
     span: tuple[int, int] = (0, 0)
     also: tuple[str, ...] = field(default=())
+    who: str = ""
+    what: str = ""
 
     def __str__(self) -> str:
         """Return one line: severity, id and title."""
@@ -142,7 +150,15 @@ class Finding:
     @property
     def severity(self) -> str:
         """``high``, ``medium`` or ``low``."""
-        return next((name for least, name in _SEVERITIES if self.score >= least), "low")
+        return next((name for least, name in SEVERITIES if self.score >= least), "low")
+
+    @property
+    def leading_signals(self) -> list[Signal]:
+        """The best signal of each kind and detection, the one that names the finding first."""
+        best: dict[str, Signal] = {}
+        for signal in self.signals:
+            best.setdefault(signal.rule or signal.kind, signal)
+        return sorted(best.values(), key=lambda signal: -signal.rarity * _PROMINENCE.get(signal.kind, 1.0))
 
     @property
     def event_names(self) -> list[str]:
@@ -207,6 +223,8 @@ class Finding:
         return {
             "id": self.id,
             "title": self.title,
+            "who": self.who,
+            "what": self.what,
             "caller": self.caller,
             "callers": list(self.callers or (self.caller,)),
             "role_arn": self.role_arn,
@@ -218,6 +236,7 @@ class Finding:
             "score": round(self.score, 4),
             "severity": self.severity,
             "techniques": self.techniques,
+            "technique_names": {name: TECHNIQUES[name] for name in self.techniques if name in TECHNIQUES},
             "reasons": list(self.reasons),
             "query": self.query,
         }
