@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ import pytest
 from s3_server import Server
 from s3_server import s3_server as s3_server
 from support.commands import Commands
-from trailsift.cli.app import COMMANDS
+from trailsift.cli.app import ALIASES, COMMANDS
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.relocate import relocate
 from trailsift.query import DuckDBEngine
@@ -93,10 +94,12 @@ _REMOTE = re.compile(r"(?<!\S)(?:s3://(?!my-logs\b|my-lake\b)|https://sqs\.)")
 
 def cannot_run(command: str) -> str | None:
     """Return why a command of a page cannot run here; None if it can."""
-    names = {name for _, name, _ in COMMANDS}
+    names = {name for _, name, _ in COMMANDS} | set(ALIASES)
     missing = [name for name in re.findall(r"(?:^|[|;&] *)trailsift ([a-z]+)", command) if name not in names]
     if missing:
         return f"there is no command {missing[0]} yet"
+    if " --sigma " in command and find_spec("sigma") is None:
+        return "pySigma is not installed"
     return "it needs a bucket or a queue" if _REMOTE.search(command) else None
 
 
@@ -205,8 +208,11 @@ def test_commands_run(
     request: pytest.FixtureRequest,
     runner: Commands,
 ) -> None:
-    """The commands of a page, run in order beside a folder AWSLogs and a bucket my-logs, exit with 0."""
+    """The commands of a page, run in order beside AWSLogs, my-rules (its YAML) and a bucket my-logs, exit with 0."""
     (tmp_path / "AWSLogs").symlink_to(small_logs / "AWSLogs")
+    (tmp_path / "my-rules").mkdir()
+    for number, block in enumerate(block for block in blocks(page) if block.language == "yaml"):
+        (tmp_path / "my-rules" / f"{number}.yml").write_text(block.text, "utf-8")
     env = os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
     listed = commands(page)
     if any(re.search(r"s3://my-(?:logs|lake)\b", command.text) for command in listed):

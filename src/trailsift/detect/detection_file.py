@@ -26,6 +26,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from trailsift.detect.event_scan import EventScan
 from trailsift.detect.particles import PARTICLES
 from trailsift.errors import UsageError
 from trailsift.query.relations import text as quoted
@@ -73,6 +74,9 @@ class Detection:
     """One detection; ``line`` is where the SQL begins in the file. ``calls``: those that its `acts` holds, if any.
 
     ``test``: the condition on `acts` that the SQL consists of, for a detection that counts nothing; else empty.
+    ``scan``: the condition on single events that the SQL is made of, if it is one: then detections share one pass over
+    the events. ``supporting``: its matches only strengthen other evidence. ``timed``: it is somebody else's, and may
+    take only so long.
     """
 
     id: str
@@ -93,6 +97,9 @@ class Detection:
     did_ko: str | None = None
     next: str | None = None
     next_ko: str | None = None
+    scan: EventScan | None = None
+    supporting: bool = False
+    timed: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trailsift.detect.acts import acts_relations
 from trailsift.detect.callers import is_one
 from trailsift.detect.console_noise import CONSOLE_NOISE, console_noise_relation
+from trailsift.detect.correlate import SUPPORTING
 from trailsift.detect.detection_file import (
     COLUMNS,
     SEVERITY_RARITY,
@@ -21,6 +23,7 @@ from trailsift.detect.detection_file import (
     load_rules,
     parse,
 )
+from trailsift.detect.event_scan import batches
 from trailsift.detect.finding import Signal
 from trailsift.errors import EngineError, QueryError
 from trailsift.query.relations import text
@@ -39,12 +42,15 @@ __all__ = [
     "group_matches",
     "load_rules",
     "parse",
+    "run_all",
     "run_detection",
     "run_detections",
     "run_rules",
     "to_signals",
 ]
 
+#: Seconds that the rules of others may take in one run, together.
+SCAN_SECONDS = 900.0
 #: Rows of one caller closer than this are one match; rows within a few hours of its begin are its core.
 _APART = 7 * DAY
 _NEAR = 3 * HOUR
@@ -73,7 +79,7 @@ def run_detections(engine: DuckDBEngine, detections: Sequence[Detection]) -> tup
     """Return the signals of all detections, and the problems of those that fail."""
     signals: list[Signal] = []
     problems: list[Problem] = []
-    for rule, rows in zip(detections, run_rules(engine, [(rule, 0) for rule in detections]), strict=True):
+    for rule, rows in run_all(engine, detections, lambda rule: 0):
         if isinstance(rows, Problem):
             problems.append(rows)
         else:
@@ -81,28 +87,73 @@ def run_detections(engine: DuckDBEngine, detections: Sequence[Detection]) -> tup
     return signals, problems
 
 
-def run_detection(engine: DuckDBEngine, detection: Detection, since: int = 0) -> list[RuleMatch] | Problem:
+def run_all(
+    engine: DuckDBEngine, detections: Sequence[Detection], since_of: Callable[[Detection], int]
+) -> Iterator[tuple[Detection, list[RuleMatch] | Problem]]:
+    """Yield each detection with its rows from its day ``since_of`` on, in order.
+
+    Detections over `acts` share one scan, and those that are conditions on single events share passes over the events.
+    """
+    together = _run_over_acts(engine, [(rule, since_of(rule)) for rule in detections])
+    budget = _Budget(SCAN_SECONDS)
+    scans = [(place, rule.scan, since_of(rule)) for place, rule in enumerate(detections) if rule.scan is not None]
+    for batch in batches(scans):
+        try:
+            found = engine.query(_newer(batch.sql, batch.since), timeout=budget.left()).dicts()
+        except (QueryError, EngineError):
+            # One of them cannot run; alone, each says so itself.
+            continue
+        rows_of: dict[int, list[dict[str, Any]]] = {place: [] for place in batch.places}
+        for row in found:
+            rows_of[row["rule"]].append(row)
+        together |= {place: _matches(rows, batch.since) for place, rows in rows_of.items()}
+    for place, rule in enumerate(detections):
+        if place in together:
+            yield rule, together[place]
+        else:
+            yield rule, run_detection(engine, rule, since_of(rule), budget if rule.timed else None)
+
+
+class _Budget:
+    """Seconds that are left for the rules of others."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left, at least a little: so that each rule has its own message."""
+        return max(self._end - time.monotonic(), 0.1)
+
+
+def run_detection(
+    engine: DuckDBEngine, detection: Detection, since: int = 0, budget: _Budget | None = None
+) -> list[RuleMatch] | Problem:
     """Return the rows of a detection, from the day ``since`` (since 1970) on if it declares its history."""
-    return run_rules(engine, [(detection, since)])[0]
+    try:
+        rows = _rows(engine, detection, since, budget)
+    except (QueryError, EngineError) as error:
+        return Problem(detection.path, detection.line, f"its SQL fails: {error}")
+    except DetectionError as error:
+        return Problem(detection.path, error.line, str(error))
+    return _matches(rows, since)
 
 
 def run_rules(engine: DuckDBEngine, chosen: Sequence[tuple[Detection, int]]) -> list[list[RuleMatch] | Problem]:
-    """Return for each (detection, since) what ``run_detection`` returns. Detections over `acts` share one scan."""
-    out: dict[int, list[RuleMatch] | Problem] = {}
+    """Return for each (detection, since) what ``run_detection`` returns."""
+    since_of = {id(rule): since for rule, since in chosen}
+    return [rows for _, rows in run_all(engine, [rule for rule, _ in chosen], lambda rule: since_of[id(rule)])]
+
+
+def _run_over_acts(engine: DuckDBEngine, chosen: Sequence[tuple[Detection, int]]) -> dict[int, list[RuleMatch]]:
+    """Return the rows of detections over `acts`, by place; without those of a scan that failed."""
+    out: dict[int, list[RuleMatch]] = {}
     shared: dict[int, list[int]] = defaultdict(list)
     for place, (rule, since) in enumerate(chosen):
         if rule.calls:
             shared[since if rule.history is not None else 0].append(place)
     for since, places in shared.items():
         out |= _run_shared(engine, [chosen[place][0] for place in places], places, since)
-    for place, (rule, since) in enumerate(chosen):
-        if place not in out:
-            out[place] = _run_one(engine, rule, since)
-    return [_from_day(out[place], since) for place, (_, since) in enumerate(chosen)]
-
-
-def _from_day(rows: list[RuleMatch] | Problem, since: int) -> list[RuleMatch] | Problem:
-    return rows if isinstance(rows, Problem) else [match for match in rows if match.first_time >= since * DAY]
+    return out
 
 
 def _run_shared(
@@ -122,12 +173,12 @@ def _run_shared(
         rows = engine.query(
             f"WITH {acts_relations(calls, _since(since, history))} {' UNION ALL '.join(branches)}"
         ).dicts()
-        out: dict[int, list[RuleMatch]] = {place: [] for place in places}
+        rows_of: dict[int, list[dict[str, Any]]] = {place: [] for place in places}
         for row in rows:
-            out[row["place"]].append(_match(row, "caller"))
+            rows_of[row["place"]].append(row)
+        return {place: _matches(of_rule, since) for place, of_rule in rows_of.items()}
     except (QueryError, EngineError):
         return {}
-    return out
 
 
 def _of_all(simple: Sequence[tuple[int, Detection]]) -> str:
@@ -143,21 +194,14 @@ def _of_all(simple: Sequence[tuple[int, Detection]]) -> str:
         GROUP BY place, account_id, caller, target, date_trunc('day', event_time)"""
 
 
-def _run_one(engine: DuckDBEngine, detection: Detection, since: int) -> list[RuleMatch] | Problem:
-    try:
-        rows = _rows(engine, detection, since)
-    except (QueryError, EngineError) as error:
-        return Problem(detection.path, detection.line, f"its SQL fails: {error}")
-    except DetectionError as error:
-        return Problem(detection.path, error.line, str(error))
+def _matches(rows: Sequence[Mapping[str, Any]], since: int) -> list[RuleMatch]:
+    matches = []
     who = _caller_column(rows[0]) if rows else ""
-    return [_match(row, who) for row in rows]
-
-
-def _match(row: Mapping[str, Any], who: str) -> RuleMatch:
-    first, last = (_micros(row[name]) for name in ("first_time", "last_time"))
-    names = (row["account_id"], row[who], row["event_name"], row["resource_arn"])
-    return RuleMatch(*names, first, last, int(row["events"]), last, int(row["events"]))
+    for row in rows:
+        first, last = (_micros(row[name]) for name in ("first_time", "last_time"))
+        names = (row["account_id"], row[who], row["event_name"], row["resource_arn"])
+        matches.append(RuleMatch(*names, first, last, int(row["events"]), last, int(row["events"])))
+    return [match for match in matches if match.first_time >= since * DAY]
 
 
 def group_matches(rows: Sequence[RuleMatch], before: Sequence[RuleMatch] = ()) -> list[RuleMatch]:
@@ -188,13 +232,18 @@ def group_matches(rows: Sequence[RuleMatch], before: Sequence[RuleMatch] = ()) -
     return out
 
 
+def rarity_of(detection: Detection) -> float:
+    """Return the rarity of a detection's signals."""
+    return SUPPORTING if detection.supporting else SEVERITY_RARITY[detection.severity]
+
+
 def to_signals(detection: Detection, matches: Iterable[RuleMatch]) -> list[Signal]:
     """Return a signal for each match."""
     return [
         Signal(
             "detection",
             match.caller,
-            SEVERITY_RARITY[detection.severity],
+            rarity_of(detection),
             match.first_time,
             match.near,
             detection.title,
@@ -211,8 +260,10 @@ def to_signals(detection: Detection, matches: Iterable[RuleMatch]) -> list[Signa
     ]
 
 
-def _rows(engine: DuckDBEngine, detection: Detection, since: int = 0) -> list[dict[str, Any]]:
-    result = engine.query(_limited(detection, since))
+def _rows(
+    engine: DuckDBEngine, detection: Detection, since: int = 0, budget: _Budget | None = None
+) -> list[dict[str, Any]]:
+    result = engine.query(_limited(detection, since), timeout=budget.left() if budget else None)
     missing = [name for name in COLUMNS if name not in result.names]
     # Detections that were written for earlier versions return `role_arn`.
     if "role_arn" in result.names and "caller" in missing:
@@ -244,6 +295,21 @@ def _limited(detection: Detection, since: int) -> str:
         return f"WITH {acts_relations(detection.calls, condition)} SELECT * FROM ({_over_acts(detection, since)})"
     tables = _newer_tables(detection, since)
     return f"WITH {', '.join(tables)} SELECT * FROM (\n{detection.sql}\n)" if tables else detection.sql
+
+
+def _newer(sql: str, day: int) -> str:
+    """Return a statement whose tables begin with a day (since 1970); 0 leaves it as it is."""
+    begin = day * DAY
+    if begin <= 0:
+        return sql
+    tables = [
+        f"{table} AS (SELECT * FROM {table} WHERE {time} >= "
+        + (f"DATE '{moment(begin):%Y-%m-%d}'" if time == "day" else literal(begin))
+        + ")"
+        for table, time in _TIMES.items()
+        if re.search(rf"\b{table}\b", sql)
+    ]
+    return f"WITH {', '.join(tables)} SELECT * FROM (\n{sql}\n)" if tables else sql
 
 
 def _over_acts(detection: Detection, since: int) -> str:

@@ -20,7 +20,7 @@ from trailsift.detect.detection_rules import (
     Problem,
     RuleMatch,
     group_matches,
-    run_rules,
+    run_all,
     to_signals,
 )
 from trailsift.detect.egress import daily_egress
@@ -116,7 +116,7 @@ def _fingerprint(engine: DuckDBEngine, detections: Sequence[Detection], limits: 
     at = engine.snapshot
     lake = (at.seq, at.committed_at, sorted(at.locations.items()))
     rules = [
-        (rule.title, rule.title_ko, rule.severity, rule.mitre, rule.history, rule.calls, rule.sql)
+        (rule.title, rule.title_ko, rule.severity, rule.mitre, rule.history, rule.calls, rule.sql, rule.supporting)
         for rule in detections
     ]
     return hashlib.sha256(repr((lake, rules, limits, MAX_SIGNALS)).encode()).hexdigest()
@@ -189,12 +189,8 @@ def _run_detections(
     matches_of: dict[str, list[RuleMatch]] = {}
     signals: list[Signal] = []
     problems: list[Problem] = []
-    keys = [
-        hashlib.sha256(f"{rule.history} {' '.join(rule.calls)} {rule.sql}".encode()).hexdigest()[:16]
-        for rule in detections
-    ]
-    chosen = [(rule, state.before if key in state.matches else 0) for rule, key in zip(detections, keys, strict=True)]
-    for rule, key, rows in zip(detections, keys, run_rules(engine, chosen), strict=True):
+    for rule, rows in run_all(engine, detections, lambda rule: state.before if _key(rule) in state.matches else 0):
+        key = _key(rule)
         before = state.matches.get(key, [])
         if isinstance(rows, Problem):
             problems.append(rows)
@@ -205,6 +201,10 @@ def _run_detections(
             rows = [row for row in rows if row.first_time >= settled * DAY]
         signals += to_signals(rule, _newest_matches(group_matches(rows, before)))
     return matches_of, signals, problems
+
+
+def _key(rule: Detection) -> str:
+    return hashlib.sha256(f"{rule.history} {' '.join(rule.calls)} {rule.sql}".encode()).hexdigest()[:16]
 
 
 def _newest_matches(matches: list[RuleMatch]) -> list[RuleMatch]:
