@@ -191,7 +191,10 @@ def parse(path: str, text: str) -> Detection:
         tuple(_example(text, example) for example in table["ignores"]),
         calls,
         "" if "sql" in table or table.get("least", 1) > 1 else table.get("where", "done"),
-        **{key: table.get(key) for key in _TEXTS},
+        table.get("did"),
+        table.get("did_ko"),
+        table.get("next"),
+        table.get("next_ko"),
     )
 
 
