@@ -22,7 +22,7 @@ import pytest
 from s3_server import Server
 from s3_server import s3_server as s3_server
 from support.commands import Commands
-from trailsift.cli.app import COMMANDS
+from trailsift.cli.app import ALIASES, COMMANDS
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.relocate import relocate
 from trailsift.query import DuckDBEngine
@@ -94,7 +94,7 @@ _REMOTE = re.compile(r"(?<!\S)(?:s3://(?!my-logs\b|my-lake\b)|https://sqs\.)")
 
 def cannot_run(command: str) -> str | None:
     """Return why a command of a page cannot run here; None if it can."""
-    names = {name for _, name, _ in COMMANDS}
+    names = {name for _, name, _ in COMMANDS} | set(ALIASES)
     missing = [name for name in re.findall(r"(?:^|[|;&] *)trailsift ([a-z]+)", command) if name not in names]
     if missing:
         return f"there is no command {missing[0]} yet"

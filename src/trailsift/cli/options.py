@@ -28,6 +28,9 @@ _LAKE = Parameter(
 LakeOption = Annotated[LakePlace, _LAKE]
 OptionalLakeOption = Annotated[LakePlace | None, _LAKE]
 JsonOption = Annotated[bool, Parameter(name="--json", show_default=False, help="Print one JSON document.")]
+CsvOption = Annotated[
+    bool, Parameter(name="--csv", show_default=False, help="Print the main table as CSV, with all columns.")
+]
 QuietOption = Annotated[bool, Parameter(name=["--quiet", "-q"], show_default=False, help="Show no progress.")]
 SinceOption = Annotated[
     str | None,
@@ -52,6 +55,9 @@ ZoneOption = Annotated[
 LimitOption = Annotated[int | None, Parameter(name=["--limit", "-n"], help="Maximum rows; 0 shows all.")]
 OutputOption = Annotated[
     Path | None, Parameter(name=["--output", "-o"], help="Write to this file instead of standard output.")
+]
+ForceOption = Annotated[
+    bool, Parameter(name="--force", show_default=False, help="Replace the output file if it exists.")
 ]
 PricesOption = Annotated[
     Path | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 
-from trailsift.analysis.shell import quoted
+from trailsift.analysis.shell import program, quoted
 from trailsift.analysis.time_range import Period
 from trailsift.lake.retention import period_of
 from trailsift.safe_text import safe
@@ -40,7 +40,7 @@ def show_status(status: Status, zone: Period) -> None:
             f"{plural(status.commits, 'commit')}."
         )
     else:
-        headline = f"No events yet. Next: trailsift ingest PATH --lake {quoted(status.lake)}"
+        headline = f"No events yet. Next: {program()} ingest PATH --lake {quoted(status.lake)}"
     out.print(headline)
     if status.world_readable:
         out.print("Every user of this machine can read it. To keep it private:")
@@ -49,7 +49,7 @@ def show_status(status: Status, zone: Period) -> None:
         out.print(
             f"Format version {status.format_version}: it can be read. To upgrade it to {FORMAT_VERSION}, and write it:"
         )
-        out.print(f"  trailsift compact --lake {quoted(status.lake)}", soft_wrap=True)
+        out.print(f"  {program()} compact --lake {quoted(status.lake)}", soft_wrap=True)
     elif status.version_1_days:
         days = ", ".join(status.version_1_days)
         out.print(f"Summary rows of format version 1, without caller and category: {days}.", soft_wrap=True)
