@@ -334,6 +334,7 @@ def finding_command(
         target,
         limit=10 if limit is None else limit,
         detections=detections,
+        sigma=rules,
         language=lang,
         clean=_cleaner(as_json),
     )

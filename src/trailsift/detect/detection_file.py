@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from string import Formatter
@@ -176,7 +176,7 @@ def parse(path: str, text: str) -> Detection:
         if not table.get(key):
             raise DetectionError(_line(text, key), f"needs an example: [[{key}]]")
     sql, history, where = _statement(text, table, calls)
-    made = Detection(
+    return Detection(
         Path(path).stem,
         path,
         _line(text, where),
@@ -191,9 +191,11 @@ def parse(path: str, text: str) -> Detection:
         tuple(_example(text, example) for example in table["ignores"]),
         calls,
         "" if "sql" in table or table.get("least", 1) > 1 else table.get("where", "done"),
+        table.get("did"),
+        table.get("did_ko"),
+        table.get("next"),
+        table.get("next_ko"),
     )
-    texts: dict[str, Any] = {key: table.get(key) for key in _TEXTS}
-    return replace(made, **texts)
 
 
 def _is_template(text: object, names: Sequence[str]) -> bool:
