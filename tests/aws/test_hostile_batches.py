@@ -17,7 +17,7 @@ import pytest
 from support.paths import TESTS
 from support.records import sample, text
 from trailsift.aws import handler
-from trailsift.aws.transform.firehose import RECORD_BYTES, Transform, landing_partition
+from trailsift.aws.transform.firehose import RECORD_BYTES, Transform, landing_partition, resent
 from trailsift.aws.transform.writer import LandingWriter
 from trailsift.decode import landing, record
 from trailsift.decode.landing import Dropped
@@ -35,7 +35,7 @@ class Stream:
         self.records: list[bytes] = []
 
     def put(self, records: Any) -> list[int]:
-        self.records += records
+        self.records += [resent(each) or each for each in records]
         return []
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from trailsift.deploy import boards, glue_requests
 from trailsift.deploy.resources import FUNCTION, STORAGE, STREAM, SUBSCRIPTION, WORKGROUP, Resources, sub
-from trailsift.deploy.tables import LANDING_PARTITIONS, StackConfig
+from trailsift.deploy.tables import LANDING_PARTITIONS, StackConfig, landing_projection, landing_template
 
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "BucketName": {
@@ -91,22 +91,12 @@ def _catalog(config: StackConfig) -> Resources:
 
 
 def _projection(config: StackConfig, folder: str) -> dict[str, Any]:
-    keys = "/".join(f"{name}=${{!{name}}}" for name in LANDING_PARTITIONS)
-    parameters: dict[str, Any] = {
+    return {
         "EXTERNAL": "TRUE",
         "classification": "json",
-        "projection.enabled": "true",
-        "projection.service.type": "enum",
-        "projection.service.values": ",".join(config.services),
-        "storage.location.template": sub(folder + keys),
+        **landing_projection(config),
+        "storage.location.template": sub(folder + landing_template("${!%s}")),
     }
-    year = config.since.year
-    ranges = {"year": f"{year},{year + 20}", "month": "1,12", "day": "1,31", "hour": "0,23"}
-    for name, span in ranges.items():
-        parameters[f"projection.{name}.type"] = "integer"
-        parameters[f"projection.{name}.range"] = span
-        parameters[f"projection.{name}.digits"] = "4" if name == "year" else "2"
-    return parameters
 
 
 def _dashboard() -> Resources:
