@@ -106,6 +106,11 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "LOCATION 's3://t-bucket/logs/AWSLogs/'" in out and "'projection.account.values'='111122223333'" in out
     assert main([*words, "--from", "2026-02-01", "--to", "2026-02-01"]) == 2
+    assert main([*words, "--day", "2026-02-01", "--to", "2026-02-01"]) == 2
+    capsys.readouterr()
+    assert main([*words, "--day", "2026-02-01", "--only", "load", "--only", "hourly"]) == 0
+    out = capsys.readouterr().out
+    assert "day >= '2026/02/01' AND day < '2026/02/02'" in out and out.count("MERGE INTO") == 2
     assert main([*words, "--only", "everything"]) == 2
     assert "'everything'" in capsys.readouterr().err
     assert main([*words, "--json"]) == 0
