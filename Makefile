@@ -34,7 +34,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo setup test test-aws hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
-.PHONY: bench-watch bench-memory bench-rules bench-transform bench-original bench-findings bench-s3
+.PHONY: bench-watch bench-memory bench-rules bench-transform bench-original bench-findings bench-real bench-s3
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ bench-original: $(DEV) ## the original document's pieces: bench/ORIGINAL.md
 
 bench-findings: $(DEV) ## findings of 1,000 roles: bench/FINDINGS.md
 	@$(BIN)/python bench/findings.py --out bench/FINDINGS.md $(FINDINGS)
+
+bench-real: $(DEV) ## findings on real logs, and attacks moved into other lakes: bench/FINDINGS.md
+	@$(BIN)/python bench/real_findings.py --out bench/FINDINGS.md $(REAL)
 
 bench-s3: $(DEV) ## S3 on a local server: bench/S3.md, bench/S3_LAKE.md
 	@$(BIN)/python bench/s3_source.py --out bench/S3.md $(S3)

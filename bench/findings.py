@@ -145,7 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shutil.rmtree(folder, ignore_errors=True)
     print(text)
     if options.out:
-        options.out.write_text(text)
+        # Its other sections are those of real_findings.py.
+        _, mark, rest = options.out.read_text("utf-8").partition("\n## ") if options.out.exists() else ("", "", "")
+        options.out.write_text(text + mark + rest, "utf-8")
     return 0
 
 

@@ -79,6 +79,8 @@ class Proxy:
     url: str
     rule: Callable[[Request], Fault | None] = lambda _: None
     requests: list[Request] = field(default_factory=list)
+    #: Requests that the server answered, with the status of its answer.
+    answers: list[tuple[Request, int]] = field(default_factory=list)
 
     def count(self, method: str, part: str = "") -> int:
         """Return how many requests came in with a method and a text in their path."""
@@ -118,6 +120,7 @@ def _handler(proxy: Proxy, upstream: str) -> type[BaseHTTPRequestHandler]:
                 data = answer.read()
             finally:
                 connection.close()
+            proxy.answers.append((request, answer.status))
             if fault.drop:
                 return self.hang_up()
             if fault.agree and answer.status == 412:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import doctest
+import importlib
+import pkgutil
 import shutil
 from pathlib import Path
 
@@ -23,7 +25,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-EXAMPLES = [test for module in (api, query_result) for test in doctest.DocTestFinder().find(module) if test.examples]
+METHODS = [importlib.import_module(f"trailsift.api.{module.name}") for module in pkgutil.iter_modules(api.__path__)]
+EXAMPLES = [
+    test for module in (api, *METHODS, query_result) for test in doctest.DocTestFinder().find(module) if test.examples
+]
 
 
 def test_nearly_every_method_has_an_example() -> None:

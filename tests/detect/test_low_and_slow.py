@@ -115,20 +115,26 @@ def test_sentences_of_a_run() -> None:
     both = {one.kind: one for one in signals_of(days(reads, size=4.0))}
     assert set(both) == set(LOW_AND_SLOW)
     (finding,) = correlate_signals(both.values())
-    english = " ".join(describe(finding).reasons)
-    over = both["drip_bytes"].parts[0][1] / 1e9
-    assert (
-        f"read {over:.1f} GB more than usual from payroll-archive over 6 days (1.7x the usual amount, every day)"
-        in english
+    english = describe(finding)
+    over, read = both["drip_bytes"].parts[0][1] / 1e9, both["drip_bytes"].events / 1e9
+    usual = (both["drip_bytes"].usual or 0) / 1e9
+    assert english.what == "called GetObject 830 times more than usual on payroll-archive over 6 days"
+    only_bytes = describe(correlate_signals([both["drip_bytes"]])[0])
+    assert only_bytes.what == f"read {over:.1f} GB more than usual from payroll-archive over 6 days"
+    reason = f"{read:.1f} GB from payroll-archive in 6 days; usually {usual:.1f} GB (1.7x the usual amount, every day)"
+    assert reason in english.reasons
+    assert any(
+        reason.startswith("GetObject ") and "times on payroll-archive in 6 days" in reason for reason in english.reasons
     )
-    assert "called GetObject 8" in english and "times more than usual on payroll-archive" in english
-    korean = " ".join(describe(finding, "ko").reasons)
-    assert f"6일 동안 payroll-archive에서 평소보다 {over:.1f} GB 더 읽음 (평소의 1.7배, 매일)" in korean
+    korean = describe(finding, "ko")
+    assert korean.what == "6일 동안 payroll-archive에 GetObject를 평소보다 830회 더 호출함"
+    reason = f"6일 동안 payroll-archive에서 {read:.1f} GB 읽음, 평소 {usual:.1f} GB (평소의 1.7배, 매일)"
+    assert reason in korean.reasons
     assert finding.techniques == ["T1030", "T1530"] and "payroll-archive" in finding.query
     none = both["drip_bytes"]._replace(usual=0.0, parts=(("over", 9e9, 7, 5),))
     described = describe(Finding("f", ROLE_ARN, 0.5, 0, 9, (none,)))
-    assert "(normally none, on 5 of them)" in described.title
-    assert "(평소에는 없던 일, 그중 5일)" in describe(described, "ko").title
+    assert "(normally none, on 5 of them)" in described.reasons[0]
+    assert "(평소에는 없던 일, 그중 5일)" in describe(described, "ko").reasons[0]
 
 
 def test_one_key_pattern() -> None:
@@ -413,9 +419,9 @@ def test_run_at_the_command_line(records: list[Record], tmp_path: Path, capsys: 
         return [one for one in json.loads(capsys.readouterr().out)["findings"] if "T1030" in one["techniques"]]
 
     (one,) = asked()
-    assert "more than usual on" in " ".join(one["reasons"]) and one["event_names"] == ["GetObject"]
+    assert "more than usual on" in one["title"] and one["event_names"] == ["GetObject"]
     (korean,) = asked("--lang", "ko")
-    assert "평소보다" in " ".join(korean["reasons"]) and "일 동안" in korean["title"]
+    assert "평소보다" in korean["title"] and "일 동안" in korean["title"]
     assert asked("--levels", "shapes")[0]["id"] == one["id"]
     assert asked(*(word for level in ("novel", "volume", "detections") for word in ("--levels", level))) == []
     assert main(["query", one["query"], "--lake", str(lake), "--format", "json"]) == 0

@@ -10,22 +10,19 @@ import numpy as np
 import pytest
 
 from trailsift.cli import main
-from trailsift.detect import multivariate as level
 from trailsift.detect.correlate import correlate_signals
 from trailsift.detect.describe import describe
 from trailsift.detect.evaluation import judge, read_truth
 from trailsift.detect.experiment import judge_ablations
 from trailsift.detect.features import FEATURES, CallCounts, build_features, read_calls
 from trailsift.detect.finding import LEVELS, Finding
-from trailsift.detect.multivariate import find_outliers, outliers
+from trailsift.detect.multivariate import find_outliers, outliers, rate_hours
 from trailsift.detect.pipeline import DetectOptions, detect
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
 from trailsift.times import DAY, HOUR
-
-pytest.importorskip("sklearn", reason="the extra ml is not installed")
 
 BEGIN = 20_510  # days since 1970
 DAYS = range(20_514, 20_514 + 28)
@@ -131,10 +128,18 @@ def test_too_little_history_says_nothing() -> None:
     )
 
 
-def test_levels_alone_and_without_the_library(
-    engine: DuckDBEngine, logs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each level can be used alone; without scikit-learn that one is skipped with a message."""
+def test_hours_that_are_all_the_same() -> None:
+    """No covariance, and nothing is far from them; one that is far from ordinary ones is rare."""
+    flat, odd = np.zeros((300, len(FEATURES))), np.full((1, len(FEATURES)), 4.0)
+    assert rate_hours(flat, flat[:1])[0].tolist() == [0.0]
+    usual = np.random.default_rng(3).normal(0, 1, (300, len(FEATURES)))
+    rarity, parts = rate_hours(usual, np.concatenate([odd, usual[:5]]))
+    assert rarity[0] > 3 > rarity[1:].max()
+    assert parts[0].sum() == pytest.approx(parts.sum(axis=1).max())
+
+
+def test_levels_alone(engine: DuckDBEngine, logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each level can be used alone."""
     lake = str(logs.parent / "lake")
     for name in ("novel", "volume", "shapes", "learned"):
         only = detect(engine, DetectOptions(levels=frozenset([name])))
@@ -142,11 +147,6 @@ def test_levels_alone_and_without_the_library(
     assert main(["detect", "--lake", lake, "--levels", "learned", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)["findings"]
     assert listed and all("behaved unusually" in one["title"] for one in listed)
-    monkeypatch.setattr(level, "find_spec", lambda name: None)
-    assert main(["detect", "--lake", lake, "--json"]) == 0
-    out = capsys.readouterr()
-    assert "scikit-learn" in out.err and json.loads(out.out)["findings"]
-    assert main(["detect", "--lake", lake, "--levels", "learned"]) == 3
 
 
 def test_lake_without_events(tmp_path: Path) -> None:

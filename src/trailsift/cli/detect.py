@@ -45,9 +45,11 @@ DetectionsOption = Annotated[
 ]
 #: Environment variable that is set for a detection which ends with the process that started it.
 PARENT = "TRAILSIFT_ENDS_WITH_PARENT"
+#: Findings per day at most; ranks are those of such a list.
+_BUDGET = 10
 #: Findings that an ingest lists.
 _LISTED = 10
-Level = Literal["novel", "volume", "shapes", "learned", "detections"]
+Level = Literal["novel", "volume", "shapes", "peers", "learned", "detections"]
 Strength = Literal["standard", "weak", "stealthy"]
 ReasonOption = Annotated[str, Parameter(help="Reason, kept in the lake with the finding.")]
 
@@ -60,8 +62,15 @@ def detect_command(
     ] = None,
     budget: Annotated[
         int, Parameter(name=["--max-per-day", "--budget"], help="Maximum findings per day; 0 shows all.")
-    ] = 10,
+    ] = _BUDGET,
     detections: DetectionsOption = None,
+    own: Annotated[
+        Path | None,
+        Parameter(
+            env_var="TRAILSIFT_OWN",
+            help="File (TOML) with your networks, accounts, partners and scanners; the lake keeps it.",
+        ),
+    ] = None,
     check: Annotated[
         bool,
         Parameter(show_default=False, help="Only run the examples of all detections and report errors; needs no lake."),
@@ -110,7 +119,10 @@ def detect_command(
     """Find what is worth a look: first-time behaviour, volume far above the baseline, activity at unusual hours.
 
     Reads what changed since the last run, and keeps its results in the lake. With `--follow --json`, each finding is
-    one line.
+    one line. At the end, standard error says what could not be judged, and why.
+
+    Severity says when to look: high, today (score 0.75 or more: an attack that is known as such, or several strong
+    signs at once); medium, this week (0.6 or more: one strong sign); low, when you review (0.4 or more).
 
     Example: `trailsift detect --lake lake --since -7d`, then `trailsift finding 1 --lake lake`
     """
@@ -122,7 +134,6 @@ def detect_command(
 
         check_url(webhook)
     period = handle.period(since, until)
-    code = 0 if threshold is not None else _warn_without_learned(levels)
 
     def run(lake: Lake) -> DetectionResult:
         return lake.detect(
@@ -132,13 +143,18 @@ def detect_command(
             levels=levels,
             threshold=threshold,
             detections=detections,
+            own=own,
             muted=muted,
             full_refresh=afresh,
             language=lang,
             clean=_cleaner(as_json),
         )
 
-    report = _Report(run, period, webhook, webhook_form, new or follow, as_json, lines=follow)
+    # By its rank, `trailsift finding` knows a finding of the plain list only.
+    ranked = period.whole and budget == _BUDGET and not (levels or muted or new or follow or threshold is not None)
+    report = _Report(
+        run, period, webhook, webhook_form, new or follow, as_json, follow, lang, ranked, details=threshold is None
+    )
     if follow:
         if os.environ.get(PARENT):
             _end_with_parent()
@@ -146,7 +162,7 @@ def detect_command(
             pass
         return 0
     _warn_if_read_only(handle)
-    return max(code, report(handle))
+    return report(handle)
 
 
 def _end_with_parent() -> None:
@@ -184,6 +200,9 @@ class _Report:
     only_new: bool
     as_json: bool
     lines: bool
+    language: Literal["en", "ko"] = "en"
+    ranked: bool = True
+    details: bool = True
 
     def __call__(self, lake: Lake) -> int:
         """Return the exit code: 3 if a detection has errors, 1 if the webhook does not answer."""
@@ -193,26 +212,47 @@ class _Report:
         destination = "follow" if self.lines else "new"
         shown = lake.unreported(result.findings, destination) if self.only_new else result.findings
         # First of all: whatever becomes of the webhook, the findings are shown.
-        self._show(lake, shown)
+        self._show(lake, shown, result)
         if self.only_new:
             lake.mark_reported(shown, destination)
         if self.webhook is not None:
             code = max(code, _post(lake, result.findings, self.webhook, self.form))
         return code
 
-    def _show(self, lake: Lake, findings: Sequence[Finding]) -> None:
-        from trailsift.terminal.findings import show_findings
+    def _show(self, lake: Lake, findings: Sequence[Finding], result: DetectionResult) -> None:
+        from trailsift.terminal.findings import show_finding_line, show_findings
         from trailsift.terminal.output import print_json, print_json_line
 
-        if self.lines and self.as_json:
+        if self.lines:
             for finding in findings:
-                print_json_line(finding.as_dict())
+                if self.as_json:
+                    print_json_line(finding.as_dict())
+                else:
+                    show_finding_line(finding)
         elif self.as_json:
-            print_json({"period": self.period.as_dict(), "findings": [finding.as_dict() for finding in findings]})
+            spots = [spot.as_dict(result.writer) for spot in result.blind]
+            shown = [finding.as_dict() for finding in findings]
+            print_json({"period": self.period.as_dict(), "findings": shown, "not_judged": spots})
         elif findings:
-            show_findings(findings, self.period, lake.path)
-        elif not self.lines:
-            say(f"no findings: {lake.why_empty(since=self.period.since, until=self.period.until)}")
+            show_findings(findings, self.period, lake.path, self.language, ranked=self.ranked, details=self.details)
+        else:
+            why = lake.why_empty(since=self.period.since, until=self.period.until)
+            say(_label(self.language, "no findings").format(why=why))
+        if not self.lines and not self.as_json:
+            _say_blind(result, self.language)
+
+
+def _label(language: Literal["en", "ko"], name: str) -> str:
+    from trailsift.detect.texts import TEXTS
+
+    return TEXTS[language].labels[name]
+
+
+def _say_blind(result: DetectionResult, language: Literal["en", "ko"]) -> None:
+    """Say what could not be judged; that a lake is empty was said before."""
+    sentences = [spot.sentence(result.writer) for spot in result.blind if spot.kind != "empty"]
+    if sentences:
+        say("\n".join([_label(language, "not judged"), *(f"- {sentence}" for sentence in sentences)]))
 
 
 def _cleaner(machine: bool) -> Callable[[str], str]:
@@ -264,7 +304,7 @@ def finding_command(
     lang: LanguageOption = "en",
     as_json: JsonOption = False,
 ) -> int:
-    """Show one finding: evidence, summary rows, events, original records.
+    """Show one finding as a note: what happened, why it is unusual, what surrounds it, what to do, and the evidence.
 
     Example: `trailsift finding f3a91c --lake lake`, `trailsift finding f3a91c --lake lake --records`
     """
@@ -278,15 +318,21 @@ def finding_command(
 
         handle.export(json_stream(), where=target.condition)
         return code
-    detail = handle.finding(target, limit=10 if limit is None else limit)
+    detail = handle.finding(
+        target,
+        limit=10 if limit is None else limit,
+        detections=detections,
+        language=lang,
+        clean=_cleaner(as_json),
+    )
     if as_json:
         from trailsift.terminal.output import print_json
 
         print_json(detail.as_dict())
     else:
-        from trailsift.terminal.findings import show_finding
+        from trailsift.terminal.finding_detail import show_finding
 
-        show_finding(detail, handle.period(), lake)
+        show_finding(detail, handle.period(), lake, lang)
     return code
 
 
@@ -333,7 +379,6 @@ def evaluate_command(
         if not quiet:
             say(text)
 
-    _warn_without_learned(None)
     config = ExperimentConfig(events, days, roles, tuple(strength or STRENGTHS))
     table = run_experiment(range(first_seed, first_seed + seeds), config, report_step)
     if as_json:
@@ -368,16 +413,6 @@ def _own_problems(folder: Path | None) -> Sequence[object]:
 def _say_problems(problems: Sequence[object]) -> None:
     for problem in problems:
         say(f"skipped: {problem}")
-
-
-def _warn_without_learned(levels: Sequence[str] | None) -> int:
-    """Say that the learned level cannot run without scikit-learn. Return 3 if it was asked for by name, else 0."""
-    from trailsift.detect.multivariate import MISSING, available
-
-    if available() or "learned" not in (levels or ["learned"]):
-        return 0
-    say(MISSING)
-    return 3 if levels else 0
 
 
 def _post(lake: Lake, findings: Sequence[Finding], url: str, form: Literal["json", "slack"]) -> int:

@@ -29,6 +29,10 @@ FIRSTS = (
 )
 #: Measures of a caller; the last is all its calls.
 MEASURES = ("more_bytes", "more_denied", "many_resources", "calls")
+#: Measures of an hour of a caller for which little past is enough: distinct keys, keys per minute, and so on.
+BURSTS = ("keys", "pace", "bytes_out", "kinds", "resources", "refused", "deletes")
+#: Measures of a day of a network without credentials.
+PUBLIC = ("calls", "bytes_out", "resources", "refused", "writes")
 #: Kinds of series; a series of calls is one of the first three.
 KINDS = ("more_calls", "more_reads", "more_deletes", *MEASURES)
 
@@ -70,6 +74,43 @@ class FirstSeen(NamedTuple):
     resource_arn: Sequence[str | None]
 
 
+class CallerHours(NamedTuple):
+    """Hours of callers on one day; a caller and hour occurs at most once.
+
+    ``values``: a column per measure of BURSTS. ``kind``: the kind of the caller (``priors.CALLER_KINDS``). ``call``:
+    the busiest call of the hour, an index into ``names``. Times are microseconds since 1970.
+    """
+
+    caller: Column
+    kind: Column
+    values: Column
+    first_time: Column
+    last_time: Column
+    call: Column
+    names: Sequence[str | None]
+
+
+class SessionPlace(NamedTuple):
+    """Where a session of a caller was used on one day: a network, the families of its clients, and its calls there."""
+
+    caller: str
+    session: str
+    network: str
+    agents: frozenset[str]
+    events: int
+    first_time: int
+    last_time: int
+
+
+class PublicNetwork(NamedTuple):
+    """What one network did without credentials on one day; ``values`` as in PUBLIC."""
+
+    network: str
+    values: tuple[float, ...]
+    first_time: int
+    last_time: int
+
+
 class Day(NamedTuple):
     """One day (UTC) of a lake; callers and series are indexes into the baseline."""
 
@@ -78,6 +119,9 @@ class Day(NamedTuple):
     cells: Cells
     writes: Column  # series with mutating calls
     firsts: FirstSeen
+    hours: CallerHours
+    places: Sequence[SessionPlace] = ()  # of sessions that were used in several
+    networks: Sequence[PublicNetwork] = ()
 
 
 class Baseline:
@@ -96,6 +140,9 @@ class Baseline:
         self.last = np.zeros(0, np.int32)  # last active day
         self.with_first = np.zeros((0, len(FIRSTS)), np.int32)  # days with a first
         self.held = np.zeros((0, len(FIRSTS)), np.int32)  # values seen
+        self.tops = np.zeros((0, len(BURSTS)), np.float32)  # the highest hour
+        self.sort = np.zeros(0, np.int8)  # kind of caller
+        self.public = np.zeros(len(PUBLIC))  # the most that one network did in a day without credentials
         self.common = np.zeros(len(FIRSTS))
         self.series: dict[tuple[int, str], int] = {}
         self.of = np.zeros(0, np.int32)  # caller of a series
@@ -117,6 +164,7 @@ class Baseline:
             self.names.append(name)
             self.age, self.off_hours, self.last = (_grown(a, place) for a in (self.age, self.off_hours, self.last))
             self.with_first, self.held = _grown(self.with_first, place), _grown(self.held, place)
+            self.tops, self.sort = _grown(self.tops, place), _grown(self.sort, place)
         return place
 
     def series_of(self, caller: int, name: str, *, measure: bool = False) -> int:
@@ -165,6 +213,10 @@ class Baseline:
         cells = day.cells
         self.series_last[cells.series] = day.day
         np.maximum.at(self.peaks, (cells.series, cells.hour), cells.value.astype(np.float32))
+        np.maximum.at(self.tops, day.hours.caller, day.hours.values.astype(np.float32))
+        self.sort[day.hours.caller] = day.hours.kind
+        for network in day.networks:
+            self.public = np.maximum(self.public, network.values)
         self._forget()
 
     def mark_writes(self, series: Column) -> None:
@@ -222,6 +274,7 @@ class Baseline:
         self.callers = {name: place for place, name in enumerate(self.names)}
         self.age, self.off_hours, self.last = self.age[kept], self.off_hours[kept], self.last[kept]
         self.with_first, self.held = self.with_first[kept], self.held[kept]
+        self.tops, self.sort = self.tops[kept], self.sort[kept]
 
     def _keep_series(self, kept: Column) -> None:
         keys = list(self.series)

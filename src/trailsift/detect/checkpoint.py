@@ -25,14 +25,13 @@ from trailsift.detect.baseline import Baseline, BaselineLimits
 from trailsift.detect.detection_rules import RuleMatch
 from trailsift.detect.finding import Link, Signal
 from trailsift.detect.low_and_slow import LowAndSlowDetector
-from trailsift.detect.multivariate import available
 from trailsift.detect.stored_json import link_of, parse_json, signal_of
 from trailsift.schema import FORMAT_VERSION
 from trailsift.storage import Location, Storage, open_storage
 
 _FILES = ("findings/habits.npz", "findings/habits-before.npz")
 _LAST = "findings/last.json"
-_FORM = 4
+_FORM = 5
 #: What reading a file may raise that is not what ``save`` wrote.
 _DAMAGE = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, MemoryError, RecursionError,
@@ -47,7 +46,7 @@ _ARRAYS = {
         name: name
         for name in (
             "age", "last", "with_first", "held", "common", "of", "kind", "series_last", "peaks", "keys", "keys_of",
-            "shared", "shared_by",
+            "shared", "shared_by", "tops", "sort", "public",
         )
     },
 }  # fmt: skip
@@ -118,8 +117,8 @@ def save_last(lake: Location, of: str, signals: list[Signal], links: list[Link])
 
 
 def _stamp() -> list[Any]:
-    # Values are stored as DuckDB hashes, which may differ between versions; and the learned level is optional.
-    return [_FORM, __version__, version("duckdb"), available()]
+    # Values are stored as DuckDB hashes, which may differ between versions.
+    return [_FORM, __version__, version("duckdb")]
 
 
 def _packed(state: State) -> bytes:

@@ -9,7 +9,10 @@ import numpy as np
 
 from trailsift.analysis.base import CALLS, DENIED, NETWORK_ACTIVITY, ask, tuple_of
 from trailsift.analysis.time_range import Period
-from trailsift.detect.baseline import FIRSTS, MEASURES, Baseline, Cells, Column, Day, FirstSeen
+from trailsift.detect.baseline import BURSTS, FIRSTS, MEASURES, Baseline, CallerHours, Cells, Column, Day, FirstSeen
+from trailsift.detect.priors import kind_of
+from trailsift.detect.public_networks import read_networks
+from trailsift.detect.split_sessions import read_places
 from trailsift.query.relations import text
 from trailsift.schema import TARGET
 from trailsift.times import DAY, HOUR
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 _DAYS_AT_ONCE = 16
 _EVENTS_AT_ONCE = 5_000_000
+_PACE_LEAST = 100  # distinct keys of one call in an hour from which on their pace says something
 _LAST_DAY = 2_932_896  # of the year 9999
 
 _USAGE = {
@@ -45,13 +49,33 @@ _NETWORK = f"category IS NOT DISTINCT FROM {text(NETWORK_ACTIVITY)}"
 PASSED = f"({_NETWORK} AND error_code IS DISTINCT FROM 'VpceAccessDenied')"
 
 
-def once(count: str, passed: str = PASSED) -> str:
+_ACCOUNT = """CASE WHEN starts_with(caller, 'arn:') THEN split_part(caller, ':', 5)
+    WHEN starts_with(caller, 'account:') THEN split_part(substr(caller, 9), '/', 1) END"""
+#: Lines of another account than the caller's: of a call across accounts, the owner's record. The caller's own account
+#: has one as well, if it is logged.
+#: https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html
+ELSEWHERE = f"coalesce(account_id <> {_ACCOUNT}, false)"
+
+
+def once(count: str, passed: str = PASSED, elsewhere: str = ELSEWHERE) -> str:
     """Return the sum of a column over lines in SQL, with calls that have two records counted once.
 
-    Which record belongs to which is not known, as only one of them names the resource: the larger sum of the two is
-    right if one of the categories is complete, and never too large.
+    Which record belongs to which is not known, as only one of them names the resource or has the caller's account: the
+    largest sum of the records of a sort is right if one sort is complete, and never too large.
     """
-    return f"coalesce(greatest(sum({count}) FILTER (NOT {passed}), sum({count}) FILTER ({passed})), 0)"
+    parts = (f"NOT {passed} AND NOT {elsewhere}", f"NOT {passed} AND {elsewhere}", passed)
+    return f"coalesce(greatest({', '.join(f'sum({count}) FILTER ({part})' for part in parts)}), 0)"
+
+
+def once_of_many(count: str) -> str:
+    """Return the sum of ``once`` over lines of several callers, which have no account in common."""
+    return once(count, elsewhere="false")
+
+
+def own_or_elsewhere(count: str, condition: str) -> str:
+    """Return the sum of a column over the lines of a condition in SQL; a call across accounts counts once."""
+    parts = (f"{condition} AND NOT {ELSEWHERE}", f"{condition} AND {ELSEWHERE}")
+    return f"coalesce(greatest({', '.join(f'sum({count}) FILTER ({part})' for part in parts)}), 0)"
 
 
 def daily_totals(engine: DuckDBEngine, periods: Sequence[Period] = (Period(),)) -> dict[int, int]:
@@ -71,8 +95,9 @@ def read_days(engine: DuckDBEngine, baseline: Baseline, events_of: Mapping[int, 
     """Yield the days of ``events_of`` (day -> events) in order. Learn each one before asking for the next."""
     for chunk in chunk_days(events_of):
         period = whole_days(chunk[0], chunk[-1])
-        cells, writes, writes_at = _hours(engine, baseline, period)
+        cells, writes, writes_at, hours, hours_at = _hours(engine, baseline, period)
         first_day, firsts = _firsts(engine, baseline, period)
+        places, networks = read_places(engine, period), read_networks(engine, period)
         for day in chunk:
             on_day = cells.hour // 24 == day
             yield Day(
@@ -81,6 +106,9 @@ def read_days(engine: DuckDBEngine, baseline: Baseline, events_of: Mapping[int, 
                 Cells(cells.series[on_day], cells.hour[on_day] % 24, cells.value[on_day]),
                 np.unique(writes[writes_at // 24 == day]),
                 _of_day(firsts, np.flatnonzero(first_day == day)),
+                _hours_of_day(hours, np.flatnonzero(hours_at // 24 == day)),
+                places.get(day, ()),
+                networks.get(day, ()),
             )
 
 
@@ -98,8 +126,11 @@ def chunk_days(events_of: Mapping[int, int]) -> Iterator[list[int]]:
         yield chunk
 
 
-def _hours(engine: DuckDBEngine, baseline: Baseline, period: Period) -> tuple[Cells, Column, Column]:
-    """Return all cells of a period, with hours since 1970; and the series with mutating calls, with their hours."""
+def _hours(
+    engine: DuckDBEngine, baseline: Baseline, period: Period
+) -> tuple[Cells, Column, Column, CallerHours, Column]:
+    """Return all cells of a period, with hours since 1970; the series with mutating calls, with their hours; and the
+    hours of callers, with theirs."""
     where = f"{period.where('hour')} AND {CALLS}"
     names = f"SELECT DISTINCT caller, event_name FROM hourly WHERE {where}"
     kinds = ask(engine, tuple_of, f"{names} ORDER BY caller, event_name")
@@ -107,14 +138,23 @@ def _hours(engine: DuckDBEngine, baseline: Baseline, period: Period) -> tuple[Ce
     lines = fetch_arrow(
         engine,
         f"""WITH names AS (SELECT caller, event_name,
-                row_number() OVER (ORDER BY caller, event_name)::INTEGER - 1 AS number FROM ({names}))
-        SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, {once("events")}::DOUBLE, {once("bytes_out")}::DOUBLE,
-            coalesce(sum(events) FILTER ({DENIED} AND NOT {PASSED}), 0)::DOUBLE, count(DISTINCT resource_arn)::DOUBLE,
-            coalesce(bool_and(coalesce(read_only, false)) FILTER (NOT {_NETWORK}), true)::TINYINT
-        FROM hourly JOIN names ON hourly.caller IS NOT DISTINCT FROM names.caller
-            AND hourly.event_name IS NOT DISTINCT FROM names.event_name WHERE {where} GROUP BY 1, 2""",
+                row_number() OVER (ORDER BY caller, event_name)::INTEGER - 1 AS number FROM ({names})),
+            lines AS (SELECT number, hour, category, error_code, events, bytes_out, resource_arn, read_only,
+                len(object_keys) AS keys, first_time, last_time, {_NETWORK} AS network, {PASSED} AS passed,
+                coalesce(account_id <> account, false) AS elsewhere
+            FROM hourly JOIN (SELECT *, {_ACCOUNT} AS account FROM names) AS names
+                ON hourly.caller IS NOT DISTINCT FROM names.caller
+                AND hourly.event_name IS NOT DISTINCT FROM names.event_name WHERE {where})
+        SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, {_once("events")}::DOUBLE, {_once("bytes_out")}::DOUBLE,
+            coalesce(sum(events) FILTER ({DENIED} AND NOT passed), 0)::DOUBLE, count(DISTINCT resource_arn)::DOUBLE,
+            coalesce(bool_and(coalesce(read_only, false)) FILTER (NOT network), true)::TINYINT,
+            {_once("keys")}::DOUBLE, epoch_us(min(first_time)), epoch_us(max(last_time)),
+            bool_and(elsewhere)::TINYINT
+        FROM lines GROUP BY 1, 2""",
     )
-    number, hour, events, *measured, reads = (to_numpy(column) for column in lines.columns)
+    number, hour, events, *measured, reads, keys, first, last, elsewhere = (
+        to_numpy(column) for column in lines.columns
+    )
     caller_of = np.array([baseline.caller(caller) for caller, _ in kinds], np.int64)
     series_of = [baseline.series_of(baseline.caller(caller), name or "") for caller, name in kinds]
     parts = [(np.array(series_of, np.int64)[number], hour, events)]
@@ -129,7 +169,47 @@ def _hours(engine: DuckDBEngine, baseline: Baseline, period: Period) -> tuple[Ce
         parts.append((series, slots[sums > 0] % length + begin, sums[sums > 0]))
     cells = Cells(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     writing = reads == 0
-    return cells, parts[0][0][writing], hour[writing]
+    size, denied, resources = measured
+    deletes = np.array([(name or "").startswith("Delete") for _, name in kinds], bool)[number]
+    # The most of one call: what is read is often listed or asked for before.
+    pace = np.where(keys >= _PACE_LEAST, keys / np.maximum((last - first) / 60e6, 1), 0)
+    values = np.zeros((len(slots), len(BURSTS)))
+    for place, column in ((0, keys), (1, pace), (4, resources)):
+        np.maximum.at(values[:, place], slot_of, column)
+    for place, column in ((2, size), (3, np.ones(len(number))), (5, denied), (6, events * deletes)):
+        values[:, place] = np.bincount(slot_of, column, len(slots))
+    begins, ends = np.full(len(slots), np.iinfo(np.int64).max), np.zeros(len(slots), np.int64)
+    np.minimum.at(begins, slot_of, first)
+    np.maximum.at(ends, slot_of, last)
+    at = slots % length + begin
+    caller = slots // length
+    away = np.ones(len(slots), np.int64)
+    np.minimum.at(away, slot_of, elsewhere)
+    busiest = np.zeros(len(slots), np.int64)
+    order = np.lexsort((-number, events))
+    busiest[slot_of[order]] = number[order]  # the greatest is written last
+    names_of = [name for _, name in kinds]
+    hours = CallerHours(caller, _kinds(baseline, caller, at // 24, away), values, begins, ends, busiest, names_of)
+    return cells, parts[0][0][writing], hour[writing], hours, at
+
+
+def _once(count: str) -> str:
+    return once(count, "passed", "elsewhere")
+
+
+def _kinds(baseline: Baseline, caller: Column, day: Column, away: Column) -> Column:
+    """Return the kind of each caller; one is foreign on a day if all its calls are in accounts other than its own."""
+    _, of = np.unique(caller * (int(day.max(initial=0)) + 1) + day, return_inverse=True)
+    foreign = np.ones(int(of.max(initial=-1)) + 1, np.int64)
+    np.minimum.at(foreign, of, away)
+    pairs, place = np.unique(caller * 2 + foreign[of], return_inverse=True)
+    kinds = [kind_of(baseline.names[pair // 2], foreign=bool(pair % 2)) for pair in pairs.tolist()]
+    return np.array(kinds, np.int8)[place]
+
+
+def _hours_of_day(hours: CallerHours, at: Column) -> CallerHours:
+    caller, kind, values, first, last, call, names = hours
+    return CallerHours(caller[at], kind[at], values[at], first[at], last[at], call[at], names)
 
 
 def _firsts(engine: DuckDBEngine, baseline: Baseline, period: Period) -> tuple[Column, FirstSeen]:
@@ -153,7 +233,7 @@ def _firsts(engine: DuckDBEngine, baseline: Baseline, period: Period) -> tuple[C
 
 
 def _firsts_sql(where: str) -> str:
-    sums = f"{once('events', 'passed')}::BIGINT AS events, min(a) AS a, max(b) AS b"
+    sums = f"{_once('events')}::BIGINT AS events, min(a) AS a, max(b) AS b"
     # The busiest, ties broken by name: the same result however the lines are stored.
     busiest = ", ".join(f"arg_max({name}, (events, {name})) AS {name}" for name in ("event_name", "resource_arn"))
     # What a copy read is a resource and a pattern, too; the call itself is one of the resource that it wrote.
@@ -169,8 +249,8 @@ def _firsts_sql(where: str) -> str:
     times = "epoch_us(min(first_time)) AS a, epoch_us(max(last_time)) AS b"
     return f"""WITH used AS MATERIALIZED (
             SELECT caller, day, service, event_name, resource_arn, key_pattern, touch, {PASSED} AS passed,
-                sum(events)::BIGINT AS events, {times}
-            FROM usage WHERE {where} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8),
+                {ELSEWHERE} AS elsewhere, sum(events)::BIGINT AS events, {times}
+            FROM usage WHERE {where} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9),
         lines AS ({" UNION ALL ".join(parts)} UNION ALL
             SELECT caller, CASE dimension {traits} END, value, day, {passed_or_not}::BIGINT, {times}, NULL, NULL
             FROM profile WHERE {where} AND dimension IN ({dimensions}) GROUP BY caller, dimension, value, day)

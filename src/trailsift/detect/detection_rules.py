@@ -4,6 +4,11 @@ A file has ``title`` (and ``title_ko``), ``severity``, ``mitre``, ``description`
 are records that together must be found, ``[[ignores]]`` records that together must not. The SQL is one read-only
 statement over the tables of the lake that returns the columns of ``COLUMNS``; a row is a match. ``history`` is the
 number of days before its own that a row depends on; without it the SQL runs over the whole lake each time.
+
+Optional texts: ``did`` completes the sentence "CALLER ... on DAY" for the first line of a finding ("stopped the trail
+{resource}"), with ``{resource}``, ``{event}`` (one of the calls) and ``{calls}`` ("3 calls") as placeholders;
+``next`` is the step in AWS, also with ``{caller}``. ``did_ko`` (ends in a noun form, as in "추적 {resource}를 중지함")
+and ``next_ko`` are the Korean ones.
 """
 
 from __future__ import annotations
@@ -17,10 +22,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
+from string import Formatter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trailsift.detect.callers import is_one
 from trailsift.detect.finding import Signal
+from trailsift.detect.particles import PARTICLES
 from trailsift.errors import EngineError, QueryError, UsageError
 from trailsift.times import DAY, HOUR, literal, moment
 
@@ -36,7 +43,14 @@ _APART = 7 * DAY
 _NEAR = 3 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EXAMPLES_BEGIN = datetime(2026, 3, 2, tzinfo=UTC)
-_KEYS = {"title", "title_ko", "severity", "mitre", "description", "sql", "history", "matches", "ignores"}
+#: Optional texts, and the placeholders that each may have.
+_TEXTS = {
+    "did": ("resource", "event", "calls"),
+    "did_ko": ("resource", "event", "calls"),
+    "next": ("resource", "event", "calls", "caller"),
+    "next_ko": ("resource", "event", "calls", "caller"),
+}
+_KEYS = {"title", "title_ko", "severity", "mitre", "description", "sql", "history", "matches", "ignores", *_TEXTS}
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,10 @@ class Detection:
     history: int | None
     matches: tuple[Example, ...]
     ignores: tuple[Example, ...]
+    did: str | None = None
+    did_ko: str | None = None
+    next: str | None = None
+    next_ko: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +151,10 @@ def parse(path: str, text: str) -> Detection:
     history = table.get("history")
     if history is not None and (not isinstance(history, int) or history < 0):
         raise _DetectionError(_line(text, "history"), "history is a number of days, 0 or more")
+    for key, names in _TEXTS.items():
+        if key in table and not _is_template(table[key], names):
+            known = ", ".join(f"{{{name}}}" for name in names)
+            raise _DetectionError(_line(text, key), f"{key} is a sentence; its placeholders are {known}")
     for key in ("matches", "ignores"):
         if not table.get(key):
             raise _DetectionError(_line(text, key), f"needs an example: [[{key}]]")
@@ -149,6 +171,20 @@ def parse(path: str, text: str) -> Detection:
         history,
         tuple(_example(text, example) for example in table["matches"]),
         tuple(_example(text, example) for example in table["ignores"]),
+        **{key: table.get(key) for key in _TEXTS},
+    )
+
+
+def _is_template(text: object, names: Sequence[str]) -> bool:
+    """Return whether a text is a template with these placeholders, or `{name:을/를}` with a Korean particle."""
+    if not isinstance(text, str) or not text.strip():
+        return False
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError:
+        return False
+    return all(
+        name is None or (name in names and not convert and form in ("", *PARTICLES)) for _, name, form, convert in parts
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from trailsift.analysis.base import NETWORK_ACTIVITY, TARGETS
 from trailsift.cloudtrail.callers import NONE
-from trailsift.detect.daily_data import chunk_days, fetch_arrow, to_numpy, whole_days
+from trailsift.detect.daily_data import chunk_days, fetch_arrow, own_or_elsewhere, to_numpy, whole_days
 from trailsift.detect.daily_series import BYTES, CALLER, PATTERN, READS, TOUCHES, DailyEgress
 from trailsift.query.relations import text
 from trailsift.times import DAY
@@ -53,9 +53,9 @@ def _sql(where: str) -> str:
     # once if a copy stays inside it, and not as another call of the caller.
     return f"""WITH used AS MATERIALIZED (
             SELECT {day} AS day, caller, resource_arn, event_name, key_pattern,
-                coalesce(sum(events) FILTER ({TARGETS}), 0)::BIGINT AS calls,
-                greatest(calls, sum(events) FILTER (NOT {TARGETS}))::BIGINT AS n,
-                coalesce(sum(bytes_out) FILTER ({TARGETS}), 0)::BIGINT AS size
+                {own_or_elsewhere("events", TARGETS)}::BIGINT AS calls,
+                greatest(calls, {own_or_elsewhere("events", f"NOT {TARGETS}")})::BIGINT AS n,
+                {own_or_elsewhere("bytes_out", TARGETS)}::BIGINT AS size
             FROM usage WHERE {where} AND caller IS NOT NULL AND caller <> {text(NONE)} AND error_code IS NULL
                 AND category IS DISTINCT FROM {text(NETWORK_ACTIVITY)} GROUP BY 1, 2, 3, 4, 5)
         SELECT day, {CALLER} AS kind, {caller} AS key, 0::UBIGINT AS under, sum(calls)::DOUBLE AS value, caller,

@@ -126,15 +126,16 @@ def _names_sql(where: str) -> str:
 
 
 def _lines_sql(where: str) -> str:
-    return f"""WITH names AS (SELECT caller, event_name,
+    # Conditions name columns of `hourly` without the table: no other table here may have these names.
+    return f"""WITH names AS (SELECT caller AS who, event_name AS call,
             row_number() OVER (ORDER BY caller, event_name)::INTEGER - 1 AS number FROM ({_names_sql(where)}))
     SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, {once("events")}::DOUBLE, {once("bytes_in")}::DOUBLE,
         {once("bytes_out")}::DOUBLE, coalesce(sum(events) FILTER ({DENIED} AND NOT {PASSED}), 0)::DOUBLE,
         coalesce(sum(events) FILTER (error_code IS NOT NULL AND NOT {DENIED} AND NOT {PASSED}), 0)::DOUBLE,
         count(DISTINCT resource_arn)::DOUBLE, {once("len(object_keys)")}::DOUBLE,
         coalesce(max(len(source_ips)), 0)::DOUBLE, sum(events * (NOT coalesce(read_only, true))::INTEGER)::DOUBLE
-    FROM hourly JOIN names ON hourly.caller IS NOT DISTINCT FROM names.caller
-        AND hourly.event_name IS NOT DISTINCT FROM names.event_name WHERE {where} GROUP BY 1, 2 ORDER BY 2, 1"""
+    FROM hourly JOIN names ON caller IS NOT DISTINCT FROM who AND event_name IS NOT DISTINCT FROM call
+    WHERE {where} GROUP BY 1, 2 ORDER BY 2, 1"""
 
 
 def build_features(lines: CallCounts) -> CallerHours:

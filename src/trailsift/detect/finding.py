@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from trailsift.detect.callers import condition_of, role_of
+from trailsift.detect.techniques import TECHNIQUES
 from trailsift.query.relations import text
 from trailsift.safe_text import safe
 from trailsift.times import iso
@@ -19,7 +20,12 @@ class Signal(NamedTuple):
     are microseconds since 1970. For a detection, ``value`` is its title, ``value_ko`` the Korean one, ``rule`` its id,
     and ``goes_on`` the last time of what continued after ``last_time``. ``parts``: for the kind ``unlike_itself``, per
     feature (name, amount, expected amount, share of the whole from 0 to 1); for a low-and-slow kind, one row ("over",
-    excess, days, days above expectation).
+    excess, days, days above expectation); for ``burst`` and ``unlike_peers``, per measure (name as in ``FEATURES``,
+    amount, usual amount, callers compared with), the first also in ``events`` and ``usual``; for ``split_session``, per
+    place (network and client, calls, 0, 0), the usual place first.
+
+    ``past`` is the number of days with events that were known of the caller before; None if that does not matter.
+    ``basis`` is what ``usual`` and ``rarity`` rest on, one of BASES.
     """
 
     kind: str
@@ -37,6 +43,13 @@ class Signal(NamedTuple):
     mitre: tuple[str, ...] = ()
     goes_on: int | None = None
     parts: tuple[tuple[str, float, float, float], ...] = ()
+    past: int | None = None
+    basis: str = "own"
+
+
+#: What a signal is compared with: the caller's own past, other callers of its kind, the rest of the same day, or what
+#: is typical of such a caller anywhere (``priors``).
+BASES = ("own", "peers", "day", "prior")
 
 
 class Link(NamedTuple):
@@ -70,6 +83,9 @@ KINDS: dict[str, str | None] = {
     "unlike_itself": "T1078.004",
     "drip_bytes": "T1530",
     "drip_reads": "T1530",
+    "burst": None,
+    "unlike_peers": None,
+    "split_session": "T1078.004",
 }
 
 #: Kinds that last for days: such a signal is reported from its ``last_time`` on, and lasts until ``goes_on``.
@@ -85,14 +101,23 @@ LEVELS: dict[str, str] = {
     if kind.startswith("first_") and kind != "first_hour"
     else "shapes"
     if kind in ("more_denied", "many_resources", "more_deletes", "first_hour", *LOW_AND_SLOW)
+    else "peers"
+    if kind in ("burst", "unlike_peers", "split_session")
     else "volume"
     for kind in KINDS
 }
 
+#: Kinds that name one call as an example, or none.
+_OF_ALL_CALLS = ("detection", "unlike_itself", "burst", "unlike_peers", "split_session")
+
 #: Calls that return content; other reads list what exists.
 _READS = ("GetObject", "GetItem", "BatchGetItem", "Scan", "Query", "Select", "GetRecords")
 
-_SEVERITIES = ((0.75, "high"), (0.6, "medium"))
+#: Kinds that are more informative than their rarity suggests come first.
+_PROMINENCE = {"first_network": 1.6, "first_service": 1.6, "first_account": 1.6, "first_hour": 1.6, "first_action": 1.3}
+
+#: Least score of each severity, the highest first; what is below all is low.
+SEVERITIES = ((0.75, "high"), (0.6, "medium"))
 
 
 @dataclass(frozen=True)
@@ -100,7 +125,8 @@ class Finding:
     """Signals that belong together, the strongest first.
 
     ``caller`` is the leading caller, ``callers`` all of them, the leading one first. ``span`` is the time of the
-    signals, without what continued afterwards. ``also``: ids of findings that were merged into this one.
+    signals, without what continued afterwards. ``also``: ids of findings that were merged into this one. ``title`` is
+    the first line of a note, of which ``who`` and ``what`` are parts.
     """
 
     id: str
@@ -114,6 +140,8 @@ class Finding:
     callers: tuple[str | None, ...] = field(default=())
     span: tuple[int, int] = (0, 0)
     also: tuple[str, ...] = field(default=())
+    who: str = ""
+    what: str = ""
 
     def __str__(self) -> str:
         """Return one line: severity, id and title."""
@@ -122,7 +150,15 @@ class Finding:
     @property
     def severity(self) -> str:
         """``high``, ``medium`` or ``low``."""
-        return next((name for least, name in _SEVERITIES if self.score >= least), "low")
+        return next((name for least, name in SEVERITIES if self.score >= least), "low")
+
+    @property
+    def leading_signals(self) -> list[Signal]:
+        """The best signal of each kind and detection, the one that names the finding first."""
+        best: dict[str, Signal] = {}
+        for signal in self.signals:
+            best.setdefault(signal.rule or signal.kind, signal)
+        return sorted(best.values(), key=lambda signal: -signal.rarity * _PROMINENCE.get(signal.kind, 1.0))
 
     @property
     def event_names(self) -> list[str]:
@@ -161,7 +197,7 @@ class Finding:
         # A detection or an outlier names only one of its calls, as an example; of a caller without signals, no call is
         # known.
         silent = len({signal.caller for signal in self.signals}) < len(self.callers)
-        all_calls = silent or any(signal.kind in ("detection", "unlike_itself") for signal in self.signals)
+        all_calls = silent or any(signal.kind in _OF_ALL_CALLS for signal in self.signals)
         names = "" if all_calls else ", ".join(text(name) for name in self.event_names)
         calls = f" AND event_name IN ({names})" if names else ""
         slow = [signal for signal in self.signals if signal.kind in LOW_AND_SLOW]
@@ -171,7 +207,7 @@ class Finding:
             calls = " AND event_name IN ({}) AND resource_arn IN ({})".format(*map(", ".join, parts))
         return (
             f"event_time BETWEEN TIMESTAMPTZ '{iso(self.first_time)}' AND TIMESTAMPTZ '{iso(self.last_time)}'"
-            f" AND {self.by_callers}{calls}"
+            f" AND {condition_of(self.callers or (self.caller,), addresses=True)}{calls}"
         )
 
     @property
@@ -187,6 +223,8 @@ class Finding:
         return {
             "id": self.id,
             "title": self.title,
+            "who": self.who,
+            "what": self.what,
             "caller": self.caller,
             "callers": list(self.callers or (self.caller,)),
             "role_arn": self.role_arn,
@@ -198,6 +236,7 @@ class Finding:
             "score": round(self.score, 4),
             "severity": self.severity,
             "techniques": self.techniques,
+            "technique_names": {name: TECHNIQUES[name] for name in self.techniques if name in TECHNIQUES},
             "reasons": list(self.reasons),
             "query": self.query,
         }
@@ -207,7 +246,14 @@ def _call(signal: Signal) -> tuple[str | None, str | None]:
     return signal.event_name, signal.resource_arn
 
 
+#: What a burst of each measure is a sign of.
+_OF_MEASURE = {"keys": "T1530", "bytes_out": "T1530", "kinds": "T1580", "refused": "T1580", "resources": "T1619",
+    "deletes": "T1485"}  # fmt: skip
+
+
 def _technique(signal: Signal) -> str | None:
     if signal.kind == "more_reads" and not (signal.event_name or "").startswith(_READS):
         return "T1619"
+    if signal.kind in ("burst", "unlike_peers") and signal.parts:
+        return _OF_MEASURE.get(signal.parts[0][0])
     return KINDS[signal.kind]

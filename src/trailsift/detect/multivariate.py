@@ -1,7 +1,7 @@
 """Multivariate outliers: hours in which a caller deviates a little in many ways at once.
 
 Each hour of each caller is a row of features, measured against the caller's own past (``features``). How features vary
-together in ordinary hours is learned as a covariance matrix, regularized (scikit-learn's ShrunkCovariance); the
+together in ordinary hours is learned as a covariance matrix, shrunk towards its mean variance; the
 Mahalanobis distance (1936) from it rates the hour as a whole and splits into one part per feature. Only values above
 expectation count, and no feature alone counts for much: the other levels are for that.
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,9 +33,6 @@ from trailsift.times import HOUR
 if TYPE_CHECKING:
     from trailsift.query import DuckDBEngine
 
-#: Message if the level cannot run.
-MISSING = 'level "learned" skipped: scikit-learn is not installed'
-
 _BLOCK = 28  # days
 _WEEK = 7  # days for which a model is used
 _DAYS_LEAST = 5  # days before the first model
@@ -50,13 +46,8 @@ _TOGETHER = 3  # hours between two that are one signal
 _SHOWN = 4  # features in a signal
 
 
-def available() -> bool:
-    """Return whether scikit-learn is installed."""
-    return find_spec("sklearn") is not None
-
-
 def find_outliers(engine: DuckDBEngine, days: Sequence[int], since: int = 0) -> list[Signal]:
-    """Return the signals of the days from ``since`` on. Needs scikit-learn (``available``).
+    """Return the signals of the days from ``since`` on.
 
     ``days``: the days (since 1970, UTC) with events; days far off, from a wrong clock, cost nothing.
     """
@@ -81,7 +72,7 @@ def outliers(lines: CallCounts, first: int = 0) -> list[Signal]:
         now = np.flatnonzero((day >= begin) & (day < (week + 1) * _WEEK) & (hours.known > 0))
         if len(past) < _ROWS_LEAST or not len(now):
             continue
-        rarity, parts = _rated(hours.far[past], hours.far[now])
+        rarity, parts = rate_hours(hours.far[past], hours.far[now])
         rarity *= hours.known[now] / (hours.known[now] + _HISTORY)
         share = parts / np.maximum(parts.sum(axis=1), 1e-9)[:, None]
         # An inverse Simpson index below two means fewer than two features: not many things at once.
@@ -90,13 +81,15 @@ def outliers(lines: CallCounts, first: int = 0) -> list[Signal]:
     return signals
 
 
-def _rated(past: Floats, now: Floats) -> tuple[Floats, Floats]:
-    """Return the rarity of each row, and the part of each feature in its distance."""
-    from sklearn.covariance import ShrunkCovariance
+def rate_hours(past: Floats, now: Floats) -> tuple[Floats, Floats]:
+    """Return for each row of ``now`` how rare it is among the rows ``past``, and the part of each feature in that.
 
-    model = ShrunkCovariance(shrinkage=_SHRINKAGE).fit(past)
-    ordinary = np.sort(_parts(model.precision_, past - model.location_).sum(axis=1))
-    parts = _parts(model.precision_, now - model.location_)
+    Rows are features in spreads (``CallerHours.far``). Rarity is log10 of once in how many hours, from 0 on.
+    """
+    mean = past.mean(axis=0)
+    precision = _precision(past - mean)
+    ordinary = np.sort(_parts(precision, past - mean).sum(axis=1))
+    parts = _parts(precision, now - mean)
     distance = parts.sum(axis=1)
     # The tail of ordinary distances as a power law (Hill estimator of the exponent).
     count = max(20, int(len(ordinary) * _TAIL))
@@ -104,6 +97,18 @@ def _rated(past: Floats, now: Floats) -> tuple[Floats, Floats]:
     exponent = 1 / max(0.1, float(np.log(np.maximum(ordinary[-count:], least) / least).mean()))
     rare = np.log10(len(ordinary) / count) + exponent * np.log10(np.maximum(distance, least) / least)
     return np.where(distance > least, rare, 0.0), parts
+
+
+def _precision(off: Floats) -> Floats:
+    """Return the inverse covariance of rows whose mean is 0, shrunk towards the mean variance of the features.
+
+    A feature that is nearly always 0 has a tiny variance, and would decide alone.
+    """
+    covariance = off.T @ off / len(off)
+    shrunk = (1 - _SHRINKAGE) * covariance
+    shrunk[np.diag_indices_from(shrunk)] += _SHRINKAGE * float(np.trace(covariance)) / len(covariance)
+    # Rows that are all the same have no covariance, and nothing is far from them.
+    return np.linalg.pinv(shrunk, hermitian=True).astype(np.float64, copy=False)
 
 
 def _parts(precision: Floats, off: Floats) -> Floats:

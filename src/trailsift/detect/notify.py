@@ -21,6 +21,7 @@ from typing import IO, Any, Literal
 
 from trailsift.detect.finding import Finding
 from trailsift.detect.stored_json import parse_json
+from trailsift.detect.techniques import named
 from trailsift.errors import LakeError, UsageError
 from trailsift.safe_text import safe
 from trailsift.storage import Location, open_storage, update
@@ -114,7 +115,7 @@ def body(finding: Finding, form: Form) -> dict[str, Any]:
     # Slack reads &, < and > as markup (its documentation, "Formatting text for app surfaces"); the rest of its markup
     # is switched off, and so are links: an address in a user agent is not one to follow.
     title = safe(finding.title).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    techniques = f" ({', '.join(finding.techniques)})" if finding.techniques else ""
+    techniques = f"\nMITRE ATT&amp;CK {', '.join(named(finding.techniques))}" if finding.techniques else ""
     return {
         "text": f"{finding.severity}: {title}{techniques}\ntrailsift finding {finding.id}",
         "mrkdwn": False,

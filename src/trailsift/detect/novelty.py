@@ -10,6 +10,7 @@ import numpy as np
 
 from trailsift.detect.baseline import FIRSTS, Baseline, Column, Day
 from trailsift.detect.finding import Link, Signal
+from trailsift.detect.priors import CALLER_KINDS
 
 #: Kind -> weight of a first. A newer client or one more resource is mostly harmless.
 _WEIGHTS = {
@@ -26,6 +27,8 @@ _PRIOR_DAYS = 4  # days of experience that the other callers' rate is worth
 _YOUNG = 2  # active days after which half of a signal counts
 _MIN_CHANCE = 0.004  # per day
 _MIN_RARITY = 0.6  # below this, no signal
+_JUDGED_BY_PEERS = ("first_service", "first_action")
+_AMONG_PEERS = 0.6  # what a first counts that is judged by peers
 _LINKS = ("first_network", "first_endpoint")
 _KNOWN_DAYS = 3  # days of a lake before which every origin is new
 _FAMILIAR = 2  # callers that had an origin before; from then on it links no callers
@@ -34,7 +37,9 @@ _FAMILIAR = 2  # callers that had an origin before; from then on it links no cal
 def find_firsts(baseline: Baseline, day: Day) -> list[Signal]:
     """Return signals of everything that a caller does for the first time on a day."""
     firsts = day.firsts
-    rarity = np.where(baseline.saturated(firsts), 0, rarity_of(baseline, day))
+    own, peers = rarity_of(baseline, day), rarity_among_peers(baseline, day)
+    rarity = np.where(baseline.saturated(firsts), 0, np.maximum(own, peers))
+    age = baseline.age[firsts.caller]
     return [
         Signal(
             FIRSTS[int(firsts.kind[i])],
@@ -47,6 +52,8 @@ def find_firsts(baseline: Baseline, day: Day) -> list[Signal]:
             None,
             firsts.event_name[i],
             firsts.resource_arn[i],
+            past=int(age[i]),
+            basis="peers" if peers[i] > own[i] else "own",
         )
         for i in np.flatnonzero(rarity >= _MIN_RARITY).tolist()
     ]
@@ -64,6 +71,25 @@ def rarity_of(baseline: Baseline, day: Day) -> Column:
     weights = np.array([_WEIGHTS[kind] for kind in FIRSTS])
     # Everything that a new caller (age 0) does is new, which says nothing about it.
     out: Column = rarity * weights[firsts.kind] * age / (age + _YOUNG) * baseline.days / (baseline.days + 1)
+    return out
+
+
+def rarity_among_peers(baseline: Baseline, day: Day) -> Column:
+    """Return the rarity of each first of a caller with little past: by how few of its peers ever did it.
+
+    Peers are the known callers of its kind. Only actions and services count: resources, patterns and origins of a new
+    caller are new by nature. Alone this makes no finding, as a new program does new things; it strengthens others.
+    """
+    firsts = day.firsts
+    known = baseline.age[: len(baseline.names)] > 0
+    peers = np.bincount(baseline.sort[: len(baseline.names)][known], minlength=len(CALLER_KINDS))
+    kind_of_caller = np.zeros(len(baseline.names), np.int64)
+    kind_of_caller[day.hours.caller] = day.hours.kind
+    count = peers[kind_of_caller[firsts.caller]]
+    age = baseline.age[firsts.caller]
+    chance = (baseline.callers_with(firsts.shared) + 1) / (count + 1)
+    weights = np.array([_AMONG_PEERS * _WEIGHTS[kind] if kind in _JUDGED_BY_PEERS else 0.0 for kind in FIRSTS])
+    out: Column = -np.log10(np.minimum(chance, 1)) * weights[firsts.kind] * _YOUNG / (age + _YOUNG)
     return out
 
 

@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 
 from trailsift.analysis.base import CALLS, ask, plain, tuple_of
 from trailsift.analysis.time_range import UTC_ZONE, Period
+from trailsift.detect.blind import BlindSpot, blind_spots
+from trailsift.detect.context import Context, context_of
 from trailsift.detect.correlate import (
     DAILY_BUDGET,
     MIN_SCORE,
@@ -18,10 +20,15 @@ from trailsift.detect.correlate import (
     rank_findings,
 )
 from trailsift.detect.describe import Language, describe
+from trailsift.detect.facts import facts_of
 from trailsift.detect.finding import LEVELS, Finding, Signal
 from trailsift.detect.finding_ids import named
+from trailsift.detect.next_steps import Step, in_aws, look_further
+from trailsift.detect.own import Own, own_of, respect
 from trailsift.detect.triage import Verdict, marks, without_muted
+from trailsift.detect.writer import Writer
 from trailsift.errors import UsageError
+from trailsift.lake.home import home
 from trailsift.lake.retention import day_text, removed_days
 from trailsift.times import HOUR, literal
 
@@ -37,7 +44,9 @@ ALL_LEVELS = frozenset(LEVELS.values())
 
 @dataclass(frozen=True)
 class DetectOptions:
-    """Options of ``detect``: period, daily budget (0: all), minimum score, language, muted findings, levels."""
+    """Options of ``detect``: period, daily budget (0: all), minimum score, language, muted findings, levels, and what
+    is one's own (None: as the lake keeps it). ``blind``: also say what could not be judged.
+    """
 
     period: Period = field(default_factory=Period)
     budget: int = DAILY_BUDGET
@@ -47,20 +56,37 @@ class DetectOptions:
     afresh: bool = False
     clean: Callable[[str], str] = str
     levels: frozenset[str] = ALL_LEVELS
+    blind: bool = True
+    own: Own | None = None
 
     @property
     def zone(self) -> ZoneInfo:
         """The time zone for times in sentences."""
         return self.period.zone or UTC_ZONE
 
+    @property
+    def writer(self) -> Writer:
+        """Writer of sentences in the language."""
+        return Writer(self.language, self.clean, self.zone)
+
 
 @dataclass(frozen=True)
 class DetectionResult:
-    """Findings in rank order, the detections that failed, and the number of days of the lake that were read."""
+    """Findings in rank order, the detections that failed, and the number of days of the lake that were read.
+
+    ``blind``: what could not be judged, and why; ``not_judged`` has it as sentences.
+    """
 
     findings: list[Finding]
     problems: tuple[Problem, ...]
     days: int
+    blind: tuple[BlindSpot, ...] = ()
+    writer: Writer = field(default_factory=Writer, compare=False, repr=False)
+
+    @property
+    def not_judged(self) -> tuple[str, ...]:
+        """Sentences about what could not be judged, in the language of the findings."""
+        return tuple(spot.sentence(self.writer) for spot in self.blind)
 
 
 def detect(
@@ -73,7 +99,9 @@ def detect(
     # Imported lazily: only detection needs numpy.
     from trailsift.detect.signals import collect_signals
 
+    own = own_of(engine.snapshot.root) if options.own is None else options.own
     seen = collect_signals(engine, detections, afresh=options.afresh)
+    seen.signals, seen.links = respect(engine, own, seen.signals, seen.links)
     if options.levels != ALL_LEVELS:
         seen.signals = [signal for signal in seen.signals if LEVELS[signal.kind] in options.levels]
         seen.links = seen.links if "novel" in options.levels else []
@@ -84,7 +112,9 @@ def detect(
     if not options.muted:
         findings = _unmuted(findings, seen, marks(engine.snapshot.root), options.least)
     chosen = _of_period(rank_findings(findings), options)
-    return DetectionResult(_described(chosen, options), tuple(seen.problems), len(seen.days))
+    spots = blind_spots(engine, options.levels, len(seen.problems)) if options.blind else ()
+    described = _described(engine, chosen, options, detections)
+    return DetectionResult(described, tuple(seen.problems), len(seen.days), spots, options.writer)
 
 
 def _unmuted(
@@ -112,9 +142,9 @@ def over_threshold(engine: DuckDBEngine, threshold: int, options: DetectOptions 
     """Return hours in which one event occurred more than ``threshold`` times: the simplest level, no baseline."""
     if threshold < 1:
         raise UsageError(f"--threshold {threshold} is not valid: give a number of events per hour, 1 or more")
-    from trailsift.detect.daily_data import once
+    from trailsift.detect.daily_data import once_of_many
 
-    sql = f"""SELECT epoch_us(hour), event_name, {once("events")}::BIGINT AS calls, arg_max(caller, events),
+    sql = f"""SELECT epoch_us(hour), event_name, {once_of_many("events")}::BIGINT AS calls, arg_max(caller, events),
             arg_max(resource_arn, events), epoch_us(min(first_time)), epoch_us(max(last_time))
         FROM hourly WHERE {options.period.where("hour")} AND {CALLS} GROUP BY hour, event_name
         HAVING calls > {threshold}
@@ -127,7 +157,7 @@ def over_threshold(engine: DuckDBEngine, threshold: int, options: DetectOptions 
         score = events / (events + threshold)
         id_ = finding_id(caller, first, name)
         out.append(Finding(id_, caller, score, first, last, (signal,), span=(first, last)))
-    return _described(out, options)
+    return _described(engine, out, options)
 
 
 def find(
@@ -142,6 +172,7 @@ def find(
         options.language,
         not rank,
         clean=options.clean,
+        blind=False,
     )
     findings = detect(engine, options, detections).findings
     if 0 < rank <= len(findings):
@@ -159,30 +190,47 @@ class FindingDetail:
     """A finding with its evidence: rows of ``hourly``, then the first events.
 
     ``removed_before``: the day (ISO 8601, UTC) before which retention has removed the events, if that concerns some of
-    the finding's; else None.
+    the finding's; else None. ``context``: what surrounds the finding. ``next``: commands that show more; ``in_aws``:
+    the steps there. ``meaning``: what the strongest detection says of its findings.
     """
 
     finding: Finding
     lines: list[tuple[Any, ...]]
     events: list[dict[str, Any]]
     removed_before: str | None = None
+    context: Context = field(default_factory=Context)
+    next: tuple[Step, ...] = ()
+    in_aws: tuple[Step, ...] = ()
+    meaning: str | None = None
+    writer: Writer = field(default_factory=Writer, compare=False, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         names = ("hour", "service", "event_name", "resource_arn", "error_code", "events", "bytes_out")
         lines = [dict(zip(names, line, strict=True)) for line in self.lines]
         shown = {"summary": plain(lines), "events": plain(self.events), "events_removed_before": self.removed_before}
-        return self.finding.as_dict() | shown
+        about = {"meaning": self.meaning, "context": plain(self.context)}
+        about |= {"next": plain(self.next), "in_aws": plain(self.in_aws)}
+        return self.finding.as_dict() | shown | about
 
 
-def drill(engine: DuckDBEngine, finding: Finding, limit: int = 10) -> FindingDetail:
-    """Return the summary rows of a finding's caller and time, and its events; ``limit`` 0 returns all events."""
-    from trailsift.detect.daily_data import once
+def drill(
+    engine: DuckDBEngine,
+    finding: Finding,
+    limit: int = 10,
+    writer: Writer | None = None,
+    detections: Sequence[Detection] = (),
+) -> FindingDetail:
+    """Return the summary rows of a finding's caller and time, its events, what surrounds it and what to do next.
+
+    ``limit`` 0 returns all events. ``writer``: the language of what to do next; ``detections``: their own texts.
+    """
+    from trailsift.detect.daily_data import once_of_many
 
     since, until = finding.first_time // HOUR * HOUR, finding.last_time
     lines = engine.sql(
-        f"""SELECT hour, service, event_name, resource_arn, error_code, {once("events")}::BIGINT AS calls,
-            {once("bytes_out")}::BIGINT FROM hourly
+        f"""SELECT hour, service, event_name, resource_arn, error_code, {once_of_many("events")}::BIGINT AS calls,
+            {once_of_many("bytes_out")}::BIGINT FROM hourly
         WHERE {finding.by_callers} AND {CALLS} AND hour >= {literal(since)} AND hour <= {literal(until)}
         GROUP BY 1, 2, 3, 4, 5
         ORDER BY calls DESC, 1, 2, 3, 4 LIMIT 20"""
@@ -191,7 +239,22 @@ def drill(engine: DuckDBEngine, finding: Finding, limit: int = 10) -> FindingDet
     events = engine.sql(finding.query + most).dicts()
     removed = removed_days(engine.snapshot).events
     before = day_text(removed) if removed is not None and finding.first_time < removed else None
-    return FindingDetail(finding, lines, events, before)
+    writer = writer or Writer()
+    context = context_of(engine, finding)
+    rules = {rule.id: rule for rule in detections}
+    known = [rules[signal.rule] for signal in finding.leading_signals if signal.rule in rules]
+    return FindingDetail(
+        finding,
+        lines,
+        events,
+        before,
+        context,
+        look_further(finding, writer, home(engine.snapshot.root), context),
+        in_aws(finding, writer, context, rules),
+        # The description of a detection is in English only.
+        known[0].description if known and writer.language == "en" else None,
+        writer,
+    )
 
 
 def _of_period(findings: Sequence[Finding], options: DetectOptions) -> list[Finding]:
@@ -205,5 +268,12 @@ def _of_period(findings: Sequence[Finding], options: DetectOptions) -> list[Find
     return apply_budget(inside, options.budget)
 
 
-def _described(findings: Sequence[Finding], options: DetectOptions) -> list[Finding]:
-    return [describe(finding, options.language, options.zone, options.clean) for finding in findings]
+def _described(
+    engine: DuckDBEngine, findings: Sequence[Finding], options: DetectOptions, detections: Sequence[Detection] = ()
+) -> list[Finding]:
+    facts = facts_of(engine, findings)
+    rules = {rule.id: rule for rule in detections}
+    return [
+        describe(finding, options.language, options.zone, options.clean, rules, facts.get(finding.id))
+        for finding in findings
+    ]

@@ -39,7 +39,7 @@ class Loss(NamedTuple):
 
 def losses(full: DuckDBEngine, reduced: DuckDBEngine, detections: Sequence[Detection] = ()) -> list[Loss]:
     """Return the fate of each finding, the worst first. ``reduced``: the same lake as the rules would have left it."""
-    before = detect(full, DetectOptions(), detections).findings[:_MOST]
+    before = detect(full, DetectOptions(blind=False), detections).findings[:_MOST]
     seen = collect_signals(full, (), save=False)
     after = correlate_signals([*seen.signals, *_detected(reduced, detections)], budget=0, links=seen.links)
     out = [_loss(finding, _counterpart(finding, after), full, reduced) for finding in before]

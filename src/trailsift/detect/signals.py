@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from trailsift.analysis.time_range import Period
 from trailsift.detect import checkpoint
 from trailsift.detect.baseline import BASELINE_LIMITS, Baseline, BaselineLimits
+from trailsift.detect.bursts import find_bursts
 from trailsift.detect.callers import is_nobody
 from trailsift.detect.checkpoint import State
 from trailsift.detect.daily_data import daily_totals, read_days, whole_days
@@ -25,9 +26,11 @@ from trailsift.detect.detection_rules import (
 from trailsift.detect.egress import daily_egress
 from trailsift.detect.finding import LOW_AND_SLOW, Link, Signal
 from trailsift.detect.low_and_slow import LowAndSlowDetector
-from trailsift.detect.multivariate import available, find_outliers
+from trailsift.detect.multivariate import find_outliers
 from trailsift.detect.novelty import find_firsts, find_links
+from trailsift.detect.public_networks import find_public_bursts
 from trailsift.detect.rescore import rescored
+from trailsift.detect.split_sessions import find_split_sessions
 from trailsift.detect.volume import find_off_hours, find_surges
 from trailsift.times import DAY
 
@@ -94,7 +97,7 @@ def _collect(
     new = not state.matches.keys() >= matches.keys()
     closed = _advanced(engine, state, {day: events for day, events in present.items() if day < settled}, settled)
     closed.matches = matches
-    outliers = _of_known(find_outliers(engine, order, state.before)) if available() else []
+    outliers = _of_known(find_outliers(engine, order, state.before))
     closed.signals = _newest([*closed.signals, *(signal for signal in outliers if signal.first_time < settled * DAY)])
     if save and (loaded is None or new or settled > loaded.before):
         checkpoint.save(lake, closed)
@@ -113,7 +116,7 @@ def _fingerprint(engine: DuckDBEngine, detections: Sequence[Detection], limits: 
     at = engine.snapshot
     lake = (at.seq, at.committed_at, sorted(at.locations.items()))
     rules = [(rule.title, rule.title_ko, rule.severity, rule.mitre, rule.history, rule.sql) for rule in detections]
-    return hashlib.sha256(repr((lake, rules, limits, MAX_SIGNALS, available())).encode()).hexdigest()
+    return hashlib.sha256(repr((lake, rules, limits, MAX_SIGNALS)).encode()).hexdigest()
 
 
 def _is_current(engine: DuckDBEngine, state: State) -> bool:
@@ -161,7 +164,8 @@ def _signals_of_days(
     for day in read_days(engine, baseline, events_of):
         baseline.mark_writes(day.writes)
         off_hours = find_off_hours(baseline, day)
-        seen.signals += _of_known([*find_firsts(baseline, day), *find_surges(baseline, day), *off_hours])
+        bursts = [*find_bursts(baseline, day), *find_public_bursts(baseline, day), *find_split_sessions(baseline, day)]
+        seen.signals += _of_known([*find_firsts(baseline, day), *find_surges(baseline, day), *off_hours, *bursts])
         seen.links += find_links(baseline, day)
         baseline.learn(day, [baseline.callers[signal.caller] for signal in off_hours])
     seen.signals = rescored(engine, seen.signals)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from trailsift.detect.finding import LEVELS, LOW_AND_SLOW, Link, Signal
+from trailsift.detect.finding import BASES, LEVELS, LOW_AND_SLOW, Link, Signal
 
 #: The largest document, in bytes: 20,000 signals take some 10 MB.
 MAX_JSON = 64 << 20
@@ -37,6 +37,8 @@ def signal_of(row: Sequence[Any]) -> Signal:
     _check_times(signal.first_time, signal.last_time, signal.last_time if signal.goes_on is None else signal.goes_on)
     _check(isinstance(signal.mitre, tuple) and all(isinstance(name, str) for name in signal.mitre), "a technique")
     _check(isinstance(signal.parts, tuple) and all(map(_is_part, signal.parts)), "a part")
+    _check(signal.past is None or is_count(signal.past), "a number of days")
+    _check(signal.basis in BASES, "a basis")
     if signal.kind in LOW_AND_SLOW:
         _check(len(signal.parts) == 1 and signal.parts[0][2] > 0, "a part")
     return signal

@@ -56,6 +56,7 @@ def find_surges(baseline: Baseline, day: Day) -> list[Signal]:
                 int(cells.value[part].sum()),
                 float(expected[part].sum()),
                 name or None,
+                past=int(baseline.age[baseline.of[place]]),
             )
         )
     return out
@@ -91,7 +92,8 @@ def find_off_hours(baseline: Baseline, day: Day) -> list[Signal]:
         busiest = max(sums, key=lambda name: (sums[name], name), default="")
         begin, end = (day.day * DAY + int(hour) * HOUR for hour in (at[0], at[-1] + 1))
         value, arn = f"{int(at[0]):02d}:00", baseline.names[place]
-        out.append(Signal("first_hour", arn, rarity, begin, end - 1, value, events, None, busiest or None))
+        age = int(baseline.age[place])
+        out.append(Signal("first_hour", arn, rarity, begin, end - 1, value, events, None, busiest or None, past=age))
     return out
 
 

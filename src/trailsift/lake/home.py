@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +33,14 @@ class RemoteLake(Protocol):
 
     def take_head(self) -> bool:
         """Bring a writer's copy to the newest commit; return whether it had another one."""
+        ...
+
+    def let_others_finish(self) -> None:
+        """Wait, for seconds at most, for writers that keep losing to others."""
+        ...
+
+    def ask_to_be_first(self) -> AbstractContextManager[None]:
+        """Ask the other writers to wait meanwhile."""
         ...
 
     def renew(self) -> bool:

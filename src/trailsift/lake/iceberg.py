@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from pyiceberg.catalog import Catalog
 from pyiceberg.conversions import to_bytes
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
     DataFile,
     DataFileContent,
@@ -58,7 +59,7 @@ from trailsift.errors import ConflictError, LakeError
 from trailsift.lake import forms
 from trailsift.lake.field_ids import element_id, field_id
 from trailsift.lake.file_io import LocalFileIO, dropped_properties, metadata_errors, read_metadata
-from trailsift.lake.home import location
+from trailsift.lake.home import location, mirror_of
 from trailsift.lake.index import File
 from trailsift.lake.parquet import checked_service, partition_values
 from trailsift.lake.settings import NAMESPACE
@@ -236,6 +237,7 @@ class LakeCatalog(SqliteCatalog):
         super().__init__(NAMESPACE, root, location(root))
         #: By table: the metadata before, None for a new table, and the new metadata.
         self._staged: dict[str, tuple[str | None, str]] = {}
+        self._replaced: list[str] = []
 
     def make_tables(self, tables: Sequence[schema.Table]) -> dict[str, str]:
         """Create the namespace and the missing tables; return the metadata location of each table."""
@@ -434,9 +436,39 @@ class LakeCatalog(SqliteCatalog):
         written, self._io.written = self._io.written, []
         return written
 
+    def take_replaced(self) -> list[str]:
+        """Return the paths in the lake of the metadata files that the logs of what was staged name no longer."""
+        replaced, self._replaced = self._replaced, []
+        return replaced
+
+    def _delete_old_metadata(self, _: FileIO, base: TableMetadata, metadata: TableMetadata) -> None:  # type: ignore[override]
+        """Note what PyIceberg deletes at once: staged is not committed, and one request deletes all of it."""
+        kept = {entry.metadata_file for entry in metadata.metadata_log}
+        old = (entry.metadata_file for entry in base.metadata_log if entry.metadata_file not in kept)
+        paths = (str(self._io.path(place).relative_to(self.root)) for place in old)
+        self._replaced += [path for path in paths if forms.is_own_metadata(path)]
+
+    def prefetch(self, tables: Iterable[schema.Table]) -> None:
+        """Have what a commit to these tables reads of a lake in S3 fetched, all tables at the same time."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        names = [table.name for table in tables]
+        if mirror_of(self.root) is None or len(names) < 2:
+            return
+        with ThreadPoolExecutor(len(names)) as pool:
+            for _ in pool.map(self._prefetch, names):
+                pass
+
+    def _prefetch(self, name: str) -> None:
+        with metadata_errors(self.root, name):
+            head = self.load_table((NAMESPACE, name)).metadata.current_snapshot()
+            for manifest in head.manifests(self._io) if head else ():
+                self._io.present(manifest.manifest_path)
+
     def discard(self) -> None:
         """Forget what is staged; its files stay behind until they are expired."""
         self._staged.clear()
+        self._replaced.clear()
 
 
 class _Transaction(Transaction):

@@ -21,7 +21,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +29,7 @@ from trailsift.errors import ConflictError, LakeError, S3Error, TrailsiftError, 
 from trailsift.lake import home
 from trailsift.lake.create import check_root, new_settings, settings_text
 from trailsift.lake.settings import CATALOG_FILE, LAKE_FILE, LOCK_FILE, MARKER_FILE, MAX_SETTINGS
+from trailsift.lake.turns import Turns
 from trailsift.storage.base import StoredObject, check_path
 from trailsift.storage.local import LocalStorage, make_folders, sync, user_cache
 from trailsift.storage.s3 import S3Storage
@@ -47,8 +48,13 @@ _ANNOUNCEMENTS = 20
 _AT_ONCE = 16
 #: The largest catalog that is unpacked, in bytes, and how a packed one begins.
 _MAX_CATALOG = 1 << 30
+#: The cache is looked through for what may be deleted after this share of its size was fetched, or so many seconds.
+_ROOM, _ROOM_SECONDS = 50, 30.0
+#: Bytes that a file of unknown size, such as a manifest, is taken for.
+_UNKNOWN_BYTES = 1 << 15
 _GZIP = b"\x1f\x8b"
-#: Objects by which it is found out whether conditions are honoured. They are deleted at once, unless a writer dies.
+#: Objects by which it is found out whether conditions are honoured, and by which writers ask to go first. They are
+#: deleted at once, unless a writer dies.
 PROBE_FOLDER = "probe"
 #: Folders whose files never change.
 _FIXED = ("data", "metadata")
@@ -79,6 +85,9 @@ class Mirror:
         self._lock = threading.Lock()
         self._is_probed = False
         self._takes_copies = True
+        #: Bytes that may be fetched until the cache is looked through again, and the time until which that holds.
+        self._room = 0, 0.0
+        self._turns = Turns(self.remote, PROBE_FOLDER)
 
     # -- the lake ------------------------------------------------------------------------------------------------------
 
@@ -236,6 +245,14 @@ class Mirror:
         self._set_head(version)
         return True
 
+    def let_others_finish(self) -> None:
+        """Wait, for seconds at most, for writers that keep losing to others."""
+        self._turns.wait()
+
+    def ask_to_be_first(self) -> AbstractContextManager[None]:
+        """Ask the other writers to wait meanwhile."""
+        return self._turns.asked()
+
     def is_newest(self) -> bool:
         """Return whether the copy has the newest commit, as far as the server says."""
         stored, head = self.remote.stat(CATALOG_FILE), self._head()
@@ -359,7 +376,7 @@ class Mirror:
         missing = [path for path in missing if not self._takes_copies or not self._link(path, known.get(path))]
         if not missing:
             return
-        self._make_room(sum(known.get(path, 0) for path in missing))
+        self._make_room(sum(known.get(path, _UNKNOWN_BYTES) for path in missing))
         self.each(lambda path: self._download(path, is_sized=path in known), missing)
 
     def upload(self, paths: Iterable[str]) -> None:
@@ -428,6 +445,12 @@ class Mirror:
     def _make_room(self, needed: int) -> None:
         """Delete the least recently used files until ``needed`` bytes fit. LakeError if they can never fit."""
         limit = cache_bytes()
+        with self._lock:
+            room, until = self._room
+            if needed <= room and time.monotonic() < until:
+                # To look through a cache of thousands of files before each small fetch takes longer than the fetch.
+                self._room = room - needed, until
+                return
         if needed > limit:
             raise LakeError(
                 f"this reads {needed / 1e9:,.1f} GB of {self.url}, and the cache on the disk takes {limit / 1e9:,.1f} "
@@ -441,6 +464,8 @@ class Mirror:
             with suppress(OSError):
                 path.unlink()
             used -= size
+        with self._lock:
+            self._room = min(max(limit - used - needed, 0), limit // _ROOM), time.monotonic() + _ROOM_SECONDS
 
     def each(self, call: Callable[[str], object], paths: Sequence[str]) -> None:
         """Make many requests at once. Raise what the first failing one raises."""

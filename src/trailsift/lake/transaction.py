@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import time
 import uuid
@@ -32,9 +31,10 @@ if TYPE_CHECKING:
     from trailsift.lake.iceberg import LakeCatalog
 
 
-#: How often a commit to a lake in S3 is tried while other writers are first, and the longest first pause in seconds.
+#: How often a commit to a lake in S3 is tried while other writers are first.
 _ATTEMPTS = 20
-_PAUSE = 0.05
+#: Attempts that a writer loses before it asks the others to wait.
+_PATIENCE = 2
 
 
 #: Seconds after which the files of a commit that lost to others are not relied on: a machine may have slept meanwhile,
@@ -83,6 +83,10 @@ class LakeState(Protocol):
         """Bring the catalog to the state in S3; return False for a local lake, which has no other."""
         ...
 
+    def ask_to_be_first(self) -> contextlib.AbstractContextManager[None]:
+        """Ask the other writers of a lake in S3 to wait meanwhile."""
+        ...
+
     def known_objects(self, objects: Sequence[IngestedObject]) -> set[tuple[str, str]]:
         """Return which log objects are in the lake already, as (name, version)."""
         ...
@@ -106,6 +110,8 @@ class Transaction:
         self._flushed_at: float | None = None
         #: Iceberg's files of this attempt.
         self._staged: list[str] = []
+        #: Those of attempts that lost to another writer.
+        self._lost: list[str] = []
         # What an attempt that failed has staged is nobody's: from here on, all that is written is this commit's.
         lake.catalog.take_written()
         self._seen_row: list[tuple[str, int, int, int]] | None = None
@@ -224,19 +230,24 @@ class Transaction:
 
         ConflictError if what they committed has a part of this commit already, or replaced files that it replaces.
         """
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return self._commit(counts, kind)
-            except ConflictError:
-                self._lake.discard()
-                if not self._lake.take_head():
-                    raise
-                self._delete(self._staged)
-                self._staged.clear()
-                if attempt == _ATTEMPTS or self._may_be_swept() or not self._stands():
-                    raise
-                # Writers that met once must not meet again.
-                time.sleep(int.from_bytes(os.urandom(2)) / 65536 * _PAUSE * attempt)
+        with contextlib.ExitStack() as stack:
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    seq = self._commit(counts, kind)
+                except ConflictError:
+                    self._lake.discard()
+                    if not self._lake.take_head():
+                        raise
+                    self._lost += self._staged
+                    self._staged.clear()
+                    if attempt == _ATTEMPTS or self._may_be_swept() or not self._stands():
+                        raise
+                    # Again at once: whoever pauses, or tidies up first, is beaten again by one that has lost nothing.
+                    if attempt == _PATIENCE:
+                        stack.enter_context(self._lake.ask_to_be_first())
+                else:
+                    self._delete([*self._lost, *self._lake.catalog.take_replaced()])
+                    return seq
         raise AssertionError
 
     def _may_be_swept(self) -> bool:
@@ -262,19 +273,20 @@ class Transaction:
     def _withdraw(self) -> None:
         """Delete what attempts to commit have written into a lake in S3; on a local disk the sweep does it."""
         if mirror_of(self._lake.storage.root) is not None and not self._may_be_committed:
-            self._delete([*self._flushed, *self._staged])
+            self._delete([*self._flushed, *self._staged, *self._lost])
 
-    def _delete(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            # What stays is removed by a later compaction.
-            with contextlib.suppress(OSError, TrailsiftError):
-                self._lake.storage.delete(path)
+    def _delete(self, paths: Sequence[str]) -> None:
+        # What stays is removed by a later compaction.
+        with contextlib.suppress(OSError, TrailsiftError):
+            self._lake.storage.delete_all(paths)
 
     def _commit(self, counts: Mapping[str, Any], kind: str) -> int:
         lake, batch = self._lake, self._batch
         if not batch.renewed:
             # What another engine commits now to a table that is made again is not in it: ``_apply`` notices that.
             lake.catch_up()
+        changed = {file.table for file in (*batch.files, *batch.removed)} - batch.renewed.keys()
+        lake.catalog.prefetch(table for name, table in lake.tables.items() if name in changed)
         for name, table in (lake.tables | batch.renewed).items():
             added = [file for file in batch.files if file.table == name]
             removed = [file for file in batch.removed if file.table == name]

@@ -281,6 +281,8 @@ class LakeWriter:
 
     def _prepare(self, crashed: bool) -> None:
         """Put the lake in order for the writer that got the lock; ``crashed``: the last writer died."""
+        if self._mirror is not None:
+            self._mirror.let_others_finish()
         self.take_head()
         with closing(index.connect(self.root)) as db:
             # A lake of an earlier version has no tables of digests.
@@ -401,6 +403,10 @@ class LakeWriter:
                 from trailsift.lake.dedup import damaged
 
                 raise damaged(place, "is not what was written")
+
+    def ask_to_be_first(self) -> contextlib.AbstractContextManager[None]:
+        """Ask the other writers of a lake in S3 to wait meanwhile."""
+        return contextlib.nullcontext() if self._mirror is None else self._mirror.ask_to_be_first()
 
     def known_objects(self, objects: Sequence[IngestedObject]) -> set[tuple[str, str]]:
         """Return which of these log objects are in the lake already, as (name, version)."""

@@ -77,13 +77,18 @@ _GAP = 2
 
 
 def grid(
-    out: Console, title: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], note: str = ""
+    out: Console,
+    title: str,
+    columns: Sequence[tuple[str, str]],
+    rows: Iterable[Sequence[Any]],
+    note: str = "",
+    hidden_text: str = "Hidden on this width: {names}.",
 ) -> Group:
     """Return a table that fits the console, with its title and a note below.
 
     ``columns`` are (heading, kind): ``text``, ``id`` (one line, cut if it must be), ``prose`` (folded), ``number``,
     ``bad`` (a number, red unless 0) or ``faint``. A column whose kind begins with ``?`` is hidden if the console is too
-    narrow, those with ``??`` before the others, the last one first.
+    narrow, those with ``??`` before the others, the last one first; ``hidden_text`` says which.
     """
     cells = [[cell(value, kind.lstrip("?")) for value, (_, kind) in zip(row, columns, strict=True)] for row in rows]
     kept = _fitting(out.width, columns, cells)
@@ -104,7 +109,7 @@ def grid(
     parts.append(table)
     hidden = [heading for place, (heading, _) in enumerate(columns) if place not in kept]
     if hidden:
-        note += ("\n" if note else "") + f"Hidden on this width: {', '.join(hidden)}."
+        note += ("\n" if note else "") + hidden_text.format(names=", ".join(hidden))
     if note:
         parts.append(Text(note, style="dim"))
     return Group(*parts)

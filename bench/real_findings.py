@@ -1,0 +1,139 @@
+"""Judge findings on logs that nobody here made, and on attacks moved into other lakes; write the tables.
+
+    python bench/real_findings.py --dir /some/folder --out bench/FINDINGS.md
+    python bench/real_findings.py --dir /some/folder --only stratus lab-evasion --show
+
+Real sets lie in the folder that TRAILSIFT_REAL_LOGS names (its detect/README.md has what is right). ``--dir`` keeps
+ingested sets and generated backgrounds for another run; delete it after a change of what a lake holds. ``--show``
+prints every finding with its rank, and of semi-real lakes the misses and the false findings: for a person to judge,
+never for the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from page import say
+from real_attacks import INVENTED_KINDS, KINDS
+from real_judge import SetResult, judge_set
+from real_lakes import Draw, Outcome, draws, examine, prepare
+from real_page import lakes_table, put_sections, sets_table
+from real_sets import RealSet, folder_of_sets, real_sets, records_of
+from trailsift.ingest import ingest
+
+FEWEST = 100  # records of a set that is worth a line
+
+
+def ingested(chosen: RealSet, folder: Path) -> Path:
+    """Return the lake of a real set, and make it first if it is missing."""
+    lake = folder / "sets" / chosen.name
+    if not (lake / "lake.json").exists():
+        shutil.rmtree(lake, ignore_errors=True)
+        lake.parent.mkdir(parents=True, exist_ok=True)
+        ingest([str(chosen.path)], lake)
+    return lake
+
+
+def judge_in_process(chosen: RealSet, folder: Path) -> SetResult:
+    """Ingest and judge one real set."""
+    return judge_set(chosen, ingested(chosen, folder))
+
+
+def examine_in_process(draw: Draw, folder: Path, real: Path) -> Outcome:
+    """Make and judge one semi-real lake."""
+    return examine(draw, folder, real, folder / f"work-{os.getpid()}")
+
+
+def show_set(result: SetResult) -> None:
+    """Print the findings of a real set."""
+    print(f"\n== {result.set.name}: {result.content.events} events, {result.content.days} days")
+    for rank, finding in enumerate(result.findings["all"], 1):
+        false = "  " if finding not in result.false["all"] else "- "
+        print(f"{false}{rank:3} {finding.severity:6} {finding.score:.2f} {finding.title}")
+        for reason in finding.reasons:
+            print(f"            {reason}")
+    for label, place in result.ranks["all"].items():
+        print(f"   {'missed' if place is None else place}: {label}")
+
+
+def show_lake(outcome: Outcome) -> None:
+    """Print what is wrong about a semi-real lake."""
+    draw = outcome.draw
+    rank = outcome.ranks["all"]
+    days = draw.days or "all"
+    what = f"{draw.kind.name} | {draw.background}, {days} days, {draw.victim}, {draw.hour}, {draw.size}"
+    print(f"{'MISSED' if rank is None else f'rank {rank}'}: {what} ({outcome.records} records, seed {draw.seed})")
+    if outcome.hit is not None:
+        print(f"    found  {outcome.hit.severity} {outcome.hit.title}")
+    for finding in outcome.false["all"]:
+        print(f"    false  {finding.severity} {finding.title}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write the tables; return 1 where there are no real logs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dir", type=Path, help="folder of lakes and backgrounds, created if missing, and kept")
+    parser.add_argument("--out", type=Path, help="page whose sections are replaced")
+    parser.add_argument("--only", nargs="*", help="names of sets; semi-real lakes are left out")
+    parser.add_argument("--draws", type=int, default=100, help="lakes with genuine attacks; 0: none")
+    parser.add_argument("--invented", type=int, default=42, help="the same with invented attacks; 0: none")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--show", action="store_true", help="print the findings")
+    options = parser.parse_args(arguments)
+    real = folder_of_sets()
+    if not (real / "detect").is_dir():
+        say(f"no real logs at {real}: set TRAILSIFT_REAL_LOGS to a folder that has them")
+        return 1
+    folder = options.dir or Path(tempfile.mkdtemp(prefix="trailsift-real-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = time.perf_counter()
+    try:
+        with ProcessPoolExecutor(options.processes) as pool:
+            chosen = [one for one in real_sets(real) if options.only is None or one.name in options.only]
+            chosen = [one for one in chosen if one.labels or one.benign or len(records_of(one.path)) >= FEWEST]
+            results = []
+            for running in [pool.submit(judge_in_process, one, folder) for one in chosen]:
+                results.append(running.result())
+                if options.show:
+                    show_set(results[-1])
+            sections = {"Real logs": sets_table(results)}
+            print(sections["Real logs"], flush=True)
+            for heading, kinds, count in (
+                ("Genuine attacks in other lakes", KINDS, options.draws),
+                ("Invented attacks in other lakes", INVENTED_KINDS, options.invented),
+            ):
+                if options.only is not None or not count:
+                    continue
+                prepare(folder)
+                outcomes = []
+                wanted = draws(count, options.seed, kinds)
+                for running_lake in [pool.submit(examine_in_process, draw, folder, real) for draw in wanted]:
+                    outcomes.append(running_lake.result())
+                    if options.show:
+                        show_lake(outcomes[-1])
+                        sys.stdout.flush()
+                sections[heading] = lakes_table(outcomes)
+                print(sections[heading], flush=True)
+    finally:
+        for work in folder.glob("work-*"):
+            shutil.rmtree(work, ignore_errors=True)
+        if options.dir is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    say(f"{time.perf_counter() - begun:.0f} seconds")
+    if options.out:
+        put_sections(options.out, sections)
+        say(f"wrote {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
