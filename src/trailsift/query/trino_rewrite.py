@@ -84,7 +84,7 @@ class Rewriter:
         node.replace(exp.Extract(this=exp.Var(this=unit.name.upper()), expression=operands[0].copy()))
 
     def compared(self, node: exp.Expr) -> None:
-        """Refuse to compare a time with a day that is no literal in another zone than UTC."""
+        """Refuse to compare a time with a day of which the value is unknown, in another zone than UTC."""
         from sqlglot import exp
 
         if self.zone != "UTC" and isinstance(node, exp.Predicate | exp.Between):
