@@ -250,7 +250,7 @@ def test_the_response_stays_below_lambdas_limit() -> None:
 
 
 def test_the_largest_partition_is_answered_and_the_rest_is_compressed() -> None:
-    """What is sent again counts against the stream's quota."""
+    """The stream's quota counts what is sent again."""
     stream = FakeStream()
     early = sample(eventID="early", eventTime="2026-03-02T01:00:00Z")
     late = [sample(eventID=f"late-{at}", eventTime="2026-03-02T02:00:00Z") for at in range(50)]
@@ -289,7 +289,7 @@ def test_events_that_could_not_be_sent_are_failed_and_not_kept(capsys: pytest.Ca
 
 
 def test_failed_records_are_ingested_from_the_error_output(tmp_path: Path) -> None:
-    """What Firehose writes under errors/: one JSON object per failed record.
+    """Firehose writes one JSON object per failed record under errors/.
 
     https://docs.aws.amazon.com/firehose/latest/dev/data-transformation-failure-handling.html
     """
