@@ -33,7 +33,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test test-aws hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
+.PHONY: help demo setup test variants test-aws hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
 .PHONY: bench-watch bench-memory bench-rules bench-transform bench-original bench-findings bench-real bench-s3
 
 help: ## list the targets
@@ -47,6 +47,9 @@ setup: $(CORE) ## only set up: afterwards .venv/bin/trailsift runs
 
 test: lint ## lint, then all tests in two processes; TESTS=0 for one
 	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile
+
+variants: lint ## all tests in all their variants, half an hour
+	@TRAILSIFT_ALL_VARIANTS=1 $(BIN)/python -m pytest -n $(TESTS) --dist loadfile
 
 hostile-lakes: $(DEV) ## all variants of a lake built to do harm
 	@TRAILSIFT_ALL_VARIANTS=1 $(BIN)/python -m pytest -q tests/lake/test_hostile_lakes.py

@@ -44,6 +44,7 @@ def ingested(chosen: RealSet, folder: Path) -> Path:
 
 def judge_in_process(chosen: RealSet, folder: Path) -> SetResult:
     """Ingest and judge one real set."""
+    os.environ["XDG_CACHE_HOME"] = str(folder / f"work-{os.getpid()}" / "cache")
     return judge_set(chosen, ingested(chosen, folder))
 
 
@@ -77,6 +78,13 @@ def show_lake(outcome: Outcome) -> None:
         print(f"    false  {finding.severity} {finding.title}")
 
 
+def write(page: Path | None, sections: dict[str, str]) -> None:
+    """Write the sections that are ready to the page, if one is wanted."""
+    if page is not None:
+        put_sections(page, sections)
+        say(f"wrote {page}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the tables; return 1 where there are no real logs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -107,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     show_set(results[-1])
             sections = {"Real logs": sets_table(results)}
             print(sections["Real logs"], flush=True)
+            write(options.out, sections)
             for heading, kinds, count in (
                 ("Genuine attacks in other lakes", KINDS, options.draws),
                 ("Invented attacks in other lakes", INVENTED_KINDS, options.invented),
@@ -123,15 +132,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         sys.stdout.flush()
                 sections[heading] = lakes_table(outcomes)
                 print(sections[heading], flush=True)
+                write(options.out, sections)
     finally:
         for work in folder.glob("work-*"):
             shutil.rmtree(work, ignore_errors=True)
         if options.dir is None:
             shutil.rmtree(folder, ignore_errors=True)
     say(f"{time.perf_counter() - begun:.0f} seconds")
-    if options.out:
-        put_sections(options.out, sections)
-        say(f"wrote {options.out}")
     return 0
 
 

@@ -58,7 +58,7 @@ def findings_of(lake: Path, ablations: Sequence[str] = ABLATIONS) -> tuple[Conte
         for ablation in ablations:
             begun = time.perf_counter()
             levels = ALL_LEVELS - {ablation}
-            options = DetectOptions(levels=frozenset(levels), afresh=ablation == "all")
+            options = DetectOptions(levels=frozenset(levels), afresh=ablation == "all", blind=False)
             out[ablation] = list(detect(engine, options, builtin_rules()[0]).findings)
             seconds = seconds or time.perf_counter() - begun
     return Content(events or 0, days, callers), out, seconds

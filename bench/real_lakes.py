@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections import Counter
@@ -170,6 +171,8 @@ def examine(draw: Draw, folder: Path, real: Path, work: Path) -> Outcome:
     attack = move(records_of_attack(draw.kind, real, draw.size, rng, before), victim, account, begin, rng)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
+    # A cache of answers with those of a hundred lakes is slower than that of a user.
+    os.environ["XDG_CACHE_HOME"] = str(work / "cache")
     for name, records in (("before.json", before), ("attack.json", attack)):
         (work / name).write_text(json.dumps({"Records": records}))
     ingest([str(work / "before.json"), str(work / "attack.json")], work / "lake")

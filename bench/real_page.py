@@ -40,7 +40,8 @@ _COLUMNS = ("set", "events", "active days", "callers", "findings", "named (first
 
 
 def _note() -> str:
-    return f"{state_of_code()}, {os.cpu_count()} cores. To repeat it: `python bench/real_findings.py`."
+    machine = f"{os.cpu_count()} cores (load {os.getloadavg()[0]:.0f})"
+    return f"{state_of_code()}, {machine}. To repeat it: `python bench/real_findings.py`."
 
 
 def sets_table(results: Sequence[SetResult]) -> str:

@@ -175,7 +175,8 @@ def caller_arn(record: Record) -> str:
 
 
 def stolen_sessions(records: list[Record], first: int, last: int) -> set[str]:
-    """Return the callers whose instance session is used by different clients from different networks in a time span."""
+    """Return the callers whose instance session is used by different clients from different networks in a time span:
+    as the records name them, and as the console's Event history does."""
     clients: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     used: dict[tuple[str, str], set[str]] = defaultdict(set)
     for record in records:
@@ -186,8 +187,9 @@ def stolen_sessions(records: list[Record], first: int, last: int) -> set[str]:
             if first <= micros(record["eventTime"]) <= last:
                 used[key].add(network)
     return {
-        caller
+        name
         for (caller, session), networks in clients.items()
+        for name in (caller, f"user:{session}")
         if any(
             networks[one].isdisjoint(agents)
             for one in used[caller, session]

@@ -165,7 +165,7 @@ def proxied(url: str) -> Iterator[Proxy]:
     proxy = Proxy("")
     server = _Server(("127.0.0.1", 0), _handler(proxy, urlsplit(url).netloc))
     proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield proxy

@@ -17,7 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class Server:
     folder: Path
     process: subprocess.Popen[bytes]
     command: list[str]
+    _client: Any = None
 
     @property
     def env(self) -> dict[str, str]:
@@ -57,7 +58,12 @@ class Server:
         }
 
     def client(self) -> Any:
-        """Return a boto3 client of the server."""
+        """Return a boto3 client of the server; it takes a while to make one."""
+        if self._client is None:
+            self._client = self._new_client()
+        return self._client
+
+    def _new_client(self) -> Any:
         import boto3
         from botocore.config import Config
 
@@ -87,6 +93,22 @@ class Server:
         name = f"test-{os.getpid()}-{next(_numbers)}"
         self.client().create_bucket(Bucket=name)
         return name
+
+    def keys(self, bucket: str, prefix: str = "") -> list[str]:
+        """Return the keys of a bucket, in order."""
+        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return sorted(item["Key"] for page in pages for item in page.get("Contents", ()))
+
+    def read(self, bucket: str, key: str) -> bytes:
+        """Return the bytes of an object."""
+        data: bytes = self.client().get_object(Bucket=bucket, Key=key)["Body"].read()
+        return data
+
+    def delete(self, bucket: str, keys: Sequence[str]) -> None:
+        """Delete objects, a thousand at a time."""
+        for start in range(0, len(keys), 1000):
+            objects = [{"Key": key} for key in keys[start : start + 1000]]
+            self.client().delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
 
     def put(self, bucket: str, objects: Mapping[str, bytes]) -> None:
         """Write objects, many at a time."""

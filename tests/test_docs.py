@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +21,10 @@ import pytest
 
 from s3_server import Server
 from s3_server import s3_server as s3_server
-from trailsift.cli.app import COMMANDS
+from support.commands import Commands
+from trailsift.cli.app import ALIASES, COMMANDS
 from trailsift.lake.open import open_snapshot
+from trailsift.lake.relocate import relocate
 from trailsift.query import DuckDBEngine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,20 +94,51 @@ _REMOTE = re.compile(r"(?<!\S)(?:s3://(?!my-logs\b|my-lake\b)|https://sqs\.)")
 
 def cannot_run(command: str) -> str | None:
     """Return why a command of a page cannot run here; None if it can."""
-    names = {name for _, name, _ in COMMANDS}
+    names = {name for _, name, _ in COMMANDS} | set(ALIASES)
     missing = [name for name in re.findall(r"(?:^|[|;&] *)trailsift ([a-z]+)", command) if name not in names]
     if missing:
         return f"there is no command {missing[0]} yet"
+    if " --sigma " in command and find_spec("sigma") is None:
+        return "pySigma is not installed"
     return "it needs a bucket or a queue" if _REMOTE.search(command) else None
 
 
-def run_for_a_while(command: str, folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command that goes on until Ctrl-C, which comes after a few seconds."""
-    words = ["timeout", "--signal=INT", "--kill-after=60", "8", *shlex.split(command)]
-    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
-    # `timeout` ends with 124 whatever the command ends with.
-    return subprocess.CompletedProcess(words, 0 if done.returncode in (0, 124, 130) else done.returncode,
-                                       done.stdout or done.stderr, done.stderr)  # fmt: skip
+class Done(NamedTuple):
+    """How a command ended, what it printed, and its messages."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_for_a_while(command: str, folder: Path, env: dict[str, str]) -> Done:
+    """Run a command that goes on until Ctrl-C, which comes a moment after it has said something."""
+    words = shlex.split(command)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(words, cwd=folder, env=env, text=True, start_new_session=True, **pipes) as process:
+        last = threading.Timer(120, process.kill)
+        last.start()
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate()
+        last.cancel()
+    return Done(0 if process.returncode in (0, 130) else process.returncode, first + rest, "")
+
+
+#: A part in quotes, and what only a shell understands.
+_QUOTED, _SHELL = re.compile(r"'[^']*'|\"[^\"$`]*\""), re.compile(r"[|;&<>()$`*?~#\[\]{}]|^\w+=")
+
+
+def run_once(command: str, folder: Path, env: dict[str, str], runner: Commands) -> Done:
+    """Run a command: by itself in a process that has everything loaded, or in a shell if it needs one."""
+    if not command.startswith("trailsift ") or _SHELL.search(_QUOTED.sub("", command)):
+        words = ["bash", "-c", command]
+        done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+        return Done(done.returncode, done.stdout, done.stderr)
+    changed = {name: value for name, value in env.items() if os.environ.get(name) != value}
+    return Done(*runner.run_in(folder, shlex.split(command)[1:], changed))
 
 
 QUERIES = [block for page in PAGES for block in blocks(page) if block.language == "sql"]
@@ -145,6 +183,14 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def runner() -> Iterator[Commands]:
+    """A process that runs commands, and has no threads."""
+    commands = Commands()
+    yield commands
+    commands.close()
+
+
+@pytest.fixture(scope="module")
 def my_logs(small_logs: Path, s3_server: Server) -> Server:
     """The S3 server with the small logs in a bucket my-logs, and an empty bucket my-lake."""
     for name in ("my-logs", "my-lake"):
@@ -155,17 +201,26 @@ def my_logs(small_logs: Path, s3_server: Server) -> Server:
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.name)
 def test_commands_run(
-    page: Path, small_logs: Path, bin_folder: Path, tmp_path: Path, request: pytest.FixtureRequest
+    page: Path,
+    small_logs: Path,
+    bin_folder: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    runner: Commands,
 ) -> None:
-    """The commands of a page, run in order beside a folder AWSLogs and a bucket my-logs, exit with 0."""
+    """The commands of a page, run in order beside AWSLogs, my-rules (its YAML) and a bucket my-logs, exit with 0."""
     (tmp_path / "AWSLogs").symlink_to(small_logs / "AWSLogs")
+    (tmp_path / "my-rules").mkdir()
+    for number, block in enumerate(block for block in blocks(page) if block.language == "yaml"):
+        (tmp_path / "my-rules" / f"{number}.yml").write_text(block.text, "utf-8")
     env = os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
     listed = commands(page)
     if any(re.search(r"s3://my-(?:logs|lake)\b", command.text) for command in listed):
         env |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}
         env |= request.getfixturevalue("my_logs").env
     if not any(re.match(r"trailsift ingest .*--lake my\.lake", command.text) for command in listed):
-        listed = [Command("trailsift ingest AWSLogs --lake my.lake --quiet", None), *listed]
+        shutil.copytree(request.getfixturevalue("small_lake"), tmp_path / "my.lake")
+        relocate(tmp_path / "my.lake")
     for command, printed in listed:
         if not re.search(r"(^|[|;&] *)trailsift ", command):
             _check_set_up(command)
@@ -176,14 +231,31 @@ def test_commands_run(
         if command.startswith("trailsift watch "):
             done = run_for_a_while(command, tmp_path, env)
         else:
-            done = subprocess.run(
-                ["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
-            )
-        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-        assert done.stdout or "--output" in command, f"{command} printed nothing"
+            done = run_once(command, tmp_path, env, runner)
+        assert done.code == 0, f"{command}\n{done.out[-2000:]}{done.err[-2000:]}"
+        assert done.out or "--output" in command, f"{command} printed nothing"
         if printed is not None:
-            out = "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+            out = "".join(f"{line.rstrip()}\n" for line in done.out.splitlines())
             assert bool(re.fullmatch(pattern_of(printed), out)), f"{command} printed\n{out}instead of\n{printed}"
+
+
+def test_commands_of_the_readme_on_a_lake_in_s3(my_logs: Server, tmp_path: Path, runner: Commands) -> None:
+    """The same commands, with the lake and the logs in S3."""
+    env = my_logs.env | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    lake = f"s3://{my_logs.new_bucket()}/team/lake"
+    ran = set()
+    more = "trailsift rules try time-of-day --lake my.lake"
+    for command in (*(command for command, _ in commands(ROOT / "README.md")), more):
+        if "--lake my.lake" not in command:
+            continue
+        command = command.replace("--lake my.lake", f"--lake {lake}").replace(" AWSLogs ", " s3://my-logs/AWSLogs ")
+        done = run_once(command, tmp_path, env, runner)
+        assert done.code == 0 and (done.out or "--output" in command), (
+            f"{command}\n{done.out[-2000:]}{done.err[-2000:]}"
+        )
+        assert str(tmp_path / "cache") not in done.out + done.err
+        ran.add(command.split()[1])
+    assert len(ran) > 12
 
 
 def _check_set_up(command: str) -> None:

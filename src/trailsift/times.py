@@ -40,4 +40,9 @@ def micros(value: datetime) -> int:
 
 def now_text() -> str:
     """Return the present time as ISO 8601 in UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return log_text(datetime.now(UTC))
+
+
+def log_text(value: datetime) -> str:
+    """Return an aware datetime as the commit log has times: ISO 8601 in UTC, to the millisecond."""
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -21,7 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with `logs` of 2,000 events and the lake `my.lake` of them."""
     home = tmp_path_factory.mktemp("doctest")
     generate(home / "logs", Options(events=2_000, days=3, seed=1))
-    trailsift.Lake(home / "my.lake").ingest(home / "logs" / "AWSLogs", workers=1)
+    trailsift.Lake(home / "my.lake").ingest(home / "logs" / "AWSLogs")
     return home
 
 

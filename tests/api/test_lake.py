@@ -33,7 +33,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lake(logs: Path) -> Lake:
     """Return a handle of a lake that no test changes."""
     handle = Lake(logs.parent / "lake")
-    counts = handle.ingest(logs / "AWSLogs", workers=1)
+    counts = handle.ingest(logs / "AWSLogs")
     assert isinstance(counts, trailsift.Counts) and counts.stored == EVENTS
     return handle
 
@@ -42,7 +42,7 @@ def lake(logs: Path) -> Lake:
 def own_lake(logs: Path, tmp_path: Path) -> Lake:
     """Return a handle of a lake that the test may change."""
     handle = Lake(tmp_path / "lake")
-    handle.ingest(logs / "AWSLogs", workers=1)
+    handle.ingest(logs / "AWSLogs")
     return handle
 
 
@@ -248,7 +248,7 @@ def test_detect_with_options(own_lake: Lake, tmp_path: Path) -> None:
 def test_follow_runs_after_each_commit(own_lake: Lake, logs: Path) -> None:
     runs = own_lake.follow(lambda lake: lake.status().seq, interval=0.01)
     first = next(runs)
-    own_lake.ingest(logs / "AWSLogs", again=True, workers=1)
+    own_lake.ingest(logs / "AWSLogs", again=True)
     assert next(runs) > first
     with pytest.raises(UsageError):
         own_lake.follow(lambda lake: 0, interval=0)
@@ -265,7 +265,7 @@ def test_rules_of_every_form(lake: Lake, logs: Path, tmp_path: Path) -> None:
         assert lake.try_rules(rules).stored == EVENTS - dropped
     assert lake.try_rules("important-events").events == EVENTS
     assert all(loss.events >= loss.events_after for loss in lake.rule_impact(path))
-    counts = Lake(tmp_path / "lake").ingest(logs / "AWSLogs", rules=path, workers=1)
+    counts = Lake(tmp_path / "lake").ingest(logs / "AWSLogs", rules=path)
     assert (counts.stored, sum(counts.dropped.values())) == (EVENTS - dropped, dropped)
     path.write_text("nonsense = 1")
     with pytest.raises(RulesError):
@@ -287,10 +287,10 @@ def test_a_handle_sees_what_another_process_commits(logs: Path, tmp_path: Path) 
     parts = sorted((logs / "AWSLogs").iterdir())
     assert len(parts) > 1
     with Lake(tmp_path / "lake") as lake:
-        lake.ingest(parts[0], workers=1)
+        lake.ingest(parts[0])
         before = one(lake, "SELECT count(*) FROM events")
         assert 0 < before < EVENTS
-        code = f"import trailsift; trailsift.Lake({str(lake.path)!r}).ingest({str(logs / 'AWSLogs')!r}, workers=1)"
+        code = f"import trailsift; trailsift.Lake({str(lake.path)!r}).ingest({str(logs / 'AWSLogs')!r})"
         subprocess.run([sys.executable, "-c", code], check=True)
         assert one(lake, "SELECT count(*) FROM events") == EVENTS
         total = lake.summary().total

@@ -371,7 +371,7 @@ def ingested(folder: Path, name: str, *data: bytes) -> tuple[Path, Any]:
     files.mkdir()
     for number, each in enumerate(data):
         (files / f"{number}.json").write_bytes(each)
-    return folder / f"{name}.lake", ingest([str(files)], folder / f"{name}.lake", workers=1)
+    return folder / f"{name}.lake", ingest([str(files)], folder / f"{name}.lake")
 
 
 def streamed(waiting: list[bytes]) -> tuple[list[bytes], list[bytes], int]:
@@ -403,7 +403,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[bytes], Path]:
     """Log objects with 3,000 events, and a lake of them."""
     folder = tmp_path_factory.mktemp("few")
     generate(folder / "logs", Options(events=3_000, days=2, seed=3))
-    assert ingest([str(folder / "logs" / "AWSLogs")], folder / "lake", workers=1).stored == 3_000
+    assert ingest([str(folder / "logs" / "AWSLogs")], folder / "lake").stored == 3_000
     return [path.read_bytes() for path in sorted(folder.rglob("*.json.gz"))], folder / "lake"
 
 

@@ -110,7 +110,7 @@ def test_log_objects_in_landing_files_out(ministack: str, tmp_path: Path) -> Non
 
     stream = started(ministack, tmp_path, "analysis")
     generate(tmp_path / "logs", Options(events=600, days=2, seed=3))
-    ingest([str(tmp_path / "logs" / "AWSLogs")], tmp_path / "direct", workers=1)
+    ingest([str(tmp_path / "logs" / "AWSLogs")], tmp_path / "direct")
     records = [batch for path in sorted((tmp_path / "logs").rglob("*.json.gz")) for batch in _logs(path)]
     stream.put([*records, b"poison", *records[:20]])
     objects = _landed(stream, 600)
@@ -118,7 +118,7 @@ def test_log_objects_in_landing_files_out(ministack: str, tmp_path: Path) -> Non
         path = tmp_path / "landed" / key.rpartition("/")[0] / f"{number}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    counts = ingest([str(tmp_path / "landed" / "landing")], tmp_path / "lake", workers=1)
+    counts = ingest([str(tmp_path / "landed" / "landing")], tmp_path / "lake")
     assert counts.stored == 600 and counts.malformed == 0 and counts.duplicates > 0
     assert merged(tmp_path / "lake") == merged(tmp_path / "direct")
     for key, data in objects:

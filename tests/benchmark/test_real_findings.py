@@ -115,7 +115,7 @@ def test_stolen_session_has_another_network_and_client(bench: Bench) -> None:
     moved_instance = session(3, "203.0.113.5", "aws-sdk-go/1.4")
     stolen = session(4, "203.0.113.7", "aws-cli/2.1")
     assert not bench.sets.stolen_sessions([*own, moved_instance], *span)
-    assert bench.sets.stolen_sessions([*own, stolen], *span) == {"arn:aws:iam::111111111111:role/web"}
+    assert bench.sets.stolen_sessions([*own, stolen], *span) == {"arn:aws:iam::111111111111:role/web", "user:i-0abc"}
 
 
 def finding(bench: Bench, name: str, caller: str, time: str) -> Finding:

@@ -442,7 +442,7 @@ def test_connect_runs_in_a_plain_duckdb(world: World, run: Any, tmp_path: Path) 
 def test_connect_writes_a_database_for_clients_that_open_files(world: World, run: Any, tmp_path: Path) -> None:
     target = tmp_path / "lake.duckdb"
     for _ in range(2):
-        assert run("connect", "-o", str(target))[0] == 0
+        assert run("connect", "-o", str(target), "--force")[0] == 0
     with duckdb.connect(str(target), read_only=True) as db:
         assert db.execute("SELECT count(DISTINCT event_id), sum(weight) FROM events").fetchall() == [(EVENTS, EVENTS)]
         assert db.execute("SELECT sum(event_count)::INT FROM hourly_summary").fetchone() == (EVENTS,)

@@ -59,9 +59,18 @@ RUNS: dict[str, list[list[str]]] = {
     ],
     "roles": [[], ["--json"], ["--need-data-events"], ["--need-data-events", "--json"]],
     "role": [["EVIL", "--limit", "0"], ["app"], ["EVIL", "--json"], [EVIL], [f"nosuch{EVIL}"], ["111122223333"]],
+    "resource": [["EVIL", "--limit", "0"], ["s3:data"], ["s3:data", "--json"], [EVIL], [f"nosuch{EVIL}"],
+                 ["s3:data", "--csv"]],
+    "object": [["data/*"], ["data/*", "--csv"], ["data/*", "--json"], [f"data/{EVIL}"], [EVIL], [f"{EVIL}/x"]],
+    "search": [["EVIL"], ["EVIL", "--limit", "0"], ["EVIL", "--json"], ["EVIL", "--csv"], [EVIL], ["10.0.0.0/8"],
+               ["data"]],
+    "compare": [["--since", "2026-01-01", "--limit", "0"], ["--since", EVIL], ["--since", "2026-01-01", "--with", EVIL],
+                ["--since", "2026-01-01", "--csv"], ["--since", "2026-01-01", "--json"]],
+    "cost": [[], ["--limit", "0"], ["--json"], ["--csv"], ["--by", EVIL], ["--prices", f"/dev/null/{EVIL}"]],
     "query": [
         [AGENT.format(TEXTS)], [AGENT.format(JSON_COLUMNS)],
-        *([AGENT.format(f"{TEXTS}, {JSON_COLUMNS}"), "--format", form] for form in ("json", "csv")),
+        *([AGENT.format(f"{TEXTS}, {JSON_COLUMNS}"), "--format", form] for form in ("line", "json", "csv")),
+        ["SELECT 1", "-o", f"{LAKE}/{EVIL}"], ["SELECT 1", "-o", "$LOGS"],
         [AGENT.format("user_agent"), "--format", "csv", "--csv-safe"],
         *([AGENT.format(f"{call}")] for call in (
             "CAST(user_agent AS INT)", "error(user_agent)", "strptime(user_agent, '%Y')", "user_agent::JSON",
@@ -76,7 +85,8 @@ RUNS: dict[str, list[list[str]]] = {
     "columns": [[], ["--json"], ["--format", "markdown"], [EVIL]],
     "detect": [[], ["--json"], ["--threshold", "5"], ["--threshold", "5", "--json"], ["--new"], ["--lang", "ko"],
                ["--muted", "--full-refresh"], ["--check"], ["--detections", f"/dev/null/{EVIL}"],
-               ["--detections", "$OUT/detections"], ["--webhook", f"http://127.0.0.1:9/{EVIL}"]],
+               ["--detections", "$OUT/detections"], ["--sigma", f"/dev/null/{EVIL}"],
+               ["--sigma", "$OUT/sigma"], ["--check", "--sigma", "$OUT/sigma"], ["--webhook", f"http://127.0.0.1:9/{EVIL}"]],
     "finding": [["1"], ["1", "--json"], ["1", "--records"], ["2"], [EVIL], ["1", "--lang", "ko", "--limit", "0"]],
     "mute": [["2", "--reason", EVIL], ["3", "--reason", EVIL, "--json"], [EVIL, "--reason", "x"]],
     "confirm": [["1", "--reason", EVIL], ["1", "--reason", EVIL, "--json"], [EVIL, "--reason", "x"]],
@@ -157,6 +167,17 @@ class World:
         wrong = json.dumps({"name": EVIL, "action": EVIL, EVIL: EVIL, "when": EVIL})[1:-1].replace(": ", " = ")
         (self.out / "wrong.toml").write_text("[[rule]]\n" + wrong.replace(', "', '\n"').replace("\x7f", ""), "utf-8")
         (self.out / "existing.json").write_text(json.dumps([{"Name": EVIL, "FieldSelectors": [{"Field": EVIL}]}]))
+        (self.out / "sigma").mkdir()
+        (self.out / "sigma" / "broken.yml").write_text(f"{EVIL}: [", "utf-8")
+        for number, item in enumerate(({EVIL: EVIL}, {"eventSource": "s3.amazonaws.com"}, {f"eventName|{EVIL}": 1})):
+            rule = {
+                "title": f"{EVIL}{number}",
+                "name": EVIL + str(number),
+                "logsource": {"product": "aws"},
+                "level": "high",
+            }
+            rule["detection"] = {"s": item, "condition": "s"}
+            (self.out / "sigma" / f"{number}.yml").write_text(json.dumps(rule), "utf-8")
         (self.out / "detections").mkdir()
         (self.out / "detections" / "x.toml").write_text(f'id = "x"\ntitle = {json.dumps(EVIL)}\n', "utf-8")
         assert main(["ingest", str(self.logs), "--lake", str(self.lake), "--workers", "1", "-q"]) == 3
@@ -335,14 +356,14 @@ def test_nothing_bypasses_the_wall() -> None:
 
 
 def test_the_library_prints_nothing_else() -> None:
-    """Below the command line, only the Lambda handler prints (JSON, to its log), and a result when it is asked to."""
+    """Below the command line, only the Lambda handler prints: JSON, to its log."""
     printing = {
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
         if path.relative_to(PACKAGE).parts[0] not in ("cli", "terminal")
         and bypasses(ast.parse(path.read_text("utf-8")))
     }
-    assert printing == {"aws/handler.py", "aws/transform/stream.py", "query/formats.py"}
+    assert printing == {"aws/handler.py", "aws/transform/stream.py"}
 
 
 @pytest.mark.parametrize("part", ["text", "string", "table", "grid", "title", "joined"])
@@ -374,14 +395,16 @@ def test_warnings_and_log_lines_of_libraries() -> None:
 
 # -- commands to copy --------------------------------------------------------------------------------------------------
 
-#: To the end of the line after a heading, or within backquotes (which the names have, too).
-HINT = re.compile(r"^(?:trailsift: .*)?[\w ]+: (trailsift .*)$|`(trailsift (?:[^`\n]|`touch PWNED`)*)`", re.MULTILINE)
+#: To the end of the line after a heading, or indented, or within backquotes (which the names have, too).
+HINT = re.compile(
+    r"^(?:(?:trailsift: .*)?[\w ]+:|   ) (trailsift .*)$|`(trailsift (?:[^`\n]|`touch PWNED`)*)`", re.MULTILINE
+)
 #: Commands whose output tells what to run next, on the lake whose name is hostile to a shell.
 HINTING = {
     "summary of nothing": (["summary", "--since", "2030-01-01", "--lake", LAKE], 0),
     "roles --need-data-events": (["roles", "--need-data-events", "--lake", LAKE], 1),
     "detect": (["detect", "--lake", LAKE], 1),
-    "finding": (["finding", "1", "--lake", LAKE], 2),
+    "finding": (["finding", "1", "--lake", LAKE], 5),
     "ingest": (["ingest", "$LOGS", "--again", "--workers", "1", "-q", "--lake", LAKE], 2),
     "generate": (["generate", "$OUT", "--events", "300", "--days", "1", "-q"], 1),
     "connect": (["connect", "--lake", LAKE, "-o", "$OUT.sql"], 0),

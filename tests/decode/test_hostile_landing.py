@@ -60,7 +60,7 @@ def test_one_folder_of_them_all(tmp_path: Path) -> None:
     (tmp_path / "in" / "hostile.json").write_bytes(b"\n".join(lines) + b"\n")
     (tmp_path / "in" / "good.json").write_bytes(text({"Records": [sample()]}))
     before = sorted(path for path in tmp_path.parent.iterdir())
-    counts = ingest([str(tmp_path / "in")], tmp_path / "out" / "lake", workers=1)
+    counts = ingest([str(tmp_path / "in")], tmp_path / "out" / "lake")
     rejected = sum(case["reason"] is not None for case in CASES)
     dropped = sum(case["reason"] is None and case["line"] == "dropped" for case in CASES)
     assert counts.malformed == rejected

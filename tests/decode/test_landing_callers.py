@@ -86,7 +86,7 @@ def test_lakes_of_older_and_new_lines_have_the_same_callers(tmp_path: Path) -> N
         lines = [form(event_line(each)) for each in records] + [form(dropped_line(each)) for each in heads]
         (tmp_path / name).mkdir()
         (tmp_path / name / "lines.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        counts = ingest([str(tmp_path / name)], tmp_path / f"{name}.lake", workers=1)
+        counts = ingest([str(tmp_path / name)], tmp_path / f"{name}.lake")
         assert (counts.stored, sum(counts.dropped.values()), counts.malformed) == (len(USERS), 3, 0)
         with Lake(tmp_path / f"{name}.lake") as lake:
             answers[name] = {

@@ -216,7 +216,7 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
     data = [(day, record) for day, record in records if record.get("eventCategory") == "Data"]
     whole = tmp_path / "data.json"
     whole.write_text(json.dumps({"Records": [record for _, record in data]}))
-    ingest([str(whole)], tmp_path / "lake", workers=1)
+    ingest([str(whole)], tmp_path / "lake")
 
     _raw(trino, [*records, *records[:100]])
     assert sum(statement.name.startswith("load") for statement in athena_sql.statements(LAKE, date(2026, 3, 22))) > 1

@@ -248,7 +248,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     folder = tmp_path_factory.mktemp("boards")
     write(folder / "logs", "a.json.gz", records)
-    ingest([str(folder / "logs")], folder / "lake", workers=1)
+    ingest([str(folder / "logs")], folder / "lake")
     return folder / "lake"
 
 

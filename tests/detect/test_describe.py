@@ -102,11 +102,11 @@ def signal(kind: str, **more: Any) -> Signal:
             ),
             (
                 "touched 4,120 distinct objects within an hour",
-                "4,120 distinct objects in an hour; usually at most 40; compared with what is typical of such callers",
+                "4,120 distinct objects in an hour (usually at most 40); compared with what is typical of such callers",
             ),
             (
                 "한 시간 안에 서로 다른 객체 4,120개에 접근함",
-                "한 시간에 서로 다른 객체 4,120개, 평소 40 이하 (그런 호출자의 일반적인 값과 비교)",
+                "한 시간에 서로 다른 객체 4,120개(평소 40 이하) (그런 호출자의 일반적인 값과 비교)",
             ),
         ),
     ],
@@ -161,6 +161,15 @@ def test_facts_name_the_data() -> None:
     assert describe(finding(other), facts=facts).what == (
         "came from a new network, 192.0.2.0/24 (9 calls, mostly GetItem on table/t)"
     )
+
+
+def test_a_service_is_not_a_network() -> None:
+    """Calls through a service of AWS come from no network."""
+    one = signal("first_network", value="cloudformation.amazonaws.com", events=2)
+    described = describe(finding(one))
+    assert described.what == "acted through cloudformation.amazonaws.com for the first time (2 calls)"
+    assert described.reasons[0].startswith("2 calls through cloudformation.amazonaws.com, a service that")
+    assert describe(finding(one), "ko").what == "cloudformation.amazonaws.com을 통해 처음 활동함 (2회)"
 
 
 @pytest.mark.parametrize(

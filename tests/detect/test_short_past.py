@@ -96,7 +96,7 @@ def test_a_life_that_is_one_burst_is_a_finding_on_the_first_day(tmp_path: Path) 
     (finding,) = found(lake)
     signal = finding.signals[0]
     assert (signal.kind, signal.basis, signal.past) == ("burst", "prior", 0)
-    assert {name for name, *_ in signal.parts} == {"keys", "pace"}
+    assert [name for name, *_ in signal.parts] == ["keys", "pace", "rate"]
     assert 0.4 <= finding.score < 0.75, "with no past at all the score is never high"
     with DuckDBEngine(open_snapshot(lake)) as engine:
         assert len(drill(engine, finding, limit=0).events) == 700
@@ -114,12 +114,12 @@ def test_the_same_reads_by_a_role_or_in_a_working_day_are_none(tmp_path: Path) -
 def test_a_burst_counts_less_the_more_is_known(days: int) -> None:
     baseline = Baseline()
     for number in range(days):
-        baseline.learn(day_of(baseline, number, {"anna": {"keys": 10}}), [])
+        baseline.learn(day_of(baseline, number, {"anna": {"keys": 140, "pace": 55}}), [])
     (signal,) = find_bursts(baseline, day_of(baseline, days, {"anna": {"keys": 2_000, "pace": 900}}))
     assert signal.past == days
     fresh = Baseline()
     (alone,) = find_bursts(fresh, day_of(fresh, 0, {"anna": {"keys": 2_000, "pace": 900}}))
-    assert signal.rarity <= alone.rarity * (1 if days == 0 else 4 / (4 + days) * 3)
+    assert signal.rarity <= alone.rarity * {0: 1, 3: 0.9, 12: 0.5}[days]
 
 
 def test_peers_lower_and_raise_what_is_usual() -> None:

@@ -39,7 +39,7 @@ _READING = (
     ["detect"],
     ["finding", "1"],
     ["connect"],
-    ["export", "-o", "$ANSWERS/export.ndjson"],
+    ["export", "-o", "$ANSWERS/export.ndjson", "--force"],
 )
 _WRITING = (["ingest", "$MORE", "--quiet"], ["compact", "--all"], ["relocate"], ["mute", "1", "--reason", "x"])
 _KINDS = (

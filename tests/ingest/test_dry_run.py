@@ -43,7 +43,7 @@ def test_a_dry_run_predicts_the_ingest(small_logs: Path, small_lake: Path, tmp_p
     """On log files, and on a lake with all events: the counts of the ingest, and the values missing afterwards."""
     rules = parse(RULES, "rules.toml")
     logs = str(small_logs / "AWSLogs")
-    done = ingest([logs], tmp_path / "lake", workers=1, rules=rules)
+    done = ingest([logs], tmp_path / "lake", rules=rules)
     for report in (dry_run(rules, load_prices(), [logs]), dry_run(rules, load_prices(), lake=small_lake)):
         effects = {effect.rule: effect for effect in report.effects}
         assert report.events == 20_000 and report.stored == done.stored

@@ -38,11 +38,11 @@ from trailsift.columns.arrow import arrow_schema
 from trailsift.errors import LakeError, SnapshotGoneError
 from trailsift.ingest import ingest
 from trailsift.lake import compact as module
-from trailsift.lake import dedup, expire, iceberg, index, settings
+from trailsift.lake import dedup, expire, expire_seen, iceberg, index, settings
 from trailsift.lake import partitions as pieces
 from trailsift.lake.cardinality import OTHER, fold
 from trailsift.lake.compact import Compacted, compact, needs_compaction
-from trailsift.lake.expire import SeenFile
+from trailsift.lake.expire_seen import SeenFile
 from trailsift.lake.iceberg import LakeCatalog, _Transaction
 from trailsift.lake.index import File
 from trailsift.lake.open import open_snapshot
@@ -666,7 +666,7 @@ def test_ids_are_merged_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         dedup.write([part], tmp_path / f"seen/{number}.ids")
         parts.append(part)
         group.append(SeenFile(f"seen/{number}.ids", 1500, number, 10 - number, number))
-    made = expire._merge(LocalStorage(tmp_path), group, LocalStorage(tmp_path))
+    made = expire_seen._merge(LocalStorage(tmp_path), group, LocalStorage(tmp_path))
     assert (made.ids, made.min_time, made.max_time, made.added) == (7500, 0, 10, 4)
     got, want = dedup.read(tmp_path / made.path, 7500), dedup.merge(parts)
     assert all(np.array_equal(getattr(got, name), getattr(want, name)) for name in ("high", "low", "check"))
@@ -677,18 +677,18 @@ def some(name: str, ids: int, day: int, added: int = 1) -> SeenFile:
 
 
 def test_which_ids_are_merged() -> None:
-    assert expire.mergeable([some(str(n), 10, 0) for n in range(8)]) == []
+    assert expire_seen.mergeable([some(str(n), 10, 0) for n in range(8)]) == []
     nine = [some(str(n), 10, 0) for n in range(9)]
-    assert expire.mergeable(nine) == [nine]
+    assert expire_seen.mergeable(nine) == [nine]
     # Other weeks stay apart, and a large file is not written again for small ones.
     mixed = [*nine, some("week", 10, 8), some("large", 1000, 0)]
-    assert expire.mergeable(mixed) == [nine]
+    assert expire_seen.mergeable(mixed) == [nine]
 
 
 def test_which_ids_expire() -> None:
     files = [some("old", 1, 10, 1), some("new", 1, 50, 2), some("late", 1, 10, 3), some("edge", 1, 15, 1)]
-    assert [file.path for file in expire.expired_seen(files, 35, 2)] == ["old"]
-    assert expire.expired_seen([], 35, 2) == []
+    assert [file.path for file in expire_seen.expired_seen(files, 35, 2)] == ["old"]
+    assert expire_seen.expired_seen([], 35, 2) == []
 
 
 def test_log_objects_expire(lake: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.logs import event_number, write
 from trailsift.errors import LakeError
 from trailsift.ingest import ingest
-from trailsift.lake import dedup, event_days, expire
+from trailsift.lake import dedup, event_days, expire_seen
 from trailsift.lake.compact import compact
 from trailsift.lake.event_days import MOST_IDS
 from trailsift.lake.index import Snapshot
@@ -140,7 +140,7 @@ def test_an_event_that_was_stored_again(tmp_path: Path) -> None:
     for number, records in enumerate(([first], others)):
         write(tmp_path / str(number), "1.json.gz", records)
         ingest([str(tmp_path / str(number))], lake, compact=False)
-    assert expire.merge_seen(LakeWriter(lake), datetime.now(UTC) + timedelta(days=40))["seen_files_expired"] == 1
+    assert expire_seen.merge_seen(LakeWriter(lake), datetime.now(UTC) + timedelta(days=40))["seen_files_expired"] == 1
     write(tmp_path / "2", "1.json.gz", [{**first, "eventTime": "2026-03-25T10:00:00Z"}])
     assert ingest([str(tmp_path / "2")], lake, compact=False).stored == 1
     with DuckDBEngine(open_snapshot(lake)) as engine:

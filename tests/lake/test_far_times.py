@@ -42,7 +42,7 @@ def test_the_last_day_of_the_last_year(hourly: bool, tmp_path: Path) -> None:
     root = tmp_path / "lake"
     for number in range(10):
         # The upkeep after each ingest looks at all days.
-        ingest([str(write(tmp_path / "logs", number))], root, hourly_partitions=hourly, workers=1)
+        ingest([str(write(tmp_path / "logs", number))], root, hourly_partitions=hourly)
     before = answers(root)
     writer = LakeWriter(root)
     maintain(writer, since=0, seconds=60.0)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -19,12 +20,13 @@ import pytest
 from glue_server import REGION, GlueServer, Refusal, denied, glue_server
 from s3_server import KEY, SECRET, Server, s3, s3_server
 from support.paths import ROOT
+from support.s3_lakes import Image, image_of
 from trailsift import Lake
 from trailsift.cli import main
 from trailsift.errors import GlueError, LakeError, UsageError
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
-from trailsift.lake import expire, glue, index
+from trailsift.lake import expire, glue, glue_setting, index
 from trailsift.lake.mirror import Mirror, open_mirror
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.register import register
@@ -72,17 +74,21 @@ def server(
     glue_server.rule = lambda *_: None
 
 
-@pytest.fixture
-def url(s3: Server, server: GlueServer) -> str:
-    return f"s3://{s3.new_bucket()}/team/lake"
+@pytest.fixture(scope="session")
+def image(s3_server: Server, parts: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return image_of(s3_server, parts[0], tmp_path_factory.mktemp("glue-cache"))
 
 
 @pytest.fixture
-def lake(url: str, parts: list[Path]) -> Lake:
-    """A lake in S3 with an eighth of the events."""
-    lake = Lake(url)
-    lake.ingest(parts[0])
-    return lake
+def url(s3: Server, server: GlueServer, image: Image) -> str:
+    """The URL of a lake with an eighth of the events."""
+    image.restore(s3)
+    return image.url
+
+
+@pytest.fixture
+def lake(url: str) -> Lake:
+    return Lake(url)
 
 
 class Engine:
@@ -202,6 +208,26 @@ def test_the_command(lake: Lake, url: str, server: GlueServer, capsys: pytest.Ca
     assert Lake(url).registration() is None
     assert main(["connect", "--no-glue", "--lake", url]) == 0
     assert f"No Glue database follows {url}" in capsys.readouterr().out
+
+
+def test_status_names_the_database(lake: Lake, server: GlueServer, s3: Server, url: str, capsys: Any) -> None:
+    """Without asking Glue: that is for `connect`."""
+    assert lake.status().glue is None
+    lake.register(DATABASE, region=REGION)
+    server.requests.clear()
+    glue = lake.status().as_dict()["glue"]
+    named = {"database": DATABASE, "region": REGION, "catalog_id": None}
+    assert glue == {"database": named, "applies": True, "problem": None} and not server.requests
+    assert main(["status", "--lake", url]) == 0
+    assert f"database {DATABASE} in {REGION}: its tables follow each commit" in capsys.readouterr().out
+    set_by_hand(s3, url, {"database": DATABASE, "region": REGION, "place": "s3://elsewhere/lake"})
+    shutil.rmtree(lake._root())
+    assert [todo.command for todo in lake.status().to_do][-1].startswith("trailsift connect --glue")
+    set_by_hand(s3, url, {"database": "x" * 300})
+    shutil.rmtree(lake._root())
+    connection = lake.status().glue
+    assert connection is not None and connection.target is None and "lake.json" in str(connection.problem)
+    assert lake.status().to_do[-1].command == f"trailsift connect --no-glue --lake {url}"
 
 
 def test_after_it_is_taken_out_nothing_is_sent(lake: Lake, server: GlueServer, parts: list[Path]) -> None:
@@ -705,7 +731,8 @@ def test_without_the_extra() -> None:
     script = (
         "import sys; sys.modules['boto3'] = None\n"
         "from trailsift.errors import UsageError\n"
-        "from trailsift.lake.glue import Database, Target\n"
+        "from trailsift.lake.glue import Database\n"
+        "from trailsift.lake.glue_setting import Target\n"
         "try: Database(Target('x', 'eu-west-1'))\n"
         "except UsageError as error: print(error)"
     )
@@ -729,7 +756,7 @@ def test_register_holds_the_newest_commit(
     a, b = machines
     server.new_database("second")
     ingest([str(parts[1])], b.root)
-    target = glue.target_of("second", REGION, None)
+    target = glue_setting.target_of("second", REGION, None)
     registered = register(a.root, target)
     assert registered.before is not None and registered.before.database == DATABASE
     found = server.table("second", "events")["Parameters"]["metadata_location"]

@@ -13,27 +13,13 @@ from typing import Any
 import pytest
 
 from support.hostile_lakes import CASES
-from support.paths import ROOT, TESTS
+from support.paths import ROOT, TESTS, share
 from trailsift.api import Lake
 from trailsift.cli import main
 from trailsift.ingest import ingest
 
 NAMES = [case["name"] for case in json.loads(CASES.read_text("utf-8"))]
-#: Set, all variants run; else an eighth of them, another one for each commit.
-ALL = "TRAILSIFT_ALL_VARIANTS"
-PARTS = 8
-
-
-def part() -> int:
-    """Return which of the variants run: those of the number of commits."""
-    command = ["git", "rev-list", "--count", "HEAD"]
-    try:
-        return int(subprocess.run(command, capture_output=True, check=True, cwd=ROOT).stdout) % PARTS
-    except (OSError, ValueError, subprocess.CalledProcessError):
-        return 0
-
-
-CHOSEN = NAMES if os.environ.get(ALL) else NAMES[part() :: PARTS]
+CHOSEN = share(NAMES, 16)
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from trailsift.analysis.status import thinned
 from trailsift.cli import main
 from trailsift.errors import LakeError, UsageError
 from trailsift.ingest import ingest
-from trailsift.lake import expire, expire_days, index, retention
+from trailsift.lake import expire, expire_days, expire_seen, index, retention
 from trailsift.lake.compact import compact
 from trailsift.lake.index import File
 from trailsift.lake.open import open_snapshot
@@ -281,7 +281,7 @@ def test_what_is_refused(asked: tuple[str | None, ...], why: str) -> None:
 def forgetful(lake: Path) -> Path:
     """The lake with later events, its old ids forgotten, and its old events removed."""
     ingest([str(day_logs(lake.parent / "late", 600, "2026-05-01"))], lake, compact=False)
-    expire.merge_seen(LakeWriter(lake), datetime.now(UTC) + timedelta(days=40))
+    expire_seen.merge_seen(LakeWriter(lake), datetime.now(UTC) + timedelta(days=40))
     expire_days.expire_days(lake, KEEP, now=NOON)
     with closing(index.connect(lake)) as db:
         assert retention.read_removed(db).closed == (tuple(map(_day, ("2026-03-01", "2026-03-05"))),)

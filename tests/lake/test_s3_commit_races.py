@@ -6,48 +6,20 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from s3_proxy import Fault, Proxy, Request
 from s3_server import Server, s3, s3_server
 from s3_server import proxy as proxy
+from support.s3_lakes import EVENTS, Inputs, events, filled, inputs, is_commit, lake_image, new_lake, own_cache
 from trailsift import Lake
 from trailsift.errors import TrailsiftError, UnknownOutcomeError
-from trailsift.generate import Options, generate
 from trailsift.lake.mirror import Mirror
 
-__all__ = ["s3", "s3_server"]
+__all__ = ["filled", "inputs", "lake_image", "new_lake", "own_cache", "s3", "s3_server"]
 
 pytest.importorskip("obstore", reason="the extra aws is not installed")
-
-
-@pytest.fixture(scope="session")
-def logs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("s3-races")
-    generate(folder / "one", Options(events=1000, days=2, seed=6))
-    generate(folder / "two", Options(events=500, days=1, seed=9))
-    return folder / "one" / "AWSLogs", folder / "two" / "AWSLogs"
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def url(proxy: Proxy, s3: Server) -> str:
-    return f"s3://{s3.new_bucket()}/lake"
-
-
-def is_commit(request: Request) -> bool:
-    return request.method == "PUT" and request.key == "lake/catalog.db"
-
-
-def events(lake: Lake) -> tuple[int, int, int]:
-    (row,) = lake.query("SELECT count(*), count(DISTINCT event_id) FROM events", cache=False).rows()
-    return (*row, lake.query("SELECT sum(events) FROM hourly", cache=False).value())  # type: ignore[return-value]
 
 
 _DIES = """
@@ -71,16 +43,14 @@ Lake(sys.argv[1]).ingest(sys.argv[2], compact=False)
 """
 
 
-def test_a_kill_as_soon_as_the_new_head_is_noted(proxy: Proxy, url: str, logs: tuple[Path, Path]) -> None:
+def test_a_kill_as_soon_as_the_new_head_is_noted(proxy: Proxy, filled: str, inputs: Inputs) -> None:
     """The copy is then of that head, or the next commit from this machine would undo this one."""
-    Lake(url).ingest(logs[0])
-    died = subprocess.run([sys.executable, "-c", _DIES, url, str(logs[1])], check=False)
+    died = subprocess.run([sys.executable, "-c", _DIES, filled, str(inputs[1])], check=False)
     assert died.returncode == 9
-    lake = Lake(url)
-    generate(third := logs[0].parents[1] / "three", Options(events=300, days=1, seed=11))
-    assert lake.ingest(third).stored == 300
-    lake.ingest(logs[1])
-    assert events(lake) == (1800, 1800, 1800)
+    lake = Lake(filled)
+    assert lake.ingest(inputs[2]).stored == EVENTS
+    lake.ingest(inputs[1])
+    assert events(lake) == (3 * EVENTS, 3 * EVENTS, 3 * EVENTS)
     assert lake.verify().is_sound
 
 
@@ -98,25 +68,23 @@ def fails_after(monkeypatch: pytest.MonkeyPatch, error: Callable[[], BaseExcepti
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, lambda: OSError(28, "No space left on device"), MemoryError])
 def test_what_follows_the_commit_fails(
-    proxy: Proxy, url: str, logs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, error: Callable[[], BaseException]
+    proxy: Proxy, filled: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch, error: Callable[[], BaseException]
 ) -> None:
     """The commit took place: none of its files may go."""
-    lake = Lake(url)
-    lake.ingest(logs[0])
+    lake = Lake(filled)
     fails_after(monkeypatch, error)
     with pytest.raises((KeyboardInterrupt, TrailsiftError, OSError, MemoryError)):
-        lake.ingest(logs[1])
-    assert lake.ingest(logs[1]).records == 0
-    assert events(lake) == (1500, 1500, 1500)
+        lake.ingest(inputs[1])
+    assert lake.ingest(inputs[1]).records == 0
+    assert events(lake) == (2 * EVENTS, 2 * EVENTS, 2 * EVENTS)
     assert lake.verify().is_sound
 
 
 def test_the_copy_cannot_be_committed_to(
-    proxy: Proxy, url: str, logs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, filled: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a full disk: the commit is in S3, so it counts."""
-    lake = Lake(url)
-    lake.ingest(logs[0])
+    lake = Lake(filled)
     publish, swap = Mirror.publish, Mirror._swap
     broken: list[sqlite3.Connection] = []
 
@@ -133,45 +101,43 @@ def test_the_copy_cannot_be_committed_to(
             publish(self, db, commit_id)
 
     monkeypatch.setattr(Mirror, "publish", published)
-    assert lake.ingest(logs[1]).stored == 500
-    assert broken and events(lake) == (1500, 1500, 1500)
-    assert lake.ingest(logs[1]).records == 0
+    assert lake.ingest(inputs[1]).stored == EVENTS
+    assert broken and events(lake) == (2 * EVENTS, 2 * EVENTS, 2 * EVENTS)
+    assert lake.ingest(inputs[1]).records == 0
     assert lake.verify().is_sound
 
 
 @pytest.mark.parametrize("attempts", ["1", "3"])
 def test_a_refusal_that_answers_the_second_attempt(
-    proxy: Proxy, url: str, logs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, attempts: str
+    proxy: Proxy, filled: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch, attempts: str
 ) -> None:
     """The first one succeeded without an answer, and the lake cannot be read back: its files must stay."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", attempts)
     monkeypatch.setattr("trailsift.lake.mirror.READ_BACK_SECONDS", 0.2)
-    lake = Lake(url)
-    lake.ingest(logs[0])
+    lake = Lake(filled)
     lost: list[None] = []
 
     def rule(request: Request) -> Fault | None:
         if is_commit(request) and not lost:
             lost.append(None)
             return Fault(drop=True, after=True)
-        return Fault(drop=True) if lost and request.method == "GET" and request.key == "lake/catalog.db" else None
+        return Fault(drop=True) if lost and request.method == "GET" and request.key == "team/lake/catalog.db" else None
 
     proxy.rule = rule
     with pytest.raises(UnknownOutcomeError, match="no answer from S3"):
-        lake.ingest(logs[1])
+        lake.ingest(inputs[1])
     proxy.rule = lambda _: None
-    assert lake.ingest(logs[1]).records == 0
-    assert events(lake) == (1500, 1500, 1500)
+    assert lake.ingest(inputs[1]).records == 0
+    assert events(lake) == (2 * EVENTS, 2 * EVENTS, 2 * EVENTS)
     assert lake.verify().is_sound
 
 
 def test_a_commit_that_arrives_late(
-    proxy: Proxy, url: str, logs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, s3: Server
+    proxy: Proxy, filled: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch, s3: Server
 ) -> None:
     """The connection breaks, the lake is as before, and only then the server gets to the request."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    lake = Lake(url)
-    lake.ingest(logs[0])
+    lake = Lake(filled)
     late: list[bytes] = []
     original = Mirror.publish
 
@@ -184,9 +150,9 @@ def test_a_commit_that_arrives_late(
     monkeypatch.setattr(Mirror, "publish", publish)
     proxy.rule = lambda request: Fault(drop=True) if is_commit(request) else None
     with pytest.raises(UnknownOutcomeError, match="run the same command again"):
-        lake.ingest(logs[1])
+        lake.ingest(inputs[1])
     proxy.rule = lambda _: None
-    s3.client().put_object(Bucket=url.split("/")[2], Key="lake/catalog.db", Body=late[-1])
-    assert lake.ingest(logs[1]).records == 0
-    assert events(lake) == (1500, 1500, 1500)
+    s3.client().put_object(Bucket=filled.split("/")[2], Key="team/lake/catalog.db", Body=late[-1])
+    assert lake.ingest(inputs[1]).records == 0
+    assert events(lake) == (2 * EVENTS, 2 * EVENTS, 2 * EVENTS)
     assert lake.verify().is_sound

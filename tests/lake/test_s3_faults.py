@@ -12,34 +12,13 @@ import pytest
 from s3_proxy import SLOW_DOWN, Fault, Proxy, Request, refusal
 from s3_server import Server, running, s3, s3_server
 from s3_server import proxy as proxy
+from support.s3_lakes import EVENTS, Inputs, events, filled, inputs, is_commit, lake_image, new_lake, own_cache
 from trailsift import Lake
 from trailsift.errors import LakeError, TrailsiftError, UnknownOutcomeError
-from trailsift.generate import Options, generate
 
-__all__ = ["s3", "s3_server"]
+__all__ = ["filled", "inputs", "lake_image", "new_lake", "own_cache", "s3", "s3_server"]
 
 pytest.importorskip("obstore", reason="the extra aws is not installed")
-
-
-@pytest.fixture(scope="session")
-def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("s3-faults") / "logs"
-    generate(folder, Options(events=1000, days=2, seed=6))
-    return folder / "AWSLogs"
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def url(proxy: Proxy, s3: Server) -> str:
-    return f"s3://{s3.new_bucket()}/lake"
-
-
-def is_commit(request: Request) -> bool:
-    return request.method == "PUT" and request.key == "lake/catalog.db"
 
 
 class Times:
@@ -58,35 +37,27 @@ class Times:
             return self.fault if self.after < self.hits <= self.after + self.times else None
 
 
-def events(lake: Lake) -> tuple[int, int, int]:
-    (row,) = lake.query("SELECT count(*), count(DISTINCT event_id) FROM events", cache=False).rows()
-    return (*row, lake.query("SELECT sum(events) FROM hourly", cache=False).value())  # type: ignore[return-value]
-
-
 @pytest.mark.parametrize("which", [0, 1], ids=["making the lake", "the ingest"])
-def test_a_lost_answer_to_a_successful_commit(proxy: Proxy, url: str, logs: Path, which: int) -> None:
+def test_a_lost_answer_to_a_successful_commit(proxy: Proxy, new_lake: str, inputs: Inputs, which: int) -> None:
     """The client sends it again and is refused; the lake is read back, and says that the commit took place."""
     proxy.rule = rule = Times(is_commit, Fault(drop=True, after=True), after=which)
-    lake = Lake(url)
-    assert lake.ingest(logs).stored == 1000
+    lake = Lake(new_lake)
+    assert lake.ingest(inputs[0]).stored == EVENTS
     assert rule.hits > which + 1
     assert lake.status().commits == 1
-    assert events(lake) == (1000, 1000, 1000)
+    assert events(lake) == (EVENTS, EVENTS, EVENTS)
     assert lake.verify().is_sound
 
 
 def test_another_commit_follows_the_one_whose_answer_was_lost(
-    proxy: Proxy, url: str, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, filled: str, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is recognized in what the next writer made of it."""
-    Lake(url).ingest(logs)  # of the same events: duplicates only
-    extra = tmp_path / "extra"
-    generate(extra, Options(events=500, days=1, seed=9))
 
     def other_machine() -> None:
         with monkeypatch.context() as context:
             context.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-            Lake(url).compact(everything=True)
+            Lake(filled).compact(everything=True)
 
     rule = Times(is_commit, Fault(drop=True, after=True))
     done: list[None] = []
@@ -99,36 +70,33 @@ def test_another_commit_follows_the_one_whose_answer_was_lost(
         return fault
 
     proxy.rule = then_compact
-    lake = Lake(url)
-    assert lake.ingest(extra / "AWSLogs").stored == 500
-    assert done and events(lake) == (1500, 1500, 1500)
+    lake = Lake(filled)
+    assert lake.ingest(inputs[1]).stored == EVENTS
+    assert done and events(lake) == (2 * EVENTS, 2 * EVENTS, 2 * EVENTS)
     assert lake.verify().is_sound
 
 
 def test_no_answer_and_no_way_to_find_out(
-    proxy: Proxy, url: str, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, filled: str, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is deleted that the commit may hold, and the same command again stores nothing twice."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr("trailsift.lake.mirror.READ_BACK_SECONDS", 0.2)
-    lake = Lake(url)
-    lake.ingest(logs)
-    extra = tmp_path / "extra"
-    generate(extra, Options(events=500, days=1, seed=9))
+    lake = Lake(filled)
     broken: list[None] = []
 
     def rule(request: Request) -> Fault | None:
         if is_commit(request):
             broken.append(None)
             return Fault(drop=True, after=True)
-        return Fault(drop=True) if broken and request.key == "lake/catalog.db" else None
+        return Fault(drop=True) if broken and request.key == "team/lake/catalog.db" else None
 
     proxy.rule = rule
     with pytest.raises(UnknownOutcomeError, match=r"no answer from S3 to the commit of .* run the same command again"):
-        lake.ingest(extra / "AWSLogs")
+        lake.ingest(inputs[1])
     proxy.rule = lambda _: None
-    assert lake.ingest(extra / "AWSLogs").records == 0
-    assert events(lake) == (1500, 1500, 1500)
+    assert lake.ingest(inputs[1]).records == 0
+    assert events(lake) == (2 * EVENTS, 2 * EVENTS, 2 * EVENTS)
     assert lake.verify().is_sound
 
 
@@ -137,52 +105,51 @@ def test_no_answer_and_no_way_to_find_out(
     [SLOW_DOWN, Fault(drop=True), Fault(drop=True, after=True), Fault(keep=0.5), refusal("InternalError", "x", 500)],
     ids=["busy", "dropped", "lost", "cut", "error"],
 )
-def test_every_tenth_request_fails(proxy: Proxy, url: str, logs: Path, tmp_path: Path, fault: Fault) -> None:
+def test_every_tenth_request_fails(proxy: Proxy, new_lake: str, inputs: Inputs, tmp_path: Path, fault: Fault) -> None:
     count = iter(range(100_000))
 
     def rule(_: Request) -> Fault | None:
         return fault if next(count) % 10 == 7 else None
 
     proxy.rule = rule
-    lake = Lake(url)
-    assert lake.ingest(logs).stored == 1000
-    assert events(lake) == (1000, 1000, 1000)
+    lake = Lake(new_lake)
+    assert lake.ingest(inputs[0]).stored == EVENTS
+    assert events(lake) == (EVENTS, EVENTS, EVENTS)
     lake.compact(everything=True)
-    assert events(lake) == (1000, 1000, 1000)
+    assert events(lake) == (EVENTS, EVENTS, EVENTS)
     proxy.rule = lambda _: None
     assert lake.verify().is_sound
 
 
-def test_a_server_that_stays_busy(proxy: Proxy, url: str, logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_stays_busy(proxy: Proxy, new_lake: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
-    lake = Lake(url)
-    lake.ingest(logs)
+    lake = Lake(new_lake)
+    lake.ingest(inputs[0])
     proxy.rule = lambda request: SLOW_DOWN if request.method == "PUT" else None
     with pytest.raises(UnknownOutcomeError, match=r"cannot be written: the server was busy .* in 2 attempts"):
-        lake.ingest(logs, again=True)
-    assert events(lake) == (1000, 1000, 1000)
+        lake.ingest(inputs[0], again=True)
+    assert events(lake) == (EVENTS, EVENTS, EVENTS)
 
 
 @pytest.mark.parametrize("header", ["if-match", "if-none-match"])
-def test_a_server_that_ignores_conditions(proxy: Proxy, url: str, logs: Path, s3: Server, header: str) -> None:
+def test_a_server_that_ignores_conditions(proxy: Proxy, new_lake: str, inputs: Inputs, s3: Server, header: str) -> None:
     proxy.rule = lambda request: Fault(agree=header in request.headers)
     with pytest.raises(LakeError, match=f"(?i)ignores {header}, so two writers could undo each other's commits"):
-        Lake(url).ingest(logs)
-    bucket = url.removeprefix("s3://").partition("/")[0]
+        Lake(new_lake).ingest(inputs[0])
+    bucket = new_lake.removeprefix("s3://").partition("/")[0]
     assert not s3.client().list_objects_v2(Bucket=bucket).get("Contents")
 
 
-def test_it_ignores_them_from_now_on(proxy: Proxy, url: str, logs: Path, tmp_path: Path) -> None:
+def test_it_ignores_them_from_now_on(proxy: Proxy, filled: str, inputs: Inputs, tmp_path: Path) -> None:
     """A lake that was moved to such a server: it is found out before the first commit there."""
-    Lake(url).ingest(logs)
-    before = Lake(url).status().committed_at
+    before = Lake(filled).status().committed_at
     proxy.rule = lambda request: Fault(agree="if-match" in request.headers)
     from trailsift.lake import home
 
     home._mirrors.clear()  # a process of its own would have no memory of the probe
     with pytest.raises(LakeError, match="ignores If-Match"):
-        Lake(url).ingest(logs, again=True)
-    assert Lake(url).status().committed_at == before
+        Lake(filled).ingest(inputs[0], again=True)
+    assert Lake(filled).status().committed_at == before
 
 
 @pytest.mark.parametrize(
@@ -193,19 +160,18 @@ def test_it_ignores_them_from_now_on(proxy: Proxy, url: str, logs: Path, tmp_pat
     ],
 )
 def test_no_permission(
-    proxy: Proxy, url: str, logs: Path, method: str, action: str, work: Callable[[Lake, Path], object]
+    proxy: Proxy, filled: str, inputs: Inputs, method: str, action: str, work: Callable[[Lake, Path], object]
 ) -> None:
-    Lake(url).ingest(logs)
     denied = refusal("AccessDenied", "Access Denied", 403)
     proxy.rule = lambda request: denied if request.method == method else None
     with pytest.raises(TrailsiftError, match=f"lack {action} on arn:aws:s3:::"):
-        work(Lake(url), logs)
+        work(Lake(filled), inputs[0])
     proxy.rule = lambda _: None
-    assert events(Lake(url)) == (1000, 1000, 1000)
+    assert events(Lake(filled)) == (EVENTS, EVENTS, EVENTS)
 
 
 def test_a_server_that_is_killed_in_the_middle_of_a_commit(
-    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It comes back with the old catalog or the new one, and the writer goes on."""
     from s3_proxy import proxied
@@ -214,7 +180,7 @@ def test_a_server_that_is_killed_in_the_middle_of_a_commit(
         for name, text in {**server.env, "AWS_ENDPOINT_URL": proxy.url}.items():
             monkeypatch.setenv(name, text)
         bucket = server.new_bucket()
-        lake = Lake(f"s3://{bucket}/lake")
+        lake = Lake(f"s3://{bucket}/team/lake")
 
         def restart() -> None:
             server.kill()
@@ -224,30 +190,26 @@ def test_a_server_that_is_killed_in_the_middle_of_a_commit(
             return Fault(first=restart) if is_commit(request) else None
 
         proxy.rule = Times(is_commit, Fault(first=restart), after=1)
-        assert lake.ingest(logs).stored == 1000
-        assert events(lake) == (1000, 1000, 1000)
+        assert lake.ingest(inputs[0]).stored == EVENTS
+        assert events(lake) == (EVENTS, EVENTS, EVENTS)
         assert lake.verify().is_sound
 
 
-def test_a_file_that_is_deleted_while_it_is_read(proxy: Proxy, url: str, logs: Path, s3: Server) -> None:
+def test_a_file_that_is_deleted_while_it_is_read(proxy: Proxy, filled: str, s3: Server) -> None:
     """A reader that planned on an old catalog plans again; one that misses a file for good says which."""
-    Lake(url).ingest(logs)
-    bucket = url.removeprefix("s3://").partition("/")[0]
+    bucket = filled.removeprefix("s3://").partition("/")[0]
     client = s3.client()
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="lake/hourly/data/")
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="team/lake/hourly/data/")
     for page in pages:
         for item in page["Contents"]:
             client.delete_object(Bucket=bucket, Key=item["Key"])
-    import shutil
-
-    shutil.rmtree(Path(Lake(url)._root()).parent)
     with pytest.raises(TrailsiftError, match="a data file of the lake is missing"):
-        Lake(url).query("SELECT sum(events) FROM hourly", cache=False).rows()
-    assert Lake(url).query("SELECT count(*) FROM events", cache=False).value() == 1000
+        Lake(filled).query("SELECT sum(events) FROM hourly", cache=False).rows()
+    assert Lake(filled).query("SELECT count(*) FROM events", cache=False).value() == EVENTS
 
 
-def test_a_slow_server(proxy: Proxy, url: str, logs: Path) -> None:
+def test_a_slow_server(proxy: Proxy, new_lake: str, inputs: Inputs) -> None:
     proxy.rule = lambda _: Fault(delay=0.05)
     started = time.monotonic()
-    assert Lake(url).ingest(logs).stored == 1000
+    assert Lake(new_lake).ingest(inputs[0]).stored == EVENTS
     assert time.monotonic() - started < 60

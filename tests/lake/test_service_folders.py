@@ -40,7 +40,7 @@ def test_no_file_is_written_for_another_name(tmp_path: Path, service: str) -> No
 
 
 def test_no_partition_value_is_another_name(tmp_path: Path) -> None:
-    ingest([_logs(tmp_path, 1)], tmp_path / "lake", workers=1)
+    ingest([_logs(tmp_path, 1)], tmp_path / "lake")
     file = File("events", "events/data/x.parquet", 1, 1, 1_772_413_323_000_000, 1_772_413_323_000_000, "../x")
     with pytest.raises(LakeError, match="not the name of a service"):
         LakeWriter(tmp_path / "lake").catalog.change(schema.EVENTS, [file])
@@ -49,7 +49,7 @@ def test_no_partition_value_is_another_name(tmp_path: Path) -> None:
 def test_export_names_what_it_cannot_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One damaged row does not end the export of all others."""
     count = len(DAMAGED) + 2
-    ingest([_logs(tmp_path, count)], tmp_path / "lake", workers=1)
+    ingest([_logs(tmp_path, count)], tmp_path / "lake")
     (path,) = (tmp_path / "lake" / "events" / "data").rglob("*.parquet")
     table = pq.ParquetFile(path).read()
     at = table.schema.get_field_index("rest")

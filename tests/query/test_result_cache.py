@@ -201,6 +201,20 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     assert list(cache.folder.iterdir()) == []
 
 
+def test_the_folder_is_listed_once_for_many_small_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path / "answers", max_total=100_000)
+    listings = []
+    trim = Cache._trim
+    monkeypatch.setattr(Cache, "_trim", lambda self: listings.append(1) or trim(self))
+    for n in range(40):
+        cache.put(f"k{n}", [("a", "VARCHAR")], ['[["x"]]'], ages=False)
+    assert len(listings) == 1
+    for n in range(900):
+        cache.put(f"l{n}", [("a", "VARCHAR")], [f'[["{os.urandom(100).hex()}"]]'], ages=False)
+    assert len(listings) > 10
+    assert sum(path.stat().st_size for path in cache.folder.iterdir()) <= 100_000
+
+
 def test_keys_and_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert key_of("a", 1) == key_of("a", 1) != key_of("a1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

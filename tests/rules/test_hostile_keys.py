@@ -50,7 +50,7 @@ def log(path: Path, keys: list[tuple[str, int]]) -> Path:
 def promised_and_matched(tmp_path: Path, keys: list[tuple[str, int]]) -> tuple[dict[str, int], dict[str, int]]:
     """Return the events of each suggested rule, as suggested and as tried on the log itself."""
     path = log(tmp_path / "log.json", keys)
-    ingest([str(path)], tmp_path / "lake", workers=1)
+    ingest([str(path)], tmp_path / "lake")
     suggested = Lake(tmp_path / "lake").suggest(0)
     rules = parse(suggested.toml, "suggested")
     tried = dry_run.dry_run(rules, load_prices(None), [str(path)])
@@ -82,7 +82,7 @@ def test_all_of_them_at_once(tmp_path: Path) -> None:
 
 def test_suggestions_are_shown_as_they_are_parsed(tmp_path: Path) -> None:
     """Copied from a terminal, they are the same rules."""
-    ingest([str(log(tmp_path / "log.json", [(EVIL, 50), ("\u202e\x9b", 50)]))], tmp_path / "lake", workers=1)
+    ingest([str(log(tmp_path / "log.json", [(EVIL, 50), ("\u202e\x9b", 50)]))], tmp_path / "lake")
     suggested = Lake(tmp_path / "lake").suggest(0)
     assert unsafe(suggested.toml) == [] and len(suggested.lines) == 2
     for line in suggested.lines:

@@ -174,10 +174,18 @@ def test_folder_of_many_objects_and_folders(s3: Server) -> None:
     assert sorted(keys_of(S3Source([f"s3://{bucket}"]))) == sorted(names)
 
 
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of 100 names, so that a folder need not have thousands to be a large one."""
+    for module in ("s3_listing", "s3_walk"):
+        monkeypatch.setattr(f"trailsift.sources.{module}.PAGE", 100)
+
+
+@pytest.mark.usefixtures("small_pages")
 def test_a_busy_day_is_listed_by_the_hour(s3: Server) -> None:
     """Whatever is cut into hours, each object is found once."""
     bucket = s3.new_bucket()
-    keys = [key(f"20260301T{number // 300:02}{number // 5 % 60:02}", number) for number in range(7200)]
+    keys = [key(f"20260301T{number // 30:02}{number * 2 % 60:02}", number) for number in range(720)]
     s3.put(bucket, dict.fromkeys(keys, b"x"))
     assert keys_of(S3Source([f"s3://{bucket}"])) == sorted(keys)
     early = keys_of(S3Source([f"s3://{bucket}"]), Wanted(at("2026-03-01T10:30"), at("2026-03-01T20:15")))
@@ -209,12 +217,13 @@ def test_ingest_and_what_is_listed_again(proxy: Proxy, s3: Server, tmp_path: Pat
     assert (later.log_objects, later.stored) == (2, 4)
 
 
+@pytest.mark.usefixtures("small_pages")
 def test_known_days_of_a_busy_month_are_passed_over(proxy: Proxy, s3: Server, tmp_path: Path) -> None:
     """Their last hour is listed, and what is new in any of them."""
     bucket, lake = s3.new_bucket(), tmp_path / "lake"
-    names = [key(f"202603{day:02}T{n // 100:02}{n % 60:02}", n) for day in range(1, 6) for n in range(2400)]
+    names = [key(f"202603{day:02}T{n // 10:02}{n % 60:02}", n) for day in range(1, 6) for n in range(240)]
     s3.put(bucket, {name: body(number, 1) for number, name in enumerate(names)})
-    assert ingest([f"s3://{bucket}"], lake, workers=2).stored == len(names)
+    assert ingest([f"s3://{bucket}"], lake).stored == len(names)
     s3.put(bucket, {key("20260303T2330", 9999): body(50_000), key("20260305T2359", 9999): body(50_010)})
     proxy.requests.clear()
     again = ingest([f"s3://{bucket}"], lake)
@@ -446,6 +455,18 @@ def test_a_large_object_passes_through_a_file(s3: Server, tmp_path: Path, monkey
     s3.put(bucket, {key("20260301T0100"): gzip.compress(json.dumps({"Records": records}).encode())})
     counts = ingest([f"s3://{bucket}"], tmp_path / "lake")
     assert (counts.log_objects, counts.records, counts.complete) == (4, 206, True)
+
+
+def test_a_gzip_bomb_is_a_reject(s3: Server, tmp_path: Path) -> None:
+    """A gigabyte in a megabyte: all else is stored, and nothing of it is kept."""
+    bucket = s3.new_bucket()
+    bomb = gzip.compress(b'{"Records":[') + gzip.compress(bytes(64 << 20), 6) * 18
+    assert len(bomb) < 2 << 20
+    s3.put(bucket, {key("20260301T0001"): body(0), key("20260301T0002"): bomb, key("20260301T0003"): body(10)})
+    counts = ingest([f"s3://{bucket}"], tmp_path / "lake")
+    assert (counts.stored, counts.malformed, counts.complete) == (4, 1, False)
+    (reject,) = rows(tmp_path / "lake", "rejects")
+    assert reject["log_object"] == f"s3://{bucket}/{key('20260301T0002')}" and "unpacked" in reject["reason"]
 
 
 def test_what_is_fetched_ahead_is_bounded(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,11 +19,11 @@ from trailsift.storage.output_file import new_file, new_path
 
 #: Every option that writes a file: words ($LAKE, $OUT), and whether only the user may read it.
 OUTPUTS = {
-    "query": (["query", "SELECT event_id FROM events", "--format", "csv", "-o", "$OUT", "--lake", "$LAKE"], True),
-    "query parquet": (["query", "SELECT 1 AS a", "-f", "parquet", "-o", "$OUT", "--lake", "$LAKE"], True),
-    "export": (["export", "-o", "$OUT", "--lake", "$LAKE"], True),
-    "connect": (["connect", "-o", "$OUT", "--lake", "$LAKE"], True),
-    "connect database": (["connect", "-o", "$OUT.duckdb", "--lake", "$LAKE"], True),
+    "query": (["query", "SELECT event_id FROM events", "-f", "csv", "-o", "$OUT", "--lake", "$LAKE", "--force"], True),
+    "query parquet": (["query", "SELECT 1 AS a", "-f", "parquet", "-o", "$OUT", "--lake", "$LAKE", "--force"], True),
+    "export": (["export", "-o", "$OUT", "--lake", "$LAKE", "--force"], True),
+    "connect": (["connect", "-o", "$OUT", "--lake", "$LAKE", "--force"], True),
+    "connect database": (["connect", "-o", "$OUT.duckdb", "--lake", "$LAKE", "--force"], True),
     "selectors": (["selectors", "--role", "arn:aws:iam::111122223333:role/a", "--without-roles",
                    "--rules-output", "$OUT"], False),
     "aws render": (["aws", "render", "--out", "$DIR", "--trail", "t-bucket", "--account", "111122223333"], False),
@@ -100,7 +100,7 @@ def test_a_full_disk(tmp_path: Path, small_lake: Path, capsys: pytest.CaptureFix
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
         "from trailsift.cli import main; sys.exit(main())"
     )
-    words = [sys.executable, "-c", code, "export", "-o", str(path), "--lake", str(small_lake)]
+    words = [sys.executable, "-c", code, "export", "-o", str(path), "--lake", str(small_lake), "--force"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr == f"trailsift: {path}: File too large\n"
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

@@ -1,6 +1,7 @@
 """Run commands one after the other, each in a process of its own that need not start an interpreter.
 
-`python -m support.commands` reads a list of words per line, and writes the exit code and the output, both as JSON.
+`python -m support.commands` reads a list of words per line, and writes the exit code and the output, both as JSON. Or
+it reads an object with the words, a folder and environment variables, and writes output and errors apart.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from support.paths import ROOT, TESTS
 
@@ -45,9 +47,43 @@ class Commands:
         code, output = json.loads(self._process.stdout.readline())
         return code, output
 
+    def run_in(self, folder: Path, words: list[str], env: dict[str, str]) -> tuple[int, str, str]:
+        """Run a command in a folder, with variables beside those of the process; return its exit code, what it printed
+        and its messages."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"words": words, "folder": str(folder), "env": env}).encode() + b"\n")
+        self._process.stdin.flush()
+        code, out, err = json.loads(self._process.stdout.readline())
+        return code, out, err
+
     def close(self) -> None:
         """End the process."""
         self._process.communicate()
+
+
+def run_apart(order: dict[str, Any], folder: Path) -> tuple[int, str, str]:
+    """Do what ``run_in`` asks for."""
+    process = os.fork()
+    if process == 0:
+        for number, name in enumerate(("/dev/null", str(folder / "out"), str(folder / "err"))):
+            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+        code = 99
+        try:
+            sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
+            os.chdir(order["folder"])
+            os.environ.update(order["env"])
+            from trailsift.cli import main
+
+            code = main(order["words"])
+            sys.stdout.flush()
+        except BaseException as error:
+            print(f"Traceback: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(process, 0)
+    texts = [(folder / name).read_text(errors="replace") for name in ("out", "err")]
+    return os.waitstatus_to_exitcode(status), texts[0], texts[1]
 
 
 def run(words: list[str], path: Path, seconds: float = SECONDS) -> tuple[int, str]:
@@ -99,7 +135,11 @@ def main() -> int:
     load()
     with tempfile.TemporaryDirectory(prefix="trailsift-commands-") as folder:
         for line in sys.stdin:
-            print(json.dumps(run(json.loads(line), Path(folder) / "output")), flush=True)
+            order = json.loads(line)
+            if isinstance(order, dict):
+                print(json.dumps(run_apart(order, Path(folder))), flush=True)
+            else:
+                print(json.dumps(run(order, Path(folder) / "output")), flush=True)
     return 0
 
 

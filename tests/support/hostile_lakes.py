@@ -38,7 +38,7 @@ QUERY = "SELECT count(*), min(event_name) FROM events"
 READING = (
     ["query", QUERY, "--no-cache"],
     ["status"],
-    ["connect", "-o", "$ANSWERS/lake.duckdb"],
+    ["connect", "-o", "$ANSWERS/lake.duckdb", "--force"],
     ["detect"],
     ["summary"],
     ["roles"],
@@ -47,7 +47,7 @@ READING = (
     ["finding", "1", "--records"],
     ["estimate"],
     ["suggest"],
-    ["export", "-o", "$ANSWERS/export.ndjson"],
+    ["export", "-o", "$ANSWERS/export.ndjson", "--force"],
     ["rules", "try", "$RULES"],
     ["columns"],
     ["selectors", "--role", "orders", "--account", "123456789012"],

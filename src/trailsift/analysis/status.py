@@ -6,7 +6,7 @@ All but the gaps (``analysis.feed``) comes from the catalog's SQLite file; no Pa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,8 @@ from trailsift import schema
 from trailsift.analysis.feed import Gap, Gaps
 from trailsift.analysis.shell import quoted
 from trailsift.errors import LakeError
-from trailsift.lake import forms, index, retention
+from trailsift.lake import forms, glue_setting, index, retention
+from trailsift.lake.glue_setting import Target
 from trailsift.lake.home import home
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.retention import NOTHING_REMOVED, RemovedDays, Retention, TableDays, day_text
@@ -106,6 +107,26 @@ class Keeping(JsonObject):
         return None if self.gone.summaries is None else day_text(self.gone.summaries)
 
 
+@dataclass(frozen=True, slots=True)
+class Connection(JsonObject):
+    """The Glue database that ``lake.json`` names; None if it names none that is valid.
+
+    ``applies``: whether it was saved for the lake at this place, so that the tables there follow each commit;
+    ``problem``: why the setting cannot be used.
+    """
+
+    target: Target | None = None
+    applies: bool = False
+    problem: str | None = None
+
+    JSON: ClassVar[dict[str, str]] = {"database": "names", "applies": "applies", "problem": "problem"}
+
+    @property
+    def names(self) -> dict[str, str | None] | None:
+        """The database, its region and its account."""
+        return None if self.target is None else self.target.as_dict()
+
+
 class ToDo(NamedTuple):
     """Something to do about a lake: why, and the command."""
 
@@ -137,6 +158,8 @@ class Status(JsonObject):
     last_compaction: str | None = None
     most_files: int = 0
     keeping: Keeping = Keeping()
+    #: The Glue database that follows the lake; None if none was ever asked to.
+    glue: Connection | None = None
     #: Hours in which an account and region that normally delivers did not; None if they were not looked for.
     gaps: Gaps | None = None
 
@@ -163,6 +186,7 @@ class Status(JsonObject):
         "last_compaction": "last_compaction",
         "most_files_of_a_day": "most_files",
         "retention": "keeping",
+        "glue": "glue",
         "to_do": "to_do",
     }
 
@@ -251,6 +275,7 @@ def status(lake: Path, now: datetime | None = None) -> Status:
         last_compaction=compacted,
         most_files=_most_files(snapshot, present),
         keeping=_keeping(snapshot, tables, present),
+        glue=_connection(snapshot.settings),
     )
 
 
@@ -297,6 +322,15 @@ def _keeping(snapshot: index.Snapshot, tables: Sequence[TableState], now: dateti
     return Keeping(setting, True, None, gone, plan.tables, None if due is None else day_text(due * DAY))
 
 
+def _connection(settings: Mapping[str, object]) -> Connection | None:
+    """Return what the settings say of Glue, which is not asked."""
+    try:
+        target = glue_setting.saved(settings)
+    except LakeError as error:
+        return Connection(problem=str(error))
+    return None if target is None else Connection(target, glue_setting.applied(settings) is not None)
+
+
 def _to_do(status: Status) -> Iterator[ToDo]:
     """Yield what to do about a lake."""
     lake = f"--lake {quoted(status.lake)}"
@@ -318,6 +352,12 @@ def _to_do(status: Status) -> Iterator[ToDo]:
         yield ToDo("the retention in lake.json was saved for another place", again)
     elif keeping.next:
         yield ToDo("retention has days to remove", f"trailsift compact {lake}")
+    glue = status.glue
+    if glue is not None and glue.target is None:
+        yield ToDo("the Glue database in lake.json cannot be used", f"trailsift connect --no-glue {lake}")
+    elif glue is not None and glue.target is not None and not glue.applies:
+        again = f"trailsift connect {glue.target.options()} {lake}"
+        yield ToDo("the Glue database in lake.json was saved for another place", again)
 
 
 def dropped_whole(lake: Path) -> dict[str, int]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trailsift.detect.notify import Form
     from trailsift.detect.own import Own
     from trailsift.detect.pipeline import DetectionResult, FindingDetail
+    from trailsift.detect.sigma.report import SigmaReport
     from trailsift.detect.triage import Verdict
     from trailsift.query import DuckDBEngine
 
@@ -40,6 +41,7 @@ class DetectMethods(Handle):
         levels: Iterable[Level] | None = None,
         threshold: int | None = None,
         detections: StrPath | None = None,
+        sigma: StrPath | SigmaReport | None = None,
         own: StrPath | None = None,
         muted: bool = False,
         full_refresh: bool = False,
@@ -58,6 +60,7 @@ class DetectMethods(Handle):
             levels: novel, volume, shapes, peers, learned, detections. Default: all.
             threshold: Instead of everything else: hours with more than this many events of one name.
             detections: A folder of your own detections (TOML), beside those that come with trailsift.
+            sigma: A folder of Sigma rules, or what `load_sigma` made of one; needs the extra ``sigma``.
             own: A file (TOML) that names your own networks, accounts, partners and scanners. The lake keeps it.
             muted: Also return muted findings.
             full_refresh: Read the whole lake, whatever earlier runs have kept.
@@ -68,7 +71,8 @@ class DetectMethods(Handle):
             The findings in rank order, the problems of detections that could not run, and what could not be judged.
 
         Raises:
-            UsageError: An invalid time or threshold, a folder without detections, or a mistake in ``own``.
+            UsageError: An invalid time or threshold, a folder without detections or rules, a mistake in ``own``, or a
+                package that is missing.
 
         Example:
             >>> result = lake.detect(since="2026-03-02")
@@ -91,8 +95,14 @@ class DetectMethods(Handle):
         if threshold is not None:
             return pipeline.DetectionResult(pipeline.over_threshold(self._engine(), threshold, options), (), 0)
         rules, problems = _detections(detections)
-        result = pipeline.detect(self._engine(), options, rules)
-        return replace(result, problems=(*problems, *result.problems))
+        report = _sigma(sigma)
+        if report is None:
+            result = pipeline.detect(self._engine(), options, rules)
+            return replace(result, problems=(*problems, *result.problems))
+        from trailsift.detect.sigma.coverage import covered
+
+        result = pipeline.detect(self._engine(), options, [*rules, *report.detections])
+        return covered(result, report, self._engine(), problems)
 
     def _kept(self, own: StrPath) -> Own:
         """Return what a file names as one's own, and keep the file in the lake."""
@@ -138,6 +148,7 @@ class DetectMethods(Handle):
         name: str,
         *,
         detections: StrPath | None = None,
+        sigma: StrPath | SigmaReport | None = None,
         language: Language = "en",
         clean: Callable[[str], str] = str,
     ) -> Finding:
@@ -146,6 +157,7 @@ class DetectMethods(Handle):
         Args:
             name: Its id, a unique prefix of it, or its rank in the list (from 1).
             detections: A folder of your own detections, as for `detect`.
+            sigma: Sigma rules, as for `detect`.
             language: Language of the sentences, ``en`` or ``ko``.
             clean: Applied to every string taken from a log.
 
@@ -160,7 +172,9 @@ class DetectMethods(Handle):
         from trailsift.detect import pipeline
 
         options = pipeline.DetectOptions(self.period(), language=language, clean=clean)
-        return pipeline.find(self._engine(), name, options, _detections(detections)[0])
+        report = _sigma(sigma)
+        rules = [*_detections(detections)[0], *(report.detections if report else ())]
+        return pipeline.find(self._engine(), name, options, rules)
 
     def finding(
         self,
@@ -168,6 +182,7 @@ class DetectMethods(Handle):
         *,
         limit: int = 10,
         detections: StrPath | None = None,
+        sigma: StrPath | SigmaReport | None = None,
         language: Language = "en",
         clean: Callable[[str], str] = str,
     ) -> FindingDetail:
@@ -177,6 +192,7 @@ class DetectMethods(Handle):
             name: Its id, a unique prefix of it, its rank in the list (from 1), or the finding itself.
             limit: Events at most, the first ones; 0 is all.
             detections: A folder of your own detections, as for `detect`.
+            sigma: Sigma rules, as for `detect`.
             language: Language of the sentences, ``en`` or ``ko``.
             clean: Applied to every string taken from a log.
 
@@ -193,7 +209,9 @@ class DetectMethods(Handle):
         from trailsift.detect.writer import Writer
 
         finding = (
-            self.find(name, detections=detections, language=language, clean=clean) if isinstance(name, str) else name
+            self.find(name, detections=detections, sigma=sigma, language=language, clean=clean)
+            if isinstance(name, str)
+            else name
         )
         writer = Writer(language, clean, self.period().zone or UTC_ZONE)
         return drill(self._engine(), finding, limit, writer, _detections(detections)[0])
@@ -329,6 +347,13 @@ class DetectMethods(Handle):
         )
         lake._engines[engine.timezone] = engine
         return lake
+
+
+def _sigma(rules: StrPath | SigmaReport | None) -> SigmaReport | None:
+    """Return the Sigma rules of a folder, unless they were read before."""
+    from trailsift.detect.sigma import SigmaReport, load_sigma
+
+    return rules if rules is None or isinstance(rules, SigmaReport) else load_sigma(Path(rules))
 
 
 def _detections(folder: StrPath | None) -> tuple[list[Detection], list[Problem]]:

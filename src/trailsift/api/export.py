@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from trailsift.analysis.export import Skipped
     from trailsift.api.handle import StrPath
-    from trailsift.lake.glue import Target
+    from trailsift.lake.glue_setting import Target
     from trailsift.lake.register import Registered
 
 
@@ -139,7 +139,7 @@ class ExportMethods(Handle):
             Traceback (most recent call last):
             trailsift.errors.UsageError: ...
         """
-        from trailsift.lake.glue import target_of
+        from trailsift.lake.glue_setting import target_of
         from trailsift.lake.register import check_place, register
 
         check_place(self.path)

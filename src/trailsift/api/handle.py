@@ -134,7 +134,7 @@ class Handle:
 
         mirror = open_mirror(self.path, use)
         if use == "write":
-            mirror.open()
+            mirror.open_ahead()
         return mirror.root
 
     def _engine(self, timezone: str = "UTC") -> DuckDBEngine:

@@ -88,11 +88,12 @@ class MaintainMethods(Handle):
         from trailsift.lake.upgrade import needs_upgrade
 
         upgraded = None
-        if needs_upgrade(self._root("write")):
+        root = self._root("write")
+        if needs_upgrade(root):
             from trailsift.ingest.upgrade import upgrade
 
-            upgraded = upgrade(self._root("write"), progress)
-        compacted = compact(self._root("write"), everything=everything, progress=progress)
+            upgraded = upgrade(root, progress)
+        compacted = compact(root, everything=everything, progress=progress)
         compacted.upgraded = upgraded
         return compacted
 

@@ -229,6 +229,9 @@ def _run(words: list[str]) -> int:
     # Imported here, so that an interrupt or a broken installation ends like any other error.
     from trailsift.cli.app import app, load_commands
 
+    if words[:1] == ["help"]:
+        # `help query` is `query --help`.
+        words = [*words[1:], _HELP[0]]
     if not words or words[0] in _HELP:
         load_commands()
     result = app(

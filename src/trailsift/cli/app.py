@@ -14,6 +14,8 @@ MAINTAIN = Group("Maintain a lake", sort_key=5)
 AWS = Group("AWS", sort_key=6)
 OPTIONS = Group("Options", sort_key=7)
 
+#: Other names of commands, which the help does not list.
+ALIASES = {"bucket": "resource"}
 #: (group, name, where it is) of each command, in the order in which the help shows them.
 COMMANDS: tuple[tuple[Group, str, str], ...] = (
     (START, "demo", "ingest:demo_command"),
@@ -23,6 +25,11 @@ COMMANDS: tuple[tuple[Group, str, str], ...] = (
     (ASK, "summary", "ask:summary_command"),
     (ASK, "roles", "ask:roles_command"),
     (ASK, "role", "ask:role_command"),
+    (ASK, "resource", "questions:resource_command"),
+    (ASK, "object", "questions:object_command"),
+    (ASK, "search", "questions:search_command"),
+    (ASK, "compare", "questions:compare_command"),
+    (ASK, "cost", "questions:cost_command"),
     (ASK, "query", "ask:query_command"),
     (ASK, "export", "ask:export_command"),
     (ASK, "columns", "lake:columns_command"),
@@ -60,6 +67,9 @@ for number, (group, name, place) in enumerate(COMMANDS):
     # An application of its own (`rules`, `aws`) brings its settings along.
     settings = {"help_epilogue": ""} if place.endswith("_command") else {}
     app.command(f"trailsift.cli.{place}", name=name, group=group, sort_key=number, **settings)
+for alias, name in ALIASES.items():
+    place = next(place for _, listed, place in COMMANDS if listed == name)
+    app.command(f"trailsift.cli.{place}", name=alias, show=False, help_epilogue="")
 app["--help"].group = OPTIONS
 app["--version"].group = OPTIONS
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from trailsift.cli import STDIN
 from trailsift.cli.options import (
+    ForceOption,
     JsonOption,
     LakeOption,
     LimitOption,
@@ -19,7 +20,7 @@ from trailsift.cli.options import (
     UntilOption,
     ZoneOption,
 )
-from trailsift.cli.session import open_lake, say_why_empty
+from trailsift.cli.session import open_lake, output_file, say_why_empty
 from trailsift.errors import UsageError
 from trailsift.terminal.output import say
 
@@ -34,8 +35,8 @@ _SKIPPED = 10
 
 
 def summary_command(
-    *,
     lake: LakeOption,
+    *,
     by: Annotated[
         Literal["event", "caller", "role", "resource", "hour", "service", "account", "region", "error"] | None,
         Parameter(help="Show one table, grouped by this. Default: an overview."),
@@ -48,7 +49,7 @@ def summary_command(
 ) -> int:
     """Show exact totals, whatever was dropped or sampled: an overview, or one table.
 
-    Examples: `trailsift summary --lake lake`, `trailsift summary --lake lake --by caller --since -7d`
+    Examples: `trailsift summary lake`, `trailsift summary --lake lake --by caller --since -7d`
     """
     handle = open_lake(lake, timezone)
     period = handle.period(since, until)
@@ -81,21 +82,22 @@ def summary_command(
 def _hint_at_data_events(lake: Lake) -> None:
     """Say how to switch data events on if the lake has none."""
     if not lake.has_data_events():
-        from trailsift.analysis.shell import quoted
+        from trailsift.analysis.shell import program, quoted
 
-        command = f"trailsift roles --need-data-events --lake {quoted(lake.path)}"
+        command = f"{program()} roles --need-data-events --lake {quoted(lake.path)}"
         say(f"this lake holds no data events: a trail logs them only if its selectors ask for them. See `{command}`")
 
 
 def roles_command(
-    *,
     lake: LakeOption,
+    *,
     since: SinceOption = None,
     until: UntilOption = None,
     timezone: ZoneOption = "UTC",
     need_data_events: Annotated[
         bool, Parameter(show_default=False, help="List the callers worth switching data events on for, with reasons.")
     ] = False,
+    limit: LimitOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """List all callers (roles, users, services, other accounts): how busy they are, what they touched, what they were
@@ -105,33 +107,35 @@ def roles_command(
 
     Example: `trailsift roles --lake lake --since 2026-03-02 --until 2026-03-09`
     """
+    if limit is not None and limit < 0:
+        raise UsageError(f"--limit {limit} is negative: use 0 for all rows")
     handle = open_lake(lake, timezone)
     if need_data_events:
-        return _data_event_candidates(handle, since, until, as_json)
+        return _data_event_candidates(handle, since, until, limit, as_json)
     from trailsift.analysis.base import plain
 
     period = handle.period(since, until)
     roles = handle.roles(since=period.since, until=period.until)
     if as_json:
-        _print_json({"period": period.as_dict(), "roles": plain(roles)})
+        _print_json({"period": period.as_dict(), "roles": plain(roles[: limit or None])})
     elif roles:
         from trailsift.terminal.role import show_roles
 
-        show_roles(roles, period)
+        show_roles(roles, period, _SCREENFUL if limit is None else limit)
     if not roles:
         say_why_empty(handle, period)
     return 0
 
 
-def _data_event_candidates(lake: Lake, since: str | None, until: str | None, as_json: bool) -> int:
+def _data_event_candidates(lake: Lake, since: str | None, until: str | None, limit: int | None, as_json: bool) -> int:
     from dataclasses import asdict
 
-    from trailsift.analysis.shell import quoted
+    from trailsift.analysis.shell import program, quoted
     from trailsift.terminal.aws import show_needs
     from trailsift.terminal.output import print_line
 
     period = lake.period(since, until)
-    needs = lake.data_event_candidates(since=period.since, until=period.until)
+    needs = lake.data_event_candidates(since=period.since, until=period.until)[: limit or None]
     if as_json:
         _print_json({"period": period.as_dict(), "roles": [asdict(need) for need in needs]})
     elif needs:
@@ -141,7 +145,7 @@ def _data_event_candidates(lake: Lake, since: str | None, until: str | None, as_
         if first is not None:
             service = ",".join(first.services) or "s3"
             print_line(
-                f"Next: trailsift selectors --role {quoted(first.role_arn or '')} --service {quoted(service)} "
+                f"Next: {program()} selectors --role {quoted(first.role_arn or '')} --service {quoted(service)} "
                 f"--lake {quoted(lake.path)}"
             )
     else:
@@ -188,10 +192,14 @@ def query_command(
     *,
     lake: OptionalLakeOption = None,
     form: Annotated[
-        Literal["table", "json", "csv", "parquet", "arrow"],
-        Parameter(name=["--format", "-f"], help="Format of the result."),
-    ] = "table",
+        Literal["table", "line", "json", "csv", "parquet", "arrow"] | None,
+        Parameter(
+            name=["--format", "-f"],
+            help="Format of the result; line: each row as a block. Default: by the end of the output's name, or table.",
+        ),
+    ] = None,
     output: OutputOption = None,
+    force: ForceOption = False,
     csv_safe: Annotated[
         bool,
         Parameter(show_default=False, help="In CSV, begin texts that a spreadsheet would run as formulas with a '."),
@@ -225,14 +233,17 @@ def query_command(
 ) -> int:
     """Run SQL over the tables events, hourly, usage, profile, access, sessions and rejects.
 
-    `trailsift columns` lists their columns.
+    `trailsift columns` lists their columns. A table says what it leaves out to fit the terminal; `--format line` shows
+    all of each row.
 
-    Example: `trailsift query "SELECT event_name, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC" --lake lake`
+    Examples: `trailsift query "SELECT event_name, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC" --lake lake`,
+    `trailsift query "SELECT * FROM hourly" --lake lake -o hourly.parquet`
     """
     from trailsift.cli import query
 
     text = sys.stdin.read() if sql == STDIN else sql
-    target = query.OutputOptions("json" if as_json else form, output, not csv_safe)
+    chosen = "json" if as_json else form or query.format_of(output)
+    target = query.OutputOptions(chosen, output and output_file(output, force), not csv_safe)
     if engine == "athena":
         if timeout is not None or memory is not None or spill is not None:
             raise UsageError(
@@ -247,19 +258,22 @@ def query_command(
 
 
 def export_command(
-    *,
     lake: LakeOption,
+    *,
     where: Annotated[str | None, Parameter(help="An SQL condition on the columns of events.")] = None,
     form: Annotated[
         Literal["ndjson", "records"],
         Parameter(name=["--format", "-f"], help='One record per line, or one {"Records":[...]} document.'),
     ] = "ndjson",
     output: OutputOption = None,
+    force: ForceOption = False,
 ) -> int:
     """Export the stored records as CloudTrail wrote them.
 
     Example: `trailsift export --lake lake --where "event_name = 'DeleteObject'" > deleted.ndjson`
     """
+    if output is not None:
+        output_file(output, force)
     handle = open_lake(lake)
     omitted = handle.omitted_columns()
     if omitted:

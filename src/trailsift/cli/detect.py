@@ -6,14 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from cyclopts import Parameter
 
 from trailsift.cli.options import (
     JsonOption,
     LakeOption,
-    LakePlace,
     LimitOption,
     OptionalLakeOption,
     QuietOption,
@@ -22,6 +21,7 @@ from trailsift.cli.options import (
     ZoneOption,
 )
 from trailsift.cli.session import open_lake
+from trailsift.cli.sigma import SigmaOption, check_rules, read_rules, say_summary
 from trailsift.errors import LakeError, TrailsiftError
 from trailsift.terminal.output import say
 
@@ -64,6 +64,7 @@ def detect_command(
         int, Parameter(name=["--max-per-day", "--budget"], help="Maximum findings per day; 0 shows all.")
     ] = _BUDGET,
     detections: DetectionsOption = None,
+    sigma: SigmaOption = None,
     own: Annotated[
         Path | None,
         Parameter(
@@ -127,7 +128,8 @@ def detect_command(
     Example: `trailsift detect --lake lake --since -7d`, then `trailsift finding 1 --lake lake`
     """
     if check:
-        return _check(detections)
+        return max(_check(detections), check_rules(sigma) if sigma else 0)
+    rules = read_rules(sigma)
     handle = open_lake(lake, timezone)
     if webhook is not None:
         from trailsift.detect.notify import check_url
@@ -143,6 +145,7 @@ def detect_command(
             levels=levels,
             threshold=threshold,
             detections=detections,
+            sigma=rules,
             own=own,
             muted=muted,
             full_refresh=afresh,
@@ -203,16 +206,21 @@ class _Report:
     language: Literal["en", "ko"] = "en"
     ranked: bool = True
     details: bool = True
+    said: tuple[object, ...] | None = None
 
     def __call__(self, lake: Lake) -> int:
         """Return the exit code: 3 if a detection has errors, 1 if the webhook does not answer."""
         result = self.run(lake)
-        _say_problems(result.problems)
         code = 3 if result.problems else 0
         destination = "follow" if self.lines else "new"
         shown = lake.unreported(result.findings, destination) if self.only_new else result.findings
         # First of all: whatever becomes of the webhook, the findings are shown.
         self._show(lake, shown, result)
+        # Of many runs, only what is new.
+        if self.said is None or result.problems != self.said:
+            _say_problems(result.problems)
+            say_summary(result.sigma)
+            self.said = result.problems
         if self.only_new:
             lake.mark_reported(shown, destination)
         if self.webhook is not None:
@@ -232,7 +240,8 @@ class _Report:
         elif self.as_json:
             spots = [spot.as_dict(result.writer) for spot in result.blind]
             shown = [finding.as_dict() for finding in findings]
-            print_json({"period": self.period.as_dict(), "findings": shown, "not_judged": spots})
+            document = {"period": self.period.as_dict(), "findings": shown, "not_judged": spots}
+            print_json(document | ({"sigma": result.sigma.as_dict()} if result.sigma else {}))
         elif findings:
             show_findings(findings, self.period, lake.path, self.language, ranked=self.ranked, details=self.details)
         else:
@@ -268,6 +277,7 @@ def after_ingest(lake: Lake) -> None:
         result = lake.detect(
             language="ko" if os.environ.get("TRAILSIFT_LANG") == "ko" else "en",
             detections=os.environ.get("TRAILSIFT_DETECTIONS") or None,
+            sigma=os.environ.get("TRAILSIFT_SIGMA") or None,
             clean=_cleaner(False),
         )
         _say_problems(result.problems)
@@ -296,6 +306,7 @@ def finding_command(
     *,
     lake: LakeOption,
     detections: DetectionsOption = None,
+    sigma: SigmaOption = None,
     records: Annotated[
         bool, Parameter(show_default=False, help="Print only the original records, one per line.")
     ] = False,
@@ -311,7 +322,8 @@ def finding_command(
     handle = open_lake(lake, timezone)
     problems = _own_problems(detections)
     _say_problems(problems)
-    target = handle.find(name, detections=detections, language=lang, clean=_cleaner(as_json or records))
+    rules = read_rules(sigma)
+    target = handle.find(name, detections=detections, sigma=rules, language=lang, clean=_cleaner(as_json or records))
     code = 3 if problems else 0
     if records:
         from trailsift.terminal.output import json_stream
@@ -336,20 +348,38 @@ def finding_command(
     return code
 
 
-def mute_command(name: IdArgument, /, *, lake: LakeOption, reason: ReasonOption, as_json: JsonOption = False) -> int:
+def mute_command(
+    name: IdArgument,
+    /,
+    *,
+    lake: LakeOption,
+    reason: ReasonOption,
+    detections: DetectionsOption = None,
+    sigma: SigmaOption = None,
+    as_json: JsonOption = False,
+) -> int:
     """Mark a finding as benign. It and similar findings are hidden until they grow by 50 %.
 
     Example: `trailsift mute f3a91c --lake lake --reason "the yearly audit"`
     """
-    return _mark(name, lake, "mute", reason, as_json)
+    return _mark(open_lake(lake), _Named(name, detections, sigma), "mute", reason, as_json)
 
 
-def confirm_command(name: IdArgument, /, *, lake: LakeOption, reason: ReasonOption, as_json: JsonOption = False) -> int:
+def confirm_command(
+    name: IdArgument,
+    /,
+    *,
+    lake: LakeOption,
+    reason: ReasonOption,
+    detections: DetectionsOption = None,
+    sigma: SigmaOption = None,
+    as_json: JsonOption = False,
+) -> int:
     """Mark a finding as a real incident. It stays in the list.
 
     Example: `trailsift confirm f3a91c --lake lake --reason "keys were stolen, ticket 4711"`
     """
-    return _mark(name, lake, "confirm", reason, as_json)
+    return _mark(open_lake(lake), _Named(name, detections, sigma), "confirm", reason, as_json)
 
 
 def evaluate_command(
@@ -388,11 +418,19 @@ def evaluate_command(
     return 0
 
 
-def _mark(name: str, path: LakePlace, word: Literal["mute", "confirm"], reason: str, as_json: bool) -> int:
+class _Named(NamedTuple):
+    """A finding by its name, and the rules of one's own that are behind it."""
+
+    name: str
+    detections: Path | None
+    sigma: Path | None
+
+
+def _mark(lake: Lake, named: _Named, word: Literal["mute", "confirm"], reason: str, as_json: bool) -> int:
     from trailsift.terminal.output import print_json, print_line
 
-    lake = open_lake(path)
-    target = lake.find(name, clean=_cleaner(as_json))
+    rules = read_rules(named.sigma)
+    target = lake.find(named.name, detections=named.detections, sigma=rules, clean=_cleaner(as_json))
     verdict = lake.mute(target, reason) if word == "mute" else lake.confirm(target, reason)
     if as_json:
         print_json({"id": verdict.id, "word": verdict.word, "reason": verdict.reason, "time": verdict.time})

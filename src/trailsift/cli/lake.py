@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from trailsift.cli.options import JsonOption, LakeOption, LimitOption, OutputOption, QuietOption, ZoneOption
-from trailsift.cli.session import open_lake
+from trailsift.cli.options import (
+    ForceOption,
+    JsonOption,
+    LakeOption,
+    LimitOption,
+    OutputOption,
+    QuietOption,
+    ZoneOption,
+)
+from trailsift.cli.session import open_lake, output_file
 from trailsift.errors import UsageError
 from trailsift.terminal.output import say
 
@@ -18,13 +26,13 @@ if TYPE_CHECKING:
     from trailsift.lake.compact import CompactionProgress
 
 
-def status_command(*, lake: LakeOption, timezone: ZoneOption = "UTC", as_json: JsonOption = False) -> int:
+def status_command(lake: LakeOption, *, timezone: ZoneOption = "UTC", as_json: JsonOption = False) -> int:
     """Show what is in the lake, how far it is behind, and what to do about it.
 
     Time range, tables, commits, and whether the counts reconcile; the newest delivery; hours in which an account and
     region that normally delivers did not; the last compaction; what retention removes next. Each ends in a command.
 
-    Example: `trailsift status --lake lake`
+    Example: `trailsift status lake`
     """
     from trailsift.terminal.lake import show_status
     from trailsift.terminal.output import print_json
@@ -39,8 +47,8 @@ def status_command(*, lake: LakeOption, timezone: ZoneOption = "UTC", as_json: J
 
 
 def rejects_command(
-    *,
     lake: LakeOption,
+    *,
     reason: Annotated[str, Parameter(show_default=False, help="Only reasons that contain this text.")] = "",
     limit: LimitOption = None,
     timezone: ZoneOption = "UTC",
@@ -67,9 +75,10 @@ def rejects_command(
 
 
 def connect_command(
-    *,
     lake: LakeOption,
+    *,
     output: OutputOption = None,
+    force: ForceOption = False,
     glue: Annotated[
         str | None, Parameter(help="Register the tables in this Glue database, and let it follow each commit.")
     ] = None,
@@ -95,8 +104,8 @@ def connect_command(
     """Connect another program to the lake: any DuckDB client, or Athena, Spark and Trino by Glue.
 
     For DuckDB it writes a script, or a database file, that has the lake's tables as views. They name the files of the
-    newest commit: run it again after an ingest. An output that ends in .duckdb or .db becomes a database, for clients
-    that open files, such as Powerpipe.
+    newest commit: run it again, with --force, after an ingest. An output that ends in .duckdb or .db becomes a
+    database, for clients that open files, such as Powerpipe.
 
     With `--glue`, the tables of a lake in S3 are registered in a Glue database. It follows each commit from then on,
     by a setting of the lake; run it again to repair what does not follow.
@@ -108,6 +117,8 @@ def connect_command(
     from trailsift.storage.output_file import new_file
     from trailsift.terminal.output import print_script
 
+    if output is not None:
+        output_file(output, force)
     handle = open_lake(lake)
     if glue is None and (region or catalog_id or replace):
         raise UsageError("--region, --catalog-id and --replace are for --glue DATABASE")
@@ -187,8 +198,8 @@ def columns_command(
 
 
 def compact_command(
-    *,
     lake: LakeOption,
+    *,
     everything: Annotated[
         bool, Parameter(name="--all", show_default=False, help="Also compact days that still receive events.")
     ] = False,
@@ -234,8 +245,8 @@ _SummariesOption = Annotated[
 
 
 def expire_command(
-    *,
     lake: LakeOption,
+    *,
     events: _EventsOption = None,
     summaries: _SummariesOption = None,
     at_least: Annotated[str | None, Parameter(help="Never remove what is younger. Default: 30d.")] = None,
@@ -292,7 +303,7 @@ def expire_command(
     return 0
 
 
-def relocate_command(*, lake: LakeOption, as_json: JsonOption = False) -> int:
+def relocate_command(lake: LakeOption, *, as_json: JsonOption = False) -> int:
     """Repair a lake after it was moved or copied here. The original is not touched.
 
     Example: `mv lake archive/lake`, then `trailsift relocate --lake archive/lake`
@@ -309,8 +320,8 @@ def relocate_command(*, lake: LakeOption, as_json: JsonOption = False) -> int:
 
 
 def verify_command(
-    *,
     lake: LakeOption,
+    *,
     quick: Annotated[
         bool, Parameter(name="--quick", show_default=False, help="Compare sizes of files, and not their content.")
     ] = False,

@@ -12,7 +12,8 @@ from cyclopts import Parameter, Token
 LakePlace = Path | str
 
 
-def _place(_: type[object], tokens: Sequence[Token]) -> LakePlace:
+def lake_place(_: type[object], tokens: Sequence[Token]) -> LakePlace:
+    """Return the word of an option as a lake's place."""
     text = tokens[0].value
     return text[:5] + text[5:].rstrip("/") if text[:5].lower() == "s3://" else Path(text)
 
@@ -20,13 +21,16 @@ def _place(_: type[object], tokens: Sequence[Token]) -> LakePlace:
 _LAKE = Parameter(
     name=["--lake", "-l"],
     env_var="TRAILSIFT_LAKE",
-    converter=_place,
+    converter=lake_place,
     n_tokens=1,
     help="Folder of the lake, or s3://bucket/prefix.",
 )
 LakeOption = Annotated[LakePlace, _LAKE]
 OptionalLakeOption = Annotated[LakePlace | None, _LAKE]
 JsonOption = Annotated[bool, Parameter(name="--json", show_default=False, help="Print one JSON document.")]
+CsvOption = Annotated[
+    bool, Parameter(name="--csv", show_default=False, help="Print the main table as CSV, with all columns.")
+]
 QuietOption = Annotated[bool, Parameter(name=["--quiet", "-q"], show_default=False, help="Show no progress.")]
 SinceOption = Annotated[
     str | None,
@@ -51,6 +55,9 @@ ZoneOption = Annotated[
 LimitOption = Annotated[int | None, Parameter(name=["--limit", "-n"], help="Maximum rows; 0 shows all.")]
 OutputOption = Annotated[
     Path | None, Parameter(name=["--output", "-o"], help="Write to this file instead of standard output.")
+]
+ForceOption = Annotated[
+    bool, Parameter(name="--force", show_default=False, help="Replace the output file if it exists.")
 ]
 PricesOption = Annotated[
     Path | None,

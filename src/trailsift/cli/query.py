@@ -47,6 +47,15 @@ class RunOptions(NamedTuple):
     memory: str | None = None
 
 
+def format_of(output: Path | None) -> str:
+    """Return the format of an output for which none was named: by the end of its name, else a table."""
+    if output is None:
+        return "table"
+    from trailsift.query.formats import SUFFIXES
+
+    return SUFFIXES.get(output.suffix.lower(), "table")
+
+
 def run(lake: Lake, sql: str, output: OutputOptions, *, explain: bool, options: RunOptions) -> int:
     """Run one statement, write its result, and say on standard error why it is empty. Return the exit code."""
     from trailsift.query.limits import bound_process
@@ -75,7 +84,7 @@ def run_on_athena(sql: str, output: OutputOptions, explain: bool, timezone: str,
     from trailsift.query.trino_sql import translate
 
     if output.form in BINARY:
-        raise UsageError(f"results of Athena come as table, json or csv, not as {output.form}")
+        raise UsageError(f"results of Athena come as table, line, json or csv, not as {output.form}")
     # SQL that Athena cannot run is refused before any credentials are needed.
     translate(sql, options.database, timezone)
     # Opened when the estimate needs it, so that a lack of credentials only prevents the estimate.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from trailsift.cli.options import JsonOption, NoFindingsOption, PricesOption
+from trailsift.cli.options import JsonOption, LakePlace, NoFindingsOption, PricesOption, lake_place
 from trailsift.errors import UsageError
 
 FileArgument = Annotated[str, Parameter(name="FILE", help="A rules file (TOML), or the name of a preset.")]
@@ -79,7 +78,13 @@ def try_command(
     /,
     *paths: Annotated[str, Parameter(name="PATH", help="Log files, folders or archives.")],
     lake: Annotated[
-        Path | None, Parameter(name=["--lake", "-l"], help="Use the events of this lake instead of log files.")
+        LakePlace | None,
+        Parameter(
+            name=["--lake", "-l"],
+            converter=lake_place,
+            n_tokens=1,
+            help="Use the events of this lake instead of log files.",
+        ),
     ] = None,
     no_findings: NoFindingsOption = False,
     prices: PricesOption = None,

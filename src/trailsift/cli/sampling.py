@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trailsift.cli.options import (
+    ForceOption,
     JsonOption,
     LakeOption,
     LimitOption,
@@ -18,14 +19,14 @@ from trailsift.cli.options import (
     UntilOption,
     ZoneOption,
 )
-from trailsift.cli.session import open_lake
+from trailsift.cli.session import open_lake, output_file
 from trailsift.errors import UsageError
 from trailsift.terminal.output import say
 
 
 def estimate_command(
-    *,
     lake: LakeOption,
+    *,
     by: Annotated[
         str,
         Parameter(
@@ -67,8 +68,8 @@ def estimate_command(
 
 
 def suggest_command(
-    *,
     lake: LakeOption,
+    *,
     prices: PricesOption = None,
     limit: LimitOption = None,
     rules: Annotated[bool, Parameter(show_default=False, help="Print only the rules, as a rules file.")] = False,
@@ -112,6 +113,7 @@ def bench_command(
         Parameter(name="--dir", help="A new folder for all forms of the logs; kept. Default: a temporary folder."),
     ] = None,
     svg: Annotated[Path | None, Parameter(help="Also write a chart of the gains to this file (SVG).")] = None,
+    force: ForceOption = False,
     prices: PricesOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -136,6 +138,8 @@ def bench_command(
         raise UsageError(f"--rounds {rounds} is not valid: use 1 or more")
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty: name a new or empty folder")
+    if svg is not None:
+        output_file(svg, force)
     price_list = load_prices(prices)
     home = folder or Path(tempfile.mkdtemp(prefix="trailsift-bench-"))
 

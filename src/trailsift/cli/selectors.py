@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from trailsift.cli.options import JsonOption
+from trailsift.cli.options import JsonOption, LakePlace, lake_place
 from trailsift.cli.session import open_lake
 from trailsift.errors import UsageError
 from trailsift.storage.output_file import new_file
@@ -40,7 +40,10 @@ def selectors_command(
         Path | None, Parameter(help="Present selectors: the JSON of `aws cloudtrail get-event-selectors`.")
     ] = None,
     lake: Annotated[
-        Path | None, Parameter(name=["--lake", "-l"], help="Estimate the cost from this lake's rates.")
+        LakePlace | None,
+        Parameter(
+            name=["--lake", "-l"], converter=lake_place, n_tokens=1, help="Estimate the cost from this lake's rates."
+        ),
     ] = None,
     apply: Annotated[
         str | None, Parameter(help="Put the selectors on this trail, after showing the change and asking.")
@@ -114,7 +117,7 @@ def _existing(path: Path | None) -> list[Selector] | None:
 
 
 def _report(
-    request: SelectorRequest, present: list[Selector] | None, lake: Path | None, as_json: bool
+    request: SelectorRequest, present: list[Selector] | None, lake: LakePlace | None, as_json: bool
 ) -> dict[str, Any]:
     """Say on standard error what the trail logs today and what the selectors cost; return the same for ``--json``."""
     from trailsift.aws.selectors import coverage, selects_data_events

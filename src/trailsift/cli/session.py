@@ -9,6 +9,8 @@ from trailsift.errors import UsageError
 from trailsift.terminal.output import say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trailsift.analysis.time_range import Period
     from trailsift.api import Lake
 
@@ -24,6 +26,16 @@ def open_lake(
     if path is None:
         raise UsageError(WHICH_LAKE)
     return Lake(path, timezone=timezone, memory_limit=memory_limit, spill_limit=spill_limit)
+
+
+def output_file(path: Path, force: bool) -> Path:
+    """Return the path of an output file. UsageError if it is inside a lake, or exists and ``force`` is not set."""
+    from trailsift.storage.output_file import is_taken, refuse_lake
+
+    refuse_lake(path)
+    if not force and is_taken(path):
+        raise UsageError(f"{path} exists: name another file, or replace it with --force")
+    return path
 
 
 def say_why_empty(lake: Lake, period: Period) -> None:

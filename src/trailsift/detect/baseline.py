@@ -29,8 +29,9 @@ FIRSTS = (
 )
 #: Measures of a caller; the last is all its calls.
 MEASURES = ("more_bytes", "more_denied", "many_resources", "calls")
-#: Measures of an hour of a caller for which little past is enough: distinct keys, keys per minute, and so on.
-BURSTS = ("keys", "pace", "bytes_out", "kinds", "resources", "refused", "deletes")
+#: Measures of an hour of a caller for which little past is enough: distinct keys, those per minute, and so
+#: on; the last is calls per minute.
+BURSTS = ("keys", "pace", "bytes_out", "kinds", "resources", "refused", "deletes", "rate")
 #: Measures of a day of a network without credentials.
 PUBLIC = ("calls", "bytes_out", "resources", "refused", "writes")
 #: Kinds of series; a series of calls is one of the first three.

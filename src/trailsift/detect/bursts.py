@@ -15,10 +15,10 @@ from trailsift.detect.finding import Signal
 from trailsift.detect.priors import priors
 
 #: Rarity of ten times the usual, by measure: kinds of calls and resources vary less between callers than amounts do.
-_SLOPES = np.array([{"kinds": 5.0, "resources": 4.0}.get(measure, 3.0) for measure in BURSTS])
+_SLOPES = np.array([{"kinds": 5.0, "resources": 4.0, "refused": 3.5}.get(measure, 3.0) for measure in BURSTS])
 _PEERS_HALF, _PEERS_MOST = 4, 1.5  # peers at which they count half, and at most this many times a prior
 _OWN = 0.5  # priors that each own day counts for
-_FADE = 4  # own days at which half of a burst counts
+_FADE = 7  # own days at which half of a burst counts
 _LONGEST = 30  # own days from which on there are no bursts
 _PEAK = 0.9  # quantile of the peers' highest hours that is their usual
 _FLOOR = 0.05  # of the prior: less is never compared with
@@ -80,6 +80,8 @@ def _signal(baseline: Baseline, day: Day, rarity: float, row: int, parts: Column
     hours = day.hours
     caller = int(hours.caller[row])
     leading = [place for place in np.argsort(-parts, kind="stable").tolist() if parts[place] > 0.2 * parts.max()][:3]
+    # An amount says more than how fast it was reached.
+    leading.sort(key=lambda place: BURSTS[place] in ("pace", "rate"))
     values = hours.values[row]
     basis = "prior" if peers < _PEERS_HALF else "peers" if baseline.days else "day"
     first = leading[0]

@@ -1,7 +1,8 @@
 """Correlate signals into findings, rank the findings and apply the daily budget.
 
 Signals of one caller within hours of each other form one group. Groups of several callers are merged if the callers
-came from the same rare origin within hours, or if severe detections name the same resource within hours.
+came from the same rare origin within hours, or if severe detections name the same resource within hours. Supporting
+signals join a group that is there without them: they strengthen it, and change neither its time nor its id.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _HALF = 3.0  # rarity that makes a score of 0.5
 _DISCOUNT = 0.5  # each further signal of a group counts less than the one before by this factor
 _COMPANY, _COMPANY_MOST = 0.5, 3  # rarity that each further caller from the same origin adds, and how many count
 _SEVERE = 5.0  # rarity of a detection that merges callers by the resource
+#: Rarity up to which a detection only strengthens other evidence, however many there are.
+SUPPORTING = 0.6
+_SUPPORT_MOST = 0.5  # of the strength that a group has by itself
 
 
 def correlate_signals(
@@ -44,10 +48,11 @@ def rank_findings(findings: Iterable[Finding]) -> list[Finding]:
 
 @dataclass
 class SignalGroup:
-    """Signals that belong together, and the links of their callers."""
+    """Signals that belong together, the links of their callers, and the supporting signals."""
 
     signals: list[Signal]
     links: list[Link] = field(default_factory=list)
+    support: list[Signal] = field(default_factory=list)
 
     @property
     def begin(self) -> int:
@@ -68,14 +73,31 @@ class SignalGroup:
 def group_signals(signals: Iterable[Signal], links: Iterable[Link] = ()) -> list[SignalGroup]:
     """Group signals that belong together, with the links that merge callers."""
     of_caller: dict[str | None, list[Signal]] = defaultdict(list)
+    support: dict[str | None, list[Signal]] = defaultdict(list)
     for signal in sorted(signals, key=_in_time):
-        of_caller[signal.caller].append(signal)
+        (support if is_supporting(signal) else of_caller)[signal.caller].append(signal)
     groups = {
         caller: [SignalGroup(part) for part in _split(of_caller[caller])] for caller in sorted(of_caller, key=str)
     }
+    for caller, own in groups.items():
+        _add_support(own, support[caller])
     all_groups = [group for own in groups.values() for group in own]
     ties = sorted([*_by_origin(groups, links), *_by_resource(all_groups)], key=lambda tie: tie.first_time)
     return _merged(all_groups, ties)
+
+
+def is_supporting(signal: Signal) -> bool:
+    """Return whether a signal only strengthens other evidence: alone, or with its like, it is not a finding."""
+    return signal.kind == "detection" and signal.rarity <= SUPPORTING
+
+
+def _add_support(groups: Sequence[SignalGroup], support: Iterable[Signal]) -> None:
+    """Add each supporting signal of one caller to the first group that it is near to, if there is one."""
+    for signal in support:
+        for group in groups:
+            if signal.first_time <= group.end + _APART and signal.last_time >= group.begin - _APART:
+                group.support.append(signal)
+                break
 
 
 def _split(signals: Sequence[Signal]) -> list[list[Signal]]:
@@ -183,6 +205,7 @@ def _merged(groups: Sequence[SignalGroup], ties: Iterable[_Tie]) -> list[SignalG
             if other is kept or max(kept.end, other.end) - min(kept.begin, other.begin) > _LONGEST_MERGED:
                 continue
             kept.signals += other.signals
+            kept.support += other.support
             kept.links += other.links
             merged_into[id(other)] = kept
         kept.links += tie.links
@@ -200,14 +223,14 @@ def _finding(group: SignalGroup) -> Finding:
     spans = [_span(of_caller[caller]) for caller in callers]
     spans += [(link.first_time, link.last_time) for link in group.links if link.caller in company]
     linked = len({link.caller for link in group.links})
-    strength = _strength(group.signals) + _COMPANY * min(_COMPANY_MOST, max(0, linked - 1))
+    strength = _strength([*group.signals, *group.support]) + _COMPANY * min(_COMPANY_MOST, max(0, linked - 1))
     return Finding(
         finding_id(callers[0], group.begin),
         callers[0],
         strength / (strength + _HALF),
         min(first for first, _ in spans),
         max(last for _, last in spans),
-        tuple(order),
+        (*order, *sorted(group.support, key=lambda s: (-s.rarity, *_in_time(s)))),
         callers=(*callers, *company),
         span=(group.begin, group.end),
     )
@@ -219,7 +242,15 @@ def score(signals: Sequence[Signal]) -> float:
 
 
 def _strength(signals: Sequence[Signal]) -> float:
-    """Return the rarity of the strongest signal of each kind, summed; each further one counts less."""
+    """Return the rarity of the strongest signal of each kind, summed; each further one counts less.
+
+    Supporting signals add a share of what there is without them, at most.
+    """
+    own = _sum([signal for signal in signals if not is_supporting(signal)])
+    return own + min(_sum(list(filter(is_supporting, signals))), _SUPPORT_MOST * own)
+
+
+def _sum(signals: Sequence[Signal]) -> float:
     best: dict[tuple[str, str | None], float] = {}
     for signal in signals:
         # Bytes and calls of a low-and-slow run are the same thing twice.

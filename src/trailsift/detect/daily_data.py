@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _DAYS_AT_ONCE = 16
 _EVENTS_AT_ONCE = 5_000_000
-_PACE_LEAST = 100  # distinct keys of one call in an hour from which on their pace says something
+_PACE_LEAST = 100  # calls, or distinct keys of one call, in an hour from which on their pace says something
 _LAST_DAY = 2_932_896  # of the year 9999
 
 _USAGE = {
@@ -181,6 +181,8 @@ def _hours(
     begins, ends = np.full(len(slots), np.iinfo(np.int64).max), np.zeros(len(slots), np.int64)
     np.minimum.at(begins, slot_of, first)
     np.maximum.at(ends, slot_of, last)
+    calls = np.bincount(slot_of, events, len(slots))
+    values[:, 7] = np.where(calls >= _PACE_LEAST, calls / np.maximum((ends - begins) / 60e6, 1), 0)
     at = slots % length + begin
     caller = slots // length
     away = np.ones(len(slots), np.int64)

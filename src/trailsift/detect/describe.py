@@ -19,6 +19,8 @@ from trailsift.detect.writer import Clean, Writer, number, ratio, short_resource
 from trailsift.times import HOUR, moment
 
 _REASONS = 6
+#: End of a source that is a service of AWS, which calls on behalf of its caller, and not a network.
+_SERVICE = ".amazonaws.com"
 _NO_RATIO = 1_000  # times the expected amount from which on the ratio says nothing
 #: Days of a caller's past below which a reason says how many there were.
 SHORT_PAST = 7
@@ -92,7 +94,10 @@ class _Sentences:
 
     def did(self, signal: Signal) -> str:
         """Return what the caller did."""
-        return self.writer.texts.did[signal.kind].format(**self._fields(signal))
+        texts = self.writer.texts
+        through = signal.kind == "first_network" and signal.value.endswith(_SERVICE)
+        template = texts.phrases["did through a service"] if through else texts.did[signal.kind]
+        return template.format(**self._fields(signal))
 
     def of_rule(self, signal: Signal, template: str) -> str:
         """Return what a detection says that the caller did."""
@@ -101,8 +106,10 @@ class _Sentences:
     def reason(self, signal: Signal) -> str:
         """Return why it is unusual."""
         without_facts = replace(self, facts=None)
-        text = self.writer.texts.reasons[signal.kind].format(**without_facts._fields(signal))
-        return text + self._past(signal)
+        texts = self.writer.texts
+        through = signal.kind == "first_network" and signal.value.endswith(_SERVICE)
+        template = texts.phrases["through a service"] if through else texts.reasons[signal.kind]
+        return template.format(**without_facts._fields(signal)) + self._past(signal)
 
     def _past(self, signal: Signal) -> str:
         """Return how little is known of the caller's past, if it is little."""
@@ -255,7 +262,7 @@ def _burst(signal: Signal, sentences: _Sentences, fields: Mapping[str, str]) -> 
         else fields["source"]
         if name.startswith("bytes_out")
         else ("" if writer.language == "ko" else fields["on"]),
-        "parts": "; ".join(parts),
+        "parts": ", ".join(parts),
         "basis": writer.phrase(basis, n=f"{peers:,.0f}") if has_basis else "",
     }
 

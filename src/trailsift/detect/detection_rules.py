@@ -16,9 +16,10 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import time
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
@@ -26,6 +27,8 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trailsift.detect.callers import is_one
+from trailsift.detect.correlate import SUPPORTING
+from trailsift.detect.event_scan import EventScan, batches
 from trailsift.detect.finding import Signal
 from trailsift.detect.particles import PARTICLES
 from trailsift.errors import EngineError, QueryError, UsageError
@@ -38,6 +41,8 @@ COLUMNS = ("account_id", "caller", "event_name", "resource_arn", "first_time", "
 
 #: Severity -> rarity of its signal: alone, they make findings with a score of 0.45, 0.65 and 0.85.
 SEVERITY_RARITY = {"low": 2.45, "medium": 5.57, "high": 17.0}
+#: Seconds that the rules of others may take in one run, together.
+SCAN_SECONDS = 900.0
 #: Rows of one caller closer than this are one match; rows within a few hours of its begin are its core.
 _APART = 7 * DAY
 _NEAR = 3 * HOUR
@@ -66,7 +71,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Detection:
-    """One detection; ``line`` is where the SQL begins in the file."""
+    """One detection; ``line`` is where the SQL begins in the file.
+
+    ``scan``: the condition on single events that the SQL is made of, if it is one: then detections share one pass over
+    the events. ``supporting``: its matches only strengthen other evidence. ``timed``: it is somebody else's, and
+    may take only so long.
+    """
 
     id: str
     path: str
@@ -84,6 +94,9 @@ class Detection:
     did_ko: str | None = None
     next: str | None = None
     next_ko: str | None = None
+    scan: EventScan | None = None
+    supporting: bool = False
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,7 +171,7 @@ def parse(path: str, text: str) -> Detection:
     for key in ("matches", "ignores"):
         if not table.get(key):
             raise _DetectionError(_line(text, key), f"needs an example: [[{key}]]")
-    return Detection(
+    made = Detection(
         Path(path).stem,
         path,
         _line(text, "sql"),
@@ -171,8 +184,9 @@ def parse(path: str, text: str) -> Detection:
         history,
         tuple(_example(text, example) for example in table["matches"]),
         tuple(_example(text, example) for example in table["ignores"]),
-        **{key: table.get(key) for key in _TEXTS},
     )
+    texts: dict[str, Any] = {key: table.get(key) for key in _TEXTS}
+    return replace(made, **texts)
 
 
 def _is_template(text: object, names: Sequence[str]) -> bool:
@@ -230,8 +244,7 @@ def run_detections(engine: DuckDBEngine, detections: Sequence[Detection]) -> tup
     """Return the signals of all detections, and the problems of those that fail."""
     signals: list[Signal] = []
     problems: list[Problem] = []
-    for rule in detections:
-        rows = run_detection(engine, rule)
+    for rule, rows in run_all(engine, detections, lambda rule: 0):
         if isinstance(rows, Problem):
             problems.append(rows)
         else:
@@ -239,14 +252,55 @@ def run_detections(engine: DuckDBEngine, detections: Sequence[Detection]) -> tup
     return signals, problems
 
 
-def run_detection(engine: DuckDBEngine, detection: Detection, since: int = 0) -> list[RuleMatch] | Problem:
+def run_all(
+    engine: DuckDBEngine, detections: Sequence[Detection], since_of: Callable[[Detection], int]
+) -> Iterator[tuple[Detection, list[RuleMatch] | Problem]]:
+    """Yield each detection with its rows from its day ``since_of`` on, in order; scans share passes over the events."""
+    together: dict[int, list[RuleMatch]] = {}
+    budget = _Budget(SCAN_SECONDS)
+    scans = [(place, rule.scan, since_of(rule)) for place, rule in enumerate(detections) if rule.scan is not None]
+    for batch in batches(scans):
+        try:
+            found = engine.query(_since(batch.sql, batch.since), timeout=budget.left()).dicts()
+        except (QueryError, EngineError):
+            # One of them cannot run; alone, each says so itself.
+            continue
+        rows_of: dict[int, list[dict[str, Any]]] = {place: [] for place in batch.places}
+        for row in found:
+            rows_of[row["rule"]].append(row)
+        together |= {place: _matches(rows, batch.since) for place, rows in rows_of.items()}
+    for place, rule in enumerate(detections):
+        if place in together:
+            yield rule, together[place]
+        else:
+            yield rule, run_detection(engine, rule, since_of(rule), budget if rule.timed else None)
+
+
+class _Budget:
+    """Seconds that are left for the rules of others."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left, at least a little: so that each rule has its own message."""
+        return max(self._end - time.monotonic(), 0.1)
+
+
+def run_detection(
+    engine: DuckDBEngine, detection: Detection, since: int = 0, budget: _Budget | None = None
+) -> list[RuleMatch] | Problem:
     """Return the rows of a detection, from the day ``since`` (since 1970) on if it declares its history."""
     try:
-        rows = _rows(engine, detection, since)
+        rows = _rows(engine, detection, since, budget)
     except (QueryError, EngineError) as error:
         return Problem(detection.path, detection.line, f"its SQL fails: {error}")
     except _DetectionError as error:
         return Problem(detection.path, error.line, str(error))
+    return _matches(rows, since)
+
+
+def _matches(rows: Sequence[Mapping[str, Any]], since: int) -> list[RuleMatch]:
     matches = []
     who = _caller_column(rows[0]) if rows else ""
     for row in rows:
@@ -284,13 +338,18 @@ def group_matches(rows: Sequence[RuleMatch], before: Sequence[RuleMatch] = ()) -
     return out
 
 
+def rarity_of(detection: Detection) -> float:
+    """Return the rarity of a detection's signals."""
+    return SUPPORTING if detection.supporting else SEVERITY_RARITY[detection.severity]
+
+
 def to_signals(detection: Detection, matches: Iterable[RuleMatch]) -> list[Signal]:
     """Return a signal for each match."""
     return [
         Signal(
             "detection",
             match.caller,
-            SEVERITY_RARITY[detection.severity],
+            rarity_of(detection),
             match.first_time,
             match.near,
             detection.title,
@@ -307,8 +366,10 @@ def to_signals(detection: Detection, matches: Iterable[RuleMatch]) -> list[Signa
     ]
 
 
-def _rows(engine: DuckDBEngine, detection: Detection, since: int = 0) -> list[dict[str, Any]]:
-    result = engine.query(_limited(detection, since))
+def _rows(
+    engine: DuckDBEngine, detection: Detection, since: int = 0, budget: _Budget | None = None
+) -> list[dict[str, Any]]:
+    result = engine.query(_limited(detection, since), timeout=budget.left() if budget else None)
     missing = [name for name in COLUMNS if name not in result.names]
     # Detections that were written for earlier versions return `role_arn`.
     if "role_arn" in result.names and "caller" in missing:
@@ -336,15 +397,22 @@ _TIMES = {
 def _limited(detection: Detection, since: int) -> str:
     if detection.history is None or since <= detection.history:
         return detection.sql
-    begin = (since - detection.history) * DAY
+    return _since(detection.sql, since - detection.history)
+
+
+def _since(sql: str, day: int) -> str:
+    """Return a statement whose tables begin with a day (since 1970); 0 leaves it as it is."""
+    begin = day * DAY
+    if begin <= 0:
+        return sql
     tables = [
         f"{table} AS (SELECT * FROM {table} WHERE {time} >= "
         + (f"DATE '{moment(begin):%Y-%m-%d}'" if time == "day" else literal(begin))
         + ")"
         for table, time in _TIMES.items()
-        if re.search(rf"\b{table}\b", detection.sql)
+        if re.search(rf"\b{table}\b", sql)
     ]
-    return f"WITH {', '.join(tables)} SELECT * FROM (\n{detection.sql}\n)" if tables else detection.sql
+    return f"WITH {', '.join(tables)} SELECT * FROM (\n{sql}\n)" if tables else sql
 
 
 def _micros(time: datetime) -> int:

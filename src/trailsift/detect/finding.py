@@ -171,6 +171,11 @@ class Finding:
         return next((s.resource_arn for s in self.signals if s.resource_arn), None)
 
     @property
+    def rules(self) -> list[str]:
+        """Ids of the detections among its signals, the strongest first."""
+        return list(dict.fromkeys(signal.rule for signal in self.signals if signal.rule))
+
+    @property
     def techniques(self) -> list[str]:
         """MITRE ATT&CK techniques, without repetition."""
         own = [technique for signal in self.signals for technique in signal.mitre]
@@ -236,6 +241,7 @@ class Finding:
             "score": round(self.score, 4),
             "severity": self.severity,
             "techniques": self.techniques,
+            "rules": self.rules,
             "technique_names": {name: TECHNIQUES[name] for name in self.techniques if name in TECHNIQUES},
             "reasons": list(self.reasons),
             "query": self.query,

@@ -91,7 +91,7 @@ def _about_what(finding: Finding, writer: Writer, rules: Mapping[str, RuleTexts]
         yield from own[:2]
         return
     texts = writer.texts.steps
-    names = [*finding.techniques, *(name.partition(".")[0] for name in finding.techniques), ""]
+    names = [*(form for name in finding.techniques for form in (name, name.partition(".")[0])), ""]
     name = next(name for name in names if name in texts)
     yield Step(texts[name].format(resource=writer.resource(finding.resource_arn), caller=caller))
 

@@ -28,7 +28,9 @@ _YOUNG = 2  # active days after which half of a signal counts
 _MIN_CHANCE = 0.004  # per day
 _MIN_RARITY = 0.6  # below this, no signal
 _JUDGED_BY_PEERS = ("first_service", "first_action")
-_AMONG_PEERS = 0.6  # what a first counts that is judged by peers
+_AMONG_PEERS, _AMONG_PEERS_MOST = 0.7, 0.9  # what a first counts that is judged by peers, and its upper limit
+_PEERS_MOST = 30  # more peers say no more
+_FEW_DAYS = 5  # days of a lake before which peers judge
 _LINKS = ("first_network", "first_endpoint")
 _KNOWN_DAYS = 3  # days of a lake before which every origin is new
 _FAMILIAR = 2  # callers that had an origin before; from then on it links no callers
@@ -75,7 +77,7 @@ def rarity_of(baseline: Baseline, day: Day) -> Column:
 
 
 def rarity_among_peers(baseline: Baseline, day: Day) -> Column:
-    """Return the rarity of each first of a caller with little past: by how few of its peers ever did it.
+    """Return the rarity of each first in a lake with little past: by how few of the caller's peers ever did it.
 
     Peers are the known callers of its kind. Only actions and services count: resources, patterns and origins of a new
     caller are new by nature. Alone this makes no finding, as a new program does new things; it strengthens others.
@@ -87,9 +89,11 @@ def rarity_among_peers(baseline: Baseline, day: Day) -> Column:
     kind_of_caller[day.hours.caller] = day.hours.kind
     count = peers[kind_of_caller[firsts.caller]]
     age = baseline.age[firsts.caller]
-    chance = (baseline.callers_with(firsts.shared) + 1) / (count + 1)
-    weights = np.array([_AMONG_PEERS * _WEIGHTS[kind] if kind in _JUDGED_BY_PEERS else 0.0 for kind in FIRSTS])
-    out: Column = -np.log10(np.minimum(chance, 1)) * weights[firsts.kind] * _YOUNG / (age + _YOUNG)
+    chance = (baseline.callers_with(firsts.shared) + 1) / (np.minimum(count, _PEERS_MOST) + 1)
+    judged = np.isin(firsts.kind, [FIRSTS.index(kind) for kind in _JUDGED_BY_PEERS]) & (baseline.days < _FEW_DAYS)
+    rarity = np.minimum(-_AMONG_PEERS * np.log10(np.minimum(chance, 1)), _AMONG_PEERS_MOST)
+    # Of a new caller everything is new to somebody.
+    out: Column = np.where(judged, rarity * np.where(age > 0, 1.0, 0.7), 0.0)
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from trailsift.times import HOUR, literal
 
 if TYPE_CHECKING:
     from trailsift.detect.detection_rules import Detection, Problem
+    from trailsift.detect.sigma.report import SigmaReport
     from trailsift.detect.signals import SignalSet
     from trailsift.query import DuckDBEngine
 
@@ -74,6 +76,7 @@ class DetectOptions:
 class DetectionResult:
     """Findings in rank order, the detections that failed, and the number of days of the lake that were read.
 
+    ``hits``: events by the id of the detection that matched them. ``sigma``: what became of Sigma rules, if there were.
     ``blind``: what could not be judged, and why; ``not_judged`` has it as sentences.
     """
 
@@ -82,6 +85,8 @@ class DetectionResult:
     days: int
     blind: tuple[BlindSpot, ...] = ()
     writer: Writer = field(default_factory=Writer, compare=False, repr=False)
+    hits: Mapping[str, int] = field(default_factory=dict)
+    sigma: SigmaReport | None = None
 
     @property
     def not_judged(self) -> tuple[str, ...]:
@@ -101,6 +106,10 @@ def detect(
 
     own = own_of(engine.snapshot.root) if options.own is None else options.own
     seen = collect_signals(engine, detections, afresh=options.afresh)
+    hits: Counter[str] = Counter()
+    for signal in seen.signals:
+        if signal.rule is not None:
+            hits[signal.rule] += signal.events
     seen.signals, seen.links = respect(engine, own, seen.signals, seen.links)
     if options.levels != ALL_LEVELS:
         seen.signals = [signal for signal in seen.signals if LEVELS[signal.kind] in options.levels]
@@ -114,7 +123,7 @@ def detect(
     chosen = _of_period(rank_findings(findings), options)
     spots = blind_spots(engine, options.levels, len(seen.problems)) if options.blind else ()
     described = _described(engine, chosen, options, detections)
-    return DetectionResult(described, tuple(seen.problems), len(seen.days), spots, options.writer)
+    return DetectionResult(described, tuple(seen.problems), len(seen.days), spots, options.writer, hits)
 
 
 def _unmuted(

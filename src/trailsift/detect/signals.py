@@ -20,7 +20,7 @@ from trailsift.detect.detection_rules import (
     Problem,
     RuleMatch,
     group_matches,
-    run_detection,
+    run_all,
     to_signals,
 )
 from trailsift.detect.egress import daily_egress
@@ -115,7 +115,10 @@ def _fingerprint(engine: DuckDBEngine, detections: Sequence[Detection], limits: 
     """Return a hash of everything that the result depends on."""
     at = engine.snapshot
     lake = (at.seq, at.committed_at, sorted(at.locations.items()))
-    rules = [(rule.title, rule.title_ko, rule.severity, rule.mitre, rule.history, rule.sql) for rule in detections]
+    rules = [
+        (rule.title, rule.title_ko, rule.severity, rule.mitre, rule.history, rule.sql, rule.supporting)
+        for rule in detections
+    ]
     return hashlib.sha256(repr((lake, rules, limits, MAX_SIGNALS)).encode()).hexdigest()
 
 
@@ -186,10 +189,9 @@ def _run_detections(
     matches_of: dict[str, list[RuleMatch]] = {}
     signals: list[Signal] = []
     problems: list[Problem] = []
-    for rule in detections:
-        key = hashlib.sha256(f"{rule.history} {rule.sql}".encode()).hexdigest()[:16]
+    for rule, rows in run_all(engine, detections, lambda rule: state.before if _key(rule) in state.matches else 0):
+        key = _key(rule)
         before = state.matches.get(key, [])
-        rows = run_detection(engine, rule, state.before if key in state.matches else 0)
         if isinstance(rows, Problem):
             problems.append(rows)
             continue
@@ -199,6 +201,10 @@ def _run_detections(
             rows = [row for row in rows if row.first_time >= settled * DAY]
         signals += to_signals(rule, _newest_matches(group_matches(rows, before)))
     return matches_of, signals, problems
+
+
+def _key(rule: Detection) -> str:
+    return hashlib.sha256(f"{rule.history} {rule.sql}".encode()).hexdigest()[:16]
 
 
 def _newest_matches(matches: list[RuleMatch]) -> list[RuleMatch]:

@@ -20,6 +20,7 @@ from trailsift.ingest.exemplars import RANK, candidates, new_lines
 from trailsift.ingest.sift import LINE, LOOKED_AT, ColumnarRules, encode, micros_of
 from trailsift.ingest.worker import Worker
 from trailsift.lake import dedup, forms
+from trailsift.lake.home import home
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import read_columns
 from trailsift.prices import MONTH, Price
@@ -120,7 +121,7 @@ def dry_run(rules: Rules, prices: dict[str, Price], inputs: Sequence[str] = (), 
     totals = _Totals(ColumnarRules(rules))
     for chunk in _of_lake(lake) if lake is not None else _of_logs(inputs):
         totals.add(chunk)
-    name = str(lake) if lake is not None else ", ".join(inputs)
+    name = home(lake) if lake is not None else ", ".join(inputs)
     if not totals.rows:
         raise SourceError(f"no CloudTrail events in {name}: nothing to apply the rules to")
     totals.settle()

@@ -3,7 +3,7 @@
 A rewrite of a day takes seconds or minutes, and a writer that waited for it would stall. So a process of its own
 prepares the new files in a private folder, without the lake's lock; the writer moves them into the lake and commits
 them between two of its own commits, if the files that they replace are still there. What that process deletes (files
-that were replaced long ago) needs no lock at all.
+that were replaced long ago) needs no lock at all; what the lake's retention does not keep goes in a commit of its own.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from trailsift.errors import LakeError
-from trailsift.lake import compact, expire, index
-from trailsift.lake.expire import SeenFile, SeenPlan
+from trailsift.lake import compact, expire, expire_days, expire_seen, index
+from trailsift.lake.expire_seen import SeenFile, SeenPlan
 from trailsift.lake.home import home, mirror_of, others_first
 from trailsift.lake.index import File
 from trailsift.lake.log_objects import ObjectFile
@@ -75,6 +75,9 @@ class BesideCounts:
     files_replaced: int = 0
     files_deleted: int = 0
     bytes_deleted: int = 0
+    #: What the lake's retention removed, of all tables.
+    rows_expired: int = 0
+    files_expired: int = 0
     last: datetime | None = None
     #: Seconds of the longest step of the writer's own.
     longest: float = 0.0
@@ -119,6 +122,8 @@ class Beside:
             self._is_busy = False
             self.counts.files_deleted += prepared["files_deleted"]
             self.counts.bytes_deleted += prepared["bytes_deleted"]
+            self.counts.rows_expired += prepared["rows_expired"]
+            self.counts.files_expired += prepared["files_expired"]
         elif isinstance(prepared, str):
             self._is_busy = False
             self._trouble(prepared)
@@ -218,7 +223,7 @@ class Beside:
             live &= all(db.execute(sql, (path,)).fetchone() for path in prepared.plan.objects.removed)
         new = [file.path for file in prepared.files] + [file.path for file in prepared.objects]
         if live and _move(self._lake.root, prepared.folder, new):
-            expire.commit_seen(transaction, prepared.plan, prepared.files, prepared.objects)
+            expire_seen.commit_seen(transaction, prepared.plan, prepared.files, prepared.objects)
             self.counts.rewrites += 1
             self.counts.files_replaced += len(paths)
 
@@ -277,7 +282,10 @@ def _said(error: Exception) -> str:
 
 
 def _work(lake: LakeWriter, connection: Connection, *, clean: bool) -> Counter[str]:
-    """Prepare what there is to do, and send each part; return what was deleted."""
+    """Prepare what there is to do, and send each part; return what was deleted, and what retention removed.
+
+    Retention needs no rewrite: its commit, under the lock, takes as long as any other.
+    """
     now = datetime.now(UTC)
     for prepared, folder in _prepared(lake, now):
         connection.send(prepared)
@@ -286,7 +294,12 @@ def _work(lake: LakeWriter, connection: Connection, *, clean: bool) -> Counter[s
         shutil.rmtree(folder, ignore_errors=True)
     if not clean:
         return Counter()
+    gone = None
+    with others_first(lake.root):
+        gone = expire_days.apply_settings(lake, now)
     counts = expire.delete_replaced(lake, now)
+    if gone is not None:
+        counts += Counter(rows_expired=sum(file.rows for file in gone.files), files_expired=len(gone.files))
     # In S3, whoever changes the catalog has to have its newest state.
     with lake.lock() if mirror_of(lake.root) is not None else contextlib.nullcontext():
         compact.add_digests(lake)
@@ -295,20 +308,20 @@ def _work(lake: LakeWriter, connection: Connection, *, clean: bool) -> Counter[s
 
 def _prepared(lake: LakeWriter, now: datetime) -> Iterator[tuple[Rewritten | MergedIds, Path]]:
     """Yield new files, a private folder at a time."""
-    plan = expire.plan_seen(lake, now)
+    plan = expire_seen.plan_seen(lake, now)
     if plan:
         with scratch_folder(lake.root) as folder:
             storage = LocalStorage(folder)
-            files = [expire.merge_ids(lake, group, storage) for group in plan.groups]
-            objects = expire.merge_objects(lake, plan, storage)
+            files = [expire_seen.merge_ids(lake, group, storage) for group in plan.groups]
+            objects = expire_seen.merge_objects(lake, plan, storage)
             yield MergedIds(str(folder), plan, files, objects), folder
     merges = needs_merge(open_snapshot(lake.root), now)
     if merges:
         with scratch_folder(lake.root) as folder:
             yield Rewritten(str(folder), [_rewritten(lake, part, folder, now) for part in merges], "merge"), folder
-    for partition in needs_rewrite(lake.root, now=now):
+    for group in compact.groups_beside(lake.root, needs_rewrite(lake.root, now=now)):
         with scratch_folder(lake.root) as folder:
-            yield Rewritten(str(folder), [_rewritten(lake, partition, folder, now)], "compact"), folder
+            yield Rewritten(str(folder), [_rewritten(lake, part, folder, now) for part in group], "compact"), folder
 
 
 def _rewritten(

@@ -29,10 +29,10 @@ from trailsift.cloudtrail.services import ALPHABET
 from trailsift.columns import summarize
 from trailsift.columns.arrow import ranks
 from trailsift.errors import LakeError
-from trailsift.lake import digest, expire, expire_days, index
+from trailsift.lake import digest, expire, expire_days, expire_seen, index
 from trailsift.lake.cardinality import fold, smallest_limit
 from trailsift.lake.disk import write_errors
-from trailsift.lake.home import others_first
+from trailsift.lake.home import mirror_of, others_first
 from trailsift.lake.index import File, Snapshot
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.parquet import FileWriter, data_errors, micros
@@ -48,6 +48,11 @@ from trailsift.times import micros as micros_of
 TARGET_BYTES = 128 << 20
 #: Bytes of partitions per commit, about: what a crash can cost, and how long other writers wait.
 COMMIT_BYTES = 1 << 30
+#: The same for compaction beside writers of a lake in S3, where each commit is a swap of the catalog: what one of them
+#: uploads while the writer waits.
+SMALL_COMMIT_BYTES = 64 << 20
+#: How often a compaction plans again because others removed, or replaced, what it was about to rewrite.
+_PLANS = 4
 #: Late events cause a rewrite of a large partition only when they are this share of it, or this many files.
 LATE_SHARE = 0.02
 LATE_FILES = 8
@@ -155,24 +160,42 @@ def compact_lake(
     with write_errors(lake.root):
         # First, so that nothing is rewritten that goes.
         report.add_retention(expire_days.apply_settings(lake, moment))
-        partitions = needs_compaction(open_snapshot(lake.root), everything=everything, now=moment)
-    total, size = len(partitions), sum(partition.bytes for partition in partitions)
-    for group in _groups(partitions):
+    for _ in range(_PLANS):
         with write_errors(lake.root):
-            compact_partitions(lake, group, moment, target_bytes=target_bytes, report=report)
-        if progress is not None:
-            progress(CompactionProgress(total, report.partitions, size, report.bytes_before))
-    if progress is not None:
-        progress(CompactionProgress(total, total, size, size))
+            partitions = needs_compaction(open_snapshot(lake.root), everything=everything, now=moment)
+        if _rewrite_all(lake, partitions, moment, target_bytes, report, progress):
+            break
     with write_errors(lake.root):
         with others_first(lake.root):
-            report.add(expire.merge_seen(lake, moment))
+            report.add(expire_seen.merge_seen(lake, moment))
         with others_first(lake.root):
             report.add(expire.clean(lake, moment))
         with others_first(lake.root):
             report.digests_added += add_digests(lake)
     report.seconds = round(time.monotonic() - started, 3)
     return report
+
+
+def _rewrite_all(
+    lake: LakeWriter,
+    partitions: Sequence[Partition],
+    now: datetime,
+    target_bytes: int,
+    report: Compacted,
+    progress: Callable[[CompactionProgress], None] | None,
+) -> bool:
+    """Rewrite partitions, in as many commits as they take; return False if others were faster with some of them."""
+    total = report.partitions + len(partitions)
+    size = report.bytes_before + sum(partition.bytes for partition in partitions)
+    is_all = True
+    for group in commit_groups(partitions):
+        with write_errors(lake.root):
+            is_all &= compact_partitions(lake, group, now, target_bytes=target_bytes, report=report)
+        if progress is not None:
+            progress(CompactionProgress(total, report.partitions, size, report.bytes_before))
+    if progress is not None and is_all:
+        progress(CompactionProgress(total, total, size, size))
+    return is_all
 
 
 def add_digests(lake: LakeWriter, is_over: Callable[[], bool] = lambda: False) -> int:
@@ -183,12 +206,27 @@ def add_digests(lake: LakeWriter, is_over: Callable[[], bool] = lambda: False) -
 
 def compact_partitions(
     lake: LakeWriter, group: Sequence[Partition], now: datetime, *, report: Compacted, target_bytes: int = TARGET_BYTES
-) -> None:
-    """Rewrite partitions in one commit, unless another writer has just done so; add to ``report``."""
-    with others_first(lake.root), lake.begin() as transaction:
-        present = [partition for partition in group if is_live(lake.root, partition)]
-        if present:
-            _rewrite(lake, transaction, present, now, target_bytes, report)
+) -> bool:
+    """Rewrite partitions in one commit, unless another writer has just done so; add to ``report``.
+
+    Return False if others were faster with any of them: nothing, or not all, was rewritten.
+    """
+    present: list[Partition] = []
+    is_all = False
+    try:
+        with others_first(lake.root), lake.begin() as transaction:
+            present += [partition for partition in group if is_live(lake.root, partition)]
+            if present:
+                _rewrite(lake, transaction, present, now, target_bytes, report)
+            is_all = len(present) == len(group)
+    except (LakeError, FileNotFoundError):
+        # No lock keeps another machine from removing what is being read here: then that is why it failed.
+        if mirror_of(lake.root) is None:
+            raise
+        with lake.lock():
+            if all(is_live(lake.root, partition) for partition in present):
+                raise
+    return is_all
 
 
 def compacted_files(snapshot: Snapshot) -> set[str]:
@@ -256,12 +294,21 @@ def _is_worth_it(partition: Partition, compacted: set[str], budgets: object, *, 
     return everything or partition.bytes < _LARGE or not small
 
 
-def _groups(partitions: Sequence[Partition]) -> Iterator[list[Partition]]:
-    """Yield the partitions of each commit."""
+def groups_beside(root: Path, partitions: Sequence[Partition]) -> Iterator[list[Partition]]:
+    """Yield the partitions of each commit of a compaction beside writers.
+
+    On a disk that is one: writers wait as briefly as they can. In S3, where a commit takes dozens of requests, it is
+    as many as are uploaded within about a second. Memory is the same: they are rewritten one after the other.
+    """
+    return commit_groups(partitions, 0 if mirror_of(root) is None else SMALL_COMMIT_BYTES)
+
+
+def commit_groups(partitions: Sequence[Partition], most: int = COMMIT_BYTES) -> Iterator[list[Partition]]:
+    """Yield the partitions of each commit: of about ``most`` bytes, and one at least."""
     group: list[Partition] = []
     size = 0
     for partition in partitions:
-        if group and size + partition.bytes > COMMIT_BYTES:
+        if group and size + partition.bytes > most:
             yield group
             group, size = [], 0
         group.append(partition)

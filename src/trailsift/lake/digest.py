@@ -298,6 +298,7 @@ def complete(root: Path, needed: Iterable[str], is_over: Callable[[], bool] = la
         done = 0
         while done < len(missing) and not is_over():
             part = missing[done : done + _AT_ONCE]
+            fetch(root, part)
             found = of_files(storage, part)
             db.execute("BEGIN IMMEDIATE")
             _seal_files(db, found, ())

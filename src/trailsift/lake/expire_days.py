@@ -16,12 +16,12 @@ from typing import Any
 
 from trailsift.errors import UsageError
 from trailsift.lake import expire, index, retention
-from trailsift.lake.create import settings_text
 from trailsift.lake.disk import write_errors
 from trailsift.lake.home import home, others_first
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.retention import Cut, Plan, RemovedDays, Retention, TableDays
-from trailsift.lake.settings import LAKE_FILE, read_settings
+from trailsift.lake.saved_settings import change_settings
+from trailsift.lake.settings import read_settings
 from trailsift.lake.writer import LakeWriter
 from trailsift.schema import HOURLY
 from trailsift.times import iso, micros
@@ -211,12 +211,16 @@ def save(root: Path, keep: Retention | None) -> Retention | None:
         )
     lake = LakeWriter(root)
     lake.expect_current()
-    with write_errors(lake.root), lake.lock():
-        settings = {name: value for name, value in read_settings(lake.root).items() if name != retention.SETTING}
+
+    def change(settings: dict[str, object]) -> dict[str, object]:
+        settings.pop(retention.SETTING, None)
         if keep is not None:
             values = {"events": keep.events, "summaries": keep.summaries, "at_least": keep.at_least}
             written = {name: value for name, value in values.items() if value is not None}
             settings[retention.SETTING] = {**written, "place": settings["location"]}
             retention.saved(settings)
-        lake.storage.write(LAKE_FILE, settings_text(settings))
+        return settings
+
+    with write_errors(lake.root), lake.lock():
+        _, settings = change_settings(lake, change)
     return retention.saved(settings)

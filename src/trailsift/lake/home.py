@@ -27,6 +27,10 @@ class RemoteLake(Protocol):
         """Bring the copy to the newest commit if nobody works on it; return whether there is a lake."""
         ...
 
+    def open_once(self) -> bool:
+        """Do what ``open`` does, unless that was done a moment ago for the writer that comes next."""
+        ...
+
     def make(self, *, hourly_partitions: bool) -> None:
         """Make a new lake. LakeError if that is impossible there."""
         ...
@@ -57,6 +61,10 @@ class RemoteLake(Protocol):
 
     def fetch(self, paths: Iterable[str], sizes: Mapping[str, int] | None = None) -> None:
         """Have files on the disk before they are read."""
+        ...
+
+    def announce(self) -> None:
+        """Take settings that were changed in S3, and have others take them too."""
         ...
 
     def drop(self, paths: Iterable[str]) -> None:

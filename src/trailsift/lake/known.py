@@ -29,7 +29,7 @@ class KnownObjects:
 
     def __init__(self, root: Path) -> None:
         # Imported lazily: an ingest of local files does without numpy, which it imports, if nothing is new.
-        from trailsift.lake.expire import seen_days
+        from trailsift.lake.expire_seen import seen_days
 
         self._db = index.connect(root, check_same_thread=False)
         # Polls make many, and nobody closes those.

@@ -11,8 +11,15 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trailsift.lake import expire, expire_days, index
-from trailsift.lake.compact import Compacted, add_digests, compact_partitions, compacted_files, needs_compaction
+from trailsift.lake import expire, expire_days, expire_seen, index
+from trailsift.lake.compact import (
+    Compacted,
+    add_digests,
+    compact_partitions,
+    compacted_files,
+    groups_beside,
+    needs_compaction,
+)
 from trailsift.lake.home import others_first
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.partitions import Partition
@@ -53,15 +60,15 @@ def maintain(
     report = Compacted()
     if max(ids, objects) > ID_FILES:
         with others_first(lake.root):
-            report.add(expire.merge_seen(lake, moment))
+            report.add(expire_seen.merge_seen(lake, moment))
     # A day at a time, as each becomes too old.
     with others_first(lake.root):
         report.add_retention(expire_days.apply_settings(lake, moment))
     if _crosses(before, after, LOOK_EVERY):
-        for partition in needs_rewrite(lake.root, now=moment):
+        for group in groups_beside(lake.root, needs_rewrite(lake.root, now=moment)):
             if time.monotonic() - started >= seconds:
                 break
-            compact_partitions(lake, [partition], moment, report=report)
+            compact_partitions(lake, group, moment, report=report)
     if report.files_expired or _crosses(since, last, CLEAN_EVERY):
         with others_first(lake.root):
             report.add(expire.clean(lake, moment))

@@ -42,6 +42,8 @@ CACHE_VARIABLE = "TRAILSIFT_CACHE_BYTES"
 SWEEP_SECONDS = 6 * 3600.0
 #: Seconds for which a writer without an answer tries to read whether its commit took place.
 READ_BACK_SECONDS = 60.0
+#: Seconds after which a writer does not rely on what was opened for it: it needs milliseconds to come to that.
+AHEAD_SECONDS = 5.0
 #: How often a change of the settings is announced while other writers are first.
 _ANNOUNCEMENTS = 20
 #: Requests in flight.
@@ -84,6 +86,8 @@ class Mirror:
         self._head_file = self.folder / f"{use}.head"
         self._lock = threading.Lock()
         self._is_probed = False
+        #: When ``open`` was last called by one who does not write, and leaves it to the writer that follows.
+        self._opened_at: float | None = None
         self._takes_copies = True
         #: Bytes that may be fetched until the cache is looked through again, and the time until which that holds.
         self._room = 0, 0.0
@@ -96,6 +100,7 @@ class Mirror:
 
         A writer takes the newest commit again when it has the lock.
         """
+        self._opened_at = None
         if self.use == "read":
             return self.refresh()
         self._make_folders()
@@ -103,6 +108,19 @@ class Mirror:
             if is_free and not self.take_head():
                 # Settings change without a commit.
                 self._fetch_settings()
+        return (self.root / LAKE_FILE).exists()
+
+    def open_ahead(self) -> bool:
+        """Do what ``open`` does for an operation whose writer comes next, and need not do it again."""
+        is_there = self.open()
+        self._opened_at = time.monotonic()
+        return is_there
+
+    def open_once(self) -> bool:
+        """Do what ``open`` does, unless it was done ahead; return if there is a lake."""
+        opened_at, self._opened_at = self._opened_at, None
+        if opened_at is None or time.monotonic() - opened_at > AHEAD_SECONDS:
+            return self.open()
         return (self.root / LAKE_FILE).exists()
 
     def make(self, *, hourly_partitions: bool) -> None:
@@ -169,9 +187,13 @@ class Mirror:
         self._takes_copies = False
 
     def announce(self) -> None:
-        """Have readers fetch the settings again, which they do after a commit. Only under the write lock."""
+        """Take settings that were changed in S3, and have others take them too, which they do after a commit.
+
+        Only under the write lock.
+        """
         from trailsift.lake.digest import commit_nothing
 
+        self._fetch_settings()
         for attempt in range(1, _ANNOUNCEMENTS + 1):
             try:
                 commit_nothing(self.root, "settings", {})
@@ -519,6 +541,8 @@ class Mirror:
 class MirroredStorage(LocalStorage):
     """The storage of a lake in S3 as whoever works on its copy sees it: writes reach S3 before they return."""
 
+    loses_answers = True
+
     def __init__(self, mirror: Mirror) -> None:
         super().__init__(mirror.root)
         self.mirror = mirror
@@ -544,9 +568,10 @@ class MirroredStorage(LocalStorage):
     def write(self, path: str, data: bytes) -> str:
         """Write an object, in S3 and here; return its version."""
         version = self.mirror.remote.write(path, data)
-        super().write(path, data)
         if path == LAKE_FILE:
             self.mirror.announce()
+        else:
+            super().write(path, data)
         return version
 
     def write_new(self, path: str, data: bytes) -> None:

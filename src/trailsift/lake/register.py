@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from trailsift.errors import GlueError, LakeError, UsageError
-from trailsift.lake import glue
-from trailsift.lake.create import settings_text
-from trailsift.lake.disk import write_errors
-from trailsift.lake.glue import TableState, Target
+from trailsift.lake import glue, glue_setting
+from trailsift.lake.glue import TableState
+from trailsift.lake.glue_setting import Target
 from trailsift.lake.home import home
-from trailsift.lake.settings import LAKE_FILE, read_settings
+from trailsift.lake.saved_settings import change_settings
+from trailsift.lake.settings import read_settings
 from trailsift.lake.writer import LakeWriter
 from trailsift.schema import FORMAT_VERSION
 
@@ -88,7 +88,7 @@ def unregister(root: Path) -> Target | None:
 
 def registration(root: Path) -> Target | None:
     """Return the Glue database that follows a lake; None if none does. LakeError if the setting is not valid."""
-    return glue.applied(read_settings(root))
+    return glue_setting.applied(read_settings(root))
 
 
 def _without_replaced(states: list[TableState], replace: bool) -> list[TableState]:
@@ -100,19 +100,21 @@ def _save(lake: LakeWriter, target: Target | None) -> tuple[Target | None, bool]
 
     Only under the lock.
     """
-    found = read_settings(lake.root)
-    settings = {name: value for name, value in found.items() if name != glue.SETTING}
+
+    def change(settings: dict[str, object]) -> dict[str, object]:
+        settings.pop(glue_setting.SETTING, None)
+        if target is not None:
+            values = {"database": target.database, "region": target.region, "catalog_id": target.catalog_id}
+            written = {name: value for name, value in values.items() if value is not None}
+            settings[glue_setting.SETTING] = {**written, "place": target.place}
+        return settings
+
+    found, settings = change_settings(lake, change)
     before = None
     with suppress(LakeError):  # what is not valid goes
-        before = glue.applied(found)
-    if target is not None:
-        values = {"database": target.database, "region": target.region, "catalog_id": target.catalog_id}
-        written = {name: value for name, value in values.items() if value is not None}
-        settings[glue.SETTING] = {**written, "place": target.place}
+        before = glue_setting.applied(found)
     if settings == found:
         return None, False
-    with write_errors(lake.root):
-        lake.storage.write(LAKE_FILE, settings_text(settings))
     return None if before == target else before, True
 
 

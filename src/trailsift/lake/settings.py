@@ -37,10 +37,7 @@ def read_settings(root: Path) -> dict[str, object]:
     """Return ``lake.json`` of the lake at ``root``. LakeError if there is no lake, or one that cannot be read here."""
     path = root / LAKE_FILE
     try:
-        text = LocalStorage(root).read_range(LAKE_FILE, 0, MAX_SETTINGS + 1)
-        if len(text) > MAX_SETTINGS:
-            raise LakeError(f"{path} is too large for the settings of a lake")
-        settings = json.loads(text)
+        return parse_settings(root, LocalStorage(root).read_range(LAKE_FILE, 0, MAX_SETTINGS + 1))
     except FileNotFoundError:
         if root.is_file():
             raise LakeError(f"{root} is a file, not a lake") from None
@@ -48,7 +45,18 @@ def read_settings(root: Path) -> dict[str, object]:
             f"there is no lake at {root}: {LAKE_FILE} is missing. "
             f"`trailsift ingest PATH --lake {quoted(root)}` makes one"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise LakeError(f"{path} cannot be read: {error}") from error
+
+
+def parse_settings(root: Path, text: bytes) -> dict[str, object]:
+    """Return the settings in the bytes of ``lake.json`` of the lake at ``root``. LakeError as for ``read_settings``."""
+    path = root / LAKE_FILE
+    if len(text) > MAX_SETTINGS:
+        raise LakeError(f"{path} is too large for the settings of a lake")
+    try:
+        settings = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise LakeError(f"{path} cannot be read: {error}") from error
     if not isinstance(settings, dict) or settings.get("format") != "trailsift-lake":
         raise LakeError(f"{path} is not the settings file of a trailsift lake")

@@ -68,13 +68,16 @@ _WAIT = 60.0
 class LakeWriter:
     """A lake opened for writing: ``begin`` a transaction, or ``lock`` it for other work."""
 
-    def __init__(self, root: Path, *, moved: bool = False) -> None:
-        """``moved``: also open a lake that is not where it was made (for ``relocate``)."""
+    def __init__(self, root: Path, *, moved: bool = False, is_open: bool = False) -> None:
+        """``moved``: also open a lake that is not where it was made (for ``relocate``).
+
+        ``is_open``: the copy of a lake in S3 was brought to the newest commit just now.
+        """
         self.root = root.resolve()
         self.storage = folder_storage(self.root)
         self._mirror = mirror_of(self.root)
-        if self._mirror is not None:
-            self._mirror.open()
+        if self._mirror is not None and not is_open:
+            self._mirror.open_once()
         self.settings = read_settings(self.root)
         if not moved:
             check_location(self.root, self.settings)
@@ -87,6 +90,7 @@ class LakeWriter:
         # An ingest opens the catalog ahead, in a thread. Of two catalogs, one would stage and the other apply nothing.
         self._opening = threading.RLock()
         self._is_ready = False
+        self._had_no_history = False
         #: The commit whose ids are loaded, and the days that retention had removed by then.
         self._loaded_seq = -1
         self.removed_days = NOTHING_REMOVED
@@ -136,14 +140,16 @@ class LakeWriter:
         """
         root = root.absolute()
         mirror = mirror_of(root)
+        is_open = False
         if mirror is not None:
             if group_readable:
                 raise UsageError("a lake in S3 has no group that may read it: leave that out; policies say who may")
-            if not mirror.open():
+            is_open = mirror.open_once()
+            if not is_open:
                 mirror.make(hourly_partitions=bool(hourly_partitions))
         elif not (root / LAKE_FILE).exists():
             make_folder(root, hourly_partitions=bool(hourly_partitions), group_readable=bool(group_readable))
-        lake = cls(root)
+        lake = cls(root, is_open=is_open)
         lake.expect_current()
         by_hour = bool(lake.settings.get("hourly_partitions"))
         if hourly_partitions is not None and hourly_partitions != by_hour:
@@ -163,8 +169,8 @@ class LakeWriter:
         return lake
 
     def _make_index(self) -> None:
-        if not (self.root / CATALOG_FILE).exists() and (lost := lost_catalog(self.root)):
-            raise lost
+        if not (self.root / CATALOG_FILE).exists():
+            self._expect_no_history()
         end = time.monotonic() + _WAIT
         with write_errors(self.root):
             while True:
@@ -181,8 +187,20 @@ class LakeWriter:
 
     def _check_history(self, db: sqlite3.Connection) -> None:
         """Raise LakeError if the lake had commits, and the catalog knows of no table."""
-        if not _has_tables(db) and (lost := lost_catalog(self.root)):
-            raise lost
+        if not _has_tables(db):
+            self._expect_no_history()
+
+    def _expect_no_history(self) -> None:
+        if self._had_no_history:
+            return
+        lost = lost_catalog(self.root)
+        if lost is not None:
+            if self._mirror is None or not self.storage.exists(CATALOG_FILE):
+                raise lost
+            # Another machine has made the tables since the copy was opened: they come with the lock.
+            return
+        # In S3 it takes seven requests to find that out.
+        self._had_no_history = self._mirror is not None
 
     def ready(self) -> None:
         """Make the tables of a lake that has none yet, and open the catalog. Safe to call from several threads."""

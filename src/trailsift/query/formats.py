@@ -1,18 +1,16 @@
-"""Write results: a table for people; JSON, CSV, Parquet and Arrow, complete and exact, for machines."""
+"""Write results: a table or blocks for people; JSON, CSV, Parquet and Arrow, complete and exact, for machines."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from trailsift.errors import UsageError
 from trailsift.query.result import Result
+from trailsift.query.table_text import Column, TableText, blocks, table, terminal_columns
 from trailsift.query.types import Decoder, Row, converted, is_number, writer
 from trailsift.safe_text import safe, safe_json
 
@@ -32,8 +30,9 @@ def write(
 ) -> int:
     """Write all rows of ``result`` to ``out``, a text or binary stream; return their number.
 
-    ``table``: for people; at most ``max_rows`` rows (None: all), long values folded to ``width`` columns (the
-    terminal's by default), number of rows and time below. ``json``: a list of objects, one per row; integers as
+    ``table``: for people; at most ``max_rows`` rows (None: all) in ``width`` columns (the terminal's by default): long
+    values are cut, then columns left out, which the last line says. ``line``: each row as a block, a column per line,
+    complete. Both end with the number of rows and the time. ``json``: a list of objects, one per row; integers as
     numbers however large, times in ISO 8601 with their zone, NaN and infinity as null, repeated column names
     numbered. ``csv``: with a header; null is an empty field, an empty text is ``""``, lists are JSON.
     ``parquet`` and ``arrow`` (an IPC stream): with their types; these need a binary stream.
@@ -53,6 +52,8 @@ def write(
     put = _put(out)
     if format == "table":
         return _write_table(result, put, max_rows, width)
+    if format == "line":
+        return _write_lines(result, put, max_rows, width, terminal=terminal)
     if format == "csv":
         return _write_csv(result, put, terminal=terminal, formulas=formulas)
     return _write_json(result, (lambda text: put(safe_json(text))) if terminal else put)
@@ -135,66 +136,44 @@ def _cell(value: Any) -> str:
 
 
 def _write_table(result: Result, put: Callable[[str], object], max_rows: int | None, width: int | None) -> int:
-    header = [safe(name) for name, _ in result.columns]
-    right = [is_number(kind) for _, kind in result.columns]
+    columns = [Column(safe(name), is_number(kind), is_number(kind) or _is_time(kind)) for name, kind in result.columns]
     cells: list[list[str]] = []
     count = 0
     for rows in _shown(result):
         left = len(rows) if max_rows is None else max(0, max_rows - count)
         cells += [[safe(_text(value)) for value in row] for row in rows[:left]]
         count += len(rows)
-    columns = width or _terminal_columns()
-    table = (_plain_table(header, right, cells, columns) or _rich_table(header, right, cells, columns)) if count else ""
-    shown = count if max_rows is None else min(count, max_rows)
-    rows_text = f"{count:,} row{'' if count == 1 else 's'}"
-    if shown < count:
-        rows_text = f"the first {shown:,} of {rows_text} (use --format json or csv for all of them)"
-    origin = "from the cache, " if result.from_cache else ""
-    put(table + f"{rows_text} in {_seconds(result.seconds)} ({origin}times in {result.timezone})\n")
+    made = table(columns, cells, width or terminal_columns()) if count else TableText("", "")
+    put(made.text + _footer(result, count, max_rows, made.left_out))
     return count
 
 
-def _terminal_columns() -> int:
-    """Return the width of the terminal as ``shutil`` finds it, which would import all compressors for it."""
-    with contextlib.suppress(KeyError, ValueError):
-        if (columns := int(os.environ["COLUMNS"])) > 0:
-            return columns
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        if (columns := os.get_terminal_size(sys.__stdout__.fileno()).columns) > 0:  # type: ignore[union-attr]
-            return columns
-    return 120
+def _write_lines(
+    result: Result, put: Callable[[str], object], max_rows: int | None, width: int | None, *, terminal: bool
+) -> int:
+    names = [safe(name) for name in result.names]
+    folded = width or (terminal_columns() if terminal else None)
+    count = 0
+    for rows in _shown(result):
+        left = len(rows) if max_rows is None else max(0, max_rows - count)
+        put(blocks(names, [[safe(_text(value)) for value in row] for row in rows[:left]], count + 1, folded))
+        count += len(rows)
+    put(_footer(result, count, max_rows))
+    return count
 
 
-def _plain_table(header: list[str], right: list[bool], cells: list[list[str]], columns: int) -> str:
-    """Return the table if its cells are simple and fit side by side, else "". Importing rich would take 30 ms."""
-    simple = re.compile(r"[!-~]+(?: [!-~]+)*").fullmatch
-    if not all(simple(cell) for row in (header, *cells) for cell in row):
-        return ""
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    total = sum(widths) + 3 * (len(widths) - 1)
-    if total > columns:
-        return ""
-    align = [str.rjust if to_the_right else str.ljust for to_the_right in right]
-    lines = [
-        "   ".join([pad(cell, w) for pad, cell, w in zip(align, row, widths, strict=True)]) for row in (header, *cells)
-    ]
-    return "\n".join([lines[0], "─" * total, *lines[1:], ""])
+def _footer(result: Result, count: int, max_rows: int | None, left_out: str = "") -> str:
+    shown = count if max_rows is None else min(count, max_rows)
+    text = f"{count:,} row{'' if count == 1 else 's'}"
+    if shown < count:
+        text = f"the first {shown:,} of {text} (use --format json or csv for all of them)"
+    origin = "from the cache, " if result.from_cache else ""
+    text = f"{text} in {_seconds(result.seconds)} ({origin}times in {result.timezone})\n"
+    return f"{text}{left_out}\n" if left_out else text
 
 
-def _rich_table(header: list[str], right: list[bool], cells: list[list[str]], columns: int) -> str:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name, to_the_right in zip(header, right, strict=True):
-        table.add_column(Text(name), justify="right" if to_the_right else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*map(Text, row))
-    text = io.StringIO()
-    Console(file=text, width=columns, highlight=False, soft_wrap=False).print(table)
-    return text.getvalue()
+def _is_time(kind: str) -> bool:
+    return kind.startswith(("TIMESTAMP", "DATE", "TIME"))
 
 
 def _text(value: Any) -> str:
@@ -240,4 +219,13 @@ def _counted(result: Result, count: int) -> int:
 
 _BINARY = {"parquet": _write_parquet, "arrow": _write_arrow}
 #: The formats of ``write``.
-FORMATS = ("table", "json", "csv", *_BINARY)
+FORMATS = ("table", "line", "json", "csv", *_BINARY)
+#: The end of a file's name -> its format, if none is named.
+SUFFIXES = {
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".csv": "csv",
+    ".json": "json",
+    ".txt": "table",
+}

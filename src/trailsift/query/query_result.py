@@ -166,8 +166,8 @@ class QueryResult:
 
         Args:
             target: A file, which appears only when it is complete, or a stream (binary for parquet and arrow).
-            format: table, json, csv, parquet or arrow.
-            max_rows: Rows of a table at most; None is all.
+            format: table, line (a block per row), json, csv, parquet or arrow.
+            max_rows: Rows of a table or of blocks at most; None is all.
             terminal: The stream is a terminal: escape control and invisible characters, in csv and json as well.
             formulas: False: write an apostrophe before texts of csv that a spreadsheet would take for a formula.
 
@@ -175,7 +175,7 @@ class QueryResult:
             The number of rows.
 
         Raises:
-            UsageError: An unknown format, or a text stream for a binary format.
+            UsageError: An unknown format, a text stream for a binary format, or a file inside a lake.
 
         Example:
             >>> lake.query("SELECT event_id, event_time FROM events").write("events.parquet", "parquet")

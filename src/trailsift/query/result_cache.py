@@ -57,6 +57,9 @@ class Cache:
         self._storage = LocalStorage(self.folder, private=True, sync=False)
         self.max_total = max_total
         self.max_answer = max_answer
+        #: Bytes that may be written until the folder is listed again: with thousands of answers that is slower than a
+        #: query. Other processes write too, so it is never more than a sixteenth of all.
+        self._room = 0
 
     def get(self, key: str, ttl: float | None = None) -> CachedResult | None:
         """Return the result kept under ``key``; one that can age only if it is at most ``ttl`` seconds old."""
@@ -91,7 +94,9 @@ class Cache:
             return
         with contextlib.suppress(OSError):
             self._storage.write(_path(key), packed)
-            self._trim()
+            self._room -= len(packed)
+            if self._room < 0:
+                self._room = min(self.max_total - self._trim(), self.max_total // 16)
 
     def clear(self) -> None:
         """Delete all results."""
@@ -102,16 +107,18 @@ class Cache:
     def _answers(self) -> list[StoredObject]:
         return [stored for stored in self._storage.list() if stored.path.endswith(_SUFFIX)]
 
-    def _trim(self) -> None:
+    def _trim(self) -> int:
+        """Delete what was not used for longest until the rest is small enough; return its bytes."""
         answers = self._answers()
         total = sum(answer.size for answer in answers)
         if total > self.max_total:
             self._storage.tidy()
         for answer in sorted(answers, key=lambda answer: answer.modified):
             if total <= self.max_total:
-                return
+                break
             self._storage.delete(answer.path)
             total -= answer.size
+        return total
 
 
 def _path(key: str) -> str:

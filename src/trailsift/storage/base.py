@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from trailsift.errors import ConflictError, LakeError
+from trailsift.errors import ConflictError, LakeError, S3Error, TrailsiftError
 
 #: A part of a path: no control characters (C1 and line separators too), no backslash, no half of a surrogate pair.
 #: The expression is compiled at first use: paths in ASCII, as nearly all are, pass without it.
@@ -42,6 +42,11 @@ class Storage(Protocol):
 
     Paths are relative, with ``/`` between their parts. No object's path may be the folder of another object.
     """
+
+    @property
+    def loses_answers(self) -> bool:
+        """True if a write may take place and fail all the same, because its answer was lost on the way."""
+        ...
 
     def read(self, path: str) -> bytes:
         """Return an object's bytes. FileNotFoundError if there is no such object."""
@@ -123,7 +128,11 @@ def update(storage: Storage, path: str, change: Callable[[bytes | None], bytes |
 
     ``change`` is called again whenever another writer was faster; it may return None to leave the object as it is.
     ConflictError if other writers keep being faster.
+
+    Where answers get lost (S3), an object that is what was sent, or begins with it, has the change: so ``change`` may
+    append or set something there, and not count.
     """
+    sent: bytes | None = None
     for attempt in range(1, _ATTEMPTS + 1):
         data: bytes | None
         version: str | None
@@ -131,6 +140,8 @@ def update(storage: Storage, path: str, change: Callable[[bytes | None], bytes |
             data, version = storage.read_versioned(path)
         except FileNotFoundError:
             data = version = None
+        if sent and data is not None and data.startswith(sent):
+            return
         changed = change(data)
         if changed is None:
             return
@@ -138,7 +149,21 @@ def update(storage: Storage, path: str, change: Callable[[bytes | None], bytes |
             storage.put_if_match(path, changed, version)
             return
         except ConflictError:
+            # The client itself sends again what was not answered, and that second request is the one refused.
+            sent = changed if storage.loses_answers else None
             if attempt == _ATTEMPTS:
                 raise
+        except S3Error as error:
+            if error.is_final or not _has(storage, path, changed):
+                raise
+            return
         # Writers that lost the same race must not meet again.
         time.sleep(int.from_bytes(os.urandom(2)) / 65536 * _PAUSE)
+
+
+def _has(storage: Storage, path: str, sent: bytes) -> bool:
+    """Return whether an object is what was sent, or begins with it; False if that cannot be found out."""
+    try:
+        return storage.read(path).startswith(sent)
+    except (OSError, TrailsiftError):
+        return False

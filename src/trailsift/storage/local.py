@@ -73,6 +73,8 @@ class LocalStorage:
     Links in it are not followed (LakeError). What is made has the permissions of the folder itself.
     """
 
+    loses_answers: bool = False
+
     def __init__(self, root: Path, *, private: bool = False, sync: bool = True) -> None:
         """``private``: only the user may read the files; ``sync``: wait for the disk (a cache need not)."""
         self.root = root

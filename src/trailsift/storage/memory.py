@@ -14,6 +14,8 @@ from trailsift.storage.base import StoredObject, check_path
 class MemoryStorage:
     """A storage whose objects live as long as it does. Safe to use from several threads."""
 
+    loses_answers = False
+
     def __init__(self) -> None:
         self._objects: dict[str, tuple[bytes, StoredObject]] = {}
         self._versions = itertools.count(1)

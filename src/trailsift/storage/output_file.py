@@ -2,6 +2,8 @@
 
 It is written under a name that nobody can guess, which must not exist, in the same folder, and then renamed. So a link
 that somebody has put in its place, or beside it, is replaced and never followed; a full disk leaves the old file.
+
+Inside a lake nothing is written: its files are changed by commits only.
 """
 
 from __future__ import annotations
@@ -14,10 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from trailsift.errors import UsageError
+
 #: Names of a stream that is open already, as a file system shows them.
 _OPEN_STREAM = re.compile(r"/dev/(?:stdout|stderr|fd/([0-9]+))|/proc/(?:self|thread-self)/fd/([0-9]+)")
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 _PRIVATE = 0o600
+#: The file at the root of each lake (``lake.settings``).
+_LAKE_FILE = "lake.json"
 
 
 @contextmanager
@@ -25,13 +31,15 @@ def new_file(path: Path, mode: str, *, private: bool = True, **options: Any) -> 
     """Open a file that appears under its name only when it is complete. ``mode`` is "w" or "wb".
 
     ``private``: only the user may read a new file (what was in logs); otherwise the umask decides. An existing file
-    hands down its permissions. A device, a pipe or ``/dev/stdout`` is written directly.
+    hands down its permissions. A device, a pipe or ``/dev/stdout`` is written directly. Raise UsageError for a path
+    inside a lake.
     """
     stream = _open_stream(path)
     if stream is not None:
         with open(os.dup(stream), mode, **options) as handle:  # noqa: PTH123 (a descriptor)
             yield handle
         return
+    refuse_lake(path)
     state = _state(path)
     if state is not None and not stat.S_ISREG(state.st_mode) and not stat.S_ISLNK(state.st_mode):
         _refuse_foreign(path, state)
@@ -58,8 +66,9 @@ def new_file(path: Path, mode: str, *, private: bool = True, **options: Any) -> 
 def new_path(path: Path) -> Iterator[Path]:
     """Yield a path in a private folder, for what opens files by name; the file there then replaces ``path``.
 
-    Raise OSError if ``path`` is a device or a pipe.
+    Raise OSError if ``path`` is a device or a pipe, UsageError if it is inside a lake.
     """
+    refuse_lake(path)
     state = _state(path)
     if state is not None and not stat.S_ISREG(state.st_mode) and not stat.S_ISLNK(state.st_mode):
         raise OSError(0, "is not a file", str(path))
@@ -77,6 +86,22 @@ def new_path(path: Path) -> Iterator[Path]:
             for left in folder.iterdir():
                 left.unlink(missing_ok=True)
             folder.rmdir()
+
+
+def is_taken(path: Path) -> bool:
+    """Return whether writing to a path would replace a file: not for a device, a pipe or an open stream."""
+    if _open_stream(path) is not None:
+        return False
+    state = _state(path)
+    return state is not None and (stat.S_ISREG(state.st_mode) or stat.S_ISLNK(state.st_mode))
+
+
+def refuse_lake(path: Path) -> None:
+    """Raise UsageError if a path is inside a lake."""
+    folder = path.absolute().parent.resolve()
+    for above in (folder, *folder.parents):
+        if (above / _LAKE_FILE).is_file():
+            raise UsageError(f"{path} is inside the lake {above}: name a file outside of it")
 
 
 def _open_stream(path: Path) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trailsift.analysis.shell import quoted
+from trailsift.analysis.shell import program, quoted
 from trailsift.lake.retention import RULE as RETENTION
 from trailsift.safe_text import safe
 from trailsift.terminal.console import console, duration, plural, size
@@ -41,7 +41,7 @@ def show_generated(generated: Generated, target: Path, as_json: bool) -> None:
         out.print(f"{plural(generated.records, 'record')} in total: the second trail delivers copies.")
     if generated.planted:
         out.print(f"{plural(len(generated.planted), 'incident')} planted, described in {target}/truth.json.")
-    out.print(f"Next: trailsift ingest {quoted(target / 'AWSLogs')} --lake lake", style="bold", soft_wrap=True)
+    out.print(f"Next: {program()} ingest {quoted(target / 'AWSLogs')} --lake lake", style="bold", soft_wrap=True)
 
 
 def show_counts(counts: Counts, lake: Path | str, as_json: bool) -> None:
@@ -85,16 +85,16 @@ def show_counts(counts: Counts, lake: Path | str, as_json: bool) -> None:
     conflicting = counts.conflicts.get("conflicting-time", 0) + counts.conflicts.get("conflicting-content", 0)
     if conflicting:
         copies = plural(conflicting, "duplicate")
-        command = f"trailsift rejects --reason conflicting --lake {quoted(lake)}"
+        command = f"{program()} rejects --reason conflicting --lake {quoted(lake)}"
         out.print(f"{copies} with another time or content than the stored event: {command}", soft_wrap=True)
     if fuller:
         copies = plural(fuller, "duplicate")
-        command = f"trailsift rejects --reason fuller-copy --lake {quoted(lake)}"
+        command = f"{program()} rejects --reason fuller-copy --lake {quoted(lake)}"
         out.print(
             f"{copies} with more of the record than is stored (ingest full logs before reduced ones): {command}",
             soft_wrap=True,
         )
-    out.print(f"Next: trailsift summary --lake {quoted(lake)}", style="bold", soft_wrap=True)
+    out.print(f"Next: {program()} summary --lake {quoted(lake)}", style="bold", soft_wrap=True)
 
 
 def show_survey(survey: Survey, as_json: bool) -> None:
@@ -151,7 +151,7 @@ def incomplete(counts: Counts, lake: Path | str) -> str:
     """Return why an ingest ends with exit code 3, and what to do about it."""
     reasons = []
     if counts.malformed:
-        command = f"trailsift rejects --lake {quoted(lake)}"
+        command = f"{program()} rejects --lake {quoted(lake)}"
         reasons.append(f"{plural(counts.malformed, 'record')} could not be stored: `{command}` shows them")
     if counts.log_objects_failed:
         reasons.append(f"{plural(counts.log_objects_failed, 'log object')} could not be fetched: run it again")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 
-from trailsift.analysis.shell import quoted
+from trailsift.analysis.shell import program, quoted
 from trailsift.analysis.time_range import Period
 from trailsift.lake.retention import period_of
 from trailsift.safe_text import safe
@@ -17,10 +17,10 @@ from trailsift.terminal.console import console, duration, grid, plural, show, si
 if TYPE_CHECKING:
     from trailsift.analysis.feed import Gap, Gaps
     from trailsift.analysis.rejects import RejectReport
-    from trailsift.analysis.status import Status
+    from trailsift.analysis.status import Connection, Status
     from trailsift.lake.compact import Compacted
     from trailsift.lake.expire_days import Expired
-    from trailsift.lake.glue import Target
+    from trailsift.lake.glue_setting import Target
     from trailsift.lake.register import Registered
     from trailsift.lake.relocate import Relocated
     from trailsift.lake.retention import Retention, TableDays
@@ -40,7 +40,7 @@ def show_status(status: Status, zone: Period) -> None:
             f"{plural(status.commits, 'commit')}."
         )
     else:
-        headline = f"No events yet. Next: trailsift ingest PATH --lake {quoted(status.lake)}"
+        headline = f"No events yet. Next: {program()} ingest PATH --lake {quoted(status.lake)}"
     out.print(headline)
     if status.world_readable:
         out.print("Every user of this machine can read it. To keep it private:")
@@ -49,7 +49,7 @@ def show_status(status: Status, zone: Period) -> None:
         out.print(
             f"Format version {status.format_version}: it can be read. To upgrade it to {FORMAT_VERSION}, and write it:"
         )
-        out.print(f"  trailsift compact --lake {quoted(status.lake)}", soft_wrap=True)
+        out.print(f"  {program()} compact --lake {quoted(status.lake)}", soft_wrap=True)
     elif status.version_1_days:
         days = ", ".join(status.version_1_days)
         out.print(f"Summary rows of format version 1, without caller and category: {days}.", soft_wrap=True)
@@ -76,6 +76,8 @@ def _health(out: Console, status: Status, zone: Period) -> Group:
     compacted = status.last_compaction
     rows.append(("compacted", f"{compacted[:16].replace('T', ' ')} UTC" if compacted else "never"))
     rows += _keeping(status)
+    if status.glue is not None:
+        rows.append(("Glue", _connection(status.glue)))
     return grid(out, "Health", [("what", "text"), ("now", "prose")], rows)
 
 
@@ -121,6 +123,13 @@ def _keeping(status: Status) -> list[tuple[str, str]]:
         if day is not None
     ]
     return [*rows, ("removed", ", ".join(gone))] if gone else rows
+
+
+def _connection(glue: Connection) -> str:
+    if glue.target is None:
+        return glue.problem or "the setting cannot be used"
+    follows = "its tables follow each commit" if glue.applies else "saved for another place, and not followed"
+    return f"{glue.target.name}: {follows}"
 
 
 def _periods(setting: Retention) -> str:

@@ -16,7 +16,7 @@ from trailsift.safe_text import safe, safe_json, safe_lines
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import, which takes milliseconds
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import IO, Any, TextIO
 
 #: Lines of a message after the first are indented: a text within it cannot pass for a message of its own.
@@ -73,6 +73,19 @@ def _print_json(value: Any, indent: int | None = None) -> None:
         sys.stdout.write(text + "\n")
     except UnicodeEncodeError:
         sys.stdout.write(safe_json(text) + "\n")
+
+
+def print_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table as CSV: null is an empty field, lists are JSON; on a terminal, each value is made harmless."""
+    import csv
+    import json
+
+    shown = is_terminal(sys.stdout)
+    out = csv.writer(sys.stdout, lineterminator="\n")
+    out.writerow(names)
+    for row in rows:
+        cells = [json.dumps(cell, ensure_ascii=False) if isinstance(cell, list) else cell for cell in row]
+        out.writerow([safe(cell) if shown and isinstance(cell, str) else cell for cell in cells])
 
 
 def ask(question: str) -> str:

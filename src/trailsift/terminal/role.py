@@ -25,8 +25,8 @@ _ORIGINS = {
 }
 
 
-def show_roles(roles: Sequence[RoleSummary], period: Period) -> None:
-    """Show the list of all callers."""
+def show_roles(roles: Sequence[RoleSummary], period: Period, limit: int = 0) -> None:
+    """Show the list of all callers. ``limit``: rows at most; 0 is all."""
     out = console()
     columns = [("caller", "id"), ("events", "number"), ("share", "number"), ("denied", "bad"), ("resources", "number")]
     columns += [("out", "number"), ("account", "??faint"), ("first seen", "??faint"), ("last seen", "?faint")]
@@ -46,9 +46,11 @@ def show_roles(roles: Sequence[RoleSummary], period: Period) -> None:
             at(line.last_time)[:16],
             ", ".join(line.services),
         )
-        for line in roles
+        for line in roles[: limit or None]
     )
-    note = several(sum(line.owner_side for line in roles), sum(line.network_activity for line in roles), period)
+    notes = [more(len(roles), min(len(roles), limit or len(roles)))]
+    notes += [several(sum(line.owner_side for line in roles), sum(line.network_activity for line in roles), period)]
+    note = "\n".join(filter(None, notes))
     show(out, grid(out, f"{plural(len(roles), 'caller')}, times in {period.zone.key}", columns, rows, note))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from trailsift.analysis.caller_names import short_caller
-from trailsift.analysis.shell import quoted
+from trailsift.analysis.shell import program, quoted
 from trailsift.terminal.console import console, grid, plural, short_resource, show, size
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def show_checked(rules: Rules) -> None:
     if rules.omit:
         note += f" Left empty: {', '.join(rules.omit)}."
     show(out, grid(out, f"{rules.name}: {plural(len(rules.rules), 'rule')}", columns, rows, note))
-    out.print(f"Next: trailsift rules try {quoted(rules.name)} LOGS", style="bold", soft_wrap=True)
+    out.print(f"Next: {program()} rules try {quoted(rules.name)} LOGS", style="bold", soft_wrap=True)
 
 
 def show_rehearsal(result: DryRun) -> None:

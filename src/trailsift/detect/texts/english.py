@@ -80,6 +80,8 @@ MEASURES = {
     "bytes_out": "{amount} downloaded",
     "writes": "{amount} mutating calls",
     "deletes": "{amount} deletes",
+    "pace": "up to {amount} distinct objects a minute",
+    "rate": "up to {amount} calls a minute",
 }
 #: Measure of a burst -> what the caller did.
 MEASURES_DID = {
@@ -92,6 +94,8 @@ MEASURES_DID = {
     "bytes_out": "downloaded {amount}",
     "writes": "made {amount} mutating calls",
     "deletes": "made {amount} deletes",
+    "pace": "touched up to {amount} distinct objects a minute",
+    "rate": "made up to {amount} calls a minute",
 }
 PHRASES = {
     "title": "{caller} {what}, {when} ({zone})",
@@ -127,11 +131,13 @@ PHRASES = {
     "one example": ": {name}{on}",
     "example": ", e.g. {name}{on}",
     "no example": "",
-    "in an hour": "{amount} in an hour; usually at most {usual}",
-    "none in an hour": "{amount} in an hour; usually none",
+    "in an hour": "{amount} in an hour (usually at most {usual})",
+    "none in an hour": "{amount} in an hour (usually none)",
     "of peers": "; compared with {n} other callers of its kind",
     "of day": "; compared with the rest of the day",
     "of prior": "; compared with what is typical of such callers",
+    "did through a service": "acted through {value} for the first time ({calls}{mostly})",
+    "through a service": "{calls} through {value}, a service that it never acted through before",
     "place": "{place} ({n} calls)",
     "short past": "; only {n} days of history",
     "shortest past": "; only 1 day of history",
@@ -164,6 +170,8 @@ STEPS = {
     "T1136": "Disable the users and roles that the calls of this finding created.",
     "T1496": "Limit the cost while you look: quotas, reserved concurrency, a budget alarm.",
     "T1552": "Rotate the secrets that were read.",
+    "T1552.005": "Find out how the credentials left the instance, and require IMDSv2 (aws ec2 "
+    "modify-instance-metadata-options --http-tokens required).",
     "T1555": "Rotate the secrets that were read.",
     "T1580": "See what it was allowed despite the refusals, and take away permissions that it does not need.",
     "T1526": "See what it was allowed despite the refusals, and take away permissions that it does not need.",

@@ -76,6 +76,8 @@ MEASURES = {
     "bytes_out": "다운로드 {amount}",
     "writes": "변경하는 호출 {amount}회",
     "deletes": "삭제 {amount}회",
+    "pace": "1분당 서로 다른 객체 {amount}개",
+    "rate": "1분당 호출 {amount}회",
 }
 MEASURES_DID = {
     "calls": "{amount}회 호출함",
@@ -87,6 +89,8 @@ MEASURES_DID = {
     "bytes_out": "{amount}를 다운로드함",
     "writes": "변경하는 호출을 {amount}회 함",
     "deletes": "{amount}회 삭제함",
+    "pace": "1분당 서로 다른 객체 {amount}개에 접근함",
+    "rate": "1분당 {amount}회 호출함",
 }
 PHRASES = {
     "title": "{caller:이/가} {what}, {when} ({zone})",
@@ -122,11 +126,13 @@ PHRASES = {
     "one example": ", {name}{on}",
     "example": ", {name} 등{on}",
     "no example": "",
-    "in an hour": "한 시간에 {amount}, 평소 {usual} 이하",
-    "none in an hour": "한 시간에 {amount}, 평소에는 없음",
+    "in an hour": "한 시간에 {amount}(평소 {usual} 이하)",
+    "none in an hour": "한 시간에 {amount}(평소에는 없음)",
     "of peers": " (같은 종류의 다른 호출자 {n}명과 비교)",
     "of day": " (그날의 나머지 시간과 비교)",
     "of prior": " (그런 호출자의 일반적인 값과 비교)",
+    "did through a service": "{value:을/를} 통해 처음 활동함 ({calls}{mostly})",
+    "through a service": "{value:을/를} 통해 {calls} 호출함, 전에는 그런 적 없음",
     "place": "{place} ({n}회)",
     "short past": " (이전 기록 {n}일뿐)",
     "shortest past": " (이전 기록 1일뿐)",
@@ -157,6 +163,8 @@ STEPS = {
     "T1136": "이 탐지의 호출이 만든 사용자와 역할을 비활성화하세요.",
     "T1496": "확인하는 동안 비용을 제한하세요: 할당량, 예약된 동시성, 예산 경보.",
     "T1552": "읽힌 비밀을 교체하세요.",
+    "T1552.005": "자격 증명이 인스턴스에서 어떻게 나갔는지 확인하고, IMDSv2를 필수로 하세요"
+    "(aws ec2 modify-instance-metadata-options --http-tokens required).",
     "T1555": "읽힌 비밀을 교체하세요.",
     "T1580": "거부되지 않은 호출이 무엇인지 확인하고, 필요 없는 권한을 없애세요.",
     "T1526": "거부되지 않은 호출이 무엇인지 확인하고, 필요 없는 권한을 없애세요.",
