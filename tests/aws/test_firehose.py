@@ -27,9 +27,12 @@ from trailsift.aws.transform import metrics
 from trailsift.aws.transform.firehose import (
     MAX_RESPONSE_BYTES,
     RECORD_BYTES,
+    BatchCounts,
     ServiceAction,
     Transform,
+    compressed,
     landing_partition,
+    resent,
 )
 from trailsift.aws.transform.reader import RecordReader
 from trailsift.aws.transform.stream import FirehoseStream
@@ -79,7 +82,13 @@ def payloads(answer: dict[str, Any]) -> list[bytes]:
     return [base64.b64decode(record["data"]) for record in answer["records"] if record["result"] == "Ok"]
 
 
+def opened(data: bytes) -> bytes:
+    """Return a record that was sent again, without its compression."""
+    return resent(data) or data
+
+
 def lines(data: bytes) -> list[dict[str, Any]]:
+    data = opened(data)
     assert data.endswith(b"\n")
     return [json.loads(line) for line in data.splitlines()]
 
@@ -195,7 +204,7 @@ def test_lines_name_their_callers(user: Any, ruled: Path) -> None:
         expected["role_arn"],
     )
     # Both pass as they are.
-    assert landing_partition(data) is not None and landing_partition(stream.put_records[0]) is not None
+    assert landing_partition(data) is not None and landing_partition(opened(stream.put_records[0])) is not None
 
 
 def test_the_partition_follows_the_event_time() -> None:
@@ -212,7 +221,7 @@ def test_other_partitions_are_resent_and_pass() -> None:
     assert [line["event_id"] for line in lines(payloads(answer)[0])] == [mixed[0]["eventID"], "c"]
     again = handler.firehose(batch(*stream.put_records), None, FakeStream(refuse=99))
     assert results(again) == ["Ok", "Ok"]
-    assert payloads(again) == stream.put_records
+    assert payloads(again) == list(map(opened, stream.put_records))
     hours = [record["metadata"]["partitionKeys"]["hour"] for record in again["records"]]
     assert sorted(hours) == ["01", "02"]
 
@@ -238,6 +247,79 @@ def test_the_response_stays_below_lambdas_limit() -> None:
     ids = [line["event_id"] for data in [*payloads(answer), *stream.put_records] for line in lines(data)]
     assert sorted(ids, key=int) == [str(at) for at in range(100)]
     assert stream.put_records and max(map(len, stream.put_records)) <= RECORD_BYTES
+
+
+def test_the_largest_partition_is_answered_and_the_rest_is_compressed() -> None:
+    """The stream's quota counts what is sent again."""
+    stream = FakeStream()
+    early = sample(eventID="early", eventTime="2026-03-02T01:00:00Z")
+    late = [sample(eventID=f"late-{at}", eventTime="2026-03-02T02:00:00Z") for at in range(50)]
+    (data,) = payloads(handler.firehose(batch(logs_batch(early, *late)), None, stream))
+    assert [line["event_id"] for line in lines(data)] == [record["eventID"] for record in late]
+    assert [line["event_id"] for line in lines(stream.put_records[0])] == ["early"]
+    many = [sample(eventID=f"{at}", eventTime=f"2026-03-02T0{1 + at % 2}:00:00Z") for at in range(2_000)]
+    stream = FakeStream()
+    handler.firehose(batch(logs_batch(*many)), None, stream)
+    sent = sum(map(len, stream.put_records))
+    assert len(stream.put_records) > 1 and sent * 5 < sum(len(opened(each)) for each in stream.put_records)
+    again = FakeStream()
+    assert results(handler.firehose(batch(*stream.put_records), None, again)) == ["Ok"] * len(stream.put_records)
+    assert not again.put_records
+
+
+def test_only_our_own_compressed_lines_pass() -> None:
+    """A bomb, a broken file, lines with a tail, and lines that no writer of ours wrote."""
+    line = opened(payloads(handler.firehose(batch(text(sample()))))[0])
+    assert resent(gzip.compress(line)) == line
+    assert resent(gzip.compress(line * 2_000)) is None, "longer than a record"
+    assert resent(gzip.compress(line) + b"x") is None and resent(gzip.compress(line)[:-9]) is None
+    assert resent(gzip.compress(b"x" + line)) is None and resent(line) is None
+    forged = line.replace(b'"caller":"', b'"caller":"x')
+    answer = handler.firehose(batch(gzip.compress(forged)), None, FakeStream())
+    assert forged not in payloads(answer)
+
+
+def test_events_that_could_not_be_sent_are_failed_and_not_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    two_hours = [sample(eventID=f"{at}", eventTime=f"2026-03-02T0{at}:00:00Z") for at in range(2)]
+    answer = handler.firehose(batch(logs_batch(*two_hours), text(sample(eventID="c"))), None, FakeStream(refuse=99))
+    assert results(answer) == ["ProcessingFailed", "Ok"]
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (totals,) = [each for each in documents if "Malformed" in each]
+    assert (totals["Events"], totals["Kept"], totals["Failed"], totals["Malformed"]) == (3, 1, 1, 0)
+
+
+def test_failed_records_are_ingested_from_the_error_output(tmp_path: Path) -> None:
+    """Firehose writes one JSON object per failed record under errors/.
+
+    https://docs.aws.amazon.com/firehose/latest/dev/data-transformation-failure-handling.html
+    """
+    two_hours = [sample(eventID=f"{at}", eventTime=f"2026-03-02T0{at}:00:00Z") for at in range(2)]
+    failed = logs_batch(*two_hours)
+    assert results(handler.firehose(batch(failed), None, FakeStream(refuse=99))) == ["ProcessingFailed"]
+    lines_of = (failed, compressed(opened(payloads(handler.firehose(batch(text(sample(eventID="c")))))[0])))
+    written = [
+        {
+            "attemptsMade": 4,
+            "arrivalTimestamp": 1772413323000,
+            "errorCode": "Lambda.FunctionError",
+            "errorMessage": "The Lambda function was successfully invoked but it returned an error result.",
+            "attemptEndingTimestamp": 1772413423000,
+            "rawData": base64.b64encode(each).decode(),
+            "lambdaArn": "arn:aws:lambda:us-east-1:111122223333:function:trailsift-transform",
+        }
+        for each in lines_of
+    ]
+    errors = tmp_path / "errors" / "processing-failed" / "2026" / "03" / "02"
+    errors.mkdir(parents=True)
+    (errors / "trail-1-2026-03-02-01-02-03-x").write_text("".join(json.dumps(each) + "\n" for each in written))
+    counts = ingest([str(tmp_path / "errors")], tmp_path / "lake", workers=1)
+    assert (counts.stored, counts.malformed) == (3, 0)
+
+
+def test_a_rule_that_cloudwatch_cannot_name_has_a_number() -> None:
+    counts = BatchCounts(dropped=Counter({"잡음": 2, "noise": 1}))
+    named = [json.loads(line) for line in metrics.documents(counts, 0, ("noise", "잡음"))]
+    assert {each["rule"]: each["Dropped"] for each in named if "rule" in each} == {"noise": 1, "rule 2": 2}
 
 
 def test_without_a_stream_nothing_is_lost() -> None:
@@ -296,9 +378,9 @@ def streamed(waiting: list[bytes]) -> tuple[list[bytes], list[bytes], int]:
     """Transform records in batches as a stream does; return landed and failed data, and the number of resends."""
     landed, failed, again = list[bytes](), list[bytes](), 0
     while waiting:
-        # A stream passes at most 3 MB to its function.
+        # The template: a stream passes at most 0.4 MB to its function.
         sizes = itertools.accumulate(len(each) for each in waiting[:40])
-        part = waiting[: max(sum(size <= 3_000_000 for size in sizes), 1)]
+        part = waiting[: max(sum(size <= 400_000 for size in sizes), 1)]
         stream = FakeStream()
         answer = handler.firehose(batch(*part), None, stream)
         landed += payloads(answer)

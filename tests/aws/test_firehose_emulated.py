@@ -75,9 +75,13 @@ def test_the_template_becomes_a_stack(ministack: str, tmp_path: Path) -> None:
     client("s3").create_bucket(Bucket="code")
     client("s3").put_object(Bucket="code", Key="firehose.zip", Body=_zip())
     client("logs").create_log_group(logGroupName="trail")
-    text = render.files(CONFIG, "logs")["cloudformation.json"]
+    described = json.loads(render.files(CONFIG, "logs")["cloudformation.json"])
+    # The emulator has no alarms on an expression of several metrics; cfn-lint checks this one.
+    del described["Resources"]["QuotaAlarm"]
+    text = json.dumps(described)
     parameters = {
         "CodeBucket": "code",
+        "CodeKey": "firehose.zip",
         "TrailLogGroup": "trail",
         "AlarmTopicArn": "arn:aws:sns:us-east-1:000000000000:a",
     }
@@ -97,7 +101,8 @@ def test_the_template_becomes_a_stack(ministack: str, tmp_path: Path) -> None:
     events = formation.describe_stack_events(StackName="logs")["StackEvents"]
     assert stack["StackStatus"] == "CREATE_COMPLETE", [each for each in events if "FAILED" in each["ResourceStatus"]]
     resources = formation.describe_stack_resources(StackName="logs")["StackResources"]
-    assert {resource["LogicalResourceId"] for resource in resources} == set(json.loads(text)["Resources"])
+    expected = {name for name, resource in described["Resources"].items() if resource.get("Condition") != "Optimized"}
+    assert {resource["LogicalResourceId"] for resource in resources} == expected
     stream = client("firehose").describe_delivery_stream(DeliveryStreamName="logs")["DeliveryStreamDescription"]
     target = stream["Destinations"][0]["ExtendedS3DestinationDescription"]
     assert target["BucketARN"] == "arn:aws:s3:::my-bucket" and target["Prefix"].startswith("landing/year=!{")

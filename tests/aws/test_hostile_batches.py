@@ -17,7 +17,7 @@ import pytest
 from support.paths import TESTS
 from support.records import sample, text
 from trailsift.aws import handler
-from trailsift.aws.transform.firehose import RECORD_BYTES, Transform, landing_partition
+from trailsift.aws.transform.firehose import RECORD_BYTES, Transform, landing_partition, resent
 from trailsift.aws.transform.writer import LandingWriter
 from trailsift.decode import landing, record
 from trailsift.decode.landing import Dropped
@@ -35,7 +35,7 @@ class Stream:
         self.records: list[bytes] = []
 
     def put(self, records: Any) -> list[int]:
-        self.records += records
+        self.records += [resent(each) or each for each in records]
         return []
 
 
@@ -106,7 +106,7 @@ def test_a_line_that_no_stream_accepts_fails_alone() -> None:
     """Firehose refuses a call with a record of more than 1,000 KiB, and all the others in it."""
     long = sample(eventID="long", eventTime="2026-03-02T05:00:00Z", userAgent="a" * (RECORD_BYTES + 1))
     two = [
-        text({"Records": [sample(), long]}),
+        text({"Records": [sample(userAgent="a" * (RECORD_BYTES + 9)), long]}),
         text({"Records": [sample(eventID="b"), sample(eventTime="2026-03-02T07:00:00Z")]}),
     ]
     response = Transform().batch([base64.b64encode(each).decode() for each in two])

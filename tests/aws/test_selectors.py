@@ -488,3 +488,114 @@ def test_reasons_to_log_data_events() -> None:
     assert busy.score == 3 + 4 + 1 + 1 and busy.services == ["s3", "dynamodb"] and busy.logged == 0
     assert busy.reasons[0] == "uses keys (1,200 calls): reads or writes encrypted data without data events"
     assert busy.reasons[-1] == "was denied 2 times"
+
+
+#: Options, then ARNs of events that a trail with these selectors logs, and of some that it does not.
+#: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html (role sessions have the role's name
+#: without its path; SSO and service-linked roles are roles with a path), reference-arns.html (partitions)
+CASES: list[tuple[dict[str, Any], list[dict[str, str]], list[dict[str, str]]]] = [
+    (
+        {"roles": ["arn:aws-us-gov:iam::400011112201:role/etl"], "services": ["s3"], "buckets": ["logs/in"]},
+        [
+            {
+                "userIdentity.arn": "arn:aws-us-gov:sts::400011112201:assumed-role/etl/x",
+                "resources.ARN": "arn:aws-us-gov:s3:::logs/in/a",
+            }
+        ],
+        [
+            {
+                "userIdentity.arn": "arn:aws-us-gov:sts::400011112201:assumed-role/etl/x",
+                "resources.ARN": "arn:aws-us-gov:s3:::logs/out/a",
+            }
+        ],
+    ),
+    (
+        {
+            "roles": ["etl"],
+            "services": ["s3"],
+            "accounts": ["400011112201"],
+            "partition": "aws-cn",
+            "buckets": ["logs"],
+        },
+        [
+            {
+                "userIdentity.arn": "arn:aws-cn:sts::400011112201:assumed-role/etl/x",
+                "resources.ARN": "arn:aws-cn:s3:::logs/a",
+            }
+        ],
+        [{"resources.ARN": "arn:aws:s3:::logs/a"}],
+    ),
+    (
+        {"roles": ["etl"], "services": ["s3"], "accounts": ["400011112201"], "buckets": ["arn:aws-cn:s3:::logs/*"]},
+        [
+            {
+                "userIdentity.arn": "arn:aws-cn:sts::400011112201:assumed-role/etl/x",
+                "resources.ARN": "arn:aws-cn:s3:::logs/a",
+            }
+        ],
+        [{"resources.ARN": "arn:aws-cn:s3:::logs-2/a"}],
+    ),
+    (
+        {
+            "roles": [
+                "arn:aws:iam::400011112201:role/aws-reserved/sso.amazonaws.com/eu-west-1/AWSReservedSSO_Admin_01ab",
+                "arn:aws:iam::400011112201:role/aws-service-role/lex.amazonaws.com/AWSServiceRoleForLexBots",
+                "arn:aws:iam::400011112201:user/people/ann",
+            ],
+            "services": ["s3"],
+        },
+        [
+            {"userIdentity.arn": "arn:aws:sts::400011112201:assumed-role/AWSReservedSSO_Admin_01ab/ann@x.org"},
+            {"userIdentity.arn": "arn:aws:sts::400011112201:assumed-role/AWSServiceRoleForLexBots/s"},
+            {"userIdentity.arn": "arn:aws:iam::400011112201:user/people/ann"},
+        ],
+        [
+            {"userIdentity.arn": "arn:aws:iam::400011112201:user/people/anna"},
+            # The owner's record of a call from another account has no ARN.
+            {"userIdentity.arn": ""},
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "logged", "missed"), CASES)
+def test_cases_from_the_documentation(
+    options: dict[str, Any], logged: list[dict[str, str]], missed: list[dict[str, str]]
+) -> None:
+    chosen = selectors.build_selectors(selectors.parse_request(**options))
+    assert [selectors.is_logged(event(**changes), chosen) for changes in logged] == [True] * len(logged)
+    assert [selectors.is_logged(event(**changes), chosen) for changes in missed] == [False] * len(missed)
+
+
+def test_a_trail_logs_one_partition() -> None:
+    with pytest.raises(UsageError, match="aws and aws-cn"):
+        selectors.parse_request([ETL, "arn:aws-cn:iam::400011112201:role/etl"], ["s3"])
+    with pytest.raises(UsageError, match="aws and aws-us-gov"):
+        selectors.parse_request([ETL], ["s3"], partition="aws-us-gov")
+    with pytest.raises(UsageError, match="not an AWS partition"):
+        selectors.parse_request([ETL], ["s3"], partition="gov")
+
+
+def test_what_cannot_be_seen_in_selectors_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["selectors", "--role", ETL]) == 0
+    said = capsys.readouterr().err
+    assert "$2.00 per 100,000" in said and "without the caller's ARN" in said
+    present = tmp_path / "present.json"
+    present.write_text("[]")
+    assert main(["selectors", "--role", ETL, "--existing", str(present), "--without-roles",
+                 "--rules-output", str(tmp_path / "rules.toml")]) == 0  # fmt: skip
+    said = capsys.readouterr().err
+    assert "$2.00" not in said and "caller's ARN" not in said
+
+
+def test_a_type_that_the_lake_does_not_hold_has_no_known_cost(
+    small_lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A trail that does not log a type says nothing about how many events of it there are."""
+    words = ["selectors", "--role", ETL, "--lake", str(small_lake)]
+    assert main([*words, "--service", "AWS::RDS::DBCluster", "--json"]) == 0
+    cost = json.loads(capsys.readouterr().out)["cost_a_month"]
+    assert (cost["events"], cost["usd"], cost["unknown"]) == (None, None, ["AWS::RDS::DBCluster"])
+    assert main([*words, "--service", "s3,AWS::RDS::DBCluster"]) == 0
+    said = capsys.readouterr().err
+    assert "the cost of AWS::RDS::DBCluster is not known" in said and "events per month" in said

@@ -28,6 +28,8 @@ ARCH: package.Arch = "arm64" if platform.machine() == "aarch64" else "x86_64"
 def _resolved(value: Any, names: dict[str, str]) -> Any:
     """Return the template's values with its references resolved."""
     if isinstance(value, dict):
+        if "Fn::If" in value:
+            return _resolved(value["Fn::If"][1], names)
         for key in ("Ref", "Fn::GetAtt", "Fn::Sub"):
             if key in value:
                 name = value[key][0] if isinstance(value[key], list) else value[key]

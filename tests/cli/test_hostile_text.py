@@ -115,9 +115,18 @@ RUNS: dict[str, list[list[str]]] = {
                   ["--role", "arn:aws:iam::111122223333:role/app", "--existing", "$OUT/existing.json"],
                   ["--role", "arn:aws:iam::111122223333:role/app", "--bucket", EVIL]],
     "aws package": [["--output", f"$OUT/{EVIL[:60]}.zip", "--wheels", f"/dev/null/{EVIL}"]],
-    "aws sql": [[], ["--trail", EVIL], ["--only", EVIL], ["--json"]],
+    "aws sql": [
+        ["--trail", "t-bucket", "--account", "111122223333"],
+        ["--trail", EVIL, "--account", "111122223333"],
+        ["--trail", "t-bucket", "--account", EVIL],
+        ["--trail", "t-bucket", "--account", "111122223333", "--only", EVIL],
+        ["--trail", "t-bucket", "--account", "111122223333", "--json"],
+    ],
     "aws glue": [[f"landing/{EVIL}", "--bucket", "b-1"], ["--crawler", EVIL], ["--bucket", EVIL]],
-    "aws render": [["--out", f"$OUT/r{EVIL[:60]}"], ["--out", "$OUT/r2", "--stack", EVIL]],
+    "aws render": [
+        ["--out", f"$OUT/r{EVIL[:60]}", "--trail", "t-bucket", "--account", "111122223333"],
+        ["--out", "$OUT/r2", "--trail", "t-bucket", "--account", "111122223333", "--stack", EVIL],
+    ],
 }  # fmt: skip
 #: Commands that take no --lake, or have it in their words.
 NO_LAKE = ("demo", "generate", "columns", "evaluate", "bench", "rules", "selectors", "aws")

@@ -30,7 +30,7 @@ CONFIG = StackConfig(
 )
 STATEMENTS = {statement.name: statement for statement in athena_sql.statements(CONFIG)}
 #: Statements that only Athena has, not Trino.
-ATHENA_ONLY = re.compile(r"database|raw|landing|lake_\w+|optimize_\w+|vacuum_\w+")
+ATHENA_ONLY = re.compile(r"database|raw|accounts|landing|lake_\w+|optimize_\w+|vacuum_\w+")
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
@@ -106,13 +106,18 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "LOCATION 's3://t-bucket/logs/AWSLogs/'" in out and "'projection.account.values'='111122223333'" in out
     assert main([*words, "--from", "2026-02-01", "--to", "2026-02-01"]) == 2
+    assert main([*words, "--day", "2026-02-01", "--to", "2026-02-01"]) == 2
+    capsys.readouterr()
+    assert main([*words, "--day", "2026-02-01", "--only", "load", "--only", "hourly"]) == 0
+    out = capsys.readouterr().out
+    assert "day >= '2026/02/01' AND day < '2026/02/02'" in out and out.count("MERGE INTO") == 2
     assert main([*words, "--only", "everything"]) == 2
     assert "'everything'" in capsys.readouterr().err
     assert main([*words, "--json"]) == 0
     assert [statement["name"] for statement in json.loads(capsys.readouterr().out)][:3] == [
         "database",
         "raw",
-        "landing",
+        "accounts",
     ]
 
 
@@ -151,63 +156,133 @@ def test_trino_parses_the_statements(trino: Trino) -> None:
             trino.parse(statement.text)
 
 
+#: A database in Trino's Iceberg catalog; the raw table is in memory.
+LAKE = StackConfig(database="lake", since=date(2026, 3, 2))
+#: Services whose resources Athena does not derive.
+OTHERS = ("sns", "sqs", "kinesis", "bedrock")
+RESOURCES = ("resource_type", "resource_arn", "resource_account", "object_key")
+
+
+def _in_iceberg(text: str) -> str:
+    return text.replace("lake.cloudtrail_raw", "memory.default.cloudtrail_raw")
+
+
+def _create_tables(trino: Trino) -> None:
+    """Create the lake's tables as Athena's DDL does, in Trino's words for the same."""
+    kinds = {"timestamp": "timestamp(6)", "string": "varchar", "bool": "boolean", "int64": "bigint"}
+    kinds |= {"list<string>": "array(varchar)", "list<int64>": "array(bigint)"}
+    trino.run_iceberg("CREATE SCHEMA IF NOT EXISTS iceberg.lake")
+    for table in (schema.EVENTS, schema.HOURLY):
+        columns = ", ".join(f"{column.name} {kinds.get(column.type, column.type)}" for column in table.columns)
+        fields = ", ".join(f"'{name}'" for name in (*table.partition, f"day({table.time})"))
+        trino.run_iceberg(f"DROP TABLE IF EXISTS lake.{table.name}")
+        trino.run_iceberg(f"CREATE TABLE lake.{table.name} ({columns}) WITH (partitioning = ARRAY[{fields}])")
+
+
+def _raw(trino: Trino, records: list[tuple[str, dict[str, Any]]]) -> None:
+    for table in ("cloudtrail_raw", "cloudtrail_raw_given"):
+        trino.run(f"DROP TABLE IF EXISTS {table}")
+    into_trino(trino, "cloudtrail_raw", records)
+
+
+def _run(trino: Trino, name: str, until: date = date(2026, 3, 22)) -> None:
+    for statement in athena_sql.statements(LAKE, until):
+        if re.fullmatch(rf"{name}(_\d+)?", statement.name):
+            trino.run_iceberg(_in_iceberg(statement.text))
+
+
+def _all(trino: Trino, table: str) -> list[list[str]]:
+    names = ", ".join(column.name for column in schema.TABLES[table].columns)
+    return sorted(trino.run_iceberg(f"SELECT {names} FROM lake.{table}"))
+
+
+def _delivered(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    records = []
+    for path in sorted(folder.rglob("*.json.gz")):
+        delivered = re.search(r"_(\d{8}T\d{4}Z)_", path.name)
+        assert delivered
+        records += [(delivered[1], json.loads(bytes(raw))) for raw in find_records(path.read_bytes()).records]
+    return records
+
+
 def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
-    """Log files -> columnar copy -> hourly -> hourly_summary on Trino: the same rows as ``ingest`` and DuckDB."""
+    """Log files -> events -> hourly -> hourly_summary on Trino: the same rows as ``ingest`` and DuckDB."""
     from trailsift.ingest import ingest
     from trailsift.lake.open import open_snapshot
     from trailsift.query import DuckDBEngine
 
     generate(tmp_path / "logs", Options(events=500, days=4, seed=5))
-    records = []
-    for path in sorted((tmp_path / "logs").rglob("*.json.gz")):
-        delivered = re.search(r"_(\d{8}T\d{4}Z)_", path.name)
-        assert delivered
-        records += [(delivered[1], json.loads(bytes(raw))) for raw in find_records(path.read_bytes()).records]
+    records = _delivered(tmp_path / "logs")
     data = [(day, record) for day, record in records if record.get("eventCategory") == "Data"]
     whole = tmp_path / "data.json"
     whole.write_text(json.dumps({"Records": [record for _, record in data]}))
     ingest([str(whole)], tmp_path / "lake")
 
-    twice = [*records, *records[:100]]
-    into_trino(trino, "cloudtrail_raw", twice)
-    services = ("s3", "lambda", "dynamodb", "sns", "sqs", "kinesis", "bedrock")
-    config = StackConfig(database="default", since=date(2026, 3, 2), services=services)
-    statements = athena_sql.statements(config, date(2026, 3, 22))
-    copies = [statement for statement in statements if statement.name.startswith("columnar")]
-    assert len(copies) > 1
-    first = re.sub(r"\nWITH \(.*?\n\) AS\n", " AS\n", copies[0].text, flags=re.DOTALL)
-    for text in (first, *(copy.text for copy in copies[1:])):
-        trino.run(text)
-    assert trino.run("SELECT count(*), count(DISTINCT event_id) FROM events_columnar") == [[str(len(data))] * 2]
-    for copy in copies[1:]:
-        trino.run(copy.text)
-    assert trino.run("SELECT count(*) FROM events_columnar") == [[str(len(data))]]
+    _raw(trino, [*records, *records[:100]])
+    assert sum(statement.name.startswith("load") for statement in athena_sql.statements(LAKE, date(2026, 3, 22))) > 1
+    _create_tables(trino)
+    for name, table in (("load", "events"), ("hourly", "hourly")):
+        _run(trino, name)
+        first = _all(trino, table)
+        _run(trino, name)
+        assert _all(trino, table) == first, "a second run changes nothing"
+    count = "SELECT count(*), count(DISTINCT event_id) FROM lake.events"
+    assert trino.run_iceberg(count) == [[str(len(data))] * 2]
 
     wide = ("log_object", "request_parameters", "response_elements", "additional_event_data", "event_time", "weight")
-    names = [name for name in FROM_RAW if name not in wide]
+    names = [name for name in FROM_RAW if name not in (*wide, *RESOURCES)]
+    others = ", ".join(f"'{name}'" for name in OTHERS)
+    listed = ", ".join([*names, *(f"if(service IN ({others}), NULL, {name}) AS {name}" for name in RESOURCES)])
+    shown = [*names, *RESOURCES]
     with DuckDBEngine(open_snapshot(tmp_path / "lake")) as engine:
-        listed = ", ".join(names)
-        theirs = trino.run(f"SELECT {listed}, date_format(event_time, '%Y-%m-%d %H:%i:%s') FROM events_columnar")
+        theirs = trino.run_iceberg(f"SELECT {listed}, date_format(event_time, '%Y-%m-%d %H:%i:%s') FROM lake.events")
         ours = _texts(engine.sql(f"SELECT {listed}, strftime(event_time, '%Y-%m-%d %H:%M:%S') FROM events"))
         pairs = zip(sorted(theirs), ours, strict=True)
-        differ = {(name, a, b) for row, other in pairs for name, a, b in zip(names, row, other, strict=False) if a != b}
+        differ = {(name, a, b) for row, other in pairs for name, a, b in zip(shown, row, other, strict=False) if a != b}
         assert not differ
 
-        trino.run("CREATE TABLE events AS SELECT * FROM events_columnar")
+        seen = ", ".join(f"'{name}'" for name in ("s3", "lambda", "dynamodb"))
         keys = ["date_format(hour, '%Y-%m-%d %H')", *schema.HOURLY.keys[1:], "events", "bytes_in", "bytes_out"]
         sketches = [f"array_join({name}, ',')" for name in ("source_ips", "object_keys")]
-        lines = athena_sql.summary_select("events", "true")
-        theirs = trino.run(f"SELECT {', '.join([*keys, *sketches])} FROM ({lines}) AS lines")
+        where = f"FROM lake.hourly WHERE service IN ({seen})"
+        theirs = trino.run_iceberg(f"SELECT {', '.join([*keys, *sketches])} {where}")
         keys[0] = "strftime(hour, '%Y-%m-%d %H')"
         sketches = [f"array_to_string({name}, ',')" for name in ("source_ips", "object_keys")]
-        assert sorted(theirs) == _texts(engine.sql(f"SELECT {', '.join([*keys, *sketches])} FROM hourly"))
+        where = where.replace("lake.", "")
+        assert sorted(theirs) == _texts(engine.sql(f"SELECT {', '.join([*keys, *sketches])} {where}"))
 
-        trino.run(f"CREATE TABLE hourly AS {lines}")
-        (view,) = [each.text.partition("AS\n")[2] for each in athena_sql.statements(config) if each.name == "summary"]
+        statements = athena_sql.statements(LAKE)
+        (view,) = [each.text.partition("AS\n")[2] for each in statements if each.name == "summary"]
         counts = "eventname, event_count, unique_ips"
-        theirs = trino.run(f"SELECT date_format(hour, '%Y-%m-%d %H'), {counts} FROM ({view}) AS view")
+        theirs = trino.run_iceberg(f"SELECT date_format(hour, '%Y-%m-%d %H'), {counts} FROM ({view}) AS view")
         ours = engine.sql(f"SELECT strftime(hour, '%Y-%m-%d %H'), {counts} FROM hourly_summary")
         assert sorted(theirs) == _texts(ours)
+
+
+def test_a_second_run_of_nulls_changes_nothing(trino: Trino, tmp_path: Path) -> None:
+    """Columns that are NULL in all rows: Trino's IS NOT DISTINCT FROM would match none of them."""
+    generate(tmp_path / "logs", Options(events=200, days=2, seed=6))
+    records = _delivered(tmp_path / "logs")
+    plain = [
+        (path, {name: value for name, value in record.items() if name not in ("errorCode", "resources", "readOnly")})
+        for path, record in records
+    ]
+    for number, (_, record) in enumerate(plain):
+        record.update(eventSource="newservice.amazonaws.com", eventCategory="Data", userIdentity=None)
+        if number % 2:
+            record.pop("eventID")
+    _raw(trino, plain)
+    _create_tables(trino)
+    for name, table in (("load", "events"), ("hourly", "hourly")):
+        _run(trino, name, date(2026, 3, 6))
+        first = _all(trino, table)
+        _run(trino, name, date(2026, 3, 6))
+        assert _all(trino, table) == first and first
+    ids = "SELECT count(*), count(DISTINCT event_id), count_if(event_id LIKE 'content-%') > 0 FROM lake.events"
+    ((rows, distinct, derived),) = trino.run_iceberg(ids)
+    assert rows == distinct and int(rows) > 100 and derived == "true"
+    keys = "SELECT count(error_code), count(resource_arn), min(service), max(caller) FROM lake.hourly"
+    assert trino.run_iceberg(keys) == [["0", "0", "newservice", "none"]]
 
 
 def _texts(result: Any) -> list[list[str]]:

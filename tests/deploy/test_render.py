@@ -18,7 +18,7 @@ from support import servers
 from support.logs import event_number, write
 from trailsift.aws.transform import metrics
 from trailsift.cli import main
-from trailsift.deploy import boards, render, template
+from trailsift.deploy import boards, package, render, template
 from trailsift.deploy.tables import StackConfig
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
@@ -30,7 +30,8 @@ TEMPLATE = template.template(CONFIG)
 
 
 def test_the_command_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["aws", "render", "--out", str(tmp_path), "--region", "eu-west-1", "--stack", "logs"]) == 0
+    words = ["aws", "render", "--out", str(tmp_path), "--trail", "t-bucket", "--account", "111122223333"]
+    assert main([*words, "--region", "eu-west-1", "--stack", "logs", "--arch", "x86_64", "--python", "3.12"]) == 0
     printed = capsys.readouterr().out.split()
     assert sorted(printed) == sorted(str(path) for path in tmp_path.rglob("*") if path.is_file())
     for path in map(Path, printed):
@@ -40,15 +41,106 @@ def test_the_command_writes_everything(tmp_path: Path, capsys: pytest.CaptureFix
         elif path.suffix == ".yaml":
             assert yaml.safe_load(text)["apiVersion"] == 1
     assert '"logs-transform"' in (tmp_path / "cloudwatch" / "dashboard.json").read_text()
-    assert main(["aws", "render", "--out", str(tmp_path), "--stack", "1"]) == 2
-    assert main(["aws", "render", "--out", str(tmp_path), "--bucket", "one/prefix"]) == 2
+    shown = json.loads((tmp_path / "cloudformation.json").read_text())["Parameters"]
+    assert (shown["Architecture"]["Default"], shown["PythonVersion"]["Default"]) == ("x86_64", "3.12")
+    assert main([*words, "--stack", "1"]) == 2
+    assert main([*words, "--bucket", "one/prefix"]) == 2
+
+
+@pytest.mark.parametrize("command", [["aws", "sql"], ["aws", "render", "--out", "x"]])
+def test_what_only_the_user_knows_is_asked_for(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With another account's folders, every statement would find nothing without a word."""
+    assert main([*command, "--account", "111122223333"]) == 2
+    assert "--trail" in capsys.readouterr().err
+    assert main([*command, "--trail", "t-bucket"]) == 2
+    assert "--account" in capsys.readouterr().err
+
+
+def test_the_template_fits_into_a_request() -> None:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"""
+    assert len(render.files(StackConfig(bucket="b" * 63, database="d" * 60), "s" * 41)["cloudformation.json"]) < 51_200
+
+
+def test_a_bucket_that_exists_can_be_used() -> None:
+    """No policy and no setting names a resource that is not there without the condition."""
+    assert TEMPLATE["Resources"]["Bucket"]["Condition"] == "BucketCreated"
+    assert TEMPLATE["Resources"]["Bucket"]["DeletionPolicy"] == "RetainExceptOnCreate"
+    others = {name: value for name, value in TEMPLATE["Resources"].items() if value.get("Condition") != "BucketCreated"}
+    text = json.dumps(others).replace(json.dumps({"Fn::GetAtt": ["Bucket", "Arn"]}), "")
+    assert '{"Ref": "Bucket"}' not in text and "${Bucket}" not in text and "Bucket.Arn" not in text
+    assert TEMPLATE["Outputs"]["Bucket"]["Value"] == {"Ref": "BucketName"}
+
+
+def test_a_new_zip_is_a_change() -> None:
+    """CloudFormation compares keys, never contents: none is given that would stay the same."""
+    assert "Default" not in TEMPLATE["Parameters"]["CodeKey"]
+    one, other = (package.Package(Path("x"), "arm64", "3.13", 1, digest * 32) for digest in ("ab", "cd"))
+    assert one.key != other.key and one.key == "firehose-abababababababab.zip"
+
+
+def test_trust_is_as_aws_documents_it() -> None:
+    """https://docs.aws.amazon.com/firehose/latest/dev/controlling-access.html, and the page on subscription filters."""
+    (stream,) = TEMPLATE["Resources"]["StreamRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    assert stream == {
+        "Effect": "Allow",
+        "Principal": {"Service": "firehose.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    }
+    (logs,) = TEMPLATE["Resources"]["SubscriptionRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    source = "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:*"
+    assert logs["Condition"] == {"StringLike": {"aws:SourceArn": {"Fn::Sub": source}}}
+
+
+def test_failures_of_the_stream_raise_alarms() -> None:
+    alarms = [value["Properties"] for name, value in TEMPLATE["Resources"].items() if name.endswith("Alarm")]
+    watched = {alarm["MetricName"] for alarm in alarms if "MetricName" in alarm}
+    assert watched >= {
+        *("Failed", "Malformed", "Events", "ThrottledRecords", "ExecuteProcessing.Success", "DeliveryToS3.Success"),
+        *("PartitionCountExceeded", "DeliveryErrors", "DeliveryThrottling", "Errors"),
+    }
+    (quota,) = [alarm["Metrics"] for alarm in alarms if "Metrics" in alarm]
+    assert quota[0]["Expression"] == "used / 300 / most"
+    names = [each["MetricStat"]["Metric"]["MetricName"] for each in quota[1:]]
+    assert names == ["IncomingBytes", "BytesPerSecondLimit"]
+    filters = TEMPLATE["Resources"]["Subscription"]["Properties"]["FilterName"]
+    assert all(
+        {"Name": "FilterName", "Value": filters} in alarm["Dimensions"]
+        for alarm in alarms
+        if "AWS/Logs" in alarm.values()
+    )
+
+
+def test_loads_have_a_workgroup_of_their_own() -> None:
+    """The limit of questions would stop them. Nothing is created below answers/, which expires."""
+    groups = [TEMPLATE["Resources"][name]["Properties"] for name in ("Workgroup", "LoadWorkgroup")]
+    cutoffs = [group["WorkGroupConfiguration"]["BytesScannedCutoffPerQuery"]["Ref"] for group in groups]
+    assert cutoffs == ["QueryCutoffBytes", "LoadCutoffBytes"]
+    statements = render.files(CONFIG)["athena.sql"]
+    assert "external_location" not in statements and "/answers/" not in statements
+    assert "CREATE TABLE" not in re.sub(r"CREATE TABLE IF NOT EXISTS", "", statements)
+
+
+def test_table_optimizers_wait_for_the_tables() -> None:
+    found = [value for value in TEMPLATE["Resources"].values() if value["Type"] == "AWS::Glue::TableOptimizer"]
+    assert {(each["Properties"]["TableName"], each["Properties"]["Type"]) for each in found} == {
+        (table, kind) for table in ("events", "hourly") for kind in ("compaction", "retention", "orphan_file_deletion")
+    }
+    assert all(each["Condition"] == "Optimized" for each in found)
+    assert TEMPLATE["Parameters"]["OptimizeTables"]["Default"] == "false"
+
+
+def test_projected_locations_end_in_a_slash() -> None:
+    """https://docs.aws.amazon.com/athena/latest/ug/partition-projection-setting-up.html"""
+    templates = re.findall(r"'storage.location.template'='([^']*)'", render.files(CONFIG)["athena.sql"])
+    landing = TEMPLATE["Resources"]["Landing"]["Properties"]["TableInput"]["Parameters"]["storage.location.template"]
+    assert len(templates) == 2 and all(each.endswith("/") for each in [*templates, landing["Fn::Sub"]])
 
 
 def test_the_files_name_the_same_things() -> None:
     """Template, statements and data sources use the same bucket, database and workgroup."""
     files = render.files(CONFIG, "logs")
     assert TEMPLATE["Parameters"]["BucketName"]["Default"] == CONFIG.bucket
-    assert set(re.findall(r"s3://([a-z-]+)/(?:landing|lake|columnar)/", files["athena.sql"])) == {CONFIG.bucket}
+    assert set(re.findall(r"s3://([a-z-]+)/(?:landing|lake)/", files["athena.sql"])) == {CONFIG.bucket}
     sources = yaml.safe_load(files["grafana/provisioning/datasources/trailsift.yaml"])["datasources"]
     (athena,) = [source["jsonData"] for source in sources if source["type"] == "grafana-athena-datasource"]
     assert athena["workgroup"] == "logs" and athena["database"] == CONFIG.database
@@ -76,7 +168,7 @@ def _statements(value: Any) -> Iterator[dict[str, Any]]:
 
 def test_every_policy_names_actions_and_resources() -> None:
     statements = list(_statements(TEMPLATE))
-    assert len(statements) == 7
+    assert len(statements) == 11
     for statement in statements:
         assert all("*" not in action for action in statement["Action"]), statement
         assert statement["Resource"] not in ("*", ["*"]), statement
@@ -89,7 +181,7 @@ def test_firehose_accepts_the_stream() -> None:
     def plain(value: Any) -> Any:
         """Return the template's values with ARNs in place of references."""
         if isinstance(value, dict):
-            if set(value) & {"Ref", "Fn::GetAtt", "Fn::Sub"}:
+            if set(value) & {"Ref", "Fn::GetAtt", "Fn::Sub", "Fn::If"}:
                 return "arn:aws:x:::y"
             return {name: plain(each) for name, each in value.items()}
         return [plain(each) for each in value] if isinstance(value, list) else value
@@ -189,7 +281,7 @@ def test_panels_show_every_caller_and_no_insight(title: str, expected: dict[str,
 def test_grafana_files_are_consistent() -> None:
     made = render.files(CONFIG)
     sources = set(re.findall(r"uid: (\S+)", made["grafana/provisioning/datasources/trailsift.yaml"]))
-    assert sources == {"trailsift-cloudwatch", "trailsift-athena", "trailsift-prometheus"}
+    assert sources == {"trailsift-cloudwatch", "trailsift-athena"}
     for board in ("operations", "roles", "cost"):
         dashboard = json.loads(made[f"grafana/dashboards/{board}.json"])
         assert len(dashboard["panels"]) >= 3

@@ -17,7 +17,7 @@ import pytest
 
 from fuzz.mutate import Mutator, corpus, encoded
 from trailsift.aws import handler
-from trailsift.aws.transform.firehose import landing_partition
+from trailsift.aws.transform.firehose import landing_partition, resent
 from trailsift.aws.transform.writer import LandingWriter
 from trailsift.decode import landing, record
 from trailsift.decode.json_text import dump
@@ -164,7 +164,7 @@ class _Stream:
         self.records: list[bytes] = []
 
     def put(self, records: Any) -> list[int]:
-        self.records += records
+        self.records += [resent(each) or each for each in records]
         return []
 
 

@@ -221,15 +221,16 @@ def test_the_command_against_moto(on_moto: str, capsys: pytest.CaptureFixture[st
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     urllib.request.urlopen(request, timeout=10).close()
     sql = "SELECT event_name, count(*) AS n FROM events WHERE event_time >= '2026-03-02' GROUP BY ALL"
-    words = ["query", sql, "--engine", "athena", "--format", "json"]
+    words = ["query", sql, "--engine", "athena", "--workgroup", "primary", "--format", "json"]
     assert main(words) == 0
     out, said = capsys.readouterr()
     assert json.loads(out) == [{"event_name": "GetObject", "n": 41}, {"event_name": "PutObject", "n": 7}]
     assert "Athena read" in said and "$" in said
-    assert main([*words[:4], "--explain"]) == 0
+    assert "the workgroup primary has no limit of bytes per query" in said
+    assert main([*words[:6], "--explain"]) == 0
     explanation = json.loads(capsys.readouterr().out)
     assert explanation["partitions"] == ["year >= '2026'"] and "GROUP BY 1" in explanation["sql"]
-    assert main([*words, "--workgroup", "none-such", "--explain"]) == 1
+    assert main(["query", sql, "--engine", "athena", "--workgroup", "none-such", "--explain"]) == 1
     assert "none-such" in capsys.readouterr().err
 
 
@@ -278,7 +279,8 @@ def test_the_estimate_is_what_the_files_hold(
         groups = [events_in_glue[path].row_group(at) for at in range(events_in_glue[path].num_row_groups)]
         chunks = [group.column(at) for group in groups for at in range(group.num_columns)]
         truth += sum(one.total_compressed_size for one in chunks if one.path_in_schema in wanted)
-    assert main(["query", sql, "--engine", "athena", "--explain"]) == 0
+    primary = ["--engine", "athena", "--workgroup", "primary"]
+    assert main(["query", sql, *primary, "--explain"]) == 0
     out, said = capsys.readouterr()
     explanation = json.loads(out)
     assert (explanation["files"], explanation["of_files"]) == (len(named), len(events_in_glue)) and 0 < len(
@@ -286,7 +288,7 @@ def test_the_estimate_is_what_the_files_hold(
     ) < explanation["of_files"]
     assert explanation["bytes"] == truth > 0 and explanation["usd"] == pytest.approx(5e-5), "at least 10 MB are charged"
     assert f"in {len(named)} of {len(events_in_glue)} files" in said
-    assert main(["query", "SELECT * FROM hourly", "--engine", "athena", "--explain"]) == 0
+    assert main(["query", "SELECT * FROM hourly", *primary, "--explain"]) == 0
     out, said = capsys.readouterr()
     assert json.loads(out)["bytes"] is None and "trailsift.hourly in Glue" in said
 
@@ -294,6 +296,65 @@ def test_the_estimate_is_what_the_files_hold(
 def _column(name: str, kind: str) -> dict[str, Any]:
     return {"CatalogName": "hive", "SchemaName": "", "TableName": "", "Name": name, "Label": name, "Type": kind,
             "Precision": 0, "Scale": 0, "Nullable": "UNKNOWN", "CaseSensitive": False}  # fmt: skip
+
+
+def test_what_nothing_fills_is_refused_by_name(
+    events_in_glue: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty table would say that nothing matched: the tables in Glue are not those of a lake here."""
+    words = ["--engine", "athena", "--workgroup", "primary"]
+    for name in ("usage", "profile", "access", "sessions", "rejects"):
+        assert main(["query", f"SELECT count(*) FROM {name}", *words]) == 2
+        said = capsys.readouterr().err
+        assert f"nothing fills the table {name}" in said and "connect --glue" in said
+    assert main(["query", "SELECT resource_arns FROM events", *words]) == 2
+    assert "nothing fills the column resource_arns" in capsys.readouterr().err
+
+
+def test_a_registered_lake_has_all_tables() -> None:
+    registered = {"usage": True, "events": True}
+    asked: list[str] = []
+
+    def known(name: str) -> bool | None:
+        asked.append(name)
+        return registered.get(name)
+
+    sql = "SELECT caller, count(*) FROM usage GROUP BY 1"
+    assert Athena("work", client=Api(state("SUCCEEDED"), rows=1), registered=known).query(sql).rows()
+    sql = "SELECT rest FROM events WHERE event_time >= now() - INTERVAL 1 DAY"
+    assert Athena("work", client=Api(state("SUCCEEDED"), rows=1), registered=known).query(sql).rows()
+    assert asked == ["usage", "events"]
+    # Nobody is refused because Glue does not tell.
+    assert Athena("work", client=Api(state("SUCCEEDED"), rows=1), registered=known).query("SELECT * FROM access").rows()
+    with pytest.raises(QueryError, match="nothing fills the table profile"):
+        Athena("work", client=Api(state("SUCCEEDED")), registered=lambda _: False).query("SELECT * FROM profile")
+
+
+def test_a_missing_table_is_explained() -> None:
+    failed = state("FAILED", "TABLE_NOT_FOUND: line 1:15: Table 'awsdatacatalog.x.usage' does not exist")
+    with pytest.raises(QueryError, match="connect --glue"):
+        Athena("work", client=Api(failed)).query("SELECT * FROM usage")
+
+
+def test_times_are_those_of_the_zone() -> None:
+    api = Api(state("SUCCEEDED"), rows=1)
+    Athena("work", client=api, timezone="Asia/Seoul").query("SELECT 1 FROM events WHERE event_time >= '2026-03-02'")
+    assert "CAST('2026-03-01 15:00:00' AS TIMESTAMP)" in api.requests[0]["QueryString"]
+
+
+def test_functions_that_athena_lacks_are_named() -> None:
+    for sql in ("time_bucket(INTERVAL 1 HOUR, event_time)", "list_aggregate(resource_arns, 'min')", "age(event_time)"):
+        with pytest.raises(QueryError, match="Athena cannot run"):
+            translate(f"SELECT {sql} FROM events", "trailsift")
+    with pytest.raises(QueryError, match="in the time zone Asia/Seoul"):
+        translate("SELECT time_bucket(INTERVAL 1 HOUR, event_time) FROM events", "trailsift", "Asia/Seoul")
+
+
+def test_now_selects_partitions() -> None:
+    now = datetime(2026, 3, 9, 12, tzinfo=UTC)
+    for sql in ("event_time >= now() - INTERVAL 2 DAY", "event_time >= current_date - 2"):
+        found = translate(f"SELECT 1 FROM events WHERE {sql} AND event_time < now()", "trailsift", now=now)
+        assert found.partitions == ("year = '2026' AND month = '03' AND day BETWEEN '07' AND '09'",)
 
 
 def test_without_credentials(

@@ -30,7 +30,7 @@ from trailsift.query.relations import VIEWS, relations
 from trailsift.query.trino_sql import translate
 from trailsift.schema import TABLES
 
-Run = Callable[[str], list[tuple[Any, ...]]]
+Run = Callable[..., list[tuple[Any, ...]]]
 ENGINES = ("duckdb", "connect", "athena", "trino")
 
 HOUR = timedelta(hours=1)
@@ -90,6 +90,34 @@ STATEMENTS: dict[str, list[tuple[Any, ...]]] = {
     "SELECT date_diff('hour', min(event_time), max(event_time)) FROM events": [(47,)],
     "SELECT min(event_time) + INTERVAL 1 DAY FROM events": [(_JAN_15 + 25 * HOUR,)],
     "SELECT strftime(min(event_time), '%Y-%m-%d %H') FROM events": [("2024-01-15 01",)],
+    "SELECT count(*) FROM events WHERE event_time >= now() - INTERVAL 1 DAY": [(0,)],
+    "SELECT count(*) FROM events WHERE event_time < current_date - 7": [(6,)],
+    "SELECT date_diff('day', min(day) - 1, min(day) + 1) FROM usage": [(2,)],
+    "SELECT dayname(min(event_time)), monthname(min(event_time)) FROM events": [("Monday", "January")],
+    "SELECT date_part('hour', min(event_time)) FROM events": [(1,)],
+    "SELECT role_arn, max(event_time) AS last FROM events GROUP BY 1 HAVING last >= '2024-01-17' ORDER BY 1": [
+        ("role/c", _JAN_15 + 48 * HOUR)
+    ],
+    "WITH l AS (SELECT role_arn AS r, max(event_time) AS t FROM events GROUP BY 1) SELECT r FROM l"
+    " WHERE t >= '2024-01-17'": [("role/c",)],
+    "SELECT t FROM (SELECT date_trunc('day', event_time) AS t FROM events) AS days WHERE t > '2024-01-16'": [
+        (_JAN_15 + 48 * HOUR,)
+    ],
+    # what sqlglot passes on as it is
+    "SELECT string_agg(DISTINCT event_name, ', ' ORDER BY event_name) FROM events WHERE service = 's3'": [
+        ("GetObject, PutObject",)
+    ],
+    "SELECT string_agg(error_code, ',') FROM events WHERE service = 'dynamodb'": [(None,)],
+    "SELECT contains('abc', 'b'), contains(event_name, 'Item') FROM events WHERE service = 'dynamodb'": [(True, True)],
+    "SELECT 'abcdef'[2:4], event_name[1:3], event_name[4:] FROM events WHERE service = 'dynamodb'": [
+        ("bcd", "Get", "Item")
+    ],
+    "SELECT split_part('a/b/c', '/', -1), split_part('a', '/', -2), suffix('abc', 'bc'), ends_with('abc', 'x')": [
+        ("c", "", True, False)
+    ],
+    "SELECT any_value(service), md5('x') FROM events WHERE service = 'lambda'": [
+        ("lambda", "9dd4e461268c8034f5c8564e155c67a6")
+    ],
     # structure
     "WITH busy AS (SELECT role_arn, count(*) AS n FROM events GROUP BY 1) SELECT max(n) FROM busy": [(2,)],
     "SELECT event_name FROM events QUALIFY row_number() OVER (PARTITION BY service ORDER BY event_time) = 1"
@@ -251,7 +279,7 @@ def trino_with(trino: Trino, lake: Path) -> Run:
             trino.run(f"INSERT INTO {table.name} SELECT {select}")
     for name, view in VIEWS.items():
         trino.run(f"CREATE TABLE {name} AS {translate(view[2], 'default').sql}")
-    return lambda sql: [tuple(row) for row in trino.run(translate(sql, "default").sql)]
+    return lambda sql, zone="UTC": [tuple(row) for row in trino.run(translate(sql, "default", zone).sql)]
 
 
 def _trino_literal(value: Any) -> str:
@@ -275,7 +303,13 @@ def run(request: pytest.FixtureRequest, lake: Path) -> Iterator[Run]:
         with athena_over(lake) as athena:
             yield lambda sql: athena.query(sql).rows()
     else:
-        yield trino_with(request.getfixturevalue("trino"), lake)
+        yield request.getfixturevalue("trino_lake")
+
+
+@pytest.fixture(scope="module")
+def trino_lake(trino: Trino, lake: Path) -> Run:
+    """The function that runs SQL on Trino, in a zone if one is given."""
+    return trino_with(trino, lake)
 
 
 def _fetched(db: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
@@ -311,6 +345,31 @@ def trino_text(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     return str(value)
+
+
+#: Statements whose rows depend on the zone: all values are texts.
+ZONED = (
+    "SELECT count(*)::VARCHAR FROM events WHERE event_time >= '2024-01-16'",
+    "SELECT count(*)::VARCHAR FROM events WHERE event_time >= TIMESTAMP '2024-01-16' AND event_time < '2024-01-17'",
+    "SELECT count(*)::VARCHAR FROM events WHERE event_time >= DATE '2024-01-16'",
+    "SELECT count(*)::VARCHAR FROM events WHERE event_time >= '2024-01-16T00:00:00+03:00'",
+    "SELECT CAST(event_time AS DATE)::VARCHAR AS d, count(*)::VARCHAR FROM events GROUP BY 1 ORDER BY 1",
+    "SELECT strftime(date_trunc('day', event_time), '%Y-%m-%d %H') AS d, count(*)::VARCHAR FROM events"
+    " GROUP BY 1 ORDER BY 1",
+    "SELECT hour(min(event_time))::VARCHAR, dayname(max(event_time)), extract(day FROM max(event_time))::VARCHAR"
+    " FROM events",
+    "WITH d AS (SELECT date_trunc('day', event_time) AS t FROM events) SELECT count(*)::VARCHAR FROM d"
+    " WHERE t = '2024-01-16'",
+    "SELECT count(*)::VARCHAR FROM usage WHERE day = '2024-01-15'",
+)
+
+
+@pytest.mark.parametrize("sql", ZONED)
+@pytest.mark.parametrize("zone", ["Asia/Seoul", "America/New_York"])
+def test_trino_sees_times_in_the_zone_of_the_statement(trino_lake: Run, sql: str, zone: str, lake: Path) -> None:
+    rows = trino_lake(sql, zone)
+    with open_engine(lake, timezone=zone) as engine:
+        assert [tuple(map(str, row)) for row in rows] == engine.query(sql, cache=False).rows()
 
 
 @pytest.mark.parametrize("name", ["duckdb", "athena"])

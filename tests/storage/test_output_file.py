@@ -26,7 +26,7 @@ OUTPUTS = {
     "connect database": (["connect", "-o", "$OUT.duckdb", "--lake", "$LAKE", "--force"], True),
     "selectors": (["selectors", "--role", "arn:aws:iam::111122223333:role/a", "--without-roles",
                    "--rules-output", "$OUT"], False),
-    "aws render": (["aws", "render", "--out", "$DIR"], False),
+    "aws render": (["aws", "render", "--out", "$DIR", "--trail", "t-bucket", "--account", "111122223333"], False),
 }  # fmt: skip
 
 

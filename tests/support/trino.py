@@ -6,7 +6,7 @@ import base64
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,15 +14,21 @@ import pytest
 from support.paths import TESTS
 
 
-class Trino:
-    """Trino in one process, with tables in memory."""
+class TrinoError(AssertionError):
+    """Trino's own words about a statement that it refuses."""
 
-    def __init__(self, jars: str, folder: Path) -> None:
+
+class Trino:
+    """Trino in one process, with tables in memory, and with Iceberg tables in files."""
+
+    def __init__(self, jars: str, java: str, folder: Path) -> None:
         source = TESTS / "trino" / "Run.java"
         classes = f"{jars}/*"
-        subprocess.run(["javac", "-cp", classes, "-d", str(folder), str(source)], check=True)
+        (folder / "iceberg").mkdir()
+        subprocess.run([f"{java}javac", "-cp", classes, "-d", str(folder), str(source)], check=True)
+        flags = ["-Xmx2g", "--add-modules=jdk.incubator.vector", "--enable-native-access=ALL-UNNAMED"]
         self.process = subprocess.Popen(
-            ["java", "-Xmx1500m", "-cp", f"{folder}:{classes}", "Run"],
+            [f"{java}java", *flags, "-cp", f"{folder}:{classes}", "Run", str(folder / "iceberg")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
 
@@ -33,7 +39,8 @@ class Trino:
         for line in self.process.stdout:
             if line.startswith("> "):
                 state, *found = line[2:].rstrip("\n").split("\t")
-                assert state == "ok", f"{found}\n{statement}"
+                if state != "ok":
+                    raise TrinoError(f"{found}\n{statement}")
                 return [row.split("\x01") for row in found]
         raise AssertionError("Trino ended")
 
@@ -43,14 +50,23 @@ class Trino:
     def run(self, statement: str) -> list[list[str]]:
         return self._call("x", statement)
 
+    def run_iceberg(self, statement: str) -> list[list[str]]:
+        """Run a statement in the catalog of Iceberg tables."""
+        return self._call("i", statement)
+
+    def add_iceberg(self, name: str, properties: Mapping[str, str]) -> None:
+        """Create another catalog of Iceberg tables."""
+        self._call("c", "\n".join([name, *(f"{key}={value}" for key, value in properties.items())]))
+
 
 @pytest.fixture(scope="module")
 def trino(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trino]:
     """A Trino for the tests of a module; tests that use it are skipped without one."""
-    jars = os.environ.get("TRAILSIFT_TRINO")
-    if not jars or not shutil.which("javac"):
+    jars, home = os.environ.get("TRAILSIFT_TRINO"), os.environ.get("JAVA_HOME")
+    java = f"{home}/bin/" if home else ""
+    if not jars or not shutil.which(f"{java}javac"):
         pytest.skip("no Trino: tests/trino/pom.xml says how to get one, TRAILSIFT_TRINO names the folder of its jars")
-    started = Trino(jars, tmp_path_factory.mktemp("trino"))
+    started = Trino(jars, java, tmp_path_factory.mktemp("trino"))
     yield started
     started.process.kill()
     started.process.wait()

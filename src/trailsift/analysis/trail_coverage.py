@@ -36,13 +36,18 @@ def has_data_events(engine: Engine) -> bool:
 
 
 class SelectionCost(NamedTuple):
-    """Data events per month at the rates of the lake, and what a trail charges for them."""
+    """Data events per month at the rates of the lake, and what a trail charges for them.
 
-    events: float
-    usd: float
+    ``unknown``: those of the selected types of which the lake holds no data events: what they cost is not known, and is
+    not part of ``events`` and ``usd``, which are None if it holds none of all types.
+    """
+
+    events: float | None
+    usd: float | None
     all_events: float
     all_usd: float
     days: float
+    unknown: tuple[str, ...] = ()
 
 
 def cost(
@@ -60,16 +65,18 @@ def cost(
         FROM {lines(period)} AS lines GROUP BY 1, 2, 3, 4, 5, 6""",
     )
     if not rows:
-        return SelectionCost(0, 0, 0, 0, 0)
+        return SelectionCost(None, None, 0, 0, 0, request.types)
     days = max((max(row[8] for row in rows) + HOUR - min(row[7] for row in rows)) / DAY, 1 / 24)
     services = {name for name, kind in SERVICES.items() if kind in request.types}
     buckets = {arn.partition("/")[0] for arn in request.buckets}
     callers = {caller.arn for caller in request.callers}
     chosen = everything = 0.0
+    seen: set[str] = set()
     for caller, service, name, category, read_only, resource, events, _, _ in rows:
         if not is_data(service, name, category):
             continue
         everything += events
+        seen.add(service)
         if (
             service in services
             and (not callers or caller in callers)
@@ -80,7 +87,12 @@ def cost(
     month = _DAYS_PER_MONTH / days
     each = (price_list or load_prices())["data_events"]
     chosen, everything = chosen * month, everything * month
-    return SelectionCost(chosen, each.of(chosen), everything, each.of(everything), days)
+    # A trail that does not log a type yet says nothing about its rate; neither do types that share a service's name.
+    known = {SERVICES[service] for service in seen & SERVICES.keys()}
+    unknown = tuple(kind for kind in request.types if kind not in known)
+    if len(unknown) == len(request.types):
+        return SelectionCost(None, None, everything, each.of(everything), days, unknown)
+    return SelectionCost(chosen, each.of(chosen), everything, each.of(everything), days, unknown)
 
 
 #: Management calls that indicate work on data: service, event names, score, reason.

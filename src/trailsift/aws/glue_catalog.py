@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from trailsift.aws.client import aws_errors, create_client, region_of
 from trailsift.errors import TrailsiftError
+from trailsift.lake.glue import LAKE
 from trailsift.lake.index import SizedFile
 from trailsift.schema import TABLES
 
@@ -36,10 +37,24 @@ class GlueCatalog:
 
         return sized_files(TABLES[name], self._metadata_location(name), self._fetch)
 
-    def _metadata_location(self, name: str) -> str:
+    def is_registered(self, name: str) -> bool | None:
+        """Return whether the table is one of a lake (``lake.glue``); False also if there is none.
+
+        None if Glue does not tell.
+        """
+        try:
+            parameters = self._table(name).get("Parameters") or {}
+        except TrailsiftError as error:
+            return False if "EntityNotFoundException" in str(error) else None
+        return LAKE in parameters
+
+    def _table(self, name: str) -> dict[str, Any]:
         with aws_errors(f"looking up the table {self.database}.{name} in Glue", region_of(self._glue)):
-            table = self._glue.get_table(DatabaseName=self.database, Name=name)["Table"]
-        location = table.get("Parameters", {}).get("metadata_location")
+            table: dict[str, Any] = self._glue.get_table(DatabaseName=self.database, Name=name)["Table"]
+        return table
+
+    def _metadata_location(self, name: str) -> str:
+        location = self._table(name).get("Parameters", {}).get("metadata_location")
         if not location:
             raise TrailsiftError(f"{self.database}.{name} is not an Iceberg table: `trailsift aws sql` creates those")
         return str(location)

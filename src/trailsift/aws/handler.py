@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trailsift.aws.transform import metrics
-from trailsift.aws.transform.firehose import Decide, RecordResponse, Transform, TransformResponse
+from trailsift.aws.transform.firehose import Decide, RecordResponse, Transform, TransformResponse, compressed
 from trailsift.aws.transform.stream import DeliveryStream, FirehoseStream
 from trailsift.decode.landing import LandingPartition
 from trailsift.rules import RowRules, load
@@ -82,7 +82,7 @@ def _resend(response: TransformResponse, stream: DeliveryStream | None) -> None:
     if stream is None:
         response.resend_in_place()
         return
-    unsent = stream.put([record.data for record in response.resend])
+    unsent = stream.put([compressed(record.data) for record in response.resend])
     response.counts.sent = len(response.resend) - len(unsent)
     response.fail_origins(response.resend[number] for number in unsent)
 

@@ -66,12 +66,14 @@ def parse_request(
     *,
     writes_only: bool = False,
     buckets: Sequence[str] = (),
-    partition: str = "aws",
+    partition: str | None = None,
 ) -> SelectorRequest:
     """Return the request that the command's arguments describe. ``roles``: ARNs, or names valid in all ``accounts``.
 
-    Raise UsageError if an argument is not valid.
+    ``partition``: ``aws``, ``aws-us-gov``, ``aws-cn`` ...; without it, that of the ARNs in ``roles`` and ``buckets``.
+    Raise UsageError if an argument is not valid, or if the ARNs are of several partitions: no trail logs both.
     """
+    partition = _partition(partition, [*roles, *buckets])
     for account in accounts:
         if not _ACCOUNT.fullmatch(account):
             raise UsageError(f"{account!r} is not an account id: those have 12 digits")
@@ -81,6 +83,23 @@ def parse_request(
     if arns and "AWS::S3::Object" not in types:
         raise UsageError("--bucket narrows events of S3 objects, and s3 is not among the services")
     return SelectorRequest(callers, types, writes_only, arns)
+
+
+#: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
+_PARTITION = re.compile(r"aws(-[a-z]+)*")
+
+
+def _partition(given: str | None, names: Sequence[str]) -> str:
+    """Return the partition of all ARNs of a request."""
+    if given is not None and not _PARTITION.fullmatch(given):
+        raise UsageError(f"{given!r} is not an AWS partition: use aws, aws-us-gov or aws-cn")
+    found = {name.split(":")[1] for name in names if name.startswith("arn:") and name.count(":") >= 5}
+    wanted = found | ({given} if given is not None else set())
+    if len(wanted) > 1:
+        raise UsageError(
+            f"ARNs of the partitions {' and '.join(sorted(wanted))}: a trail logs the calls of one partition only"
+        )
+    return next(iter(wanted), "aws")
 
 
 def _callers(role: str, accounts: Sequence[str], partition: str) -> list[CallerMatch]:
@@ -188,6 +207,26 @@ def merge_selectors(existing: Sequence[Selector] | None, ours: Sequence[Selector
     """
     kept = [MANAGEMENT] if existing is None else [selector for selector in existing if not is_ours(selector)]
     return [*kept, *ours]
+
+
+def notes(request: SelectorRequest, existing: Sequence[Selector] | None, *, by_role: bool = True) -> list[str]:
+    """Return what someone who applies the selectors must know and cannot see in them.
+
+    https://aws.amazon.com/cloudtrail/pricing/, and
+    https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-user-identity.html
+    """
+    found = []
+    if existing is None:
+        found.append(
+            "the trail's present selectors are not known, so management events are among these: on an account's second "
+            "trail they cost $2.00 per 100,000; --existing or --apply keeps what the trail has"
+        )
+    if request.callers and by_role:
+        found.append(
+            "a call from another account is logged in the owner's trail without the caller's ARN: selectors by role "
+            "select it in the caller's account only"
+        )
+    return found
 
 
 def is_ours(selector: Mapping[str, Any]) -> bool:

@@ -224,7 +224,9 @@ def query_command(
         str | None,
         Parameter(help="Disk for what does not fit into the memory, such as 20GB. Default: half of what is free."),
     ] = None,
-    workgroup: Annotated[str, Parameter(help="Athena workgroup; its limits apply.")] = "primary",
+    workgroup: Annotated[
+        str, Parameter(help="Athena workgroup, by default that of the stack; its limits apply.")
+    ] = "trailsift",
     database: Annotated[str, Parameter(help="Athena database with the trailsift tables.")] = "trailsift",
     prices: PricesOption = None,
     as_json: Annotated[bool, Parameter(name="--json", show_default=False, help="The same as --format json.")] = False,

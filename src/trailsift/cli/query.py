@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from trailsift import cli
-from trailsift.errors import TrailsiftError, UsageError
+from trailsift.errors import EngineError, TrailsiftError, UsageError
 from trailsift.terminal.output import is_terminal, print_lines, say
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def run_on_athena(sql: str, output: OutputOptions, explain: bool, timezone: str,
     if output.form in BINARY:
         raise UsageError(f"results of Athena come as table, line, json or csv, not as {output.form}")
     # SQL that Athena cannot run is refused before any credentials are needed.
-    translate(sql, options.database)
+    translate(sql, options.database, timezone)
     # Opened when the estimate needs it, so that a lack of credentials only prevents the estimate.
     catalog = functools.cache(lambda: GlueCatalog(options.database))
     athena = Athena(
@@ -96,19 +96,35 @@ def run_on_athena(sql: str, output: OutputOptions, explain: bool, timezone: str,
         timezone=timezone,
         price_list=load_prices(options.prices),
         files_of=lambda table: catalog().files(table),
+        registered=lambda table: catalog().is_registered(table),
     )
     estimate = _estimate(athena, sql)
     if explain:
         print_lines(athena.explained(sql, estimate))
         return 0
+    _warn_without_cutoff(athena)
     result = QueryResult(athena.query(sql))
     count = _write(result, output)
     if athena.cost is not None:
-        reused = " from an earlier result" if athena.cost.reused else ""
+        age = f" from a result at most {options.reuse} minutes old (--no-cache runs it again)"
+        reused = age if athena.cost.reused else ""
         say(f"Athena read {athena.cost.bytes:,} bytes{reused}: ${athena.cost.usd:.6f}")
     if not count:
         say(result.why_empty())
     return 0
+
+
+def _warn_without_cutoff(athena: Athena) -> None:
+    """Say on standard error if nothing limits what the statement may cost."""
+    try:
+        cutoff = athena.cutoff()
+    except EngineError:
+        raise
+    except TrailsiftError:
+        # The query itself needs no GetWorkGroup.
+        return
+    if cutoff is None:
+        say(f"the workgroup {athena.workgroup} has no limit of bytes per query: this one costs whatever it reads")
 
 
 def _estimate(athena: Athena, sql: str) -> ScanEstimate | None:

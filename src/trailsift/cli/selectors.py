@@ -48,6 +48,9 @@ def selectors_command(
     apply: Annotated[
         str | None, Parameter(help="Put the selectors on this trail, after showing the change and asking.")
     ] = None,
+    partition: Annotated[
+        str | None, Parameter(help="aws-us-gov, aws-cn ...: for names. ARNs have it. Default: aws.")
+    ] = None,
     yes: Annotated[bool, Parameter(show_default=False, help="With --apply: do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -63,7 +66,7 @@ def selectors_command(
         raise UsageError("name roles with --role, or select all callers with --without-roles")
     services = [name.strip() for name in service.split(",") if name.strip()]
     request = selectors.parse_request(
-        role or [], services, account or [], writes_only=writes_only, buckets=bucket or []
+        role or [], services, account or [], writes_only=writes_only, buckets=bucket or [], partition=partition
     )
     if apply is not None and existing is not None:
         raise UsageError("--apply reads the trail's present selectors: leave out --existing")
@@ -76,6 +79,9 @@ def selectors_command(
     chosen = selectors.merge_selectors(present, selectors.build_selectors(request, by_role=not without_roles))
     selectors.check_limit(chosen)
     facts = _report(request, present, lake, as_json)
+    if not as_json:
+        for note in selectors.notes(request, present, by_role=not without_roles):
+            say(note)
     if without_roles and request.callers:
         _write_rules(selectors.role_rules(request), rules_output)
     if as_json:

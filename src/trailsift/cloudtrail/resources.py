@@ -134,7 +134,7 @@ def _entries(resources: object) -> list[ResourceEntry]:
 def _partition(call: ResourceCall) -> str:
     """Return the AWS partition for an ARN that is built from a name: that of the region, else of a listed ARN."""
     region = call.region or ""
-    for prefix, partition in _PARTITIONS:
+    for prefix, partition in PARTITIONS:
         if region.startswith(prefix):
             return partition
     if not region:
@@ -144,8 +144,9 @@ def _partition(call: ResourceCall) -> str:
     return "aws"
 
 
-# Longer prefixes first. https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
-_PARTITIONS = (
+#: Prefix of a region's name -> partition, longer prefixes first; all others are of ``aws``.
+#: https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
+PARTITIONS = (
     ("us-isob-", "aws-iso-b"),
     ("us-isof-", "aws-iso-f"),
     ("eu-isoe-", "aws-iso-e"),

@@ -10,6 +10,12 @@ from functools import lru_cache
 
 #: The names that exist: AWS's own are up to 40 characters, such as ``servicecatalog-appregistry``.
 ALPHABET = r"[a-z0-9-]{1,64}"
+#: Services whose landing lines have folders of their own. All others share ``OTHER``: Athena projects the folders from
+#: a list, which AWS wants short, and a service that is not on it must be found all the same.
+#: https://docs.aws.amazon.com/athena/latest/ug/partition-projection-supported-types.html
+FOLDERS = ("s3", "lambda", "dynamodb", "sns", "sqs", "kinesis", "bedrock", "s3express", "kms", "sts", "iam")
+#: The folder of all other services.
+OTHER = "other"
 #: The service of events whose source is missing or has no usable character.
 UNKNOWN = "unknown"
 
@@ -26,6 +32,11 @@ def service_of(event_source: str | None) -> str:
     """Return the first label of an event source, safe as a folder's name; ``unknown`` if there is none."""
     label = _FOREIGN.sub("", (event_source or "").partition(".")[0].lower())[:64]
     return label or UNKNOWN
+
+
+def folder_of(service: str) -> str:
+    """Return the folder in which a service's landing lines are."""
+    return service if service in FOLDERS else OTHER
 
 
 @lru_cache(maxsize=1_000)

@@ -27,7 +27,7 @@ from trailsift.cloudtrail.callers import caller_of_columns, identity_of, text_of
 from trailsift.cloudtrail.categories import category_of
 from trailsift.cloudtrail.copies import COPIES
 from trailsift.cloudtrail.resources import touched_resources
-from trailsift.cloudtrail.services import ALPHABET, is_service, known_service_of, service_of
+from trailsift.cloudtrail.services import ALPHABET, folder_of, is_service, known_service_of, service_of
 from trailsift.decode.json_text import INVALID, parse
 from trailsift.decode.outcome import NotARecord
 from trailsift.times import is_usable
@@ -72,7 +72,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class LandingPartition(NamedTuple):
-    """The folder in which a line lands: zero-padded strings of the event time in UTC, and the service."""
+    """The folder in which a line lands: zero-padded strings of the event time in UTC, and ``services.folder_of``."""
 
     year: str
     month: str
@@ -109,7 +109,8 @@ def partition_of(micros: int, service: str) -> LandingPartition:
     if not is_service(service) and service != DROPPED:
         raise NotARecord(f"{_shown(service)} is not the name of a service")
     text = time_text(micros)
-    return LandingPartition(text[:4], text[5:7], text[8:10], text[11:13], service)
+    folder = service if service == DROPPED else folder_of(service)
+    return LandingPartition(text[:4], text[5:7], text[8:10], text[11:13], folder)
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------

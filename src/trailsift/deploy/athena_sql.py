@@ -10,13 +10,12 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from trailsift import schema
-from trailsift.aws.selectors import SERVICES
 from trailsift.deploy import tables
 from trailsift.deploy.raw_columns import FROM_RAW, events_select
 from trailsift.deploy.tables import StackConfig
 from trailsift.errors import UsageError
 
-#: CTAS and INSERT write at most this many partitions. https://docs.aws.amazon.com/athena/latest/ug/ctas-insert-into.html
+#: A statement writes at most this many partitions. https://docs.aws.amazon.com/athena/latest/ug/ctas-insert-into.html
 PARTITIONS = 100
 #: Hashes in a full sketch (``summarize.SKETCH_SIZE``).
 SKETCH_SIZE = 2048
@@ -30,36 +29,48 @@ class AthenaStatement(NamedTuple):
     text: str
 
 
-def statements(config: StackConfig, until: date | None = None) -> list[AthenaStatement]:
+#: Services with data events that one account is expected to use on one day: ``chunks`` keeps so many partitions a day.
+SERVICES_PER_DAY = 8
+#: CloudTrail attempts a delivery for this many days.
+#: https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-concepts.html
+REDELIVERY = timedelta(days=30)
+
+
+def statements(config: StackConfig, until: date | None = None, since: date | None = None) -> list[AthenaStatement]:
     """Return all statements in the order of their use.
 
-    The columnar copy covers ``config.since`` to ``until`` (exclusive; default: 34 days). Raise UsageError if that is
-    not a period.
+    ``load`` and ``hourly`` cover what was delivered from ``since`` (default: ``config.since``) to ``until`` (exclusive;
+    default: 34 days later). Raise UsageError if that is not a period.
     """
-    until = until or config.since + timedelta(days=34)
-    if until <= config.since:
-        raise UsageError(f"the copy would begin on {config.since} and end on {until}: --to must be after --from")
+    since = since or config.since
+    until = until or since + timedelta(days=34)
+    if until <= since:
+        raise UsageError(f"the load would begin on {since} and end on {until}: --to must be after --from")
     return [
-        AthenaStatement("database", "the database", tables.database(config)),
+        AthenaStatement(
+            "database", "the database; the template creates it too: deploy that first", tables.database(config)
+        ),
         AthenaStatement("raw", "CloudTrail's log files in place; new days need no crawler", tables.raw(config)),
+        AthenaStatement(
+            "accounts", "after new accounts or regions came: pass all of them", tables.raw_partitions(config)
+        ),
         AthenaStatement("landing", "the files that the Firehose transformation lands", tables.landing(config)),
         *(
             AthenaStatement(f"lake_{table.name}", f"Iceberg: {table.meaning}", tables.iceberg(config, table))
-            for table in schema.TABLES.values()
+            for table in (schema.EVENTS, schema.HOURLY)
         ),
-        *_copy(config, until),
-        _merge(config, until),
-        _hourly(config, until),
+        *_load(config, since, until),
+        *_hourly(config, since, until),
         _summary(config),
         *_maintain(config),
         *_examples(config),
     ]
 
 
-# -- the columnar copy -----------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------------------------
 
 
-def chunks(since: date, until: date, services: int) -> Iterator[tuple[date, date]]:
+def chunks(since: date, until: date, services: int = SERVICES_PER_DAY) -> Iterator[tuple[date, date]]:
     """Yield spans of days short enough that no statement writes more than ``PARTITIONS``.
 
     A day has a partition per service, and the log files of a day also hold events of the day before.
@@ -71,65 +82,47 @@ def chunks(since: date, until: date, services: int) -> Iterator[tuple[date, date
         since = end
 
 
-def _data_services(config: StackConfig) -> list[str]:
-    """Return the services that have data events."""
-    return [name for name in config.services if name in SERVICES] or list(config.services)
-
-
-def _delivered(since: date, until: date) -> str:
-    return f"day >= '{since:%Y/%m/%d}' AND day < '{until:%Y/%m/%d}'"
-
-
-def _select(config: StackConfig, since: date, until: date, not_known: str = "") -> str:
+def _select(config: StackConfig, since: date, until: date) -> str:
     """Select the distinct data events of some days of delivery: two trails deliver the same event twice."""
-    services = ", ".join(f"'{name}'" for name in _data_services(config))
-    where = f"{_delivered(since, until)}\n    AND split_part(eventsource, '.', 1) IN ({services})"
-    events = events_select(f"{config.database}.cloudtrail_raw", where)
+    delivered = f"day >= '{since:%Y/%m/%d}' AND day < '{until:%Y/%m/%d}'"
+    events = events_select(f"{config.database}.cloudtrail_raw", delivered)
     return (
         f"SELECT {', '.join(FROM_RAW)}\nFROM (\n"
         "  SELECT *, row_number() OVER (PARTITION BY event_id ORDER BY log_object) AS copy\n"
-        f"  FROM (\n{events}\n  ) AS mapped\n  WHERE event_category = 'Data'\n) AS numbered\nWHERE copy = 1" + not_known
+        f"  FROM (\n{events}\n  ) AS mapped\n  WHERE event_category = 'Data' AND {_span('event_time', since, until)}\n"
+        ") AS numbered\nWHERE copy = 1"
     )
 
 
-def _copy(config: StackConfig, until: date) -> list[AthenaStatement]:
-    first, *others = chunks(config.since, until, len(_data_services(config)))
-    name = f"{config.database}.events_columnar"
-    copy = [
-        AthenaStatement(
-            "columnar",
-            "a columnar copy of the log files, each event once; Parquet, ZSTD. Callers and categories by the rules of "
-            "`trailsift ingest`, except that a member that is not a text in the record counts as its text",
-            f"CREATE TABLE {name}\nWITH (\n  format = 'PARQUET',\n  write_compression = 'ZSTD',\n"
-            f"  external_location = '{config.folder('columnar')}',\n"
-            "  partitioned_by = ARRAY['year', 'month', 'day', 'service']\n) AS\n" + _select(config, *first),
-        )
-    ]
-    for number, (since, end) in enumerate(others, 2):
-        # The files of a day hold events of that day and a few of the day before.
-        days = [since - timedelta(days=1) + timedelta(days=at) for at in range((end - since).days + 1)]
-        day_values = ", ".join(f"('{day:%Y}', '{day:%m}', '{day:%d}')" for day in days)
-        not_known = (
-            f"\n  AND event_id NOT IN (\n    SELECT event_id FROM {name}\n"
-            f"    WHERE (year, month, day) IN ({day_values}) AND event_id IS NOT NULL\n  )"
-        )
-        meaning = f"the next days, at most {PARTITIONS} partitions per statement; a second run adds nothing"
-        text = f"INSERT INTO {name}\n{_select(config, since, end, not_known)}"
-        copy.append(AthenaStatement(f"columnar_{number}", meaning, text))
-    return copy
+def _span(column: str, since: date, until: date) -> str:
+    """Return the condition that an event can have been delivered in a period: not after it, nor too long before."""
+    return (
+        f"{column} >= TIMESTAMP '{since - REDELIVERY - timedelta(days=1)} 00:00:00'"
+        f" AND {column} < TIMESTAMP '{until + timedelta(days=1)} 00:00:00'"
+    )
 
 
-def _merge(config: StackConfig, until: date) -> AthenaStatement:
+def _load(config: StackConfig, since: date, until: date) -> list[AthenaStatement]:
+    """MERGE, and no INSERT: a second run adds nothing. Both sides are bounded by literals, which prune partitions."""
     names = ", ".join(FROM_RAW)
     values = ", ".join(f"new.{name}" for name in FROM_RAW)
     same = " AND ".join(f"known.{name} = new.{name}" for name in ("event_id", "year", "month", "day", "service"))
-    since = max(config.since, until - timedelta(days=1))
-    return AthenaStatement(
-        "merge",
-        "one day's new events into the Iceberg table; a second run adds nothing",
-        f"MERGE INTO {config.database}.events AS known\nUSING (\n{_select(config, since, until)}\n) AS new\n"
-        f"ON {same}\nWHEN NOT MATCHED THEN INSERT ({names})\nVALUES ({values})",
-    )
+    loads = []
+    for number, (start, end) in enumerate(chunks(since, until), 1):
+        begin, last = start - REDELIVERY - timedelta(days=1), end
+        bounds = f"known.year BETWEEN '{begin:%Y}' AND '{last:%Y}' AND {_span('known.event_time', start, end)}"
+        loads.append(
+            AthenaStatement(
+                "load" if number == 1 else f"load_{number}",
+                f"the data events that were delivered from {start} until {end}, each once; a second run adds nothing. "
+                f"At most {PARTITIONS} partitions per statement: for TOO_MANY_OPEN_PARTITIONS, give fewer days. "
+                "Callers and categories by the rules of `trailsift ingest`, except that a member that is not a text in "
+                "the record counts as its text",
+                f"MERGE INTO {config.database}.events AS known\nUSING (\n{_select(config, start, end)}\n) AS new\n"
+                f"ON {same}\n  AND {bounds}\nWHEN NOT MATCHED THEN INSERT ({names})\nVALUES ({values})",
+            )
+        )
+    return loads
 
 
 # -- summaries -------------------------------------------------------------------------------------------------------
@@ -161,22 +154,29 @@ def summary_select(source: str, where: str) -> str:
     return f"SELECT\n{columns}\nFROM {source}\nWHERE {where}\nGROUP BY {groups}"
 
 
-def _hourly(config: StackConfig, until: date) -> AthenaStatement:
-    since = until - timedelta(days=2)
+def _hourly(config: StackConfig, since: date, until: date) -> list[AthenaStatement]:
     names = [column.name for column in schema.HOURLY.columns]
     same = "\n  AND ".join(_same(schema.HOURLY.column(name)) for name in schema.HOURLY.keys)
     changed = ", ".join(f"{name} = new.{name}" for name in names if name not in schema.HOURLY.keys)
-    span = f"event_time >= TIMESTAMP '{since} 00:00:00' AND event_time < TIMESTAMP '{until} 00:00:00'"
-    return AthenaStatement(
-        "hourly",
-        "the hours of two days, updated if late events changed them; a second run changes nothing. Only for events "
-        "that Athena copied: `trailsift ingest` writes its own rows, which are exact even if events were dropped. "
-        "Resources other than S3's buckets are as `resources` of the record names them",
-        f"MERGE INTO {config.database}.hourly AS known\n"
-        f"USING (\n{summary_select(f'{config.database}.events', span)}\n) AS new\n"
-        f"ON {same}\nWHEN MATCHED THEN UPDATE SET {changed}\n"
-        f"WHEN NOT MATCHED THEN INSERT ({', '.join(names)})\nVALUES ({', '.join(f'new.{name}' for name in names)})",
-    )
+    lines = []
+    for number, (start, end) in enumerate(chunks(since, until), 1):
+        # A day's log files hold events of the evening before.
+        low, high = (f"TIMESTAMP '{day} 00:00:00'" for day in (start - timedelta(days=1), end))
+        span = f"event_time >= {low} AND event_time < {high}"
+        lines.append(
+            AthenaStatement(
+                "hourly" if number == 1 else f"hourly_{number}",
+                f"the hours from the day before {start} until {end}, updated if late events changed them; a second run "
+                "changes nothing. For events that came more than a day late, run it with --from of their day",
+                f"MERGE INTO {config.database}.hourly AS known\n"
+                f"USING (\n{summary_select(f'{config.database}.events', span)}\n) AS new\n"
+                f"ON {same}\n  AND known.hour >= {low} AND known.hour < {high}\n"
+                f"WHEN MATCHED THEN UPDATE SET {changed}\n"
+                f"WHEN NOT MATCHED THEN INSERT ({', '.join(names)})\n"
+                f"VALUES ({', '.join(f'new.{name}' for name in names)})",
+            )
+        )
+    return lines
 
 
 #: Keys that are never NULL.
@@ -245,7 +245,7 @@ def _examples(config: StackConfig) -> list[AthenaStatement]:
         "  AND eventname IN ('GetObject', 'PutObject', 'DeleteObject')\nORDER BY eventtime DESC\nLIMIT 1000"
     )
     examples = [AthenaStatement("ask_raw", "one day of S3 calls from the log files: reads that whole day", raw)]
-    for name in ("landing", "events_columnar", "events"):
+    for name in ("landing", "events"):
         text = f"SELECT {columns}\nFROM {config.database}.{name}\nWHERE {partitions}\n{common}"
         meaning = f"the same from {name}: reads one service's partition of that day"
         examples.append(AthenaStatement(f"ask_{name}", meaning, text))

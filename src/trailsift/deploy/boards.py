@@ -168,10 +168,68 @@ class Alarm(NamedTuple):
     seconds: int = 300
     periods: int = 1
     missing: Literal["notBreaching", "breaching"] = "notBreaching"
+    #: The metric that holds the limit of this one per second; the threshold is then a share of it.
+    limit: str = ""
 
 
+_SUBSCRIPTION = (("LogGroupName", "{log group}"), ("DestinationType", "Firehose"), ("FilterName", "{filter}"))
+
+#: https://docs.aws.amazon.com/firehose/latest/dev/firehose-cloudwatch-metrics-best-practices.html,
+#: https://docs.aws.amazon.com/firehose/latest/dev/cloudwatch-metrics.html,
+#: https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CloudWatch-Logs-Monitoring-CloudWatch-Metrics.html
 ALARMS: tuple[Alarm, ...] = (
     Alarm("Malformed", "malformed records arrive: see errors/ in the bucket", Metric("Malformed", ""), 0),
+    Alarm(
+        "Failed",
+        "records could not be transformed or sent: `trailsift ingest` of errors/ in the bucket brings them back",
+        Metric("Failed", ""),
+        0,
+    ),
+    Alarm(
+        "Throttled",
+        "the stream refuses records because a quota is used up: ask AWS for a higher one",
+        Metric("ThrottledRecords", "", _STREAM, "Sum", "AWS/Firehose"),
+        0,
+    ),
+    Alarm(
+        "Quota",
+        "the stream takes in more than 80 % of the bytes per second that its quota allows",
+        Metric("IncomingBytes", "", _STREAM, "Sum", "AWS/Firehose"),
+        0.8,
+        limit="BytesPerSecondLimit",
+    ),
+    Alarm(
+        "Processing",
+        "batches fail in the transformation: AWS keeps their records under errors/ in the bucket",
+        Metric("ExecuteProcessing.Success", "", _STREAM, "Average", "AWS/Firehose"),
+        1,
+        "LessThanThreshold",
+    ),
+    Alarm(
+        "Delivery",
+        "the stream cannot write to the bucket: see its log group",
+        Metric("DeliveryToS3.Success", "", _STREAM, "Average", "AWS/Firehose"),
+        1,
+        "LessThanThreshold",
+    ),
+    Alarm(
+        "Partitions",
+        "more partitions at a time than the stream may have: what exceeds them goes to errors/ in the bucket",
+        Metric("PartitionCountExceeded", "", _STREAM, "Maximum", "AWS/Firehose"),
+        0,
+    ),
+    Alarm(
+        "Subscription",
+        "CloudWatch Logs cannot deliver to the stream",
+        Metric("DeliveryErrors", "", _SUBSCRIPTION, "Sum", "AWS/Logs"),
+        0,
+    ),
+    Alarm(
+        "SubscriptionThrottled",
+        "the stream throttles CloudWatch Logs",
+        Metric("DeliveryThrottling", "", _SUBSCRIPTION, "Sum", "AWS/Logs"),
+        0,
+    ),
     Alarm(
         "Silence",
         "no event for an hour: check that the trail still logs data events and that the subscription delivers",
@@ -242,7 +300,6 @@ def cloudwatch_dashboard(region: str, stream: str, function: str) -> dict[str, A
 _UIDS = {
     "cloudwatch": "trailsift-cloudwatch",
     "grafana-athena-datasource": "trailsift-athena",
-    "prometheus": "trailsift-prometheus",
 }
 #: Options that Grafana's schema requires, by the shape of the panel.
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -252,6 +309,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "table": {"cellHeight": "sm", "frameIndex": 0, "showHeader": True},
 }
+
+
+#: Where the rows of panels with ``sql`` come from.
+_NEEDS = "from hourly, which `trailsift aws sql` or a lake that is registered in Glue fills"
 
 
 def grafana_dashboard(board: Board, config: StackConfig, stream: str, function: str) -> dict[str, Any]:
@@ -271,7 +332,7 @@ def grafana_dashboard(board: Board, config: StackConfig, stream: str, function: 
                 "id": number + 1,
                 "type": panel.shape,
                 "title": panel.title,
-                "description": _fill_prices(panel.meaning),
+                "description": _fill_prices(panel.meaning) + (f" ({_NEEDS})" if panel.sql else ""),
                 "datasource": source,
                 "gridPos": {"x": number % 2 * 12, "y": number // 2 * 9, "w": 12, "h": 9},
                 "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
@@ -334,30 +395,26 @@ def _athena_target(panel: Panel, config: StackConfig, source: dict[str, str]) ->
             "region": "__default",
             "catalog": "__default",
             "database": "__default",
-            "resultReuseEnabled": True,
-            "resultReuseMaxAgeInMinutes": 60,
+            # A period that ends now makes each statement a new one.
+            "resultReuseEnabled": False,
         },
     }
 
 
 def data_sources(config: StackConfig, workgroup: str) -> str:
-    """Return Grafana's provisioning file for three data sources (YAML). Grafana uses its own machine's credentials."""
+    """Return Grafana's provisioning file for its data sources (YAML). Grafana uses its own machine's credentials."""
     region = config.regions[0]
     athena = {"catalog": "AwsDataCatalog", "database": config.database, "workgroup": workgroup}
     sources: list[dict[str, Any]] = [
         {"name": "trailsift CloudWatch", "type": "cloudwatch", "jsonData": {}},
         {"name": "trailsift Athena", "type": "grafana-athena-datasource", "jsonData": athena},
-        {"name": "trailsift Prometheus", "type": "prometheus", "url": "http://localhost:9090", "jsonData": {}},
     ]
     lines = ["apiVersion: 1", "datasources:"]
     for source in sources:
-        if source["type"] != "prometheus":
-            source["jsonData"] = {"authType": "default", "defaultRegion": region, **source["jsonData"]}
+        source["jsonData"] = {"authType": "default", "defaultRegion": region, **source["jsonData"]}
         lines.append(f"  - name: {source['name']}")
         lines += [f"    type: {source['type']}", f"    uid: {_UIDS[source['type']]}", "    access: proxy"]
-        lines += [f"    url: {source['url']}"] if "url" in source else []
         lines += ["    jsonData:", *(f"      {name}: {value}" for name, value in source["jsonData"].items())]
-        lines += [] if source["jsonData"] else ["      timeInterval: 30s"]
     return "\n".join(lines) + "\n"
 
 
@@ -371,6 +428,6 @@ providers:
 """
 
 
-def to_json(value: Any) -> str:
+def to_json(value: Any, indent: int = 2) -> str:
     """Return a value as the text of a JSON file."""
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(value, indent=indent, ensure_ascii=False) + "\n"

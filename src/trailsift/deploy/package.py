@@ -22,6 +22,9 @@ from trailsift.storage.output_file import new_file
 
 Arch = Literal["x86_64", "arm64"]
 
+#: What the function runs on, unless said otherwise: `aws package` and the template agree.
+ARCH: Arch = "arm64"
+PYTHON = "3.13"
 HANDLER = "trailsift.aws.handler.firehose"
 #: Packages that our modules need; tzdata because Lambda's images have no time zone data.
 REQUIREMENTS = ("isal", "msgspec", "tzdata")
@@ -42,9 +45,14 @@ class Package(NamedTuple):
     size: int
     sha256: str
 
+    @property
+    def key(self) -> str:
+        """The key to upload it under: CloudFormation updates a function if the key is another."""
+        return f"firehose-{self.sha256[:16]}.zip"
+
 
 def build(
-    out: Path, *, arch: Arch = "arm64", python: str = "3.13", rules: Path | None = None, wheels: Path | None = None
+    out: Path, *, arch: Arch = ARCH, python: str = PYTHON, rules: Path | None = None, wheels: Path | None = None
 ) -> Package:
     """Write the zip. ``rules`` is checked and packed; ``wheels`` is a folder of wheels to use instead of pip's index.
 

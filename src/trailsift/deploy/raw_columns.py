@@ -1,15 +1,17 @@
 """The columns of ``events`` as SQL over CloudTrail's log files, for Athena.
 
 What ``decode.record`` derives from a record, Trino derives here by the same rules, in layers: texts of the record
-(``_TEXTS``), values made of them that several columns need (``_STEPS``), columns (``FROM_RAW``). These rules cannot be
+(``_TEXTS``), values made of them that several columns need (``STEPS``), columns (``FROM_RAW``). These rules cannot be
 had, because Athena's reader of the log files gives every member that is not an object as a text:
 
 - a member of another type than CloudTrail's (an account that is a number) counts as its text, not as absent;
 - half a surrogate pair, which no text of ours may have, is not noticed;
-- of a percent-encoded source of a copy with a wrong escape, nothing is decoded, not only that escape.
+- of a percent-encoded source of a copy with a wrong escape, nothing is decoded, not only that escape;
+- an event without an id, which only versions before 1.01 have, gets one of its own from fewer members.
 
-``resource_type``, ``resource_arn``, ``resource_account`` and ``object_key`` follow S3's records: other services' forms
-(function qualifiers, items of batches, statements) stay as ``resources`` has them.
+``resource_type``, ``resource_arn``, ``resource_account`` and ``object_key`` are those of ``ingest`` for S3 (buckets,
+directory buckets, access points), Lambda and DynamoDB; a table that only a statement or a batch names is not found. For
+other services they are NULL. ``query.athena_tables.NOT_FILLED`` stay in the log files.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from collections.abc import Iterable
 from trailsift.cloudtrail.callers import ANONYMOUS, ANONYMOUS_ACCOUNT, NONE
 from trailsift.cloudtrail.categories import DATA_NAMES, MANAGEMENT_FLAG
 from trailsift.cloudtrail.copies import COPIES
+from trailsift.cloudtrail.resources import PARTITIONS
+from trailsift.cloudtrail.services import UNKNOWN
 
 
 def _texts(values: Iterable[str]) -> str:
@@ -33,6 +37,8 @@ def _count(name: str) -> str:
     return f"CAST(CAST(json_extract_scalar(additionaleventdata, '$.{name}') AS double) AS bigint)"
 
 
+#: Parameters of DynamoDB's calls that name one table.
+_TABLES = ("tableName", "TableName", "tableArn", "streamArn", "sourceTableName", "targetTableName", "globalTableName")
 _HEADER = _parameter('$["x-amz-copy-source"]')
 #: Texts of a record under names of our own, NULL where there is none.
 _TEXTS: dict[str, str] = {
@@ -49,32 +55,118 @@ _TEXTS: dict[str, str] = {
     "who_store": "nullif(useridentity.onbehalfof.identitystorearn, '')",
     "who_issuer": "nullif(useridentity.sessioncontext.sessionissuer.arn, '')",
     "named_bucket": f"coalesce({_parameter('$.bucketName')}, {_parameter('$.bucket')})",
+    "function_text": f"coalesce({_parameter('$.functionName')}, {_parameter('$.functionArn')})",
+    "table_text": f"coalesce({', '.join(_parameter(f'$.{name}') for name in _TABLES)})",
     "copy_text": f"if(eventname IN ({_texts(COPIES)}),\n    coalesce({_HEADER}, {_parameter('$.copySource')}))",
 }
 
 _SESSION_ARN = r"'\Aarn:([^:]*):sts::([^:]*):assumed-role/([^/]+)/[^/]+\z'"
-_IS_BUCKET = "r.type LIKE '%Bucket'"
 _COPY_PATH = r"regexp_replace(copy_text, '(?s)\A(.+)\?versionId=.*\z', '$1')"
 
-#: Values that several columns need, as expressions over ``_TEXTS``.
-_STEPS: dict[str, str] = {
-    "who_role": (
-        f"coalesce(who_issuer, if(regexp_like(who_arn, {_SESSION_ARN}),\n"
-        f"    regexp_replace(who_arn, {_SESSION_ARN}, 'arn:$1:iam::$2:role/$3')),\n    who_arn, who_service)"
-    ),
-    "who_role_id": "if(who_id LIKE 'AROA%', split_part(who_id, ':', 1), who_id)",
-    "who_provider_name": r"nullif(regexp_replace(who_provider, '\Aarn:.*?:(?:oidc|saml)-provider/'), '')",
-    # An entry of `resources`: the bucket that the request names, else any; without one, the first entry.
-    "main_resource": (
-        f"coalesce(element_at(filter(resources, r -> {_IS_BUCKET} AND split_part(r.arn, ':::', 2) = named_bucket), 1)"
-        f",\n    element_at(filter(resources, r -> {_IS_BUCKET}), 1), element_at(resources, 1))"
-    ),
-    # Without the version, decoded (a plus stays a plus there), without slashes in front.
-    "copied": (
-        f"regexp_replace(coalesce(try(url_decode(replace({_COPY_PATH}, '+', '%2B'))),\n"
-        rf"    {_COPY_PATH}), '\A/+')"
-    ),
-}
+
+def _container(arn: str) -> str:
+    """Return the bucket or access point in an ARN of S3; NULL for other ARNs."""
+    form = r"'\Aarn:[^:]*:(?:s3:::[^/]+|s3[a-z-]*:[^:]*:[^:]*:(?:accesspoint|bucket)/[^/]+)'"
+    return f"regexp_extract({arn}, {form})"
+
+
+def _is_point(arn: str) -> str:
+    return f"{arn} LIKE '%:accesspoint/%'"
+
+
+def _first(condition: str) -> str:
+    """Return the first entry of ``resources`` of which a condition on ``r`` is true."""
+    return f"element_at(filter(resources, r -> {condition}), 1)"
+
+
+def _function(arn: str) -> str:
+    """Return a function's ARN without its qualifier; any other whole ARN as it is."""
+    return (
+        rf"coalesce(regexp_extract({arn}, '\Aarn:[^:]*:lambda:[^:]*:[^:]*:function:[^:]+'),"
+        f" if({arn} LIKE 'arn:%:%:%:%:%', {arn}))"
+    )
+
+
+_TABLE = r"'\Aarn:[\w-]+:dynamodb:[\w-]*:\w*:(?:table|global-table)/[^/:|\s]+'"
+_OWNER = "coalesce(nullif(recipientaccountid, ''), who_account)"
+
+
+def _main_arn() -> str:
+    """Return the resource of an event, in the order of ``cloudtrail.resources``."""
+    listed = _container("r.arn")
+    named = _first(f"{listed} = named_arn")
+    bucket = _first(f"{listed} <> coalesce(copied_bucket, '') AND NOT ({_is_point('r.arn')})")
+    point = _first(f"{listed} IS NOT NULL AND {_is_point('r.arn')}")
+    any_of_them = _first(f"{listed} IS NOT NULL")
+    return f"""CASE
+    WHEN service_name IN ('s3', 's3express') THEN coalesce(
+      if(NOT ({_is_point("named_arn")}) AND {named} IS NOT NULL, named_arn),
+      {_container(bucket + ".arn")},
+      {_container(point + ".arn")},
+      named_arn,
+      {_container(any_of_them + ".arn")})
+    WHEN service_name = 'lambda' THEN coalesce({_function("function_entry.arn")}, named_function)
+    WHEN service_name IN ('dynamodb', 'streams') THEN coalesce(
+      if(table_entry.type = 'AWS::DynamoDB::Stream', table_entry.arn),
+      regexp_extract(table_entry.arn, {_TABLE}), named_table) END"""
+
+
+#: Values that several columns need, as expressions over ``_TEXTS``: each may use those of the steps before its own.
+STEPS: tuple[dict[str, str], ...] = (
+    {
+        "who_role": (
+            f"coalesce(who_issuer, if(regexp_like(who_arn, {_SESSION_ARN}),\n"
+            f"    regexp_replace(who_arn, {_SESSION_ARN}, 'arn:$1:iam::$2:role/$3')),\n    who_arn, who_service)"
+        ),
+        "who_role_id": "if(who_id LIKE 'AROA%', split_part(who_id, ':', 1), who_id)",
+        "who_provider_name": r"nullif(regexp_replace(who_provider, '\Aarn:.*?:(?:oidc|saml)-provider/'), '')",
+        # Without the version, decoded (a plus stays a plus there), without slashes in front.
+        "copied": (
+            f"regexp_replace(coalesce(try(url_decode(replace({_COPY_PATH}, '+', '%2B'))),\n"
+            rf"    {_COPY_PATH}), '\A/+')"
+        ),
+        "service_name": (
+            "coalesce(nullif(substr(regexp_replace(lower(split_part(eventsource, '.', 1)), '[^a-z0-9-]'), 1, 64), ''),"
+            f" '{UNKNOWN}')"
+        ),
+        "at_partition": (
+            "CASE "
+            + " ".join(f"WHEN awsregion LIKE '{prefix}%' THEN '{partition}'" for prefix, partition in PARTITIONS)
+            + " ELSE 'aws' END"
+        ),
+    },
+    {
+        # What the request names: a bucket, by its name or an ARN, a function in any of its forms, a table.
+        "named_arn": (
+            f"CASE WHEN named_bucket LIKE 'arn:%' THEN {_container('named_bucket')}\n"
+            "    WHEN named_bucket LIKE '%--x-s3'"
+            f" THEN 'arn:' || at_partition || ':s3express:' || awsregion || ':' || coalesce({_OWNER}, '')"
+            " || ':bucket/' || named_bucket\n"
+            "    ELSE 'arn:' || at_partition || ':s3:::' || named_bucket END"
+        ),
+        "named_function": (
+            f"CASE WHEN function_text LIKE 'arn:%' THEN {_function('function_text')}\n"
+            r"    WHEN regexp_like(function_text, '\A[^:]+:function:[^:]+') THEN 'arn:' || at_partition || ':lambda:'"
+            r" || awsregion || ':' || regexp_extract(function_text, '\A[^:]+:function:[^:]+')"
+            "\n    ELSE 'arn:' || at_partition || ':lambda:' || awsregion || ':' || "
+            rf"{_OWNER} || ':function:' || regexp_extract(function_text, '\A(?:function:)?([^:]+)', 1) END"
+        ),
+        "named_table": (
+            f"coalesce(regexp_extract(table_text, {_TABLE}), if(NOT regexp_like(table_text, '[/:]'),\n"
+            f"    'arn:' || at_partition || ':dynamodb:' || awsregion || ':' || {_OWNER} || ':table/' || table_text))"
+        ),
+        "copied_bucket": (
+            "CASE WHEN copied LIKE 'arn:%' THEN split_part(copied, '/object/', 1)\n"
+            "    WHEN split_part(copied, '/', 1) LIKE '%--x-s3' THEN 'arn:' || at_partition || ':s3express:'"
+            f" || awsregion || ':' || coalesce({_OWNER}, '') || ':bucket/' || split_part(copied, '/', 1)\n"
+            "    WHEN split_part(copied, '/', 1) <> ''"
+            " THEN 'arn:' || at_partition || ':s3:::' || split_part(copied, '/', 1) END"
+        ),
+        "function_entry": _first("r.arn LIKE 'arn:%:%:%:%:%'"),
+        "table_entry": _first(f"regexp_like(r.arn, {_TABLE})"),
+    },
+    {"main_arn": _main_arn()},
+)
 
 #: ``cloudtrail.callers``, rule by rule in the same order.
 _CALLER = rf"""CASE
@@ -122,24 +214,42 @@ _COPIED_KEY = (
 #: The bucket behind an access point, if the record lists the object that is copied.
 _BEHIND = (
     "split_part(element_at(filter(resources, r -> r.arn LIKE 'arn:%:s3:::%'\n"
-    "      AND split_part(r.arn, '/', 1) <> main_resource.arn\n"
+    "      AND split_part(r.arn, '/', 1) <> main_arn\n"
     f"      AND r.arn = split_part(r.arn, '/', 1) || '/' || {_COPIED_KEY}), 1).arn, '/', 1)"
 )
-_PARTITION = "coalesce(split_part(main_resource.arn, ':', 2), 'aws')"
-_COPIED_FROM = f"""CASE
-    WHEN copied LIKE 'arn:%' THEN coalesce({_BEHIND},
-      split_part(copied, '/object/', 1))
-    WHEN split_part(copied, '/', 1) LIKE '%--x-s3'
-      THEN 'arn:' || {_PARTITION} || ':s3express:' || awsregion || ':'
-        || coalesce(recipientaccountid, '') || ':bucket/' || split_part(copied, '/', 1)
-    WHEN split_part(copied, '/', 1) <> ''
-      THEN 'arn:' || {_PARTITION} || ':s3:::' || split_part(copied, '/', 1) END"""
+_COPIED_FROM = f"CASE WHEN copied LIKE 'arn:%' THEN coalesce({_BEHIND},\n      copied_bucket) ELSE copied_bucket END"
+_IS_S3 = "main_arn IS NOT NULL AND service_name IN ('s3', 's3express')"
+_IS_TABLE = "service_name IN ('dynamodb', 'streams')"
+_IN_BUCKET = r"regexp_extract(r.arn, '(?s)\Aarn:[^:]*:(?:s3:::|s3[a-z-]*:[^:]*:[^:]*:bucket/)[^/]+/(.+)\z', 1)"
+_KIND = f"""CASE
+    WHEN {_IS_S3} THEN CASE WHEN {_is_point("main_arn")} THEN 'AWS::S3::AccessPoint'
+      WHEN main_arn LIKE 'arn:%:s3express:%' THEN 'AWS::S3Express::Object' ELSE 'AWS::S3::Object' END
+    WHEN service_name = 'lambda' AND main_arn IS NOT NULL
+      THEN if(main_arn LIKE '%:function:%', 'AWS::Lambda::Function', function_entry.type)
+    WHEN {_IS_TABLE} AND main_arn IS NOT NULL
+      THEN if(table_entry.type = 'AWS::DynamoDB::Stream', table_entry.type, 'AWS::DynamoDB::Table') END"""
+_RESOURCE_OWNER = f"""CASE
+    WHEN {_IS_S3} THEN {_first(_container("r.arn") + " = main_arn AND r.accountid <> ''")}.accountid
+    WHEN service_name = 'lambda' THEN nullif(function_entry.accountid, '')
+    WHEN {_IS_TABLE} THEN nullif(table_entry.accountid, '') END"""
+_KEY = f"""CASE
+    WHEN {_IS_S3} THEN coalesce({_parameter("$.key")}, {_parameter("$.Key")},
+      regexp_extract({_first(_container("r.arn") + f" = main_arn AND {_IN_BUCKET} IS NOT NULL")}.arn,
+        '(?s)\\Aarn:[^:]*:(?:s3:::|s3[a-z-]*:[^:]*:[^:]*:bucket/)[^/]+/(.+)\\z', 1),
+      if(eventname LIKE 'List%', {_parameter("$.prefix")}))
+    WHEN {_IS_TABLE} AND main_arn IS NOT NULL
+      THEN nullif(if(json_format(json_extract(requestparameters, '$.key')) LIKE '{{%',
+        json_format(json_extract(requestparameters, '$.key'))), '{{}}') END"""
 
 _TIME = "CAST(from_iso8601_timestamp(eventtime) AS timestamp)"
 #: Columns of ``events``; those that are missing here stay in the log files.
 FROM_RAW: dict[str, str] = {
     "event_time": _TIME,
-    "event_id": "eventid",
+    # As `ingest` does, from what the reader of the log files gives.
+    "event_id": (
+        "coalesce(nullif(eventid, ''), 'content-' || lower(to_hex(md5(to_utf8(concat_ws('|', eventtime, eventsource,"
+        " eventname, awsregion, who_arn, who_id, sourceipaddress, requestid, requestparameters, errorcode))))))"
+    ),
     "event_name": "eventname",
     "event_source": "eventsource",
     "event_category": _category(),
@@ -166,13 +276,10 @@ FROM_RAW: dict[str, str] = {
     "error_code": "errorcode",
     "error_message": "errormessage",
     "read_only": "CAST(readonly AS boolean)",
-    "resource_type": "element_at(resources, 1).type",
-    "resource_arn": "main_resource.arn",
-    "resource_account": "main_resource.accountid",
-    "object_key": (
-        f"coalesce({_parameter('$.key')}, json_format(json_extract(requestparameters, '$.key')),"
-        f" if(eventname LIKE 'List%', {_parameter('$.prefix')}))"
-    ),
+    "resource_type": _KIND,
+    "resource_arn": "main_arn",
+    "resource_account": _RESOURCE_OWNER,
+    "object_key": _KEY,
     "source_resource_arn": _COPIED_FROM,
     "source_object_key": _COPIED_KEY,
     "bytes_in": _count("bytesTransferredIn"),
@@ -188,7 +295,7 @@ FROM_RAW: dict[str, str] = {
     "year": f"date_format({_TIME}, '%Y')",
     "month": f"date_format({_TIME}, '%m')",
     "day": f"date_format({_TIME}, '%d')",
-    "service": "split_part(eventsource, '.', 1)",
+    "service": "service_name",
 }
 
 
@@ -201,5 +308,7 @@ def _select(columns: dict[str, str], source: str, *, add: bool = False) -> str:
 def events_select(source: str, where: str) -> str:
     """Return the SELECT of the columns in ``FROM_RAW`` from rows of the raw table."""
     texts = f"{_select(_TEXTS, source, add=True)}\nWHERE {where}"
-    steps = _select(_STEPS, f"(\n{texts}\n) AS texts", add=True)
-    return _select(FROM_RAW, f"(\n{steps}\n) AS steps")
+    inner = texts
+    for number, step in enumerate(STEPS):
+        inner = _select(step, f"(\n{inner}\n) AS step_{number}", add=True)
+    return _select(FROM_RAW, f"(\n{inner}\n) AS steps")

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import get_args
 
 from trailsift.deploy import athena_sql, boards, steampipe, template
+from trailsift.deploy.package import ARCH, PYTHON, Arch
 from trailsift.deploy.tables import StackConfig
 from trailsift.errors import UsageError
 from trailsift.storage.output_file import new_file
 
 
-def files(config: StackConfig, stack: str = "trailsift") -> dict[str, str]:
+def files(config: StackConfig, stack: str = "trailsift", *, python: str = PYTHON, arch: Arch = ARCH) -> dict[str, str]:
     """Return the files as path -> text. ``stack``: the name of the CloudFormation stack, which names the stream, too.
+
+    ``python`` and ``arch`` are those that the function's zip is built for.
 
     Raise UsageError if the bucket has a prefix: the template creates the whole bucket.
     """
@@ -22,7 +25,9 @@ def files(config: StackConfig, stack: str = "trailsift") -> dict[str, str]:
         )
     stream, function = stack, f"{stack}-transform"
     texts = {
-        "cloudformation.json": boards.to_json(template.template(config)),
+        # Narrow: AWS takes 51,200 bytes by themselves, more only from a bucket.
+        # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+        "cloudformation.json": boards.to_json(template.template(config, python=python, arch=arch), indent=1),
         "cloudwatch/dashboard.json": boards.to_json(boards.cloudwatch_dashboard(config.regions[0], stream, function)),
         "athena.sql": athena_sql.script(athena_sql.statements(config)),
         "grafana/provisioning/datasources/trailsift.yaml": boards.data_sources(config, stack),

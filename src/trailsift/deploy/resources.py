@@ -50,7 +50,8 @@ def _log_group(name: str) -> Resource:
     }
 
 
-_OWN_ACCOUNT = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+#: By name: the bucket is one of the template, or one that was there before.
+BUCKET = sub("arn:${AWS::Partition}:s3:::${BucketName}")
 
 # -- storage ---------------------------------------------------------------------------------------------------------
 
@@ -64,13 +65,16 @@ _TLS_ONLY = {
     "Effect": "Deny",
     "Principal": "*",
     "Action": "s3:*",
-    "Resource": [arn("Bucket"), sub("${Bucket.Arn}/*")],
+    "Resource": [BUCKET, sub("arn:${AWS::Partition}:s3:::${BucketName}/*")],
     "Condition": {"Bool": {"aws:SecureTransport": "false"}},
 }
 STORAGE: Resources = {
     "Bucket": {
         "Type": "AWS::S3::Bucket",
-        "DeletionPolicy": "Retain",
+        "Condition": "BucketCreated",
+        # Kept with its data, but not if the stack could not be created: a second try would find the name taken.
+        # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-deletionpolicy.html
+        "DeletionPolicy": "RetainExceptOnCreate",
         "UpdateReplacePolicy": "Retain",
         "Properties": {
             "BucketName": {"Ref": "BucketName"},
@@ -88,6 +92,7 @@ STORAGE: Resources = {
     },
     "BucketPolicy": {
         "Type": "AWS::S3::BucketPolicy",
+        "Condition": "BucketCreated",
         "Properties": {
             "Bucket": {"Ref": "Bucket"},
             "PolicyDocument": {"Version": "2012-10-17", "Statement": [_TLS_ONLY]},
@@ -113,8 +118,8 @@ FUNCTION: Resources = {
         "DependsOn": "FunctionLogs",
         "Properties": {
             "FunctionName": sub("${AWS::StackName}-transform"),
-            "Runtime": "python3.13",
-            "Architectures": ["arm64"],
+            "Runtime": sub("python${PythonVersion}"),
+            "Architectures": [{"Ref": "Architecture"}],
             "Handler": HANDLER,
             "Code": {"S3Bucket": {"Ref": "CodeBucket"}, "S3Key": {"Ref": "CodeKey"}},
             "Role": arn("FunctionRole"),
@@ -140,7 +145,8 @@ _TRANSFORM = {
     ],
 }
 _DESTINATION = {
-    "BucketARN": arn("Bucket"),
+    # Creates the bucket first, if it is one of the template.
+    "BucketARN": {"Fn::If": ["BucketCreated", arn("Bucket"), BUCKET]},
     "RoleARN": arn("StreamRole"),
     "Prefix": _LANDING_PREFIX,
     "ErrorOutputPrefix": _ERROR_PREFIX,
@@ -166,11 +172,14 @@ STREAM: Resources = {
         [
             {
                 "Action": ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"],
-                "Resource": arn("Bucket"),
+                "Resource": BUCKET,
             },
             {
                 "Action": ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
-                "Resource": [sub("${Bucket.Arn}/landing/*"), sub("${Bucket.Arn}/errors/*")],
+                "Resource": [
+                    sub("arn:${AWS::Partition}:s3:::${BucketName}/landing/*"),
+                    sub("arn:${AWS::Partition}:s3:::${BucketName}/errors/*"),
+                ],
             },
             {
                 "Action": ["lambda:InvokeFunction", "lambda:GetFunctionConfiguration"],
@@ -178,7 +187,8 @@ STREAM: Resources = {
             },
             {"Action": ["logs:PutLogEvents"], "Resource": arn("StreamLogs")},
         ],
-        _OWN_ACCOUNT,
+        # Without a condition: AWS's page has none, and a key that Firehose does not send would fail the stack.
+        # https://docs.aws.amazon.com/firehose/latest/dev/controlling-access.html#firehose-assume-role
     ),
     "Stream": {
         "Type": "AWS::KinesisFirehose::DeliveryStream",
@@ -193,7 +203,11 @@ STREAM: Resources = {
 
 # -- the subscription to the trail's log group -----------------------------------------------------------------------
 
-_TRAIL_LOGS = "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${TrailLogGroup}:*"
+# As on the page, which has no narrower form.
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/SubscriptionFilters.html#FirehoseExample
+_TRAIL_LOGS = "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:*"
+#: The name of the subscription, which its metrics have as a dimension.
+FILTER = "trailsift"
 SUBSCRIPTION: Resources = {
     "SubscriptionRole": {
         "Condition": "Subscribed",
@@ -208,6 +222,7 @@ SUBSCRIPTION: Resources = {
         "Condition": "Subscribed",
         "Properties": {
             "LogGroupName": {"Ref": "TrailLogGroup"},
+            "FilterName": FILTER,
             # Only data events are sent: Firehose charges for every record.
             "FilterPattern": '{ $.eventCategory = "Data" }',
             "DestinationArn": arn("Stream"),
@@ -218,22 +233,95 @@ SUBSCRIPTION: Resources = {
 
 # -- Athena ----------------------------------------------------------------------------------------------------------
 
-WORKGROUP: Resources = {
-    "Workgroup": {
+
+def _workgroup(name: str, cutoff: str) -> Resource:
+    return {
         "Type": "AWS::Athena::WorkGroup",
         "Properties": {
-            "Name": sub("${AWS::StackName}"),
+            "Name": sub(name),
             "RecursiveDeleteOption": True,
             "WorkGroupConfiguration": {
                 "EnforceWorkGroupConfiguration": True,
                 "PublishCloudWatchMetricsEnabled": True,
-                "BytesScannedCutoffPerQuery": {"Ref": "QueryCutoffBytes"},
+                "BytesScannedCutoffPerQuery": {"Ref": cutoff},
                 "EngineVersion": {"SelectedEngineVersion": "Athena engine version 3"},
                 "ResultConfiguration": {
-                    "OutputLocation": sub("s3://${Bucket}/answers/"),
+                    "OutputLocation": sub("s3://${BucketName}/answers/"),
                     "EncryptionConfiguration": {"EncryptionOption": "SSE_S3"},
                 },
             },
         },
+    }
+
+
+#: One for questions, and one for statements that read many days: a limit would stop them, and bill what they read.
+WORKGROUP: Resources = {
+    "Workgroup": _workgroup("${AWS::StackName}", "QueryCutoffBytes"),
+    "LoadWorkgroup": _workgroup("${AWS::StackName}-load", "LoadCutoffBytes"),
+}
+
+# -- upkeep of the Iceberg tables --------------------------------------------------------------------------------------
+
+_GLUE = "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:"
+_OPTIMIZER_LOGS = "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:/aws-glue/iceberg-*"
+#: What each optimizer does beyond its defaults.
+_OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "compaction": {},
+    "retention": {
+        "RetentionConfiguration": {
+            "IcebergConfiguration": {
+                "SnapshotRetentionPeriodInDays": 5,
+                "NumberOfSnapshotsToRetain": 1,
+                "CleanExpiredFiles": True,
+            }
+        }
+    },
+    "orphan_file_deletion": {
+        "OrphanFileDeletionConfiguration": {"IcebergConfiguration": {"OrphanFileRetentionPeriodInDays": 5}}
     },
 }
+
+
+def optimizers(database: str, tables: tuple[str, ...]) -> Resources:
+    """Return Glue's own upkeep of tables that exist already.
+
+    https://docs.aws.amazon.com/glue/latest/dg/optimizer-permissions.html
+    """
+    role = _role(
+        "glue.amazonaws.com",
+        [
+            {"Action": ["s3:ListBucket", "s3:GetBucketLocation"], "Resource": BUCKET},
+            {
+                "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+                "Resource": sub("arn:${AWS::Partition}:s3:::${BucketName}/lake/*"),
+            },
+            {
+                "Action": ["glue:GetTable", "glue:UpdateTable"],
+                "Resource": [
+                    sub(f"{_GLUE}catalog"),
+                    sub(f"{_GLUE}database/{database}"),
+                    *(sub(f"{_GLUE}table/{database}/{table}") for table in tables),
+                ],
+            },
+            {
+                "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
+                "Resource": sub(_OPTIMIZER_LOGS),
+            },
+        ],
+    )
+    found: Resources = {"OptimizerRole": {"Condition": "Optimized", **role}}
+    for table in tables:
+        for kind, settings in _OPTIMIZERS.items():
+            name = f"{table.title()}{kind.title().replace('_', '')}"
+            found[name] = {
+                "Type": "AWS::Glue::TableOptimizer",
+                "Condition": "Optimized",
+                "Properties": {
+                    "CatalogId": {"Ref": "AWS::AccountId"},
+                    "DatabaseName": {"Ref": "Database"},
+                    "TableName": table,
+                    "Type": kind,
+                    "TableOptimizerConfiguration": {"RoleArn": arn("OptimizerRole"), "Enabled": True, **settings},
+                },
+            }
+    return found

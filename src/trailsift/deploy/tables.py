@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from trailsift import schema
-from trailsift.aws.selectors import SERVICES
-from trailsift.cloudtrail.services import ALPHABET
+from trailsift.cloudtrail.services import ALPHABET, FOLDERS, OTHER
+from trailsift.deploy.regions import regions_of
 from trailsift.errors import UsageError
 
 #: Our types in Athena's DDL. Iceberg's ``timestamp`` has no time zone there; ours are UTC.
@@ -64,8 +64,9 @@ RAW: dict[str, str] = {
     "tlsdetails": "struct<tlsversion:string,ciphersuite:string,clientprovidedhostheader:string>",
 }
 
-#: Services with a partition of their own, by default: those whose data events are commonly logged.
-LANDING_SERVICES = tuple(dict.fromkeys((*(name for name in SERVICES if "-" not in name), "kms", "sts", "iam")))
+#: The first day that a table covers: the month in which trails began to log data events.
+#: https://aws.amazon.com/about-aws/whats-new/2016/11/aws-cloudtrail-supports-s3-data-events/
+FIRST_DAY = date(2016, 11, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class StackConfig:
     accounts: tuple[str, ...] = ("123456789012",)
     regions: tuple[str, ...] = ("us-east-1",)
     organization: str = ""
-    services: tuple[str, ...] = LANDING_SERVICES
+    services: tuple[str, ...] = (*FOLDERS, OTHER)
     since: date = date(2026, 1, 1)
 
     def checked(self) -> StackConfig:
@@ -115,7 +116,8 @@ def database(config: StackConfig) -> str:
 def raw(config: StackConfig) -> str:
     """Return the table over CloudTrail's own files, with projected partitions by account, region and delivery day."""
     columns = ",\n".join(f"  {name} {kind}" for name, kind in RAW.items())
-    template = f"{config.logs}${{account}}/CloudTrail/${{region}}/${{day}}"
+    # It ends in a slash. https://docs.aws.amazon.com/athena/latest/ug/partition-projection-setting-up.html
+    template = f"{config.logs}${{account}}/CloudTrail/${{region}}/${{day}}/"
     return (
         f"CREATE EXTERNAL TABLE IF NOT EXISTS {config.database}.cloudtrail_raw (\n{columns}\n)\n"
         "PARTITIONED BY (account string, region string, day string)\n"
@@ -129,16 +131,26 @@ def raw(config: StackConfig) -> str:
                 "projection.account.type": "enum",
                 "projection.account.values": ",".join(config.accounts),
                 "projection.region.type": "enum",
-                "projection.region.values": ",".join(config.regions),
+                "projection.region.values": ",".join(regions_of(config.regions)),
                 "projection.day.type": "date",
                 "projection.day.format": "yyyy/MM/dd",
-                "projection.day.range": f"{config.since:%Y/%m/%d},NOW",
+                "projection.day.range": f"{FIRST_DAY:%Y/%m/%d},NOW",
                 "projection.day.interval": "1",
                 "projection.day.interval.unit": "DAYS",
                 "storage.location.template": template,
             }
         )
     )
+
+
+def raw_partitions(config: StackConfig) -> str:
+    """Return the statement that gives the raw table other accounts and regions: an enumeration knows no new ones."""
+    values = {
+        "projection.account.values": ",".join(config.accounts),
+        "projection.region.values": ",".join(regions_of(config.regions)),
+    }
+    listed = ", ".join(f"'{name}'='{value}'" for name, value in values.items())
+    return f"ALTER TABLE {config.database}.cloudtrail_raw SET TBLPROPERTIES ({listed})"
 
 
 #: Partition columns of the landing files, in the order of their folders.
@@ -154,23 +166,33 @@ def landing(config: StackConfig) -> str:
     )
     keys = ", ".join(f"{name} string" for name in LANDING_PARTITIONS)
     folder = config.folder("landing")
-    template = folder + "/".join(f"{name}=${{{name}}}" for name in LANDING_PARTITIONS)
-    ranges = {"year": (f"{config.since.year},{config.since.year + 20}", "4")}
-    ranges |= {"month": ("1,12", "2"), "day": ("1,31", "2"), "hour": ("0,23", "2")}
-    properties = {"projection.enabled": "true"}
-    for name, (span, digits) in ranges.items():
-        properties[f"projection.{name}.type"] = "integer"
-        properties[f"projection.{name}.range"] = span
-        properties[f"projection.{name}.digits"] = digits
-    properties["projection.service.type"] = "enum"
-    properties["projection.service.values"] = ",".join(config.services)
-    properties["storage.location.template"] = template
+    properties = landing_projection(config)
+    properties["storage.location.template"] = folder + landing_template("${%s}")
     return (
         f"CREATE EXTERNAL TABLE IF NOT EXISTS {config.database}.landing (\n{columns}\n)\n"
         f"PARTITIONED BY ({keys})\n"
         "ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'\n"
         f"LOCATION '{folder}'\n" + _properties(properties)
     )
+
+
+def landing_template(form: str) -> str:
+    """Return the folders of a landing partition; ``form`` has ``%s`` for the name of a column."""
+    # It ends in a slash. https://docs.aws.amazon.com/athena/latest/ug/partition-projection-setting-up.html
+    return "".join(f"{name}={form % name}/" for name in LANDING_PARTITIONS)
+
+
+def landing_projection(config: StackConfig) -> dict[str, str]:
+    """Return the properties that project the landing table's partitions, but the template of their location."""
+    properties = {"projection.enabled": "true"}
+    # A redelivered or resent event may be of any year that CloudTrail has had data events in.
+    for name, span in {"year": f"{FIRST_DAY.year},2050", "month": "1,12", "day": "1,31", "hour": "0,23"}.items():
+        properties[f"projection.{name}.type"] = "integer"
+        properties[f"projection.{name}.range"] = span
+        properties[f"projection.{name}.digits"] = "4" if name == "year" else "2"
+    properties["projection.service.type"] = "enum"
+    properties["projection.service.values"] = ",".join(config.services)
+    return properties
 
 
 def iceberg(config: StackConfig, table: schema.Table) -> str:

@@ -10,17 +10,46 @@ import json
 from typing import Any
 
 from trailsift.deploy import boards, glue_requests
-from trailsift.deploy.resources import FUNCTION, STORAGE, STREAM, SUBSCRIPTION, WORKGROUP, Resources, sub
-from trailsift.deploy.tables import LANDING_PARTITIONS, StackConfig
+from trailsift.deploy.package import ARCH, PYTHON, Arch
+from trailsift.deploy.resources import (
+    FILTER,
+    FUNCTION,
+    STORAGE,
+    STREAM,
+    SUBSCRIPTION,
+    WORKGROUP,
+    Resources,
+    optimizers,
+    sub,
+)
+from trailsift.deploy.tables import LANDING_PARTITIONS, StackConfig, landing_projection, landing_template
+from trailsift.query.athena_tables import FILLED
 
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "BucketName": {
         "Type": "String",
         "Default": "",
-        "Description": "Bucket to create for landing files, lake and query results; athena.sql must name the same",
+        "Description": "Bucket for landing files, lake and query results; athena.sql must name the same",
     },
-    "CodeBucket": {"Type": "String", "Description": "Bucket of the zip that `trailsift aws package` builds"},
-    "CodeKey": {"Type": "String", "Default": "firehose.zip", "Description": "Key of the zip"},
+    "CreateBucket": {
+        "Type": "String",
+        "Default": "true",
+        "AllowedValues": ["true", "false"],
+        "Description": "false if the bucket exists: then its encryption, policy and lifecycle stay as they are",
+    },
+    "CodeBucket": {
+        "Type": "String",
+        "Description": "Bucket of the zip that `trailsift aws package` builds, in the stack's region",
+    },
+    # Without a default, and named by its content: CloudFormation sees no change in a new zip under the same key.
+    # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-lambda-function-code.html
+    "CodeKey": {"Type": "String", "Description": "Key of the zip: the name that `trailsift aws package` gives it"},
+    "Architecture": {
+        "Type": "String",
+        "AllowedValues": ["arm64", "x86_64"],
+        "Description": "Processor architecture that the zip was built for",
+    },
+    "PythonVersion": {"Type": "String", "Description": "Python version that the zip was built for"},
     "TrailLogGroup": {
         "Type": "String",
         "Default": "",
@@ -33,43 +62,59 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "MinValue": 10_000_000,
         "Description": "Maximum bytes that one query may scan",
     },
+    "LoadCutoffBytes": {
+        "Type": "Number",
+        "Default": 10_000_000_000_000,
+        "MinValue": 10_000_000,
+        "Description": "Maximum bytes that one statement may scan that loads days into the tables",
+    },
+    "OptimizeTables": {
+        "Type": "String",
+        "Default": "false",
+        "AllowedValues": ["true", "false"],
+        "Description": "true once athena.sql has created events and hourly: Glue then merges their small files",
+    },
 }
 _CONDITIONS = {
+    "BucketCreated": {"Fn::Equals": [{"Ref": "CreateBucket"}, "true"]},
+    "Optimized": {"Fn::Equals": [{"Ref": "OptimizeTables"}, "true"]},
     "Subscribed": {"Fn::Not": [{"Fn::Equals": [{"Ref": "TrailLogGroup"}, ""]}]},
     "Alarmed": {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmTopicArn"}, ""]}]},
 }
 
 
-def template(config: StackConfig, *, python: str = "3.13", arch: str = "arm64") -> dict[str, Any]:
+def template(config: StackConfig, *, python: str = PYTHON, arch: Arch = ARCH) -> dict[str, Any]:
     """Return the template. Its parameters name the function's zip, the log group, and the topic for alarms."""
-    bucket_name = {**_PARAMETERS["BucketName"], "Default": config.bucket}
+    defaults = {"BucketName": config.bucket, "Architecture": arch, "PythonVersion": python}
+    parameters = {
+        name: {**parameter, **({"Default": defaults[name]} if name in defaults else {})}
+        for name, parameter in _PARAMETERS.items()
+    }
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": "trailsift: CloudTrail data events, transformed and partitioned by event time, ready to query",
-        "Parameters": {**_PARAMETERS, "BucketName": bucket_name},
+        "Parameters": parameters,
         "Conditions": _CONDITIONS,
         "Resources": {
             **STORAGE,
-            **_function(python, arch),
+            **FUNCTION,
             **STREAM,
             **SUBSCRIPTION,
             **_catalog(config),
             **WORKGROUP,
             **_dashboard(),
             **_alarms(),
+            **optimizers(config.database, FILLED),
         },
-        "Outputs": {name: {"Value": {"Ref": name}} for name in ("Bucket", "Stream", "Workgroup")},
+        "Outputs": {
+            "Bucket": {"Value": {"Ref": "BucketName"}},
+            **{name: {"Value": {"Ref": name}} for name in ("Stream", "Workgroup", "LoadWorkgroup")},
+        },
     }
 
 
-def _function(python: str, arch: str) -> Resources:
-    function = FUNCTION["Function"]
-    properties = {**function["Properties"], "Runtime": f"python{python}", "Architectures": [arch]}
-    return {**FUNCTION, "Function": {**function, "Properties": properties}}
-
-
 def _catalog(config: StackConfig) -> Resources:
-    folder = "s3://${Bucket}/landing/"
+    folder = "s3://${BucketName}/landing/"
     table = {
         "Name": "landing",
         "TableType": "EXTERNAL_TABLE",
@@ -91,22 +136,12 @@ def _catalog(config: StackConfig) -> Resources:
 
 
 def _projection(config: StackConfig, folder: str) -> dict[str, Any]:
-    keys = "/".join(f"{name}=${{!{name}}}" for name in LANDING_PARTITIONS)
-    parameters: dict[str, Any] = {
+    return {
         "EXTERNAL": "TRUE",
         "classification": "json",
-        "projection.enabled": "true",
-        "projection.service.type": "enum",
-        "projection.service.values": ",".join(config.services),
-        "storage.location.template": sub(folder + keys),
+        **landing_projection(config),
+        "storage.location.template": sub(folder + landing_template("${!%s}")),
     }
-    year = config.since.year
-    ranges = {"year": f"{year},{year + 20}", "month": "1,12", "day": "1,31", "hour": "0,23"}
-    for name, span in ranges.items():
-        parameters[f"projection.{name}.type"] = "integer"
-        parameters[f"projection.{name}.range"] = span
-        parameters[f"projection.{name}.digits"] = "4" if name == "year" else "2"
-    return parameters
 
 
 def _dashboard() -> Resources:
@@ -120,17 +155,31 @@ def _dashboard() -> Resources:
 
 
 def _alarms() -> Resources:
-    references = {"{stream}": {"Ref": "Stream"}, "{function}": {"Ref": "Function"}}
-    return {
-        f"{alarm.name}Alarm": {
+    references = {
+        "{stream}": {"Ref": "Stream"},
+        "{function}": {"Ref": "Function"},
+        "{log group}": {"Ref": "TrailLogGroup"},
+        "{filter}": FILTER,
+    }
+    alarms: Resources = {}
+    for alarm in boards.ALARMS:
+        dimensions = [{"Name": name, "Value": references.get(value, value)} for name, value in alarm.metric.match]
+        what: dict[str, Any] = {
+            "Namespace": alarm.metric.namespace,
+            "MetricName": alarm.metric.name,
+            "Dimensions": dimensions,
+        }
+        values = (
+            _share(what, alarm)
+            if alarm.limit
+            else {**what, "Statistic": alarm.metric.statistic, "Period": alarm.seconds}
+        )
+        alarms[f"{alarm.name}Alarm"] = {
             "Type": "AWS::CloudWatch::Alarm",
+            **({"Condition": "Subscribed"} if any(value == "{filter}" for _, value in alarm.metric.match) else {}),
             "Properties": {
                 "AlarmDescription": alarm.meaning,
-                "Namespace": alarm.metric.namespace,
-                "MetricName": alarm.metric.name,
-                "Dimensions": [{"Name": name, "Value": references[value]} for name, value in alarm.metric.match],
-                "Statistic": alarm.metric.statistic,
-                "Period": alarm.seconds,
+                **values,
                 "EvaluationPeriods": alarm.periods,
                 "Threshold": alarm.threshold,
                 "ComparisonOperator": alarm.comparison,
@@ -138,5 +187,20 @@ def _alarms() -> Resources:
                 "AlarmActions": {"Fn::If": ["Alarmed", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]},
             },
         }
-        for alarm in boards.ALARMS
+    return alarms
+
+
+def _share(what: dict[str, Any], alarm: boards.Alarm) -> dict[str, Any]:
+    """Return the rate of a metric per second as a share of another one, its limit."""
+    limit = {**what, "MetricName": alarm.limit}
+    return {
+        "Metrics": [
+            {"Id": "share", "Expression": f"used / {alarm.seconds} / most", "ReturnData": True},
+            _metric("used", what, alarm.metric.statistic, alarm.seconds),
+            _metric("most", limit, "Minimum", alarm.seconds),
+        ]
     }
+
+
+def _metric(name: str, what: dict[str, Any], statistic: str, seconds: int) -> dict[str, Any]:
+    return {"Id": name, "ReturnData": False, "MetricStat": {"Metric": what, "Period": seconds, "Stat": statistic}}

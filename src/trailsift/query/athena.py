@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from trailsift.aws import client as aws_client
 from trailsift.errors import EngineError, QueryError, TrailsiftError, UsageError
 from trailsift.prices import Price, athena_cost, load_prices
+from trailsift.query.athena_tables import check_filled, missing_table
 from trailsift.query.result import Result
 from trailsift.query.trino_sql import Translated, translate
 from trailsift.query.types import ColumnType, Row
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from trailsift.query.planner import Plan
     from trailsift.query.scan_estimate import ScanEstimate
 
+#: The workgroup of the stack that `trailsift aws render` describes, under its default name.
+WORKGROUP = "trailsift"
 #: Seconds between two polls of a running query: at first, and at most.
 FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
 
@@ -98,12 +101,13 @@ class Athena:
 
     ``reuse``: use an earlier result of the same statement if it is at most this many minutes old; 0 runs it again.
     ``output``: where results are written in S3, if the workgroup does not set it. ``files_of``: the live files of a
-    table and the bytes of their columns (``aws.glue_catalog.Catalog.files``), for estimates.
+    table and the bytes of their columns (``GlueCatalog.files``), for estimates. ``registered``: whether a table
+    is that of a lake (``GlueCatalog.is_registered``): without a lake, Athena fills some of the tables only.
     """
 
     def __init__(
         self,
-        workgroup: str = "primary",
+        workgroup: str = WORKGROUP,
         database: str = "trailsift",
         *,
         output: str | None = None,
@@ -111,6 +115,7 @@ class Athena:
         timezone: str = "UTC",
         price_list: dict[str, Price] | None = None,
         files_of: Callable[[str], Sequence[SizedFile]] | None = None,
+        registered: Callable[[str], bool | None] | None = None,
         client: AthenaClient | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -122,12 +127,13 @@ class Athena:
         self.cost: ScanCost | None = None
         self.prices = price_list or load_prices()
         self._files_of = files_of
+        self._registered = registered
         self._client: AthenaClient = client or aws_client.create_client("athena")
         self._sleep = sleep
 
     def translated(self, sql: str) -> Translated:
         """Return the statement that Athena would run."""
-        return translate(sql, self.database)
+        return translate(sql, self.database, self.timezone)
 
     def cutoff(self) -> ScanCost | None:
         """Return what one query can cost at most: the workgroup's cutoff. None if it has none."""
@@ -147,6 +153,8 @@ class Athena:
         """
         begun = perf_counter()
         translated = self.translated(sql)
+        if self._registered is not None:
+            check_filled(translated, self.database, self._registered)
         with aws_client.aws_errors(
             f"querying Athena in the workgroup {self.workgroup}", aws_client.region_of(self._client)
         ):
@@ -243,6 +251,7 @@ class Athena:
             return
         fault = status.get("AthenaError", {})
         reason = str(status.get("StateChangeReason") or fault.get("ErrorMessage") or "no reason given")
+        reason = missing_table(reason, self.database)
         if status["State"] == "CANCELLED":
             raise EngineError(
                 f"Athena stopped the query: {reason}. It had read {self.cost.bytes:,} bytes (${self.cost.usd:.4f}): "

@@ -7,14 +7,18 @@ by name.
 from __future__ import annotations
 
 import calendar
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, NamedTuple
+from zoneinfo import ZoneInfo
 
 from trailsift.errors import QueryError, UsageError
 from trailsift.query.relations import VIEWS
-from trailsift.schema import DENIED_CODES, SKETCH_SIZE, TABLES
+from trailsift.query.trino_functions import FUNCTIONS
+from trailsift.query.trino_rewrite import Rewriter, cannot, date_literal, timestamp
+from trailsift.schema import TABLES
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -26,14 +30,22 @@ _MIRRORED = {"GT": "LT", "GTE": "LTE", "LT": "GT", "LTE": "GTE", "EQ": "EQ"}
 
 
 class Translated(NamedTuple):
-    """A statement for Athena; ``partitions`` are the conditions that were added on its partition columns."""
+    """A statement for Athena; ``partitions`` are the conditions that were added on its partition columns.
+
+    ``tables``: those of our tables and views that it reads; ``columns``: all names of columns in it.
+    """
 
     sql: str
     partitions: tuple[str, ...]
+    tables: frozenset[str] = frozenset()
+    columns: frozenset[str] = frozenset()
 
 
-def translate(sql: str, database: str) -> Translated:
-    """Translate one read-only statement over our tables. Raise QueryError naming the part that cannot be translated."""
+def translate(sql: str, database: str, timezone: str = "UTC", now: datetime | None = None) -> Translated:
+    """Translate one read-only statement over our tables. Raise QueryError naming the part that cannot be translated.
+
+    ``timezone``: the zone of times without an offset and of calendar functions; ``now``: what ``now()`` stands for.
+    """
     try:
         import sqlglot
         from sqlglot import errors
@@ -45,24 +57,30 @@ def translate(sql: str, database: str) -> Translated:
         raise QueryError(f"cannot parse the SQL: {_first_line(error)}") from error
     if len(parsed) != 1:
         raise QueryError("write one statement at a time")
-    translation = _Translation(parsed[0])
+    translation = _Translation(parsed[0], timezone, now or datetime.now(UTC))
     translation.run(database)
     try:
         text = parsed[0].sql(dialect="athena", unsupported_level=errors.ErrorLevel.RAISE)
-        sqlglot.parse_one(text, dialect="trino")
+        _check_functions(sqlglot.parse_one(text, dialect="trino"))
     except errors.UnsupportedError as error:
-        raise _cannot(_first_line(error)) from error
+        raise cannot(_first_line(error)) from error
     except errors.SqlglotError as error:
-        raise _cannot(f"a part of it: {_first_line(error)}") from error
-    return Translated(text, tuple(translation.partitions))
+        raise cannot(f"a part of it: {_first_line(error)}") from error
+    return Translated(text, tuple(translation.partitions), frozenset(translation.used), frozenset(translation.named))
+
+
+def _check_functions(tree: exp.Expr) -> None:
+    """Raise QueryError for a function that Athena does not have."""
+    from sqlglot import exp
+
+    for function in tree.find_all(exp.Func):
+        match = re.match(r"([A-Za-z_]\w*)\(", function.sql(dialect="athena"))
+        if match and match[1].lower() not in FUNCTIONS:
+            raise cannot(f"the function {match[1].lower()}")
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
-
-
-def _cannot(part: str) -> QueryError:
-    return QueryError(f"Athena cannot run {part}. Use --engine duckdb, or write it in another way")
 
 
 @dataclass(slots=True)
@@ -82,32 +100,49 @@ class _Span:
 class _Translation:
     """One statement, translated in place."""
 
-    def __init__(self, tree: exp.Expr) -> None:
+    def __init__(self, tree: exp.Expr, timezone: str, now: datetime) -> None:
         from sqlglot import exp
 
         if not isinstance(tree, exp.Query):
             raise QueryError("Athena runs only queries here: a SELECT, optionally with WITH")
         self.tree = tree
         self.partitions: list[str] = []
+        self.used: set[str] = set()
+        self.named = {column.name.lower() for column in tree.find_all(exp.Column)}
+        self.timezone = timezone
+        self.zone = ZoneInfo(timezone)
+        self.rewriter = Rewriter(tree, timezone, now)
         self.cte_names = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
 
     def run(self, database: str) -> None:
         """Make all changes, in an order in which no change hides what a later one looks for."""
         from sqlglot import exp
 
+        self.rewriter.clock(self.tree)
         for select in list(self.tree.find_all(exp.Select)):
             self._qualify(select)
         for select in list(self.tree.find_all(exp.Select)):
             tables = self._tables(select)
-            self._times(select, tables)
             self._stars(select)
             self._groups(select, tables)
             self._having(select, tables)
+        # From the inside out: the text of an outer expression includes that of the inner ones.
+        for node in reversed(list(self.tree.walk(bfs=True))):
+            self.rewriter.prepare(node)
+        for node in reversed(list(self.tree.walk(bfs=True))):
+            if isinstance(node, exp.Literal):
+                self._time(node)
+            elif isinstance(node, exp.Cast):
+                self._literal_time(node)
+        for node in reversed(list(self.tree.walk(bfs=True))):
+            if node is not self.tree:
+                self.rewriter.compared(node)
+                self.rewriter.zoned(node)
+                self.rewriter.rewrite(node)
+        for select in list(self.tree.find_all(exp.Select)):
+            tables = self._tables(select)
             if "events" in tables.values():
                 self._partition(select, tables)
-        # From the inside out: the text of an outer function includes that of the inner ones.
-        for function in reversed(list(self.tree.find_all(exp.Func))):
-            self._function(function)
         for table in list(self.tree.find_all(exp.Table)):
             self._table(table, database)
 
@@ -126,45 +161,51 @@ class _Translation:
 
         name = table.name.lower()
         if isinstance(table.this, exp.Func):
-            raise _cannot(f"the table function {table.this.sql(dialect='duckdb')}")
+            raise cannot(f"the table function {table.this.sql(dialect='duckdb')}")
         if table.args.get("db") is None and name in self.cte_names:
             return
         if table.args.get("db") is not None or (name not in TABLES and name not in VIEWS):
             names = ", ".join((*TABLES, *VIEWS))
             raise QueryError(f"there is no table {table.sql(dialect='duckdb')} (tables: {names})")
+        self.used.add(name)
         if not table.alias:
             table.set("alias", exp.TableAlias(this=exp.to_identifier(name)))
         table.set("db", exp.to_identifier(database))
 
     # -- times ---------------------------------------------------------------------------------------------------------
 
-    def _times(self, select: exp.Select, tables: dict[str, str]) -> None:
-        """Turn texts that are compared with a time into times: Trino does not compare the two."""
+    def _time(self, literal: exp.Literal) -> None:
+        """Turn a text that is compared with a time into a time: Trino does not compare the two."""
         from sqlglot import exp
 
-        for literal in list(select.find_all(exp.Literal)):
-            if not literal.is_string or literal.find_ancestor(exp.Select) is not select:
-                continue
-            parent = literal.parent
-            if not isinstance(parent, exp.Predicate | exp.Between | exp.In):
-                continue
-            column = parent.this if parent.this is not literal else parent.args.get("expression")
-            if not isinstance(column, exp.Column):
-                continue
-            kind = self._kind(column, tables)
-            if kind == "timestamp":
-                literal.replace(_timestamp(_moment(literal.name)))
-            elif kind == "date":
-                literal.replace(exp.cast(exp.Literal.string(f"{_moment(literal.name):%Y-%m-%d}"), "DATE"))
+        parent = literal.parent
+        if not literal.is_string or not isinstance(parent, exp.Predicate | exp.Between | exp.In):
+            return
+        other = parent.this if parent.this is not literal else parent.args.get("expression")
+        kind = self.rewriter.kinds.of(other) if other is not None else ""
+        if kind == "timestamp":
+            literal.replace(timestamp(self._moment(literal.name)))
+        elif kind == "date":
+            literal.replace(date_literal(_moment(literal.name, UTC)))
 
-    def _kind(self, column: exp.Column, tables: dict[str, str]) -> str:
-        """Return the type of a column of our tables; empty if no table of the SELECT has it."""
-        names = [tables[column.table]] if column.table in tables else list(tables.values())
-        for name in names:
-            for candidate in TABLES[name].columns if name in TABLES else ():
-                if candidate.name == column.name.lower():
-                    return candidate.type
-        return "timestamp" if "hourly_summary" in names and column.name.lower() == "hour" else ""
+    def _literal_time(self, cast: exp.Cast) -> None:
+        """Move a literal time into UTC; a literal day, if it is compared with a time."""
+        from sqlglot import exp
+
+        if not isinstance(cast.this, exp.Literal) or not cast.this.is_string or self.timezone == "UTC":
+            return
+        kind = self.rewriter.kinds.of(cast)
+        if kind == "timestamp" and not cast.meta.get("utc"):
+            moved = timestamp(self._moment(cast.this.name))
+            cast.replace(moved)
+        elif kind == "date" and isinstance(cast.parent, exp.Predicate | exp.Between | exp.In):
+            parent = cast.parent
+            other = parent.this if parent.this is not cast else parent.args.get("expression")
+            if other is not None and self.rewriter.kinds.of(other) == "timestamp":
+                cast.replace(timestamp(self._moment(cast.this.name)))
+
+    def _moment(self, text: str) -> datetime:
+        return _moment(text, self.zone)
 
     def _partition(self, select: exp.Select, tables: dict[str, str]) -> None:
         """Add conditions on the partitions, from those on the time of ``events`` that every row must meet."""
@@ -190,11 +231,11 @@ class _Translation:
         for star in select.find_all(exp.Star):
             for word in ("except_", "except", "replace", "rename"):
                 if star.args.get(word):
-                    raise _cannot(f"{star.sql(dialect='duckdb')}: name the columns")
+                    raise cannot(f"{star.sql(dialect='duckdb')}: name the columns")
         if select.args.get("distinct") and select.args["distinct"].args.get("on"):
-            raise _cannot("DISTINCT ON")
+            raise cannot("DISTINCT ON")
         for columns in select.find_all(exp.Columns):
-            raise _cannot(columns.sql(dialect="duckdb"))
+            raise cannot(columns.sql(dialect="duckdb"))
 
     def _qualify(self, select: exp.Select) -> None:
         """Move ORDER BY, LIMIT and OFFSET out of a SELECT with QUALIFY.
@@ -212,7 +253,7 @@ class _Translation:
             if isinstance(column, exp.Column) and column.name.lower() in map(str.lower, select.named_selects):
                 column.set("table", None)
             elif not isinstance(column, exp.Literal):
-                raise _cannot("QUALIFY with an ORDER BY of something that is not selected")
+                raise cannot("QUALIFY with an ORDER BY of something that is not selected")
         outside = {name: value for name, value in select.args.items() if name in ("with", "with_")} | moved
         for name in outside:
             select.set(name, None)
@@ -230,14 +271,14 @@ class _Translation:
 
         order = select.args.get("order")
         if order is not None and any(item.this.sql().upper() == "ALL" for item in order.expressions):
-            raise _cannot("ORDER BY ALL: name the columns")
+            raise cannot("ORDER BY ALL: name the columns")
         group = select.args.get("group")
         if group is None:
             return
         shown = select.expressions
         if group.args.get("all"):
             if any(isinstance(item, exp.Star) or item.is_star for item in shown):
-                raise _cannot("GROUP BY ALL with a *: name the columns")
+                raise cannot("GROUP BY ALL with a *: name the columns")
             keys = [number for number, item in enumerate(shown, 1) if not item.find(exp.AggFunc)]
             group.set("all", None)
             group.set("expressions", [exp.Literal.number(number) for number in keys])
@@ -265,59 +306,24 @@ class _Translation:
             if name in aliases and name not in columns:
                 column.replace(exp.paren(aliases[name].copy()))
 
-    def _function(self, function: exp.Func) -> None:
-        from sqlglot import exp
-
-        if isinstance(function, exp.PercentileCont | exp.PercentileDisc | exp.Quantile | exp.Median):
-            raise _cannot(f"{function.sql(dialect='duckdb')} exactly: it has only approx_percentile")
-        if not isinstance(function, exp.Anonymous):
-            return
-        name = function.name.lower()
-        if name == "distinct_count":
-            function.replace(exp.maybe_parse(_distinct(function.expressions[0].sql(dialect="trino")), dialect="trino"))
-        elif name == "merge_sketches":
-            inner = function.expressions[0]
-            merged = f"slice(array_sort(array_distinct(flatten({inner.sql(dialect='trino')}))), 1, {SKETCH_SIZE})"
-            function.replace(exp.maybe_parse(merged, dialect="trino"))
-        elif name == "is_denied":
-            codes = ", ".join(f"'{code}'" for code in sorted(DENIED_CODES))
-            listed = f"coalesce({function.expressions[0].sql(dialect='trino')} IN ({codes}), false)"
-            function.replace(exp.maybe_parse(listed, dialect="trino"))
-        elif name not in _SAME_IN_TRINO:
-            raise _cannot(f"the function {name}")
-
 
 def _columns(tables: dict[str, str]) -> set[str]:
     """Return the columns of those of our tables that ``tables`` (alias -> name) has."""
     return {column.name for name in tables.values() if name in TABLES for column in TABLES[name].columns}
 
 
-#: Functions that sqlglot does not know, with the same meaning in DuckDB and Trino.
-_SAME_IN_TRINO = frozenset({"array_distinct", "array_sort", "cardinality", "flatten", "slice", "truncate"})
-
-
-def _distinct(merged: str) -> str:
-    """Return ``distinct_count`` in Trino: the same estimate from the same sketch."""
-    kth = f"(CAST(element_at({merged}, {SKETCH_SIZE}) AS double) + 9223372036854775809e0)"
-    estimate = f"CAST(round({SKETCH_SIZE - 1} * 18446744073709551616e0 / {kth}) AS bigint)"
-    return f"if({merged} IS NULL, 0, if(cardinality({merged}) < {SKETCH_SIZE}, cardinality({merged}), {estimate}))"
-
-
 # -- times and partitions --------------------------------------------------------------------------------------------
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: str, zone: tzinfo) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise QueryError(f"{text!r} is not a valid time: write 2026-03-02 or 2026-03-02T10:30:00") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-
-
-def _timestamp(moment: datetime) -> exp.Expr:
-    from sqlglot import exp
-
-    return exp.cast(exp.Literal.string(moment.replace(tzinfo=None).isoformat(" ")), "TIMESTAMP")
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+    except OverflowError:
+        raise QueryError(f"{text!r} is not a time that CloudTrail can have written") from None
 
 
 def _bound(part: exp.Expr, span: _Span) -> None:
@@ -351,11 +357,33 @@ def _constant_time(node: exp.Expr | None) -> datetime | None:
     """Return the time of a literal that is cast to one; None for anything else."""
     from sqlglot import exp
 
+    if isinstance(node, exp.Paren):
+        return _constant_time(node.this)
+    if isinstance(node, exp.Add | exp.Sub) and isinstance(node.expression, exp.Interval):
+        begin, span = _constant_time(node.this), _seconds(node.expression)
+        if begin is None or span is None:
+            return None
+        try:
+            return begin + span if isinstance(node, exp.Add) else begin - span
+        except OverflowError:
+            return None
     if not isinstance(node, exp.Cast) or not isinstance(node.this, exp.Literal) or not node.this.is_string:
         return None
     try:
-        return _moment(node.this.name)
+        return _moment(node.this.name, UTC)
     except QueryError:
+        return None
+
+
+def _seconds(interval: exp.Interval) -> timedelta | None:
+    """Return the length of an interval of a fixed length; None for months and years."""
+    unit = str(interval.args.get("unit") or "").upper().rstrip("S")
+    seconds = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86400, "WEEK": 604800}.get(unit)
+    try:
+        return (
+            None if seconds is None or interval.this is None else timedelta(seconds=seconds * float(interval.this.name))
+        )
+    except (ValueError, OverflowError):
         return None
 
 

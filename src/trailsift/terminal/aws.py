@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from trailsift.analysis.caller_names import short_caller
+from trailsift.safe_text import safe
 from trailsift.terminal.console import console, grid, show
 
 if TYPE_CHECKING:
@@ -32,8 +33,14 @@ def cost_text(cost: SelectionCost) -> str:
     """Return one line on the cost of a selection."""
     if not cost.days:
         return "the lake holds no events to estimate the cost from"
+    kinds = ", ".join(map(safe, cost.unknown))
+    unknown = f"the cost of {kinds} is not known, because the lake holds no data events of it; " if cost.unknown else ""
+    if cost.events is None or cost.usd is None:
+        known = ""
+    else:
+        known = f"{cost.events:,.0f} events per month, ${cost.usd:,.2f}; "
     return (
-        f"at the rates of the lake's {cost.days:.1f} days: {cost.events:,.0f} events per month, ${cost.usd:,.2f}; "
+        f"at the rates of the lake's {cost.days:.1f} days: {known}{unknown}"
         f"all data events in the lake: {cost.all_events:,.0f} per month, ${cost.all_usd:,.2f}"
     )
 

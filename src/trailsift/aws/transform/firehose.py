@@ -4,10 +4,10 @@ AWS expects one response per input record: ``Ok`` with data and the partition it
 ``ProcessingFailed`` (AWS keeps the original in the error output). An input record may hold many events, but a response
 lands in one partition, so:
 
-- events of the record's first partition go into its response;
+- events of the partition with most bytes go into its response;
 - events of other partitions, events that would make the response larger than Lambda may return, and the dropped lines
-  that count what rules removed are sent to the stream again (``TransformResponse.resend``). They come back as landing
-  lines, which pass unchanged;
+  that count what rules removed are sent to the stream again (``TransformResponse.resend``), compressed, because the
+  quota of a stream counts the bytes that it is sent. They come back as landing lines, which pass unchanged;
 - a record with an unreadable part fails, so that AWS keeps it; its readable events are sent to the stream.
 
 If a resent record cannot be sent, the input records that its lines came from fail: nothing is lost without a trace.
@@ -16,6 +16,7 @@ If a resent record cannot be sent, the input records that its lines came from fa
 from __future__ import annotations
 
 import binascii
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ MAX_RESPONSE_BYTES = 6_200_000
 _RESPONSE_OVERHEAD = 400
 #: Firehose accepts records up to 1,000 KiB. https://docs.aws.amazon.com/firehose/latest/dev/limits.html
 RECORD_BYTES = 1_000 * 1024
+#: Lines in a record that is sent again, in bytes: compressed they are a tenth, and a batch of them must fit a response.
+RESEND_BYTES = 512 << 10
 #: What a batch may unpack to, and each of its records: the function has 1,024 MB and two minutes for all of them.
 LIMITS = Limits(free=256 << 20, growth=60, log_object=64 << 20, document=64 << 20)
 #: Decides on a row: the name of the rule that matches (None: none), and the weight to keep it with, 0 to drop it.
@@ -65,6 +68,7 @@ class BatchCounts:
     malformed: int = 0
     passed: int = 0
     sent: int = 0
+    #: Input records that AWS keeps in the error output. Events that got no further than there are in no ``kept``.
     failed: int = 0
 
 
@@ -95,6 +99,8 @@ class TransformResponse:
     counts: BatchCounts = field(default_factory=BatchCounts)
     #: For the log: number of a failed record, and the reason.
     failures: list[tuple[int, str]] = field(default_factory=list)
+    #: Number of an input record -> its events that rules kept.
+    kept_of: dict[int, Counter[ServiceAction]] = field(default_factory=dict)
 
     def fail_origins(self, unsent: Iterable[StreamRecord]) -> None:
         """Fail the input records behind records that could not be sent, so that AWS keeps them."""
@@ -102,6 +108,7 @@ class TransformResponse:
             if self.records[number].result != "ProcessingFailed":
                 self.records[number] = RecordResponse("ProcessingFailed")
                 self.counts.failed += 1
+                self.counts.kept -= self.kept_of.get(number, Counter())
                 self.failures.append((number, "its other events could not be sent to the stream"))
 
     def resend_in_place(self) -> None:
@@ -225,6 +232,7 @@ class _BatchTransform:
             data = binascii.a2b_base64(text if isinstance(text, str | bytes) else b"!", strict_mode=True)
         except (binascii.Error, ValueError):
             return self.fail(number, "its data is not base64")
+        data = resent(data) or data
         partition = landing_partition(data)
         if partition is not None:
             self.response.counts.passed += 1
@@ -241,12 +249,15 @@ class _BatchTransform:
             return self.fail(number, reasons[0])
         if not kept:
             return RecordResponse("Dropped")
-        first = kept[0][0]
-        own = b"".join(line for partition, line in kept if partition == first)
+        sizes: Counter[LandingPartition] = Counter()
         for partition, line in kept:
-            if partition != first:
+            sizes[partition] += len(line)
+        largest = max(sizes, key=sizes.__getitem__)
+        own = b"".join(line for partition, line in kept if partition == largest)
+        for partition, line in kept:
+            if partition != largest:
                 self.resend[partition].append((line, number))
-        return self._fit(number, own, first)
+        return self._fit(number, own, largest)
 
     def _read_all(self, data: bytes) -> tuple[list[_Event], list[str]]:
         """Return the events in an input record of any form, and the reasons why its other parts are malformed."""
@@ -278,6 +289,7 @@ class _BatchTransform:
     def _apply_rules(self, number: int, events: list[_Event]) -> list[tuple[LandingPartition, bytes]]:
         """Return partition and line of the events that rules keep; count all of them."""
         kept: list[tuple[LandingPartition, bytes]] = []
+        kept_actions: Counter[ServiceAction] = Counter()
         counts, decide = self.response.counts, self.transform.decide
         for event in events:
             counts.events[event.action] += 1
@@ -292,8 +304,10 @@ class _BatchTransform:
                     continue
                 if weight != 1 and event.decided is None:
                     line = self.transform.sampled_line(columns, weight)
-            counts.kept[event.action] += 1
+            kept_actions[event.action] += 1
             kept.append((event.partition, line))
+        counts.kept += kept_actions
+        self.response.kept_of[number] = kept_actions
         return kept
 
     def _fit(self, number: int, data: bytes, partition: LandingPartition) -> RecordResponse:
@@ -322,7 +336,7 @@ class _BatchTransform:
             if len(line) > RECORD_BYTES:
                 self.too_long.append(StreamRecord(partition, line, numbers))
                 continue
-            if texts and size + len(line) > RECORD_BYTES:
+            if texts and size + len(line) > RESEND_BYTES:
                 self.response.resend.append(StreamRecord(partition, b"".join(texts), origins))
                 texts, origins, size = [], set(), 0
             texts.append(line)
@@ -336,13 +350,38 @@ def _keep(columns: Mapping[str, Any]) -> tuple[str | None, float]:
     return None, 1.0
 
 
+_GZIP = b"\x1f\x8b"
+_LINES = (b'{"event_time":"', b'{"dropped_by":"')
+
+
+def compressed(lines: bytes) -> bytes:
+    """Return lines as they are sent to the stream again."""
+    packer = zlib.compressobj(3, zlib.DEFLATED, 31)
+    return packer.compress(lines) + packer.flush()
+
+
+def resent(data: bytes) -> bytes | None:
+    """Return the lines in a record that was sent again; None for any other record, which is not unpacked here."""
+    if not data.startswith(_GZIP):
+        return None
+    unpacker = zlib.decompressobj(31)
+    try:
+        begin = unpacker.decompress(data, len(_LINES[0]))
+        if not begin.startswith(_LINES):
+            return None
+        lines = begin + unpacker.decompress(unpacker.unconsumed_tail, RECORD_BYTES)
+    except zlib.error:
+        return None
+    return lines if unpacker.eof and not unpacker.unused_data else None
+
+
 def landing_partition(data: bytes) -> LandingPartition | None:
     """Return the partition of landing lines that can land as they are; None if the data is anything else.
 
     Anybody who can write into the stream can write lines. What is not exactly as our writers write it is read, checked
     and written again, or fails.
     """
-    if not data.startswith((b'{"event_time":"', b'{"dropped_by":"')) or not data.endswith(b"\n") or b"\r" in data:
+    if not data.startswith(_LINES) or not data.endswith(b"\n") or b"\r" in data:
         return None
     partitions = {landing.partition_of_line(line) for line in data[:-1].split(b"\n")}
     partition = partitions.pop()

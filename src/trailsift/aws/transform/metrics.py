@@ -1,8 +1,10 @@
 """Metrics for CloudWatch in the embedded metric format: one JSON document per line on standard output.
 
 CloudWatch bills each combination of a metric name and dimension values, so their number is bounded by ``BUDGET``,
-whatever flows through: five metrics in total, three per service and action in ``NAMED_ACTIONS`` (all others count as
+whatever flows through: six metrics in total, three per service and action in ``NAMED_ACTIONS`` (all others count as
 ``(other)``), and one for each of the first ``MAX_RULES`` rules by name (all others count as ``(other)``).
+A dimension holds ASCII only, so a rule with another name is reported by its number.
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_Dimension.html
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 
@@ -24,7 +26,14 @@ NAMED_ACTIONS: dict[str, tuple[str, ...]] = {
     "dynamodb": ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "Scan", "BatchGetItem", "BatchWriteItem"),
 }
 #: Totals: name -> unit. They have no dimensions.
-TOTALS = {"Events": "Count", "Kept": "Count", "Bytes": "Bytes", "Dropped": "Count", "Malformed": "Count"}
+TOTALS = {
+    "Events": "Count",
+    "Kept": "Count",
+    "Bytes": "Bytes",
+    "Dropped": "Count",
+    "Malformed": "Count",
+    "Failed": "Count",
+}
 #: Reported per service and action.
 ACTION_METRICS = ("Events", "Kept", "Bytes")
 MAX_RULES = 10
@@ -53,14 +62,20 @@ def documents(counts: BatchCounts, now: int, rules: tuple[str, ...] = ()) -> lis
     for action, numbers in sorted(values.items()):
         complete = {name: numbers[name] for name in ACTION_METRICS}
         metrics.append(_document(now, complete, ("service", "event_name"), action._asdict()))
-    named = set(rules[:MAX_RULES])
+    named = {rule: _rule_name(rule, position) for position, rule in enumerate(rules[:MAX_RULES], 1)}
     dropped: Counter[str] = Counter()
     for rule, number in counts.dropped.items():
-        dropped[rule if rule in named else OTHER] += number
+        dropped[named.get(rule, OTHER)] += number
     metrics += [
         _document(now, {"Dropped": number}, ("rule",), {"rule": rule}) for rule, number in sorted(dropped.items())
     ]
     return [json.dumps(document, separators=(",", ":")) for document in metrics]
+
+
+def _rule_name(rule: str, position: int) -> str:
+    """Return the dimension of a rule: its name if CloudWatch takes it, else its position in the file."""
+    usable = rule.isascii() and rule.isprintable() and rule.strip() == rule and not rule.startswith(":")
+    return rule if usable and rule else f"rule {position}"
 
 
 def _totals(counts: BatchCounts) -> dict[str, int]:
@@ -70,6 +85,7 @@ def _totals(counts: BatchCounts) -> dict[str, int]:
         "Bytes": counts.bytes.total(),
         "Dropped": counts.dropped.total(),
         "Malformed": counts.malformed,
+        "Failed": counts.failed,
     }
 
 

@@ -33,7 +33,7 @@ class LandingWriter:
         kept.pop("log_object", None)
         partition = partition_of(columns["event_time"], columns["service"])
         line = {"event_time": time_text(kept.pop("event_time")), "event_id": kept.pop("event_id"), **kept}
-        return _encode(line | {"weight": weight} | partition._asdict()) + b"\n"
+        return _encode(line | {"weight": weight} | partition._asdict() | {"service": columns["service"]}) + b"\n"
 
     def regular(
         self, caller: CallerColumns, call: CallColumns, own: EventColumns, weight: float = 1.0
