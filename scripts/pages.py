@@ -1,5 +1,5 @@
 """Write the pages that are generated from the code: docs/schema.md, docs/cli.md, docs/limits.md,
-docs/architecture.svg.
+docs/detections.md, docs/architecture.svg.
 
 `--check` writes nothing, names the pages that are not current, and exits with 1 if there is one.
 """
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import detection_page
 import structure
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -121,6 +122,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "schema.md": schema,
     "cli.md": cli,
     "limits.md": limits,
+    "detections.md": detection_page.page,
     "architecture.svg": structure.diagram,
 }
 

@@ -42,7 +42,8 @@ def test_suggestions_run_and_answer(document: dict[str, Any], capfd: pytest.Capt
         assert main(words[1:]) == 0
         out, err = capfd.readouterr()
         assert out.count("\n") > 3, suggestion
-        assert not err
+        # Findings come with what could not be judged in so few days; nothing else has anything to complain about.
+        assert not err or (words[1] == "detect" and err.startswith("trailsift: what could not be judged:"))
 
 
 def test_suggestions_lead_to_the_incidents(document: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from trailsift.analysis.time_range import Period
 from trailsift.cli import main
-from trailsift.detect import detection_rules, notify
+from trailsift.detect import detection_examples, detection_rules, notify
 from trailsift.detect.baseline import BASELINE_LIMITS, FIRSTS, Baseline, BaselineLimits, Cells, Day, FirstSeen
 from trailsift.detect.correlate import correlate_signals, finding_id
 from trailsift.detect.describe import describe
@@ -367,7 +367,7 @@ def test_builtin_detections_pass_their_examples() -> None:
     """Each finds its matching example and ignores the harmless one, in one lake of all examples."""
     detections, wrong = detection_rules.builtin_rules()
     assert len(detections) >= 12 and not wrong
-    assert detection_rules.run_examples(detections) == []
+    assert detection_examples.run_examples(detections) == []
     assert all(one.mitre and one.title_ko != one.title for one in detections)
 
 

@@ -127,7 +127,7 @@ def test_sampled_lake_finds_the_same(whole: DuckDBEngine, sampled: DuckDBEngine)
     for one in builtin_rules()[0]:
         rows, thin_rows = (run_detection(engine, one) for engine in (whole, sampled))
         assert isinstance(rows, list) and isinstance(thin_rows, list)
-        if "FROM events" not in one.sql:
+        if "FROM events" not in one.sql and not one.calls:
             assert group_matches(rows) == group_matches(thin_rows), one.id
 
 

@@ -225,6 +225,7 @@ def test_matches_are_signals_of_findings(lake: Path, tmp_path: Path) -> None:
         assert eve.severity == "high" and {"T1098", "T1098.001"} <= set(eve.techniques)
         assert eve.as_dict()["rules"][0] == f"sigma:{uuid(1)}" and "Rule 1" in eve.title
         assert handle.find(eve.id, sigma=tmp_path).id == eve.id
+        assert handle.finding(eve.id, sigma=tmp_path).meaning == "Rule 1"
     assert result.sigma is not None
     assert {each.id: each.hits for each in result.sigma.rules} == {uuid(1): 3, uuid(2): 10, uuid(3): 6}
 

@@ -94,13 +94,13 @@ def test_refusals_by_the_policy_of_an_endpoint(tmp_path: Path) -> None:
     assert sum(role.denied for role in lake.roles()) == 60
     assert rows(lake, "SELECT sum(denied) FROM profile WHERE dimension = 'source_network'") == [(60,)]
     assert rows(lake, "SELECT sum(events) FROM hourly WHERE is_denied(error_code)") == [(60,)]
-    (finding,) = found(lake)
-    assert "Burst of denied calls within an hour (60 calls" in finding
+    assert "Burst of denied calls within an hour" in found(lake)
 
 
 def found(lake: trailsift.Lake) -> list[str]:
     with DuckDBEngine(open_snapshot(lake.path)) as engine:
-        return [finding.title for finding in detect(engine, DetectOptions(budget=0), builtin_rules()[0]).findings]
+        findings = detect(engine, DetectOptions(budget=0), builtin_rules()[0]).findings
+        return [signal.value for finding in findings for signal in finding.signals]
 
 
 #: Case -> what it is, None for what is harmless.
@@ -109,7 +109,7 @@ FOUND = {
     "pol-star-aws": "Bucket or object made public",
     "pol-star-aws-list": "Bucket or object made public",
     "pol-statement-object": "Bucket or object made public",
-    "pol-string": None,
+    "pol-string": "Bucket or object made public",
     "mfa-delete-off": "Recovery safeguards disabled",
     "note-true": "Object named like a ransom note written",
     "note-friends": None,

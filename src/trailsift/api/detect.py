@@ -208,13 +208,15 @@ class DetectMethods(Handle):
         from trailsift.detect.pipeline import drill
         from trailsift.detect.writer import Writer
 
+        report = _sigma(sigma)
         finding = (
-            self.find(name, detections=detections, sigma=sigma, language=language, clean=clean)
+            self.find(name, detections=detections, sigma=report, language=language, clean=clean)
             if isinstance(name, str)
             else name
         )
         writer = Writer(language, clean, self.period().zone or UTC_ZONE)
-        return drill(self._engine(), finding, limit, writer, _detections(detections)[0])
+        rules = [*_detections(detections)[0], *(report.detections if report else ())]
+        return drill(self._engine(), finding, limit, writer, rules)
 
     def mute(self, name: str | Finding, reason: str) -> Verdict:
         """Mark a finding as benign: it and similar findings are hidden until they grow by 50 %.

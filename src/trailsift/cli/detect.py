@@ -334,6 +334,7 @@ def finding_command(
         target,
         limit=10 if limit is None else limit,
         detections=detections,
+        sigma=rules,
         language=lang,
         clean=_cleaner(as_json),
     )
@@ -469,12 +470,13 @@ def _post(lake: Lake, findings: Sequence[Finding], url: str, form: Literal["json
 
 def _check(folder: Path | None) -> int:
     """Run the examples of the detections. Return 1 if any detection has errors."""
-    from trailsift.detect import detection_rules
+    from trailsift.detect.detection_examples import run_examples
+    from trailsift.detect.detection_file import builtin_rules, load_rules
     from trailsift.terminal.console import plural
     from trailsift.terminal.output import print_line
 
-    rules, problems = detection_rules.builtin_rules() if folder is None else detection_rules.load_rules(folder)
-    problems = [*problems, *detection_rules.run_examples(rules)]
+    rules, problems = builtin_rules() if folder is None else load_rules(folder)
+    problems = [*problems, *run_examples(rules)]
     for problem in problems:
         say(str(problem))
     print_line(f"{plural(len(rules), 'detection')}, {plural(len(problems), 'error')}")

@@ -91,6 +91,18 @@ class CallerHours(NamedTuple):
     names: Sequence[str | None]
 
 
+#: The hours of nobody.
+NO_HOURS = CallerHours(
+    np.zeros(0, np.int64),
+    np.zeros(0, np.int8),
+    np.zeros((0, len(BURSTS))),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.int64),
+    (),
+)
+
+
 class SessionPlace(NamedTuple):
     """Where a session of a caller was used on one day: a network, the families of its clients, and its calls there."""
 
@@ -120,7 +132,7 @@ class Day(NamedTuple):
     cells: Cells
     writes: Column  # series with mutating calls
     firsts: FirstSeen
-    hours: CallerHours
+    hours: CallerHours = NO_HOURS
     places: Sequence[SessionPlace] = ()  # of sessions that were used in several
     networks: Sequence[PublicNetwork] = ()
 

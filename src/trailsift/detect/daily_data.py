@@ -10,6 +10,7 @@ import numpy as np
 from trailsift.analysis.base import CALLS, DENIED, NETWORK_ACTIVITY, ask, tuple_of
 from trailsift.analysis.time_range import Period
 from trailsift.detect.baseline import BURSTS, FIRSTS, MEASURES, Baseline, CallerHours, Cells, Column, Day, FirstSeen
+from trailsift.detect.console_noise import CONSOLE_NOISE, console_noise_relation
 from trailsift.detect.priors import kind_of
 from trailsift.detect.public_networks import read_networks
 from trailsift.detect.split_sessions import read_places
@@ -131,7 +132,7 @@ def _hours(
 ) -> tuple[Cells, Column, Column, CallerHours, Column]:
     """Return all cells of a period, with hours since 1970; the series with mutating calls, with their hours; and the
     hours of callers, with theirs."""
-    where = f"{period.where('hour')} AND {CALLS}"
+    where, days = f"{period.where('hour')} AND {CALLS}", period.where_day("day")
     names = f"SELECT DISTINCT caller, event_name FROM hourly WHERE {where}"
     kinds = ask(engine, tuple_of, f"{names} ORDER BY caller, event_name")
     # A number instead of two strings per line, and columns instead of rows: millions of lines fit.
@@ -139,14 +140,21 @@ def _hours(
         engine,
         f"""WITH names AS (SELECT caller, event_name,
                 row_number() OVER (ORDER BY caller, event_name)::INTEGER - 1 AS number FROM ({names})),
+            {console_noise_relation(f"(SELECT * FROM hourly WHERE {where})", f"(SELECT * FROM sessions WHERE {days})")},
             lines AS (SELECT number, hour, category, error_code, events, bytes_out, resource_arn, read_only,
                 len(object_keys) AS keys, first_time, last_time, {_NETWORK} AS network, {PASSED} AS passed,
-                coalesce(account_id <> account, false) AS elsewhere
+                coalesce(account_id <> account, false) AS elsewhere,
+                noise_hour IS NOT NULL AS noise
             FROM hourly JOIN (SELECT *, {_ACCOUNT} AS account FROM names) AS names
                 ON hourly.caller IS NOT DISTINCT FROM names.caller
-                AND hourly.event_name IS NOT DISTINCT FROM names.event_name WHERE {where})
+                AND hourly.event_name IS NOT DISTINCT FROM names.event_name
+            LEFT JOIN (SELECT account_id AS noise_account, caller AS noise_caller, hour AS noise_hour
+                FROM {CONSOLE_NOISE})
+                ON account_id = noise_account AND hourly.caller = noise_caller AND hour = noise_hour
+            WHERE {where})
         SELECT number, (epoch_us(hour) // {HOUR})::INTEGER, {_once("events")}::DOUBLE, {_once("bytes_out")}::DOUBLE,
-            coalesce(sum(events) FILTER ({DENIED} AND NOT passed), 0)::DOUBLE, count(DISTINCT resource_arn)::DOUBLE,
+            coalesce(sum(events) FILTER ({DENIED} AND NOT passed AND NOT noise), 0)::DOUBLE,
+            count(DISTINCT resource_arn)::DOUBLE,
             coalesce(bool_and(coalesce(read_only, false)) FILTER (NOT network), true)::TINYINT,
             {_once("keys")}::DOUBLE, epoch_us(min(first_time)), epoch_us(max(last_time)),
             bool_and(elsewhere)::TINYINT

@@ -1,225 +1,60 @@
-"""Detections as data: known bad behaviour, one TOML file each, with examples as tests.
-
-A file has ``title`` (and ``title_ko``), ``severity``, ``mitre``, ``description``, ``sql`` and examples: ``[[matches]]``
-are records that together must be found, ``[[ignores]]`` records that together must not. The SQL is one read-only
-statement over the tables of the lake that returns the columns of ``COLUMNS``; a row is a match. ``history`` is the
-number of days before its own that a row depends on; without it the SQL runs over the whole lake each time.
-
-Optional texts: ``did`` completes the sentence "CALLER ... on DAY" for the first line of a finding ("stopped the trail
-{resource}"), with ``{resource}``, ``{event}`` (one of the calls) and ``{calls}`` ("3 calls") as placeholders;
-``next`` is the step in AWS, also with ``{caller}``. ``did_ko`` (ends in a noun form, as in "추적 {resource}를 중지함")
-and ``next_ko`` are the Korean ones.
-"""
+"""Run detections over a lake: rows of their SQL become matches, and matches become signals."""
 
 from __future__ import annotations
 
-import json
 import re
-import tempfile
 import time
-import tomllib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from importlib import resources
-from pathlib import Path
-from string import Formatter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from trailsift.detect.acts import acts_relations
 from trailsift.detect.callers import is_one
+from trailsift.detect.console_noise import CONSOLE_NOISE, console_noise_relation
 from trailsift.detect.correlate import SUPPORTING
-from trailsift.detect.event_scan import EventScan, batches
+from trailsift.detect.detection_file import (
+    COLUMNS,
+    SEVERITY_RARITY,
+    Detection,
+    DetectionError,
+    Problem,
+    builtin_rules,
+    load_rules,
+    parse,
+)
+from trailsift.detect.event_scan import batches
 from trailsift.detect.finding import Signal
-from trailsift.detect.particles import PARTICLES
-from trailsift.errors import EngineError, QueryError, UsageError
+from trailsift.errors import EngineError, QueryError
+from trailsift.query.relations import text
 from trailsift.times import DAY, HOUR, literal, moment
 
 if TYPE_CHECKING:
     from trailsift.query import DuckDBEngine
 
-COLUMNS = ("account_id", "caller", "event_name", "resource_arn", "first_time", "last_time", "events")
+__all__ = [
+    "COLUMNS",
+    "SEVERITY_RARITY",
+    "Detection",
+    "Problem",
+    "RuleMatch",
+    "builtin_rules",
+    "group_matches",
+    "load_rules",
+    "parse",
+    "run_all",
+    "run_detection",
+    "run_detections",
+    "run_rules",
+    "to_signals",
+]
 
-#: Severity -> rarity of its signal: alone, they make findings with a score of 0.45, 0.65 and 0.85.
-SEVERITY_RARITY = {"low": 2.45, "medium": 5.57, "high": 17.0}
 #: Seconds that the rules of others may take in one run, together.
 SCAN_SECONDS = 900.0
 #: Rows of one caller closer than this are one match; rows within a few hours of its begin are its core.
 _APART = 7 * DAY
 _NEAR = 3 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EXAMPLES_BEGIN = datetime(2026, 3, 2, tzinfo=UTC)
-#: Optional texts, and the placeholders that each may have.
-_TEXTS = {
-    "did": ("resource", "event", "calls"),
-    "did_ko": ("resource", "event", "calls"),
-    "next": ("resource", "event", "calls", "caller"),
-    "next_ko": ("resource", "event", "calls", "caller"),
-}
-_KEYS = {"title", "title_ko", "severity", "mitre", "description", "sql", "history", "matches", "ignores", *_TEXTS}
-
-
-@dataclass(frozen=True)
-class Example:
-    """Records of one example: an event, repeated ``times`` times from ``hour`` on, with these fields."""
-
-    event: str
-    times: int
-    hour: int
-    parameters: dict[str, Any]
-    record: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One detection; ``line`` is where the SQL begins in the file.
-
-    ``scan``: the condition on single events that the SQL is made of, if it is one: then detections share one pass over
-    the events. ``supporting``: its matches only strengthen other evidence. ``timed``: it is somebody else's, and
-    may take only so long.
-    """
-
-    id: str
-    path: str
-    line: int
-    title: str
-    title_ko: str
-    severity: str
-    mitre: tuple[str, ...]
-    description: str
-    sql: str
-    history: int | None
-    matches: tuple[Example, ...]
-    ignores: tuple[Example, ...]
-    did: str | None = None
-    did_ko: str | None = None
-    next: str | None = None
-    next_ko: str | None = None
-    scan: EventScan | None = None
-    supporting: bool = False
-    timed: bool = False
-
-
-@dataclass(frozen=True)
-class Problem:
-    """An error in a detection file, with its line."""
-
-    path: str
-    line: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.text}"
-
-
-def builtin_rules() -> tuple[list[Detection], list[Problem]]:
-    """Return the detections that come with trailsift, and errors in them."""
-    files = resources.files("trailsift.detect") / "detections"
-    return _read((file.name, file.read_text("utf-8")) for file in files.iterdir() if file.name.endswith(".toml"))
-
-
-def load_rules(folder: Path) -> tuple[list[Detection], list[Problem]]:
-    """Return the detections of a user's folder, and errors in them. Raise UsageError if there is no such folder."""
-    if not folder.is_dir():
-        raise UsageError(f"--detections {folder} is not a folder: name one with .toml files")
-    files = [(str(path), path.read_text("utf-8", "replace")) for path in sorted(folder.glob("*.toml"))]
-    if not files:
-        raise UsageError(f"--detections {folder} has no .toml file")
-    return _read(files)
-
-
-def _read(files: Iterable[tuple[str, str]]) -> tuple[list[Detection], list[Problem]]:
-    detections, problems = [], []
-    for path, text in sorted(files):
-        try:
-            detections.append(parse(path, text))
-        except _DetectionError as error:
-            problems.append(Problem(path, error.line, str(error)))
-    return detections, problems
-
-
-class _DetectionError(Exception):
-    def __init__(self, line: int, text: str) -> None:
-        super().__init__(text)
-        self.line = line
-
-
-def parse(path: str, text: str) -> Detection:
-    """Parse one file. Raise _DetectionError with the line of a mistake."""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        line = next((int(word) for word in str(error).replace(",", " ").split() if word.isdigit()), 1)
-        raise _DetectionError(line, f"is not valid TOML: {error}") from error
-    for key in table:
-        if key not in _KEYS:
-            raise _DetectionError(_line(text, key), f"unknown key {key}: use {', '.join(sorted(_KEYS))}")
-    for key in ("title", "description", "sql"):
-        if not isinstance(table.get(key), str) or not table[key].strip():
-            raise _DetectionError(_line(text, key), f"needs {key}, a string")
-    if table.get("severity") not in SEVERITY_RARITY:
-        raise _DetectionError(_line(text, "severity"), f"severity is one of {', '.join(SEVERITY_RARITY)}")
-    mitre = table.get("mitre", [])
-    if not isinstance(mitre, list) or not all(isinstance(technique, str) for technique in mitre):
-        raise _DetectionError(_line(text, "mitre"), "mitre is a list of strings such as T1530")
-    history = table.get("history")
-    if history is not None and (not isinstance(history, int) or history < 0):
-        raise _DetectionError(_line(text, "history"), "history is a number of days, 0 or more")
-    for key, names in _TEXTS.items():
-        if key in table and not _is_template(table[key], names):
-            known = ", ".join(f"{{{name}}}" for name in names)
-            raise _DetectionError(_line(text, key), f"{key} is a sentence; its placeholders are {known}")
-    for key in ("matches", "ignores"):
-        if not table.get(key):
-            raise _DetectionError(_line(text, key), f"needs an example: [[{key}]]")
-    made = Detection(
-        Path(path).stem,
-        path,
-        _line(text, "sql"),
-        table["title"],
-        str(table.get("title_ko", table["title"])),
-        table["severity"],
-        tuple(mitre),
-        table["description"],
-        table["sql"].strip().removesuffix(";"),
-        history,
-        tuple(_example(text, example) for example in table["matches"]),
-        tuple(_example(text, example) for example in table["ignores"]),
-    )
-    texts: dict[str, Any] = {key: table.get(key) for key in _TEXTS}
-    return replace(made, **texts)
-
-
-def _is_template(text: object, names: Sequence[str]) -> bool:
-    """Return whether a text is a template with these placeholders, or `{name:을/를}` with a Korean particle."""
-    if not isinstance(text, str) or not text.strip():
-        return False
-    try:
-        parts = list(Formatter().parse(text))
-    except ValueError:
-        return False
-    return all(
-        name is None or (name in names and not convert and form in ("", *PARTICLES)) for _, name, form, convert in parts
-    )
-
-
-def _example(text: str, table: Any) -> Example:
-    event = table.get("event") if isinstance(table, dict) else None
-    if not isinstance(event, str) or ":" not in event:
-        raise _DetectionError(_line(text, "event"), 'an example needs event = "service:EventName"')
-    return Example(
-        event,
-        int(table.get("times", 1)),
-        int(table.get("hour", 0)),
-        table.get("parameters", {}),
-        table.get("record", {}),
-    )
-
-
-def _line(text: str, key: str) -> int:
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip().removeprefix("[[").startswith(key):
-            return number
-    return 1
 
 
 class RuleMatch(NamedTuple):
@@ -255,13 +90,16 @@ def run_detections(engine: DuckDBEngine, detections: Sequence[Detection]) -> tup
 def run_all(
     engine: DuckDBEngine, detections: Sequence[Detection], since_of: Callable[[Detection], int]
 ) -> Iterator[tuple[Detection, list[RuleMatch] | Problem]]:
-    """Yield each detection with its rows from its day ``since_of`` on, in order; scans share passes over the events."""
-    together: dict[int, list[RuleMatch]] = {}
+    """Yield each detection with its rows from its day ``since_of`` on, in order.
+
+    Detections over `acts` share one scan, and those that are conditions on single events share passes over the events.
+    """
+    together = _run_over_acts(engine, [(rule, since_of(rule)) for rule in detections])
     budget = _Budget(SCAN_SECONDS)
     scans = [(place, rule.scan, since_of(rule)) for place, rule in enumerate(detections) if rule.scan is not None]
     for batch in batches(scans):
         try:
-            found = engine.query(_since(batch.sql, batch.since), timeout=budget.left()).dicts()
+            found = engine.query(_newer(batch.sql, batch.since), timeout=budget.left()).dicts()
         except (QueryError, EngineError):
             # One of them cannot run; alone, each says so itself.
             continue
@@ -295,9 +133,65 @@ def run_detection(
         rows = _rows(engine, detection, since, budget)
     except (QueryError, EngineError) as error:
         return Problem(detection.path, detection.line, f"its SQL fails: {error}")
-    except _DetectionError as error:
+    except DetectionError as error:
         return Problem(detection.path, error.line, str(error))
     return _matches(rows, since)
+
+
+def run_rules(engine: DuckDBEngine, chosen: Sequence[tuple[Detection, int]]) -> list[list[RuleMatch] | Problem]:
+    """Return for each (detection, since) what ``run_detection`` returns."""
+    since_of = {id(rule): since for rule, since in chosen}
+    return [rows for _, rows in run_all(engine, [rule for rule, _ in chosen], lambda rule: since_of[id(rule)])]
+
+
+def _run_over_acts(engine: DuckDBEngine, chosen: Sequence[tuple[Detection, int]]) -> dict[int, list[RuleMatch]]:
+    """Return the rows of detections over `acts`, by place; without those of a scan that failed."""
+    out: dict[int, list[RuleMatch]] = {}
+    shared: dict[int, list[int]] = defaultdict(list)
+    for place, (rule, since) in enumerate(chosen):
+        if rule.calls:
+            shared[since if rule.history is not None else 0].append(place)
+    for since, places in shared.items():
+        out |= _run_shared(engine, [chosen[place][0] for place in places], places, since)
+    return out
+
+
+def _run_shared(
+    engine: DuckDBEngine, rules: Sequence[Detection], places: Sequence[int], since: int
+) -> dict[int, list[RuleMatch]]:
+    """Return the rows by place; nothing if the statement fails: each is then run by itself, to find the wrong one."""
+    simple = [(place, rule) for place, rule in zip(places, rules, strict=True) if rule.test]
+    others = [(place, rule) for place, rule in zip(places, rules, strict=True) if not rule.test]
+    branches = [
+        f"SELECT {place} AS place, {', '.join(COLUMNS)} FROM ({_over_acts(rule, since)})" for place, rule in others
+    ]
+    if simple:
+        branches.append(_of_all(simple))
+    calls = {call for rule in rules for call in rule.calls}
+    history = max((rule.history or 0 for rule in rules), default=0)
+    try:
+        rows = engine.query(
+            f"WITH {acts_relations(calls, _since(since, history))} {' UNION ALL '.join(branches)}"
+        ).dicts()
+        rows_of: dict[int, list[dict[str, Any]]] = {place: [] for place in places}
+        for row in rows:
+            rows_of[row["place"]].append(row)
+        return {place: _matches(of_rule, since) for place, of_rule in rows_of.items()}
+    except (QueryError, EngineError):
+        return {}
+
+
+def _of_all(simple: Sequence[tuple[int, Detection]]) -> str:
+    """Return one SELECT for all detections that count nothing: one branch for each takes seconds to plan."""
+    tests = ", ".join(
+        f"CASE WHEN call IN ({', '.join(map(text, rule.calls))}) THEN CASE WHEN (\n{rule.test}\n) THEN {place} END END"
+        for place, rule in simple
+    )
+    return f"""SELECT place, account_id, caller, min(event_name) AS event_name, target AS resource_arn,
+            min(event_time) AS first_time, max(event_time) AS last_time, round(sum(weight))::BIGINT AS events
+        FROM (SELECT account_id, caller, event_name, target, event_time, weight,
+            unnest(list_filter([{tests}], lambda place: place IS NOT NULL)) AS place FROM acts_all)
+        GROUP BY place, account_id, caller, target, date_trunc('day', event_time)"""
 
 
 def _matches(rows: Sequence[Mapping[str, Any]], since: int) -> list[RuleMatch]:
@@ -375,7 +269,7 @@ def _rows(
     if "role_arn" in result.names and "caller" in missing:
         missing.remove("caller")
     if missing:
-        raise _DetectionError(detection.line, f"its SQL returns no column {', '.join(missing)}")
+        raise DetectionError(detection.line, f"its SQL returns no column {', '.join(missing)}")
     return result.dicts()
 
 
@@ -395,12 +289,15 @@ _TIMES = {
 
 
 def _limited(detection: Detection, since: int) -> str:
-    if detection.history is None or since <= detection.history:
-        return detection.sql
-    return _since(detection.sql, since - detection.history)
+    if detection.calls:
+        history = detection.history
+        condition = "true" if history is None else _since(since, history)
+        return f"WITH {acts_relations(detection.calls, condition)} SELECT * FROM ({_over_acts(detection, since)})"
+    tables = _newer_tables(detection, since)
+    return f"WITH {', '.join(tables)} SELECT * FROM (\n{detection.sql}\n)" if tables else detection.sql
 
 
-def _since(sql: str, day: int) -> str:
+def _newer(sql: str, day: int) -> str:
     """Return a statement whose tables begin with a day (since 1970); 0 leaves it as it is."""
     begin = day * DAY
     if begin <= 0:
@@ -415,90 +312,35 @@ def _since(sql: str, day: int) -> str:
     return f"WITH {', '.join(tables)} SELECT * FROM (\n{sql}\n)" if tables else sql
 
 
+def _over_acts(detection: Detection, since: int) -> str:
+    """Return a SELECT over `acts_all`, in which the detection's own calls are `acts`."""
+    own = f"acts AS (SELECT * FROM acts_all WHERE call IN ({', '.join(map(text, detection.calls))}))"
+    return f"WITH {', '.join([own, *_newer_tables(detection, since)])} SELECT * FROM (\n{detection.sql}\n)"
+
+
+def _newer_tables(detection: Detection, since: int) -> list[str]:
+    """Return the common table expressions before its SQL: tables cut to what it depends on, and console_noise."""
+    noise = re.search(rf"\b{CONSOLE_NOISE}\b", detection.sql) is not None
+    used = [
+        table
+        for table in _TIMES
+        if re.search(rf"\b{table}\b", detection.sql) or (noise and table in ("hourly", "sessions"))
+    ]
+    out = []
+    if detection.history is not None and since > detection.history:
+        begin = (since - detection.history) * DAY
+        out = [
+            f"{table} AS (SELECT * FROM {table} WHERE {_TIMES[table]} >= "
+            + (f"DATE '{moment(begin):%Y-%m-%d}'" if _TIMES[table] == "day" else literal(begin))
+            + ")"
+            for table in used
+        ]
+    return [*out, console_noise_relation()] if noise else out
+
+
+def _since(since: int, history: int) -> str:
+    return f"event_time >= {literal((since - history) * DAY)}" if since > history else "true"
+
+
 def _micros(time: datetime) -> int:
     return (time - _EPOCH) // timedelta(microseconds=1)
-
-
-def run_examples(detections: Sequence[Detection]) -> list[Problem]:
-    """Run the examples. Return a problem for each that is not found and must be, or is found and must not be.
-
-    All examples go into one lake, each under its own account, so the SQL has to separate accounts.
-    """
-    from trailsift.ingest import ingest
-    from trailsift.lake.open import open_snapshot
-    from trailsift.query import DuckDBEngine
-
-    problems: list[Problem] = []
-    with tempfile.TemporaryDirectory(prefix="trailsift-examples-") as folder:
-        records = []
-        for place, rule in enumerate(detections):
-            records += _records(rule.matches, example_account(place, True))
-            records += _records(rule.ignores, example_account(place, False))
-        (Path(folder) / "a.json").write_text(json.dumps({"Records": records}))
-        ingest([str(Path(folder) / "a.json")], Path(folder) / "lake", workers=1)
-        with DuckDBEngine(open_snapshot(Path(folder) / "lake")) as engine:
-            for place, rule in enumerate(detections):
-                try:
-                    hits = {row["account_id"] for row in _rows(engine, rule)}
-                except (QueryError, EngineError, _DetectionError) as error:
-                    problems.append(Problem(rule.path, rule.line, f"its SQL fails: {error}"))
-                    continue
-                if example_account(place, True) not in hits:
-                    problems.append(Problem(rule.path, rule.line, "does not find its example [[matches]]"))
-                if example_account(place, False) in hits:
-                    problems.append(Problem(rule.path, rule.line, "finds its example [[ignores]]"))
-    return problems
-
-
-def example_account(place: int, matches: bool) -> str:
-    """Return the account id of an example."""
-    return f"{100_000_000_000 + 2 * place + matches}"
-
-
-def _records(examples: Sequence[Example], account_id: str) -> list[dict[str, Any]]:
-    out = []
-    for number, example in enumerate(examples):
-        service, _, name = example.event.partition(":")
-        for i in range(example.times):
-            at = _EXAMPLES_BEGIN + timedelta(hours=example.hour, seconds=i)
-            filled = _fill({"requestParameters": example.parameters} | example.record, i, account_id)
-            out.append(_plain(service, name, at, account_id) | {"eventID": f"{account_id}-{number}-{i}"} | filled)
-    return out
-
-
-def _plain(service: str, name: str, at: datetime, account_id: str) -> dict[str, Any]:
-    role = f"arn:aws:iam::{account_id}:role/example"
-    return {
-        "eventVersion": "1.11",
-        "userIdentity": {
-            "type": "AssumedRole",
-            "principalId": "AROAEXAMPLE:run",
-            "arn": f"arn:aws:sts::{account_id}:assumed-role/example/run",
-            "accountId": account_id,
-            "accessKeyId": "ASIAEXAMPLE",
-            "sessionContext": {"sessionIssuer": {"type": "Role", "arn": role, "accountId": account_id}},
-        },
-        "eventTime": f"{at:%Y-%m-%dT%H:%M:%SZ}",
-        "eventSource": f"{service}.amazonaws.com",
-        "eventName": name,
-        "awsRegion": "us-east-1",
-        "sourceIPAddress": "192.0.2.10",
-        "userAgent": "Boto3/1.37.4",
-        "requestParameters": None,
-        "responseElements": None,
-        "readOnly": name.startswith(("Get", "List", "Head", "Scan", "Query", "Describe")),
-        "eventType": "AwsApiCall",
-        "managementEvent": False,
-        "recipientAccountId": account_id,
-        "eventCategory": "Data",
-    }
-
-
-def _fill(value: Any, i: int, account_id: str) -> Any:
-    if isinstance(value, str):
-        return value.replace("{i}", str(i)).replace("{account}", account_id)
-    if isinstance(value, dict):
-        return {key: _fill(part, i, account_id) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_fill(part, i, account_id) for part in value]
-    return value

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from trailsift.detect.correlate import correlate_signals
-from trailsift.detect.detection_rules import Detection, Problem, group_matches, run_detection, to_signals
+from trailsift.detect.detection_rules import Detection, Problem, group_matches, run_rules, to_signals
 from trailsift.detect.finding import Finding, Signal
 from trailsift.detect.pipeline import DetectOptions, detect
 from trailsift.detect.signals import collect_signals
@@ -48,8 +48,7 @@ def losses(full: DuckDBEngine, reduced: DuckDBEngine, detections: Sequence[Detec
 
 def _detected(engine: DuckDBEngine, detections: Sequence[Detection]) -> list[Signal]:
     out: list[Signal] = []
-    for rule in detections:
-        rows = run_detection(engine, rule)
+    for rule, rows in zip(detections, run_rules(engine, [(rule, 0) for rule in detections]), strict=True):
         if not isinstance(rows, Problem):
             out += to_signals(rule, group_matches(rows))
     return out

@@ -116,7 +116,7 @@ def _fingerprint(engine: DuckDBEngine, detections: Sequence[Detection], limits: 
     at = engine.snapshot
     lake = (at.seq, at.committed_at, sorted(at.locations.items()))
     rules = [
-        (rule.title, rule.title_ko, rule.severity, rule.mitre, rule.history, rule.sql, rule.supporting)
+        (rule.title, rule.title_ko, rule.severity, rule.mitre, rule.history, rule.calls, rule.sql, rule.supporting)
         for rule in detections
     ]
     return hashlib.sha256(repr((lake, rules, limits, MAX_SIGNALS)).encode()).hexdigest()
@@ -204,7 +204,7 @@ def _run_detections(
 
 
 def _key(rule: Detection) -> str:
-    return hashlib.sha256(f"{rule.history} {rule.sql}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{rule.history} {' '.join(rule.calls)} {rule.sql}".encode()).hexdigest()[:16]
 
 
 def _newest_matches(matches: list[RuleMatch]) -> list[RuleMatch]:

@@ -29,7 +29,7 @@ from trailsift.times import DAY, HOUR
 
 #: The longest condition and its deepest parentheses, and the longest SQL of a rule, in characters.
 MAX_CONDITION, MAX_PARENTHESES, MAX_SQL = 2_000, 8, 200_000
-_TITLE = 200
+_TITLE, _DESCRIPTION = 200, 600
 _SEVERITIES = {"critical": "high", "high": "high", "medium": "medium"}
 _TECHNIQUE = re.compile(r"t\d{4}(?:\.\d{3})?", re.IGNORECASE | re.ASCII)
 _QUOTED = re.compile(r"'([^']{1,200})'")
@@ -233,9 +233,10 @@ def _rule(
     )
     severity = _SEVERITIES.get(level, "low")
     line = document.line_of("detection:", "correlation:")
+    meaning = " ".join(str(rule.description or title).split())[:_DESCRIPTION]
     detection = Detection(
-        f"sigma:{id_}", document.path, line, title, title, severity, techniques, title,
-        sql, history, (), (), scan=scan, supporting=level not in _SEVERITIES, timed=True,
+        f"sigma:{id_}", document.path, line, title, title, severity, techniques,
+        meaning, sql, history, (), (), scan=scan, supporting=level not in _SEVERITIES, timed=True,
     )  # fmt: skip
     status = rule.status.name.lower() if rule.status is not None else ""
     correlates = isinstance(rule, SigmaCorrelationRule)
