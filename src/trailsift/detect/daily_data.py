@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _DAYS_AT_ONCE = 16
 _EVENTS_AT_ONCE = 5_000_000
 _PACE_LEAST = 100  # calls, or distinct keys of one call, in an hour from which on their pace says something
-_LAST_DAY = 2_932_896  # of the year 9999
+#: The last day of the year 9999.
+LAST_DAY = 2_932_896
 
 _USAGE = {
     "first_service": "service",
@@ -89,7 +90,7 @@ def daily_totals(engine: DuckDBEngine, periods: Sequence[Period] = (Period(),)) 
 
 def whole_days(first: int, last: int) -> Period:
     """Return the period of whole days (since 1970, UTC), both inclusive."""
-    return Period(first * DAY, (last + 1) * DAY if last < _LAST_DAY else None)
+    return Period(first * DAY, (last + 1) * DAY if last < LAST_DAY else None)
 
 
 def read_days(engine: DuckDBEngine, baseline: Baseline, events_of: Mapping[int, int]) -> Iterator[Day]:

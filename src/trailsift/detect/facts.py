@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trailsift.analysis.base import CALLS
 from trailsift.detect.callers import condition_of
+from trailsift.detect.daily_data import ELSEWHERE, PASSED, once
 from trailsift.detect.finding import Finding, Signal
 from trailsift.query.relations import text
 from trailsift.schema import SKETCH_SIZE
@@ -55,6 +56,7 @@ def facts_of(engine: DuckDBEngine, findings: Sequence[Finding]) -> dict[str, Fac
         f"""WITH spans(id, caller_is, since, until, call, of_service, by_bytes) AS (VALUES {spans}),
         chosen AS (
             SELECT id, event_name, resource_arn, object_keys, events, bytes_out,
+                {PASSED} AS passed, {ELSEWHERE} AS twin,
                 CASE WHEN by_bytes THEN coalesce(bytes_out, 0) ELSE events END AS weight
             FROM hourly JOIN spans ON coalesce(hourly.caller, hourly.role_arn) = caller_is
                 AND hour >= since AND hour <= until AND (call IS NULL OR event_name = call)
@@ -67,7 +69,8 @@ def facts_of(engine: DuckDBEngine, findings: Sequence[Finding]) -> dict[str, Fac
             GROUP BY id),
         keys AS (SELECT id, distinct_count(min(hash, {SKETCH_SIZE})) AS number
             FROM (SELECT DISTINCT id, unnest(object_keys) AS hash FROM chosen) GROUP BY id),
-        sums AS (SELECT id, sum(events)::BIGINT AS events, coalesce(sum(bytes_out), 0)::BIGINT AS bytes_out
+        sums AS (SELECT id, {once("events", "passed", "twin")}::BIGINT AS events,
+                {once("bytes_out", "passed", "twin")}::BIGINT AS bytes_out
             FROM chosen GROUP BY id)
         SELECT id, call, place, coalesce(places, 0), coalesce(number, 0)::BIGINT, events, bytes_out
         FROM sums JOIN calls USING (id) LEFT JOIN places USING (id) LEFT JOIN keys USING (id)"""

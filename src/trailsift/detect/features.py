@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trailsift.analysis.base import CALLS, DENIED, ask, tuple_of
-from trailsift.detect.daily_data import PASSED, once, whole_days
+from trailsift.detect.daily_data import LAST_DAY, PASSED, once, whole_days
 from trailsift.times import HOUR
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def read_calls(
     ``cache``: weeks that were read before, by their first day; updated to exactly the weeks of these days.
     """
     cache = {} if cache is None else cache
+    last = min(last, LAST_DAY)
     begins = range(first, last + 1, _DAYS_AT_ONCE)
     for begin in [begin for begin in cache if begin not in begins]:
         del cache[begin]

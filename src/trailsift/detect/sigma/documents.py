@@ -144,7 +144,7 @@ def _check_events(text: str) -> None:
     open_: list[tuple[str | None, int]] = []
     size = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.DocumentStartEvent):
             documents, size, size_of = documents + 1, 0, {}
             if documents > MAX_DOCUMENTS:
