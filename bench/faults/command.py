@@ -42,7 +42,7 @@ PHASES = (
     ("trailsift.lake.transaction", "Transaction", "_apply", "commit: transaction"),
     ("trailsift.lake.transaction", "Transaction", "rollback", "rolling back"),
     ("trailsift.lake.compact", "", "rewrite", "compaction"),
-    ("trailsift.lake.expire", "", "merge_seen", "merging ids"),
+    ("trailsift.lake.expire_seen", "", "merge_seen", "merging ids"),
     ("trailsift.lake.expire", "", "clean", "expiring"),
     ("trailsift.lake.relocate", "", "relocate", "relocation"),
     ("trailsift.detect.signals", "", "collect_signals", "detection"),

@@ -55,7 +55,7 @@ def test_outputs_that_are_not_regular_files(small_lake: Path, tmp_path: Path) ->
     lines: list[int] = []
     reader = threading.Thread(target=lambda: lines.append(pipe.read_text("utf-8").count("\n")))
     reader.start()
-    for output in (pipe, link):
+    for output in (pipe, f"{link} --force"):
         assert shell(f"{PROGRAM} export --lake $LAKE --output {output}", small_lake).returncode == 0
     reader.join(30)
     assert lines == [20_000] and pipe.is_fifo()

@@ -146,7 +146,7 @@ def test_levels_alone(engine: DuckDBEngine, logs: Path, capsys: pytest.CaptureFi
         assert {LEVELS[signal.kind] for one in only.findings for signal in one.signals} <= {name}, name
     assert main(["detect", "--lake", lake, "--levels", "learned", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)["findings"]
-    assert listed and all("behaved unusually" in one["title"] for one in listed)
+    assert listed and all("behaved unlike itself" in one["title"] for one in listed)
 
 
 def test_lake_without_events(tmp_path: Path) -> None:

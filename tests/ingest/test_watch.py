@@ -234,7 +234,7 @@ def test_a_mount_that_goes_away_and_comes_back(tmp_path: Path) -> None:
         with watching(folder, lake) as running:
             running.wait(lambda: running.stored == 1)
             subprocess.run(["umount", str(folder)], check=True)
-            time.sleep(0.5)
+            running.wait(lambda: any("another one" in line for line in running.said))
             assert mounted(folder)
             write(folder, "a.json.gz", [event_number(1)])
             write(folder / "sub", "b.json.gz", [event_number(2)])
