@@ -94,6 +94,7 @@ _THREADS = (
 #: Modules of Arrow's and DuckDB's errors, and how Python, Arrow and the C++ library say that a thread was refused.
 _ENGINES = ("pyarrow", "duckdb", "_duckdb")
 _NO_THREAD = ("can't start new thread", "Failed to launch worker thread", "thread constructor failed")
+_NO_FILE = os.strerror(errno.EMFILE)
 _FILES = "raise the limit of open files (`ulimit -n`), and run it again"
 
 
@@ -105,7 +106,7 @@ def shortage(error: BaseException) -> str:
         code = cause.errno if isinstance(cause, OSError) else None
         ours = isinstance(cause, (RuntimeError, ImportError)) or type(cause).__module__.split(".")[0] in _ENGINES
         text = str(cause) if ours else ""
-        if code in (errno.EMFILE, errno.ENFILE):
+        if code in (errno.EMFILE, errno.ENFILE) or _NO_FILE in text:
             return _FILES
         if any(words in text for words in _NO_THREAD):
             return _THREADS

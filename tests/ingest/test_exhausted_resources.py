@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import duckdb
 import psutil
@@ -21,8 +22,13 @@ import pytest
 
 from support.logs import event_number
 from support.records import text
+from trailsift.detect.detection_file import builtin_rules
+from trailsift.detect.detection_rules import run_detections
+from trailsift.errors import EngineError
 from trailsift.generate import Options, generate
 from trailsift.ingest.pool import Pool
+from trailsift.lake.open import open_snapshot
+from trailsift.query import DuckDBEngine
 from trailsift.runtime import shortage
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits are enforced on Linux only")
@@ -87,6 +93,25 @@ def test_few_open_files(logs: Path, lake: Path, tmp_path: Path, command: str, fi
     assert done.returncode == 0 or "open" in done.stderr, done.stderr
 
 
+class _Refusing(DuckDBEngine):
+    """An engine whose statements all meet the limit of open files, as DuckDB reports it."""
+
+    def query(self, *statement: Any, **options: Any) -> NoReturn:
+        """Raise."""
+        try:
+            raise duckdb.IOException('Cannot open file "/lake/events/a.parquet": Too many open files')
+        except duckdb.Error:
+            raise EngineError("the query could not be run") from None
+
+
+def test_no_file_for_a_detection(lake: Path) -> None:
+    """The machine's fault is not the fault of one detection after the other."""
+    rules, _ = builtin_rules()
+    with _Refusing(open_snapshot(lake)) as engine, pytest.raises(EngineError) as raised:
+        run_detections(engine, rules)
+    assert "ulimit -n" in shortage(raised.value)
+
+
 def _cause(error: BaseException, of: type[BaseException] = ValueError) -> BaseException:
     raised = of("outer")
     raised.__cause__ = error
@@ -109,6 +134,7 @@ def _cause(error: BaseException, of: type[BaseException] = ValueError) -> BaseEx
             "ulimit -u",
         ),
         (_cause(OSError(errno.EMFILE, "Too many open files")), "ulimit -n"),
+        (duckdb.IOException('Cannot open file "/lake/events/a.parquet": Too many open files'), "ulimit -n"),
         (OSError(errno.ENOSPC, "No space left on device"), ""),
         (RuntimeError("dictionary changed size during iteration"), ""),
         (ImportError("No module named 'x'"), ""),

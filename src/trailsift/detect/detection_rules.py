@@ -27,6 +27,7 @@ from trailsift.detect.event_scan import batches
 from trailsift.detect.finding import Signal
 from trailsift.errors import EngineError, QueryError
 from trailsift.query.relations import text
+from trailsift.runtime import shortage
 from trailsift.times import DAY, HOUR, literal, moment
 
 if TYPE_CHECKING:
@@ -100,7 +101,9 @@ def run_all(
     for batch in batches(scans):
         try:
             found = engine.query(_newer(batch.sql, batch.since), timeout=budget.left()).dicts()
-        except (QueryError, EngineError):
+        except (QueryError, EngineError) as error:
+            if shortage(error):
+                raise
             # One of them cannot run; alone, each says so itself.
             continue
         rows_of: dict[int, list[dict[str, Any]]] = {place: [] for place in batch.places}
@@ -128,10 +131,15 @@ class _Budget:
 def run_detection(
     engine: DuckDBEngine, detection: Detection, since: int = 0, budget: _Budget | None = None
 ) -> list[RuleMatch] | Problem:
-    """Return the rows of a detection, from the day ``since`` (since 1970) on if it declares its history."""
+    """Return the rows of a detection, from the day ``since`` (since 1970) on if it declares its history.
+
+    Raises EngineError where the system refuses memory, threads or open files."""
     try:
         rows = _rows(engine, detection, since, budget)
     except (QueryError, EngineError) as error:
+        if shortage(error):
+            # The machine's fault, not this detection's: the next ones would fail too.
+            raise
         return Problem(detection.path, detection.line, f"its SQL fails: {error}")
     except DetectionError as error:
         return Problem(detection.path, error.line, str(error))

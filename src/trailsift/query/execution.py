@@ -14,6 +14,7 @@ from trailsift.query.result_cache import Cache, Recorder
 from trailsift.query.sandbox import CheckedStatement
 from trailsift.query.types import ColumnType, Row, projection, unique_names
 from trailsift.query.views import create_views
+from trailsift.runtime import shortage
 
 if TYPE_CHECKING:
     import pyarrow
@@ -104,6 +105,8 @@ class Execution:
             return EngineError(f"a data file of the lake is damaged: {error}. {_RESTORE}")
         if not isinstance(error, duckdb.Error):
             return error
+        if shortage(error):
+            return EngineError(f"the query could not be run: {message_of(error)}")
         if is_missing_file(error):
             return EngineError(f"a data file of the lake is missing: {message_of(error)}. {_RESTORE}")
         if names_data_file(error, self.plan.snapshot.root):
