@@ -6,6 +6,7 @@ needs, so that a cold query pays for DuckDB only.
 
 from __future__ import annotations
 
+from trailsift.api.activity import ActivityMethods
 from trailsift.api.detect import DetectMethods
 from trailsift.api.export import ExportMethods
 from trailsift.api.ingest import IngestMethods
@@ -15,7 +16,16 @@ from trailsift.api.questions import QuestionMethods
 from trailsift.api.rules import RuleMethods
 
 
-class Lake(IngestMethods, QueryMethods, QuestionMethods, DetectMethods, RuleMethods, MaintainMethods, ExportMethods):
+class Lake(
+    IngestMethods,
+    QueryMethods,
+    QuestionMethods,
+    ActivityMethods,
+    DetectMethods,
+    RuleMethods,
+    MaintainMethods,
+    ExportMethods,
+):
     """A handle on a lake: cheap to create, no input or output before the first question.
 
     It keeps one DuckDB engine open and moves it to the newest commit for each question, so a notebook sees what another
