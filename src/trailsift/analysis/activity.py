@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 
-from trailsift.analysis.base import CALLS, DENIED, TARGETS, ask, tuple_of
+from trailsift.analysis.base import DENIED, TARGETS, ask, tuple_of
 from trailsift.analysis.filters import Filters
 from trailsift.analysis.time_range import Period
 from trailsift.errors import UsageError
@@ -123,14 +123,14 @@ class Activity(JsonObject):
         return ["time", self.by, "is_rest", "events"], rows
 
 
-#: Lists of ``hourly`` -> their column, and a condition.
-_LISTS: dict[str, tuple[str, str]] = {
-    "caller": ("caller", CALLS),
-    "resource": ("resource_arn", "true"),
-    "event": ("event_name", "true"),
-    "service": ("service", "true"),
-    "account": ("account_id", "true"),
-    "error": ("error_code", "error_code IS NOT NULL"),
+#: Lists of ``hourly`` -> their column.
+_LISTS: dict[str, str] = {
+    "caller": "caller",
+    "resource": "resource_arn",
+    "event": "event_name",
+    "service": "service",
+    "account": "account_id",
+    "error": "error_code",
 }
 
 
@@ -273,7 +273,7 @@ def _lists(
     earlier = _earlier(period)
     assert period.since is not None and earlier.until is not None
     now = period.where("hour")
-    columns = ", ".join(dict.fromkeys(column for column, _ in _LISTS.values()))
+    columns = ", ".join(_LISTS.values())
     both = f"({now} OR {earlier.where('hour')})"
     measures = ", ".join(
         f"coalesce(sum({value}) FILTER (WHERE {'now' if is_now else 'week_before'}), 0)::BIGINT AS {name}{suffix}"
@@ -286,8 +286,9 @@ def _lists(
             ("bytes_out", "bytes_out"),
         )
     )
-    sets = ", ".join(f"({column})" for column, _ in _LISTS.values())
-    most = f"WHERE g = {2 ** len(_LISTS) - 1} OR place <= {limit}" if limit else ""
+    sets = ", ".join(f"({column})" for column in _LISTS.values())
+    total = 2 ** len(_LISTS) - 1
+    most = f"WHERE g = {total} OR place <= {limit}" if limit else ""
     sql = f"""WITH picked AS (SELECT {columns}, category, events, bytes_in, bytes_out,
                 CASE WHEN {DENIED} THEN events ELSE 0 END AS denied,
                 CASE WHEN error_code IS NOT NULL AND NOT {DENIED} THEN events ELSE 0 END AS failed,
@@ -295,14 +296,14 @@ def _lists(
         grouped AS (SELECT grouping_id({columns}) AS g, {columns}, {measures} FROM picked
             GROUP BY GROUPING SETS ({sets}, ())),
         present AS (SELECT *, row_number() OVER (PARTITION BY g ORDER BY events DESC, {columns}) AS place,
-            count(*) OVER (PARTITION BY g) AS number FROM grouped WHERE events > 0 OR g = {2 ** len(_LISTS) - 1})
+            count(*) OVER (PARTITION BY g) AS number FROM grouped
+            WHERE g = {total} OR events > 0 AND (error_code IS NOT NULL OR g <> {_code_of("error")}))
         SELECT * FROM present {most} ORDER BY g, place"""
     lists: dict[str, list[Line]] = {name: [] for name in _LISTS}
     groups = dict.fromkeys(_LISTS, 0)
     totals = (Sums(0, 0, 0, 0, 0), Sums(0, 0, 0, 0, 0))
     width = len(_LISTS)
-    # grouping_id has one bit per column, set where the row is not grouped by it; the first column's is the highest.
-    kinds = {2**width - 1 - 2 ** (width - 1 - place): name for place, name in enumerate(_LISTS)}
+    kinds = {_code_of(name): name for name in _LISTS}
     for row in ask(engine, tuple_of, sql):
         g, values, sums, number = row[0], row[1 : width + 1], row[width + 1 : width + 11], row[-1]
         if g not in kinds:
@@ -311,9 +312,13 @@ def _lists(
         name = kinds[g]
         value = values[list(_LISTS).index(name)]
         groups[name] = number
-        if name != "error" or value is not None:
-            lists[name].append(Line(value, sums[0], sums[1], sums[4], sums[5]))
+        lists[name].append(Line(value, sums[0], sums[1], sums[4], sums[5]))
     return *totals, {name: tuple(found) for name, found in lists.items()}, groups
+
+
+def _code_of(name: str) -> int:
+    """Return the grouping_id of a list: a bit per column, set if a row is not grouped by it; the first is the highest."""
+    return 2 ** len(_LISTS) - 1 - 2 ** (len(_LISTS) - 1 - list(_LISTS).index(name))
 
 
 def _networks(engine: Engine, period: Period, filters: Filters, limit: int) -> tuple[tuple[Line, ...], int]:

@@ -94,9 +94,15 @@ async function render() {
   else if (range().wrong) replace(main, failed({ title: t("error.bad_range"), message: "", toDo: t("error.bad_range.to_do") }));
   else {
     const mine = controller;
-    const module = await import(`./views/${view}.js`);
-    if (mine.signal.aborted) return;
-    leave = (await module.show(main, mine.signal)) ?? null;
+    try {
+      const module = await import(`./views/${view}.js`);
+      if (mine.signal.aborted) return;
+      leave = (await module.show(main, mine.signal)) ?? null;
+    } catch (error) {
+      if (mine.signal.aborted) return;
+      console.error(error);
+      replace(main, failed(error, render));
+    }
     if (mine.signal.aborted) { leave?.(); leave = null; }
   }
   document.title = `${t(view in VIEWS ? `view.${view}` : "no_such_view")} · trailsift`;

@@ -69,7 +69,7 @@ export class ActivityChart {
       width: this.canvas.clientWidth || 600,
       height: this.height,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zoneName),
-      padding: [10, 8, 0, 0],
+      padding: [10, 26, 0, 0],
       legend: { show: false },
       cursor: { drag: { x: true, y: false, setScale: false }, points: { show: false }, y: false },
       select: { show: true },

@@ -114,7 +114,7 @@ export function heat(grid, label) {
   const days = [...Array(7).keys()].map((day) => new Intl.DateTimeFormat(language, { weekday: "short", timeZone: "UTC" }).format(new Date(Date.UTC(2024, 0, 1 + day))));
   const head = h("tr", {}, h("td", {}), [...Array(24).keys()].map((hour) => h("th", { scope: "col" }, hour % 3 ? h("span", { class: "sr" }, hour) : hour)));
   const body = grid.map((row, day) => h("tr", {}, h("th", { scope: "row" }, days[day]), row.map((events, hour) =>
-    h("td", { class: "cell", title: t("heat_cell", { day: days[day], hour, n: count(events) }), style: { "--level": events ? 0.12 + (0.88 * Math.log1p(events)) / Math.log1p(most) : 0 } }, h("span", { class: "sr" }, events)))));
+    h("td", { class: "cell", title: t("heat_cell", { day: days[day], hour, n: count(events) }), style: { "--level": events ? 0.12 + 0.88 * Math.sqrt(events / most) : 0 } }, h("span", { class: "sr" }, events)))));
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, h("table", { class: "heat" }, h("caption", { class: "sr" }, label), h("thead", {}, head), h("tbody", {}, body)));
 }
 

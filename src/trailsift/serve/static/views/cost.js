@@ -48,5 +48,5 @@ async function suggestions(signal) {
     { name: t("kind.caller"), show: callerCell() }, { name: t("kind.event"), key: "event_name" }, { name: t("kind.resource"), show: resourceCell() }, { name: t("pattern"), key: "key_pattern" },
     { name: t("events"), key: "events", number: true }, { name: t("share"), number: true, show: (row) => percent(row.share) }, { name: t("usd_a_month"), number: true, show: (row) => usd(row.usd_trail) },
   ], lines, { caption: t("suggestions") }) : empty(t("no_suggestions")),
-  lines.length ? h("details", {}, h("summary", {}, t("as_rules")), h("pre", { tabindex: "0" }, found.toml.slice(0, 20000).split("\n").map((line) => `${safe(line)}\n`)))) : null);
+  lines.length ? h("details", {}, h("summary", {}, t("as_rules")), h("pre", { tabindex: "0" }, found.toml.slice(0, 20000).split("\n").map((line) => `${safe(line)}\n`))) : null);
 }

@@ -46,6 +46,6 @@ function difference(one) {
     h("span", { class: `kind ${one.kind}` }, t(`difference.${one.kind}`)),
     h("div", { class: "sides" },
       h("span", { class: "label" }, t("now")), bar(one.share, "now"), h("span", { class: "number" }, t("n_and_share", { n: count(one.now), share: percent(one.share) })),
-      h("span", { class: "label" }, t("before")), bar(one.share_before, "before"), h("span", { class: "number" }, t("n_and_share", { n: count(Math.round(one.expected)), share: percent(one.share_before) }))),
+      h("span", { class: "label" }, t("before")), bar(one.share_before, "before"), h("span", { class: "number", title: t("before_in_all", { n: count(one.before) }) }, t("n_and_share", { n: count(Math.round(one.expected)), share: percent(one.share_before) }))),
     h("div", { class: "moved" }, h("b", {}, percent(one.moved)), h("small", {}, one.by_day ? t("moved_by_day") : t("moved"))));
 }

@@ -30,7 +30,8 @@ export async function show(main, signal) {
   const tailPlace = h("div");
   replace(main, h("h1", { class: "sr" }, t("view.overview")), stats,
     panel(t("events_over_time"), { wide: true, id: "chart", help: t("events_over_time.help"), actions: [choice(t("split_by"), STACKS.map((name) => [name, t(`by.${name}`)]), by, (chosen) => go(change({ by: chosen }))), asTable] }, chartPlace, brush, tablePlace),
-    lists, h("div", { class: "grid two" }, panel(t("live"), { id: "live", help: t("live.help") }, tailPlace), panel(t("freshness"), { id: "freshness", help: t("freshness.help") }, feed)));
+    lists, panel(t("live"), { id: "live", wide: true, help: t("live.help") }, tailPlace));
+  const fresh = panel(t("freshness"), { id: "freshness", help: t("freshness.help") }, feed);
 
   let data = null;
   const chart = new ActivityChart(chartPlace, { onBrush: (stretch) => {
@@ -52,7 +53,7 @@ export async function show(main, signal) {
     const total = found.total.events;
     replace(lists, LISTS.map((kind) => panel(t(`top.${kind}`), { help: t(`top.${kind}.help`) },
       kind in found.left_out ? h("p", { class: "empty" }, t("left_out", { names: found.left_out[kind].map((name) => t(`kind.${name}`)).join(", ") }))
-        : bars(kind, found.lists[kind] ?? [], { total, groups: found.groups[kind] }))));
+        : bars(kind, found.lists[kind] ?? [], { total, groups: found.groups[kind] }))), fresh);
     return total;
   };
   const failedPlace = h("div");
