@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 
 from trailsift.analysis.base import DENIED, TARGETS, ask, tuple_of
-from trailsift.analysis.filters import Filters
+from trailsift.analysis.filters import NO_FILTERS, Filters
 from trailsift.analysis.time_range import Period
 from trailsift.errors import UsageError
 from trailsift.query.engine import Engine
@@ -135,7 +135,7 @@ _LISTS: dict[str, str] = {
 
 
 def activity(
-    engine: Engine, period: Period, by: str = "service", filters: Filters = Filters(), limit: int = MOST_LINES
+    engine: Engine, period: Period, by: str = "service", filters: Filters = NO_FILTERS, limit: int = MOST_LINES
 ) -> Activity:
     """Return the events of a period, which is widened to whole hours; without limits: of all hours of the lake.
 
@@ -317,8 +317,9 @@ def _lists(
 
 
 def _code_of(name: str) -> int:
-    """Return the grouping_id of a list: a bit per column, set if a row is not grouped by it; the first is the highest."""
-    return 2 ** len(_LISTS) - 1 - 2 ** (len(_LISTS) - 1 - list(_LISTS).index(name))
+    """Return the grouping_id of a list: a bit per column, the highest for the first, set if it is not grouped by."""
+    width = len(_LISTS)
+    return (1 << width) - 1 - (1 << width - 1 - list(_LISTS).index(name))
 
 
 def _networks(engine: Engine, period: Period, filters: Filters, limit: int) -> tuple[tuple[Line, ...], int]:

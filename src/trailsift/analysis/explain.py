@@ -10,11 +10,12 @@ What the lake has nothing of does not count: only hours after its first one do. 
 in the stretch and b events in the other time, of which there was 1/s times as much, make n against an expected s * b.
 
 1. A value is listed if chance does not explain the difference: the likelihood ratio of two Poisson counts,
-   G = 2 (n ln(n / m) + b ln(b / c)) with m = (n + b) s / (1 + s) and c = (n + b) / (1 + s), is at least 10.83 (once in a
-   thousand), and the rate changed by half at least.
-2. The values of all dimensions are ranked by ``moved * shifted``. ``moved``: |n - s b| as a share of the sum of |n - s b|
-   over all values of the dimension, so that a value counts that makes up the difference. ``shifted``: by how much its
-   share of the events changed, 1 - min(p, q) / max(p, q), so that a value which grew as everything grew does not.
+   G = 2 (n ln(n / m) + b ln(b / c)) with m = (n + b) s / (1 + s) and c = (n + b) / (1 + s), is at least 10.83 (once in
+   a thousand), and the rate changed by half at least.
+2. The values of all dimensions are ranked by ``moved * shifted``. ``moved``: |n - s b| as a share of the sum of
+   |n - s b| over all values of the dimension, so that a value counts that makes up the difference. ``shifted``: by how
+   much its share of the events changed, 1 - min(p, q) / max(p, q), so that a value which grew as everything did does
+   not.
 
 The second factor is what tells "this role did it" from "there was more of everything"; the latter is said by the totals.
 Key patterns, networks and clients are kept by day: they are compared over the whole UTC days that the stretch touches,
@@ -31,7 +32,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from trailsift.analysis.activity import WEEK, within_lake
 from trailsift.analysis.base import CALLS, TARGETS, ask, tuple_of
-from trailsift.analysis.filters import Filters
+from trailsift.analysis.filters import NO_FILTERS, Filters
 from trailsift.analysis.time_range import Period
 from trailsift.errors import UsageError
 from trailsift.query.engine import Engine
@@ -124,11 +125,13 @@ class Explained(JsonObject):
     def table(self) -> tuple[list[str], list[tuple[Any, ...]]]:
         """The differences as names of columns and rows."""
         names = ["dimension", "name", "of", *Difference._fields[2:]]
-        return names, [(d.dimension, d.names[-1], d.names[0] if d.names[1:] else None, *d[2:]) for d in self.differences]
+        return names, [
+            (d.dimension, d.names[-1], d.names[0] if d.names[1:] else None, *d[2:]) for d in self.differences
+        ]
 
 
 def explain(
-    engine: Engine, stretch: Period, against: str = "before", filters: Filters = Filters(), limit: int = MOST
+    engine: Engine, stretch: Period, against: str = "before", filters: Filters = NO_FILTERS, limit: int = MOST
 ) -> Explained:
     """Return what is different in a stretch, at most ``limit`` differences; 0 is all.
 
@@ -161,13 +164,11 @@ def explain(
             left_out[dimension] = missing
             continue
         where = f"{condition} AND {filters.where(table)}"
-        rows = ask(engine, tuple_of, _sums(table, columns, "day", where, touched, other_days))
-        found += differences(dimension, [(row[:-2], row[-2], row[-1]) for row in rows], day_hours, by_day=True)
+        sums = ask(engine, tuple_of, _sums(table, columns, "day", where, touched, other_days))
+        found += differences(dimension, [(tuple(row[:-2]), row[-2], row[-1]) for row in sums], day_hours, by_day=True)
     found.sort(key=lambda one: (-one.score, one.dimension, tuple(map(str, one.names))))
     listed = tuple(found[: limit or None])
-    return Explained(
-        period, chosen, others, hours, days, events, events_before, filters, len(found), listed, left_out
-    )
+    return Explained(period, chosen, others, hours, days, events, events_before, filters, len(found), listed, left_out)
 
 
 #: What is kept by day: dimension -> (table, columns, condition).
@@ -213,7 +214,7 @@ def differences(
 
 
 def surprise(now: int, before: int, scale: float) -> float:
-    """Return the likelihood ratio of two Poisson counts having one rate; ``scale``: length of the first over the other."""
+    """Return the likelihood ratio of two Poisson counts having one rate; ``scale``: the first length over the other."""
     both = now + before
     pairs = ((now, both * scale / (1 + scale)), (before, both / (1 + scale)))
     return 2 * sum(count * log(count / mean) for count, mean in pairs if count)
@@ -258,9 +259,7 @@ def _either(column: str, periods: Sequence[Period]) -> str:
     return "(" + (" OR ".join(f"({test})" for test in tests) or "false") + ")"
 
 
-def _sums(
-    table: str, columns: Sequence[str], time: str, where: str, period: Period, others: Sequence[Period]
-) -> str:
+def _sums(table: str, columns: Sequence[str], time: str, where: str, period: Period, others: Sequence[Period]) -> str:
     now, before = _either(time, [period]), _either(time, others)
     names = ", ".join(columns)
     scale = _length(period, HOUR) / max(1, sum(_length(one, HOUR) for one in others))

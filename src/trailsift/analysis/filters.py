@@ -58,6 +58,10 @@ class Filters:
         return " AND ".join(_condition(name, values) for name, values in self.chosen) or "true"
 
 
+#: Nothing is filtered.
+NO_FILTERS = Filters()
+
+
 def filters_of(values: Mapping[str, Iterable[str]]) -> Filters:
     """Return filters. Raise UsageError for an unknown name, or for too many or too long values."""
     chosen = []

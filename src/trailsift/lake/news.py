@@ -31,9 +31,7 @@ def commits_after(snapshot: Snapshot, seq: int) -> list[Commit]:
         f"ORDER BY seq DESC LIMIT {MOST_COMMITS}"
     )
     found = []
-    for number, time, text in read(
-        snapshot.root, lambda db: db.execute(sql, (_STORES, seq, snapshot.seq)).fetchall()
-    ):
+    for number, time, text in read(snapshot.root, lambda db: db.execute(sql, (_STORES, seq, snapshot.seq)).fetchall()):
         counts = forms.counts(text)
         numbers = (counts.get("records") or 0, counts.get("stored") or 0)
         found.append(Commit(forms.commit_number(number), forms.commit_time(time), *numbers))

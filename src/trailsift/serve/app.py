@@ -59,9 +59,7 @@ class Server:
 
     def application(self) -> Starlette:
         """Return the ASGI application."""
-        api = [
-            Route(f"/api/v1/{one.path}", _Api(self, one), methods=[one.method], name=one.path) for one in ENDPOINTS
-        ]
+        api = [Route(f"/api/v1/{one.path}", _Api(self, one), name=one.path) for one in ENDPOINTS]
         routes = [
             *api,
             Route("/api/v1/live", self.live, methods=["GET"]),
@@ -235,6 +233,9 @@ class _Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         begun = perf_counter()
+        if request.method not in (self._endpoint.method, "HEAD" if self._endpoint.method == "GET" else ""):
+            await _wrong_method(request, None)(scope, receive, send)
+            return
         try:
             response = await self._answer(request)
         except (Gone, ClientDisconnect):

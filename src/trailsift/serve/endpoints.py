@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from trailsift.analysis.activity import STACKS
 from trailsift.analysis.explain import Against
@@ -18,6 +18,9 @@ from trailsift.serve.answers import FORMATS, Answer, Body, of_query, table_of
 from trailsift.serve.options import ServeOptions
 from trailsift.serve.params import FILTERS, LANG, SINCE, UNTIL, ZONE, Param, filters_in
 from trailsift.serve.redact import mask_text
+
+if TYPE_CHECKING:
+    from trailsift.api.query import Group
 
 #: Values of the request's parameters by name.
 Values = Mapping[str, Any]
@@ -78,7 +81,8 @@ def _arrivals(lake: Lake, options: ServeOptions, values: Values) -> Answer:
 
 
 def _summary(lake: Lake, options: ServeOptions, values: Values) -> Answer:
-    found = lake.summary(values["by"], since=values["since"], until=values["until"], limit=values["limit"])
+    by: Group = values["by"]
+    found = lake.summary(by, since=values["since"], until=values["until"], limit=values["limit"])
     return Answer(found, table_of(found.records))
 
 
@@ -101,9 +105,7 @@ def _object(lake: Lake, options: ServeOptions, values: Values) -> Answer:
 
 
 def _search(lake: Lake, options: ServeOptions, values: Values) -> Answer:
-    return Answer(
-        lake.search(values["term"], since=values["since"], until=values["until"], limit=values["limit"])
-    )
+    return Answer(lake.search(values["term"], since=values["since"], until=values["until"], limit=values["limit"]))
 
 
 def _compare(lake: Lake, options: ServeOptions, values: Values) -> Answer:
@@ -142,9 +144,7 @@ def _findings(lake: Lake, options: ServeOptions, values: Values) -> Answer:
 
 
 def _finding(lake: Lake, options: ServeOptions, values: Values) -> Answer:
-    detail = lake.finding(
-        values["id"], limit=values["limit"], language=values["lang"] or "en", clean=_clean(options)
-    )
+    detail = lake.finding(values["id"], limit=values["limit"], language=values["lang"] or "en", clean=_clean(options))
     return Answer(detail.as_dict())
 
 
@@ -210,24 +210,33 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             Param("since", "Start of the stretch.", required=True),
             Param("until", "End of the stretch, not included.", required=True),
             ZONE,
-            Param("against", "The time before, or the same hours of the weeks before.", choices=get_args(Against),
-                default="before"),
+            Param(
+                "against",
+                "The time before, or the same hours of the weeks before.",
+                choices=get_args(Against),
+                default="before",
+            ),
             _limit("Differences at most; 0 is all.", 20),
             *FILTERS,
         ),
         is_table=True,
-    ),  # fmt: skip
+    ),
     Endpoint(
         "arrivals",
         "The newest events among what commits have brought.",
         _arrivals,
         (
-            Param("after", "Number of the last commit seen. Default: only the newest commit.", "integer",
-                most=2**53, least=0),
+            Param(
+                "after",
+                "Number of the last commit seen. Default: only the newest commit.",
+                "integer",
+                most=2**53,
+                least=0,
+            ),
             _limit("Events at most.", 50),
         ),
         is_table=True,
-    ),  # fmt: skip
+    ),
     Endpoint(
         "summary",
         "Totals of one kind of group, the largest first.",
@@ -242,10 +251,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "object",
         "Every call that touched an object, the last one first.",
         _object,
-        (Param("name", "BUCKET/KEY; * in the key stands for any text.", required=True), *_PERIOD,
-            _limit("Calls at most.", 100)),
+        (
+            Param("name", "BUCKET/KEY; * in the key stands for any text.", required=True),
+            *_PERIOD,
+            _limit("Calls at most.", 100),
+        ),
         is_table=True,
-    ),  # fmt: skip
+    ),
     Endpoint(
         "search",
         "A term wherever it can be: an address, key, ARN, id, or a part of a name.",
@@ -259,10 +271,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         (Param("since", "Start of the period.", required=True), UNTIL, ZONE, _limit("Differences at most.", 20)),
         is_table=True,
     ),
-    Endpoint("cost", "What a trail charges for the events, by group, in dollars a month.", _cost,
-        (*_PERIOD, _limit("Lines of each group.", 8))),
-    Endpoint("suggestions", "Rules for large, steady volume.", _suggestions, (_limit("Suggestions.", 10),),
-        is_table=True),
+    Endpoint(
+        "cost",
+        "What a trail charges for the events, by group, in dollars a month.",
+        _cost,
+        (*_PERIOD, _limit("Lines of each group.", 8)),
+    ),
+    Endpoint(
+        "suggestions", "Rules for large, steady volume.", _suggestions, (_limit("Suggestions.", 10),), is_table=True
+    ),
     Endpoint(
         "findings",
         "What is unusual, the most important first.",
@@ -275,14 +292,31 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         keeps=False,
         is_table=True,
     ),
-    Endpoint("finding", "One finding with its evidence and its events.", _finding,
-        (_ID, ZONE, _limit("Events at most, the first ones.", 20)), keeps=False),
-    Endpoint("finding/mute", "Mark a finding as benign: it is hidden until it grows by half.", _judge("mute"),
-        (_ID, _REASON), "POST", keeps=False),
-    Endpoint("finding/confirm", "Mark a finding as a real incident.", _judge("confirm"), (_ID, _REASON), "POST",
-        keeps=False),
-    Endpoint("status", "The lake: tables, counts that add up, how far it is behind, gaps, what to do.", _status,
-        keeps=False, is_table=True),
+    Endpoint(
+        "finding",
+        "One finding with its evidence and its events.",
+        _finding,
+        (_ID, ZONE, _limit("Events at most, the first ones.", 20)),
+        keeps=False,
+    ),
+    Endpoint(
+        "finding/mute",
+        "Mark a finding as benign: it is hidden until it grows by half.",
+        _judge("mute"),
+        (_ID, _REASON),
+        "POST",
+        keeps=False,
+    ),
+    Endpoint(
+        "finding/confirm", "Mark a finding as a real incident.", _judge("confirm"), (_ID, _REASON), "POST", keeps=False
+    ),
+    Endpoint(
+        "status",
+        "The lake: tables, counts that add up, how far it is behind, gaps, what to do.",
+        _status,
+        keeps=False,
+        is_table=True,
+    ),
     Endpoint("rejects", "What could not be stored, and why.", _rejects, (_limit("Records at most, the newest.", 50),)),
     Endpoint(
         "query",
@@ -297,4 +331,4 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         is_table=True,
     ),
     Endpoint("tables", "The tables, their columns, and the functions of a statement.", _tables),
-)  # fmt: skip
+)

@@ -17,9 +17,7 @@ _PROBLEM = {
         "error": {
             "type": "object",
             "required": ["code", "title", "message", "to_do"],
-            "properties": {
-                name: {"type": "string"} for name in ("code", "title", "message", "to_do")
-            },
+            "properties": {name: {"type": "string"} for name in ("code", "title", "message", "to_do")},
         }
     },
 }
@@ -30,7 +28,9 @@ def describe(endpoints: Sequence[Endpoint], live: Param) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
         formats = tuple(FORMATS) if endpoint.is_table else ("json",)
-        content: dict[str, Any] = {FORMATS[name]: {"schema": {"type": "string", "format": "binary"}} for name in formats}
+        content: dict[str, Any] = {
+            FORMATS[name]: {"schema": {"type": "string", "format": "binary"}} for name in formats
+        }
         content["application/json"] = {"schema": {"type": "object"}}
         paths[f"/api/v1/{endpoint.path}"] = {
             endpoint.method.lower(): {

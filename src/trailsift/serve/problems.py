@@ -85,7 +85,8 @@ def problem_response(problem: Problem, scope: Scope) -> JSONResponse:
 
 def language_of(scope: Scope) -> str:
     """Return the language of a request: its parameter ``lang``, else what the browser prefers, else English."""
-    wanted = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("lang", [""])[0]
+    query: bytes = scope.get("query_string", b"")
+    wanted = parse_qs(query.decode("latin-1")).get("lang", [""])[0]
     if wanted in LANGUAGES:
         return wanted
     preferred = re.split(r"[,;]", Headers(scope=scope).get("accept-language", ""))

@@ -17,7 +17,9 @@ _KEY = secrets.token_bytes(32)
 _KEYS = frozenset({"object_key", "example_key", "key_pattern", "source_object_key", "pattern"})
 _ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA|AIDA|AROA|ABIA|ACCA)[A-Z0-9]{12,}\b")
 _IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?:/\d{1,2})?(?![\d.])")
-_IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{1,4}:){2,7}[0-9a-fA-F:]*(?:/\d{1,3})?(?![\w:])|(?<![\w:])[0-9a-fA-F:]*::[0-9a-fA-F:]+(?:/\d{1,3})?")
+_IPV6 = re.compile(
+    r"(?<![\w:])(?:[0-9a-fA-F]{1,4}:){2,7}[0-9a-fA-F:]*(?:/\d{1,3})?(?![\w:])|(?<![\w:])[0-9a-fA-F:]*::[0-9a-fA-F:]+(?:/\d{1,3})?"
+)
 _TIME = re.compile(r"\d{1,2}:\d{2}:\d{2}")
 #: Key of an object behind a bucket's ARN or URL.
 _OBJECT = re.compile(r"(arn:aws[\w-]*:s3:::[^/\s'\"]+/|s3://[^/\s'\"]+/)([^\s'\"]+)")

@@ -11,6 +11,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from starlette.requests import Request
 
@@ -46,8 +47,9 @@ class _Run:
         """Wait for the answer, or until the reader is gone: then raise Gone, and end the run if nobody else waits."""
         self._waiting += 1
         leaving = asyncio.ensure_future(gone)
+        both: set[asyncio.Future[Any]] = {self.future, leaving}
         try:
-            await asyncio.wait({self.future, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if not self.future.done():
                 raise Gone
             return self.future.result()

@@ -158,7 +158,7 @@ class SecurityMiddleware:
             return Problem(421, "wrong_host", f"this server does not answer to {headers.get('host', '')[:200]!r}")
         if path.startswith(_DATA) and not path.startswith(_OPEN) and not self._guard.knows(headers):
             return Problem(401, "token_needed", "this server answers only who knows its token")
-        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and path != "/api/v1/session":
-            if not self._guard.may_change(headers):
-                return Problem(403, "not_from_page", f"changes need the header {CSRF_HEADER}, or a bearer token")
+        changes = scope["method"] not in ("GET", "HEAD", "OPTIONS") and path != "/api/v1/session"
+        if changes and not self._guard.may_change(headers):
+            return Problem(403, "not_from_page", f"changes need the header {CSRF_HEADER}, or a bearer token")
         return None

@@ -85,7 +85,7 @@ def _listen(options: ServeOptions) -> socket.socket:
     except (OSError, OverflowError) as error:
         listening.close()
         raise UsageError(
-            f"cannot listen on {options.host} port {options.port}: {error.strerror or error}. "
+            f"cannot listen on {options.host} port {options.port}: {getattr(error, 'strerror', None) or error}. "
             f"Name another one, such as --port {options.port % 65_000 + 1}"
         ) from error
     listening.set_inheritable(True)
