@@ -63,6 +63,16 @@ def serve_command(
     )
 
 
+def check_server() -> None:
+    """Raise UsageError if the extra `serve`, or what the page needs, is missing."""
+    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"serve needs {' and '.join(missing)}: pip install 'trailsift[serve]'")
+    from trailsift.serve.assets import check_assets
+
+    check_assets()
+
+
 def run_server(
     *,
     lake: str,
@@ -78,10 +88,8 @@ def run_server(
     memory_limit: str = "1GB",
     redact: bool = False,
 ) -> None:
-    """Serve a lake until interrupted. Raise UsageError if the extra `serve` is missing."""
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"serve needs {' and '.join(missing)}: pip install 'trailsift[serve]'")
+    """Serve a lake until interrupted. Raise UsageError if the extra `serve`, or what the page needs, is missing."""
+    check_server()
     from trailsift.serve.options import ServeOptions, is_loopback
     from trailsift.serve.server import serve
 

@@ -67,6 +67,9 @@ def serve(options: ServeOptions, ready: Callable[[], None] = lambda: None) -> No
     )
     try:
         _Uvicorn(config, server, ready).run([listening])
+    except KeyboardInterrupt:
+        # It was stopped, which is how a server ends.
+        pass
     except TrailsiftError:
         raise
     except (OSError, ValueError) as error:
