@@ -294,7 +294,7 @@ class _Translation:
                 key.replace(exp.Literal.number(aliases[name]))
 
     def _order(self, select: exp.Select) -> None:
-        """Name what is selected by its position in ORDER BY: there, Trino takes ``a.b`` for a part of a selected ``a``."""
+        """Name what is selected by its position in ORDER BY: Trino takes ``a.b`` there for a part of an ``a``."""
         from sqlglot import exp
 
         order = select.args.get("order")
