@@ -18,7 +18,7 @@ from support.s3_lakes import EVENTS, Inputs, Machine, filled, inputs, lake_image
 from trailsift import Lake
 from trailsift.cli import main
 from trailsift.errors import LakeError, UsageError
-from trailsift.lake.mirror import pack, unpack
+from trailsift.lake.packing import pack, unpack
 from trailsift.rules.presets import open_rules
 
 __all__ = ["filled", "inputs", "lake_image", "new_lake", "own_cache", "s3", "s3_server"]

@@ -108,7 +108,7 @@ def run_on_athena(sql: str, output: OutputOptions, explain: bool, timezone: str,
     if athena.cost is not None:
         age = f" from a result at most {options.reuse} minutes old (--no-cache runs it again)"
         reused = age if athena.cost.reused else ""
-        say(f"Athena read {athena.cost.bytes:,} bytes{reused}: ${athena.cost.usd:.6f}")
+        say(f"Athena read {athena.cost.bytes:,} bytes{reused}: {athena.cost.text()}")
     if not count:
         say(result.why_empty())
     return 0
@@ -137,9 +137,9 @@ def _estimate(athena: Athena, sql: str) -> ScanEstimate | None:
     except TrailsiftError as error:
         say(f"how much it will read is unknown: {error}")
         return None
-    usd = cost_of(estimate.bytes, price_list=athena.prices).usd
+    cost = cost_of(estimate.bytes, price_list=athena.prices)
     files = f"{estimate.files:,} of {estimate.of_files:,} files"
-    say(f"Athena will read up to {size(estimate.bytes)} in {files}: about ${usd:.6f}")
+    say(f"Athena will read up to {size(estimate.bytes)} in {files}: about {cost.text()}")
     return estimate
 
 

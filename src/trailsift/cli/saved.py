@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from trailsift.cli import STDIN
 from trailsift.cli.options import JsonOption, LakeOption
 from trailsift.cli.session import open_lake
-from trailsift.terminal.output import print_json, print_lines, say
+from trailsift.terminal.output import print_json, print_line, print_lines, say
 
 NameArgument = Annotated[str, Parameter(name="NAME", help="The name of a saved query, with or without @.")]
 
@@ -61,16 +61,11 @@ def save_command(
 
     Example: `trailsift queries save denied "SELECT caller, sum(denied) FROM access GROUP BY 1" --lake lake`
     """
-    saved = open_lake(lake).save_query(name, sys.stdin.read() if sql == STDIN else sql, replace=force)
-    say_saved(saved.name, lake)
-    return 0
-
-
-def say_saved(name: str, lake: object) -> None:
-    """Say how to run a query that was saved."""
     from trailsift.analysis.shell import program, quoted
 
-    say(f"saved: `{program()} query @{name} --lake {quoted(lake)}` runs it")
+    saved = open_lake(lake).save_query(name, sys.stdin.read() if sql == STDIN else sql, replace=force)
+    print_line(f"Saved. Next: {program()} query @{saved.name} --lake {quoted(lake)}")
+    return 0
 
 
 @queries.command(name="delete", sort_key=4)
@@ -80,5 +75,5 @@ def delete_command(name: NameArgument, /, *, lake: LakeOption) -> int:
     Example: `trailsift queries delete denied --lake lake`
     """
     open_lake(lake).delete_query(name)
-    say(f"deleted: @{name.removeprefix('@')}")
+    print_line(f"deleted: @{name.removeprefix('@')}")
     return 0
