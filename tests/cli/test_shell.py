@@ -244,7 +244,7 @@ def test_saved_queries_of_the_command_line(lake: Path, capsys: pytest.CaptureFix
 
 
 def test_saved_queries_that_somebody_else_wrote(lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The files are read with bounds, and their statements run behind the wall; links and other names are no queries."""
+    """Files are read with bounds, their statements run behind the wall, and links and other names are left out."""
     folder = lake / "queries"
     folder.mkdir()
     (folder / "huge.sql").write_bytes(b"-" * 200_000)

@@ -27,7 +27,13 @@ def test_where_statements_end(text: str, statements: list[str], rest: str) -> No
 
 def test_open_parts() -> None:
     assert part_at_end("SELECT 1") is None
-    for text, kind in (("a 'b", "text"), ('a "b', "name"), ("a -- b", "comment"), ("/* '", "comment"), ("$$ x", "text")):
+    for text, kind in (
+        ("a 'b", "text"),
+        ('a "b', "name"),
+        ("a -- b", "comment"),
+        ("/* '", "comment"),
+        ("$$ x", "text"),
+    ):
         part = part_at_end(text)
         assert part is not None and part.kind == kind
     assert not has_code(" -- x\n /* y */ ") and has_code("/* y */ 'x'")
@@ -63,7 +69,9 @@ def test_candidates(before: str, after: str, first: list[str]) -> None:
     assert offered(before, after)[: len(first)] == first
 
 
-@pytest.mark.parametrize("before", ["SELECT 'fr", "SELECT -- fr", 'SELECT "ca', "WHERE object_key = 'x", "WHERE x = $$ca"])
+@pytest.mark.parametrize(
+    "before", ["SELECT 'fr", "SELECT -- fr", 'SELECT "ca', "WHERE object_key = 'x", "WHERE x = $$ca"]
+)
 def test_nothing_is_offered_elsewhere(before: str) -> None:
     assert offered(before) == []
 
