@@ -14,7 +14,6 @@ import pytest
 
 from support.paths import TESTS
 
-
 #: The release of Java that this Trino needs.
 JDK = 25
 
