@@ -80,7 +80,7 @@ def test_errors_of_one_kind(tmp_path: Path) -> None:
 
 
 def test_the_same_hours_of_the_weeks_before(tmp_path: Path) -> None:
-    """What happens every week at that hour is no difference; against the day before it is one."""
+    """A job of every week at that hour makes no difference; against the day before it does."""
     weekly = [hourly(week * 168 + 30, "backup", 5000) for week in range(5)]
     rows = [*usual(5 * 168, 10), *weekly]
     found = asked(tmp_path, rows, 4 * 168 + 30, 4 * 168 + 31, against="weeks")

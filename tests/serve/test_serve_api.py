@@ -230,7 +230,7 @@ def events_of(dashboard: Dashboard, last: int | None, found: list[dict[str, Any]
 
 
 def test_commits_are_followed(small_lake: Path, tmp_path: Path) -> None:
-    """What another writer commits arrives within a second or two, and who comes back misses nothing."""
+    """The commit of another writer arrives within a second or two, and who comes back misses nothing."""
     place = tmp_path / "lake"
     shutil.copytree(small_lake, place)
     trailsift.Lake(place).relocate()

@@ -37,7 +37,7 @@ class ServeOptions:
 
     @property
     def is_secure(self) -> bool:
-        """Whether the server speaks TLS."""
+        """True if the server speaks TLS."""
         return self.tls_cert is not None
 
     @property

@@ -55,7 +55,7 @@ class Guard:
 
     @property
     def needs_token(self) -> bool:
-        """Whether a reader must know a token."""
+        """True if a reader must know a token."""
         return self.options.token is not None
 
     def is_token(self, given: str) -> bool:
