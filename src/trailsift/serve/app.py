@@ -186,6 +186,7 @@ class Server:
                 "lake_readable": ("1 if the lake can be read", float(status is not None)),
                 "live_readers": ("Pages that follow the commits", float(self.follower.readers)),
                 "live_skipped_rows": ("Rows that live pages were not sent, of all time", float(self.follower.skipped)),
+                "http_runs": ("Requests that were worked on, of all time; others had a kept answer", self.runner.runs),
                 "http_requests_at_work": ("Requests that are worked on", float(self.runner.at_work)),
             }
             return Body(self.metrics.text(status, gauges).encode(), MEDIA_TYPE)

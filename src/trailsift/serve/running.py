@@ -71,6 +71,8 @@ class Runner:
         self._running: dict[Hashable, _Run] = {}
         self._kept: OrderedDict[Hashable, tuple[Body, str]] = OrderedDict()
         self._bytes = 0
+        #: Runs of all time: what was answered from what is kept is not among them.
+        self.runs = 0
 
     @property
     def at_work(self) -> int:
@@ -88,6 +90,7 @@ class Runner:
         name: Hashable = object() if key is None else key
         run = self._running.get(name)
         if run is None:
+            self.runs += 1
             run = self._running[name] = _Run(work, self._seconds, self._pool)
             run.future.add_done_callback(lambda _: self._running.pop(name, None))
         body = await run.result(disconnected(request))
