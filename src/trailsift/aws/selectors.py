@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from trailsift.cloudtrail.data_event_types import DATA_EVENT_TYPES
 from trailsift.errors import TrailsiftError, UsageError
+from trailsift.prices import load_prices
 
 Selector = dict[str, Any]
 
@@ -217,9 +218,10 @@ def notes(request: SelectorRequest, existing: Sequence[Selector] | None, *, by_r
     """
     found = []
     if existing is None:
+        price = load_prices()["management_copies"]
         found.append(
             "the trail's present selectors are not known, so management events are among these: on an account's second "
-            "trail they cost $2.00 per 100,000; --existing or --apply keeps what the trail has"
+            f"trail they cost ${price.of(100_000):.2f} per 100,000; --existing or --apply keeps what the trail has"
         )
     if request.callers and by_role:
         found.append(

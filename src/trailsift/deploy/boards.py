@@ -332,7 +332,7 @@ def grafana_dashboard(board: Board, config: StackConfig, stream: str, function: 
                 "id": number + 1,
                 "type": panel.shape,
                 "title": panel.title,
-                "description": _fill_prices(panel.meaning) + (f" ({_NEEDS})" if panel.sql else ""),
+                "description": _fill_prices(panel.meaning, config.regions[0]) + (f" ({_NEEDS})" if panel.sql else ""),
                 "datasource": source,
                 "gridPos": {"x": number % 2 * 12, "y": number // 2 * 9, "w": 12, "h": 9},
                 "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
@@ -376,14 +376,17 @@ def _metric_target(
     }
 
 
-def _fill_prices(text: str) -> str:
-    """Fill in the price of data events."""
-    price = load_prices()["data_events"]
+def _fill_prices(text: str, region: str) -> str:
+    """Fill in the price of data events; where it is not known, queries return NULL for dollars."""
+    price = load_prices().of_region(region).get("data_events")
+    if price is None:
+        named = text.replace("${usd_100_000} per 100,000 data events and trail", f"the price in {region} is not known")
+        return named.replace("{usd}", "CAST(NULL AS double)")
     return text.replace("{usd_100_000}", f"{price.of(100_000):.2f}").replace("{usd}", f"{price.of(1):.8f}")
 
 
 def _athena_target(panel: Panel, config: StackConfig, source: dict[str, str]) -> dict[str, Any]:
-    sql = _fill_prices(panel.sql).replace("{database}", config.database)
+    sql = _fill_prices(panel.sql, config.regions[0]).replace("{database}", config.database)
     for word, condition in _CONDITIONS.items():
         sql = sql.replace(word, condition)
     return {
