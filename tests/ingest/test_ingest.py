@@ -57,7 +57,7 @@ class Stored(NamedTuple):
 
 @pytest.fixture(scope="module")
 def stored(small_lake: Path) -> Stored:
-    """What ``small_lake`` holds."""
+    """Return the contents of ``small_lake``."""
     return Stored(exported(small_lake), merged(small_lake))
 
 
