@@ -218,7 +218,7 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
     whole.write_text(json.dumps({"Records": [record for _, record in data]}))
     ingest([str(whole)], tmp_path / "lake")
 
-    # What is no time, no number and no yes or no stops nothing; without a time it is no event.
+    # Values of other kinds stop nothing; without a time, a record counts as malformed.
     odd = dict(data[0][1], eventID="odd", readOnly="perhaps", additionalEventData={"bytesTransferredIn": "many"})
     _raw(trino, [*records, *records[:100], (records[0][0], dict(odd, eventTime="yesterday"))])
     assert sum(statement.name.startswith("load") for statement in athena_sql.statements(LAKE, date(2026, 3, 22))) > 1
