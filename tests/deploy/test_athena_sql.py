@@ -218,7 +218,9 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
     whole.write_text(json.dumps({"Records": [record for _, record in data]}))
     ingest([str(whole)], tmp_path / "lake")
 
-    _raw(trino, [*records, *records[:100]])
+    # Values of other kinds stop nothing; without a time, a record counts as malformed.
+    odd = dict(data[0][1], eventID="odd", readOnly="perhaps", additionalEventData={"bytesTransferredIn": "many"})
+    _raw(trino, [*records, *records[:100], (records[0][0], dict(odd, eventTime="yesterday"))])
     assert sum(statement.name.startswith("load") for statement in athena_sql.statements(LAKE, date(2026, 3, 22))) > 1
     _create_tables(trino)
     for name, table in (("load", "events"), ("hourly", "hourly")):
@@ -226,6 +228,10 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
         first = _all(trino, table)
         _run(trino, name)
         assert _all(trino, table) == first, "a second run changes nothing"
+    files = 'SELECT file_path FROM lake."hourly$files" ORDER BY 1'
+    before = trino.run_iceberg(files)
+    _run(trino, "hourly")
+    assert trino.run_iceberg(files) == before and before, "and writes nothing"
     count = "SELECT count(*), count(DISTINCT event_id) FROM lake.events"
     assert trino.run_iceberg(count) == [[str(len(data))] * 2]
 
