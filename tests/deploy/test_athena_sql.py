@@ -100,6 +100,31 @@ def test_invalid_names_never_reach_sql(wrong: dict[str, Any]) -> None:
         StackConfig(**wrong).checked()
 
 
+BUCKETS = {
+    "ab": "2 characters", "a" * 64: "64 characters", "My-Logs": "small letters", "my_logs": "small letters",
+    "-logs": "begin and end", "logs.": "begin and end", "a..b": "two dots", "192.168.5.4": "IP address",
+    "xn--logs": "begin with xn--", "logs-s3alias": "end with -s3alias", "logs--x-s3": "end with --x-s3",
+    "s3://logs": "small letters", "로그": "2 characters",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BUCKETS)
+def test_a_bucket_that_s3_refuses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each rule of S3 in words, for both buckets."""
+    words = ["aws", "sql", "--account", "111122223333", "--region", "eu-west-1", "--only", "raw"]
+    for options in ([f"--trail={name}"], ["--trail", "good-logs", f"--bucket={name}"]):
+        assert main([*words, *options]) == 2
+        said = capsys.readouterr().err
+        assert "is not a valid bucket name" in said and BUCKETS[name] in said and "Traceback" not in said
+    assert main([*words, "--trail", "good.logs-1/prefix"]) == 0
+
+
+def test_an_account_has_twelve_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    for account in ("12345", "1234-5678-9012", "\N{FULLWIDTH DIGIT ONE}23456789012"):
+        assert main(["aws", "sql", "--trail", "good-logs", "--account", account]) == 2
+        assert "is not a valid account: it has 12 digits" in capsys.readouterr().err
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["aws", "sql", "--trail", "t-bucket/logs", "--account", "111122223333", "--region", "eu-west-1"]
     assert main([*words, "--only", "raw"]) == 0
