@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # No package's own build code runs, unless somebody on a platform that a package has no wheel for says `make setup SDISTS=`.
 SDISTS ?= --only-binary :all:
-# Processes that run the tests.
-TESTS ?= 2
+# Processes that run the tests: one more than cores, since some of them wait most of the time.
+TESTS ?= 3
 # Seconds for which `make asan` fuzzes the C modules.
 FUZZ_SECONDS ?= 300
 
@@ -57,11 +57,14 @@ demo: $(CORE) ## set up, then ingest generated logs and ask about them
 setup: $(CORE) ## only set up: afterwards .venv/bin/trailsift runs
 	@echo "ready: $(BIN)/trailsift --help"
 
-test: lint ## lint, then all tests in two processes; TESTS=0 for one
-	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile
+# Collected beside the lint, which has one core busy, so that the test modules are compiled once and not by each process.
+test: $(DEV) ## lint, then all tests in three processes; TESTS=0 for one
+	@$(BIN)/python -m pytest -q --collect-only >/dev/null 2>&1 & collecting=$$!; \
+		$(MAKE) --no-print-directory lint || { kill $$collecting; exit 1; }; wait
+	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder
 
 variants: lint ## all tests in all their variants, half an hour
-	@TRAILSIFT_ALL_VARIANTS=1 $(BIN)/python -m pytest -n $(TESTS) --dist loadfile
+	@TRAILSIFT_ALL_VARIANTS=1 $(BIN)/python -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder
 
 hostile-lakes: $(DEV) ## all variants of a lake built to do harm
 	@TRAILSIFT_ALL_VARIANTS=1 $(BIN)/python -m pytest -q tests/lake/test_hostile_lakes.py

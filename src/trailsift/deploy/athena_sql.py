@@ -173,7 +173,8 @@ def _hourly(config: StackConfig, since: date, until: date) -> list[AthenaStateme
                 f"MERGE INTO {config.database}.hourly AS known\n"
                 f"USING (\n{summary_select(f'{config.database}.events', span)}\n) AS new\n"
                 f"ON {same}\n  AND known.hour >= {low} AND known.hour < {high}\n"
-                f"WHEN MATCHED THEN UPDATE SET {changed}\n"
+                # Events are only added: of the same number, nothing has changed, and nothing is written again.
+                f"WHEN MATCHED AND known.events <> new.events THEN UPDATE SET {changed}\n"
                 f"WHEN NOT MATCHED THEN INSERT ({', '.join(names)})\n"
                 f"VALUES ({', '.join(f'new.{name}' for name in names)})",
             )
