@@ -42,7 +42,7 @@ from trailsift.errors import LakeError
 from trailsift.generate import Options, generate
 from trailsift.ingest import Sizes, ingest
 from trailsift.lake import index, lock, log_objects, settings, transaction, writer
-from trailsift.lake.mirror import open_mirror
+from trailsift.lake.mirrored_storage import open_mirror
 from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
 from trailsift.storage import folder_storage

@@ -1,5 +1,5 @@
 """Write the pages that are generated from the code: docs/schema.md, docs/cli.md, docs/limits.md,
-docs/detections.md, docs/architecture.svg.
+docs/detections.md, docs/prices.md, docs/architecture.svg.
 
 `--check` writes nothing, names the pages that are not current, and exits with 1 if there is one.
 """
@@ -118,11 +118,59 @@ def _query_limits() -> list[str]:
     ]
 
 
+def prices() -> str:
+    """Return the page of all prices: for what, in which region, of which day, from which page."""
+    from trailsift.prices import known_regions, load_prices
+
+    listed = {region: load_prices(region=region) for region in known_regions()}
+    first = next(iter(listed.values()))
+    lines = [
+        "# Prices",
+        "",
+        "Generated from `src/trailsift/prices.toml` by `make docs`. `cost`, `suggest`, `rules try`, `selectors`, "
+        "`ingest --dry-run`, `watch` and `query` all use them: list prices in US dollars, without free tiers and "
+        "discounts, of the first tier where a price has several.",
+        "",
+        "A price that no line has is not known here, and is said to be so. No price is known for China, GovCloud and "
+        "other partitions of AWS. Prices of other regions than us-east-1 are those of AWS's Price List under the usage "
+        "type in parentheses, as others published them on that day: compare them with your bill.",
+        "",
+        "`--prices FILE` or `TRAILSIFT_PRICES` overrides them: a line for all regions, a table for one.",
+        "",
+        "```toml",
+        "data_events = { usd = 0.08 }",
+        "",
+        "[ap-northeast-2]",
+        "athena_scan = { usd = 5.00 }",
+        "```",
+    ]
+    for name, price in first.items():
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            f"Per {price.per:,.0f}: {price.unit}." if price.per != 1 else f"Per {price.unit}.",
+            "",
+            "| region | USD | day | source |",
+            "|---|---|---|---|",
+        ]
+        everywhere = name in load_prices(region="")
+        rows = {"all of them": first} if everywhere else {r: known for r, known in listed.items() if name in known}
+        for region, known in rows.items():
+            found = known[name]
+            page, _, usage = found.source.partition(" ")
+            shown = page.removeprefix("https://aws.amazon.com/").rstrip("/")
+            source = f"[{shown}]({page}){f' {usage}' if usage else ''}"
+            lines.append(f"| {region} | {found.usd:.10f}".rstrip("0").rstrip(".") + f" | {found.date} | {source} |")
+    return "\n".join([*lines, ""])
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "schema.md": schema,
     "cli.md": cli,
     "limits.md": limits,
     "detections.md": detection_page.page,
+    "prices.md": prices,
     "architecture.svg": structure.diagram,
 }
 

@@ -59,7 +59,7 @@ def test_dry_run(bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     code, out, _ = run(capsys, *words)
     assert code == 0 and not Path(lake).exists()
     assert out.startswith("2 new log objects (") and f"in s3://{bucket}/AWSLogs; delivered 2026-03-02 to" in out
-    assert "1 account in 1 region" in out and "2 GETs; prices of 2026-11-22" in out
+    assert "1 account in 1 region" in out and "2 GETs; prices of us-east-1, 2026-11-22" in out
     assert "Not fetched, other folders and objects: CloudTrail-Digest (1)." in out
     code, out, _ = run(capsys, *words, "--json")
     answer = json.loads(out)

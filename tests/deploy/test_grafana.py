@@ -88,3 +88,13 @@ def test_the_check_finds_mistakes(check: Check) -> None:
     errors = check({name: ("Board", value) for name, value in wrong.items()})
     lines = {int(line.split("(")[1].split(",")[0]) for line in errors.splitlines() if line.startswith("values.ts(")}
     assert lines == {2, 3, 4, 5, 6}, errors
+
+
+def test_a_region_without_a_price_shows_no_dollars() -> None:
+    """In China, a board says that the price is not known; it does not multiply by another region's."""
+    config = StackConfig(bucket="my-bucket", regions=("cn-north-1",))
+    board = json.loads(render.files(config)["grafana/dashboards/cost.json"])
+    assert "the price in cn-north-1 is not known" in board["panels"][0]["description"]
+    sql = [panel["targets"][0]["rawSQL"] for panel in board["panels"] if "rawSQL" in panel["targets"][0]]
+    assert sql and all("* CAST(NULL AS double) AS usd" in text for text in sql)
+    assert "* 0.00000100 AS usd" in FILES["grafana/dashboards/cost.json"]

@@ -27,7 +27,8 @@ from trailsift.errors import GlueError, LakeError, UsageError
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake import expire, glue, glue_setting, index
-from trailsift.lake.mirror import Mirror, open_mirror
+from trailsift.lake.mirror import Mirror
+from trailsift.lake.mirrored_storage import open_mirror
 from trailsift.lake.open import open_snapshot
 from trailsift.lake.register import register
 from trailsift.lake.settings import LAKE_FILE

@@ -12,7 +12,7 @@ from support.logs import event_number, write
 from support.records import sample, text
 from trailsift.ingest import ingest
 from trailsift.ingest.chunk_builder import ChunkBuilder
-from trailsift.lake.parquet import write_events
+from trailsift.lake.parquet import ROW_GROUP, write_events
 
 ANONYMOUS = {"type": "AWSAccount", "principalId": "", "accountId": "ANONYMOUS_PRINCIPAL"}
 
@@ -48,6 +48,24 @@ def test_layout_order_and_ranges(tmp_path: Path) -> None:
         times = [round(row["event_time"].timestamp() * 1_000_000) for row in rows]
         assert (file.min_time, file.max_time) == (min(times), max(times))
         assert file.bytes == (tmp_path / file.path).stat().st_size
+
+
+def test_each_row_group_has_a_dictionary_of_its_own(tmp_path: Path) -> None:
+    """Parquet writes the dictionary of an Arrow column whole, whether a row group uses all of it or not."""
+    rows = ROW_GROUP * 5 // 2
+    networks = [f"10.1.{number // 256}.{number % 256}" for number in range(rows)]
+    records = [sample(eventID=f"id-{n}", sourceIPAddress=each, resources=[]) for n, each in enumerate(networks)]
+    builder = ChunkBuilder()
+    builder.add("object", text({"Records": records}))
+    (file,) = write_events(builder.finish().table, tmp_path)
+    stored = pq.ParquetFile(tmp_path / file.path)
+    groups = [stored.metadata.row_group(number) for number in range(stored.metadata.num_row_groups)]
+    assert [group.num_rows for group in groups] == [ROW_GROUP, ROW_GROUP, ROW_GROUP // 2]
+    place = stored.schema_arrow.names.index("source_ip")
+    texts = [group.column(place).total_uncompressed_size / group.num_rows for group in groups]
+    # At most twelve characters, their length, and the number of a value; the values of other groups would double that.
+    assert max(texts) < 20
+    assert stored.read(["source_ip"]).column(0).to_pylist() == networks
 
 
 @pytest.mark.parametrize("column", ["event_id", "object_key", "request_id", "access_key_id"])

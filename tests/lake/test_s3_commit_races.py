@@ -142,7 +142,7 @@ def test_a_commit_that_arrives_late(
     original = Mirror.publish
 
     def publish(self: Mirror, db: object, *rest: object) -> object:
-        from trailsift.lake.mirror import pack
+        from trailsift.lake.packing import pack
 
         late.append(pack(db.serialize()))  # type: ignore[attr-defined]
         return original(self, db, *rest)  # type: ignore[arg-type]

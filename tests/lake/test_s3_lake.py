@@ -24,11 +24,13 @@ from trailsift.errors import ConflictError, LakeError, UsageError
 from trailsift.generate import Options, generate
 from trailsift.ingest import Sizes, ingest
 from trailsift.lake import digest, expire, index
+from trailsift.lake.cached_files import CACHE_VARIABLE
 from trailsift.lake.commit import IngestedObject
 from trailsift.lake.compact import compact_lake
 from trailsift.lake.index import File
-from trailsift.lake.mirror import CACHE_VARIABLE, open_mirror, pack, unpack
+from trailsift.lake.mirrored_storage import open_mirror
 from trailsift.lake.open import open_snapshot
+from trailsift.lake.packing import pack, unpack
 from trailsift.lake.sqlite_catalog import _TABLES as catalog_tables
 from trailsift.lake.verify import verify
 from trailsift.lake.writer import _OTHER_TABLES as writer_tables
@@ -350,7 +352,7 @@ def test_a_query_that_the_cache_cannot_hold(
 ) -> None:
     a, b = machines
     a.ingest(logs)
-    monkeypatch.setattr("trailsift.lake.mirror.cache_bytes", lambda: 10_000)
+    monkeypatch.setattr("trailsift.lake.cached_files.cache_bytes", lambda: 10_000)
     with pytest.raises(LakeError, match=f"and the cache on the disk takes .* or set {CACHE_VARIABLE}"):
         b.rows("events")
 

@@ -18,7 +18,8 @@ from support.s3_lakes import EVENTS, Inputs, filled, inputs, lake_image, new_lak
 from trailsift import Lake
 from trailsift.errors import LakeError, TrailsiftError, UsageError
 from trailsift.lake import home
-from trailsift.lake.mirror import CACHE_VARIABLE, open_mirror
+from trailsift.lake.cached_files import CACHE_VARIABLE
+from trailsift.lake.mirrored_storage import open_mirror
 
 __all__ = ["filled", "inputs", "lake_image", "new_lake", "own_cache", "s3", "s3_server"]
 
@@ -100,7 +101,7 @@ def test_a_foreign_key_does_not_stop_upkeep(new_lake: str, s3: Server, inputs: I
 
 
 def test_a_huge_catalog_is_not_read(filled: str, s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trailsift.lake.mirror._MAX_CATALOG", 1 << 20)
+    monkeypatch.setattr("trailsift.lake.mirror.MAX_CATALOG", 1 << 20)
     bucket = filled.split("/")[2]
     s3.put(bucket, {"team/lake/catalog.db": bytes(2 << 20)})
     with pytest.raises(LakeError, match=r"too large"):

@@ -21,7 +21,8 @@ from trailsift.detect.triage import mark
 from trailsift.ingest import ingest
 from trailsift.lake import compact, expire
 from trailsift.lake.expire_days import expire_days, save
-from trailsift.lake.mirror import Mirror, open_mirror
+from trailsift.lake.mirror import Mirror
+from trailsift.lake.mirrored_storage import open_mirror
 from trailsift.lake.retention import Retention
 from trailsift.lake.writer import LakeWriter
 from trailsift.storage import open_storage

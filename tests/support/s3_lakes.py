@@ -18,7 +18,8 @@ from s3_server import Server
 from trailsift import Lake
 from trailsift.generate import Options, generate
 from trailsift.ingest import ingest
-from trailsift.lake.mirror import Mirror, open_mirror
+from trailsift.lake.mirror import Mirror
+from trailsift.lake.mirrored_storage import open_mirror
 from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
 from trailsift.schema import TABLES

@@ -12,7 +12,7 @@ from trailsift.analysis.caller_names import NOBODY
 from trailsift.analysis.time_range import Period
 from trailsift.aws.selectors import SERVICES, SelectorRequest
 from trailsift.cloudtrail.categories import category_of
-from trailsift.prices import Price, load_prices
+from trailsift.prices import Prices, load_prices
 from trailsift.query.engine import Engine
 from trailsift.query.relations import text
 from trailsift.schema import INSIGHT, UNKNOWN_CATEGORY
@@ -39,20 +39,20 @@ class SelectionCost(NamedTuple):
     """Data events per month at the rates of the lake, and what a trail charges for them.
 
     ``unknown``: those of the selected types of which the lake holds no data events: what they cost is not known, and is
-    not part of ``events`` and ``usd``, which are None if it holds none of all types.
+    not part of ``events`` and ``usd``, which are None if it holds none of all types. ``unpriced``: regions of which no
+    price is known; the dollars are of the others, and None if there are no others.
     """
 
     events: float | None
     usd: float | None
     all_events: float
-    all_usd: float
+    all_usd: float | None
     days: float
     unknown: tuple[str, ...] = ()
+    unpriced: tuple[str, ...] = ()
 
 
-def cost(
-    engine: Engine, period: Period, request: SelectorRequest, price_list: dict[str, Price] | None = None
-) -> SelectionCost:
+def cost(engine: Engine, period: Period, request: SelectorRequest, price_list: Prices | None = None) -> SelectionCost:
     """Return the monthly cost of the selected events, and of all data events of the lake.
 
     Prefixes within buckets are ignored: a selection that uses them costs less.
@@ -61,8 +61,8 @@ def cost(
         engine,
         tuple_of,
         f"""SELECT caller, service, event_name, category, coalesce(read_only, true), resource_arn, sum(events)::BIGINT,
-            epoch_us(min(hour)), epoch_us(max(hour))
-        FROM {lines(period)} AS lines GROUP BY 1, 2, 3, 4, 5, 6""",
+            epoch_us(min(hour)), epoch_us(max(hour)), aws_region
+        FROM {lines(period)} AS lines GROUP BY ALL""",
     )
     if not rows:
         return SelectionCost(None, None, 0, 0, 0, request.types)
@@ -70,12 +70,13 @@ def cost(
     services = {name for name, kind in SERVICES.items() if kind in request.types}
     buckets = {arn.partition("/")[0] for arn in request.buckets}
     callers = {caller.arn for caller in request.callers}
-    chosen = everything = 0.0
+    chosen: dict[str | None, float] = defaultdict(float)
+    everything: dict[str | None, float] = defaultdict(float)
     seen: set[str] = set()
-    for caller, service, name, category, read_only, resource, events, _, _ in rows:
+    for caller, service, name, category, read_only, resource, events, _, _, region in rows:
         if not is_data(service, name, category):
             continue
-        everything += events
+        everything[region] += events
         seen.add(service)
         if (
             service in services
@@ -83,16 +84,23 @@ def cost(
             and not (request.writes_only and read_only)
             and not (buckets and service == "s3" and resource not in buckets)
         ):
-            chosen += events
+            chosen[region] += events
     month = _DAYS_PER_MONTH / days
-    each = (price_list or load_prices())["data_events"]
-    chosen, everything = chosen * month, everything * month
+    prices = price_list or load_prices()
     # A trail that does not log a type yet says nothing about its rate; neither do types that share a service's name.
     known = {SERVICES[service] for service in seen & SERVICES.keys()}
     unknown = tuple(kind for kind in request.types if kind not in known)
-    if len(unknown) == len(request.types):
-        return SelectionCost(None, None, everything, each.of(everything), days, unknown)
-    return SelectionCost(chosen, each.of(chosen), everything, each.of(everything), days, unknown)
+    all_events, all_usd = _monthly(everything, month, prices)
+    events, usd = (None, None) if len(unknown) == len(request.types) else _monthly(chosen, month, prices)
+    unpriced = sorted(str(region) for region in everything if "data_events" not in prices.of_region(region))
+    return SelectionCost(events, usd, all_events, all_usd, days, unknown, tuple(unpriced))
+
+
+def _monthly(events: dict[str | None, float], month: float, prices: Prices) -> tuple[float, float | None]:
+    """Return events per month, and their dollars; None if there are some, and no price is known for any of them."""
+    dollars = [prices.of_region(region).usd("data_events", count * month) for region, count in events.items()]
+    known = [usd for usd in dollars if usd is not None]
+    return sum(events.values()) * month, sum(known) if known or not dollars else None
 
 
 #: Management calls that indicate work on data: service, event names, score, reason.

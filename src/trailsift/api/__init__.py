@@ -13,9 +13,19 @@ from trailsift.api.maintain import MaintainMethods
 from trailsift.api.query import QueryMethods
 from trailsift.api.questions import QuestionMethods
 from trailsift.api.rules import RuleMethods
+from trailsift.api.saved import SavedQueryMethods
 
 
-class Lake(IngestMethods, QueryMethods, QuestionMethods, DetectMethods, RuleMethods, MaintainMethods, ExportMethods):
+class Lake(
+    IngestMethods,
+    QueryMethods,
+    QuestionMethods,
+    SavedQueryMethods,
+    DetectMethods,
+    RuleMethods,
+    MaintainMethods,
+    ExportMethods,
+):
     """A handle on a lake: cheap to create, no input or output before the first question.
 
     It keeps one DuckDB engine open and moves it to the newest commit for each question, so a notebook sees what another

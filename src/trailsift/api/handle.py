@@ -130,7 +130,7 @@ class Handle:
         """Return the folder of the lake: of one in S3, that of its copy here."""
         if isinstance(self.path, Path):
             return self.path
-        from trailsift.lake.mirror import open_mirror
+        from trailsift.lake.mirrored_storage import open_mirror
 
         mirror = open_mirror(self.path, use)
         if use == "write":

@@ -126,7 +126,7 @@ class IngestMethods(Handle):
             regions: Only log objects of these regions. Default: all.
             again: Count log objects that were ingested before, too.
             requester_pays: Pay for the requests to a bucket of S3 that is somebody else's.
-            prices: Your own prices (TOML). Default: list prices of us-east-1.
+            prices: Your own prices (TOML). Default: list prices, by region.
             progress: Called with how far the search is.
 
         Raises:

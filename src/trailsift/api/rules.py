@@ -62,7 +62,7 @@ class RuleMethods(Handle):
 
         Args:
             limit: Suggestions at most; 0 is all.
-            prices: Your own prices (TOML). Default: list prices of us-east-1.
+            prices: Your own prices (TOML). Default: list prices, by region.
 
         Raises:
             UsageError: A negative limit, or prices that cannot be read.
@@ -82,7 +82,7 @@ class RuleMethods(Handle):
 
         Args:
             rules: Rules, a rules file, or the name of a preset.
-            prices: Your own prices (TOML). Default: list prices of us-east-1.
+            prices: Your own prices (TOML). Default: list prices, by region.
 
         Raises:
             RulesError: The rules file cannot be used.

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from trailsift.cloudtrail.bucket_names import name_problem
 from trailsift.cloudtrail.data_event_types import DATA_EVENT_TYPES
 from trailsift.errors import TrailsiftError, UsageError
+from trailsift.prices import load_prices
 
 Selector = dict[str, Any]
 
@@ -155,8 +157,9 @@ def _bucket(bucket: str, partition: str) -> str:
             f"{name} is a directory bucket: its objects are of the type AWS::S3Express::Object, and --bucket narrows "
             "AWS::S3::Object"
         )
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
-        raise UsageError(f"{name!r} is not a valid bucket name")
+    problem = name_problem(name)
+    if problem:
+        raise UsageError(f"{name!r} is not a valid bucket name: {problem}")
     # People write what they write in policies; selectors compare beginnings, and take * for a character.
     prefix = prefix.removesuffix("*")
     if "*" in prefix or "?" in prefix:
@@ -217,9 +220,10 @@ def notes(request: SelectorRequest, existing: Sequence[Selector] | None, *, by_r
     """
     found = []
     if existing is None:
+        price = load_prices()["management_copies"]
         found.append(
             "the trail's present selectors are not known, so management events are among these: on an account's second "
-            "trail they cost $2.00 per 100,000; --existing or --apply keeps what the trail has"
+            f"trail they cost ${price.of(100_000):.2f} per 100,000; --existing or --apply keeps what the trail has"
         )
     if request.callers and by_role:
         found.append(

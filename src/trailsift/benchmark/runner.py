@@ -227,7 +227,7 @@ def _results(
                 faster=base_seconds / seconds,
                 bytes=trial.bytes,
                 saved=1 - trial.bytes / base_bytes,
-                usd=athena_cost(prices, trial.bytes),
+                usd=athena_cost(prices, trial.bytes) or 0.0,
                 rows=round(count),
                 sampled=trial.sampled,
                 error=abs(count - expected[trial.question]) / expected[trial.question],

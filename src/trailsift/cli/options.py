@@ -63,7 +63,7 @@ PricesOption = Annotated[
     Path | None,
     Parameter(
         name="--prices",
-        help="Your own prices (TOML), also set by TRAILSIFT_PRICES. Default: list prices of us-east-1.",
+        help="Your own prices (TOML), also set by TRAILSIFT_PRICES. Default: list prices, by region.",
     ),
 ]
 NoFindingsOption = Annotated[

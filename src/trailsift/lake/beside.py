@@ -252,7 +252,7 @@ def serve(connection: Connection, root: Path, place: str) -> None:
     with contextlib.suppress(OSError):
         os.nice(_NICE)
     if place != str(root):
-        from trailsift.lake.mirror import open_mirror
+        from trailsift.lake.mirrored_storage import open_mirror
 
         open_mirror(place, "write")
     lake = None

@@ -30,7 +30,9 @@ Codes = np.ndarray[Any, np.dtype[Any]]
 
 #: Level 1 is the sweet spot: level 9 takes four times as long and saves 8 %.
 ZSTD_LEVEL = 1
-ROW_GROUP = 65_536
+#: Rows of a row group: one event by its id reads all columns of one. More rows take fewer bytes only where dictionaries
+#: are written whole, which they are not.
+ROW_GROUP = 16_384
 
 #: Values that do not repeat: a dictionary costs and saves nothing.
 _NO_DICTIONARY = frozenset(
@@ -232,7 +234,9 @@ class FileWriter:
                 # Readers need plain Parquet types. With Arrow's own schema, dictionaries would come back as such.
                 store_schema=False,
             )
-        self._writer.write_table(rows, row_group_size=ROW_GROUP)
+        for start in range(0, rows.num_rows, ROW_GROUP):
+            group = rows.slice(start, ROW_GROUP)
+            self._writer.write_table(group if group.num_rows == rows.num_rows else _of_one_group(group))
 
     def close(self) -> int:
         """End the file; return its size in bytes."""
@@ -300,6 +304,18 @@ def _trimmed(part: pa.Table) -> pa.Table:
             values = values.dictionary_decode() if part.num_rows < _FEW_ROWS else _with_own_values(values)
         columns.append(values)
     return pa.table(columns, part.schema.names)
+
+
+def _of_one_group(rows: pa.Table) -> pa.Table:
+    """Return rows whose dictionaries hold their own values only."""
+    columns = []
+    small = rows.num_rows // _SMALL_DICTIONARY
+    for column in rows.columns:
+        if pa.types.is_dictionary(column.type):
+            values = _single(column)
+            column = _with_own_values(values) if len(values.dictionary) > small else values
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=rows.schema)
 
 
 def _with_own_values(column: pa.DictionaryArray) -> pa.DictionaryArray:

@@ -47,7 +47,7 @@ def relocate(root: Path) -> Relocated:
     no lake, or if the new path cannot be that of a lake.
     """
     if mirror_of(root.resolve()) is None:
-        from trailsift.lake.mirror import unpack_in_place
+        from trailsift.lake.packing import unpack_in_place
 
         unpack_in_place(root)
     lake = LakeWriter(root, moved=True)

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from trailsift.aws import client as aws_client
 from trailsift.errors import EngineError, QueryError, TrailsiftError, UsageError
-from trailsift.prices import Price, athena_cost, load_prices
+from trailsift.prices import Prices, athena_cost, load_prices
 from trailsift.query.athena_tables import check_filled, missing_table
 from trailsift.query.result import Result
 from trailsift.query.trino_sql import Translated, translate
@@ -65,14 +65,18 @@ class AthenaClient(Protocol):
 
 
 class ScanCost(NamedTuple):
-    """Bytes that a query read, and Athena's charge for them."""
+    """Bytes that a query read, and Athena's charge for them; None if the price of the region is not known."""
 
     bytes: int
-    usd: float
+    usd: float | None
     reused: bool
 
+    def text(self, digits: int = 6) -> str:
+        """Return the dollars in words."""
+        return "price not known for this region: --prices" if self.usd is None else f"${self.usd:.{digits}f}"
 
-def cost_of(scanned: int, reused: bool = False, price_list: dict[str, Price] | None = None) -> ScanCost:
+
+def cost_of(scanned: int, reused: bool = False, price_list: Prices | None = None) -> ScanCost:
     """Return the price of scanning ``scanned`` bytes, by ``price_list`` or the built-in prices."""
     return ScanCost(scanned, 0.0 if reused else athena_cost(price_list or load_prices(), scanned), reused)
 
@@ -80,7 +84,8 @@ def cost_of(scanned: int, reused: bool = False, price_list: dict[str, Price] | N
 class AthenaExplanation(NamedTuple):
     """The statement that Athena would run, the bytes it would read, and the most it can cost; ``str()`` of it is JSON.
 
-    ``files`` to ``usd``: None if the files of the tables are not known. ``usd_at_most``: None without a cutoff.
+    ``files`` to ``usd``: None if the files of the tables are not known. ``usd_at_most``: None without a cutoff. Both
+    dollars are None if the price of the region is not known.
     """
 
     sql: str
@@ -113,7 +118,7 @@ class Athena:
         output: str | None = None,
         reuse: int = 60,
         timezone: str = "UTC",
-        price_list: dict[str, Price] | None = None,
+        price_list: Prices | None = None,
         files_of: Callable[[str], Sequence[SizedFile]] | None = None,
         registered: Callable[[str], bool | None] | None = None,
         client: AthenaClient | None = None,
@@ -125,10 +130,10 @@ class Athena:
         self.reuse = reuse
         self.timezone = timezone
         self.cost: ScanCost | None = None
-        self.prices = price_list or load_prices()
         self._files_of = files_of
         self._registered = registered
         self._client: AthenaClient = client or aws_client.create_client("athena")
+        self.prices = (price_list or load_prices()).of_region(aws_client.region_of(self._client))
         self._sleep = sleep
 
     def translated(self, sql: str) -> Translated:
@@ -202,8 +207,8 @@ class Athena:
             files=None if estimate is None else estimate.files,
             of_files=None if estimate is None else estimate.of_files,
             bytes=None if expected is None else expected.bytes,
-            usd=None if expected is None else round(expected.usd, 6),
-            usd_at_most=None if most is None else round(most.usd, 4),
+            usd=None if expected is None or expected.usd is None else round(expected.usd, 6),
+            usd_at_most=None if most is None or most.usd is None else round(most.usd, 4),
             bytes_at_most=None if most is None else most.bytes,
         )
 
@@ -254,7 +259,7 @@ class Athena:
         reason = missing_table(reason, self.database)
         if status["State"] == "CANCELLED":
             raise EngineError(
-                f"Athena stopped the query: {reason}. It had read {self.cost.bytes:,} bytes (${self.cost.usd:.4f}): "
+                f"Athena stopped the query: {reason}. It had read {self.cost.bytes:,} bytes ({self.cost.text(4)}): "
                 "query a shorter period, or raise the workgroup's limit"
             )
         # 2: an error in the statement. https://docs.aws.amazon.com/athena/latest/ug/error-reference.html

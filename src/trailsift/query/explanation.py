@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 from trailsift.lake.forms import check_links
 from trailsift.lake.home import fetch_files
 from trailsift.lake.index import File
-from trailsift.prices import ATHENA_LEAST, athena_cost, load_prices
+from trailsift.prices import ATHENA_LEAST, REGION, athena_cost, load_prices
 from trailsift.query.json_objects import JsonObject
 from trailsift.query.planner import Plan, Scan
 from trailsift.query.pruning import Range, may_pass, micros_of, predicate_columns, range_reader
@@ -73,8 +73,8 @@ class Explanation(JsonObject):
 
     @property
     def athena_dollars(self) -> float:
-        """Athena's charge in US dollars."""
-        return athena_cost(load_prices(), self.athena_bytes) if self.tables else 0.0
+        """Athena's charge in US dollars, at the price of us-east-1."""
+        return (athena_cost(load_prices(), self.athena_bytes) or 0.0) if self.tables else 0.0
 
     def __str__(self) -> str:
         if not self.tables:
@@ -94,7 +94,7 @@ class Explanation(JsonObject):
             lines += [f"  where {text}" for text in table.filters]
         lines.append(
             f"Athena would scan about {size(self.athena_bytes)} and charge ${self.athena_dollars:.5f} "
-            f"(${load_prices()['athena_scan'].of(1e12):g} per TB, at least {size(ATHENA_LEAST)} per query)"
+            f"(${load_prices()['athena_scan'].of(1e12):g} per TB in {REGION}, at least {size(ATHENA_LEAST)} per query)"
         )
         return "\n".join(lines)
 

@@ -73,8 +73,8 @@ class PrefixArrivals:
         found = self._first.objects if self._first is not None else 0
         return (
             f"watching {self}: {found:,} log objects are new; every {self._poll:g} s, {requests:,} LIST requests for "
-            f"the folders of the last days: {per_day:,.0f} per day, which cost ${price.of(per_day):,.2f} (prices of "
-            f"{price.date})"
+            f"the folders of the last days: {per_day:,.0f} per day, which cost ${price.of(per_day):,.2f} (price of "
+            f"us-east-1, {price.date})"
         )
 
     def _recent(self) -> Wanted:

@@ -35,14 +35,17 @@ def cost_text(cost: SelectionCost) -> str:
         return "the lake holds no events to estimate the cost from"
     kinds = ", ".join(map(safe, cost.unknown))
     unknown = f"the cost of {kinds} is not known, because the lake holds no data events of it; " if cost.unknown else ""
-    if cost.events is None or cost.usd is None:
-        known = ""
-    else:
-        known = f"{cost.events:,.0f} events per month, ${cost.usd:,.2f}; "
+    known = "" if cost.events is None else f"{cost.events:,.0f} events per month, {_dollars(cost.usd)}; "
+    left = ", ".join(map(safe, cost.unpriced))
+    unpriced = f"; without {left}, whose price is not known (--prices)" if cost.unpriced else ""
     return (
         f"at the rates of the lake's {cost.days:.1f} days: {known}{unknown}"
-        f"all data events in the lake: {cost.all_events:,.0f} per month, ${cost.all_usd:,.2f}"
+        f"all data events in the lake: {cost.all_events:,.0f} per month, {_dollars(cost.all_usd)}{unpriced}"
     )
+
+
+def _dollars(usd: float | None) -> str:
+    return "price not known" if usd is None else f"${usd:,.2f}"
 
 
 def show_change(before: Sequence[str], after: Sequence[str]) -> None:

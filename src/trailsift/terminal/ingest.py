@@ -123,7 +123,7 @@ def survey_line(survey: Survey) -> str:
     if survey.remote:
         parts.append(
             f"requests cost ${survey.usd_list + survey.usd_get:.4f} ({plural(survey.list_requests, 'LIST')}, "
-            f"{plural(survey.log_objects, 'GET')}; prices of {survey.prices_of}, data transfer not included)"
+            f"{plural(survey.log_objects, 'GET')}; prices of us-east-1, {survey.prices_of}; data transfer not included)"
         )
     return "; ".join(parts)
 
