@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import html
 import io
-import itertools
 import os
 import pty
 import re
@@ -89,15 +88,18 @@ def svg(output: str, picture: Picture) -> str:
 
 
 def _in_cells(part: re.Match[str]) -> str:
-    """Split a text into pieces of equally wide letters: Korean ones take two cells, which rich counts as one."""
+    """Split a text where Korean words begin and end, which take two cells a letter; rich counts them as one.
+
+    Korean words keep the spacing of their font: stretched to two cells they fall apart.
+    """
     before, x, between, length, after, content = part.groups()
     written = html.unescape(content)
     cell, at, out = float(length) / max(1, len(written)), float(x), []
-    for _, letters in itertools.groupby(written, cell_len):
-        piece = "".join(letters)
+    for piece in re.split(r"([가-힣]+(?:[\s\xa0][가-힣]+)*)", written):
         width = cell * cell_len(piece)
+        fixed = "" if re.match("[가-힣]", piece) else f'textLength="{width:.1f}"'
         shown = html.escape(piece, quote=False).replace(" ", "&#160;").replace("\xa0", "&#160;")
-        out.append(f'<text {before}x="{at:.1f}"{between}textLength="{width:.1f}"{after}>{shown}</text>')
+        out.append(f'<text {before}x="{at:.1f}"{between}{fixed}{after}>{shown}</text>' if piece else "")
         at += width
     return "".join(out)
 
