@@ -49,7 +49,7 @@ def test_a_new_user_reads_a_few_objects_from_elsewhere(tmp_path: Path) -> None:
     ("records", "why"),
     [
         (later("carol", 5, HOME), "a colleague sits with the others"),
-        (later("carol", 5, "lambda.amazonaws.com"), "a service is no network"),
+        (later("carol", 5, "lambda.amazonaws.com"), "a service is not a network"),
         (later("anna", 5, AWAY), "a known user who moves is a first"),
         (later("carol", 5, AWAY, resources=[{"type": "AWS::S3::Bucket", "ARN": "arn:aws:s3:::own"}],
                requestParameters={"bucketName": "own", "key": "x"}), "a bucket that nobody else uses"),
