@@ -276,7 +276,7 @@ def _lists(
     columns = ", ".join(_LISTS.values())
     both = f"({now} OR {earlier.where('hour')})"
     week_before = earlier.where("hour")
-    sums = ", ".join(
+    selected = ", ".join(
         f"sum(CASE WHEN {when} THEN {name} ELSE 0 END) AS {name}{suffix}"
         for when, suffix in ((now, ""), (week_before, "_before"))
         for name in ("events", "bytes_in", "bytes_out")
@@ -296,7 +296,7 @@ def _lists(
     total = 2 ** len(_LISTS) - 1
     most = f"WHERE g = {total} OR place <= {limit}" if limit else ""
     # Summed by all columns first: each grouping then passes over hundreds of rows and not over all of them.
-    sql = f"""WITH picked AS MATERIALIZED (SELECT {columns}, {sums} FROM hourly WHERE {both} AND {where}
+    sql = f"""WITH picked AS MATERIALIZED (SELECT {columns}, {selected} FROM hourly WHERE {both} AND {where}
             GROUP BY {columns}),
         grouped AS (SELECT grouping_id({columns}) AS g, {columns}, {measures} FROM picked
             GROUP BY GROUPING SETS ({sets}, ())),
