@@ -9,13 +9,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # No package's own build code runs, unless somebody on a platform that a package has no wheel for says `make setup SDISTS=`.
 SDISTS ?= --only-binary :all:
-# Processes that run the tests.
-TESTS ?= 2
+# Processes that run the tests: one more than cores, since some of them wait most of the time.
+TESTS ?= 3
 # Seconds for which `make asan` fuzzes the C modules.
 FUZZ_SECONDS ?= 300
 
 # Grafana publishes its schema as types, on npm only.
 GRAFANA := $(VENV)/grafana/.made
+
+# Trino is on Maven Central only; its jars lie in the environment.
+TRINO := $(VENV)/trino/.made
+# What `make test-aws` runs. In parts: make test-aws AWS_TESTS=tests/deploy
+AWS_TESTS ?= tests/aws tests/deploy tests/query/test_athena.py tests/query/test_trino_lake.py tests/lake/test_glue.py tests/ingest/test_watch_queue.py
 
 # Scripts in an environment hold the path of the checkout, so the stamps do too: a moved checkout is set up again.
 PLACE := $(shell pwd | cksum | cut -d ' ' -f 1)
@@ -33,7 +38,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test variants test-aws hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
+.PHONY: help demo setup test variants test-aws trino-smoke hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
 .PHONY: bench-watch bench-memory bench-questions bench-rules bench-transform bench-original bench-findings bench-real bench-s3
 
 help: ## list the targets
@@ -45,19 +50,29 @@ demo: $(CORE) ## set up, then ingest generated logs and ask about them
 setup: $(CORE) ## only set up: afterwards .venv/bin/trailsift runs
 	@echo "ready: $(BIN)/trailsift --help"
 
-test: lint ## lint, then all tests in two processes; TESTS=0 for one
-	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile
+# Collected beside the lint, which has one core busy, so that the test modules are compiled once and not by each process.
+test: $(DEV) ## lint, then all tests in three processes; TESTS=0 for one
+	@$(BIN)/python -m pytest -q --collect-only >/dev/null 2>&1 & collecting=$$!; \
+		$(MAKE) --no-print-directory lint || { kill $$collecting; exit 1; }; wait
+	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder
 
 variants: lint ## all tests in all their variants, half an hour
-	@TRAILSIFT_ALL_VARIANTS=1 $(BIN)/python -m pytest -n $(TESTS) --dist loadfile
+	@TRAILSIFT_ALL_VARIANTS=1 $(BIN)/python -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder
 
 hostile-lakes: $(DEV) ## all variants of a lake built to do harm
 	@TRAILSIFT_ALL_VARIANTS=1 $(BIN)/python -m pytest -q tests/lake/test_hostile_lakes.py
 
-test-aws: $(DEV) ## the AWS side with emulators, which are installed first
+test-aws: $(DEV) ## the AWS side: emulators and a real Trino, installed first
 	$(call packages,$(BIN)/python,dev aws emulators)
-	@$(MAKE) --no-print-directory $(GRAFANA) || echo "make: npm did not install Grafana's schema: the boards are not checked against it" >&2
-	@$(BIN)/python -m pytest tests/aws tests/deploy tests/query/test_athena.py tests/lake/test_glue.py tests/ingest/test_watch_queue.py
+	@$(MAKE) --no-print-directory $(GRAFANA) || echo "make: SKIPPED: npm did not install Grafana's schema: the boards are not checked against it" >&2
+	@$(MAKE) --no-print-directory $(TRINO) || echo "make: SKIPPED: no Trino, which needs Maven and a JDK 25: the SQL for Athena runs nowhere" >&2
+	@TRAILSIFT_TRINO=$(CURDIR)/$(dir $(TRINO)) $(BIN)/python -m pytest -rs $(AWS_TESTS)
+
+# A short form of it, for .ci/run: what Athena would load, each statement twice.
+trino-smoke: $(DEV) ## the SQL for Athena on a real Trino
+	$(call packages,$(BIN)/python,dev aws)
+	@$(MAKE) --no-print-directory $(TRINO)
+	@TRAILSIFT_TRINO=$(CURDIR)/$(dir $(TRINO)) $(BIN)/python -m pytest -q tests/deploy/test_athena_sql.py -k "trino_parses or second_run"
 
 lint: $(DEV) ## ruff, spelling, clang-format, mypy --strict, contracts
 	@$(BIN)/ruff check .
@@ -190,6 +205,12 @@ $(DEV): pyproject.toml setup.py $(wildcard src/trailsift/_native/*.[ch]) constra
 $(GRAFANA): tests/grafana/package.json tests/grafana/package-lock.json
 	@mkdir -p $(@D) && cp $^ $(@D)
 	@npm --prefix $(@D) ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+$(TRINO): tests/trino/pom.xml
+	@echo "installing Trino: about a minute, once" >&2
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@mvn --quiet --batch-mode -f $< dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(@D)
 	@touch $@
 
 $(TOOLS): constraints.txt | $(MADE)

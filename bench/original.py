@@ -12,6 +12,7 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -274,13 +275,14 @@ def main() -> None:
         with DuckDBEngine(open_snapshot(folder / "lake")) as engine:
             scene = Scene(folder, _records(folder / "logs"), engine)
             measured = list(rows(scene))
-        total = len(scene.records)
+        total, load = len(scene.records), os.getloadavg()[2]
     page = [
         "# The original document, measured",
         "",
         f"{options.events:,} generated events of {options.days:g} days, delivered by two trails as {total:,} records; "
         "`make bench-original` writes this page. The results of the original's pieces are computed from their text, as "
-        "if their errors did not stop them; [the page about them](../docs/original.md) lists those errors.",
+        "if their errors did not stop them; [the page about them](../docs/original.md) lists those errors. Times were "
+        f"measured on {os.cpu_count()} cores at a load of {load:.0f}: with less, what works is faster by more.",
         "",
         "| piece | measured | as written | what works |",
         "|---|---|---|---|",

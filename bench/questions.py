@@ -185,8 +185,8 @@ def page(listed: Sequence[Question], data: Data, options: argparse.Namespace) ->
         "# Questions",
         "",
         f"Made by `make bench-questions` on {state_of_code()}: {os.cpu_count()} cores, {platform.system()} "
-        f"{platform.machine()}, Python {platform.python_version()}, trailsift {trailsift.__version__}; load of the machine "
-        f"at the end: {os.getloadavg()[1]:.1f}.",
+        f"{platform.machine()}, Python {platform.python_version()}, trailsift {trailsift.__version__}; load of "
+        f"the machine at the end: {os.getloadavg()[1]:.1f}.",
         "",
         f"Logs: {data.events:,} generated events of {data.days:g} days in {len(data.files):,} log objects, "
         f"{data.gz_bytes / 1e6:,.0f} MB as gzip (seed {data.seed}). Each question ran through the library in one "

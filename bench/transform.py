@@ -142,16 +142,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         records = logs(Path(folder) / "logs", options.events)
     size = sum(len(text(record)) for record in records) / len(records)
+    measured = measure(records)
+    load = max(os.getloadavg())
     page = [
         "# The Firehose transformation, measured",
         "",
         f"{len(records):,} generated records of {size:,.0f} bytes, including base64 and gzip, in CPU time",
-        f"(best of {ROUNDS}, in turns; one of {os.cpu_count()} shared cores, Python {sys.version.split()[0]},",
+        f"(best of {ROUNDS}, in turns; one of {os.cpu_count()} shared cores at a load of {load:.0f}, Python "
+        f"{sys.version.split()[0]},",
         "without the C modules, as in Lambda). Other load on the machine's caches slows this down: compare with the",
         "column of the standard library, which reads the same input and does nothing else.",
         "`make bench-transform` writes this page.",
         "",
-        *measure(records),
+        *measured,
         "",
         "The template lets AWS pass 0.4 MB at once: batches of CloudWatch Logs unpack to ten times that.",
         "",

@@ -5,7 +5,9 @@ Everything is created once per session and must not be changed; a test that writ
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support import servers
+from support.longest import LONGEST
+from support.memory_disk import use_memory
 from support.paths import REAL_LOGS, ROOT
 from support.trino import trino as trino
 from trailsift.generate import Options, generate
@@ -22,6 +26,8 @@ from trailsift.generate import Options, generate
 # interrupt would never end.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_memory = use_memory()
 
 # A shared core may stall for a second, so the time of an example proves nothing. In CI the examples are the same every
 # time, so that a failure comes from the change and not from chance.
@@ -33,6 +39,23 @@ settings.register_profile(
     derandomize="CI" in os.environ,
 )
 settings.load_profile("house")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take longest, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: LONGEST.get(item.path.name, len(LONGEST)))
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Free the memory; after a failure the next run does."""
+    if _memory is not None and exitstatus == pytest.ExitCode.OK:
+        shutil.rmtree(_memory, ignore_errors=True)
+
+
+def pytest_collection_finish() -> None:
+    """Have no garbage collection look at the tests themselves: there are hundreds of thousands of objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,7 +95,7 @@ def small_lake(small_logs: Path) -> Path:
     from trailsift.ingest import ingest
 
     lake = small_logs.parent / "lake"
-    counts = ingest([str(small_logs / "AWSLogs")], lake, workers=1)
+    counts = ingest([str(small_logs / "AWSLogs")], lake)
     assert counts.complete and counts.stored == 20_000
     return lake
 

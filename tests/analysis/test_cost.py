@@ -56,7 +56,7 @@ def test_dropped_events_cost_as_much(small_logs: Path, records: list[dict[str, A
     again.parent.mkdir()
     again.write_bytes(logs[0].read_bytes())
     with trailsift.Lake(tmp_path / "lake") as lake:
-        lake.ingest(small_logs / "AWSLogs", rules=rules, workers=1)
+        lake.ingest(small_logs / "AWSLogs", rules=rules)
         duplicates = lake.ingest(again).duplicates
         report = lake.cost()
         assert report.events == len(records)

@@ -90,7 +90,7 @@ def sampled(small_logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     lake = tmp_path_factory.mktemp("estimate") / "lake"
     drop = '[[rule]]\nname = "listing"\nwhen = { event_name = "ListObjects" }\naction = "drop"\n'
     head, mark, rest = preset_text("time-of-day").partition("[[rule]]")
-    ingest([str(small_logs / "AWSLogs")], lake, workers=1, rules=parse(head + drop + mark + rest, "mixed"))
+    ingest([str(small_logs / "AWSLogs")], lake, rules=parse(head + drop + mark + rest, "mixed"))
     return lake
 
 

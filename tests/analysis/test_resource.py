@@ -54,7 +54,7 @@ def sampled(small_logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "utf-8",
     )
     with trailsift.Lake(folder / "lake") as handle:
-        handle.ingest(small_logs / "AWSLogs", rules=rules, workers=1)
+        handle.ingest(small_logs / "AWSLogs", rules=rules)
         yield handle
 
 

@@ -129,7 +129,7 @@ def test_rules_leave_something_out(small_logs: Path, tmp_path: Path, capsys: pyt
     rules = tmp_path / "rules.toml"
     rules.write_text('[[rule]]\nname = "x"\nwhen = { service = "s3" }\naction = "sample"\nrate = 0.01\n', "utf-8")
     with trailsift.Lake(tmp_path / "lake") as lake:
-        counts = lake.ingest(small_logs / "AWSLogs", rules=rules, workers=1)
+        counts = lake.ingest(small_logs / "AWSLogs", rules=rules)
         report = lake.search("forecast")
         assert report.counted == counts.records - counts.duplicates
         assert report.missing == sum(counts.dropped.values()) > 0

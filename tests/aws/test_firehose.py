@@ -312,7 +312,7 @@ def test_failed_records_are_ingested_from_the_error_output(tmp_path: Path) -> No
     errors = tmp_path / "errors" / "processing-failed" / "2026" / "03" / "02"
     errors.mkdir(parents=True)
     (errors / "trail-1-2026-03-02-01-02-03-x").write_text("".join(json.dumps(each) + "\n" for each in written))
-    counts = ingest([str(tmp_path / "errors")], tmp_path / "lake", workers=1)
+    counts = ingest([str(tmp_path / "errors")], tmp_path / "lake")
     assert (counts.stored, counts.malformed) == (3, 0)
 
 

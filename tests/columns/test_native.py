@@ -21,6 +21,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from support.paths import examples
 from support.records import sample, text
 from trailsift import _native
 from trailsift.cloudtrail import key_patterns as pattern
@@ -56,7 +57,7 @@ _ITEMS = st.dictionaries(_KEYS, _KEYS, min_size=1, max_size=3).map(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(st.one_of(_KEYS, _ITEMS, st.text(max_size=40)), max_size=8))
 @example(["logs/2024/01/15/part-0007.gz", "2024-01-15-08-30", "2024-01-15abc", "2024/01", "20240115-083000", "1" * 400])
 @example([f"logs/20240115T0830Z_{tail}" for tail in ("Ab12Cd3.", "Ab12Cd34", "10.0.0.1_Ab12Cd34.", "A" * 17 + ".")])

@@ -142,7 +142,7 @@ def ingest_measured(folder: Path, lake: Path) -> tuple[int, int, float, dict[str
 
 
 #: Each unpacks hundreds of megabytes.
-CHOSEN = share(CASES, 2)
+CHOSEN = share(CASES, 3)
 
 
 @pytest.mark.parametrize("case", CHOSEN, ids=[case["case"] for case in CHOSEN])

@@ -100,6 +100,31 @@ def test_invalid_names_never_reach_sql(wrong: dict[str, Any]) -> None:
         StackConfig(**wrong).checked()
 
 
+BUCKETS = {
+    "ab": "2 characters", "a" * 64: "64 characters", "My-Logs": "small letters", "my_logs": "small letters",
+    "-logs": "begin and end", "logs.": "begin and end", "a..b": "two dots", "192.168.5.4": "IP address",
+    "xn--logs": "begin with xn--", "logs-s3alias": "end with -s3alias", "logs--x-s3": "end with --x-s3",
+    "s3://logs": "small letters", "로그": "2 characters",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BUCKETS)
+def test_a_bucket_that_s3_refuses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each rule of S3 in words, for both buckets."""
+    words = ["aws", "sql", "--account", "111122223333", "--region", "eu-west-1", "--only", "raw"]
+    for options in ([f"--trail={name}"], ["--trail", "good-logs", f"--bucket={name}"]):
+        assert main([*words, *options]) == 2
+        said = capsys.readouterr().err
+        assert "is not a valid bucket name" in said and BUCKETS[name] in said and "Traceback" not in said
+    assert main([*words, "--trail", "good.logs-1/prefix"]) == 0
+
+
+def test_an_account_has_twelve_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    for account in ("12345", "1234-5678-9012", "\N{FULLWIDTH DIGIT ONE}23456789012"):
+        assert main(["aws", "sql", "--trail", "good-logs", "--account", account]) == 2
+        assert "is not a valid account: it has 12 digits" in capsys.readouterr().err
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["aws", "sql", "--trail", "t-bucket/logs", "--account", "111122223333", "--region", "eu-west-1"]
     assert main([*words, "--only", "raw"]) == 0
@@ -218,7 +243,9 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
     whole.write_text(json.dumps({"Records": [record for _, record in data]}))
     ingest([str(whole)], tmp_path / "lake")
 
-    _raw(trino, [*records, *records[:100]])
+    # Values of other kinds stop nothing; without a time, a record counts as malformed.
+    odd = dict(data[0][1], eventID="odd", readOnly="perhaps", additionalEventData={"bytesTransferredIn": "many"})
+    _raw(trino, [*records, *records[:100], (records[0][0], dict(odd, eventTime="yesterday"))])
     assert sum(statement.name.startswith("load") for statement in athena_sql.statements(LAKE, date(2026, 3, 22))) > 1
     _create_tables(trino)
     for name, table in (("load", "events"), ("hourly", "hourly")):
@@ -226,6 +253,10 @@ def test_trino_gives_the_rows_of_the_lake(trino: Trino, tmp_path: Path) -> None:
         first = _all(trino, table)
         _run(trino, name)
         assert _all(trino, table) == first, "a second run changes nothing"
+    files = 'SELECT file_path FROM lake."hourly$files" ORDER BY 1'
+    before = trino.run_iceberg(files)
+    _run(trino, "hourly")
+    assert trino.run_iceberg(files) == before and before, "and writes nothing"
     count = "SELECT count(*), count(DISTINCT event_id) FROM lake.events"
     assert trino.run_iceberg(count) == [[str(len(data))] * 2]
 

@@ -37,7 +37,7 @@ def lake_of(folder: Path, records: Iterable[dict[str, Any]], **options: Any) -> 
     events = [record | {"eventID": f"e{number}"} for number, record in enumerate(records)]
     (folder / "log.json").write_text(json.dumps({"Records": events}))
     lake = Lake(folder / "lake")
-    lake.ingest(folder / "log.json", workers=1, **options)
+    lake.ingest(folder / "log.json", **options)
     return lake
 
 
@@ -140,7 +140,7 @@ def test_an_empty_lake(tmp_path: Path) -> None:
     (tmp_path / "log.json").write_text('{"Records": []}')
     lake = Lake(tmp_path / "lake")
     with pytest.raises(SourceError):
-        lake.ingest(tmp_path / "log.json", workers=1)
+        lake.ingest(tmp_path / "log.json")
     assert [spot.kind for spot in lake.detect().blind] == ["empty"]
 
 

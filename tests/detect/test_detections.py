@@ -63,7 +63,7 @@ def record(name: str, parameters: Any, service: str = "s3", number: int = 0, **m
 
 def lake_of(folder: Path, records: Sequence[dict[str, Any]]) -> Path:
     (folder / "a.json").write_text(json.dumps({"Records": list(records)}))
-    ingest([str(folder / "a.json")], folder / "lake", workers=1)
+    ingest([str(folder / "a.json")], folder / "lake")
     return folder / "lake"
 
 

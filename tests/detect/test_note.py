@@ -77,7 +77,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     events = [record | {"eventID": f"n{number}"} for number, record in enumerate(records)]
     (folder / "log.json").write_text(json.dumps({"Records": events}))
     out = Lake(folder / "the lake")
-    out.ingest(folder / "log.json", workers=1)
+    out.ingest(folder / "log.json")
     return out
 
 
@@ -249,7 +249,7 @@ def test_a_sampled_lake_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "rules.toml").write_text('[[rule]]\nname = "x"\nwhen = { event_name = "Get*" }\naction = "drop"\n')
     (tmp_path / "log.json").write_text(json.dumps({"Records": [call("GetObject", i) for i in range(3)]}))
     lake = Lake(tmp_path / "lake")
-    lake.ingest(tmp_path / "log.json", workers=1, rules=tmp_path / "rules.toml")
+    lake.ingest(tmp_path / "log.json", rules=tmp_path / "rules.toml")
     note = detail(lake, finding())
     assert note.context.incomplete
     show_finding(note, Period(), lake.path)

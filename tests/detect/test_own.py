@@ -53,7 +53,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
         )
     (folder / "log.json").write_text(json.dumps({"Records": records}))
-    ingest([str(folder / "log.json")], folder / "lake", workers=1)
+    ingest([str(folder / "log.json")], folder / "lake")
     return folder / "lake"
 
 

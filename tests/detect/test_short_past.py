@@ -71,7 +71,7 @@ def made(folder: Path, records: Iterable[Record]) -> Path:
     """A lake of records, each an event of its own."""
     events = [record | {"eventID": f"e-{number}"} for number, record in enumerate(records)]
     (folder / "log.json").write_text(json.dumps({"Records": events}))
-    ingest([str(folder / "log.json")], folder / "lake", workers=1)
+    ingest([str(folder / "log.json")], folder / "lake")
     return folder / "lake"
 
 

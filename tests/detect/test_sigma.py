@@ -176,7 +176,7 @@ def call(number: int, name: str, at: timedelta, user: str = "eve", **changes: An
 def stored(folder: Path, records: list[Record], name: str = "a") -> Path:
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps({"Records": records}), "utf-8")
-    ingest([str(folder / f"{name}.json")], folder / "lake", workers=1)
+    ingest([str(folder / f"{name}.json")], folder / "lake")
     return folder / "lake"
 
 
@@ -389,7 +389,7 @@ def test_events_that_are_not_stored(tmp_path: Path) -> None:
     )
     (tmp_path / "a.json").write_text(json.dumps({"Records": RECORDS}), "utf-8")
     with Lake(tmp_path / "lake") as handle:
-        handle.ingest(tmp_path / "a.json", workers=1, rules=tmp_path / "drop.toml")
+        handle.ingest(tmp_path / "a.json", rules=tmp_path / "drop.toml")
         report = loaded(tmp_path / "rules", {"a.yml": rule(1, "eventName: ListBuckets")})
         result = handle.detect(sigma=report)
     assert result.sigma is not None and result.sigma.unseen[0].startswith("10 of 23 events are not stored")

@@ -213,7 +213,7 @@ def records() -> list[Record]:
 def engine(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDBEngine]:
     folder = tmp_path_factory.mktemp("sigma")
     (folder / "a.json").write_text(json.dumps({"Records": records}), "utf-8")
-    counts = ingest([str(folder / "a.json")], folder / "lake", workers=1)
+    counts = ingest([str(folder / "a.json")], folder / "lake")
     assert counts.stored == len(records)
     with DuckDBEngine(open_snapshot(folder / "lake")) as engine:
         yield engine

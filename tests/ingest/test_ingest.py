@@ -16,7 +16,7 @@ from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -46,6 +46,19 @@ def records_of(folder: Path) -> list[dict[str, Any]]:
 
 def adds_up(counts: Counts) -> bool:
     return counts.records == counts.stored + counts.duplicates + sum(counts.dropped.values()) + counts.malformed
+
+
+class Stored(NamedTuple):
+    """The contents of a lake."""
+
+    records: Counter[str]
+    summaries: dict[str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def stored(small_lake: Path) -> Stored:
+    """Return the contents of ``small_lake``."""
+    return Stored(exported(small_lake), merged(small_lake))
 
 
 def test_everything_is_stored_once(small_logs: Path, tmp_path: Path) -> None:
@@ -236,22 +249,22 @@ def test_a_script_without_a_guard(tmp_path: Path) -> None:
     subprocess.run([sys.executable, script, *arguments], check=True, timeout=60)
 
 
-def test_two_writers_at_once(small_logs: Path, small_lake: Path, tmp_path: Path) -> None:
+def test_two_writers_at_once(small_logs: Path, stored: Stored, tmp_path: Path) -> None:
     """Both ingest everything, in several batches, so that they alternate."""
     sizes = "Sizes(chunk_rows=3000, batch_rows=6000, task_bytes=100_000)"
     code = f"{IMPORTS}, Sizes; print(ingest([sys.argv[1]], Path(sys.argv[2]), workers=1, sizes={sizes}).stored)"
     command = [sys.executable, "-c", code, str(small_logs / "AWSLogs"), str(tmp_path / "lake")]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
-    stored = [int(process.communicate()[0]) for process in both]
-    assert sum(stored) == 20_000
-    assert exported(tmp_path / "lake") == exported(small_lake)
-    assert merged(tmp_path / "lake") == merged(small_lake)
+    numbers = [int(process.communicate()[0]) for process in both]
+    assert sum(numbers) == 20_000
+    assert exported(tmp_path / "lake") == stored.records
+    assert merged(tmp_path / "lake") == stored.summaries
     with closing(index.connect(tmp_path / "lake")) as db:
         assert db.execute("SELECT sum(ids), count(*) > 3 FROM seen_file").fetchone() == (20_000, 1)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_and_run_again(small_logs: Path, small_lake: Path, tmp_path: Path, how: signal.Signals) -> None:
+def test_killed_and_run_again(small_logs: Path, stored: Stored, tmp_path: Path, how: signal.Signals) -> None:
     """At several moments; the rerun has the same result as one clean run."""
     code = f"{IMPORTS}; ingest([sys.argv[1]], Path(sys.argv[2]), workers=1)"
     lake = tmp_path / "lake"
@@ -268,8 +281,8 @@ def test_killed_and_run_again(small_logs: Path, small_lake: Path, tmp_path: Path
             process.send_signal(how)
         process.wait()
     ingest([str(small_logs / "AWSLogs")], lake)
-    assert exported(lake) == exported(small_lake)
-    assert merged(lake) == merged(small_lake)
+    assert exported(lake) == stored.records
+    assert merged(lake) == stored.summaries
     with LakeWriter(lake).lock():
         pass
     assert orphans(lake) == set(), "none are left once a writer has had the lock"
@@ -306,7 +319,7 @@ class Commits:
 
 
 def test_workers_go_on_while_a_batch_is_committed(
-    small_logs: Path, small_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_logs: Path, stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next batch is only opened when the commit is done."""
     commits = Commits(monkeypatch)
@@ -326,11 +339,11 @@ def test_workers_go_on_while_a_batch_is_committed(
     lake = tmp_path / "lake"
     counts = ingest([str(small_logs / "AWSLogs")], lake, workers=2, sizes=BATCHES, compact=False)
     assert commits.waited == [True] and counts.stored == 20_000
-    assert exported(lake) == exported(small_lake) and merged(lake) == merged(small_lake)
+    assert exported(lake) == stored.records and merged(lake) == stored.summaries
 
 
 def test_interrupted_while_a_batch_is_committed(
-    small_logs: Path, small_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_logs: Path, stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commit completes, and nothing else is left; the next ingest continues from there."""
     lake = tmp_path / "lake"
@@ -348,11 +361,11 @@ def test_interrupted_while_a_batch_is_committed(
     assert 6000 <= len(rows(lake, columns="1")) < 20_000 and orphans(lake) == set()
     assert not (lake / ".writing").exists()
     ingest([str(small_logs / "AWSLogs")], lake)
-    assert exported(lake) == exported(small_lake) and merged(lake) == merged(small_lake)
+    assert exported(lake) == stored.records and merged(lake) == stored.summaries
 
 
 def test_a_later_commit_fails(
-    small_logs: Path, small_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_logs: Path, stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the workers are busy with the next batch: only what was committed before remains."""
     lake = tmp_path / "lake"
@@ -371,7 +384,7 @@ def test_a_later_commit_fails(
             ingest([str(small_logs / "AWSLogs")], lake, workers=2, sizes=BATCHES, compact=False)
     assert 6000 <= len(rows(lake, columns="1")) < 20_000 and orphans(lake) == set()
     ingest([str(small_logs / "AWSLogs")], lake)
-    assert exported(lake) == exported(small_lake) and merged(lake) == merged(small_lake)
+    assert exported(lake) == stored.records and merged(lake) == stored.summaries
 
 
 def test_killed_while_the_lake_was_made(tmp_path: Path) -> None:
@@ -493,18 +506,18 @@ def test_a_writer_after_another_engine(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_snapshots_and_metadata_stay_few(tmp_path: Path) -> None:
-    """Sixty commits: expiry and merging are part of every commit."""
+    """Forty commits: expiry and merging are part of every commit."""
     lake = tmp_path / "lake"
     LakeWriter.create(lake)
-    for number in range(60):
+    for number in range(40):
         write(tmp_path / "in", f"{number}.json.gz", [event_number(number)])
         ingest([str(tmp_path / "in" / f"{number}.json.gz")], lake)
     metadata = LakeWriter(lake).catalog.load_table((settings.NAMESPACE, "events")).metadata
     assert len(metadata.snapshots) <= 31
     assert len(list((lake / "events" / "metadata").glob("*.metadata.json"))) <= 12
     with closing(index.connect(lake)) as db:
-        assert db.execute("SELECT count(*) FROM commit_log WHERE kind = 'ingest'").fetchone() == (60,)
-    assert len(rows(lake)) == 60
+        assert db.execute("SELECT count(*) FROM commit_log WHERE kind = 'ingest'").fetchone() == (40,)
+    assert len(rows(lake)) == 40
 
 
 def plain_reading(folder: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from trailsift.cli import main
 from trailsift.ingest import ingest
 
 NAMES = [case["name"] for case in json.loads(CASES.read_text("utf-8"))]
-CHOSEN = share(NAMES, 16)
+CHOSEN = share(NAMES, 24)
 
 
 @pytest.fixture(scope="module")

@@ -678,7 +678,7 @@ def test_reports_take_full_hours_where_events_are_removed(lake: Path) -> None:
 
 def test_findings_say_that_their_events_are_removed(small_logs: Path, tmp_path: Path) -> None:
     handle = trailsift.Lake(tmp_path / "lake")
-    handle.ingest(small_logs / "AWSLogs", workers=1)
+    handle.ingest(small_logs / "AWSLogs")
     finding = handle.find("1")
     assert handle.finding(finding).removed_before is None
     handle.expire(events="30d")

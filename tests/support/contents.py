@@ -13,8 +13,16 @@ from trailsift.query import DuckDBEngine
 
 
 def answers(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the results of QUESTIONS. Those about one table each are asked together: planning takes longest."""
+    tables = " UNION ALL ".join(
+        f"SELECT '{name}', answer.* FROM ({QUESTIONS[name]}) AS answer" for name in schema.TABLES
+    )
     with DuckDBEngine(open_snapshot(lake), threads=2) as engine:
-        return {name: engine.query(sql, cache=False).rows() for name, sql in QUESTIONS.items()}
+        found: dict[str, list[tuple[Any, ...]]] = {name: [] for name in QUESTIONS}
+        for name, *numbers in engine.query(tables, cache=False).rows():
+            found[str(name)] = [tuple(numbers)]
+        others = {name: sql for name, sql in QUESTIONS.items() if name not in schema.TABLES}
+        return found | {name: engine.query(sql, cache=False).rows() for name, sql in others.items()}
 
 
 def live(lake: Path) -> dict[str, int]:

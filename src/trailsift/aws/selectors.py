@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from trailsift.cloudtrail.bucket_names import name_problem
 from trailsift.cloudtrail.data_event_types import DATA_EVENT_TYPES
 from trailsift.errors import TrailsiftError, UsageError
 from trailsift.prices import load_prices
@@ -156,8 +157,9 @@ def _bucket(bucket: str, partition: str) -> str:
             f"{name} is a directory bucket: its objects are of the type AWS::S3Express::Object, and --bucket narrows "
             "AWS::S3::Object"
         )
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
-        raise UsageError(f"{name!r} is not a valid bucket name")
+    problem = name_problem(name)
+    if problem:
+        raise UsageError(f"{name!r} is not a valid bucket name: {problem}")
     # People write what they write in policies; selectors compare beginnings, and take * for a character.
     prefix = prefix.removesuffix("*")
     if "*" in prefix or "?" in prefix:

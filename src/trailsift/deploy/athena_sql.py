@@ -131,8 +131,10 @@ def _load(config: StackConfig, since: date, until: date) -> list[AthenaStatement
 def sketch(column: str) -> str:
     """Return the sketch of a column's distinct values: the hashes of ``summarize.hash64``, so all sketches merge."""
     hashed = f"from_big_endian_64(substr(md5(to_utf8({column})), 1, 8))"
-    hashes = f"array_agg(DISTINCT {hashed}) FILTER (WHERE {column} IS NOT NULL)"
-    return f"slice(array_sort(coalesce({hashes}, CAST(ARRAY[] AS array(bigint)))), 1, {SKETCH_SIZE})"
+    # Not by array_agg and slice, which would hold every hash of a line in one array first.
+    # https://trino.io/docs/current/functions/aggregate.html#min
+    smallest = f"min(DISTINCT {hashed}, {SKETCH_SIZE}) FILTER (WHERE {column} IS NOT NULL)"
+    return f"array_sort(coalesce({smallest}, CAST(ARRAY[] AS array(bigint))))"
 
 
 def summary_select(source: str, where: str) -> str:
@@ -171,7 +173,8 @@ def _hourly(config: StackConfig, since: date, until: date) -> list[AthenaStateme
                 f"MERGE INTO {config.database}.hourly AS known\n"
                 f"USING (\n{summary_select(f'{config.database}.events', span)}\n) AS new\n"
                 f"ON {same}\n  AND known.hour >= {low} AND known.hour < {high}\n"
-                f"WHEN MATCHED THEN UPDATE SET {changed}\n"
+                # Events are only added: of the same number, nothing has changed, and nothing is written again.
+                f"WHEN MATCHED AND known.events <> new.events THEN UPDATE SET {changed}\n"
                 f"WHEN NOT MATCHED THEN INSERT ({', '.join(names)})\n"
                 f"VALUES ({', '.join(f'new.{name}' for name in names)})",
             )

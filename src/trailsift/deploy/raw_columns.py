@@ -34,7 +34,7 @@ def _parameter(path: str) -> str:
 
 
 def _count(name: str) -> str:
-    return f"CAST(CAST(json_extract_scalar(additionaleventdata, '$.{name}') AS double) AS bigint)"
+    return f"CAST(try_cast(json_extract_scalar(additionaleventdata, '$.{name}') AS double) AS bigint)"
 
 
 #: Parameters of DynamoDB's calls that name one table.
@@ -241,7 +241,8 @@ _KEY = f"""CASE
       THEN nullif(if(json_format(json_extract(requestparameters, '$.key')) LIKE '{{%',
         json_format(json_extract(requestparameters, '$.key'))), '{{}}') END"""
 
-_TIME = "CAST(from_iso8601_timestamp(eventtime) AS timestamp)"
+#: NULL if it is not a time: one record must not stop the statement for all others, and no condition on times takes it.
+_TIME = "CAST(try(from_iso8601_timestamp(eventtime)) AS timestamp)"
 #: Columns of ``events``; those that are missing here stay in the log files.
 FROM_RAW: dict[str, str] = {
     "event_time": _TIME,
@@ -275,7 +276,7 @@ FROM_RAW: dict[str, str] = {
     "user_agent": "useragent",
     "error_code": "errorcode",
     "error_message": "errormessage",
-    "read_only": "CAST(readonly AS boolean)",
+    "read_only": "try_cast(readonly AS boolean)",
     "resource_type": _KIND,
     "resource_arn": "main_arn",
     "resource_account": _RESOURCE_OWNER,

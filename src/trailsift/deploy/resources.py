@@ -285,7 +285,7 @@ _OPTIMIZERS: dict[str, dict[str, Any]] = {
 def optimizers(database: str, tables: tuple[str, ...]) -> Resources:
     """Return Glue's own upkeep of tables that exist already.
 
-    https://docs.aws.amazon.com/glue/latest/dg/optimizer-permissions.html
+    https://docs.aws.amazon.com/glue/latest/dg/optimization-prerequisites.html
     """
     role = _role(
         "glue.amazonaws.com",

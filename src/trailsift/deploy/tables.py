@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from trailsift import schema
+from trailsift.cloudtrail.bucket_names import name_problem
 from trailsift.cloudtrail.services import ALPHABET, FOLDERS, OTHER
 from trailsift.deploy.regions import regions_of
 from trailsift.errors import UsageError
@@ -84,10 +85,15 @@ class StackConfig:
 
     def checked(self) -> StackConfig:
         """Return itself. Raise UsageError if a value is not valid: all of them end up inside SQL."""
+        for place in (self.trail, self.bucket):
+            name = place.partition("/")[0]
+            problem = name_problem(name)
+            if problem:
+                raise UsageError(f"{name!r} is not a valid bucket name: {problem}")
         for what, pattern, values in (
-            ("bucket and prefix", r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w!.*()+=@:-]+)*", (self.trail, self.bucket)),
+            ("bucket and prefix", r"[a-z0-9.-]+(/[\w!.*()+=@:-]+)*", (self.trail, self.bucket)),
             ("database", r"[a-z_][a-z0-9_]{0,127}", (self.database,)),
-            ("account", r"\d{12}", self.accounts),
+            ("account: it has 12 digits", r"[0-9]{12}", self.accounts),
             ("region", r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}", self.regions),
             ("organization", r"(o-[a-z0-9]{10,32})?", (self.organization,)),
             ("service", ALPHABET, self.services),

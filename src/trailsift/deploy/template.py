@@ -72,7 +72,8 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "Type": "String",
         "Default": "false",
         "AllowedValues": ["true", "false"],
-        "Description": "true once athena.sql has created events and hourly: Glue then merges their small files",
+        "Description": "true once athena.sql has created events and hourly: Glue then merges their small files. Never "
+        "for tables of a lake that `trailsift connect --glue` has registered",
     },
 }
 _CONDITIONS = {
