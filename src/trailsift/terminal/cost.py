@@ -72,15 +72,16 @@ def cost_notes(report: CostReport) -> list[str]:
     price = report.price
     looked_up = ", ".join(part for part in (price.date, price.source) if part)
     notes = [
-        f"At the rate of the {days_text(report.period)}, per month of 30 days, for one trail: ${dollars(price.usd)} per "
-        f"{price.per:,.0f} events ({looked_up})."
+        f"At the rate of the {days_text(report.period)}, per month of 30 days, for one trail: ${dollars(price.usd)} "
+        f"per {price.per:,.0f} events ({looked_up})."
     ]
     unknown = [line for line in report.regions if line.usd is None]
     if unknown:
         events = sum(line.events for line in unknown)
         regions = ", ".join(str(line.aws_region) for line in unknown)
         notes.append(f"Not priced: {plural(events, 'event')} of {regions}, whose price is not known here (--prices).")
-    own = {line.usd / line.events for line in report.regions if line.usd and line.events}
+    # Of less than a cent, the digits are too few to compare.
+    own = {line.usd / line.events for line in report.regions if line.usd is not None and line.usd > 0.01}
     if own and max(own) > 1.001 * min(own):
         regions = ", ".join(
             f"{line.aws_region or 'no region'} ${dollars(line.usd)} a month" for line in report.regions if line.usd
