@@ -14,6 +14,12 @@ TESTS ?= 3
 # Seconds for which `make asan` fuzzes the C modules.
 FUZZ_SECONDS ?= 300
 
+# What npm brings for the dashboard's page; and for its tests in a browser.
+PAGE := src/trailsift/serve/static/vendor/uPlot.iife.min.js
+AXE := build/assets/node_modules/axe-core/axe.min.js
+# The lake of `make serve`; without one, the demo's.
+LAKE ?=
+
 # Grafana publishes its schema as types, on npm only.
 GRAFANA := $(VENV)/grafana/.made
 
@@ -39,6 +45,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo setup test variants test-aws trino-smoke hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
+.PHONY: assets serve test-browser npm
 .PHONY: bench-watch bench-memory bench-questions bench-rules bench-transform bench-original bench-findings bench-real bench-s3
 
 help: ## list the targets
@@ -73,6 +80,18 @@ trino-smoke: $(DEV) ## the SQL for Athena on a real Trino
 	$(call packages,$(BIN)/python,dev aws)
 	@$(MAKE) --no-print-directory $(TRINO)
 	@TRAILSIFT_TRINO=$(CURDIR)/$(dir $(TRINO)) $(BIN)/python -m pytest -q tests/deploy/test_athena_sql.py -k "trino_parses or second_run"
+
+assets: $(PAGE) ## what the dashboard's page needs from npm
+
+serve: $(CORE) ## set up all of it, then serve LAKE=..., or the demo's lake
+	$(call packages,$(BIN)/python,serve)
+	@$(MAKE) --no-print-directory $(PAGE)
+	@$(BIN)/trailsift $(if $(LAKE),serve --lake "$(LAKE)",demo --serve)
+
+test-browser: $(DEV) ## the dashboard in Chromium, which has to be there
+	$(call packages,$(BIN)/python,dev assets browser)
+	@$(BIN)/python scripts/assets.py --dev
+	@$(BIN)/python -m pytest tests/serve -rs
 
 lint: $(DEV) ## ruff, spelling, clang-format, mypy --strict, contracts
 	@$(BIN)/ruff check .
@@ -206,6 +225,14 @@ $(GRAFANA): tests/grafana/package.json tests/grafana/package-lock.json
 	@mkdir -p $(@D) && cp $^ $(@D)
 	@npm --prefix $(@D) ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
+
+# npm is the system's, or that of a package.
+$(PAGE): assets/package.json assets/package-lock.json | $(MADE)
+	@command -v npm >/dev/null 2>&1 || [ -x $(BIN)/npm ] || $(MAKE) --no-print-directory npm
+	@$(BIN)/python scripts/assets.py && touch $@
+
+npm: $(MADE)
+	$(call packages,$(BIN)/python,assets)
 
 $(TRINO): tests/trino/pom.xml
 	@echo "installing Trino: about a minute, once" >&2

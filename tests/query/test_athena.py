@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -212,6 +213,29 @@ def test_cost() -> None:
     assert cost_of(1).usd == pytest.approx(5e-5), "10 MB at least"
     assert cost_of(2 * 10**12).usd == pytest.approx(10)
     assert cost_of(10**12, reused=True).usd == 0
+
+
+def test_results_are_reused_for_as_long_as_was_said() -> None:
+    for reuse, sent in ((60, 60), (20_000, 10_080), (0, None)):
+        api = Api(state("SUCCEEDED"), rows=1)
+        Athena("work", client=api, reuse=reuse).query("SELECT count(*) FROM events")
+        found = api.requests[0].get("ResultReuseConfiguration", {}).get("ResultReuseByAgeConfiguration")
+        assert found == (sent and {"Enabled": True, "MaxAgeInMinutes": sent})
+
+
+def test_a_region_without_a_price_costs_no_guess() -> None:
+    """Athena's price in Seoul is not known here: neither the estimate nor the query says what it costs."""
+    api: Any = Api(state("SUCCEEDED"), rows=1)
+    api.meta = SimpleNamespace(region_name="ap-northeast-2")
+    athena = Athena("work", client=api)
+    athena.query("SELECT count(*) FROM events")
+    assert athena.cost is not None and athena.cost.usd is None and "--prices" in athena.cost.text()
+    explained = athena.explain("SELECT count(*) FROM events")
+    assert (explained.usd, explained.usd_at_most, explained.bytes_at_most) == (None, None, 10**12)
+    api = Api(state("CANCELLED", "limit"))
+    api.meta = SimpleNamespace(region_name="ap-northeast-2")
+    with pytest.raises(EngineError, match="price not known for this region"):
+        Athena("work", client=api).query("SELECT count(*) FROM events")
 
 
 # -- against an emulator ---------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def test_interrupt_ends_it(lake: Path, tmp_path: Path, name: str) -> None:
     give(process, HEAVY[name])
     await_engine(process, tmp_path)
     try:
-        process.wait(0.2)
+        process.wait(0.5)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
         begun = time.monotonic()

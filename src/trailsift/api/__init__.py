@@ -6,6 +6,7 @@ needs, so that a cold query pays for DuckDB only.
 
 from __future__ import annotations
 
+from trailsift.api.activity import ActivityMethods
 from trailsift.api.detect import DetectMethods
 from trailsift.api.export import ExportMethods
 from trailsift.api.ingest import IngestMethods
@@ -20,6 +21,7 @@ class Lake(
     IngestMethods,
     QueryMethods,
     QuestionMethods,
+    ActivityMethods,
     SavedQueryMethods,
     DetectMethods,
     RuleMethods,

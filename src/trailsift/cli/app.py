@@ -22,6 +22,7 @@ COMMANDS: tuple[tuple[Group, str, str], ...] = (
     (START, "generate", "ingest:generate_command"),
     (START, "ingest", "ingest:ingest_command"),
     (START, "watch", "watch:watch_command"),
+    (START, "serve", "serve:serve_command"),
     (ASK, "summary", "ask:summary_command"),
     (ASK, "roles", "ask:roles_command"),
     (ASK, "role", "ask:role_command"),

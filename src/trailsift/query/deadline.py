@@ -13,11 +13,12 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
-from trailsift.errors import QueryTimeoutError, UsageError
+from trailsift.errors import EngineError, QueryTimeoutError, UsageError
 from trailsift.query.duckdb_client import duckdb
 
 T = TypeVar("T")
@@ -135,6 +136,56 @@ class _Call(Generic[T]):
         return self._result
 
 
+class Patience:
+    """What all statements of one piece of work share: a time limit, and that somebody still waits for the answer.
+
+    ``cancel`` may be called from any thread.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.end = monotonic() + seconds
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
+
+    def cancel(self) -> None:
+        """End what runs, and have nothing more begin."""
+        with self._lock:
+            self._cancelled = True
+            cursors = list(self._cursors)
+        for cursor in cursors:
+            with contextlib.suppress(duckdb.Error):
+                cursor.interrupt()
+
+    @contextlib.contextmanager
+    def watching(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Have ``cancel`` interrupt a cursor meanwhile. Raise EngineError if it was called before."""
+        with self._lock:
+            if self._cancelled:
+                raise EngineError("the query was cancelled: nobody waits for its result any longer")
+            self._cursors.append(cursor)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._cursors.remove(cursor)
+
+
+#: The patience of the work that this thread, or this task, is a part of.
+_patience: ContextVar[Patience | None] = ContextVar("patience", default=None)
+
+
+@contextlib.contextmanager
+def bounded(patience: Patience) -> Iterator[None]:
+    """Have all statements that are run meanwhile, in this context, share a time limit and a way to be cancelled."""
+    token = _patience.set(patience)
+    try:
+        yield
+    finally:
+        _patience.reset(token)
+
+
 class Deadline:
     """The time limit of one request, from the moment it is made; ``seconds`` is None if there is none.
 
@@ -146,6 +197,9 @@ class Deadline:
             raise UsageError(f"{seconds:g} s is not a time limit: use a number of seconds above 0, up to a year")
         self.seconds = seconds
         self._end = None if seconds is None else monotonic() + seconds
+        self._patience = _patience.get()
+        if self._patience is not None and (self._end is None or self._patience.end < self._end):
+            self.seconds, self._end = self._patience.seconds, self._patience.end
 
     def again(self) -> Deadline:
         """Return the same limit, from now on."""
@@ -163,6 +217,12 @@ class Deadline:
 
         Whoever gets that error, or KeyboardInterrupt, must not close the cursor but ``release`` it.
         """
+        if self._patience is not None:
+            with self._patience.watching(cursor):
+                return self._run(cursor, function)
+        return self._run(cursor, function)
+
+    def _run(self, cursor: duckdb.DuckDBPyConnection, function: Callable[[], T]) -> T:
         if self._end is None and threading.current_thread() is not threading.main_thread():
             # Ctrl-C reaches the main thread only, and there is nothing else to wait for.
             return function()

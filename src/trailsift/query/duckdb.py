@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import weakref
 from datetime import UTC, tzinfo
@@ -141,6 +142,12 @@ class DuckDBEngine:
         moved = newest.seq != self.snapshot.seq or newest.locations != self.snapshot.locations
         self.snapshot = newest
         return moved
+
+    def at(self, snapshot: Snapshot) -> Self:
+        """Return an engine on another snapshot of the lake. It shares the databases and is closed with this one."""
+        other = copy.copy(self)
+        other.snapshot = snapshot
+        return other
 
     def close(self) -> None:
         """Free the databases; results that are still streaming end."""

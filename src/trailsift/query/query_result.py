@@ -95,6 +95,24 @@ class QueryResult:
         """
         return self._result.dicts()
 
+    def first(self, count: int) -> tuple[list[tuple[Any, ...]], bool]:
+        """Return the first rows with each value as in JSON (times as text), and whether there are more.
+
+        Args:
+            count: Rows at most. No more are computed than that takes.
+
+        Example:
+            >>> lake.query("SELECT event_name FROM events").first(1)[1]
+            True
+        """
+        writers = [writer(kind, self._result.zone) for _, kind in self._result.columns]
+        found: list[tuple[Any, ...]] = []
+        for rows in converted(self._result.fetched(), writers):
+            found += map(tuple, rows)
+            if len(found) > count:
+                return found[:count], True
+        return found, False
+
     def value(self) -> Any:
         """Return the first column of the first row; None if there are no rows.
 
