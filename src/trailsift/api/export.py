@@ -140,6 +140,29 @@ class ExportMethods(Handle):
 
         write_database(Path(target), open_snapshot(self._root()))
 
+    def commits(self, every: float = 1.0) -> Iterator[int]:
+        """Yield the number of the newest commit, and again after each commit, forever.
+
+        Args:
+            every: Seconds between two looks.
+
+        Example:
+            >>> next(lake.commits()) > 0
+            True
+        """
+        import time
+
+        from trailsift.lake.open import open_snapshot
+
+        seen: object = None
+        while True:
+            snapshot = open_snapshot(self._root())
+            state = (snapshot.seq, snapshot.locations)
+            if state != seen:
+                seen = state
+                yield snapshot.seq
+            time.sleep(every)
+
     def register(
         self, database: str, *, region: str | None = None, catalog_id: str | None = None, replace: bool = False
     ) -> Registered:
