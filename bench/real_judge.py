@@ -11,7 +11,7 @@ from pathlib import Path
 
 from real_sets import Label, RealSet, Record, records_of, stolen_sessions
 from trailsift.detect.detection_rules import builtin_rules
-from trailsift.detect.finding import Finding
+from trailsift.detect.finding import Finding, calls_of
 from trailsift.detect.pipeline import ALL_LEVELS, DetectOptions, detect
 from trailsift.lake.open import open_snapshot
 from trailsift.query import DuckDBEngine
@@ -91,7 +91,8 @@ def names(finding: Finding, label: Label, records: list[Record]) -> bool:
     if not label.calls:
         sessions = stolen_sessions(records, first, last)
         return any(same_caller(caller, who) for caller in finding.callers or (finding.caller,) for who in sessions)
-    near = {s.event_name for s in finding.signals if s.first_time <= last + HOUR and s.last_time >= first - HOUR}
+    signals = [s for s in finding.signals if s.first_time <= last + HOUR and s.last_time >= first - HOUR]
+    near = {name for signal in signals for name in calls_of(signal)}
     text = " ".join([finding.title, *finding.reasons])
     return any(call in near or re.search(rf"\b{call}\b", text) for call in label.calls)
 

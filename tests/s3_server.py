@@ -229,7 +229,8 @@ def s3(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 @pytest.fixture
 def proxy(s3: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy in front of the S3 server, set in AWS's standard environment variables. Attempts are few."""
+    """A proxy in front of the S3 server, set in AWS's standard environment variables. Few attempts, short pauses."""
+    monkeypatch.setattr("trailsift.storage.s3_client._FIRST_PAUSE", 0.02)
     with proxied(s3.url) as running_proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", running_proxy.url)
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")

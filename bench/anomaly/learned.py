@@ -27,7 +27,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import LocalOutlierFactor
 
-from trailsift.detect.features import CallerHours, Floats, Ints, build_features, read_calls
+from trailsift.detect.features import FeatureHours, Floats, Ints, build_features, read_calls
 from trailsift.generate import KINDS, QUIET_KINDS, Options, generate
 from trailsift.ingest import ingest
 from trailsift.lake.open import open_snapshot
@@ -41,7 +41,7 @@ _STEP = 5
 class Case(NamedTuple):
     """Role-hours of one lake, the number of each one's incident (-1: none), and the incidents' kinds."""
 
-    hours: CallerHours
+    hours: FeatureHours
     label: Ints
     kinds: list[str]
 

@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
+from support.lakes import line, make_lake, open_engine
 from support.records import sample
 from trailsift import Lake
 from trailsift.cli import main
 from trailsift.detect import blind
 from trailsift.detect.blind import BlindSpot
+from trailsift.detect.finding import LEVELS
 from trailsift.detect.texts import TEXTS
 from trailsift.detect.writer import Writer
 from trailsift.errors import SourceError
+from trailsift.schema import UNKNOWN_CATEGORY
 
 #: A Monday of the past, whatever the clock says: events of the future are no gaps.
 BEGIN = datetime(2024, 3, 4, tzinfo=UTC)
@@ -125,7 +128,29 @@ def test_gaps_and_retention(tmp_path: Path) -> None:
     assert kinds(lake)["events_removed"].facts["day"] > "2024-03-24"
 
 
-def test_an_earlier_format() -> None:
+def test_a_lake_that_was_of_an_earlier_format(tmp_path: Path) -> None:
+    """The summary lines that an upgrade took over have no category; their days are counted."""
+    hours = [BEGIN + timedelta(days=day, hours=hour) for day in range(3) for hour in range(2)]
+    old = [line(hour, category=UNKNOWN_CATEGORY) for hour in hours]
+    lake = make_lake(tmp_path / "old", {"hourly": [old, [line(BEGIN + timedelta(days=9), category="Data")]]})
+    with open_engine(lake) as engine:
+        spots = {spot.kind: spot for spot in blind.blind_spots(engine, frozenset(LEVELS.values()))}
+    assert spots["old_format"].facts == {"n": 3} and spots["short_past"].facts == {"n": 4}
+
+
+@pytest.mark.parametrize(("kept", "kind"), [("10d", "short_past"), ("2d", "empty")])
+def test_removed_summaries(tmp_path: Path, kept: str, kind: str) -> None:
+    """Retention removed days, or all of them: nothing is known of that time, and it says so."""
+    now = datetime.now(UTC)
+    times = [now - timedelta(days=day) for day in range(5, 30)]
+    lake = lake_of(tmp_path, [sample(eventTime=f"{time:%Y-%m-%dT%H:%M:%SZ}") for time in times])
+    lake.expire(events="1d", summaries=kept, at_least="1d")
+    found = kinds(lake)
+    assert kind in found and found["events_removed"].facts["day"] == f"{now - timedelta(days=1):%Y-%m-%d}"
+    assert found["summaries_removed"].facts["day"] == f"{now - timedelta(days=int(kept[:-1])):%Y-%m-%d}"
+
+
+def test_the_sentence_about_an_earlier_format() -> None:
     """Days without categories know less of their callers."""
     spot = BlindSpot("old_format", {"n": 2})
     assert spot.as_dict(Writer()) == {

@@ -84,7 +84,7 @@ class Page:
             "!document.querySelector('[aria-busy], .loading') && "
             "(document.querySelector('main')?.childElementCount ?? 0) > 0"
         )
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         quiet = 0
         while quiet < 3:
             assert time.monotonic() < end, f"{self.page.url} did not settle"

@@ -23,7 +23,7 @@ from pyarrow import parquet  # noqa: E402
 
 import trailsift  # noqa: E402
 from support import hostile  # noqa: E402
-from support.dashboards import Dashboard, running  # noqa: E402
+from support.dashboards import Dashboard, follow, running  # noqa: E402
 from trailsift.serve.endpoints import ENDPOINTS  # noqa: E402
 from trailsift.serve.live import ROWS, Follower, _Reader  # noqa: E402
 from trailsift.serve.options import ServeOptions  # noqa: E402
@@ -217,16 +217,6 @@ def test_a_lake_that_is_missing(tmp_path: Path) -> None:
         assert "trailsift_lake_readable 0" in get(dashboard, "/metrics").text
 
 
-def events_of(dashboard: Dashboard, last: int | None, found: list[dict[str, Any]], stop: threading.Event) -> None:
-    headers = {} if last is None else {"last-event-id": str(last)}
-    with httpx.stream("GET", f"{dashboard.url}/api/v1/live", headers=headers, timeout=30) as stream:
-        for line in stream.iter_lines():
-            if line.startswith("data: "):
-                found.append({**json.loads(line[6:]), "at": time.time()})
-            if stop.is_set() or len(found) >= 2:
-                return
-
-
 def test_commits_are_followed(small_lake: Path, tmp_path: Path) -> None:
     """The commit of another writer arrives within a second or two, and who comes back misses nothing."""
     place = tmp_path / "lake"
@@ -237,7 +227,7 @@ def test_commits_are_followed(small_lake: Path, tmp_path: Path) -> None:
     found: list[dict[str, Any]] = []
     stop = threading.Event()
     with running(ServeOptions(lake=place)) as dashboard:
-        thread = threading.Thread(target=events_of, args=(dashboard, None, found, stop))
+        thread = threading.Thread(target=follow, args=(dashboard, None, found, stop))
         thread.start()
         end = time.monotonic() + 10
         while not found and time.monotonic() < end:
@@ -253,7 +243,7 @@ def test_commits_are_followed(small_lake: Path, tmp_path: Path) -> None:
         # A reader who saw the commit before is told what came after it, and nothing twice.
         again: list[dict[str, Any]] = []
         late = threading.Thread(
-            target=events_of, args=(dashboard, found[0]["commit"], again, threading.Event()), daemon=True
+            target=follow, args=(dashboard, found[0]["commit"], again, threading.Event()), daemon=True
         )
         late.start()
         end = time.monotonic() + 10

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
+import httpx
 import uvicorn
 
 from trailsift.serve.app import Server
@@ -45,3 +48,14 @@ def running(options: ServeOptions) -> Iterator[Dashboard]:
             server.follower.stop()
             run.should_exit = True
             thread.join(10)
+
+
+def follow(dashboard: Dashboard, last: int | None, found: list[dict[str, Any]], stop: threading.Event) -> None:
+    """Add the next two messages about commits to ``found``, each with the time ``at`` which it came."""
+    headers = {} if last is None else {"last-event-id": str(last)}
+    with httpx.stream("GET", f"{dashboard.url}/api/v1/live", headers=headers, timeout=30) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data: "):
+                found.append({**json.loads(line[6:]), "at": time.time()})
+            if stop.is_set() or len(found) >= 2:
+                return

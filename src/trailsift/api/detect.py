@@ -218,12 +218,21 @@ class DetectMethods(Handle):
         rules = [*_detections(detections)[0], *(report.detections if report else ())]
         return drill(self._engine(), finding, limit, writer, rules)
 
-    def mute(self, name: str | Finding, reason: str) -> Verdict:
+    def mute(
+        self,
+        name: str | Finding,
+        reason: str,
+        *,
+        detections: StrPath | None = None,
+        sigma: StrPath | SigmaReport | None = None,
+    ) -> Verdict:
         """Mark a finding as benign: it and similar findings are hidden until they grow by 50 %.
 
         Args:
             name: Its id, a unique prefix of it, its rank in the list, or the finding itself.
             reason: Why; kept in the lake.
+            detections: A folder of your own detections, with which the finding was listed.
+            sigma: Sigma rules, with which the finding was listed.
 
         Raises:
             UsageError: No finding or several findings match, or the reason is empty.
@@ -235,14 +244,23 @@ class DetectMethods(Handle):
             >>> finding.id in [finding.id for finding in lake.findings()]
             False
         """
-        return self._mark(name, "mute", reason)
+        return self._mark(name, "mute", reason, detections, sigma)
 
-    def confirm(self, name: str | Finding, reason: str) -> Verdict:
+    def confirm(
+        self,
+        name: str | Finding,
+        reason: str,
+        *,
+        detections: StrPath | None = None,
+        sigma: StrPath | SigmaReport | None = None,
+    ) -> Verdict:
         """Mark a finding as a real incident; it stays in the list.
 
         Args:
             name: Its id, a unique prefix of it, its rank in the list, or the finding itself.
             reason: Why; kept in the lake.
+            detections: A folder of your own detections, with which the finding was listed.
+            sigma: Sigma rules, with which the finding was listed.
 
         Raises:
             UsageError: No finding or several findings match, or the reason is empty.
@@ -251,12 +269,19 @@ class DetectMethods(Handle):
             >>> lake.confirm("1", "keys were stolen").word
             'confirm'
         """
-        return self._mark(name, "confirm", reason)
+        return self._mark(name, "confirm", reason, detections, sigma)
 
-    def _mark(self, name: str | Finding, word: Literal["mute", "confirm"], reason: str) -> Verdict:
+    def _mark(
+        self,
+        name: str | Finding,
+        word: Literal["mute", "confirm"],
+        reason: str,
+        detections: StrPath | None,
+        sigma: StrPath | SigmaReport | None,
+    ) -> Verdict:
         from trailsift.detect.triage import mark
 
-        finding = self.find(name) if isinstance(name, str) else name
+        finding = self.find(name, detections=detections, sigma=sigma) if isinstance(name, str) else name
         return mark(self._root(), finding, word, reason)
 
     def unreported(self, findings: Sequence[Finding], destination: str = "new") -> list[Finding]:

@@ -168,6 +168,8 @@ class Baseline:
         self.shared = np.zeros(0, np.uint64)  # sorted
         self.shared_by = np.zeros(0, np.uint8)  # callers that have it: 1, 2, or 3 for more
         self.limit = limits.per_kind
+        #: How often callers or series were forgotten: all indexes change then.
+        self.forgotten = 0
 
     def caller(self, name: str | None) -> int:
         """Return the index of a caller; add the caller if it is new."""
@@ -276,6 +278,7 @@ class Baseline:
         self.keys, self.keys_of = self.keys[kept], self.keys_of[kept]
 
     def _keep_callers(self, kept: Column) -> None:
+        self.forgotten += 1
         number = np.full(len(self.names), -1, np.int64)
         number[kept] = np.arange(len(kept))
         self._drop_values(number[self.keys_of // len(FIRSTS)] >= 0)
@@ -290,6 +293,7 @@ class Baseline:
         self.tops, self.sort = self.tops[kept], self.sort[kept]
 
     def _keep_series(self, kept: Column) -> None:
+        self.forgotten += 1
         keys = list(self.series)
         self.series = {keys[place]: number for number, place in enumerate(kept)}
         self.event_names = [self.event_names[place] for place in kept]

@@ -63,7 +63,7 @@ def blind_spots(engine: DuckDBEngine, levels: frozenset[str], failed_detections:
     sql = f"SELECT count(DISTINCT epoch_us(hour) // {DAY}) FROM hourly WHERE {CALLS}"
     ((days,),) = engine.sql(sql).rows()
     if not days:
-        return (BlindSpot("empty", {}),)
+        return (BlindSpot("empty", {}), *_removed(engine))
     return tuple(_spots(engine, days, levels, failed_detections))
 
 
@@ -119,6 +119,10 @@ def _left_out(engine: DuckDBEngine) -> Iterator[BlindSpot]:
         yield BlindSpot("dropped", {"n": sum(dropped.values()), "names": names})
     if thinned(root):
         yield BlindSpot("sampled", {})
+    yield from _removed(engine)
+
+
+def _removed(engine: DuckDBEngine) -> Iterator[BlindSpot]:
     removed = removed_days(engine.snapshot)
     if removed.events is not None:
         yield BlindSpot("events_removed", {"day": day_text(removed.events)})

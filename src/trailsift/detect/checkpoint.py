@@ -13,7 +13,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import IO, Any
@@ -31,7 +31,7 @@ from trailsift.storage import Location, Storage, open_storage
 
 _FILES = ("findings/habits.npz", "findings/habits-before.npz")
 _LAST = "findings/last.json"
-_FORM = 5
+_FORM = 6
 #: What reading a file may raise that is not what ``save`` wrote.
 _DAMAGE = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, MemoryError, RecursionError,
@@ -159,11 +159,16 @@ def _read(storage: Storage, path: str) -> State | None:
             {int(day): int(events) for day, events in fields["totals"]},
             list(map(signal_of, fields["signals"])),
             list(map(link_of, fields["links"])),
-            {name: [RuleMatch(*row) for row in rows] for name, rows in fields["happenings"].items()},
+            {name: [_match(row) for row in rows] for name, rows in fields["happenings"].items()},
             fields["format_version"],
         )
     except _DAMAGE:
         return None
+
+
+def _match(row: Sequence[Any]) -> RuleMatch:
+    match = RuleMatch(*row)
+    return match._replace(calls=tuple((str(name), int(events)) for name, events in match.calls))
 
 
 def _before(storage: Storage, path: str) -> int | None:

@@ -1,15 +1,16 @@
 """Correlate signals into findings, rank the findings and apply the daily budget.
 
 Signals of one caller within hours of each other form one group. Groups of several callers are merged if the callers
-came from the same rare origin within hours, or if severe detections name the same resource within hours. Supporting
-signals join a group that is there without them: they strengthen it, and change neither its time nor its id.
+came from the same rare origin within hours, if they belong to one other account, or if severe detections name the same
+resource within hours. Supporting signals join a group that is there without them: they strengthen it, and change
+neither its time nor its id.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -82,7 +83,8 @@ def group_signals(signals: Iterable[Signal], links: Iterable[Link] = ()) -> list
     for caller, own in groups.items():
         _add_support(own, support[caller])
     all_groups = [group for own in groups.values() for group in own]
-    ties = sorted([*_by_origin(groups, links), *_by_resource(all_groups)], key=lambda tie: tie.first_time)
+    found = [*_by_origin(groups, links), *_by_resource(all_groups), *_by_account(groups)]
+    ties = sorted(found, key=lambda tie: tie.first_time)
     return _merged(all_groups, ties)
 
 
@@ -185,6 +187,19 @@ def _by_resource(groups: Sequence[SignalGroup]) -> Iterator[_Tie]:
         for (before, group), (after, other) in pairwise(pairs):
             if group is not other and after.first_time <= before.last_time + _APART:
                 yield _Tie(after.first_time, [group, other])
+
+
+def _by_account(groups: Mapping[str | None, Sequence[SignalGroup]]) -> Iterator[_Tie]:
+    """Yield ties between the principals of one other account: they are one stranger, or one partner."""
+    of_account: dict[str, list[SignalGroup]] = defaultdict(list)
+    for caller, own in groups.items():
+        if caller is not None and caller.startswith("account:"):
+            of_account[caller.partition("/")[0]] += own
+    for same_account in of_account.values():
+        same_account.sort(key=lambda group: group.begin)
+        for before, after in pairwise(same_account):
+            if after.begin <= before.begin + _LONGEST:
+                yield _Tie(after.begin, [before, after])
 
 
 def _merged(groups: Sequence[SignalGroup], ties: Iterable[_Tie]) -> list[SignalGroup]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -96,22 +96,30 @@ def whole_days(first: int, last: int) -> Period:
 def read_days(engine: DuckDBEngine, baseline: Baseline, events_of: Mapping[int, int]) -> Iterator[Day]:
     """Yield the days of ``events_of`` (day -> events) in order. Learn each one before asking for the next."""
     for chunk in chunk_days(events_of):
-        period = whole_days(chunk[0], chunk[-1])
-        cells, writes, writes_at, hours, hours_at = _hours(engine, baseline, period)
-        first_day, firsts = _firsts(engine, baseline, period)
-        places, networks = read_places(engine, period), read_networks(engine, period)
-        for day in chunk:
-            on_day = cells.hour // 24 == day
-            yield Day(
-                day,
-                np.unique(baseline.of[cells.series[on_day]]),
-                Cells(cells.series[on_day], cells.hour[on_day] % 24, cells.value[on_day]),
-                np.unique(writes[writes_at // 24 == day]),
-                _of_day(firsts, np.flatnonzero(first_day == day)),
-                _hours_of_day(hours, np.flatnonzero(hours_at // 24 == day)),
-                places.get(day, ()),
-                networks.get(day, ()),
-            )
+        left = list(chunk)
+        while left:
+            yield from _days(engine, baseline, left)
+
+
+def _days(engine: DuckDBEngine, baseline: Baseline, left: list[int]) -> Iterator[Day]:
+    """Yield days of ``left`` and remove them, until the baseline forgets somebody: then its indexes are other ones."""
+    period, forgotten = whole_days(left[0], left[-1]), baseline.forgotten
+    cells, writes, writes_at, hours, hours_at = _hours(engine, baseline, period)
+    first_day, firsts = _firsts(engine, baseline, period)
+    places, networks = read_places(engine, period), read_networks(engine, period)
+    while left and baseline.forgotten == forgotten:
+        day = left.pop(0)
+        on_day = cells.hour // 24 == day
+        yield Day(
+            day,
+            np.unique(baseline.of[cells.series[on_day]]),
+            Cells(cells.series[on_day], cells.hour[on_day] % 24, cells.value[on_day]),
+            np.unique(writes[writes_at // 24 == day]),
+            _of_day(firsts, np.flatnonzero(first_day == day)),
+            _hours_of_day(hours, np.flatnonzero(hours_at // 24 == day)),
+            places.get(day, ()),
+            networks.get(day, ()),
+        )
 
 
 def chunk_days(events_of: Mapping[int, int]) -> Iterator[list[int]]:
@@ -128,16 +136,54 @@ def chunk_days(events_of: Mapping[int, int]) -> Iterator[list[int]]:
         yield chunk
 
 
+class _Lines(NamedTuple):
+    """Calls of callers by hour: a row per caller, call and hour; ``number``: an index into ``kinds``."""
+
+    kinds: Sequence[tuple[str | None, str | None]]
+    number: Column
+    hour: Column
+    events: Column
+    bytes_out: Column
+    denied: Column
+    resources: Column
+    reads: Column
+    keys: Column
+    first: Column
+    last: Column
+    elsewhere: Column
+
+
 def _hours(
     engine: DuckDBEngine, baseline: Baseline, period: Period
 ) -> tuple[Cells, Column, Column, CallerHours, Column]:
     """Return all cells of a period, with hours since 1970; the series with mutating calls, with their hours; and the
     hours of callers, with theirs."""
+    lines = _lines(engine, period)
+    caller_of = np.array([baseline.caller(caller) for caller, _ in lines.kinds], np.int64)
+    series_of = [baseline.series_of(baseline.caller(caller), name or "") for caller, name in lines.kinds]
+    parts = [(np.array(series_of, np.int64)[lines.number], lines.hour, lines.events)]
+    begin = (period.since or 0) // HOUR
+    length = int(lines.hour.max(initial=begin)) - begin + 1
+    slots, slot_of = np.unique(caller_of[lines.number] * length + (lines.hour - begin), return_inverse=True)
+    caller, at = slots // length, slots % length + begin
+    columns = (lines.bytes_out, lines.denied, lines.resources, lines.events)
+    for name, column in zip(MEASURES, columns, strict=True):
+        sums = np.bincount(slot_of, column, len(slots))
+        some = sums > 0
+        places = {of: baseline.series_of(of, name, measure=True) for of in np.unique(caller[some]).tolist()}
+        series = np.array([places[of] for of in caller[some].tolist()], np.int64)
+        parts.append((series, at[some], sums[some]))
+    cells = Cells(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    writing = lines.reads == 0
+    return cells, parts[0][0][writing], lines.hour[writing], _caller_hours(baseline, lines, slot_of, caller, at), at
+
+
+def _lines(engine: DuckDBEngine, period: Period) -> _Lines:
     where, days = f"{period.where('hour')} AND {CALLS}", period.where_day("day")
     names = f"SELECT DISTINCT caller, event_name FROM hourly WHERE {where}"
     kinds = ask(engine, tuple_of, f"{names} ORDER BY caller, event_name")
     # A number instead of two strings per line, and columns instead of rows: millions of lines fit.
-    lines = fetch_arrow(
+    table = fetch_arrow(
         engine,
         f"""WITH names AS (SELECT caller, event_name,
                 row_number() OVER (ORDER BY caller, event_name)::INTEGER - 1 AS number FROM ({names})),
@@ -161,47 +207,42 @@ def _hours(
             bool_and(elsewhere)::TINYINT
         FROM lines GROUP BY 1, 2""",
     )
-    number, hour, events, *measured, reads, keys, first, last, elsewhere = (
-        to_numpy(column) for column in lines.columns
-    )
-    caller_of = np.array([baseline.caller(caller) for caller, _ in kinds], np.int64)
-    series_of = [baseline.series_of(baseline.caller(caller), name or "") for caller, name in kinds]
-    parts = [(np.array(series_of, np.int64)[number], hour, events)]
-    begin = (period.since or 0) // HOUR
-    length = int(hour.max(initial=begin)) - begin + 1
-    slots, slot_of = np.unique(caller_of[number] * length + (hour - begin), return_inverse=True)
-    for name, column in zip(MEASURES, (*measured, events), strict=True):
-        sums = np.bincount(slot_of, column, len(slots))
-        callers = slots[sums > 0] // length
-        places = {caller: baseline.series_of(caller, name, measure=True) for caller in np.unique(callers).tolist()}
-        series = np.array([places[caller] for caller in callers.tolist()], np.int64)
-        parts.append((series, slots[sums > 0] % length + begin, sums[sums > 0]))
-    cells = Cells(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-    writing = reads == 0
-    size, denied, resources = measured
-    deletes = np.array([(name or "").startswith("Delete") for _, name in kinds], bool)[number]
+    return _Lines(kinds, *(to_numpy(column) for column in table.columns))
+
+
+def _caller_hours(baseline: Baseline, lines: _Lines, slot_of: Column, caller: Column, at: Column) -> CallerHours:
+    """Return the measures of hours of callers. ``slot_of``: the place of each line's hour in ``caller`` and ``at``."""
+    slots = len(caller)
+    begins, ends = np.full(slots, np.iinfo(np.int64).max), np.zeros(slots, np.int64)
+    np.minimum.at(begins, slot_of, lines.first)
+    np.maximum.at(ends, slot_of, lines.last)
+    away = np.ones(slots, np.int64)
+    np.minimum.at(away, slot_of, lines.elsewhere)
+    busiest = np.zeros(slots, np.int64)
+    order = np.lexsort((-lines.number, lines.events))
+    busiest[slot_of[order]] = lines.number[order]  # the greatest is written last
+    values = _values(lines, slot_of, begins, ends)
+    names = [name for _, name in lines.kinds]
+    return CallerHours(caller, _kinds(baseline, caller, at // 24, away), values, begins, ends, busiest, names)
+
+
+def _values(lines: _Lines, slot_of: Column, begins: Column, ends: Column) -> Column:
+    """Return the measures of hours: a row per hour of a caller, a column per measure of BURSTS."""
+    slots = len(begins)
+    values = np.zeros((slots, len(BURSTS)))
     # The most of one call: what is read is often listed or asked for before.
-    pace = np.where(keys >= _PACE_LEAST, keys / np.maximum((last - first) / 60e6, 1), 0)
-    values = np.zeros((len(slots), len(BURSTS)))
-    for place, column in ((0, keys), (1, pace), (4, resources)):
-        np.maximum.at(values[:, place], slot_of, column)
-    for place, column in ((2, size), (3, np.ones(len(number))), (5, denied), (6, events * deletes)):
-        values[:, place] = np.bincount(slot_of, column, len(slots))
-    begins, ends = np.full(len(slots), np.iinfo(np.int64).max), np.zeros(len(slots), np.int64)
-    np.minimum.at(begins, slot_of, first)
-    np.maximum.at(ends, slot_of, last)
-    calls = np.bincount(slot_of, events, len(slots))
-    values[:, 7] = np.where(calls >= _PACE_LEAST, calls / np.maximum((ends - begins) / 60e6, 1), 0)
-    at = slots % length + begin
-    caller = slots // length
-    away = np.ones(len(slots), np.int64)
-    np.minimum.at(away, slot_of, elsewhere)
-    busiest = np.zeros(len(slots), np.int64)
-    order = np.lexsort((-number, events))
-    busiest[slot_of[order]] = number[order]  # the greatest is written last
-    names_of = [name for _, name in kinds]
-    hours = CallerHours(caller, _kinds(baseline, caller, at // 24, away), values, begins, ends, busiest, names_of)
-    return cells, parts[0][0][writing], hour[writing], hours, at
+    pace = np.where(lines.keys >= _PACE_LEAST, lines.keys / np.maximum((lines.last - lines.first) / 60e6, 1), 0)
+    for measure, column in (("keys", lines.keys), ("pace", pace), ("resources", lines.resources)):
+        np.maximum.at(values[:, BURSTS.index(measure)], slot_of, column)
+    deletes = np.array([(name or "").startswith("Delete") for _, name in lines.kinds], bool)[lines.number]
+    kinds = np.ones(len(lines.number))
+    sums = {"bytes_out": lines.bytes_out, "kinds": kinds, "refused": lines.denied, "deletes": lines.events * deletes}
+    for measure, column in sums.items():
+        values[:, BURSTS.index(measure)] = np.bincount(slot_of, column, slots)
+    calls = np.bincount(slot_of, lines.events, slots)
+    rate = np.where(calls >= _PACE_LEAST, calls / np.maximum((ends - begins) / 60e6, 1), 0)
+    values[:, BURSTS.index("rate")] = rate
+    return values
 
 
 def _once(count: str) -> str:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from trailsift.analysis.time_range import UTC_ZONE
 from trailsift.detect.facts import Facts
-from trailsift.detect.finding import Finding, Signal
+from trailsift.detect.finding import Finding, Signal, calls_of
 from trailsift.detect.particles import Word
 from trailsift.detect.texts import Language as Language
 from trailsift.detect.writer import Clean, Writer, number, ratio, short_resource, size
@@ -218,8 +218,11 @@ def _surge(signal: Signal, sentences: _Sentences, fields: Mapping[str, str]) -> 
 def _detection(signal: Signal, sentences: _Sentences, fields: Mapping[str, str]) -> dict[str, str]:
     writer = sentences.writer
     title = signal.value_ko if writer.language == "ko" else None
-    example = "no example" if not signal.event_name else "one example" if signal.events == 1 else "example"
-    name = writer.word(signal.event_name or "")
+    calls = calls_of(signal)
+    example = "no example" if not calls else "one example" if signal.events == 1 else "example"
+    if len(calls) > 1:
+        example = "several examples" if fields["on"] else "several calls"
+    name = ", ".join(map(writer.word, calls)) if len(calls) > 1 else writer.word(signal.event_name or "")
     return {
         "value": writer.word(title or signal.value),
         "example": writer.phrase(example, name=name, on=fields["on"], n=fields["n"]),
@@ -292,6 +295,12 @@ def _low_and_slow(signal: Signal, sentences: _Sentences, fields: Mapping[str, st
     }
 
 
+def _newcomer(signal: Signal, sentences: _Sentences, fields: Mapping[str, str]) -> dict[str, str]:
+    writer = sentences.writer
+    network = signal.parts[0][0] if signal.parts else "?"
+    return {"network": writer.word(network), "value": writer.word(short_resource(signal.value))}
+
+
 #: Kind -> what its sentences need besides the fields of all.
 _FIELDS: dict[str, _Fields] = {
     "first_resource": _first_resource,
@@ -309,6 +318,7 @@ _FIELDS: dict[str, _Fields] = {
     "burst": _burst,
     "unlike_peers": _burst,
     "split_session": _places,
+    "newcomer": _newcomer,
     "drip_bytes": _low_and_slow,
     "drip_reads": _low_and_slow,
 }

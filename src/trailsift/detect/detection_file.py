@@ -1,7 +1,7 @@
 """Detections as data: known bad behaviour, one TOML file each, with examples as tests.
 
-A file has ``title`` (and ``title_ko``), ``severity``, ``mitre``, ``description`` and examples: ``[[matches]]`` are
-records that together must be found, ``[[ignores]]`` records that together must not.
+A file has ``title``, ``severity``, ``mitre`` and ``description`` (``title_ko``, ``description_ko`` in Korean) and
+examples: ``[[matches]]`` are records that together must be found, ``[[ignores]]`` records that together must not.
 
 What it looks for is ``sql``, one read-only statement over the tables of the lake that returns the columns of
 ``COLUMNS``; a row is a match. ``history`` is the number of days before its own that a row depends on; without it the
@@ -44,8 +44,8 @@ _TEXTS = {
     "next_ko": ("resource", "event", "calls", "caller"),
 }
 _KEYS = {
-    "title", "title_ko", "severity", "mitre", "description", "sql", "history", "matches", "ignores",
-    "calls", "where", "least", "distinct", "within", *_TEXTS,
+    "title", "title_ko", "severity", "mitre", "description", "description_ko", "sql", "history", "matches", "ignores",
+    "calls", "where", "least", "distinct", "within", "steady", *_TEXTS,
 }  # fmt: skip
 _CALL = re.compile(r"[a-z0-9-]+:[A-Za-z0-9_]+")
 #: Keys of an example that stand for a member of the record.
@@ -76,7 +76,7 @@ class Detection:
     ``test``: the condition on `acts` that the SQL consists of, for a detection that counts nothing; else empty.
     ``scan``: the condition on single events that the SQL is made of, if it is one: then detections share one pass over
     the events. ``supporting``: its matches only strengthen other evidence. ``timed``: it is somebody else's, and may
-    take only so long.
+    take only so long. ``steady``: what is there from the first day of a lake on is ordinary, and only a hint.
     """
 
     id: str
@@ -100,6 +100,8 @@ class Detection:
     scan: EventScan | None = None
     supporting: bool = False
     timed: bool = False
+    steady: bool = False
+    description_ko: str | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,9 @@ def parse(path: str, text: str) -> Detection:
     for call in calls:
         if not _CALL.fullmatch(call):
             raise DetectionError(_line(text, "calls"), f'calls has {call!r}: write "service:Action"')
+    korean = table.get("description_ko", "-")
+    if not isinstance(korean, str) or not korean.strip():
+        raise DetectionError(_line(text, "description_ko"), "description_ko is a string")
     for key, names in _TEXTS.items():
         if key in table and not _is_template(table[key], names):
             known = ", ".join(f"{{{name}}}" for name in names)
@@ -175,6 +180,8 @@ def parse(path: str, text: str) -> Detection:
     for key in ("matches", "ignores"):
         if not table.get(key):
             raise DetectionError(_line(text, key), f"needs an example: [[{key}]]")
+    if not isinstance(table.get("steady", False), bool):
+        raise DetectionError(_line(text, "steady"), "steady is true or false")
     sql, history, where = _statement(text, table, calls)
     return Detection(
         Path(path).stem,
@@ -195,6 +202,8 @@ def parse(path: str, text: str) -> Detection:
         table.get("did_ko"),
         table.get("next"),
         table.get("next_ko"),
+        steady=table.get("steady", False),
+        description_ko=table.get("description_ko"),
     )
 
 
@@ -254,7 +263,7 @@ def _sql_of(calls: tuple[str, ...], where: str, least: int, distinct: str | None
     if least == 1:
         return (
             f"SELECT account_id, caller, {columns.format('target')}\n{chosen}\n"
-            "GROUP BY account_id, caller, target, date_trunc('day', event_time)"
+            "GROUP BY account_id, caller, event_name, target, date_trunc('day', event_time)"
         )
     measure = f"count(DISTINCT ({distinct}))" if distinct else "sum(weight)"
     one = "CASE WHEN count(DISTINCT target) = 1 THEN min(target) END"

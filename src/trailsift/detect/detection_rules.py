@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -55,6 +55,9 @@ SCAN_SECONDS = 900.0
 #: Rows of one caller closer than this are one match; rows within a few hours of its begin are its core.
 _APART = 7 * DAY
 _NEAR = 3 * HOUR
+_CALLS_NAMED = 5  # kinds of calls that a match names
+#: What was there on the first day of a lake, and on so many of its days, is ordinary there.
+_STEADY_DAYS, _STEADY_SHARE = 3, 0.4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -62,7 +65,8 @@ class RuleMatch(NamedTuple):
     """Rows of one account and caller that belong together; times are microseconds since 1970.
 
     ``near`` is the last time of the rows within hours of its begin, ``last_time`` that of all rows. Event and resource
-    are those of the busiest row, which has ``most`` events.
+    are those of the busiest row, which has ``most`` events. ``days``: distinct days on which its rows begin. ``calls``:
+    the kinds of calls of all rows, with their numbers, those with most first.
     """
 
     account_id: str | None
@@ -74,6 +78,8 @@ class RuleMatch(NamedTuple):
     events: int
     near: int
     most: int
+    days: int = 1
+    calls: tuple[tuple[str, int], ...] = ()
 
 
 def run_detections(engine: DuckDBEngine, detections: Sequence[Detection]) -> tuple[list[Signal], list[Problem]]:
@@ -199,7 +205,7 @@ def _of_all(simple: Sequence[tuple[int, Detection]]) -> str:
             min(event_time) AS first_time, max(event_time) AS last_time, round(sum(weight))::BIGINT AS events
         FROM (SELECT account_id, caller, event_name, target, event_time, weight,
             unnest(list_filter([{tests}], lambda place: place IS NOT NULL)) AS place FROM acts_all)
-        GROUP BY place, account_id, caller, target, date_trunc('day', event_time)"""
+        GROUP BY place, account_id, caller, event_name, target, date_trunc('day', event_time)"""
 
 
 def _matches(rows: Sequence[Mapping[str, Any]], since: int) -> list[RuleMatch]:
@@ -208,7 +214,9 @@ def _matches(rows: Sequence[Mapping[str, Any]], since: int) -> list[RuleMatch]:
     for row in rows:
         first, last = (_micros(row[name]) for name in ("first_time", "last_time"))
         names = (row["account_id"], row[who], row["event_name"], row["resource_arn"])
-        matches.append(RuleMatch(*names, first, last, int(row["events"]), last, int(row["events"])))
+        events = int(row["events"])
+        calls = ((row["event_name"], events),) if row["event_name"] else ()
+        matches.append(RuleMatch(*names, first, last, events, last, events, 1, calls))
     return [match for match in matches if match.first_time >= since * DAY]
 
 
@@ -236,8 +244,17 @@ def group_matches(rows: Sequence[RuleMatch], before: Sequence[RuleMatch] = ()) -
             events=old.events + row.events,
             near=max(old.near, row.last_time) if row.first_time <= old.near + _NEAR else old.near,
             most=busiest.most,
+            days=old.days + (row.first_time // DAY > old.last_time // DAY),
+            calls=_most_called(old.calls, row.calls),
         )
     return out
+
+
+def _most_called(calls: Iterable[tuple[str, int]], more: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    sums: Counter[str] = Counter()
+    for name, events in (*calls, *more):
+        sums[name] += events
+    return tuple(sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:_CALLS_NAMED])
 
 
 def rarity_of(detection: Detection) -> float:
@@ -245,13 +262,25 @@ def rarity_of(detection: Detection) -> float:
     return SUPPORTING if detection.supporting else SEVERITY_RARITY[detection.severity]
 
 
-def to_signals(detection: Detection, matches: Iterable[RuleMatch]) -> list[Signal]:
-    """Return a signal for each match."""
+def is_steady(match: RuleMatch, days: Sequence[int]) -> bool:
+    """Return whether a match is there from the first day of a lake on, and on many of its days.
+
+    ``days``: those with events (since 1970), in order.
+    """
+    lived = sum(1 for day in days if day <= match.last_time // DAY)
+    return lived >= _STEADY_DAYS and match.first_time // DAY == days[0] and match.days >= max(2, _STEADY_SHARE * lived)
+
+
+def to_signals(detection: Detection, matches: Iterable[RuleMatch], days: Sequence[int] = ()) -> list[Signal]:
+    """Return a signal for each match.
+
+    ``days``: those of the lake with events; a match that is steady there, of a detection that says so, is a hint.
+    """
     return [
         Signal(
             "detection",
             match.caller,
-            rarity_of(detection),
+            SEVERITY_RARITY["hint"] if detection.steady and is_steady(match, days) else rarity_of(detection),
             match.first_time,
             match.near,
             detection.title,
@@ -263,6 +292,7 @@ def to_signals(detection: Detection, matches: Iterable[RuleMatch]) -> list[Signa
             detection.id,
             detection.mitre,
             match.last_time,
+            tuple((name, float(events), 0.0, 0.0) for name, events in match.calls),
         )
         for match in matches
     ]

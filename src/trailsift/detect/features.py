@@ -37,7 +37,7 @@ _PULL = 3.0  # spreads; larger deviations do not move the expected value more th
 
 
 @dataclass(frozen=True)
-class CallerHours:
+class FeatureHours:
     """Caller-hours in order of time: caller and hour, and the deviation of each feature in spreads (``far``).
 
     ``values``: the features themselves, logarithms of counts; ``usual``: their expected values. ``known``: earlier
@@ -139,7 +139,7 @@ def _lines_sql(where: str) -> str:
     WHERE {where} GROUP BY 1, 2 ORDER BY 2, 1"""
 
 
-def build_features(lines: CallCounts) -> CallerHours:
+def build_features(lines: CallCounts) -> FeatureHours:
     """Return the caller-hours of calls, each day compared with the days before."""
     caller = lines.caller_of[lines.call]
     place = lines.hour * len(lines.callers) + caller
@@ -161,7 +161,7 @@ def build_features(lines: CallCounts) -> CallerHours:
         ]
     )
     usual, far, known = _against_the_past(values, caller_at, hour, len(lines.callers))
-    return CallerHours(lines.callers, caller_at, hour, events.astype(np.int64), values, usual, far, known, odd_call)
+    return FeatureHours(lines.callers, caller_at, hour, events.astype(np.int64), values, usual, far, known, odd_call)
 
 
 def _mixes(lines: CallCounts, caller: Ints, of: Ints, count: int) -> tuple[Floats, Floats, Ints]:

@@ -22,7 +22,8 @@ class Signal(NamedTuple):
     feature (name, amount, expected amount, share of the whole from 0 to 1); for a low-and-slow kind, one row ("over",
     excess, days, days above expectation); for ``burst`` and ``unlike_peers``, per measure (name as in ``FEATURES``,
     amount, usual amount, callers compared with), the first also in ``events`` and ``usual``; for ``split_session``, per
-    place (network and client, calls, 0, 0), the usual place first.
+    place (network and client, calls, 0, 0), the usual place first; for a detection, per kind of call (name, calls, 0,
+    0), those with most first; for ``newcomer``, one row (network, calls, 0, 0).
 
     ``past`` is the number of days with events that were known of the caller before; None if that does not matter.
     ``basis`` is what ``usual`` and ``rarity`` rest on, one of BASES.
@@ -86,6 +87,7 @@ KINDS: dict[str, str | None] = {
     "burst": None,
     "unlike_peers": None,
     "split_session": "T1078.004",
+    "newcomer": "T1530",
 }
 
 #: Kinds that last for days: such a signal is reported from its ``last_time`` on, and lasts until ``goes_on``.
@@ -102,16 +104,16 @@ LEVELS: dict[str, str] = {
     else "shapes"
     if kind in ("more_denied", "many_resources", "more_deletes", "first_hour", *LOW_AND_SLOW)
     else "peers"
-    if kind in ("burst", "unlike_peers", "split_session")
+    if kind in ("burst", "unlike_peers", "split_session", "newcomer")
     else "volume"
     for kind in KINDS
 }
 
 #: Kinds that name one call as an example, or none.
-_OF_ALL_CALLS = ("detection", "unlike_itself", "burst", "unlike_peers", "split_session")
+_OF_ALL_CALLS = ("detection", "unlike_itself", "burst", "unlike_peers", "split_session", "newcomer")
 
 #: Calls that return content; other reads list what exists.
-_READS = ("GetObject", "GetItem", "BatchGetItem", "Scan", "Query", "Select", "GetRecords")
+CONTENT_READS = ("GetObject", "GetItem", "BatchGetItem", "Scan", "Query", "Select", "GetRecords")
 
 #: Kinds that are more informative than their rarity suggests come first.
 _PROMINENCE = {"first_network": 1.6, "first_service": 1.6, "first_account": 1.6, "first_hour": 1.6, "first_action": 1.3}
@@ -163,7 +165,7 @@ class Finding:
     @property
     def event_names(self) -> list[str]:
         """The calls of its signals, the strongest first."""
-        return list(dict.fromkeys(s.event_name for s in self.signals if s.event_name))
+        return list(dict.fromkeys(name for signal in self.signals for name in calls_of(signal)))
 
     @property
     def resource_arn(self) -> str | None:
@@ -248,6 +250,12 @@ class Finding:
         }
 
 
+def calls_of(signal: Signal) -> list[str]:
+    """Return the calls that a signal names: that of the example, then others of a detection."""
+    others = [name for name, *_ in signal.parts] if signal.kind == "detection" else []
+    return list(dict.fromkeys([*([signal.event_name] if signal.event_name else []), *others]))
+
+
 def _call(signal: Signal) -> tuple[str | None, str | None]:
     return signal.event_name, signal.resource_arn
 
@@ -258,7 +266,7 @@ _OF_MEASURE = {"keys": "T1530", "bytes_out": "T1530", "kinds": "T1580", "refused
 
 
 def _technique(signal: Signal) -> str | None:
-    if signal.kind == "more_reads" and not (signal.event_name or "").startswith(_READS):
+    if signal.kind == "more_reads" and not (signal.event_name or "").startswith(CONTENT_READS):
         return "T1619"
     if signal.kind in ("burst", "unlike_peers") and signal.parts:
         return _OF_MEASURE.get(signal.parts[0][0])

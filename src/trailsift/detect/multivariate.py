@@ -20,7 +20,7 @@ import numpy as np
 from trailsift.detect.features import (
     FEATURES,
     CallCounts,
-    CallerHours,
+    FeatureHours,
     Floats,
     Ints,
     WeekOfCalls,
@@ -53,7 +53,11 @@ def find_outliers(engine: DuckDBEngine, days: Sequence[int], since: int = 0) -> 
     """
     out: list[Signal] = []
     weeks: dict[int, WeekOfCalls] = {}
+    present = {day // _WEEK for day in days}
     for block in sorted({day // _BLOCK for day in days if day >= since}):
+        for begin in range(max(0, block - 1) * _BLOCK, (block + 1) * _BLOCK, _WEEK):
+            if begin >= since and begin // _WEEK not in present:
+                weeks.setdefault(begin, WeekOfCalls([], []))
         lines = read_calls(engine, max(0, block - 1) * _BLOCK, (block + 1) * _BLOCK - 1, weeks)
         if lines is not None:
             out += outliers(lines, max(since, block * _BLOCK))
@@ -84,7 +88,7 @@ def outliers(lines: CallCounts, first: int = 0) -> list[Signal]:
 def rate_hours(past: Floats, now: Floats) -> tuple[Floats, Floats]:
     """Return for each row of ``now`` how rare it is among the rows ``past``, and the part of each feature in that.
 
-    Rows are features in spreads (``CallerHours.far``). Rarity is log10 of once in how many hours, from 0 on.
+    Rows are features in spreads (``FeatureHours.far``). Rarity is log10 of once in how many hours, from 0 on.
     """
     mean = past.mean(axis=0)
     precision = _precision(past - mean)
@@ -116,7 +120,7 @@ def _parts(precision: Floats, off: Floats) -> Floats:
     return out
 
 
-def _signals(hours: CallerHours, lines: CallCounts, at: Ints, rarity: Floats, parts: Floats) -> list[Signal]:
+def _signals(hours: FeatureHours, lines: CallCounts, at: Ints, rarity: Floats, parts: Floats) -> list[Signal]:
     """Return the signals; outlier hours of one caller and day close to each other are one."""
     order = np.lexsort((hours.hour[at], hours.caller[at]))
     runs: list[list[int]] = []
@@ -132,7 +136,7 @@ def _signals(hours: CallerHours, lines: CallCounts, at: Ints, rarity: Floats, pa
     return [_signal(hours, lines, at[run], rarity[run], parts[run]) for run in runs]
 
 
-def _signal(hours: CallerHours, lines: CallCounts, at: Ints, rarity: Floats, parts: Floats) -> Signal:
+def _signal(hours: FeatureHours, lines: CallCounts, at: Ints, rarity: Floats, parts: Floats) -> Signal:
     best = int(rarity.argmax())
     share = parts[best] / parts[best].sum()
     leading = [place for place in np.argsort(-share, kind="stable").tolist() if share[place] >= 0.05][:_SHOWN]

@@ -108,7 +108,7 @@ def _about_whom(finding: Finding, writer: Writer, context: Context) -> Iterator[
         "name": Word(writer.caller(caller)),
         "resource": writer.resource(finding.resource_arn),
         "account": writer.word(account_of(caller) or "?"),
-        "session": writer.word(_session_of(sort, context) or "?"),
+        "session": writer.word(_session_of(sort, context) or (caller or "?").rpartition(":")[2]),
         "key": writer.word(context.access_keys[0]) if context.access_keys else "",
     }
     if sort == "user" and context.access_keys:
@@ -133,7 +133,10 @@ def sort_of_caller(caller: str | None, sessions: Sequence[str | None] = ()) -> s
     if caller == ANONYMOUS or network_of(caller) is not None:
         return "anonymous"
     if not is_arn(caller):
-        form = caller.partition(":")[0]
+        form, _, name = caller.partition(":")
+        if form == "user" and _is_instance(name):
+            # An export that names the session only.
+            return "instance alone"
         return {"account": "foreign", "service": "service", "user": "user"}.get(form, "other")
     kind, _, path = caller.split(":", 5)[-1].partition("/")
     if kind == "root":

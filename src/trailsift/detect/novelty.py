@@ -23,6 +23,8 @@ _WEIGHTS = {
     "first_endpoint": 0.8,
     "first_account": 1.2,
 }
+#: A service of AWS that calls on behalf of a caller stands in the place of a network, and is none.
+_SERVICE, _THROUGH_SERVICE = ".amazonaws.com", 0.4
 _PRIOR_DAYS = 4  # days of experience that the other callers' rate is worth
 _YOUNG = 2  # active days after which half of a signal counts
 _MIN_CHANCE = 0.004  # per day
@@ -70,9 +72,11 @@ def rarity_of(baseline: Baseline, day: Day) -> Column:
     chance = (own + _PRIOR_DAYS * elsewhere) / (age + _PRIOR_DAYS)
     rarity = -np.log10(np.clip(chance, _MIN_CHANCE, 1)) + 0.35 * np.log10(np.maximum(firsts.events, 1))
     rarity -= 0.4 * np.minimum(2, baseline.callers_with(firsts.shared))
-    weights = np.array([_WEIGHTS[kind] for kind in FIRSTS])
+    weights = np.array([_WEIGHTS[kind] for kind in FIRSTS])[firsts.kind]
+    networks = np.flatnonzero(firsts.kind == FIRSTS.index("first_network")).tolist()
+    weights[[row for row in networks if firsts.value[row].endswith(_SERVICE)]] = _THROUGH_SERVICE
     # Everything that a new caller (age 0) does is new, which says nothing about it.
-    out: Column = rarity * weights[firsts.kind] * age / (age + _YOUNG) * baseline.days / (baseline.days + 1)
+    out: Column = rarity * weights * age / (age + _YOUNG) * baseline.days / (baseline.days + 1)
     return out
 
 

@@ -187,7 +187,7 @@ def _explained(own: Own, signal: Signal) -> bool:
         return _within(signal.value, own.networks)
     if signal.kind == "first_account":
         return signal.value in known
-    if signal.kind == "split_session" and signal.parts:
+    if signal.kind in ("split_session", "newcomer") and signal.parts:
         return _within(signal.parts[-1][0].partition(",")[0], own.networks)
     network = network_of(signal.caller)
     if network is not None:

@@ -260,10 +260,14 @@ def drill(
         context,
         look_further(finding, writer, home(engine.snapshot.root), context),
         in_aws(finding, writer, context, rules),
-        # The description of a detection is in English only.
-        known[0].description if known and writer.language == "en" else None,
+        _meaning(known[0], writer) if known else None,
         writer,
     )
+
+
+def _meaning(rule: Detection, writer: Writer) -> str | None:
+    """Return what a detection says of its findings; a user's own may have no Korean text."""
+    return rule.description if writer.language == "en" else rule.description_ko
 
 
 def _of_period(findings: Sequence[Finding], options: DetectOptions) -> list[Finding]:

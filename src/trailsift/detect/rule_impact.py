@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from trailsift.detect.correlate import correlate_signals
+from trailsift.detect.daily_data import daily_totals
 from trailsift.detect.detection_rules import Detection, Problem, group_matches, run_rules, to_signals
 from trailsift.detect.finding import Finding, Signal
 from trailsift.detect.pipeline import DetectOptions, detect
@@ -41,16 +42,17 @@ def losses(full: DuckDBEngine, reduced: DuckDBEngine, detections: Sequence[Detec
     """Return the fate of each finding, the worst first. ``reduced``: the same lake as the rules would have left it."""
     before = detect(full, DetectOptions(blind=False), detections).findings[:_MOST]
     seen = collect_signals(full, (), save=False)
-    after = correlate_signals([*seen.signals, *_detected(reduced, detections)], budget=0, links=seen.links)
+    detected = _detected(reduced, detections, sorted(daily_totals(full)))
+    after = correlate_signals([*seen.signals, *detected], budget=0, links=seen.links)
     out = [_loss(finding, _counterpart(finding, after), full, reduced) for finding in before]
     return sorted(out, key=lambda loss: (FATES.index(loss.fate), -loss.score))
 
 
-def _detected(engine: DuckDBEngine, detections: Sequence[Detection]) -> list[Signal]:
+def _detected(engine: DuckDBEngine, detections: Sequence[Detection], days: Sequence[int]) -> list[Signal]:
     out: list[Signal] = []
     for rule, rows in zip(detections, run_rules(engine, [(rule, 0) for rule in detections]), strict=True):
         if not isinstance(rows, Problem):
-            out += to_signals(rule, group_matches(rows))
+            out += to_signals(rule, group_matches(rows), days)
     return out
 
 

@@ -27,6 +27,7 @@ from trailsift.detect.egress import daily_egress
 from trailsift.detect.finding import LOW_AND_SLOW, Link, Signal
 from trailsift.detect.low_and_slow import LowAndSlowDetector
 from trailsift.detect.multivariate import find_outliers
+from trailsift.detect.newcomers import find_newcomers
 from trailsift.detect.novelty import find_firsts, find_links
 from trailsift.detect.public_networks import find_public_bursts
 from trailsift.detect.rescore import rescored
@@ -93,7 +94,8 @@ def _collect(
     order = sorted(present)
     # Counted in days with events, not in calendar days: an event with a wrong clock must not make all later days late.
     settled = order[-1 - _OPEN] if len(order) > _OPEN else state.before
-    matches, detected, problems = _run_detections(engine, detections, state, settled)
+    days = sorted({*state.totals, *order})
+    matches, detected, problems = _run_detections(engine, detections, state, settled, days)
     new = not state.matches.keys() >= matches.keys()
     closed = _advanced(engine, state, {day: events for day, events in present.items() if day < settled}, settled)
     closed.matches = matches
@@ -168,7 +170,8 @@ def _signals_of_days(
         baseline.mark_writes(day.writes)
         off_hours = find_off_hours(baseline, day)
         bursts = [*find_bursts(baseline, day), *find_public_bursts(baseline, day), *find_split_sessions(baseline, day)]
-        seen.signals += _of_known([*find_firsts(baseline, day), *find_surges(baseline, day), *off_hours, *bursts])
+        firsts = [*find_firsts(baseline, day), *find_newcomers(baseline, day)]
+        seen.signals += _of_known([*firsts, *find_surges(baseline, day), *off_hours, *bursts])
         seen.links += find_links(baseline, day)
         baseline.learn(day, [baseline.callers[signal.caller] for signal in off_hours])
     seen.signals = rescored(engine, seen.signals)
@@ -183,7 +186,7 @@ def _of_known(signals: Sequence[Signal]) -> list[Signal]:
 
 
 def _run_detections(
-    engine: DuckDBEngine, detections: Sequence[Detection], state: State, settled: int
+    engine: DuckDBEngine, detections: Sequence[Detection], state: State, settled: int, days: Sequence[int]
 ) -> tuple[dict[str, list[RuleMatch]], list[Signal], list[Problem]]:
     """Return matches of the days before ``settled`` by detection, signals of all days, and detections that failed."""
     matches_of: dict[str, list[RuleMatch]] = {}
@@ -199,7 +202,7 @@ def _run_detections(
             before = _newest_matches(group_matches([row for row in rows if row.first_time < settled * DAY], before))
             matches_of[key] = before
             rows = [row for row in rows if row.first_time >= settled * DAY]
-        signals += to_signals(rule, _newest_matches(group_matches(rows, before)))
+        signals += to_signals(rule, _newest_matches(group_matches(rows, before)), days)
     return matches_of, signals, problems
 
 

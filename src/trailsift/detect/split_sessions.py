@@ -1,9 +1,10 @@
 """Sessions of roles that are used in two places on one day: another network and another client.
 
 The credentials of an instance (a session named ``i-...``) belong on that instance, so such a session is a strong sign
-that they were taken. A person's or a program's session may be used by several machines under one name: there, one
-access key must have been used in both places. Calls through VPC endpoints have private addresses and count nowhere, and
-so does a place that the caller knew before.
+that they were taken; in exports that name nothing but the session, it is the caller ``user:i-...``. A person's or a
+program's session may be used by several machines under one name: there, one access key must have been used in both
+places. Calls through VPC endpoints have private addresses and count nowhere, and so does a place that the caller knew
+before.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _OTHER_FAMILY = 0.55  # what IPv4 beside IPv6 counts: hosts have both
 _PLACES_MOST = 4  # networks of a session in a day; more are the pool of a gateway
 _CANDIDATES = 50  # sessions of a day whose access keys are looked up
 _KEYS_MOST = 500  # distinct keys, addresses and clients of one session in a day
+#: The session of a line; of a caller that is a session's name, that name.
+_SESSION = "coalesce(session_name, CASE WHEN starts_with(caller, 'user:i-') THEN substr(caller, 6) END)"
 #: A network, not the name of a service.
 _ADDRESSES = "regexp_matches(source_network, '/(24|48)$')"
 
@@ -41,14 +44,14 @@ class _Key(NamedTuple):
 def read_places(engine: DuckDBEngine, period: Period) -> dict[int, list[SessionPlace]]:
     """Return the places of the sessions that had several on a day, by day (since 1970)."""
     sql = f"""WITH places AS (
-            SELECT epoch_us(day::TIMESTAMP) // {DAY} AS day, caller, session_name, source_network,
+            SELECT epoch_us(day::TIMESTAMP) // {DAY} AS day, caller, {_SESSION} AS session, source_network,
                 list_sort(list(DISTINCT coalesce(user_agent, ''))) AS agents, sum(events)::BIGINT AS events,
                 epoch_us(min(first_time)) AS a, epoch_us(max(last_time)) AS b
-            FROM sessions WHERE {period.where_day("day")} AND {CALLS} AND session_name IS NOT NULL
+            FROM sessions WHERE {period.where_day("day")} AND {CALLS} AND session IS NOT NULL
                 AND vpc_endpoint IS NULL AND {_ADDRESSES} GROUP BY 1, 2, 3, 4)
         SELECT * FROM places
-        QUALIFY count(*) OVER (PARTITION BY day, caller, session_name) BETWEEN 2 AND {_PLACES_MOST}
-        ORDER BY day, caller, session_name, a, source_network"""
+        QUALIFY count(*) OVER (PARTITION BY day, caller, session) BETWEEN 2 AND {_PLACES_MOST}
+        ORDER BY day, caller, session, a, source_network"""
     of_session: dict[_Key, list[SessionPlace]] = defaultdict(list)
     for day, caller, session, network, agents, events, first, last in ask(engine, tuple_of, sql):
         place = SessionPlace(caller, session, network, frozenset(agents), events, first, last)

@@ -25,6 +25,7 @@ DID = {
     "burst": "{leading}{data} within an hour",
     "unlike_peers": "{leading}{data} within an hour, more than others of its kind",
     "split_session": "used one session, {value}, from two places ({calls}{mostly})",
+    "newcomer": "appeared and read data{source} on its first day ({calls}, from {network})",
     "drip_bytes": "read {excess_size} more than usual from {target} over {days} days",
     "drip_reads": "called {name} {excess} times more than usual on {target} over {days} days",
 }
@@ -51,6 +52,7 @@ REASONS = {
     "burst": "{parts}{basis}",
     "unlike_peers": "{parts}{basis}",
     "split_session": "session {value} in two places: {parts}",
+    "newcomer": "a new caller reads what others use ({value}, {calls}), from {network}, where nobody came from before",
     "drip_bytes": "{size} from {target} in {days} days; usually {usual_size} ({ratio}, {every})",
     "drip_reads": "{name} {n} times on {target} in {days} days; usually {usual} times ({ratio}, {every})",
 }
@@ -130,6 +132,8 @@ PHRASES = {
     "inside": " in {resource}",
     "one example": ": {name}{on}",
     "example": ", e.g. {name}{on}",
+    "several calls": ": {name}",
+    "several examples": ": {name}, e.g.{on}",
     "no example": "",
     "in an hour": "{amount} in an hour (usually at most {usual})",
     "none in an hour": "{amount} in an hour (usually none)",
@@ -151,7 +155,8 @@ PHRASES = {
     "identity-center": "Identity Center user {name}",
     "federated": "federated user {name}",
     "access-key": "access key {name}",
-    "together": "joined with {others}: the same network, new to each, or the same resource within hours",
+    "together": "joined with {others}: the same network, new to each, the same resource within hours, or one other "
+    "account",
     "and": "{caller} and {last}",
     "others": "{caller} and {n} other callers",
 }
@@ -186,6 +191,8 @@ IDENTITY = {
     "role": "Revoke the sessions of the role {name} (IAM console, Revoke sessions), and check who may assume it.",
     "instance": "Isolate the instance {session}, whose credentials these are, and revoke the sessions of its "
     "role {name}.",
+    "instance alone": "Isolate the instance {session}, whose credentials these are, and revoke the sessions of its "
+    "role.",
     "sso": "Disable the user {session} in Identity Center, and end the active sessions.",
     "root": "Reset the password of root, delete its access keys, and check its MFA.",
     "anonymous": "Block public access to {resource}",

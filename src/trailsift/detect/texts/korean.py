@@ -24,6 +24,7 @@ DID = {
     "burst": "한 시간 안에 {data}{leading}",
     "unlike_peers": "한 시간 안에 {data}{leading}, 같은 종류의 다른 호출자보다 많음",
     "split_session": "세션 {value:을/를} 두 곳에서 사용함 ({calls}{mostly})",
+    "newcomer": "처음 나타난 날 {source}데이터를 읽음 ({calls}, 네트워크 {network})",
     "drip_bytes": "{days}일 동안 {target}에서 평소보다 {excess_size} 더 읽음",
     "drip_reads": "{days}일 동안 {target}에 {name:을/를} 평소보다 {excess}회 더 호출함",
 }
@@ -49,6 +50,7 @@ REASONS = {
     "burst": "{parts}{basis}",
     "unlike_peers": "{parts}{basis}",
     "split_session": "세션 {value}의 두 위치: {parts}",
+    "newcomer": "새 호출자가 다른 호출자들의 데이터를 읽음 ({value}, {calls}, 아무도 쓴 적 없는 네트워크 {network})",
     "drip_bytes": "{days}일 동안 {target}에서 {size} 읽음, 평소 {usual_size} ({ratio}, {every})",
     "drip_reads": "{days}일 동안 {target}에 {name} {n}회 호출, 평소 {usual}회 ({ratio}, {every})",
 }
@@ -125,6 +127,8 @@ PHRASES = {
     "inside": "{resource}의 ",
     "one example": ", {name}{on}",
     "example": ", {name} 등{on}",
+    "several calls": ", {name}",
+    "several examples": ", {name}{on} 등",
     "no example": "",
     "in an hour": "한 시간에 {amount}(평소 {usual} 이하)",
     "none in an hour": "한 시간에 {amount}(평소에는 없음)",
@@ -177,6 +181,7 @@ IDENTITY = {
     "user": "{name}의 액세스 키를 비활성화하고 암호를 재설정하세요.",
     "role": "역할 {name}의 세션을 취소하고(IAM 콘솔, 역할, 세션 취소), 누가 맡을 수 있는 역할인지 확인하세요.",
     "instance": "자격 증명의 주인인 인스턴스 {session:을/를} 격리하고, 그 역할 {name}의 세션을 취소하세요.",
+    "instance alone": "자격 증명의 주인인 인스턴스 {session:을/를} 격리하고, 그 역할의 세션을 취소하세요.",
     "sso": "Identity Center에서 사용자 {session:을/를} 비활성화하고, 활성 세션을 끝내세요.",
     "root": "루트의 암호를 재설정하고 액세스 키를 삭제한 뒤 MFA를 확인하세요.",
     "anonymous": "{resource}의 퍼블릭 액세스 차단",
