@@ -46,7 +46,7 @@ endif
 .NOTPARALLEL:
 .PHONY: help demo setup test variants test-aws trino-smoke hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
 .PHONY: assets serve test-browser npm
-.PHONY: bench-watch bench-memory bench-rules bench-transform bench-original bench-findings bench-real bench-s3
+.PHONY: bench-watch bench-memory bench-questions bench-rules bench-transform bench-original bench-findings bench-real bench-s3
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -133,6 +133,9 @@ bench-lakes: $(DEV) ## 10,000,000 events, an hour: bench/LAKES.md
 
 bench-rules: $(DEV) ## dropping nine of ten beside keeping: bench/RULES.md
 	@$(BIN)/python bench/rules.py --out bench/RULES.md $(RULES)
+
+bench-questions: $(DEV) ## resource, object, search, compare, cost: bench/QUESTIONS.md
+	@$(BIN)/python bench/questions.py --out bench/QUESTIONS.md $(QUESTIONS)
 
 bench-memory: $(DEV) ## memory of 2 to 10 million events: bench/MEMORY.md
 	@$(BIN)/python bench/memory.py --out bench/MEMORY.md $(MEMORY)

@@ -99,7 +99,8 @@ def raw(arguments: Arguments) -> Arguments:
     started = perf_counter()
     with_records = f"WITH r AS (SELECT unnest(Records) AS r FROM {source})"
     rows = db.execute(f"{with_records} {arguments['sql']}", {"files": files}).fetchall()
-    return {"rows": len(rows), "seconds": perf_counter() - started}
+    total = sum(row[-1] for row in rows if isinstance(row[-1], int))
+    return {"rows": len(rows), "rows_total": total, "seconds": perf_counter() - started}
 
 
 _CHDB_TABLE = """

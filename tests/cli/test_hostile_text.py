@@ -96,6 +96,7 @@ RUNS: dict[str, list[list[str]]] = {
                ["--sigma", "$OUT/sigma"], ["--check", "--sigma", "$OUT/sigma"], ["--webhook", f"http://127.0.0.1:9/{EVIL}"]],
     "finding": [["1"], ["1", "--json"], ["1", "--records"], ["2"], [EVIL], ["1", "--lang", "ko", "--limit", "0"]],
     "mute": [["2", "--reason", EVIL], ["3", "--reason", EVIL, "--json"], [EVIL, "--reason", "x"]],
+    "unmute": [[EVIL], ["", "--json"]],
     "confirm": [["1", "--reason", EVIL], ["1", "--reason", EVIL, "--json"], [EVIL, "--reason", "x"]],
     "evaluate": [["--seeds", "0"], ["--seeds", "1", "--events", EVIL]],
     "suggest": [[], ["--limit", "0"], ["--rules"], ["--json", "--no-findings"], ["--prices", f"/dev/null/{EVIL}"]],

@@ -17,7 +17,7 @@ from trailsift.analysis.time_range import Period
 from trailsift.ingest import Progress, ingest
 from trailsift.safe_text import safe
 from trailsift.terminal import heatmap
-from trailsift.terminal.console import cell, duration, grid, short_resource, size
+from trailsift.terminal.console import cell, duration, grid, middle, short_resource, size
 from trailsift.terminal.progress import CountProgress, IngestProgress, progress_line
 from trailsift.times import HOUR
 
@@ -105,6 +105,7 @@ def test_heat_by_day_in_the_zone_and_without_unicode() -> None:
     many = [Hour(day * 24 * HOUR, 1, 0) for day in range(40)]
     text = printed(80, lambda out: "\n".join(map(str, heatmap.strip(out, many, Period()))))
     assert text.splitlines()[1].startswith("Mon ")
+    assert "6 weeks added up by weekday, 1970-01-01 to 1970-02-09, UTC" in text
     assert max(map(len, text.splitlines())) <= 80
 
 
@@ -154,3 +155,18 @@ def test_equal_names_are_told_apart_by_their_accounts() -> None:
         None: "(anonymous)",
     }
     assert told_apart([*roots[:1], role]) == {roots[0]: "root", role: "role/app"}
+    signed_in = [
+        f"arn:aws:iam::111122223333:role/aws-reserved/sso.amazonaws.com/{region}/Admin" for region in ("a", "b")
+    ]
+    assert list(told_apart(signed_in).values()) == ["role/Admin (111122223333, a)", "role/Admin (111122223333, b)"]
+
+
+def test_a_long_text_keeps_both_ends() -> None:
+    assert [middle("abcdefghij", width) for width in (10, 9, 4)] == ["abcdefghij", "abcd…ghij", "ab…j"]
+
+
+def test_the_scale_of_the_heat_map_is_in_its_characters() -> None:
+    """Copied text has no colours."""
+    hours = [Hour(hour * HOUR, events, 0) for hour, events in enumerate([1, *[100] * 10, 150, 900])]
+    text = printed(80, lambda out: "\n".join(map(str, heatmap.strip(out, hours, Period()))))
+    assert "░░" + "▒▒" * 10 + "▓▓██" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -165,9 +166,16 @@ def test_mute_and_confirm(engine: DuckDBEngine, lake: Path, capsys: pytest.Captu
         left = [one.id for one in detect(engine, detections=chosen).findings]
         assert first.id not in left and second.id in left
         assert first.id in [one.id for one in detect(engine, DetectOptions(muted=True), chosen).findings]
+        for name, message in (("", "several|no muted"), ("nope", f"no muted finding .*: {first.id}")):
+            code = main(["unmute", name, "--lake", str(lake)])
+            assert (code, bool(re.search(message, capsys.readouterr().err))) == (2, True), name
+        assert main(["unmute", first.id[:7], "--lake", str(lake)]) == 0
+        assert first.id in [one.id for one in detect(engine, detections=chosen).findings]
+        assert main(["unmute", first.id, "--lake", str(lake)]) == 2
+        assert "nothing is muted" in capsys.readouterr().err
         with (lake / "findings" / "marks.jsonl").open("a") as handle:
             handle.write("{broken\n")
-        with pytest.raises(LakeError, match=r"marks\.jsonl, line 3"):
+        with pytest.raises(LakeError, match=r"marks\.jsonl, line 4"):
             marks(lake)
     finally:
         (lake / "findings" / "marks.jsonl").unlink()

@@ -106,6 +106,20 @@ def test_the_cookie_is_secure_over_tls(tmp_path: Path) -> None:
     )
 
 
+def test_other_sites_ask_for_nothing(open_one: Dashboard, closed_one: Dashboard) -> None:
+    """A picture of another site's page may have any address, such as that of an expensive statement."""
+    for site in ("cross-site", "same-site"):
+        headers = {"sec-fetch-site": site}
+        for path in ("/api/v1/query?sql=SELECT+1", "/api/v1/session", "/metrics", "/openapi.json", "/api/v1/live"):
+            assert httpx.get(open_one.url + path, headers=headers).status_code == 403, path
+        # A link to the page may come from anywhere.
+        assert httpx.get(open_one.url + "/findings", headers=headers).status_code == 200
+        with_token = {**headers, "authorization": f"Bearer {TOKEN}"}
+        assert httpx.get(closed_one.url + "/openapi.json", headers=with_token).status_code == 200
+    for site in ("same-origin", "none"):
+        assert httpx.get(open_one.url + "/openapi.json", headers={"sec-fetch-site": site}).status_code == 200
+
+
 def test_changes_come_from_the_page(open_one: Dashboard, closed_one: Dashboard) -> None:
     url = open_one.url + "/api/v1/finding/mute"
     # Without a reason: who may change is told what is missing, and the findings need not be looked for.

@@ -53,13 +53,25 @@ def short_caller(caller: str | None) -> str:
 
 
 def told_apart(callers: Iterable[str | None]) -> dict[str | None, str]:
-    """Return the short names of callers; of equal ones each has its account, as ``root (111122223333)``."""
-    short = {caller: short_caller(caller) for caller in callers}
-    several = {name for name, number in Counter(short.values()).items() if number > 1}
-    return {
-        caller: f"{name} ({account})" if name in several and (account := account_of(caller)) else name
-        for caller, name in short.items()
-    }
+    """Return the short names of callers; of equal ones each has its account, as ``root (111122223333)``.
+
+    Of roles with the same name in one account, as IAM Identity Center makes them, each has the end of its path, too.
+    """
+    names = {caller: short_caller(caller) for caller in callers}
+    for mark in (account_of, _folder):
+        several = {name for name, number in Counter(names.values()).items() if number > 1}
+        for caller, name in names.items():
+            if name in several and (word := mark(caller)):
+                names[caller] = (
+                    f"{name[:-1]}, {word})" if mark is _folder and name.endswith(")") else f"{name} ({word})"
+                )
+    return names
+
+
+def _folder(caller: str | None) -> str | None:
+    """Return the last folder of an ARN's path: of a role of IAM Identity Center, the region of that."""
+    path = (caller or "").split(":", 5)[-1].split("/")
+    return path[-2] if len(path) > 2 and is_arn(caller or "") else None
 
 
 def _short_arn(arn: str) -> str:

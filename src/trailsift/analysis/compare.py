@@ -6,10 +6,11 @@ Tables kept by day answer for whole UTC days. Rates per day are compared, so the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import log10, sqrt
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from trailsift.analysis.base import CALLS, DENIED, TARGETS, ask, tuple_of
+from trailsift.analysis.base import CALLS, DENIED, TARGETS, ask, together, tuple_of
 from trailsift.analysis.resource import whole_days
 from trailsift.analysis.resource_names import FOLDED
 from trailsift.analysis.time_range import Period
@@ -104,16 +105,18 @@ def compare(engine: Engine, period: Period, other: Period | None = None, limit: 
     _refuse_overlap(now, before)
     lake = _extent(engine)
     days, other_days = _length(now, lake), _length(before, lake)
+    asked = [_sums(name, now, before) for name in _DIMENSIONS] + [_total(now), _total(before)]
+    *answers, total_now, total_before = together(*(partial(ask, engine, tuple_of, sql) for sql in asked))
     changes = [
         change
-        for name in _DIMENSIONS
-        for row in ask(engine, tuple_of, _sums(name, now, before))
+        for name, rows in zip(_DIMENSIONS, answers, strict=True)
+        for row in rows
         if (change := _change(name, row, days, other_days)) is not None
     ]
     changes = _without_repetition(changes)
     changes.sort(key=lambda change: (-change.score, change.dimension, tuple(map(str, change.names))))
     total: dict[str, int] = {kind: sum(change.kind == kind for change in changes) for kind in _WEIGHTS}
-    events, other_events = (int(ask(engine, tuple_of, _total(each))[0][0]) for each in (now, before))
+    events, other_events = int(total_now[0][0]), int(total_before[0][0])
     return Comparison(now, before, days, other_days, events, other_events, total, tuple(changes[: limit or None]))
 
 

@@ -6,17 +6,18 @@ from ``usage``, of the whole UTC days that a period touches. A price that is not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
-from trailsift.analysis.base import NETWORK_ACTIVITY, TARGETS, ask, tuple_of
+from trailsift.analysis.base import NETWORK_ACTIVITY, TARGETS, ask, together, tuple_of
 from trailsift.analysis.resource import whole_days
 from trailsift.analysis.suggest import suggest
 from trailsift.analysis.time_range import Period
 from trailsift.cloudtrail.categories import category_of
 from trailsift.errors import UsageError
-from trailsift.prices import MONTH, Price
+from trailsift.prices import MONTH, Price, Prices
 from trailsift.query.engine import Engine
 from trailsift.query.json_objects import JsonObject
 from trailsift.query.relations import text
@@ -82,7 +83,7 @@ class PaidTwice(NamedTuple):
     network_activity: int
     usd_network_activity: float | None
     duplicates: int
-    usd_duplicates: float
+    usd_duplicates: float | None
 
 
 class Avoidable(NamedTuple):
@@ -163,7 +164,7 @@ class CostReport(JsonObject):
 def cost(
     engine: Engine,
     period: Period,
-    prices: Mapping[str, Price],
+    prices: Prices,
     duplicates: int,
     limit: int = MOST,
     by: str | None = None,
@@ -178,33 +179,47 @@ def cost(
         raise UsageError(f"there are no costs by {by!r}: choose from {', '.join(GROUPS)}")
     days = whole_days(period)
     within = f"{TARGETS} AND {days.where_day('day')}"
-    number = ask(engine, tuple_of, f"SELECT count(DISTINCT day) FROM usage WHERE {within}")[0][0]
-    price = prices["data_events"]
-
-    def monthly(events: int) -> float:
-        return round(price.of(events * MONTH / max(number, 1)), _DIGITS)
-
-    charged = f"FROM ({_charged(engine)}) WHERE {within}"
-    kinds = [
-        CategoryCost(category, events, monthly(events) if category in CHARGED else _other(category))
-        for category, events in ask(engine, tuple_of, _categories(engine, days))
-    ]
+    old = _unknown_data(engine)
+    charged = f"FROM ({_charged(old)}) WHERE {within}"
     chosen = GROUPS if by is None else {by: GROUPS[by]}
+    answers = together(
+        partial(ask, engine, tuple_of, f"SELECT count(DISTINCT day) FROM usage WHERE {within}"),
+        partial(ask, engine, tuple_of, _by_category_and_region(old, days)),
+        partial(ask, engine, tuple_of, _twins(old, within)),
+        *(partial(ask, engine, tuple_of, _grouped(charged, columns, limit)) for columns in chosen.values()),
+    )
+    number, twins = answers[0][0][0], answers[2][0][0]
+    rate = MONTH / max(number, 1)
+    regions = [
+        RegionCost(region, events, _rounded(prices.of_region(region).usd("data_events", events * rate)))
+        for region, events in _sums(
+            answers[1], lambda category, region: region if category in CHARGED else _NOT_CHARGED
+        )
+    ]
+    per_event = _per_event(regions, prices, rate)
+
+    def monthly(events: int) -> float | None:
+        return None if per_event is None else round(events * rate * per_event, _DIGITS)
+
+    kinds = [
+        CategoryCost(str(category), events, monthly(events) if category in CHARGED else _other(str(category)))
+        for category, events in _sums(answers[1], lambda category, region: category)
+    ]
     listed = []
-    for name, columns in chosen.items():
-        rows = ask(engine, tuple_of, _grouped(charged, columns, limit))
+    for (name, columns), rows in zip(chosen.items(), answers[3:], strict=True):
         lines = tuple(CostLine(row[: len(columns)], row[-3], row[-2], monthly(row[-3])) for row in rows)
         listed.append(CostGroup(name, lines, rows[0][-1] if rows else 0))
-    twins = ask(engine, tuple_of, _twins(engine, within))[0][0]
-    suggestions = suggest(engine, dict(prices))
+    suggestions = suggest(engine, prices)
     return CostReport(
         days,
         number,
-        price,
+        prices["data_events"],
         tuple(kinds),
-        tuple(_regions(engine, days, monthly)),
+        tuple(regions),
         tuple(listed),
-        PaidTwice(twins, monthly(twins), duplicates, round(price.of(duplicates), _DIGITS)),
+        PaidTwice(
+            twins, monthly(twins), duplicates, None if per_event is None else round(duplicates * per_event, _DIGITS)
+        ),
         Avoidable(
             len(suggestions.lines),
             sum(line.events for line in suggestions.lines),
@@ -214,37 +229,76 @@ def cost(
     )
 
 
+#: Stands for all that is not charged, where events are added up by region.
+_NOT_CHARGED = "\0"
+
+
+def _sums(
+    rows: Sequence[tuple[Any, ...]], key: Callable[[str, str | None], str | None]
+) -> list[tuple[str | None, int]]:
+    """Return the events of (category, region, events) by a key of both, the most first."""
+    sums: dict[str | None, int] = {}
+    for category, region, events in rows:
+        name = key(category, region)
+        sums[name] = sums.get(name, 0) + events
+    sums.pop(_NOT_CHARGED, None)
+    return sorted(sums.items(), key=lambda item: (-item[1], item[0] or ""))
+
+
+def _per_event(regions: Sequence[RegionCost], prices: Prices, rate: float) -> float | None:
+    """Return the dollars per event: the mean over the regions whose price is known; None if none is."""
+    listed = [(line, prices.of_region(line.aws_region).get("data_events")) for line in regions]
+    known = [(line, price) for line, price in listed if price is not None]
+    if not known:
+        return prices["data_events"].of(1) if not listed else None
+    events = sum(line.events for line, _ in known)
+    return sum(price.of(line.events) for line, price in known) / events
+
+
+def _rounded(usd: float | None) -> float | None:
+    return None if usd is None else round(usd, _DIGITS)
+
+
 def _other(category: str) -> float | None:
     # The first copy of management events is free in each region; further copies, and Insights, are not priced here.
     return 0.0 if category == "Management" else None
 
 
-def _category(engine: Engine, table: str) -> str:
-    """Return SQL of the category of a summary line: of those of format version 1, what the action's name says."""
-    sql = f"SELECT DISTINCT service, event_name FROM {table} WHERE category = {text(UNKNOWN_CATEGORY)}"
-    data = [
+def _unknown_data(engine: Engine) -> list[str]:
+    """Return the actions (as service:action) of format version 1 whose events are data events, by their name."""
+    return [
         f"{service}:{name}"
-        for service, name in ask(engine, tuple_of, sql)
+        for service, name in ask(
+            engine,
+            tuple_of,
+            " UNION ".join(
+                f"SELECT service, event_name FROM {table} WHERE category = {text(UNKNOWN_CATEGORY)} GROUP BY ALL"
+                for table in ("usage", "hourly")
+            ),
+        )
         if category_of({"eventSource": f"{service}.amazonaws.com", "eventName": name}) == "Data"
     ]
-    if not data:
+
+
+def _category(old: Sequence[str]) -> str:
+    """Return SQL of the category of a summary line: of those of format version 1, what the action's name says."""
+    if not old:
         return "category"
-    names = ", ".join(map(text, data))
     return (
         f"CASE WHEN category <> {text(UNKNOWN_CATEGORY)} THEN category "
-        f"WHEN service || ':' || event_name IN ({names}) THEN 'Data' ELSE 'Management' END"
+        f"WHEN service || ':' || event_name IN ({', '.join(map(text, old))}) THEN 'Data' ELSE 'Management' END"
     )
 
 
-def _charged(engine: Engine) -> str:
+def _charged(old: Sequence[str]) -> str:
     listed = ", ".join(map(text, CHARGED))
-    return f"SELECT * FROM usage WHERE {_category(engine, 'usage')} IN ({listed})"
+    return f"SELECT * FROM usage WHERE {_category(old)} IN ({listed})"
 
 
-def _categories(engine: Engine, days: Period) -> str:
+def _by_category_and_region(old: Sequence[str], days: Period) -> str:
     # Insights are in `hourly` only.
-    return f"""SELECT {_category(engine, "hourly")} AS kind, sum(events)::BIGINT FROM hourly WHERE {days.where("hour")}
-        GROUP BY kind ORDER BY 2 DESC, 1"""
+    return f"""SELECT {_category(old)} AS kind, aws_region, sum(events)::BIGINT FROM hourly
+        WHERE {days.where("hour")} GROUP BY kind, aws_region"""
 
 
 def _grouped(charged: str, columns: tuple[str, ...], limit: int) -> str:
@@ -253,26 +307,9 @@ def _grouped(charged: str, columns: tuple[str, ...], limit: int) -> str:
         {charged} GROUP BY {names} ORDER BY n DESC, {names}""" + (f" LIMIT {limit}" if limit else "")
 
 
-def _twins(engine: Engine, within: str) -> str:
+def _twins(old: Sequence[str], within: str) -> str:
     network = text(NETWORK_ACTIVITY)
     return f"""WITH sides AS (SELECT sum(CASE WHEN category = {network} THEN events ELSE 0 END) AS endpoint,
             sum(CASE WHEN category = {network} THEN 0 ELSE events END) AS others
-        FROM ({_charged(engine)}) WHERE {within} GROUP BY day, account_id, caller, service, event_name, resource_arn)
+        FROM ({_charged(old)}) WHERE {within} GROUP BY day, account_id, caller, service, event_name, resource_arn)
         SELECT coalesce(sum(least(endpoint, others)), 0)::BIGINT FROM sides"""
-
-
-def _regions(engine: Engine, days: Period, monthly: Any) -> list[RegionCost]:
-    listed = ", ".join(map(text, CHARGED))
-    rows = ask(
-        engine,
-        tuple_of,
-        f"""SELECT aws_region, sum(events)::BIGINT FROM hourly
-        WHERE {_category(engine, "hourly")} IN ({listed}) AND {days.where("hour")}
-        GROUP BY aws_region ORDER BY 2 DESC, 1""",
-    )
-    return [RegionCost(region, events, monthly(events) if has_list_price(region) else None) for region, events in rows]
-
-
-def has_list_price(region: str | None) -> bool:
-    """Return whether the list price is for a region's partition: those of China, GovCloud and others have their own."""
-    return region is None or not region.startswith(("cn-", "us-gov-", "us-iso", "eu-iso", "eusc-"))

@@ -11,6 +11,7 @@ from trailsift.errors import UsageError
 
 if TYPE_CHECKING:
     from trailsift.query import DuckDBEngine
+    from trailsift.query.result import Result
 
 #: The columns that ``restore`` reads.
 COLUMNS = (
@@ -61,14 +62,10 @@ def _restored(
     engine: DuckDBEngine, where: str | None, on_skipped: OnSkipped | None
 ) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield the records and their JSON."""
-    if where is not None and not where.strip():
-        raise UsageError("--where is empty: leave it out to export everything")
-    # The line break keeps a comment at the end of the condition from swallowing the parenthesis.
-    condition = "" if where is None else f" WHERE ({where}\n)"
-    sql = f"SELECT {', '.join(COLUMNS)}, log_object, epoch_us(event_time) FROM events{condition}"
+    sql = f"SELECT {', '.join(COLUMNS)}, log_object, epoch_us(event_time) FROM events{_condition(where)}"
     names = (*COLUMNS, "log_object", "event_time")
-    for rows in engine.query(sql, cache=False).fetched():
-        for row in rows:
+    for fetched in engine.query(sql, cache=False).fetched():
+        for row in fetched:
             columns = dict(zip(names, row, strict=True))
             try:
                 record = restore(columns)
@@ -79,6 +76,18 @@ def _restored(
                     on_skipped(Skipped(str(columns["event_id"]), str(columns["log_object"]), reason))
             else:
                 yield record, text
+
+
+def rows(engine: DuckDBEngine, where: str | None = None, *, arrow: bool = False) -> Result:
+    """Return the rows of ``events``, or of those that meet the SQL condition ``where``. Raise as ``records`` does."""
+    return engine.query(f"SELECT * FROM events{_condition(where)}", cache=False, arrow=arrow)
+
+
+def _condition(where: str | None) -> str:
+    if where is not None and not where.strip():
+        raise UsageError("--where is empty: leave it out to export everything")
+    # The line break keeps a comment at the end of the condition from swallowing the parenthesis.
+    return "" if where is None else f" WHERE ({where}\n)"
 
 
 def export(

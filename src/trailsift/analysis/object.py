@@ -9,19 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from trailsift.analysis.base import NETWORK_ACTIVITY, TARGETS, ask, tuple_of
+from trailsift.analysis.base import NETWORK_ACTIVITY, TARGETS, ask, stored_events, together, tuple_of
 from trailsift.analysis.resource import whole_days
-from trailsift.analysis.resource_names import find_resource
+from trailsift.analysis.resource_names import FOLDED, find_resource
 from trailsift.analysis.time_range import Period
+from trailsift.cloudtrail.key_patterns import key_pattern
 from trailsift.errors import UsageError
 from trailsift.query.engine import Engine
 from trailsift.query.json_objects import JsonObject
 from trailsift.query.relations import text
+from trailsift.schema import UNKNOWN_CATEGORY
 
 #: Touches that are listed unless a limit is given.
 MOST = 1000
 #: Characters of a key that S3 allows at most (1,024 bytes), with room for item keys of DynamoDB.
 _LONGEST = 4096
+#: Callers that are named in a statement at most.
+_CALLERS = 100
 
 
 class ObjectTouch(NamedTuple):
@@ -104,17 +108,60 @@ def object_touches(engine: Engine, name: str, period: Period, limit: int = MOST)
     if limit < 0:
         raise UsageError(f"--limit {limit} is negative: use 0 for all rows")
     arn, key = split(engine, name)
-    rows = ask(engine, tuple_of, _touches(arn, key, period, limit))
+    days = whole_days(period)
+    scope = _scope(engine, arn, key, days)
+    sql = _touches(arn, key, f"{period.where('event_time')}{scope.where}", limit, with_sources=scope.has_sources)
+    rows, batches, stored = together(
+        lambda: ask(engine, tuple_of, sql),
+        lambda: ask(engine, tuple_of, _batches(arn, period)) if scope.has_batches else [(0,)],
+        lambda: [(_stored(engine, arn, days, scope.counted),)],
+    )
     touches = tuple(ObjectTouch(*row[:-3]) for row in rows)
     total, keys, first = rows[0][-3:] if rows else (0, 0, None)
-    days = whole_days(period)
-    counted = (
-        f"SELECT coalesce(sum(events), 0)::BIGINT FROM usage WHERE resource_arn = {text(arn)} AND {TARGETS} "
-        f"AND {days.where_day('day')}"
-    )
-    stored = f"SELECT count(*) FROM events WHERE resource_arn = {text(arn)} AND {days.where('event_time')}"
-    numbers = [ask(engine, tuple_of, sql)[0][0] for sql in (_batches(arn, period), counted, stored)]
-    return ObjectReport(arn, key, period, touches, total, keys, first, *numbers)
+    return ObjectReport(arn, key, period, touches, total, keys, first, batches[0][0], scope.counted, stored[0][0])
+
+
+class _Scope(NamedTuple):
+    """Where an object is: ``counted``: calls on its bucket; ``where``: a condition that all events on it meet."""
+
+    counted: int
+    has_sources: bool
+    has_batches: bool
+    where: str
+
+
+def _scope(engine: Engine, arn: str, key: str, days: Period) -> _Scope:
+    """Return where to look for an object: its pattern of keys says which callers touched it, and when."""
+    own = f"resource_arn = {text(arn)}"
+    like = own if "*" in key else f"{own} AND key_pattern = {text(key_pattern(key))}"
+    row = ask(
+        engine,
+        tuple_of,
+        f"""SELECT coalesce(sum(events) FILTER (WHERE {own} AND {TARGETS}), 0)::BIGINT,
+            count(*) FILTER (WHERE {own} AND NOT {TARGETS}), count(*) FILTER (WHERE event_name = 'DeleteObjects'),
+            list(DISTINCT caller) FILTER (WHERE {like}), epoch_us(min(first_time) FILTER (WHERE {like})),
+            epoch_us(max(last_time) FILTER (WHERE {like})),
+            count(*) FILTER (WHERE resource_arn = {text(FOLDED)} OR key_pattern = {text(FOLDED)}
+                OR category = {text(UNKNOWN_CATEGORY)})
+        FROM usage WHERE resource_arn IN ({text(arn)}, {text(FOLDED)}) AND {days.where_day("day")}""",
+    )[0]
+    counted, sources, batches, callers, first, last, folded = row
+    where = ""
+    if not folded:
+        # Files are sorted by caller and time.
+        where = " AND false" if first is None else f" AND {Period(first, last + 1).where('event_time')}"
+        if first is not None and len(callers) <= _CALLERS and all(caller is not None for caller in callers):
+            where += f" AND caller IN ({', '.join(map(text, sorted(callers)))})"
+    return _Scope(counted, bool(sources or folded), bool(batches or folded), where)
+
+
+def _stored(engine: Engine, arn: str, days: Period, counted: int) -> int:
+    """Return how many of the calls on a bucket are stored: all, if all events of the days are."""
+    total = f"SELECT coalesce(sum(events), 0)::BIGINT FROM hourly WHERE {days.where('hour')}"
+    if stored_events(engine, days) >= ask(engine, tuple_of, total)[0][0]:
+        return counted
+    sql = f"SELECT count(*) FROM events WHERE resource_arn = {text(arn)} AND {days.where('event_time')}"
+    return int(ask(engine, tuple_of, sql)[0][0])
 
 
 def split(engine: Engine, name: str) -> tuple[str, str]:
@@ -154,21 +201,21 @@ def condition(arn: str, key: str) -> str:
     )
 
 
-def _touches(arn: str, key: str, period: Period, limit: int) -> str:
+def _touches(arn: str, key: str, within: str, limit: int, *, with_sources: bool) -> str:
     network = text(NETWORK_ACTIVITY)
     columns = (
         "event_time, event_name, caller, session_name, source_ip, user_agent, access_key_id, error_code, bytes_in, "
         "bytes_out, event_id, shared_event_id, request_id, event_category"
     )
-    within = period.where("event_time")
     one = f"""SELECT {columns}, 'target' AS touch, object_key, source_resource_arn AS other_arn,
             source_object_key AS other_key
         FROM events WHERE resource_arn = {text(arn)} AND {matches("object_key", key)} AND {within}"""
     two = f"""SELECT {columns}, 'source' AS touch, source_object_key, resource_arn, object_key
         FROM events WHERE source_resource_arn = {text(arn)} AND {matches("source_object_key", key)} AND {within}"""
+    found = f"{one} UNION ALL {two}" if with_sources else one
     # A call through an endpoint has its record of NetworkActivity beside one of another category, with its request id.
     # Who called is named best by the record of the caller's account: an ARN sorts behind `account:`.
-    return f"""WITH found AS ({one} UNION ALL {two}),
+    return f"""WITH found AS ({found}),
         named AS (SELECT *, CASE WHEN event_category = {network} AND request_id IS NOT NULL THEN first_value(
                 coalesce(nullif(shared_event_id, ''), event_id)) OVER (PARTITION BY request_id, event_name, object_key,
                 touch ORDER BY event_category = {network}, event_id)

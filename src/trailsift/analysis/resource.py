@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from trailsift.analysis.base import CALLS, NETWORK_ACTIVITY, TARGETS, ask, tuple_of
+from trailsift.analysis.base import CALLS, NETWORK_ACTIVITY, TARGETS, ask, together, tuple_of
 from trailsift.analysis.resource_names import FOLDED, find_resource
 from trailsift.analysis.summary import Hour, Refusal, hours, refusals
 from trailsift.analysis.time_range import Period
@@ -201,52 +201,68 @@ def resource(engine: Engine, name: str, period: Period) -> ResourceReport:
     days = whole_days(period)
     own = f"resource_arn = {text(arn)} AND {CALLS}"
     daily = f"{own} AND {days.where_day('day')}"
+    uses, patterns, firsts, listed_hours, refused, rest = together(
+        lambda: ask(engine, tuple_of, _uses(daily)),
+        lambda: ask(engine, PatternOfResource, _patterns(daily)),
+        lambda: ask(engine, First, _firsts(own, days)),
+        lambda: hours(engine, days, own),
+        lambda: refusals(engine, days, condition=own),
+        lambda: ask(engine, tuple_of, _rest(daily, days)),
+    )
+    second_by_accounts, second_by_endpoints, folded = rest[0]
     return ResourceReport(
         arn,
         days,
-        tuple(ask(engine, KindOfUse, _kinds(daily))),
-        tuple(ask(engine, CallerOfResource, _callers(daily))),
-        tuple(ask(engine, NetworkOfResource, _networks(daily))),
-        tuple(ask(engine, PatternOfResource, _patterns(daily))),
-        tuple(ask(engine, First, _firsts(own, days))),
-        tuple(hours(engine, days, own)),
-        tuple(refusals(engine, days, condition=own)),
-        _second(engine, daily),
-        _folded(engine, days),
+        tuple(KindOfUse(row[1], *row[4:9], *row[10:12]) for row in uses if row[0] == "kind"),
+        tuple(_caller_of(row) for row in uses if row[0] == "caller"),
+        tuple(
+            NetworkOfResource(row[3], row[4], row[5], row[6], row[8], *row[10:12])
+            for row in uses
+            if row[0] == "network"
+        ),
+        tuple(patterns),
+        tuple(firsts),
+        tuple(listed_hours),
+        tuple(refused),
+        SecondRecords(second_by_accounts, second_by_endpoints),
+        folded,
     )
 
 
+#: The network of lines that have none.
+_NO_NETWORK = text("(unknown)")
 _COLUMNS = "day, caller, resource_arn, category, events, bytes_in, bytes_out, owner_side, first_time, last_time"
 #: Lines of ``access``, and of ``usage`` what has none there: days that an upgrade from format version 1 left as they
 #: were.
 _USES = f"""(SELECT {_COLUMNS}, denied, source_network,
         CASE WHEN touch = {text(SOURCE)} THEN {text(COPY)} ELSE kind END AS kind_of_use FROM access
-    UNION ALL SELECT {_COLUMNS}, CASE WHEN is_denied(error_code) THEN events ELSE 0 END, NULL, {text(UNKNOWN_CATEGORY)}
+    UNION ALL SELECT {_COLUMNS}, CASE WHEN is_denied(error_code) THEN events ELSE 0 END, {_NO_NETWORK},
+        {text(UNKNOWN_CATEGORY)}
     FROM usage WHERE category = {text(UNKNOWN_CATEGORY)})"""
 _SPAN = "epoch_us(min(first_time)), epoch_us(max(last_time))"
 
 
-def _kinds(daily: str) -> str:
-    return f"""SELECT kind_of_use, sum(events)::BIGINT, sum(denied)::BIGINT, count(DISTINCT caller),
-            coalesce(sum(bytes_in), 0)::BIGINT, coalesce(sum(bytes_out), 0)::BIGINT, {_SPAN}
-        FROM {_USES} WHERE {daily} GROUP BY kind_of_use ORDER BY 2 DESC, kind_of_use"""
-
-
-def _callers(daily: str) -> str:
+def _uses(daily: str) -> str:
+    """Return SQL of the lines by kind of use, by caller and by network, which are told apart by the first column."""
     counts = ", ".join(
         f"coalesce(sum(events) FILTER (WHERE kind_of_use IN ({kinds})), 0)::BIGINT"
         for kinds in ("'read'", "'write'", "'delete', 'delete-batch'", "'list'", text(COPY))
     )
-    return f"""SELECT caller, coalesce(sum(events) FILTER (WHERE kind_of_use <> {text(COPY)}), 0)::BIGINT, {counts},
-            sum(denied)::BIGINT, coalesce(sum(bytes_in), 0)::BIGINT, coalesce(sum(bytes_out), 0)::BIGINT,
-            count(DISTINCT source_network), coalesce(sum(owner_side), 0)::BIGINT, {_SPAN}
-        FROM {_USES} WHERE {daily} GROUP BY caller ORDER BY sum(events) DESC, caller"""
+    return f"""SELECT CASE grouping(kind_of_use, caller, source_network) WHEN 3 THEN 'kind' WHEN 5 THEN 'caller'
+                ELSE 'network' END AS part, kind_of_use, caller, source_network,
+            sum(events)::BIGINT, sum(denied)::BIGINT, count(DISTINCT caller), coalesce(sum(bytes_in), 0)::BIGINT,
+            coalesce(sum(bytes_out), 0)::BIGINT, count(DISTINCT nullif(source_network, {_NO_NETWORK})), {_SPAN},
+            coalesce(sum(owner_side), 0)::BIGINT, {counts}
+        FROM {_USES} WHERE {daily} GROUP BY GROUPING SETS ((kind_of_use), (caller), (source_network))
+        HAVING part <> 'network' OR source_network IS DISTINCT FROM {_NO_NETWORK}
+        ORDER BY part, 5 DESC, kind_of_use, caller, source_network"""
 
 
-def _networks(daily: str) -> str:
-    return f"""SELECT source_network, sum(events)::BIGINT, sum(denied)::BIGINT, count(DISTINCT caller),
-            coalesce(sum(bytes_out), 0)::BIGINT, {_SPAN}
-        FROM access WHERE {daily} GROUP BY source_network ORDER BY 2 DESC, source_network"""
+def _caller_of(row: tuple[Any, ...]) -> CallerOfResource:
+    events, denied, _, bytes_in, bytes_out, networks, first, last, owner_side, *kinds = row[4:]
+    reads, writes, deletes, lists, copies = kinds
+    measures = (denied, bytes_in, bytes_out, networks, owner_side, first, last)
+    return CallerOfResource(row[2], events - copies, reads, writes, deletes, lists, copies, *measures)
 
 
 def _patterns(daily: str) -> str:
@@ -260,7 +276,7 @@ def _firsts(own: str, days: Period) -> str:
     """Return SQL of who and what is new in the days, by everything that the lake has of the resource."""
     parts = " UNION ALL ".join(
         f"""SELECT {text(name)} AS dimension, {name} AS value, min(first_time) AS first_time, sum(events)::BIGINT AS n
-            FROM used WHERE {name} IS NOT NULL AND {name} <> {text(FOLDED)} GROUP BY {name}"""
+            FROM used WHERE {name} IS NOT NULL AND {name} NOT IN ({text(FOLDED)}, {_NO_NETWORK}) GROUP BY {name}"""
         for name in ("caller", "source_network")
     )
     return f"""WITH used AS (SELECT * FROM {_USES} WHERE {own})
@@ -269,27 +285,24 @@ def _firsts(own: str, days: Period) -> str:
         ORDER BY first_time DESC, dimension, value LIMIT {MOST_FIRSTS}"""
 
 
-def _second(engine: Engine, daily: str) -> SecondRecords:
+def _rest(daily: str, days: Period) -> str:
+    """Return SQL of the second records of calls: of two accounts, of two categories; and of what is folded."""
     network = text(NETWORK_ACTIVITY)
     # The accounts whose records are the owner's hold the owner's view of every call.
-    accounts = f"""WITH own AS (SELECT * FROM access WHERE {daily} AND category IS DISTINCT FROM {network}),
-            owners AS (SELECT DISTINCT account_id FROM own WHERE owner_side > 0),
-            sides AS (SELECT coalesce(sum(owner_side), 0) AS owned,
-                coalesce(sum(events - owner_side) FILTER (WHERE account_id NOT IN (SELECT account_id FROM owners)), 0)
-                    AS called
-                FROM own GROUP BY day, kind, touch)
-        SELECT coalesce(sum(least(owned, called)), 0)::BIGINT FROM sides"""
-    twins = f"""WITH sides AS (SELECT sum(CASE WHEN category = {network} THEN events ELSE 0 END) AS endpoint,
-                sum(CASE WHEN category = {network} THEN 0 ELSE events END) AS others
-            FROM access WHERE {daily} GROUP BY day, account_id, caller, kind, touch)
-        SELECT coalesce(sum(least(endpoint, others)), 0)::BIGINT FROM sides"""
-    return SecondRecords(*(ask(engine, tuple_of, sql)[0][0] for sql in (accounts, twins)))
-
-
-def _folded(engine: Engine, days: Period) -> int:
-    sums = " + ".join(
+    folded = " + ".join(
         f"(SELECT coalesce(sum(events), 0)::BIGINT FROM {table} WHERE resource_arn = {text(FOLDED)} "
         f"AND {condition} AND {TARGETS} AND {days.where_day('day')})"
         for table, condition in (("access", "true"), ("usage", f"category = {text(UNKNOWN_CATEGORY)}"))
     )
-    return int(ask(engine, tuple_of, f"SELECT {sums}")[0][0])
+    return f"""WITH every AS MATERIALIZED (SELECT * FROM access WHERE {daily}),
+            own AS (SELECT * FROM every WHERE category IS DISTINCT FROM {network}),
+            owners AS (SELECT DISTINCT account_id FROM own WHERE owner_side > 0),
+            sides AS (SELECT coalesce(sum(owner_side), 0) AS owned,
+                coalesce(sum(events - owner_side) FILTER (WHERE account_id NOT IN (SELECT account_id FROM owners)), 0)
+                    AS called
+                FROM own GROUP BY day, kind, touch),
+            twins AS (SELECT sum(CASE WHEN category = {network} THEN events ELSE 0 END) AS endpoint,
+                sum(CASE WHEN category = {network} THEN 0 ELSE events END) AS others
+                FROM every GROUP BY day, account_id, caller, kind, touch)
+        SELECT (SELECT coalesce(sum(least(owned, called)), 0)::BIGINT FROM sides),
+            (SELECT coalesce(sum(least(endpoint, others)), 0)::BIGINT FROM twins), {folded}"""

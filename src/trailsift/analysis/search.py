@@ -7,21 +7,24 @@ parts of names are looked up in the summaries, which count every event; those ar
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
-from trailsift.analysis.base import TARGETS, ask, tuple_of
+from trailsift.analysis.base import TARGETS, ask, stored_events, together, tuple_of
 from trailsift.analysis.object import matches
 from trailsift.analysis.resource import whole_days
 from trailsift.analysis.resource_names import FOLDED
 from trailsift.analysis.term_shapes import Shape, shape_of
 from trailsift.analysis.time_range import Period
+from trailsift.cloudtrail.key_patterns import key_pattern
 from trailsift.cloudtrail.origins import source_network
 from trailsift.errors import UsageError
 from trailsift.query.engine import Engine
 from trailsift.query.json_objects import JsonObject
 from trailsift.query.relations import text, texts
+from trailsift.schema import UNKNOWN_CATEGORY
 
 #: Lines of each kind, and events, that are listed unless a limit is given.
 MOST = 10
@@ -122,15 +125,17 @@ def search(engine: Engine, term: str, period: Period, limit: int = MOST) -> Sear
     wanted = _conditions(engine, shape, period)
     events: dict[str, FoundEvent] = {}
     counts: dict[str, int] = {}
-    for column, condition in wanted.items():
-        found = ask(engine, tuple_of, _events(column, condition, period, limit))
+    possible = _possible(engine, shape, wanted, days)
+    answers = together(
+        *(partial(ask, engine, tuple_of, _events(column, wanted[column], period, limit)) for column in possible)
+    )
+    for column, found in zip(possible, answers, strict=True):
         if found:
             counts[column] = found[0][-1]
         for row in found:
             events.setdefault(row[-2], FoundEvent(*row[:-1]))
     newest = sorted(events.values(), key=lambda event: (-event.event_time, event.event_id))
     counted = f"SELECT coalesce(sum(events), 0)::BIGINT FROM usage WHERE {TARGETS} AND {days.where_day('day')}"
-    stored = f"SELECT count(*) FROM events WHERE {days.where('event_time')}"
     named = " OR ".join(f"({wanted[column]})" for column in counts)
     return SearchReport(
         shape.term,
@@ -142,7 +147,7 @@ def search(engine: Engine, term: str, period: Period, limit: int = MOST) -> Sear
         counts,
         (*_SUMMARY_PLACES[shape.is_range or shape.is_address], *(f"{column} of events" for column in wanted)),
         ask(engine, tuple_of, counted)[0][0],
-        ask(engine, tuple_of, stored)[0][0],
+        stored_events(engine, days),
         f"SELECT * FROM events WHERE {named} ORDER BY event_time DESC" if named else None,
     )
 
@@ -253,6 +258,33 @@ def _conditions(engine: Engine, shape: Shape, period: Period) -> dict[str, str]:
             either = f"{ends.format(column=owner)}{matches(column, key)}"
             conditions[column] = f"({conditions[column]} OR {either})" if column in conditions else either
     return conditions
+
+
+def _possible(engine: Engine, shape: Shape, wanted: Mapping[str, str], days: Period) -> list[str]:
+    """Return the columns of events in which the term can be: the summaries rule out what they count completely."""
+    named = {"session_name", "object_key", "source_object_key"} & wanted.keys()
+    if not named or shape.bucket_and_key is not None:
+        return list(wanted)
+    folded, pattern, daily = text(FOLDED), text(key_pattern(shape.term)), days.where_day("day")
+    sessions, keys, sources, other_sessions, other_keys = ask(
+        engine,
+        tuple_of,
+        f"""SELECT sessions, keys, sources, other_sessions, other_keys FROM
+            (SELECT count(*) FILTER (WHERE value = {text(shape.term)}) AS sessions,
+                count(*) FILTER (WHERE value = {folded} OR category = {text(UNKNOWN_CATEGORY)}) AS other_sessions
+            FROM profile WHERE dimension = 'session_name' AND {daily}),
+            (SELECT count(*) FILTER (WHERE key_pattern = {pattern}) AS keys,
+                count(*) FILTER (WHERE NOT {TARGETS} AND key_pattern = {pattern}) AS sources,
+                count(*) FILTER (WHERE resource_arn = {folded} OR key_pattern = {folded}
+                    OR category = {text(UNKNOWN_CATEGORY)}) AS other_keys
+            FROM usage WHERE {daily})""",
+    )[0]
+    ruled_out = set()
+    if not other_sessions and not sessions:
+        ruled_out.add("session_name")
+    if not other_keys:
+        ruled_out |= {name for name, count in (("object_key", keys), ("source_object_key", sources)) if not count}
+    return [column for column in wanted if column not in ruled_out]
 
 
 def _addresses(engine: Engine, shape: Shape, period: Period) -> Sequence[str] | None:

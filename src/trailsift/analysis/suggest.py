@@ -91,10 +91,16 @@ WITH targets AS (
     SELECT caller, service, event_name, resource_arn, key_pattern, min(role_arn) AS role_arn, sum(events) AS n,
            sum(bytes_out) AS b, sum(events::DOUBLE ** 2) AS squares
     FROM daily GROUP BY caller, service, event_name, resource_arn, key_pattern
+), large AS (
+    SELECT DISTINCT caller, service, event_name, resource_arn FROM lines WHERE n >= (SELECT total FROM span) * 0.001
 ), kinds AS (
     SELECT caller, service, event_name, resource_arn, bool_or(read_only IS NOT TRUE) AS writes,
            distinct_count(merge_sketches(list(object_keys))) AS keys
-    FROM hourly WHERE error_code IS NULL AND category IS DISTINCT FROM 'Insight' GROUP BY ALL
+    FROM hourly h WHERE error_code IS NULL AND category IS DISTINCT FROM 'Insight' AND EXISTS (
+        SELECT 1 FROM large l WHERE l.caller IS NOT DISTINCT FROM h.caller
+            AND l.service IS NOT DISTINCT FROM h.service AND l.event_name IS NOT DISTINCT FROM h.event_name
+            AND l.resource_arn IS NOT DISTINCT FROM h.resource_arn)
+    GROUP BY ALL
 ), siblings AS (
     SELECT caller, service, event_name, resource_arn, count(*) AS patterns FROM lines GROUP BY ALL
 )

@@ -36,7 +36,7 @@ def has_data_events(engine: Engine) -> bool:
 
 
 class SelectionCost(NamedTuple):
-    """Data events per month at the rates of the lake, and what a trail charges for them.
+    """Data events per month at the rates of the lake's last ``days``, 30 at most, and what a trail charges for them.
 
     ``unknown``: those of the selected types of which the lake holds no data events: what they cost is not known, and is
     not part of ``events`` and ``usd``, which are None if it holds none of all types. ``unpriced``: regions of which no
@@ -57,23 +57,27 @@ def cost(engine: Engine, period: Period, request: SelectorRequest, price_list: P
 
     Prefixes within buckets are ignored: a selection that uses them costs less.
     """
+    span = f"SELECT epoch_us(min(hour)), epoch_us(max(hour)) FROM {lines(period)} AS lines"
+    first, last = ask(engine, tuple_of, span)[0]
+    if first is None:
+        return SelectionCost(None, None, 0, 0, 0, request.types)
+    # Rates of years ago are not those of next month.
+    start = max(first, last + HOUR - _DAYS_PER_MONTH * DAY)
+    days = (last + HOUR - start) / DAY
     rows = ask(
         engine,
         tuple_of,
-        f"""SELECT caller, service, event_name, category, coalesce(read_only, true), resource_arn, sum(events)::BIGINT,
-            epoch_us(min(hour)), epoch_us(max(hour)), aws_region
-        FROM {lines(period)} AS lines GROUP BY ALL""",
+        f"""SELECT caller, service, event_name, category, coalesce(read_only, true), resource_arn,
+            coalesce(sum(events) FILTER (WHERE epoch_us(hour) >= {start}), 0)::BIGINT, aws_region
+        FROM {lines(period)} AS lines GROUP BY 1, 2, 3, 4, 5, 6, 8""",
     )
-    if not rows:
-        return SelectionCost(None, None, 0, 0, 0, request.types)
-    days = max((max(row[8] for row in rows) + HOUR - min(row[7] for row in rows)) / DAY, 1 / 24)
     services = {name for name, kind in SERVICES.items() if kind in request.types}
     buckets = {arn.partition("/")[0] for arn in request.buckets}
     callers = {caller.arn for caller in request.callers}
     chosen: dict[str | None, float] = defaultdict(float)
     everything: dict[str | None, float] = defaultdict(float)
     seen: set[str] = set()
-    for caller, service, name, category, read_only, resource, events, _, _, region in rows:
+    for caller, service, name, category, read_only, resource, events, region in rows:
         if not is_data(service, name, category):
             continue
         everything[region] += events

@@ -246,6 +246,27 @@ class DetectMethods(Handle):
         """
         return self._mark(name, "mute", reason, detections, sigma)
 
+    def unmute(self, name: str) -> Verdict:
+        """Take back a mute: the finding and similar ones are listed again.
+
+        Args:
+            name: The finding's id or a part that begins it, as `mute` and `detect` with ``muted=True`` show it.
+
+        Raises:
+            UsageError: No muted finding or several have such an id.
+
+        Example:
+            >>> finding = lake.find("2")
+            >>> _ = lake.mute(finding, "the weekly backup")
+            >>> lake.unmute(finding.id).word
+            'unmute'
+            >>> finding.id in [finding.id for finding in lake.findings()]
+            True
+        """
+        from trailsift.detect.triage import unmute
+
+        return unmute(self._root(), name)
+
     def confirm(
         self,
         name: str | Finding,

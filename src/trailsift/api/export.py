@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from trailsift.api.handle import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Literal, TextIO
+    from typing import IO, Literal, TextIO
 
     from trailsift.analysis.export import Skipped
     from trailsift.api.handle import StrPath
     from trailsift.lake.glue_setting import Target
     from trailsift.lake.register import Registered
+    from trailsift.query.query_result import QueryResult
 
 
 class ExportMethods(Handle):
@@ -43,22 +44,23 @@ class ExportMethods(Handle):
 
     def export(
         self,
-        target: StrPath | TextIO,
+        target: StrPath | IO[Any],
         *,
         where: str | None = None,
-        form: Literal["ndjson", "records"] = "ndjson",
+        form: Literal["ndjson", "records", "parquet", "csv"] = "ndjson",
         on_skipped: Callable[[Skipped], None] | None = None,
     ) -> int:
-        """Write the stored records as CloudTrail wrote them.
+        """Write the stored records as CloudTrail wrote them, or the rows of ``events`` as Parquet or CSV.
 
         Args:
-            target: A file, which appears only when it is complete, or a text stream.
+            target: A file, which appears only when it is complete, or a stream (a binary one for parquet).
             where: An SQL condition on the columns of events.
-            form: ``ndjson``: one record per line; ``records``: one document as in a log file.
+            form: ``ndjson``: one record per line; ``records``: one document as in a log file; ``parquet`` and ``csv``:
+                all columns of ``events``, with their types in Parquet.
             on_skipped: Called with each event that cannot be restored, and is left out.
 
         Returns:
-            The number of records.
+            The number of records or rows.
 
         Raises:
             QueryError: The condition cannot run.
@@ -70,11 +72,33 @@ class ExportMethods(Handle):
         from trailsift.analysis.export import export
         from trailsift.storage.output_file import new_file
 
+        if form in ("parquet", "csv"):
+            return self.event_rows(where, arrow=form == "parquet").write(target, form)
         engine = self._engine()
         if isinstance(target, str | os.PathLike):
             with new_file(Path(target), "w", encoding="utf-8", newline="\n") as out:
                 return export(engine, out, where, form, on_skipped)
-        return export(engine, target, where, form, on_skipped)
+        return export(engine, cast("TextIO", target), where, form, on_skipped)
+
+    def event_rows(self, where: str | None = None, *, arrow: bool = False) -> QueryResult:
+        """Return the rows of ``events``, with all columns.
+
+        Args:
+            where: An SQL condition on the columns of events.
+            arrow: They will be read as Arrow or written as Parquet (saves running the statement twice).
+
+        Raises:
+            QueryError: The condition cannot run.
+
+        Example:
+            >>> lake.event_rows("event_name = 'PutObject'").names[:2]
+            ['event_time', 'event_id']
+        """
+        from trailsift.analysis.export import rows
+        from trailsift.query.query_result import QueryResult
+
+        engine = self._engine(self.timezone)
+        return QueryResult(rows(engine, where, arrow=arrow), engine)
 
     def omitted_columns(self) -> tuple[str, ...]:
         """Return the columns that rules have left empty in some events: their export is not lossless.
@@ -115,6 +139,29 @@ class ExportMethods(Handle):
         from trailsift.query.connect import write_database
 
         write_database(Path(target), open_snapshot(self._root()))
+
+    def commits(self, every: float = 1.0) -> Iterator[int]:
+        """Yield the number of the newest commit, and again after each commit, forever.
+
+        Args:
+            every: Seconds between two looks.
+
+        Example:
+            >>> next(lake.commits()) > 0
+            True
+        """
+        import time
+
+        from trailsift.lake.open import open_snapshot
+
+        seen: object = None
+        while True:
+            snapshot = open_snapshot(self._root())
+            state = (snapshot.seq, snapshot.locations)
+            if state != seen:
+                seen = state
+                yield snapshot.seq
+            time.sleep(every)
 
     def register(
         self, database: str, *, region: str | None = None, catalog_id: str | None = None, replace: bool = False

@@ -39,6 +39,7 @@ COMMANDS: tuple[tuple[Group, str, str], ...] = (
     (DETECT, "detect", "detect:detect_command"),
     (DETECT, "finding", "detect:finding_command"),
     (DETECT, "mute", "detect:mute_command"),
+    (DETECT, "unmute", "detect:unmute_command"),
     (DETECT, "confirm", "detect:confirm_command"),
     (DETECT, "evaluate", "detect:evaluate_command"),
     (FILTER, "suggest", "sampling:suggest_command"),

@@ -22,9 +22,11 @@ from trailsift.cli.options import (
 )
 from trailsift.cli.session import open_lake, output_file, say_why_empty
 from trailsift.errors import UsageError
-from trailsift.terminal.output import say
+from trailsift.terminal.output import is_terminal, say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trailsift.analysis.export import Skipped
     from trailsift.api import Lake
 
@@ -262,19 +264,27 @@ def export_command(
     *,
     where: Annotated[str | None, Parameter(help="An SQL condition on the columns of events.")] = None,
     form: Annotated[
-        Literal["ndjson", "records"],
-        Parameter(name=["--format", "-f"], help='One record per line, or one {"Records":[...]} document.'),
-    ] = "ndjson",
+        Literal["ndjson", "records", "parquet", "csv"] | None,
+        Parameter(
+            name=["--format", "-f"],
+            help='One record per line, one {"Records":[...]} document, or the rows of events as Parquet or CSV. '
+            "Default: by the end of the output's name, or ndjson.",
+        ),
+    ] = None,
     output: OutputOption = None,
     force: ForceOption = False,
 ) -> int:
-    """Export the stored records as CloudTrail wrote them.
+    """Export the stored records as CloudTrail wrote them, or the rows of events as Parquet or CSV.
 
-    Example: `trailsift export --lake lake --where "event_name = 'DeleteObject'" > deleted.ndjson`
+    Examples: `trailsift export --lake lake --where "event_name = 'DeleteObject'" > deleted.ndjson`,
+    `trailsift export --lake lake --output events.parquet`
     """
     if output is not None:
         output_file(output, force)
+    form = form or _export_form(output)
     handle = open_lake(lake)
+    if form in ("parquet", "csv"):
+        return _export_rows(handle, output, where, form)
     omitted = handle.omitted_columns()
     if omitted:
         say(f"the export is not lossless: rules left {', '.join(omitted)} out of some events")
@@ -294,6 +304,25 @@ def export_command(
         say_why_empty(handle, handle.period())
     elif output is not None:
         say(f"{count:,} record{'' if count == 1 else 's'} written to {output}")
+    return 0
+
+
+def _export_form(output: Path | None) -> Literal["ndjson", "parquet", "csv"]:
+    forms: dict[str, Literal["parquet", "csv"]] = {".parquet": "parquet", ".csv": "csv"}
+    return "ndjson" if output is None else forms.get(output.suffix.lower(), "ndjson")
+
+
+def _export_rows(lake: Lake, output: Path | None, where: str | None, form: Literal["parquet", "csv"]) -> int:
+    """Write the rows of events; nothing about records has to be restored for that."""
+    from trailsift.cli import query
+
+    if output is None and form == "parquet" and is_terminal(sys.stdout):
+        raise UsageError("--format parquet cannot be shown on a terminal: name a file with --output, or use a pipe")
+    count = query.write_result(lake.event_rows(where, arrow=form == "parquet"), query.OutputOptions(form, output))
+    if not count:
+        say_why_empty(lake, lake.period())
+    elif output is not None:
+        say(f"{count:,} row{'' if count == 1 else 's'} written to {output}")
     return 0
 
 

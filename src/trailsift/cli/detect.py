@@ -366,6 +366,27 @@ def mute_command(
     return _mark(open_lake(lake), _Named(name, detections, sigma), "mute", reason, as_json)
 
 
+def unmute_command(
+    name: Annotated[str, Parameter(name="ID", help="The id of a muted finding, or a part that begins it.")],
+    /,
+    *,
+    lake: LakeOption,
+    as_json: JsonOption = False,
+) -> int:
+    """Take back a mute. The finding and similar ones are listed again. `detect --muted` lists muted ones, too.
+
+    Example: `trailsift unmute f3a91c --lake lake`
+    """
+    from trailsift.terminal.output import print_json, print_line
+
+    verdict = open_lake(lake).unmute(name)
+    if as_json:
+        print_json({"id": verdict.id, "word": verdict.word, "time": verdict.time})
+    else:
+        print_line(f"{verdict.id}: no longer muted")
+    return 0
+
+
 def confirm_command(
     name: IdArgument,
     /,

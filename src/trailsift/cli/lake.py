@@ -22,6 +22,8 @@ from trailsift.errors import UsageError
 from trailsift.terminal.output import say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trailsift.api import Lake
     from trailsift.lake.compact import CompactionProgress
 
@@ -79,6 +81,12 @@ def connect_command(
     *,
     output: OutputOption = None,
     force: ForceOption = False,
+    follow: Annotated[
+        bool,
+        Parameter(
+            name="--follow", show_default=False, help="Write the output again after each commit, until Ctrl-C stops it."
+        ),
+    ] = False,
     glue: Annotated[
         str | None, Parameter(help="Register the tables in this Glue database, and let it follow each commit.")
     ] = None,
@@ -104,8 +112,8 @@ def connect_command(
     """Connect another program to the lake: any DuckDB client, or Athena, Spark and Trino by Glue.
 
     For DuckDB it writes a script, or a database file, that has the lake's tables as views. They name the files of the
-    newest commit: run it again, with --force, after an ingest. An output that ends in .duckdb or .db becomes a
-    database, for clients that open files, such as Powerpipe.
+    newest commit: `--follow` writes it again after each, and so does running it again with --force. An output that
+    ends in .duckdb or .db becomes a database, for clients that open files, such as Powerpipe.
 
     With `--glue`, the tables of a lake in S3 are registered in a Glue database. It follows each commit from then on,
     by a setting of the lake; run it again to repair what does not follow.
@@ -114,7 +122,6 @@ def connect_command(
     `trailsift connect --lake lake -o lake.duckdb`; `trailsift connect --lake s3://bucket/lake --glue cloudtrail`
     """
     from trailsift.analysis.shell import quoted
-    from trailsift.storage.output_file import new_file
     from trailsift.terminal.output import print_script
 
     if output is not None:
@@ -123,22 +130,42 @@ def connect_command(
     if glue is None and (region or catalog_id or replace):
         raise UsageError("--region, --catalog-id and --replace are for --glue DATABASE")
     if glue is not None or no_glue:
-        if output is not None or (glue is not None and no_glue):
-            raise UsageError("use one of --output, --glue and --no-glue")
+        if follow or output is not None or (glue is not None and no_glue):
+            raise UsageError("use one of --output, --glue and --no-glue; --follow is for --output")
         _connect_glue(handle, glue, region, catalog_id, replace, as_json)
     elif as_json:
         raise UsageError("--json is for --glue and --no-glue")
+    elif follow:
+        _connect_follow(handle, output)
     elif output is None:
         print_script(handle.connect_script())
-    elif output.suffix in (".duckdb", ".db"):
-        handle.connect_database(output)
+    elif _write_views(handle, output):
         say(f"wrote {output}, a DuckDB database with the lake's tables as views")
     else:
-        text = handle.connect_script()
-        with new_file(output, "w", encoding="utf-8") as file:
-            file.write(text)
         say(f"wrote {output}; `duckdb -init {quoted(output)}` opens the lake")
     return 0
+
+
+def _write_views(handle: Lake, output: Path) -> bool:
+    """Write a database or a script; return whether it is a database."""
+    from trailsift.storage.output_file import new_file
+
+    if output.suffix in (".duckdb", ".db"):
+        handle.connect_database(output)
+        return True
+    text = handle.connect_script()
+    with new_file(output, "w", encoding="utf-8") as file:
+        file.write(text)
+    return False
+
+
+def _connect_follow(handle: Lake, output: Path | None) -> None:
+    """Write the output after each commit. Whoever has the former one open keeps it: it is replaced as a whole."""
+    if output is None:
+        raise UsageError("--follow needs a file to write: name it with --output, such as lake.duckdb")
+    for _ in handle.commits():
+        _write_views(handle, output)
+        say(f"wrote {output} as of the newest commit; waiting for the next, Ctrl-C stops")
 
 
 def _connect_glue(

@@ -1,4 +1,4 @@
-"""People's verdicts on findings: muted (harmless, like similar ones) or confirmed.
+"""People's verdicts on findings: muted (harmless, like similar ones), confirmed, or muted no longer.
 
 Kept in the lake, one line per verdict.
 """
@@ -23,7 +23,7 @@ _FILE = "findings/marks.jsonl"
 #: A signal that grows by this factor over the muted one is reported again.
 _GROWTH = 1.5
 
-Label = Literal["mute", "confirm"]
+Label = Literal["mute", "confirm", "unmute"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,30 @@ def mark(lake: Location, finding: Finding, word: Label, reason: str) -> Verdict:
         datetime.now(UTC).isoformat(timespec="seconds"),
         tuple((s.kind, s.caller, s.value, _amount(s)) for s in finding.signals),
     )
+    _append(lake, verdict)
+    return verdict
+
+
+def unmute(lake: Location, name: str) -> Verdict:
+    """Take back the mute of a finding, by its id or a part that begins it; it need not be a finding any longer.
+
+    Raise UsageError if no muted finding or several have such an id, LakeError if it cannot be written.
+    """
+    muted = {id: verdict for id, verdict in marks(lake).items() if verdict.word == "mute"}
+    found = [id for id in muted if name and id.startswith(name)]
+    if len(found) != 1:
+        listed = ", ".join((found or list(muted))[:10])
+        which = (
+            f"several muted findings begin with {name!r:.50}" if found else f"no muted finding has the id {name!r:.50}"
+        )
+        raise UsageError(f"{which}: {listed}" if listed else f"{which}, nor any other: nothing is muted in this lake")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    verdict = Verdict(found[0], "unmute", "", now, muted[found[0]].signals)
+    _append(lake, verdict)
+    return verdict
+
+
+def _append(lake: Location, verdict: Verdict) -> None:
     storage = open_storage(lake)
     line = json.dumps(vars(verdict)) + "\n"
     try:
@@ -112,7 +136,6 @@ def mark(lake: Location, finding: Finding, word: Label, reason: str) -> Verdict:
         update(storage, _FILE, lambda data: (data or b"") + line.encode())
     except OSError as error:
         raise LakeError(f"cannot write {storage.describe(_FILE)}: {error}") from error
-    return verdict
 
 
 def without_muted(signals: Iterable[Signal], verdicts: Sequence[Verdict]) -> list[Signal]:

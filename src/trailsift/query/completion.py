@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from trailsift.query.relations import FUNCTIONS, VIEWS, columns_of, relations
+from trailsift.query.relations import FUNCTIONS, VIEWS, columns_of, relations, text
 from trailsift.query.statements import part_at_end
 from trailsift.safe_text import is_safe
 from trailsift.schema import TABLES
@@ -70,10 +70,11 @@ def complete(before: str, after: str, values: Values) -> list[Candidate]:
         return []
     typed = before[part.start + 1 :]
     wanted = typed.replace("''", "'").lower()
-    end = "" if after.startswith("'") else "'"
+    # Without its quotes: the first is typed already, and the last may be.
+    last = -1 if after.startswith("'") else None
     matching = [value for value in values(column) if wanted in value.lower() and is_safe(value)]
     matching.sort(key=lambda value: not value.lower().startswith(wanted))
-    return [Candidate(value.replace("'", "''") + end, len(typed), column) for value in matching[:MOST]]
+    return [Candidate(text(value)[1:last], len(typed), column) for value in matching[:MOST]]
 
 
 def values_sql(column: str) -> str:

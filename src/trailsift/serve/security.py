@@ -5,6 +5,7 @@ leave a browser no room for what a log may hold.
   a loopback server tells this machine's browser. Numeric addresses cannot be pointed elsewhere.
 - With a token, the API answers whoever sends it as a bearer token, or has the cookie that ``POST /api/v1/session``
   gives for it. The cookie holds a digest of the token. It is never read from a URL, which logs and histories keep.
+- Data is not for the pages of other sites, which could not read it but ask for much.
 - Changes are made by POST only, with a header that another site can neither read nor send.
 - Scripts, styles and connections are those of this server; nothing inline runs.
 """
@@ -99,9 +100,14 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != headers.get("host", ""):
             return False
-        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        if is_from_elsewhere(headers):
             return False
         return hmac.compare_digest(headers.get(CSRF_HEADER, "").encode(), self.csrf.encode())
+
+
+def is_from_elsewhere(headers: Headers) -> bool:
+    """Return whether a browser says that another site's page sent a request."""
+    return headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
 
 
 def _names(options: ServeOptions) -> Iterable[str]:
@@ -158,6 +164,9 @@ class SecurityMiddleware:
             return Problem(421, "wrong_host", f"this server does not answer to {headers.get('host', '')[:200]!r}")
         if path.startswith(_DATA) and not path.startswith(_OPEN) and not self._guard.knows(headers):
             return Problem(401, "token_needed", "this server answers only who knows its token")
+        if path.startswith(_DATA) and is_from_elsewhere(headers) and not self._guard.has_bearer(headers):
+            # It could not read the answer, but keep the server busy.
+            return Problem(403, "not_from_page", "another site's page asked for this")
         changes = scope["method"] not in ("GET", "HEAD", "OPTIONS") and path != "/api/v1/session"
         if changes and not self._guard.may_change(headers):
             return Problem(403, "not_from_page", f"changes need the header {CSRF_HEADER}, or a bearer token")

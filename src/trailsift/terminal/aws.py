@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from trailsift.analysis.caller_names import short_caller
+from trailsift.analysis.caller_names import told_apart
 from trailsift.safe_text import safe
-from trailsift.terminal.console import console, grid, show
+from trailsift.terminal.console import console, hanging, plural
 
 if TYPE_CHECKING:
     from trailsift.analysis.trail_coverage import Need, SelectionCost
 
 
 def show_needs(needs: Sequence[Need]) -> None:
-    """Show the roles worth switching data events on for."""
+    """Show the callers worth switching data events on for: a line each, and the reasons below it."""
     out = console()
-    columns = [("role", "id"), ("score", "number"), ("services", "text"), ("logged", "?number"), ("why", "prose")]
-    rows = [
-        (short_caller(need.caller), need.score, ", ".join(need.services) or "s3", need.logged, "; ".join(need.reasons))
-        for need in needs
-    ]
-    show(
-        out,
-        grid(out, "Roles worth switching data events on for", columns, rows, "logged: data events in this lake so far"),
-    )
+    names = told_apart(need.caller for need in needs)
+    out.print(Text("Callers worth switching data events on for", style="bold"))
+    for need in needs:
+        services = safe(", ".join(need.services) or "s3")
+        logged = f", {plural(need.logged, 'data event')} in this lake so far" if need.logged else ""
+        out.print()
+        out.print(hanging(out, Text(safe(names[need.caller])), 2))
+        out.print(Text(f"  score {need.score}, {services}{logged}", style="dim"))
+        out.print(Text("  ").append_text(hanging(out, Text(safe("; ".join(need.reasons))), 2)))
 
 
 def cost_text(cost: SelectionCost) -> str:
@@ -39,7 +39,7 @@ def cost_text(cost: SelectionCost) -> str:
     left = ", ".join(map(safe, cost.unpriced))
     unpriced = f"; without {left}, whose price is not known (--prices)" if cost.unpriced else ""
     return (
-        f"at the rates of the lake's {cost.days:.1f} days: {known}{unknown}"
+        f"at the rates of the lake's last {cost.days:.1f} days: {known}{unknown}"
         f"all data events in the lake: {cost.all_events:,.0f} per month, {_dollars(cost.all_usd)}{unpriced}"
     )
 

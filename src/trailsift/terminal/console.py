@@ -141,6 +141,17 @@ def cell(value: Any, kind: str) -> Text:
     return Text(f"{value:,}", style="red" if kind == "bad" and value else "dim" if not value else "")
 
 
+def middle(text: str, width: int) -> str:
+    """Return a text of at most ``width`` characters: a longer one loses its middle, for ends tell texts apart as well.
+
+    ``text`` is harmless already.
+    """
+    if len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
+
+
 def short_resource(resource_arn: str | None) -> str | None:
     """Return a resource with its service, without region and account."""
     if resource_arn is None:

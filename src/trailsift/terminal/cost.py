@@ -80,10 +80,13 @@ def cost_notes(report: CostReport) -> list[str]:
         events = sum(line.events for line in unknown)
         regions = ", ".join(str(line.aws_region) for line in unknown)
         notes.append(f"Not priced: {plural(events, 'event')} of {regions}, whose price is not known here (--prices).")
-    others = [line.aws_region or "no region" for line in report.regions if line.usd is not None]
-    elsewhere = [region for region in others if not region.startswith("us-east-")]
-    if elsewhere:
-        notes.append(f"The list price is that of us-east; it is also taken for {', '.join(elsewhere[:6])}.")
+    # Of less than a cent, the digits are too few to compare.
+    own = {line.usd / line.events for line in report.regions if line.usd is not None and line.usd > 0.01}
+    if own and max(own) > 1.001 * min(own):
+        regions = ", ".join(
+            f"{line.aws_region or 'no region'} ${dollars(line.usd)} a month" for line in report.regions if line.usd
+        )
+        notes.append(f"Each region at its own price: {regions}. Groups are at the mean of these prices.")
     free = [f"{line.events:,} {line.category}" for line in report.categories if line.category not in CHARGED]
     if free:
         notes.append(
@@ -97,9 +100,10 @@ def _twice(out: Console, report: CostReport) -> None:
     twice = report.twice
     lines = []
     if twice.duplicates:
+        usd = "price not known" if twice.usd_duplicates is None else f"${dollars(twice.usd_duplicates)}"
         lines.append(
-            f"{plural(twice.duplicates, 'record')} came a second time, of all time: ${dollars(twice.usd_duplicates)} "
-            "if another trail delivered them; nothing if the same logs were ingested again."
+            f"{plural(twice.duplicates, 'record')} came a second time, of all time: {usd} if another trail delivered "
+            "them; nothing if the same logs were ingested again."
         )
     if twice.network_activity:
         usd = "not known" if twice.usd_network_activity is None else f"${dollars(twice.usd_network_activity)} a month"

@@ -8,7 +8,7 @@ from trailsift.analysis.caller_names import short_caller
 from trailsift.analysis.time_range import Period
 from trailsift.cloudtrail.callers import is_arn
 from trailsift.safe_text import safe
-from trailsift.terminal.console import console, grid, plural, show, size
+from trailsift.terminal.console import console, grid, middle, plural, show, size
 
 if TYPE_CHECKING:
     from trailsift.analysis.estimate import DistinctCount, Estimate, IntervalEstimate
@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 def show_estimate(estimate: Estimate, zone: Period) -> None:
     """Show the groups with their intervals, and whether the numbers are exact."""
     out = console()
-    columns = [(name, "prose") for name in estimate.by]
+    # Numbers and their intervals take half of the line.
+    width = max((out.width - 56) // max(len(estimate.by), 1), 20)
+    columns = [(name, "text") for name in estimate.by]
     columns += [("events", "number"), ("95 % interval", "number"), ("bytes out", "number"), ("95 % interval", "number")]
     columns += [("addresses", "?number"), ("keys", "?number"), ("stored", "??number")]
     rows = []
     for group in estimate.groups:
-        names = [_name(name, value, zone) for name, value in zip(estimate.by, group.names, strict=True)]
+        names = [
+            middle(safe(str(shown)), width) if isinstance(shown := _name(name, value, zone), str) else shown
+            for name, value in zip(estimate.by, group.names, strict=True)
+        ]
         mark = " (rough)" if group.rough else ""
         rows.append(
             (

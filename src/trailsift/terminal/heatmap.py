@@ -1,4 +1,7 @@
-"""When things happened, as a heat map: one row per day (or weekday), one cell per hour, darker for more events."""
+"""When things happened, as a heat map: one row per day (or weekday), one cell per hour, denser for more events.
+
+The characters carry the scale, so that copied text has it, too; colours repeat it from dark to bright.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,10 @@ from trailsift.analysis.time_range import Period
 from trailsift.terminal.console import unicode_fits
 from trailsift.times import moment
 
-_BLOCKS = (" ", "█", "█", "█", "█")
 _SHADES = (" ", "░", "▒", "▓", "█")
 _ASCII = (" ", ".", ":", "+", "#")
 # The sixteen standard colours follow the terminal's theme, and every terminal has them.
-_COLOURS = ("bright_black", "bright_black", "blue", "cyan", "yellow")
+_COLOURS = ("bright_black", "bright_black", "blue", "cyan", "bright_white")
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 #: Periods of more days are folded into one week.
 MOST_DAYS = 21
@@ -37,7 +39,9 @@ def strip(target: Console, hours: Sequence[Hour], period: Period) -> list[Text]:
         weeks = [[0] * 24 for _ in range(7)]
         for day, counts in days.items():
             weeks[day.weekday()] = [a + b for a, b in zip(weeks[day.weekday()], counts, strict=True)]
-        return grid(target, list(_WEEKDAYS), weeks, f"{period.zone.key}, all weeks added up")
+        number = (last - first).days // 7 + 1
+        folded = f"{number:,} weeks added up by weekday, {first} to {last}, {period.zone.key}"
+        return grid(target, list(_WEEKDAYS), weeks, folded)
     listed = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     labels = [f"{_WEEKDAYS[day.weekday()]} {day:%m-%d}" for day in listed]
     return grid(target, labels, [days.get(day, [0] * 24) for day in listed], period.zone.key)
@@ -45,10 +49,7 @@ def strip(target: Console, hours: Sequence[Hour], period: Period) -> list[Text]:
 
 def grid(target: Console, labels: Sequence[str], rows: Sequence[Sequence[int]], zone: str) -> list[Text]:
     """Return lines of text: an axis of hours, one row per label with its sum, and a key."""
-    signs = _ASCII
-    if unicode_fits(target):
-        # Colours distinguish the shades; without colour, the characters have to.
-        signs = _SHADES if target.color_system is None or target.no_color else _BLOCKS
+    signs = _SHADES if unicode_fits(target) else _ASCII
     bounds = limits([count for row in rows for count in row if count])
     indent = max(map(len, labels), default=0)
     axis = Text(
@@ -62,8 +63,8 @@ def grid(target: Console, labels: Sequence[str], rows: Sequence[Sequence[int]], 
             line.append(signs[step] * 2, style=_COLOURS[step])
         line.append(f" {sum(row):>9,}")
         shown.append(line)
+    shown.append(Text(" " * (indent + 1) + zone, style="dim"))
     key = Text(" " * (indent + 1))
-    key.append(f"{zone}: ", style="dim")
     for step, (before, bound) in enumerate(zip((0, *bounds), bounds, strict=False), 1):
         if bound > before:
             key.append(signs[step] * 2, style=_COLOURS[step])
