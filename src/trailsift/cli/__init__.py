@@ -189,6 +189,9 @@ def _reported(words: list[str]) -> int:
     except Exception as error:
         if advice := shortage(error):
             return _fail(advice, 1)
+        if isinstance(error, RuntimeError) and str(error) == "Query interrupted":
+            # DuckDB's word for Ctrl-C during what takes no time limit, such as opening a database.
+            return _fail("interrupted", 130)
         usage = _usage(error)
         if usage:
             return _fail(usage, 2)

@@ -56,6 +56,7 @@ class DuckDBEngine:
         self.timezone = timezone
         self.cache = cache or Cache()
         spill = new_spill_folder(self.cache.folder.parent / "spill")
+        database: _Opening | None = None
         try:
             limits = limits_of(memory_limit, spill_limit, threads, spill)
             database = _Opening(self._data_folders(), spill, limits, timezone)
@@ -64,6 +65,8 @@ class DuckDBEngine:
             )
             self._db = database.result()
         except BaseException:
+            if database is not None:
+                database.abandon()
             delete_spill_folder(spill)
             raise
         self._close = weakref.finalize(self, _close, self._db, self._planner, spill)
@@ -222,8 +225,9 @@ class _Opening:
     def __init__(self, folders: list[str], spill: Path, limits: Limits, timezone: str) -> None:
         self._error: BaseException | None = None
         self._options = (folders, spill, limits, timezone)
-        self._thread = threading.Thread(target=self._open)
-        self._thread.start()
+        # Not the thread itself: Python takes a thread for ended whose `join` Ctrl-C interrupts.
+        self._ended = threading.Event()
+        threading.Thread(target=self._open).start()
 
     def _open(self) -> None:
         folders, spill, limits, timezone = self._options
@@ -238,13 +242,21 @@ class _Opening:
             lock(self._db)
         except BaseException as error:
             self._error = error
+        finally:
+            self._ended.set()
 
     def result(self) -> duckdb.DuckDBPyConnection:
         """Return the database."""
-        self._thread.join()
+        self._ended.wait()
         if self._error is not None:
             raise self._error
         return self._db
+
+    def abandon(self) -> None:
+        """Close the database when it is open: one that is still being opened when the process ends aborts it."""
+        self._ended.wait()
+        if self._error is None:
+            self._db.close()
 
 
 def _close(db: duckdb.DuckDBPyConnection, planner: Planner, spill: Path) -> None:
