@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from support.reads import BEGIN, found, lake_of, read
 from trailsift.cli import main
+from trailsift.detect.detection_file import DetectionError, builtin_rules, parse
 from trailsift.detect.finding import Finding
 
 Record = dict[str, Any]
@@ -143,3 +146,20 @@ def test_all_calls_of_a_detection_are_named(tmp_path: Path) -> None:
     assert any("3 calls: DeleteTrail, StopLogging, e.g. on one" in reason for reason in finding.reasons), (
         finding.reasons
     )
+
+
+def test_every_detection_says_in_korean_what_it_may_be() -> None:
+    """A sentence of its own, in the polite form; what it names stays as it is."""
+    for rule in builtin_rules()[0]:
+        assert rule.description_ko and rule.description_ko.rstrip().endswith(("다.", "요.")), rule.id
+        assert len(re.findall("[가-힣]", rule.description_ko)) > 5, rule.id
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("steady = true", 'steady = "yes"', "steady is true or false"),
+    ("description_ko = ", "description_ko = 3 # ", "description_ko is a string"),
+])  # fmt: skip
+def test_mistakes_in_what_is_optional(old: str, new: str, message: str) -> None:
+    text = (resources.files("trailsift.detect") / "detections" / "foreign-account.toml").read_text("utf-8")
+    with pytest.raises(DetectionError, match=message):
+        parse("foreign-account.toml", text.replace(old, new))

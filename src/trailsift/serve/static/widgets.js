@@ -126,6 +126,19 @@ export function spark(values, label) {
     svg("polyline", { points, fill: "none", "vector-effect": "non-scaling-stroke" }));
 }
 
+// The findings about something, which may take longer than all else: they come when they are there.
+export function findingsAbout(work, isOwn, signal) {
+  const place = h("div", { class: "later" });
+  work().then(({ findings }) => {
+    const own = findings.filter(isOwn);
+    if (signal.aborted || !own.length) return;
+    replace(place, panel(t("findings_of"), { wide: true }, h("ol", { class: "findings small" }, own.map((finding) => h("li", { class: `finding ${finding.severity}` },
+      h("span", { class: `severity ${finding.severity}` }, t(`severity.${finding.severity}`)),
+      h("a", { href: link("findings", { id: finding.id }), "data-link": true }, value(finding.title)))))));
+  }).catch(() => { /* the view of findings says what is wrong */ });
+  return place;
+}
+
 export function choice(label, options, chosen, onchange) {
   const select = h("select", { onchange: (event) => onchange(event.target.value), "aria-label": label });
   append(select, options.map(([name, text]) => h("option", { value: name, selected: name === chosen }, text)));

@@ -4,7 +4,7 @@ import { h, replace, value } from "../dom.js";
 import { bytes, count, percent, shortName, time } from "../format.js";
 import { asked, current, link, zone } from "../state.js";
 import { language, t } from "../texts.js";
-import { bytesCell, callerCell, empty, heat, into, panel, resourceCell, sqlText, stat, table } from "../widgets.js";
+import { bytesCell, callerCell, empty, findingsAbout, heat, into, panel, resourceCell, sqlText, stat, table } from "../widgets.js";
 
 export async function show(main, signal) {
   const name = current().query.get("name");
@@ -25,8 +25,7 @@ async function all(signal) {
 
 async function one(name, signal) {
   const params = asked({ name }, { withFilters: false });
-  const [found, findings] = await Promise.all([ask("caller", params, signal), ask("findings", asked({ lang: language }, { withFilters: false }), signal).catch(() => ({ findings: [] }))]);
-  const own = findings.findings.filter((finding) => finding.callers.includes(found.caller));
+  const found = await ask("caller", params, signal);
   const origins = Map.groupBy ? Map.groupBy(found.origins, (row) => row.dimension) : group(found.origins);
   const rows = `SELECT event_time, event_name, resource_arn, object_key, source_ip, user_agent, error_code, event_id FROM events WHERE caller = ${sqlText(found.caller)} AND event_time >= TIMESTAMPTZ '${params.get("since")}' AND event_time < TIMESTAMPTZ '${params.get("until")}' ORDER BY event_time DESC LIMIT 1000`;
   const total = found.events || 1;
@@ -35,7 +34,7 @@ async function one(name, signal) {
       stat(t("denied"), percent(found.denied / total), { sub: t("of_events", { n: count(found.denied) }), help: t("denied.help"), tone: found.denied / total > 0.05 ? "warn" : null }),
       stat(t("resources"), count(found.resources.length), { sub: t("actions_n", { n: count(found.actions.length) }) }),
       stat(t("bytes_out"), bytes(found.actions.reduce((sum, row) => sum + row.bytes_out, 0)), { help: t("bytes_out.help") })),
-    own.length ? panel(t("findings_of"), { wide: true, id: "findings" }, h("ol", { class: "findings small" }, own.map((finding) => h("li", { class: `finding ${finding.severity}` }, h("span", { class: `severity ${finding.severity}` }, t(`severity.${finding.severity}`)), h("a", { href: link("findings", { id: finding.id }), "data-link": true }, value(finding.title)))))) : null,
+    findingsAbout(() => ask("findings", asked({ lang: language }, { withFilters: false }), signal), (finding) => finding.callers.includes(found.caller), signal),
     h("div", { class: "grid two" },
       panel(t("heat"), { help: t("heat.help", { zone: zone() }), id: "heat" }, heat(found.weekday_hours.monday_first, t("heat"))),
       panel(t("actions"), { help: t("actions.help") }, table([{ name: t("kind.event"), key: "event_name" }, { name: t("kind.service"), key: "service" }, { name: t("events"), key: "events", number: true }, { name: t("errors"), key: "errors", number: true }, { name: t("denied"), key: "denied", number: true }], found.actions, { caption: t("actions") })),

@@ -4,7 +4,7 @@ import { h, replace, value } from "../dom.js";
 import { bytes, count, percent, shortName, time } from "../format.js";
 import { asked, current, link, zone } from "../state.js";
 import { language, t } from "../texts.js";
-import { bytesCell, callerCell, empty, heat, into, panel, resourceCell, stat, table } from "../widgets.js";
+import { bytesCell, callerCell, empty, findingsAbout, heat, into, panel, resourceCell, stat, table } from "../widgets.js";
 
 export async function show(main, signal) {
   const name = current().query.get("name");
@@ -24,8 +24,7 @@ async function all(signal) {
 }
 
 async function one(name, signal) {
-  const [found, findings] = await Promise.all([ask("resource", asked({ name }, { withFilters: false }), signal), ask("findings", asked({ lang: language }, { withFilters: false }), signal).catch(() => ({ findings: [] }))]);
-  const own = findings.findings.filter((finding) => finding.resource_arn === found.resource_arn);
+  const found = await ask("resource", asked({ name }, { withFilters: false }), signal);
   const kinds = found.kinds ?? [];
   const sum = (key) => kinds.reduce((total, row) => total + (row[key] ?? 0), 0);
   const total = found.events || 1;
@@ -35,7 +34,7 @@ async function one(name, signal) {
       stat(t("denied"), percent(sum("denied") / total), { sub: t("of_events", { n: count(sum("denied")) }), help: t("denied.help") }),
       stat(t("callers"), count(found.callers.length), { sub: t("networks_n", { n: count(found.networks.length) }) }),
       stat(t("bytes_out"), bytes(sum("bytes_out")), { sub: t("bytes_in_n", { n: bytes(sum("bytes_in")) }), help: t("bytes_out.help") })),
-    own.length ? panel(t("findings_of"), { wide: true }, h("ol", { class: "findings small" }, own.map((finding) => h("li", { class: `finding ${finding.severity}` }, h("span", { class: `severity ${finding.severity}` }, t(`severity.${finding.severity}`)), h("a", { href: link("findings", { id: finding.id }), "data-link": true }, value(finding.title)))))) : null,
+    findingsAbout(() => ask("findings", asked({ lang: language }, { withFilters: false }), signal), (finding) => finding.resource_arn === found.resource_arn, signal),
     h("div", { class: "grid two" },
       panel(t("kinds_of_use"), { help: t("kinds_of_use.help") }, table([{ name: t("use"), show: (row) => t(`use.${row.kind}`) }, { name: t("events"), key: "events", number: true }, { name: t("denied"), key: "denied", number: true }, { name: t("callers"), key: "callers", number: true }, { name: t("bytes_out"), number: true, show: bytesCell("bytes_out") }], kinds, { caption: t("kinds_of_use") })),
       found.hours?.length ? panel(t("heat"), { help: t("heat.help", { zone: zone() }) }, heat(grid(found.hours), t("heat"))) : null,
