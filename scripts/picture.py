@@ -1,7 +1,7 @@
 """Write the pictures of docs: commands on generated logs, as a terminal shows them.
 
-The beginning of `trailsift summary`, `resource` and `compare` (docs/summary.svg, resource.svg, compare.svg); the list of
-findings and the beginning of a finding, in English and Korean (docs/findings.svg, findings.ko.svg, finding.svg,
+The beginning of `trailsift summary`, `resource` and `compare` (docs/summary.svg, resource.svg, compare.svg); the list
+of findings and the beginning of a finding, in English and Korean (docs/findings.svg, findings.ko.svg, finding.svg,
 finding.ko.svg). The same logs give the same pictures. Run it again if the output of a command changes.
 """
 
