@@ -1,8 +1,8 @@
 """Write the pictures of docs: commands on generated logs, as a terminal shows them.
 
-The beginning of `trailsift summary` (docs/summary.svg); the list of findings and the beginning of a finding, in English
-and Korean (docs/findings.svg, findings.ko.svg, finding.svg, finding.ko.svg). The same logs give the same pictures. Run
-it again if the output of a command changes.
+The beginning of `trailsift summary`, `resource` and `compare` (docs/summary.svg, resource.svg, compare.svg); the list
+of findings and the beginning of a finding, in English and Korean (docs/findings.svg, findings.ko.svg, finding.svg,
+finding.ko.svg). The same logs give the same pictures. Run it again if the output of a command changes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Picture(NamedTuple):
 #: Logs -> pictures of their lake.
 PICTURES = {
     "generate logs --events 200000 --days 7 --seed 1 -q": [
-        Picture("summary", "summary --lake my.lake --timezone Asia/Seoul", 27)
+        Picture("summary", "summary --lake my.lake --timezone Asia/Seoul", 27),
+        Picture("resource", "resource kelp-orders-media --lake my.lake --limit 4", 40),
+        Picture("compare", "compare --since 2026-03-06 --lake my.lake --limit 12", 30),
     ],
     "generate logs --events 120000 --days 30 --seed 1 -q": [
         Picture("findings", "detect --lake my.lake --timezone Asia/Seoul", 14),
