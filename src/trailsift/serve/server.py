@@ -33,6 +33,7 @@ class _Uvicorn(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop."""
         self._server.follower.stop()
+        self._server.writing.stop()
         super().handle_exit(sig, frame)
 
 
@@ -45,8 +46,6 @@ def serve(options: ServeOptions, ready: Callable[[], None] = lambda: None) -> No
     check(options)
     check_assets()
     server = Server(options)
-    # A lake that is missing is said at once, and not to the first reader only.
-    server.lake.status(gaps=False)
     listening = _listen(options)
     config = uvicorn.Config(
         server.application(),
@@ -66,12 +65,16 @@ def serve(options: ServeOptions, ready: Callable[[], None] = lambda: None) -> No
         ssl_keyfile=options.tls_key,
     )
     try:
+        server.writing.start()
+        # A lake that is missing is said at once, and not to the first reader only.
+        server.lake.status(gaps=False)
         _Uvicorn(config, server, ready).run([listening])
     except TrailsiftError:
         raise
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot serve {options.url}: {error}") from error
     finally:
+        server.writing.end()
         listening.close()
 
 
