@@ -45,6 +45,9 @@ def serve_command(
     rules: Annotated[
         str | None, Parameter(help="With --watch, --firehose: rules file or preset that says what to keep.")
     ] = None,
+    every: Annotated[
+        float, Parameter(help="With --watch, --firehose: seconds for which arrivals are gathered for one commit.")
+    ] = 1.0,
     timezone: ZoneOption = "UTC",
     timeout: Annotated[float, Parameter(help="Seconds for which an answer may take.")] = 30.0,
     max_rows: Annotated[int, Parameter(help="Rows of one answer at most.")] = 10_000,
@@ -76,6 +79,7 @@ def serve_command(
         watch=tuple(watch or ()),
         firehose_keys=_keys() if firehose else (),
         rules=rules,
+        every=every,
     )
 
 
@@ -107,6 +111,7 @@ def run_server(
     watch: tuple[str, ...] = (),
     firehose_keys: tuple[str, ...] = (),
     rules: str | None = None,
+    every: float = 1.0,
 ) -> None:
     """Serve a lake until interrupted. Raise UsageError if the extra `serve` is missing."""
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
@@ -134,6 +139,7 @@ def run_server(
         watch=watch,
         firehose_keys=firehose_keys,
         rules=rules,
+        every=every,
     )
 
     def ready() -> None:

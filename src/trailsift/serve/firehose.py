@@ -41,7 +41,7 @@ RECEIVE, COMMIT = 75.0, 95.0
 #: Bytes that are collected before they are unpacked, and unpacked bytes of one step.
 _PIECE, _STEP = 256 << 10, 1 << 20
 #: Of a request that is refused early, what is still read (bytes and seconds), so that the sender reads the answer.
-_DRAINED, _DRAINING = 8 << 20, 5.0
+_DRAINED, _DRAINING = 8 << 20, 2.0
 _LONGEST_MESSAGE = 1_000
 _ID = re.compile(r"[\x21-\x7e]{1,256}")
 _STREAM = re.compile(r"arn:aws[a-z-]*:firehose:[\x21-\x7e]{1,300}")
@@ -116,6 +116,7 @@ class Endpoint:
             path.unlink(missing_ok=True)
 
     async def _receive(self, request: Request, body: _Body) -> None:
+        is_whole = False
         try:
             async with asyncio.timeout(RECEIVE):
                 held = bytearray()
@@ -124,6 +125,7 @@ class Endpoint:
                     if len(held) >= _PIECE:
                         await self._add(body, bytes(held))
                         held.clear()
+                is_whole = True
                 await self._add(body, bytes(held))
                 body.end()
         except TimeoutError:
@@ -131,8 +133,8 @@ class Endpoint:
         except ClientDisconnect:
             raise Refused(499, "the sender has gone away") from None
         except Refused:
-            body.close()
-            await _drain(request)
+            if not is_whole:
+                await _drain(request)
             raise
         except OSError as error:
             raise Refused(503, f"the body cannot be kept: {error.strerror or error}") from error
@@ -248,6 +250,8 @@ class _Body:
             piece = self._unpack.unused_data if self._unpack.eof else self._unpack.unconsumed_tail
 
     def _write(self, text: bytes) -> None:
+        if not text:
+            return
         self.size += len(text)
         if self.size > LIMIT:
             raise Refused(413, f"the body unpacks to more than {LIMIT:,} bytes")

@@ -25,7 +25,8 @@ class ServeOptions:
     itself, that a request's Host header may have. ``timeout``: seconds for which one answer may take; ``max_rows`` of
     one answer; ``memory_limit`` of queries. ``redact``: mask access keys, addresses and object keys.
     ``watch``: places that are watched meanwhile; ``firehose_keys``: access keys of streams, one of which a request to
-    the Firehose endpoint has to have (none: there is no endpoint); ``rules``: what of all that is stored.
+    the Firehose endpoint has to have (none: there is no endpoint); ``rules``: what of all that is stored; ``every``: seconds
+    for which arrivals are gathered for one commit.
     """
 
     lake: str | Path
@@ -43,6 +44,7 @@ class ServeOptions:
     watch: tuple[str, ...] = ()
     firehose_keys: tuple[str, ...] = ()
     rules: str | None = None
+    every: float = 1.0
 
     @property
     def is_secure(self) -> bool:
@@ -76,6 +78,8 @@ def check(options: ServeOptions) -> None:
     if options.token is not None and len(options.token) < LEAST_TOKEN:
         raise UsageError(f"the token has {len(options.token)} characters: use {LEAST_TOKEN} or more")
     _check_keys(options)
+    if not 0 <= options.every <= 60:
+        raise UsageError(f"--every {options.every:g}: use 0 to 60 seconds")
     if (options.tls_cert is None) != (options.tls_key is None):
         raise UsageError("TLS needs both --tls-cert and --tls-key")
     for path in (options.tls_cert, options.tls_key):

@@ -15,6 +15,8 @@ from trailsift.serve.options import ServeOptions, check
 
 #: Seconds that answers have to end when the server is stopped.
 LAST_WAIT = 3
+#: The same where streams deliver, whose requests wait for a commit.
+LAST_DELIVERY = 30
 
 
 class _Uvicorn(uvicorn.Server):
@@ -57,7 +59,7 @@ def serve(options: ServeOptions, ready: Callable[[], None] = lambda: None) -> No
         lifespan="on",
         loop="asyncio",
         http="h11",
-        timeout_graceful_shutdown=LAST_WAIT,
+        timeout_graceful_shutdown=LAST_DELIVERY if options.firehose_keys else LAST_WAIT,
         timeout_keep_alive=30,
         limit_concurrency=1_000,
         h11_max_incomplete_event_size=64 << 10,

@@ -195,14 +195,20 @@ class Writers:
     """All processes that write beside one server. Used in the event loop, but for ``start``."""
 
     def __init__(
-        self, lake: str, places: Sequence[str] = (), *, firehose: bool = False, rules: str | None = None
+        self,
+        lake: str,
+        places: Sequence[str] = (),
+        *,
+        firehose: bool = False,
+        rules: str | None = None,
+        every: float = 1.0,
     ) -> None:
-        """``places`` are watched; ``firehose``: requests of streams are taken, too."""
+        """``places`` are watched; ``firehose``: requests of streams are taken, too; ``rules``, ``every``: see Plan."""
         #: Bodies of requests; of our own.
         self.folder = Path(tempfile.mkdtemp(prefix="trailsift-firehose-")) if firehose else None
-        plans = [Plan(lake, place, rules) for place in places]
+        plans = [Plan(lake, place, rules, every=every) for place in places]
         if self.folder is not None:
-            plans.append(Plan(lake, None, rules, str(self.folder)))
+            plans.append(Plan(lake, None, rules, str(self.folder), every))
         self.all = [Writer(plan, self._committed, self._answered) for plan in plans]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._answers: dict[int, asyncio.Future[None]] = {}

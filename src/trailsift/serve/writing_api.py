@@ -23,7 +23,9 @@ class Writing:
 
     def __init__(self, options: ServeOptions) -> None:
         keys = options.firehose_keys
-        self._writers = Writers(str(options.lake), options.watch, firehose=bool(keys), rules=options.rules)
+        self._writers = Writers(
+            str(options.lake), options.watch, firehose=bool(keys), rules=options.rules, every=options.every
+        )
         self._endpoint = Endpoint(keys, self._writers) if keys else None
         self._redact = options.redact
         self._looks: set[asyncio.Task[None]] = set()
