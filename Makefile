@@ -14,8 +14,19 @@ TESTS ?= 2
 # Seconds for which `make asan` fuzzes the C modules.
 FUZZ_SECONDS ?= 300
 
+# What npm brings for the dashboard's page; and for its tests in a browser.
+PAGE := src/trailsift/serve/static/vendor/uPlot.iife.min.js
+AXE := build/assets/node_modules/axe-core/axe.min.js
+# The lake of `make serve`; without one, the demo's.
+LAKE ?=
+
 # Grafana publishes its schema as types, on npm only.
 GRAFANA := $(VENV)/grafana/.made
+
+# Trino is on Maven Central only; its jars lie in the environment.
+TRINO := $(VENV)/trino/.made
+# What `make test-aws` runs. In parts: make test-aws AWS_TESTS=tests/deploy
+AWS_TESTS ?= tests/aws tests/deploy tests/query/test_athena.py tests/query/test_trino_lake.py tests/lake/test_glue.py tests/ingest/test_watch_queue.py
 
 # Scripts in an environment hold the path of the checkout, so the stamps do too: a moved checkout is set up again.
 PLACE := $(shell pwd | cksum | cut -d ' ' -f 1)
@@ -33,7 +44,8 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo setup test variants test-aws hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
+.PHONY: help demo setup test variants test-aws trino-smoke hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
+.PHONY: assets serve test-browser npm
 .PHONY: bench-watch bench-memory bench-rules bench-transform bench-original bench-findings bench-real bench-s3
 
 help: ## list the targets
@@ -54,10 +66,29 @@ variants: lint ## all tests in all their variants, half an hour
 hostile-lakes: $(DEV) ## all variants of a lake built to do harm
 	@TRAILSIFT_ALL_VARIANTS=1 $(BIN)/python -m pytest -q tests/lake/test_hostile_lakes.py
 
-test-aws: $(DEV) ## the AWS side with emulators, which are installed first
+test-aws: $(DEV) ## the AWS side: emulators and a real Trino, installed first
 	$(call packages,$(BIN)/python,dev aws emulators)
-	@$(MAKE) --no-print-directory $(GRAFANA) || echo "make: npm did not install Grafana's schema: the boards are not checked against it" >&2
-	@$(BIN)/python -m pytest tests/aws tests/deploy tests/query/test_athena.py tests/lake/test_glue.py tests/ingest/test_watch_queue.py
+	@$(MAKE) --no-print-directory $(GRAFANA) || echo "make: SKIPPED: npm did not install Grafana's schema: the boards are not checked against it" >&2
+	@$(MAKE) --no-print-directory $(TRINO) || echo "make: SKIPPED: no Trino, which needs Maven and a JDK 25: the SQL for Athena runs nowhere" >&2
+	@TRAILSIFT_TRINO=$(CURDIR)/$(dir $(TRINO)) $(BIN)/python -m pytest -rs $(AWS_TESTS)
+
+# A short form of it, for .ci/run: what Athena would load, each statement twice.
+trino-smoke: $(DEV) ## the SQL for Athena on a real Trino
+	$(call packages,$(BIN)/python,dev aws)
+	@$(MAKE) --no-print-directory $(TRINO)
+	@TRAILSIFT_TRINO=$(CURDIR)/$(dir $(TRINO)) $(BIN)/python -m pytest -q tests/deploy/test_athena_sql.py -k "trino_parses or second_run"
+
+assets: $(PAGE) ## what the dashboard's page needs from npm
+
+serve: $(CORE) ## set up all of it, then serve LAKE=..., or the demo's lake
+	$(call packages,$(BIN)/python,serve)
+	@$(MAKE) --no-print-directory $(PAGE)
+	@$(BIN)/trailsift $(if $(LAKE),serve --lake "$(LAKE)",demo --serve)
+
+test-browser: $(DEV) ## the dashboard in Chromium, which has to be there
+	$(call packages,$(BIN)/python,dev assets browser)
+	@$(BIN)/python scripts/assets.py --dev
+	@$(BIN)/python -m pytest tests/serve -rs
 
 lint: $(DEV) ## ruff, spelling, clang-format, mypy --strict, contracts
 	@$(BIN)/ruff check .
@@ -187,6 +218,20 @@ $(DEV): pyproject.toml setup.py $(wildcard src/trailsift/_native/*.[ch]) constra
 $(GRAFANA): tests/grafana/package.json tests/grafana/package-lock.json
 	@mkdir -p $(@D) && cp $^ $(@D)
 	@npm --prefix $(@D) ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# npm is the system's, or that of a package.
+$(PAGE): assets/package.json assets/package-lock.json | $(MADE)
+	@command -v npm >/dev/null 2>&1 || [ -x $(BIN)/npm ] || $(MAKE) --no-print-directory npm
+	@$(BIN)/python scripts/assets.py && touch $@
+
+npm: $(MADE)
+	$(call packages,$(BIN)/python,assets)
+
+$(TRINO): tests/trino/pom.xml
+	@echo "installing Trino: about a minute, once" >&2
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@mvn --quiet --batch-mode -f $< dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(@D)
 	@touch $@
 
 $(TOOLS): constraints.txt | $(MADE)

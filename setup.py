@@ -1,16 +1,19 @@
-"""The parts of the build that pyproject.toml cannot express: the C modules.
+"""The parts of the build that pyproject.toml cannot express: the C modules, and what npm brings for the dashboard.
 
-They are optional: if they cannot be compiled, Python gives the same rows, more slowly. `TRAILSIFT_REQUIRE_C=1` in the
-environment makes the build fail instead; builds of wheels set it.
+Both are optional: if the modules cannot be compiled, Python gives the same rows, more slowly; without npm, `serve` says
+what is missing. `TRAILSIFT_REQUIRE_C=1` and `TRAILSIFT_REQUIRE_ASSETS=1` in the environment make the build fail
+instead; builds of wheels set both.
 """
 
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 NATIVE = Path("src/trailsift/_native")
 SOURCES = {
@@ -57,8 +60,21 @@ class BuildHardened(build_ext):
         return True
 
 
+class BuildWithPage(build_py):
+    """Have npm bring what the dashboard's page needs, so that a wheel holds it."""
+
+    def run(self) -> None:
+        """Fetch it if it is not there. Without npm, the package lacks the dashboard's page, which `serve` says."""
+        vendor = Path("src/trailsift/serve/static/vendor")
+        if not self.editable_mode and not (vendor / "uPlot.iife.min.js").exists():
+            done = subprocess.run([sys.executable, "scripts/assets.py"], check=False)
+            if done.returncode and os.environ.get("TRAILSIFT_REQUIRE_ASSETS") == "1":
+                raise SystemExit("setup.py: the dashboard's page could not be completed, see above")
+        super().run()
+
+
 setup(
-    cmdclass={"build_ext": BuildHardened},
+    cmdclass={"build_ext": BuildHardened, "build_py": BuildWithPage},
     ext_modules=[
         Extension(
             f"trailsift._native._{module}",

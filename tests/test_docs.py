@@ -100,6 +100,11 @@ def cannot_run(command: str) -> str | None:
         return f"there is no command {missing[0]} yet"
     if " --sigma " in command and find_spec("sigma") is None:
         return "pySigma is not installed"
+    if re.search(r"trailsift (?:serve|demo --serve)", command):
+        if find_spec("uvicorn") is None:
+            return "uvicorn is not installed"
+        if not (ROOT / "src/trailsift/serve/static/vendor/uPlot.iife.min.js").exists():
+            return "the page's assets are missing (`make assets`)"
     return "it needs a bucket or a queue" if _REMOTE.search(command) else None
 
 
@@ -228,7 +233,7 @@ def test_commands_run(
         if (why := cannot_run(command)) is not None:
             warnings.warn(f"{page.name}: SKIPPED `{command}`: {why}", stacklevel=1)
             continue
-        if command.startswith("trailsift watch "):
+        if command.startswith(("trailsift watch ", "trailsift serve ")):
             done = run_for_a_while(command, tmp_path, env)
         else:
             done = run_once(command, tmp_path, env, runner)

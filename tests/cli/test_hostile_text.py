@@ -52,6 +52,8 @@ RUNS: dict[str, list[list[str]]] = {
         ["$FOLDER", "--lake", "$OUT/w3", "--once", "--detect"], [f"$OUT/{EVIL}"], ["$FOLDER", "--for", EVIL],
         [f"https://example.org/{EVIL}"], [f"s3://{EVIL}/x"], ["$FOLDER", "--rules", f"{EVIL}.toml"],
     ],
+    "serve": [["--port", "0"], ["--timezone", EVIL], ["--tls-cert", f"/dev/null/{EVIL}"], ["--memory-limit", EVIL],
+              ["--host", EVIL], ["--max-rows", EVIL]],
     "summary": [
         [], ["--json"], ["--since", EVIL], ["--timezone", EVIL], ["--by", EVIL],
         *(["--by", by, "--limit", "0"]
@@ -80,6 +82,11 @@ RUNS: dict[str, list[list[str]]] = {
         [f"SELECT * FROM events WHERE event_name = '{EVIL}'"], [f"SELECT count(*) FROM rejects WHERE raw = '{EVIL}'"],
         ["SELECT * FROM rejects"], ["SELECT 1", "--timezone", EVIL], [f"SELECT '{EVIL}'", "--engine", "athena"],
     ],
+    "shell": [[], ["--timezone", EVIL]],
+    "queries list": [[], ["--json"]],
+    "queries show": [["evil"], [EVIL], [f"nosuch{EVIL}"]],
+    "queries save": [["evil", f"SELECT '{EVIL}' AS a", "--force"], [EVIL, "SELECT 1"], ["x", EVIL]],
+    "queries delete": [["nosuch"], [EVIL]],
     "export": [[], ["--format", "records"], ["--where", f"user_agent = '{EVIL}'"], ["--where", EVIL],
                ["--output", f"$OUT/nosuch{EVIL}/x"], ["--output", f"$OUT/e{EVIL}"]],
     "columns": [[], ["--json"], ["--format", "markdown"], [EVIL]],

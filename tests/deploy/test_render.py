@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,33 @@ def test_the_command_writes_everything(tmp_path: Path, capsys: pytest.CaptureFix
     assert (shown["Architecture"]["Default"], shown["PythonVersion"]["Default"]) == ("x86_64", "3.12")
     assert main([*words, "--stack", "1"]) == 2
     assert main([*words, "--bucket", "one/prefix"]) == 2
+
+
+def test_no_file_is_written_behind_a_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody else may have put it into the folder: what lies behind stays as it is, and nothing is written at all."""
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    words = ["aws", "render", "--out", str(out), "--trail", "t-bucket", "--account", "111122223333"]
+    for below in ("cloudwatch", "grafana", "grafana/provisioning/datasources"):
+        elsewhere.mkdir()
+        (out / below).parent.mkdir(parents=True)
+        (out / below).symlink_to(elsewhere)
+        assert main(words) == 2
+        assert f"{out / below} is a link" in capsys.readouterr().err
+        assert not list(elsewhere.iterdir()) and not list(out.rglob("*.json"))
+        shutil.rmtree(out)
+        elsewhere.rmdir()
+    out.mkdir()
+    (out / "steampipe").write_text("mine")
+    assert main(words) == 2
+    assert "is not a folder" in capsys.readouterr().err and (out / "steampipe").read_text() == "mine"
+    # A link in place of a file is replaced; the folder that the user names may be one.
+    shutil.rmtree(out)
+    elsewhere.mkdir()
+    out.symlink_to(elsewhere)
+    (tmp_path / "foreign").write_text("mine")
+    (elsewhere / "athena.sql").symlink_to(tmp_path / "foreign")
+    assert main(words) == 0
+    assert (tmp_path / "foreign").read_text() == "mine" and not (elsewhere / "athena.sql").is_symlink()
 
 
 @pytest.mark.parametrize("command", [["aws", "sql"], ["aws", "render", "--out", "x"]])
@@ -172,6 +200,26 @@ def test_every_policy_names_actions_and_resources() -> None:
     for statement in statements:
         assert all("*" not in action for action in statement["Action"]), statement
         assert statement["Resource"] not in ("*", ["*"]), statement
+
+
+@pytest.mark.parametrize(("region", "partition"), [("eu-west-1", "aws"), ("us-gov-west-1", "aws-us-gov")])
+def test_grafanas_policy_is_narrow(region: str, partition: str) -> None:
+    """It has what the boards ask for, and names every resource that an action takes."""
+    loaders = pytest.importorskip("botocore.session").get_session()
+    config = StackConfig(bucket="my-bucket", regions=(region,), accounts=("111122223333",))
+    policy = json.loads(render.files(config, "logs")["grafana/policy.json"])
+    for statement in policy["Statement"]:
+        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        assert (resources == ["*"]) == (statement["Sid"] == "Metrics")
+        assert all(each == "*" or each.startswith(f"arn:{partition}:") for each in resources)
+        for action in statement["Action"]:
+            service, _, name = action.partition(":")
+            # Its own name of the operation ListObjectsV2.
+            known = loaders.get_service_model(service).operation_names
+            assert name in known or action in ("s3:ListBucket", "s3:ListBucketMultipartUploads")
+    written = [s["Resource"] for s in policy["Statement"] if "s3:PutObject" in s["Action"]]
+    assert written == [f"arn:{partition}:s3:::my-bucket/answers/*"]
+    assert f"arn:{partition}:athena:{region}:111122223333:workgroup/logs" in json.dumps(policy)
 
 
 def test_firehose_accepts_the_stream() -> None:

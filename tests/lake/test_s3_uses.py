@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -16,7 +17,7 @@ from s3_server import proxy as proxy
 from support.s3_lakes import EVENTS, Inputs, Machine, filled, inputs, lake_image, new_lake, own_cache
 from trailsift import Lake
 from trailsift.cli import main
-from trailsift.errors import LakeError
+from trailsift.errors import LakeError, UsageError
 from trailsift.lake.packing import pack, unpack
 from trailsift.rules.presets import open_rules
 
@@ -185,3 +186,43 @@ def test_metadata_that_leads_out_of_the_lake(
     asked = {request.path.split("?")[0] for request in proxy.requests}
     assert asked and all(path.startswith((f"/{bucket}/{prefix}/", f"/{bucket}")) for path in asked)
     assert not [path for path in asked if "lake2" in path or "other" in path or "etc" in path]
+
+
+def test_queries_that_another_machine_saved(filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved in S3, found by everybody; a name is given once."""
+    assert main(["queries", "save", "calls", "SELECT sum(events) AS calls FROM hourly", "--lake", filled]) == 0
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another machine"))
+    other = Lake(filled)
+    assert [saved.name for saved in other.saved_queries()] == ["calls"]
+    assert other.query("@calls", cache=False).value() == EVENTS
+    with pytest.raises(UsageError, match="there is a query @calls already"):
+        other.save_query("calls", "SELECT 1")
+    other.delete_query("calls")
+    assert Lake(filled).saved_queries() == []
+    assert other.verify().is_sound
+
+
+def test_questions_have_the_answers_of_a_lake_on_a_disk(
+    filled: str, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each command, by its JSON; next steps name the lake in S3, and the shell runs on it."""
+    here = str(tmp_path / "here")
+    Lake(here).ingest(inputs[0])
+    keys = "SELECT resource_arn, object_key FROM events WHERE service = 's3' AND object_key IS NOT NULL ORDER BY ALL"
+    resource, key = Lake(here).query(f"{keys} LIMIT 1").rows()[0]
+    address, day = Lake(here).query("SELECT max(source_ip), max(event_time)::DATE::VARCHAR FROM events").rows()[0]
+    bucket = resource.removeprefix("arn:aws:s3:::")
+    for words in (
+        ["resource", bucket], ["object", f"{bucket}/{key}"], ["search", address], ["search", bucket], ["cost"],
+        ["compare", "--since", day],
+    ):  # fmt: skip
+        answers = []
+        for lake in (here, filled):
+            assert main([*words, "--lake", lake, "--json"]) == 0
+            answers.append(capsys.readouterr().out)
+        assert answers[0] == answers[1] and len(answers[0]) > 200, words
+        assert main([*words, "--lake", filled]) == 0
+        assert "cache" not in "".join(capsys.readouterr())
+    monkeypatch.setattr("sys.stdin", io.StringIO("SELECT count(*) AS n FROM events;"))
+    assert main(["shell", filled]) == 0
+    assert str(EVENTS) in capsys.readouterr().out

@@ -31,6 +31,13 @@ TRANSLATED = {
     "WITH a AS (SELECT role_arn FROM events) SELECT * FROM a": "FROM trailsift.events AS events) SELECT * FROM a",
     "SELECT distinct_count(merge_sketches(list(source_ips))) FROM hourly": "SLICE(ARRAY_SORT(ARRAY_DISTINCT(FLATTEN(",
     "SELECT request_parameters->>'$.bucketName' FROM events": "JSON_EXTRACT_SCALAR(request_parameters, '$.bucketName')",
+    "SELECT role_arn, sum(weight) AS weight2 FROM events GROUP BY 1 HAVING weight2 > 1": "HAVING (SUM(weight)) > 1",
+    "WITH a AS (SELECT service, sum(events) AS n FROM hourly GROUP BY 1) SELECT sum(n) AS n FROM a HAVING sum(n) > 0": (
+        "HAVING SUM(n) > 0"
+    ),
+    "WITH n AS (SELECT caller AS n, min(hour) AS h FROM hourly GROUP BY 1) SELECT n, n.h FROM n ORDER BY n.h": (
+        "ORDER BY 2"
+    ),
     "SELECT role_arn FROM events QUALIFY row_number() OVER (ORDER BY event_time) = 1": "WHERE _w = 1",
 }
 
@@ -334,6 +341,9 @@ def test_a_missing_table_is_explained() -> None:
     failed = state("FAILED", "TABLE_NOT_FOUND: line 1:15: Table 'awsdatacatalog.x.usage' does not exist")
     with pytest.raises(QueryError, match="connect --glue"):
         Athena("work", client=Api(failed)).query("SELECT * FROM usage")
+    failed = state("FAILED", "TABLE_NOT_FOUND: line 1:15: Table 'awsdatacatalog.x.hourly_summary' does not exist")
+    with pytest.raises(QueryError, match="aws sql --only summary"):
+        Athena("work", client=Api(failed)).query("SELECT * FROM hourly_summary")
 
 
 def test_times_are_those_of_the_zone() -> None:

@@ -12,10 +12,10 @@ import pytest
 
 pytest.importorskip("starlette")
 
-from support.paths import ROOT  # noqa: E402
-from trailsift.serve import problems, texts  # noqa: E402
-from trailsift.serve.assets import STATIC, VENDOR, read_all  # noqa: E402
-from trailsift.serve.options import LANGUAGES  # noqa: E402
+from support.paths import ROOT
+from trailsift.serve import problems, texts
+from trailsift.serve.assets import STATIC, VENDOR, read_all
+from trailsift.serve.options import LANGUAGES
 
 MODULES = sorted(path for path in STATIC.rglob("*.js") if "vendor" not in path.parts)
 CATALOGUE = texts.catalogue()

@@ -1,5 +1,6 @@
 import io.trino.plugin.iceberg.IcebergPlugin;
 import io.trino.plugin.memory.MemoryPlugin;
+import io.trino.spi.type.TimeZoneKey;
 import io.trino.sql.parser.SqlParser;
 import io.trino.testing.MaterializedResult;
 import io.trino.testing.MaterializedRow;
@@ -23,8 +24,11 @@ public class Run {
     public static void main(String[] args) throws Exception {
         // The server takes standard output for its log.
         var out = System.out;
-        var memory = TestingSession.testSessionBuilder().setCatalog("memory").setSchema("default").build();
-        var iceberg = TestingSession.testSessionBuilder().setCatalog("iceberg").setSchema("lake").build();
+        // Athena's sessions are in UTC, those of Trino's tests are not.
+        var memory = TestingSession.testSessionBuilder().setTimeZoneKey(TimeZoneKey.UTC_KEY)
+            .setCatalog("memory").setSchema("default").build();
+        var iceberg = TestingSession.testSessionBuilder().setTimeZoneKey(TimeZoneKey.UTC_KEY)
+            .setCatalog("iceberg").setSchema("lake").build();
         var in = new BufferedReader(new InputStreamReader(System.in));
         try (var runner = new StandaloneQueryRunner(memory)) {
             runner.installPlugin(new MemoryPlugin());

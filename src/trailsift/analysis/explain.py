@@ -13,14 +13,14 @@ in the stretch and b events in the other time, of which there was 1/s times as m
    G = 2 (n ln(n / m) + b ln(b / c)) with m = (n + b) s / (1 + s) and c = (n + b) / (1 + s), is at least 10.83 (once in
    a thousand), and the rate changed by half at least.
 2. The values of all dimensions are ranked by ``moved * shifted``. ``moved``: |n - s b| as a share of the sum of
-   |n - s b| over all values of the dimension, so that a value counts that makes up the difference. ``shifted``: by how
+   |n - s b| over all values of the dimension, so that a value counts that makes up the difference. ``shifted``: how
    much its share of the events changed, 1 - min(p, q) / max(p, q), so that a value which grew as everything did does
    not.
 
-The second factor is what tells "this role did it" from "there was more of everything"; the latter is said by the totals.
-Key patterns, networks and clients are kept by day: they are compared over the whole UTC days that the stretch touches,
-and the days before or the same days of the weeks before. What a table has no column for under the filters at hand is
-left out and named.
+The second factor tells "this role did it" from "there was more of everything", which the totals say. Key patterns,
+networks and clients are kept by day: they are compared over the whole UTC days that the stretch touches, and the days
+before or the same days of the weeks before. What a table has no column for under the filters at hand is left out and
+named.
 """
 
 from __future__ import annotations

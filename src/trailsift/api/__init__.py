@@ -14,6 +14,7 @@ from trailsift.api.maintain import MaintainMethods
 from trailsift.api.query import QueryMethods
 from trailsift.api.questions import QuestionMethods
 from trailsift.api.rules import RuleMethods
+from trailsift.api.saved import SavedQueryMethods
 
 
 class Lake(
@@ -21,6 +22,7 @@ class Lake(
     QueryMethods,
     QuestionMethods,
     ActivityMethods,
+    SavedQueryMethods,
     DetectMethods,
     RuleMethods,
     MaintainMethods,

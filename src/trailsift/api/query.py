@@ -33,7 +33,8 @@ class QueryMethods(Handle):
         """Run one read-only SQL statement over the tables of the lake.
 
         Args:
-            sql: A statement over events, hourly, usage, profile, access, sessions and rejects.
+            sql: A statement over events, hourly, usage, profile, access, sessions and rejects; or ``@NAME``, for a
+                query that is saved in the lake (`save_query`).
             cache: Use the cached result of the same statement on the same commit.
             ttl: Seconds for which the result of a statement that uses the present time may come from the cache.
             timeout: Seconds after which the statement is stopped, planning and reading the result included. A single
@@ -56,13 +57,13 @@ class QueryMethods(Handle):
         engine = self._engine(self.timezone)
         from trailsift.query.query_result import QueryResult
 
-        return QueryResult(engine.query(sql, cache=cache, ttl=ttl, timeout=timeout, arrow=arrow), engine)
+        return QueryResult(engine.query(self._sql(sql), cache=cache, ttl=ttl, timeout=timeout, arrow=arrow), engine)
 
     def explain(self, sql: str, *, timeout: float | None = None) -> Explanation:
         """Return which files a statement would read, without running it. Print it to read it.
 
         Args:
-            sql: The statement.
+            sql: The statement, or ``@NAME``.
             timeout: Seconds after which planning is stopped: it computes the statement's constants.
 
         Raises:
@@ -75,7 +76,16 @@ class QueryMethods(Handle):
         """
         from trailsift.query import explain
 
-        return explain(self._engine(self.timezone), sql, timeout=timeout)
+        return explain(self._engine(self.timezone), self._sql(sql), timeout=timeout)
+
+    def _sql(self, sql: str) -> str:
+        """Return a statement, or that of a saved query whose name begins with ``@``."""
+        name = sql.strip()
+        if not name.startswith("@"):
+            return sql
+        from trailsift.analysis.saved_queries import saved_query
+
+        return saved_query(self._root(), name).sql
 
     @overload
     def summary(

@@ -32,6 +32,8 @@ COMMANDS: tuple[tuple[Group, str, str], ...] = (
     (ASK, "compare", "questions:compare_command"),
     (ASK, "cost", "questions:cost_command"),
     (ASK, "query", "ask:query_command"),
+    (ASK, "shell", "shell:shell_command"),
+    (ASK, "queries", "saved:queries"),
     (ASK, "export", "ask:export_command"),
     (ASK, "columns", "lake:columns_command"),
     (DETECT, "detect", "detect:detect_command"),

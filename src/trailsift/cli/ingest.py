@@ -217,13 +217,21 @@ def demo_command(
     folder: Annotated[
         Path | None, Parameter(name="--dir", help="A new or empty folder to work in. Default: a temporary folder.")
     ] = None,
+    serve: Annotated[
+        bool, Parameter(show_default=False, help="Afterwards serve the dashboard of it (the extra `serve`).")
+    ] = False,
+    port: Annotated[int, Parameter(help="With --serve: the port to listen on.")] = 8080,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
     """Generate logs, ingest them, show what is in them, and suggest what to try next.
 
-    Example: `trailsift demo`
+    Examples: `trailsift demo`, `trailsift demo --serve`
     """
+    if serve:
+        from trailsift.cli.serve import check_server
+
+        check_server()
     from trailsift import demo
     from trailsift.terminal.progress import CountProgress, IngestProgress
 
@@ -240,4 +248,9 @@ def demo_command(
         from trailsift.terminal.demo import show_demo
 
         show_demo(report)
+    if serve:
+        from trailsift.cli.serve import run_server
+
+        sys.stdout.flush()
+        run_server(lake=str(report.lake), port=port, timezone="Asia/Seoul")
     return 0

@@ -70,7 +70,7 @@ def run(lake: Lake, sql: str, output: OutputOptions, *, explain: bool, options: 
             print_lines(lake.explain(sql, timeout=options.timeout))
             return 0
         result = lake.query(sql, cache=options.cache, ttl=options.ttl, timeout=options.timeout, arrow=form in BINARY)
-        if not _write(result, output):
+        if not write_result(result, output):
             say(result.why_empty())
     return 0
 
@@ -104,7 +104,7 @@ def run_on_athena(sql: str, output: OutputOptions, explain: bool, timezone: str,
         return 0
     _warn_without_cutoff(athena)
     result = QueryResult(athena.query(sql))
-    count = _write(result, output)
+    count = write_result(result, output)
     if athena.cost is not None:
         age = f" from a result at most {options.reuse} minutes old (--no-cache runs it again)"
         reused = age if athena.cost.reused else ""
@@ -143,13 +143,14 @@ def _estimate(athena: Athena, sql: str) -> ScanEstimate | None:
     return estimate
 
 
-def _write(result: QueryResult, output: OutputOptions) -> int:
+def write_result(result: QueryResult, output: OutputOptions) -> int:
     """Write a result to a file or to standard output, where a terminal gets a table's first rows only."""
     from trailsift.query.formats import TABLE_ROWS
 
     form, path, formulas = output
     if path is not None:
         return result.write(path, form, formulas=formulas)
+    sys.stdout.flush()
     terminal = is_terminal(sys.stdout)
     limit = TABLE_ROWS if terminal else None
     count = result.write(sys.stdout.buffer, form, max_rows=limit, terminal=terminal, formulas=formulas)

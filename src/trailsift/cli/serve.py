@@ -94,6 +94,16 @@ def _keys() -> tuple[str, ...]:
     return keys
 
 
+def check_server() -> None:
+    """Raise UsageError if the extra `serve`, or what the page needs, is missing."""
+    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"serve needs {' and '.join(missing)}: pip install 'trailsift[serve]'")
+    from trailsift.serve.assets import check_assets
+
+    check_assets()
+
+
 def run_server(
     *,
     lake: str,
@@ -113,10 +123,8 @@ def run_server(
     rules: str | None = None,
     every: float = 1.0,
 ) -> None:
-    """Serve a lake until interrupted. Raise UsageError if the extra `serve` is missing."""
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"serve needs {' and '.join(missing)}: pip install 'trailsift[serve]'")
+    """Serve a lake until interrupted. Raise UsageError if the extra `serve`, or what the page needs, is missing."""
+    check_server()
     from trailsift.serve.options import ServeOptions, is_loopback
     from trailsift.serve.server import serve
 

@@ -131,8 +131,10 @@ def _load(config: StackConfig, since: date, until: date) -> list[AthenaStatement
 def sketch(column: str) -> str:
     """Return the sketch of a column's distinct values: the hashes of ``summarize.hash64``, so all sketches merge."""
     hashed = f"from_big_endian_64(substr(md5(to_utf8({column})), 1, 8))"
-    hashes = f"array_agg(DISTINCT {hashed}) FILTER (WHERE {column} IS NOT NULL)"
-    return f"slice(array_sort(coalesce({hashes}, CAST(ARRAY[] AS array(bigint)))), 1, {SKETCH_SIZE})"
+    # Not by array_agg and slice, which would hold every hash of a line in one array first.
+    # https://trino.io/docs/current/functions/aggregate.html#min
+    smallest = f"min(DISTINCT {hashed}, {SKETCH_SIZE}) FILTER (WHERE {column} IS NOT NULL)"
+    return f"array_sort(coalesce({smallest}, CAST(ARRAY[] AS array(bigint))))"
 
 
 def summary_select(source: str, where: str) -> str:

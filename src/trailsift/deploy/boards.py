@@ -10,6 +10,7 @@ import json
 from typing import Any, Literal, NamedTuple
 
 from trailsift.aws.transform import metrics
+from trailsift.deploy.regions import partition_of_region
 from trailsift.deploy.tables import StackConfig
 from trailsift.prices import load_prices
 from trailsift.schema import DENIED_CODES, INSIGHT
@@ -434,3 +435,42 @@ providers:
 def to_json(value: Any, indent: int = 2) -> str:
     """Return a value as the text of a JSON file."""
     return json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
+
+
+def grafana_policy(config: StackConfig, workgroup: str) -> dict[str, Any]:
+    """Return the IAM policy that Grafana's machine needs for the data sources: it reads, and writes answers only.
+
+    https://grafana.com/docs/plugins/grafana-athena-datasource/latest/configure/#iam-policies,
+    https://docs.aws.amazon.com/athena/latest/ug/security-iam-athena.html
+    """
+    region, account = config.regions[0], config.accounts[0]
+    partition = partition_of_region(region)
+    bucket, catalog = f"arn:{partition}:s3:::{config.bucket}", f"arn:{partition}:glue:{region}:{account}:"
+    athena = f"arn:{partition}:athena:{region}:{account}:"
+    statements: list[tuple[str, list[str], str | list[str]]] = [
+        # These take no resource.
+        # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html
+        ("Metrics", ["cloudwatch:GetMetricData", "cloudwatch:ListMetrics"], "*"),
+        (
+            "Queries",
+            [f"athena:{name}" for name in ("GetQueryExecution", "GetQueryResults", "GetWorkGroup")]
+            + ["athena:StartQueryExecution", "athena:StopQueryExecution"],
+            f"{athena}workgroup/{workgroup}",
+        ),
+        ("Catalog", ["athena:GetDataCatalog"], f"{athena}datacatalog/AwsDataCatalog"),
+        (
+            "Tables",
+            [f"glue:{name}" for name in ("GetDatabase", "GetDatabases", "GetTable", "GetTables", "GetPartitions")],
+            [f"{catalog}{name}" for name in ("catalog", f"database/{config.database}", f"table/{config.database}/*")],
+        ),
+        ("Bucket", ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"], bucket),
+        ("Read", ["s3:GetObject"], f"{bucket}/lake/*"),
+        ("Answers", ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], f"{bucket}/answers/*"),
+    ]
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resource}
+            for sid, actions, resource in statements
+        ],
+    }

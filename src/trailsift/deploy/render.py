@@ -32,6 +32,7 @@ def files(config: StackConfig, stack: str = "trailsift", *, python: str = PYTHON
         "athena.sql": athena_sql.script(athena_sql.statements(config)),
         "grafana/provisioning/datasources/trailsift.yaml": boards.data_sources(config, stack),
         "grafana/provisioning/dashboards/trailsift.yaml": boards.PROVIDER,
+        "grafana/policy.json": boards.to_json(boards.grafana_policy(config, stack)),
         **steampipe.files(config),
     }
     for board in get_args(boards.Board):
@@ -42,8 +43,22 @@ def files(config: StackConfig, stack: str = "trailsift", *, python: str = PYTHON
 
 
 def write(folder: Path, texts: dict[str, str]) -> list[Path]:
-    """Write the files into a folder; return their paths, in order."""
+    """Write the files into a folder; return their paths, in order.
+
+    The folder itself may be a link, which the user has named. Raise UsageError if one of those below it is one, which
+    would lead somewhere else, or is not a folder; then nothing is written.
+    """
     paths = []
+    for name in texts:
+        for below in [*Path(name).parents][-2::-1]:
+            place = folder / below
+            if place.is_symlink():
+                raise UsageError(
+                    f"{place} is a link: files below it would be written elsewhere. Remove it, or name another folder "
+                    "with --out"
+                )
+            if place.exists() and not place.is_dir():
+                raise UsageError(f"{place} is not a folder: remove it, or name another one with --out")
     for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ from trailsift.lake.settings import (
 from trailsift.schema import TABLES, tables_of
 from trailsift.storage.local import LOCK_FILE as STORAGE_LOCK_FILE
 
-#: What stands at the top of a lake. `findings` holds the state of detection.
+#: What stands at the top of a lake. `findings` holds the state of detection, `queries` those saved by name.
 _TOP = frozenset(
     {
         LAKE_FILE,
@@ -42,6 +42,7 @@ _TOP = frozenset(
         forms.SEEN_FOLDER,
         forms.OBJECTS_FOLDER,
         "findings",
+        "queries",
         *TABLES,
     }
 )

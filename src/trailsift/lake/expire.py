@@ -64,7 +64,7 @@ def delete_replaced(
     """
     counts: Counter[str] = Counter()
     remove_left(lake.root)
-    for folder in ("", "findings"):
+    for folder in ("", "findings", "queries"):
         # What else is wrong there is reported to whoever reads it.
         with suppress(OSError, LakeError):
             lake.storage.tidy(folder)

@@ -38,6 +38,8 @@ def check_filled(statement: Translated, database: str, registered: Callable[[str
 
 def missing_table(reason: str, database: str) -> str:
     """Return Athena's reason, with what creates a table if one is missing."""
+    if "hourly_summary" in reason and "does not exist" in reason:
+        return f"{reason}. `trailsift aws sql --only summary` prints the statement that creates this view"
     if "TABLE_NOT_FOUND" in reason or "TABLE_REDIRECTION_ERROR" in reason or "does not exist" in reason:
         return f"{reason}. In the database {database}: {_HOW}; --database names another one"
     return reason

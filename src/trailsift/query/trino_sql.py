@@ -126,6 +126,7 @@ class _Translation:
             self._stars(select)
             self._groups(select, tables)
             self._having(select, tables)
+            self._order(select)
         # From the inside out: the text of an outer expression includes that of the inner ones.
         for node in reversed(list(self.tree.walk(bfs=True))):
             self.rewriter.prepare(node)
@@ -292,6 +293,20 @@ class _Translation:
             if name in aliases and name not in columns:
                 key.replace(exp.Literal.number(aliases[name]))
 
+    def _order(self, select: exp.Select) -> None:
+        """Name what is selected by its position in ORDER BY: Trino takes ``a.b`` there for a part of an ``a``."""
+        from sqlglot import exp
+
+        order = select.args.get("order")
+        names = {item.alias_or_name.lower() for item in select.expressions}
+        shown = [item.unalias().sql() for item in select.expressions]
+        if any(item.is_star for item in select.expressions):
+            return
+        for key in order.expressions if order is not None else ():
+            column = key.this if isinstance(key, exp.Ordered) else key
+            if isinstance(column, exp.Column) and column.table.lower() in names and column.sql() in shown:
+                column.replace(exp.Literal.number(shown.index(column.sql()) + 1))
+
     def _having(self, select: exp.Select, tables: dict[str, str]) -> None:
         """Put expressions in place of their aliases in HAVING, where Trino does not know them."""
         from sqlglot import exp
@@ -302,7 +317,9 @@ class _Translation:
         aliases = {item.alias.lower(): item.this for item in select.expressions if isinstance(item, exp.Alias)}
         columns = _columns(tables)
         for column in list(having.find_all(exp.Column)):
-            name = "" if column.table or column.find_ancestor(exp.Select) is not select else column.name.lower()
+            # Within an aggregate function, a name is never that of another one.
+            inner = column.find_ancestor(exp.Select) is not select or column.find_ancestor(exp.AggFunc) is not None
+            name = "" if column.table or inner else column.name.lower()
             if name in aliases and name not in columns:
                 column.replace(exp.paren(aliases[name].copy()))
 

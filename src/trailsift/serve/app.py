@@ -8,7 +8,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 from starlette.applications import Starlette
@@ -23,7 +23,7 @@ from trailsift.api import Lake
 from trailsift.errors import TrailsiftError, UsageError
 from trailsift.serve.answers import Body, encode
 from trailsift.serve.assets import read_all
-from trailsift.serve.endpoints import ENDPOINTS, Endpoint
+from trailsift.serve.endpoints import ALWAYS, ENDPOINTS, Endpoint
 from trailsift.serve.live import Follower, TooManyReaders
 from trailsift.serve.metrics import MEDIA_TYPE, Metrics
 from trailsift.serve.openapi import describe
@@ -55,6 +55,8 @@ class Server:
         self.metrics = Metrics()
         self.follower = Follower(self.lake, mask if options.redact else None)
         self.writing = Writing(options)
+        #: Changes that this server has made.
+        self.changes = 0
         self._zones: dict[str, Lake] = {}
         self._assets = {name: _Asset(*found) for name, found in read_all().items()}
         self._described = json.dumps(describe(ENDPOINTS, _AFTER)).encode()
@@ -269,8 +271,11 @@ class _Api:
         key = None
         state = await server.follower.current() if endpoint.keeps else None
         if state is not None and not _reads_clock(values):
-            key = (endpoint.path, state, tuple(sorted(values.items())))
+            # Verdicts of this page count at once, those of the command line after a moment.
+            while_ = (server.changes, int(monotonic() / endpoint.keeps)) if endpoint.keeps < ALWAYS else None
+            key = (endpoint.path, state, while_, tuple(sorted(values.items())))
         body, etag = await server.runner.run(request, work, key)
+        server.changes += endpoint.method == "POST"
         response = _response(request, body, etag)
         if format != "json":
             name = f"{endpoint.path.replace('/', '-')}.{format}"

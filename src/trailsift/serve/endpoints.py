@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from trailsift.analysis.activity import STACKS
@@ -26,16 +27,23 @@ if TYPE_CHECKING:
 Values = Mapping[str, Any]
 
 
+#: Seconds for which an answer holds that depends on the lake's commit alone, on verdicts too, and on the clock.
+ALWAYS, A_MOMENT, NOW = inf, 15.0, 2.0
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One endpoint. ``run`` works in a thread. ``keeps``: the same request on the same commit has the same answer."""
+    """One endpoint. ``run`` works in a thread.
+
+    ``keeps``: for how many seconds the same request on the same commit has the same answer; 0: it is always run again.
+    """
 
     path: str
     says: str
     run: Callable[[Lake, ServeOptions, Values], Answer | Body]
     params: tuple[Param, ...] = ()
     method: Literal["GET", "POST"] = "GET"
-    keeps: bool = True
+    keeps: float = ALWAYS
     is_table: bool = False
 
     @property
@@ -289,7 +297,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             Param("budget", "Findings per day at most; 0 is all.", "integer", default=10, most=1_000),
             Param("muted", "Muted findings too.", "flag", default=False),
         ),
-        keeps=False,
+        keeps=A_MOMENT,
         is_table=True,
     ),
     Endpoint(
@@ -297,7 +305,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "One finding with its evidence and its events.",
         _finding,
         (_ID, ZONE, _limit("Events at most, the first ones.", 20)),
-        keeps=False,
+        keeps=A_MOMENT,
     ),
     Endpoint(
         "finding/mute",
@@ -305,16 +313,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         _judge("mute"),
         (_ID, _REASON),
         "POST",
-        keeps=False,
+        keeps=0,
     ),
     Endpoint(
-        "finding/confirm", "Mark a finding as a real incident.", _judge("confirm"), (_ID, _REASON), "POST", keeps=False
+        "finding/confirm", "Mark a finding as a real incident.", _judge("confirm"), (_ID, _REASON), "POST", keeps=0
     ),
     Endpoint(
         "status",
         "The lake: tables, counts that add up, how far it is behind, gaps, what to do.",
         _status,
-        keeps=False,
+        keeps=NOW,
         is_table=True,
     ),
     Endpoint("rejects", "What could not be stored, and why.", _rejects, (_limit("Records at most, the newest.", 50),)),
@@ -327,7 +335,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             ZONE,
             _limit("Rows of JSON at most.", 1_000, 1_000_000),
         ),
-        keeps=False,
+        keeps=0,
         is_table=True,
     ),
     Endpoint("tables", "The tables, their columns, and the functions of a statement.", _tables),

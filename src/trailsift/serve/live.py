@@ -169,6 +169,7 @@ class Follower:
 
 
 def _event(name: str, data: dict[str, Any], id_: int | None) -> bytes:
-    text = json.dumps(data, ensure_ascii=False, default=str)
+    # ASCII alone: what reads the stream may take U+2028 and the like for the end of a line.
+    text = json.dumps(data, default=str)
     head = f"event: {name}\n" + ("" if id_ is None else f"id: {id_}\n")
-    return f"{head}data: {text}\n\n".encode("utf-8", "replace")
+    return f"{head}data: {text}\n\n".encode()

@@ -25,8 +25,8 @@ class ServeOptions:
     itself, that a request's Host header may have. ``timeout``: seconds for which one answer may take; ``max_rows`` of
     one answer; ``memory_limit`` of queries. ``redact``: mask access keys, addresses and object keys.
     ``watch``: places that are watched meanwhile; ``firehose_keys``: access keys of streams, one of which a request to
-    the Firehose endpoint has to have (none: there is no endpoint); ``rules``: what of all that is stored; ``every``: seconds
-    for which arrivals are gathered for one commit.
+    the Firehose endpoint has to have (none: there is no endpoint); ``rules``: what of all that is stored; ``every``:
+    seconds for which arrivals are gathered for one commit.
     """
 
     lake: str | Path

@@ -71,6 +71,9 @@ def serve(options: ServeOptions, ready: Callable[[], None] = lambda: None) -> No
         # A lake that is missing is said at once, and not to the first reader only.
         server.lake.status(gaps=False)
         _Uvicorn(config, server, ready).run([listening])
+    except KeyboardInterrupt:
+        # It was stopped, which is how a server ends.
+        pass
     except TrailsiftError:
         raise
     except (OSError, ValueError) as error:

@@ -72,7 +72,7 @@ def cost_notes(report: CostReport) -> list[str]:
     price = report.price
     looked_up = ", ".join(part for part in (price.date, price.source) if part)
     notes = [
-        f"At the rate of the {days_text(report.period)}, per month of 30 days, for one trail: ${price.usd:g} per "
+        f"At the rate of the {days_text(report.period)}, per month of 30 days, for one trail: ${dollars(price.usd)} per "
         f"{price.per:,.0f} events ({looked_up})."
     ]
     unknown = [line for line in report.regions if line.usd is None]

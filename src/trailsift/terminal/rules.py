@@ -25,7 +25,10 @@ _LOSSES = 20
 
 def dollars(amount: float) -> str:
     """Return US dollars, small amounts with the digits that they need."""
-    return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.2g}"
+    if amount >= 0.1 or not amount:
+        return f"{amount:,.2f}"
+    # Not 1e-05.
+    return f"{amount:.2g}" if amount >= 1e-4 else f"{amount:.6f}"
 
 
 def show_presets(presets: Mapping[str, str]) -> None:

@@ -49,7 +49,7 @@ export async function into(place, work, signal) {
 
 export function stat(label, shown, { sub, help, tone, href } = {}) {
   const number = href ? h("a", { href, "data-link": true }, shown) : shown;
-  return h("div", { class: `stat${tone ? ` ${tone}` : ""}` }, h("dt", {}, label, help && hint(help)), h("dd", {}, number), sub && h("p", {}, sub));
+  return h("div", { class: `stat${tone ? ` ${tone}` : ""}` }, h("dt", {}, label, help && hint(help)), h("dd", {}, number), sub && h("dd", { class: "sub" }, sub));
 }
 
 // The change against the week before, in words for who does not see the colour.
