@@ -42,7 +42,7 @@ class Writing:
         self._writers.start()
 
     def follow(self, follower: Follower) -> None:
-        """Have readers told of a commit at once, and not with the follower's next look."""
+        """Send a commit to readers at once, and not with the follower's next look."""
 
         def look() -> None:
             task = asyncio.ensure_future(follower.look())
