@@ -153,6 +153,9 @@ bench-s3: $(DEV) ## S3 on a local server: bench/S3.md, bench/S3_LAKE.md
 bench-watch: $(DEV) ## 5,000 commits in a row, a folder and a queue for 10 minutes each: bench/WATCH.md
 	@$(BIN)/python bench/watch.py --out bench/WATCH.md $(WATCH)
 
+bench-serve: $(DEV) ## the dashboard's API with 10 clients, and 2,000 events per second: bench/SERVE.md; SERVE='--events N'
+	@$(BIN)/python bench/serve.py --out bench/SERVE.md $(SERVE)
+
 bench-smoke: $(DEV) ## each measurement once, on few events, without a page
 	@$(BIN)/python bench/bench.py --events 50000 --days 2 --rounds 1 --repeat 3
 
