@@ -45,7 +45,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo setup test variants test-aws trino-smoke hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
-.PHONY: assets serve test-browser npm
+.PHONY: assets serve test-browser test-api npm bench-serve
 .PHONY: bench-watch bench-memory bench-rules bench-transform bench-original bench-findings bench-real bench-s3
 
 help: ## list the targets
@@ -89,6 +89,10 @@ test-browser: $(DEV) ## the dashboard in Chromium, which has to be there
 	$(call packages,$(BIN)/python,dev assets browser)
 	@$(BIN)/python scripts/assets.py --dev
 	@$(BIN)/python -m pytest tests/serve -rs
+
+test-api: $(DEV) ## the API against its own description, for some minutes
+	$(call packages,$(BIN)/python,dev api)
+	@TRAILSIFT_API_SCHEMA=1 $(BIN)/python -m pytest tests/serve/test_api_schema.py -rs
 
 lint: $(DEV) ## ruff, spelling, clang-format, mypy --strict, contracts
 	@$(BIN)/ruff check .
