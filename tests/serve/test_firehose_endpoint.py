@@ -199,6 +199,10 @@ def test_the_state_is_on_the_api(server: Server) -> None:
     found = server.watcher()
     assert (found["kind"], found["state"], found["trouble"]) == ("firehose", "running", None)
     assert found["last_commit"]["stored"] == 1
+    described = server.get("openapi.json").json()
+    assert "/firehose" in described["paths"]
+    schema = described["paths"]["/api/v1/watchers"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert set(found) == set(schema["properties"]["watchers"]["items"]["properties"])
     metrics = server.get("metrics").text
     assert "trailsift_writers_running 1" in metrics
     assert "trailsift_firehose_requests_committed " in metrics

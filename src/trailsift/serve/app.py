@@ -59,7 +59,7 @@ class Server:
         self.changes = 0
         self._zones: dict[str, Lake] = {}
         self._assets = {name: _Asset(*found) for name, found in read_all().items()}
-        self._described = json.dumps(describe(ENDPOINTS, _AFTER)).encode()
+        self._described = json.dumps(self.writing.described(describe(ENDPOINTS, _AFTER))).encode()
 
     def application(self) -> Starlette:
         """Return the ASGI application."""

@@ -13,6 +13,7 @@ from trailsift.serve.firehose import Endpoint
 from trailsift.serve.options import FIREHOSE, ServeOptions
 from trailsift.serve.redact import mask
 from trailsift.serve.writers import Writers
+from trailsift.serve.writing_openapi import describe_endpoint, describe_watchers
 
 if TYPE_CHECKING:
     from trailsift.serve.live import Follower
@@ -36,6 +37,15 @@ class Writing:
         if self._endpoint is not None:
             routes.append(Route(FIREHOSE, self._endpoint.answer, methods=["POST"]))
         return routes
+
+    def described(self, description: dict[str, Any]) -> dict[str, Any]:
+        """Add what is here to the description of the API, and return it."""
+        description["paths"]["/api/v1/watchers"] = describe_watchers()
+        if self._endpoint is not None:
+            description["paths"][FIREHOSE] = describe_endpoint()
+            schemes = description["components"]["securitySchemes"]
+            schemes["firehose"] = {"type": "apiKey", "in": "header", "name": "X-Amz-Firehose-Access-Key"}
+        return description
 
     def start(self) -> None:
         """Start the processes, and wait until they write. Raise TrailsiftError if one cannot."""
