@@ -155,7 +155,7 @@ class SecurityMiddleware:
         headers = Headers(scope=scope)
         path: str = scope["path"]
         if path == FIREHOSE:
-            # Its key is no browser's: neither another site nor this page can send it.
+            # No browser has its key: neither another site nor this page can send it.
             return None
         if not self._guard.is_own_host(headers.get("host", "")):
             return Problem(421, "wrong_host", f"this server does not answer to {headers.get('host', '')[:200]!r}")
