@@ -40,7 +40,8 @@ def test_the_api_is_as_described(small_lake: Path, tmp_path: Path) -> None:
     with serving(lake, "--timeout", "120") as server:
         command = [program, "run", f"{server.url}openapi.json", "--checks", CHECKS, "--max-examples", "3"]
         command += ["-H", f"Authorization: Bearer {TOKEN}", "--phases", "examples,coverage", "--no-color"]
-        # No fuzzing: it makes URLs of 240 KB, which the HTTP server refuses before the API sees them. A stream has no end.
+        # No fuzzing: it makes URLs of 240 KB, which the HTTP server refuses before the API sees them; and a stream has
+        # no end.
         command += ["--exclude-path", "/api/v1/live", "--continue-on-failure", "--request-timeout", "150", "-w", "2"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-10_000:]
