@@ -325,6 +325,16 @@ def _ms(values: Sequence[float]) -> str:
     return f"{_quantile(values, 0.5):,.0f} | {_quantile(values, 0.95):,.0f}"
 
 
+def _about_load(load: float) -> list[str]:
+    """Return what is to be said about a machine that had other work; nothing if it had none."""
+    if load < 3 * (os.cpu_count() or 1):
+        return []
+    said = (
+        f"**Not a measurement of the speed.** Other programs ran beside it (load {load:.0f}), with a higher priority "
+    )
+    return [said + "than these: waiting times are theirs. The CPU times and the memory are of use.", ""]
+
+
 def report(answers: dict[str, Answers], live: Live, events: int, load: float, clients: int) -> str:
     """Return the page."""
     lines = [
@@ -333,6 +343,7 @@ def report(answers: dict[str, Answers], live: Live, events: int, load: float, cl
         f"{state_of_code()}, on {os.cpu_count()} cores that the clients share with the "
         f"server. A lake of {events:,} events of {DAYS} days. `make bench-serve` measures it again.",
         "",
+        *_about_load(max(load, live.load)),
         f"## The API with {clients} clients at once",
         "",
         f"Milliseconds; wanted are {WANTED[0]} (p50) and {WANTED[1]} (p95). Load of the machine: {load:.1f}.",
