@@ -45,7 +45,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo setup test variants test-aws trino-smoke hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
-.PHONY: assets serve test-browser npm
+.PHONY: assets serve test-browser test-api npm bench-serve
 .PHONY: bench-watch bench-memory bench-questions bench-rules bench-transform bench-original bench-findings bench-real bench-s3
 
 help: ## list the targets
@@ -92,6 +92,10 @@ test-browser: $(DEV) ## the dashboard in Chromium, which has to be there
 	$(call packages,$(BIN)/python,dev assets browser)
 	@$(BIN)/python scripts/assets.py --dev
 	@$(BIN)/python -m pytest tests/serve -rs
+
+test-api: $(DEV) ## the API against its own description, for some minutes
+	$(call packages,$(BIN)/python,dev api)
+	@TRAILSIFT_API_SCHEMA=1 $(BIN)/python -m pytest tests/serve/test_api_schema.py -rs
 
 lint: $(DEV) ## ruff, spelling, clang-format, mypy --strict, contracts
 	@$(BIN)/ruff check .
@@ -158,6 +162,9 @@ bench-s3: $(DEV) ## S3 on a local server: bench/S3.md, bench/S3_LAKE.md
 
 bench-watch: $(DEV) ## 5,000 commits in a row, a folder and a queue for 10 minutes each: bench/WATCH.md
 	@$(BIN)/python bench/watch.py --out bench/WATCH.md $(WATCH)
+
+bench-serve: $(DEV) ## the dashboard's API with 10 clients, and 2,000 events per second: bench/SERVE.md; SERVE='--events N'
+	@$(BIN)/python bench/serve.py --out bench/SERVE.md $(SERVE)
 
 bench-smoke: $(DEV) ## each measurement once, on few events, without a page
 	@$(BIN)/python bench/bench.py --events 50000 --days 2 --rounds 1 --repeat 3

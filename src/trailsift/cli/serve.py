@@ -16,6 +16,8 @@ from trailsift.terminal.output import say
 
 #: Where the token is read from: a command line can be seen by every user of a machine.
 TOKEN = "TRAILSIFT_SERVE_TOKEN"  # noqa: S105
+#: Where the access keys of Firehose are read from.
+KEYS = "TRAILSIFT_FIREHOSE_KEY"
 
 
 def serve_command(
@@ -32,6 +34,20 @@ def serve_command(
     ] = None,
     tls_cert: Annotated[Path | None, Parameter(help="Certificate chain (PEM), to serve https.")] = None,
     tls_key: Annotated[Path | None, Parameter(help="Its private key (PEM).")] = None,
+    watch: Annotated[
+        list[str] | None,
+        Parameter(help="A folder, `s3://bucket/prefix` or SQS queue to store logs from meanwhile. Repeatable."),
+    ] = None,
+    firehose: Annotated[
+        bool,
+        Parameter(show_default=False, help="Take what Firehose streams deliver to /firehose."),
+    ] = False,
+    rules: Annotated[
+        str | None, Parameter(help="With --watch, --firehose: rules file or preset that says what to keep.")
+    ] = None,
+    every: Annotated[
+        float, Parameter(help="With --watch, --firehose: seconds for which arrivals are gathered for one commit.")
+    ] = 1.0,
     timezone: ZoneOption = "UTC",
     timeout: Annotated[float, Parameter(help="Seconds for which an answer may take.")] = 30.0,
     max_rows: Annotated[int, Parameter(help="Rows of one answer at most.")] = 10_000,
@@ -60,7 +76,22 @@ def serve_command(
         max_rows=max_rows,
         memory_limit=memory_limit,
         redact=redact,
+        watch=tuple(watch or ()),
+        firehose_keys=_keys() if firehose else (),
+        rules=rules,
+        every=every,
     )
+
+
+def _keys() -> tuple[str, ...]:
+    """Return the access keys of Firehose. Raise UsageError if there is none: one that is drawn here would not last."""
+    keys = tuple(os.environ.get(KEYS, "").split())
+    if not keys:
+        raise UsageError(
+            f"--firehose needs the access key of the stream in the environment variable {KEYS}; while it is changed, "
+            "two with a space between them"
+        )
+    return keys
 
 
 def check_server() -> None:
@@ -87,6 +118,10 @@ def run_server(
     max_rows: int = 10_000,
     memory_limit: str = "1GB",
     redact: bool = False,
+    watch: tuple[str, ...] = (),
+    firehose_keys: tuple[str, ...] = (),
+    rules: str | None = None,
+    every: float = 1.0,
 ) -> None:
     """Serve a lake until interrupted. Raise UsageError if the extra `serve`, or what the page needs, is missing."""
     check_server()
@@ -109,6 +144,10 @@ def run_server(
         max_rows=max_rows,
         memory_limit=memory_limit,
         redact=redact,
+        watch=watch,
+        firehose_keys=firehose_keys,
+        rules=rules,
+        every=every,
     )
 
     def ready() -> None:
@@ -118,6 +157,10 @@ def run_server(
             say(f"open {options.url}#token={token}, or send the token as a bearer token")
         if not is_loopback(host) and not options.is_secure:
             say("without TLS, everybody on the way can read the token: see --tls-cert, or put a proxy before it")
+        for place in watch:
+            say(f"watching {place}")
+        if firehose_keys:
+            say(f"Firehose delivers to {options.url}firehose")
         say("stop it with Ctrl-C")
         if open_page:
             import webbrowser

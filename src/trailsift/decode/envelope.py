@@ -39,7 +39,8 @@ def find_records(data: bytes, *, cut: bool = True, damage: str | None = None, bu
         collector.unpack(data, depth, damage, whole=True)
     except OverBudgetError as error:
         outcome.malformed.keep(outcome.malformed_part(str(error), b"", -1))
-    if outcome.unrecognized and not outcome.records and not outcome.malformed:
+    expected = outcome.budget.only_records
+    if outcome.unrecognized and not outcome.records and not outcome.malformed and not expected:
         outcome.ignored.append("JSON, but no CloudTrail record")
     else:
         for part in outcome.unrecognized:

@@ -172,10 +172,12 @@ class Budget:
     ``packed``: the size of the input in bytes.
     """
 
-    __slots__ = ("_file", "_members", "_object", "limits", "malformed", "packed", "records")
+    __slots__ = ("_file", "_members", "_object", "limits", "malformed", "only_records", "packed", "records")
 
     def __init__(self, limits: Limits = LIMITS, packed: int = 0) -> None:
         self.limits = limits
+        #: Whether JSON without a record is malformed; else it may be another kind of file.
+        self.only_records = False
         self.start(packed)
 
     def start(self, packed: int) -> None:

@@ -201,6 +201,7 @@ class Watch:
 
         Raise TrailsiftError if the place fails for good; what was committed is safe.
         """
+        self._report(at_once=True)
         try:
             while not self._is_over(stop):
                 group = self._collect(stop)

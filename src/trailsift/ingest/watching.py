@@ -18,6 +18,7 @@ from trailsift.sources.base import Known, NothingKnown
 
 if TYPE_CHECKING:
     from trailsift.rules import Rules
+    from trailsift.sources.arrivals import Arrivals
 
 
 def watch(
@@ -44,10 +45,40 @@ def watch(
         return KnownObjects(root.resolve()) if (root / LAKE_FILE).exists() else NothingKnown()
 
     arrivals = open_arrivals(place, root, options, known, load_prices, hooks.trouble)
+    return watch_arrivals(
+        arrivals,
+        root,
+        hooks,
+        pace,
+        stop,
+        rules=rules,
+        workers=workers,
+        compact=compact,
+        hourly_partitions=hourly_partitions,
+        group_readable=group_readable,
+    )
+
+
+def watch_arrivals(
+    arrivals: Arrivals,
+    root: Path,
+    hooks: Hooks,
+    pace: Pace,
+    stop: threading.Event,
+    *,
+    rules: Rules | None = None,
+    workers: int | None = None,
+    compact: bool = True,
+    hourly_partitions: bool | None = None,
+    group_readable: bool = False,
+) -> WatchStatus:
+    """Watch what arrives, wherever it comes from, as ``watch`` does."""
     try:
         hooks.started(arrivals.start())
         with write_errors(root):
             lake = LakeWriter.create(root, hourly_partitions=hourly_partitions, group_readable=group_readable)
+            # A reader can open the lake before anything has arrived.
+            lake.ready()
     except BaseException:
         arrivals.close()
         raise

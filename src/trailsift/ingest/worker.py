@@ -134,6 +134,7 @@ class Worker:
         if self._begun is not None:
             self._begun[:] = self._count.to_bytes(len(self._begun), "little")
         budget = Budget(self.bounds)
+        budget.only_records = file.only_records
         try:
             if file.problem is not None:
                 raise OSError(file.problem)

@@ -34,6 +34,7 @@ from trailsift.serve.redact import mask
 from trailsift.serve.running import Gone, Runner
 from trailsift.serve.security import Guard, SecurityMiddleware
 from trailsift.serve.texts import texts_of
+from trailsift.serve.writing_api import Writing
 from trailsift.times import iso
 
 #: Bytes of a request's body, and of an answer from which on it is compressed.
@@ -53,17 +54,19 @@ class Server:
         self.runner = Runner(options.timeout)
         self.metrics = Metrics()
         self.follower = Follower(self.lake, mask if options.redact else None)
+        self.writing = Writing(options)
         #: Changes that this server has made.
         self.changes = 0
         self._zones: dict[str, Lake] = {}
         self._assets = {name: _Asset(*found) for name, found in read_all().items()}
-        self._described = json.dumps(describe(ENDPOINTS, _AFTER)).encode()
+        self._described = json.dumps(self.writing.described(describe(ENDPOINTS, _AFTER))).encode()
 
     def application(self) -> Starlette:
         """Return the ASGI application."""
         api = [Route(f"/api/v1/{one.path}", _Api(self, one), name=one.path) for one in ENDPOINTS]
         routes = [
             *api,
+            *self.writing.routes(),
             Route("/api/v1/live", self.live, methods=["GET"]),
             Route("/api/v1/session", self.session, methods=["GET"]),
             Route("/api/v1/session", self.begin_session, methods=["POST"]),
@@ -87,11 +90,13 @@ class Server:
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         following = asyncio.create_task(self.follower.run())
+        self.writing.follow(self.follower)
         try:
             yield
         finally:
             self.follower.stop()
             await following
+            await self.writing.close()
             self.runner.close()
             self.lake.close()
 
@@ -189,6 +194,7 @@ class Server:
                 "http_runs": ("Requests that were worked on, of all time; others had a kept answer", self.runner.runs),
                 "http_requests_at_work": ("Requests that are worked on", float(self.runner.at_work)),
             }
+            gauges |= self.writing.gauges()
             return Body(self.metrics.text(status, gauges).encode(), MEDIA_TYPE)
 
         return _response(request, await self.runner.call(made), None)

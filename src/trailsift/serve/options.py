@@ -11,6 +11,10 @@ from trailsift.errors import UsageError
 LANGUAGES = ("en", "ko")
 #: The least characters of a token that a user chooses: it stands between a network and the logs.
 LEAST_TOKEN = 16
+#: Where Firehose delivers: behind a key of its own, and nothing else than that.
+FIREHOSE = "/firehose"
+#: The most characters of an access key: Firehose takes no longer one.
+MOST_KEY = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,9 @@ class ServeOptions:
     ``token``: what a reader must know; None only on a loopback address. ``allowed_hosts``: names, beside the address
     itself, that a request's Host header may have. ``timeout``: seconds for which one answer may take; ``max_rows`` of
     one answer; ``memory_limit`` of queries. ``redact``: mask access keys, addresses and object keys.
+    ``watch``: places that are watched meanwhile; ``firehose_keys``: access keys of streams, one of which a request to
+    the Firehose endpoint has to have (none: there is no endpoint); ``rules``: what of all that is stored; ``every``:
+    seconds for which arrivals are gathered for one commit.
     """
 
     lake: str | Path
@@ -34,6 +41,10 @@ class ServeOptions:
     max_rows: int = 10_000
     memory_limit: str = "1GB"
     redact: bool = False
+    watch: tuple[str, ...] = ()
+    firehose_keys: tuple[str, ...] = ()
+    rules: str | None = None
+    every: float = 1.0
 
     @property
     def is_secure(self) -> bool:
@@ -66,6 +77,9 @@ def check(options: ServeOptions) -> None:
         )
     if options.token is not None and len(options.token) < LEAST_TOKEN:
         raise UsageError(f"the token has {len(options.token)} characters: use {LEAST_TOKEN} or more")
+    _check_keys(options)
+    if not 0 <= options.every <= 60:
+        raise UsageError(f"--every {options.every:g}: use 0 to 60 seconds")
     if (options.tls_cert is None) != (options.tls_key is None):
         raise UsageError("TLS needs both --tls-cert and --tls-key")
     for path in (options.tls_cert, options.tls_key):
@@ -75,3 +89,13 @@ def check(options: ServeOptions) -> None:
         raise UsageError(f"--port {options.port}: use 1 to 65535")
     if not 1 <= options.max_rows <= 1_000_000:
         raise UsageError(f"--max-rows {options.max_rows}: use 1 to 1,000,000")
+
+
+def _check_keys(options: ServeOptions) -> None:
+    for key in options.firehose_keys:
+        if not LEAST_TOKEN <= len(key) <= MOST_KEY or not key.isascii() or not key.isprintable():
+            raise UsageError(
+                f"an access key of Firehose has {len(key):,} characters: use {LEAST_TOKEN} to {MOST_KEY:,} of ASCII"
+            )
+        if key == options.token:
+            raise UsageError("the access key of Firehose is the dashboard's token: use two different secrets")

@@ -49,7 +49,7 @@ class Param:
                 raise UsageError(f"{self.name}={value!r}: use true or false")
             return value.lower() in ("true", "1")
         if self.kind == "integer":
-            number = int(value) if value.isascii() and value.isdigit() and len(value) < 16 else -1
+            number = int(value) if value.isascii() and value.isdigit() and len(value) < 17 else -1
             if not self.least <= number <= self.most:
                 raise UsageError(f"{self.name}={value!r}: use a whole number from {self.least} to {self.most:,}")
             return number

@@ -22,7 +22,7 @@ from http.cookies import CookieError, SimpleCookie
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trailsift.serve.options import ServeOptions, is_loopback
+from trailsift.serve.options import FIREHOSE, ServeOptions, is_loopback
 from trailsift.serve.problems import Problem, problem_response
 
 COOKIE = "trailsift_session"
@@ -160,6 +160,9 @@ class SecurityMiddleware:
     def _refused(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
         path: str = scope["path"]
+        if path == FIREHOSE:
+            # No browser has its key: neither another site nor this page can send it.
+            return None
         if not self._guard.is_own_host(headers.get("host", "")):
             return Problem(421, "wrong_host", f"this server does not answer to {headers.get('host', '')[:200]!r}")
         if path.startswith(_DATA) and not path.startswith(_OPEN) and not self._guard.knows(headers):

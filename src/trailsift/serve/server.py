@@ -15,6 +15,8 @@ from trailsift.serve.options import ServeOptions, check
 
 #: Seconds that answers have to end when the server is stopped.
 LAST_WAIT = 3
+#: The same where streams deliver, whose requests wait for a commit.
+LAST_DELIVERY = 30
 
 
 class _Uvicorn(uvicorn.Server):
@@ -33,6 +35,7 @@ class _Uvicorn(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop."""
         self._server.follower.stop()
+        self._server.writing.stop()
         super().handle_exit(sig, frame)
 
 
@@ -45,8 +48,6 @@ def serve(options: ServeOptions, ready: Callable[[], None] = lambda: None) -> No
     check(options)
     check_assets()
     server = Server(options)
-    # A lake that is missing is said at once, and not to the first reader only.
-    server.lake.status(gaps=False)
     listening = _listen(options)
     config = uvicorn.Config(
         server.application(),
@@ -58,7 +59,7 @@ def serve(options: ServeOptions, ready: Callable[[], None] = lambda: None) -> No
         lifespan="on",
         loop="asyncio",
         http="h11",
-        timeout_graceful_shutdown=LAST_WAIT,
+        timeout_graceful_shutdown=LAST_DELIVERY if options.firehose_keys else LAST_WAIT,
         timeout_keep_alive=30,
         limit_concurrency=1_000,
         h11_max_incomplete_event_size=64 << 10,
@@ -66,6 +67,9 @@ def serve(options: ServeOptions, ready: Callable[[], None] = lambda: None) -> No
         ssl_keyfile=options.tls_key,
     )
     try:
+        server.writing.start()
+        # A lake that is missing is said at once, and not to the first reader only.
+        server.lake.status(gaps=False)
         _Uvicorn(config, server, ready).run([listening])
     except KeyboardInterrupt:
         # It was stopped, which is how a server ends.
@@ -75,6 +79,7 @@ def serve(options: ServeOptions, ready: Callable[[], None] = lambda: None) -> No
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot serve {options.url}: {error}") from error
     finally:
+        server.writing.end()
         listening.close()
 
 

@@ -70,6 +70,8 @@ class LogObject:
     reader: Reader | None = None
     #: Why it cannot be read, if that is known already.
     problem: str | None = None
+    #: Whether it holds nothing else than records: JSON without one is a reject then, and not another kind of file.
+    only_records: bool = False
 
     @property
     def delivered_on(self) -> str:
