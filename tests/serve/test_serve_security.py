@@ -106,6 +106,12 @@ def test_the_cookie_is_secure_over_tls(tmp_path: Path) -> None:
     )
 
 
+def test_without_the_page(small_lake: Path) -> None:
+    with running(ServeOptions(lake=small_lake, page=False)) as dashboard:
+        assert httpx.get(dashboard.url + "/").status_code == 404
+        assert httpx.get(dashboard.url + "/api/v1/status", timeout=60).status_code == 200
+
+
 def test_other_sites_ask_for_nothing(open_one: Dashboard, closed_one: Dashboard) -> None:
     """A picture of another site's page may have any address, such as that of an expensive statement."""
     for site in ("cross-site", "same-site"):

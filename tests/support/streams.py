@@ -93,6 +93,7 @@ def serving(
         "-m",
         "trailsift",
         "serve",
+        "--no-page",
         "--lake",
         str(lake),
         "--port",

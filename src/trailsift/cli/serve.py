@@ -28,6 +28,9 @@ def serve_command(
     ),
     port: Annotated[int, Parameter(help="Port to listen on.")] = 8080,
     open_: Annotated[bool, Parameter(name="--open", show_default=False, help="Open the page in a browser.")] = False,
+    page: Annotated[
+        bool, Parameter(negative="--no-page", show_default=False, help="Serve the page; without it, only the API.")
+    ] = True,
     allow_host: Annotated[
         list[str] | None,
         Parameter(help="Another name by which the server may be asked for, as of a proxy. Repeatable."),
@@ -68,6 +71,7 @@ def serve_command(
         host=host,
         port=port,
         open_page=open_,
+        page=page,
         allowed_hosts=tuple(allow_host or ()),
         tls_cert=tls_cert,
         tls_key=tls_key,
@@ -94,14 +98,15 @@ def _keys() -> tuple[str, ...]:
     return keys
 
 
-def check_server() -> None:
+def check_server(*, page: bool = True) -> None:
     """Raise UsageError if the extra `serve`, or what the page needs, is missing."""
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:
         raise UsageError(f"serve needs {' and '.join(missing)}: pip install 'trailsift[serve]'")
-    from trailsift.serve.assets import check_assets
+    if page:
+        from trailsift.serve.assets import check_assets
 
-    check_assets()
+        check_assets()
 
 
 def run_server(
@@ -110,6 +115,7 @@ def run_server(
     host: str = "127.0.0.1",
     port: int = 8080,
     open_page: bool = False,
+    page: bool = True,
     allowed_hosts: tuple[str, ...] = (),
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
@@ -124,7 +130,7 @@ def run_server(
     every: float = 1.0,
 ) -> None:
     """Serve a lake until interrupted. Raise UsageError if the extra `serve`, or what the page needs, is missing."""
-    check_server()
+    check_server(page=page)
     from trailsift.serve.options import ServeOptions, is_loopback
     from trailsift.serve.server import serve
 
@@ -148,6 +154,7 @@ def run_server(
         firehose_keys=firehose_keys,
         rules=rules,
         every=every,
+        page=page,
     )
 
     def ready() -> None:

@@ -219,7 +219,7 @@ class Server:
 
     async def page(self, request: Request) -> Response:
         """Return the page, whichever view its path names."""
-        if "." in request.path_params["path"] or request.url.path.startswith("/api"):
+        if not self.options.page or "." in request.path_params["path"] or request.url.path.startswith("/api"):
             return _not_found(request, None)
         asset = self._assets["index.html"]
         return _response(request, asset.body, asset.etag, zipped=asset.zipped)

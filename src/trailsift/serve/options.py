@@ -26,7 +26,7 @@ class ServeOptions:
     one answer; ``memory_limit`` of queries. ``redact``: mask access keys, addresses and object keys.
     ``watch``: places that are watched meanwhile; ``firehose_keys``: access keys of streams, one of which a request to
     the Firehose endpoint has to have (none: there is no endpoint); ``rules``: what of all that is stored; ``every``:
-    seconds for which arrivals are gathered for one commit.
+    seconds for which arrivals are gathered for one commit. ``page``: answer with the page, too, not only with data.
     """
 
     lake: str | Path
@@ -45,6 +45,7 @@ class ServeOptions:
     firehose_keys: tuple[str, ...] = ()
     rules: str | None = None
     every: float = 1.0
+    page: bool = True
 
     @property
     def is_secure(self) -> bool:

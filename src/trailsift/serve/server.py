@@ -46,7 +46,8 @@ def serve(options: ServeOptions, ready: Callable[[], None] = lambda: None) -> No
     assets; LakeError if there is no lake.
     """
     check(options)
-    check_assets()
+    if options.page:
+        check_assets()
     server = Server(options)
     listening = _listen(options)
     config = uvicorn.Config(
