@@ -52,8 +52,13 @@ RUNS: dict[str, list[list[str]]] = {
         ["$FOLDER", "--lake", "$OUT/w3", "--once", "--detect"], [f"$OUT/{EVIL}"], ["$FOLDER", "--for", EVIL],
         [f"https://example.org/{EVIL}"], [f"s3://{EVIL}/x"], ["$FOLDER", "--rules", f"{EVIL}.toml"],
     ],
-    "serve": [["--port", "0"], ["--timezone", EVIL], ["--tls-cert", f"/dev/null/{EVIL}"], ["--memory-limit", EVIL],
-              ["--host", EVIL], ["--max-rows", EVIL]],
+    "serve": [
+        [*words, "--no-page"]
+        for words in (
+            ["--port", "0"], ["--timezone", EVIL], ["--tls-cert", f"/dev/null/{EVIL}"], ["--memory-limit", EVIL],
+            ["--host", EVIL], ["--max-rows", EVIL],
+        )
+    ],
     "summary": [
         [], ["--json"], ["--since", EVIL], ["--timezone", EVIL], ["--by", EVIL],
         *(["--by", by, "--limit", "0"]

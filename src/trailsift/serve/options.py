@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trailsift.errors import UsageError
+from trailsift.query.limits import size_of
 
 LANGUAGES = ("en", "ko")
 #: The least characters of a token that a user chooses: it stands between a network and the logs.
@@ -79,6 +80,7 @@ def check(options: ServeOptions) -> None:
     if options.token is not None and len(options.token) < LEAST_TOKEN:
         raise UsageError(f"the token has {len(options.token)} characters: use {LEAST_TOKEN} or more")
     _check_keys(options)
+    size_of(options.memory_limit, "memory")
     if not 0 <= options.every <= 60:
         raise UsageError(f"--every {options.every:g}: use 0 to 60 seconds")
     if (options.tls_cert is None) != (options.tls_key is None):

@@ -91,7 +91,7 @@ def _listen(options: ServeOptions) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((options.host, options.port))
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError, ValueError) as error:
         listening.close()
         raise UsageError(
             f"cannot listen on {options.host} port {options.port}: {getattr(error, 'strerror', None) or error}. "
