@@ -46,7 +46,7 @@ endif
 .NOTPARALLEL:
 .PHONY: help demo setup test variants test-aws trino-smoke hostile-lakes lint asan docs bench bench-lakes bench-smoke kills torture torture-smoke pins audit clean
 .PHONY: assets serve test-browser test-api npm bench-serve
-.PHONY: bench-watch bench-memory bench-questions bench-rules bench-transform bench-original bench-findings bench-real bench-s3
+.PHONY: bench-watch bench-memory bench-questions bench-rules bench-transform bench-original bench-findings bench-real bench-generated bench-s3
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -155,6 +155,9 @@ bench-findings: $(DEV) ## findings of 1,000 roles: bench/FINDINGS.md
 
 bench-real: $(DEV) ## findings on real logs, and attacks moved into other lakes: bench/FINDINGS.md
 	@$(BIN)/python bench/real_findings.py --out bench/FINDINGS.md $(REAL)
+
+bench-generated: $(DEV) ## findings of 80 generated months, hours: bench/FINDINGS.md; GENERATED='--seeds N'
+	@$(BIN)/python bench/generated_findings.py --out bench/FINDINGS.md $(GENERATED)
 
 bench-s3: $(DEV) ## S3 on a local server: bench/S3.md, bench/S3_LAKE.md
 	@$(BIN)/python bench/s3_source.py --out bench/S3.md $(S3)

@@ -39,15 +39,21 @@ class Data:
         return [file for file in self.files if f"/{self.day.replace('-', '/')}/" in file]
 
 
-def state_of_code() -> str:
-    """Return today's date and the commit that is measured, with a word on changes that are not committed."""
+def commit_of_code() -> str:
+    """Return the commit that is measured, with a word on changes that are not committed; empty if there is no git."""
     here = Path(__file__).parent
     words = ["git", "-C", str(here), "describe", "--always", "--dirty=, changed since", "--exclude=*"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return f"{date.today()}"
-    return f"{date.today()}, commit {done.stdout.strip()}"
+        return ""
+    return done.stdout.strip()
+
+
+def state_of_code() -> str:
+    """Return today's date and the commit that is measured, with a word on changes that are not committed."""
+    commit = commit_of_code()
+    return f"{date.today()}, commit {commit}" if commit else f"{date.today()}"
 
 
 def parser(about: str | None, *, events: int, days: float, repeat: int, cold: int) -> argparse.ArgumentParser:

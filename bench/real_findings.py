@@ -4,7 +4,9 @@
     python bench/real_findings.py --dir /some/folder --only stratus lab-evasion --show
 
 Real sets lie in the folder that TRAILSIFT_REAL_LOGS names (its detect/README.md has what is right). ``--dir`` keeps
-ingested sets and generated backgrounds for another run; delete it after a change of what a lake holds. ``--show``
+ingested sets and generated backgrounds for another run; delete it after a change of what a lake holds. It also keeps
+the outcome of each lake and commit, so a run that was broken off goes on where it was, and ``--part 0/4`` makes the
+first, fifth, ninth lake and so on, for several processes or evenings; a last run without it writes the page. ``--show``
 prints every finding with its rank, and of semi-real lakes the misses and the false findings: for a person to judge,
 never for the page.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import pickle
 import shutil
 import sys
 import tempfile
@@ -21,7 +24,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from page import say
+from page import commit_of_code, say
 from real_attacks import INVENTED_KINDS, KINDS
 from real_judge import SetResult, judge_set
 from real_lakes import Draw, Outcome, draws, examine, prepare
@@ -49,8 +52,25 @@ def judge_in_process(chosen: RealSet, folder: Path) -> SetResult:
 
 
 def examine_in_process(draw: Draw, folder: Path, real: Path) -> Outcome:
-    """Make and judge one semi-real lake."""
-    return examine(draw, folder, real, folder / f"work-{os.getpid()}")
+    """Make and judge one semi-real lake, unless the folder has its outcome on this commit."""
+    kept = folder / "outcomes" / commit_of_code() / f"{draw.seed}-{draw.kind.name.replace(' ', '_')}.pickle"
+    if kept.exists():
+        outcome: Outcome = pickle.loads(kept.read_bytes())  # noqa: S301
+        if outcome.draw == draw:
+            return outcome
+    outcome = examine(draw, folder, real, folder / f"work-{os.getpid()}")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed into place: a broken-off run leaves no half of it.
+    half = kept.with_suffix(f".{os.getpid()}")
+    half.write_bytes(pickle.dumps(outcome))
+    half.rename(kept)
+    return outcome
+
+
+def part_of(text: str) -> slice:
+    """Return which lakes "1/4" stands for: every fourth from the second on."""
+    first, _, every = text.partition("/")
+    return slice(int(first), None, int(every))
 
 
 def show_set(result: SetResult) -> None:
@@ -94,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--draws", type=int, default=100, help="lakes with genuine attacks; 0: none")
     parser.add_argument("--invented", type=int, default=42, help="the same with invented attacks; 0: none")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--part", type=part_of, help="e.g. 0/4: only some of the lakes, no sets, and no page")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--show", action="store_true", help="print the findings")
     options = parser.parse_args(arguments)
@@ -106,16 +127,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     begun = time.perf_counter()
     try:
         with ProcessPoolExecutor(options.processes) as pool:
-            chosen = [one for one in real_sets(real) if options.only is None or one.name in options.only]
-            chosen = [one for one in chosen if one.labels or one.benign or len(records_of(one.path)) >= FEWEST]
-            results = []
-            for running in [pool.submit(judge_in_process, one, folder) for one in chosen]:
-                results.append(running.result())
-                if options.show:
-                    show_set(results[-1])
-            sections = {"Real logs": sets_table(results)}
-            print(sections["Real logs"], flush=True)
-            write(options.out, sections)
+            sections = {}
+            if options.part is None:
+                chosen = [one for one in real_sets(real) if options.only is None or one.name in options.only]
+                chosen = [one for one in chosen if one.labels or one.benign or len(records_of(one.path)) >= FEWEST]
+                results = []
+                for running in [pool.submit(judge_in_process, one, folder) for one in chosen]:
+                    results.append(running.result())
+                    if options.show:
+                        show_set(results[-1])
+                sections = {"Real logs": sets_table(results)}
+                print(sections["Real logs"], flush=True)
+                write(options.out, sections)
             for heading, kinds, count in (
                 ("Genuine attacks in other lakes", KINDS, options.draws),
                 ("Invented attacks in other lakes", INVENTED_KINDS, options.invented),
@@ -124,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     continue
                 prepare(folder)
                 outcomes = []
-                wanted = draws(count, options.seed, kinds)
+                wanted = draws(count, options.seed, kinds)[options.part or slice(None)]
                 for running_lake in [pool.submit(examine_in_process, draw, folder, real) for draw in wanted]:
                     outcomes.append(running_lake.result())
                     if options.show:
@@ -132,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         sys.stdout.flush()
                 sections[heading] = lakes_table(outcomes)
                 print(sections[heading], flush=True)
-                write(options.out, sections)
+                write(options.out if options.part is None else None, sections)
     finally:
         for work in folder.glob("work-*"):
             shutil.rmtree(work, ignore_errors=True)

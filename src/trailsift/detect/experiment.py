@@ -108,9 +108,9 @@ def run_experiment(
     report = ExperimentReport(config)
     for seed in seeds:
         for strength in config.strengths:
-            for ablation, result in _judged(seed, config, strength).items():
+            for ablation, result in judge_seed(seed, config, strength).items():
                 report.results[strength, ablation].append(result)
-        report.quiet.append(_judged(seed, config, None)["all"])
+        report.quiet.append(judge_seed(seed, config, None)["all"])
         report.seeds += 1
         recall = ", ".join(f"{report.found(strength):.0%} {strength}" for strength in config.strengths)
         false = _mean([report.false(strength) for strength in config.strengths])
@@ -118,7 +118,9 @@ def run_experiment(
     return report
 
 
-def _judged(seed: int, config: ExperimentConfig, strength: str | None) -> dict[str, EvaluationResult]:
+def judge_seed(seed: int, config: ExperimentConfig, strength: str | None) -> dict[str, EvaluationResult]:
+    """Generate the logs of a seed in a temporary folder (None: without incidents), and return the result by level
+    left out."""
     folder = Path(tempfile.mkdtemp(prefix="trailsift-evaluate-"))
     try:
         options = Options(config.events, config.days, seed, roles=config.roles, incidents=strength is not None)
